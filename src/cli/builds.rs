@@ -1,6 +1,6 @@
 //! `runner resume` and `runner stop`: what a live build is told from outside.
 
-use super::course::Course;
+use super::course::FollowedBuild;
 use super::error::CliError;
 use super::home::open;
 use clap::Args;
@@ -67,7 +67,7 @@ pub(super) fn stop(args: &StopArgs) -> Result<u8, CliError> {
         }
     }
     for known in asked {
-        let mut course = Course::of(&home, known)?;
+        let mut course = FollowedBuild::of(&home, known)?;
         while course.record().is_none() {
             course.next(None)?;
         }

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use runner_cloud::Identity;
 use runner_core::event::Notice;
 use runner_core::plain;
-use runner_outputs::cache::{CacheBucket, CacheFolder, LARGEST, Listed, OLDEST, Pruned};
+use runner_outputs::cache::{CacheBucket, CacheFolder, LARGEST, ListedCache, OLDEST, Pruned};
 use runner_outputs::{OutputError, Store};
 use serde_json::json;
 use std::path::PathBuf;
@@ -132,7 +132,7 @@ struct Places {
 
 impl Places {
     /// All of them, each with its place.
-    async fn list(&self) -> Result<Vec<(String, Listed)>, CliError> {
+    async fn list(&self) -> Result<Vec<(String, ListedCache)>, CliError> {
         let mut rows = Vec::new();
         for store in &self.stores {
             let listed = match store {
@@ -204,7 +204,7 @@ fn tell(store: &Store, pruned: Pruned) -> Vec<CliError> {
     said.err().into_iter().chain(failed).collect()
 }
 
-fn as_json(rows: &[(String, Listed)]) -> String {
+fn as_json(rows: &[(String, ListedCache)]) -> String {
     let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let list: Vec<_> = rows
         .iter()
@@ -219,7 +219,7 @@ fn as_json(rows: &[(String, Listed)]) -> String {
     plain::json(&format!("{}\n", json!(list))).into_owned()
 }
 
-fn as_text(rows: Vec<(String, Listed)>) -> String {
+fn as_text(rows: Vec<(String, ListedCache)>) -> String {
     let mut cells = vec![["PROJECT", "KEY", "FILES", "SIZE", "USED", "FOLDER"].map(str::to_owned)];
     cells.extend(rows.into_iter().map(|(place, entry)| {
         let ago = SystemTime::now().duration_since(entry.used).unwrap_or_default();

@@ -8,7 +8,7 @@ use super::render;
 use clap::{Args, ValueEnum};
 use runner_build::BuildspecFile;
 use runner_core::plain;
-use runner_core::spec::{Code, Diagnostic, Few, Place, Severity, schema};
+use runner_core::spec::{Diagnostic, DiagnosticCode, Few, LineColumn, Severity, schema};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -30,7 +30,7 @@ pub(super) struct CheckArgs {
     format: Format,
     /// Leave out warnings of this kind, by the name in their brackets
     #[arg(long, value_name = "CODE", value_parser = warning)]
-    allow: Vec<Code>,
+    allow: Vec<DiagnosticCode>,
     /// Print the language as JSON Schema instead
     #[arg(long, conflicts_with_all = ["buildspec", "source", "format", "allow"])]
     schema: bool,
@@ -47,10 +47,11 @@ enum Format {
 }
 
 /// A kind of warning, by name. Errors cannot be wished away.
-fn warning(name: &str) -> Result<Code, String> {
-    let warnings = || Code::ALL.into_iter().filter(|code| code.severity() == Severity::Warning);
+fn warning(name: &str) -> Result<DiagnosticCode, String> {
+    let warnings =
+        || DiagnosticCode::ALL.into_iter().filter(|code| code.severity() == Severity::Warning);
     warnings().find(|code| code.name() == name).ok_or_else(|| {
-        let names: Vec<&str> = warnings().map(Code::name).collect();
+        let names: Vec<&str> = warnings().map(DiagnosticCode::name).collect();
         format!("no such kind of warning; there are {}", names.join(", "))
     })
 }
@@ -70,7 +71,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<u8, CliError> {
     };
     for problem in &mut problems {
         // CodeBuild takes it; that it cannot be run here is worth a word.
-        if problem.code == Code::NotRunnable {
+        if problem.code == DiagnosticCode::NotRunnable {
             problem.severity = Severity::Warning;
         }
     }
@@ -140,7 +141,7 @@ fn as_json(file: &BuildspecFile, problems: &[Diagnostic]) -> Value {
 }
 
 fn as_sarif(file: &BuildspecFile, problems: &[Diagnostic]) -> Value {
-    let rules: Vec<Value> = Code::ALL
+    let rules: Vec<Value> = DiagnosticCode::ALL
         .iter()
         .map(|code| json!({ "id": code.name(), "shortDescription": { "text": code.about() } }))
         .collect();
@@ -169,7 +170,7 @@ fn as_sarif(file: &BuildspecFile, problems: &[Diagnostic]) -> Value {
                 "message": { "text": message },
                 "locations": [{ "physicalLocation": place }],
             });
-            if let Some(Place { line, column }) = problem.span.written {
+            if let Some(LineColumn { line, column }) = problem.span.written {
                 let region = json!({ "startLine": line, "startColumn": column });
                 let file = json!({ "uri": file.shown() });
                 let place = json!({ "artifactLocation": file, "region": region });

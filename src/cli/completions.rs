@@ -21,7 +21,7 @@ const MOST: usize = 50;
 pub(super) struct CompletionsArgs {
     /// The shell
     #[arg(value_enum)]
-    shell: Shell,
+    shell: CompletionShell,
 }
 
 const HELP: &str = "\
@@ -32,20 +32,20 @@ const HELP: &str = "\
 The script asks `runner`, as found on PATH, for what it offers.";
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Shell {
+enum CompletionShell {
     Bash,
     Elvish,
     Fish,
     Zsh,
 }
 
-impl Shell {
+impl CompletionShell {
     fn name(self) -> &'static str {
         match self {
-            Shell::Bash => "bash",
-            Shell::Elvish => "elvish",
-            Shell::Fish => "fish",
-            Shell::Zsh => "zsh",
+            CompletionShell::Bash => "bash",
+            CompletionShell::Elvish => "elvish",
+            CompletionShell::Fish => "fish",
+            CompletionShell::Zsh => "zsh",
         }
     }
 }

@@ -18,8 +18,7 @@ const SETTLING: Duration = Duration::from_secs(2);
 /// How long behind the last change a build is looked at once more.
 const AGAIN: Duration = Duration::from_millis(300);
 
-/// A build that is followed.
-pub(super) struct Course<'a> {
+pub(super) struct FollowedBuild<'a> {
     home: &'a Home,
     known: &'a Known,
     changes: Changes,
@@ -29,17 +28,17 @@ pub(super) struct Course<'a> {
     record: Option<Build>,
     /// Until when the owner of a build that has ended is waited for.
     settles: Option<Instant>,
-    /// When to look once more behind a change: the kernel tells of a lock's end a moment before it is free.
+    /// When to look again after a change: the kernel reports the end of a lock a moment before the lock is free.
     again: Option<Instant>,
 }
 
-impl<'a> Course<'a> {
+impl<'a> FollowedBuild<'a> {
     /// From its beginning, and on.
     pub(super) fn of(home: &'a Home, known: &'a Known) -> Result<Self, CliError> {
         // Before the first look, so that nothing happens in between.
         let changes = Changes::of_build(known.dir.path(), known.dir.listing())
             .map_err(|error| not_followed(known, &error))?;
-        let mut course = Course {
+        let mut course = FollowedBuild {
             home,
             known,
             changes,
@@ -88,7 +87,7 @@ impl<'a> Course<'a> {
         self.is_paused
     }
 
-    /// How often it has been paused, now included.
+    /// Number of pauses, the current one included.
     pub(super) fn pauses(&self) -> u32 {
         self.pauses
     }

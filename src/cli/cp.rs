@@ -4,7 +4,7 @@ use super::error::{CliError, OURS, SESSION};
 use super::sessions::connect;
 use clap::Args;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use runner_client::{self as client, Copied, CopyError, Manner, Unfinished, Way};
+use runner_client::{self as client, Copied, CopyDirection, CopyError, Manner, Unfinished};
 use runner_host::signals::{ENDS, Signals};
 use runner_host::stdio::say;
 use std::ffi::{OsStr, OsString};
@@ -86,8 +86,12 @@ impl<'a> Side<'a> {
 /// Copies; the exit code.
 pub(super) fn cp(args: &CpArgs) -> Result<u8, CliError> {
     let (build, way) = match (Side::parse(&args.src)?, Side::parse(&args.dst)?) {
-        (Side::Build { build, path }, Side::Here(to)) => (build, Way::Out { from: path, to }),
-        (Side::Here(from), Side::Build { build, path }) => (build, Way::In { from, to: path }),
+        (Side::Build { build, path }, Side::Here(to)) => {
+            (build, CopyDirection::Out { from: path, to })
+        }
+        (Side::Here(from), Side::Build { build, path }) => {
+            (build, CopyDirection::In { from, to: path })
+        }
         (Side::Here(_), Side::Here(_)) => {
             return Err(CliError::usage("neither SRC nor DST is in a build")
                 .hint("write BUILD:PATH, or :PATH where one build is live"));

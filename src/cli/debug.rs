@@ -1,6 +1,6 @@
 //! The debugger's verbs: what is to follow a stop, and where a build stops.
 
-use super::course::Course;
+use super::course::FollowedBuild;
 use super::error::CliError;
 use super::home::open;
 use crate::terminal::{EditError, edit};
@@ -114,7 +114,7 @@ pub(super) fn abort(build: Option<&str>) -> Result<u8, CliError> {
     let home = open()?;
     let known = find(&home, build, Need::Live)?;
     decide(&known, Decision::Abort)?;
-    let mut course = Course::of(&home, &known)?;
+    let mut course = FollowedBuild::of(&home, &known)?;
     while course.record().is_none() {
         course.next(None)?;
     }

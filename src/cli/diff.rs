@@ -5,13 +5,15 @@ use super::home::open;
 use super::recorded::{self, Range};
 use clap::Args;
 use runner_client::Client;
-use runner_client::diff::{Change, NodeKind, Stat, Trees, diff as compare, patch_of, stat_of};
+use runner_client::diff::{
+    DiffStat, NodeKind, PathChange, Trees, diff as compare, patch_of, stat_of,
+};
 use runner_core::debug::RunRef;
 use runner_core::plain;
 use runner_engine::unseen::Unseen;
 use runner_folder::events::Follower;
 use runner_folder::state::{Known, LookupError, Need, find};
-use runner_host::stdio::{Out, has_colors, is_gone, of_output, say};
+use runner_host::stdio::{CheckedStdout, has_colors, is_gone, of_output, say};
 use std::ffi::OsString;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -114,7 +116,7 @@ pub(super) fn diff(args: &DiffArgs) -> Result<u8, CliError> {
     let trees = Trees { here, there: there.as_bytes(), hidden: &hidden, only: &only, has_content };
     let client = Client::connect(&known.dir)?;
     let mut shown = Shown {
-        out: BufWriter::new(Out),
+        out: BufWriter::new(CheckedStdout),
         is_terminal: io::stdout().is_terminal(),
         is_over: false,
         rows: Vec::new(),
@@ -155,16 +157,16 @@ fn relative(path: &[u8]) -> Vec<u8> {
 }
 
 struct Shown {
-    out: BufWriter<Out>,
+    out: BufWriter<CheckedStdout>,
     is_terminal: bool,
     /// Nobody reads any more.
     is_over: bool,
-    rows: Vec<(String, Stat)>,
+    rows: Vec<(String, DiffStat)>,
     left_out: u64,
 }
 
 impl Shown {
-    fn name(&mut self, change: &Change) -> io::Result<()> {
+    fn name(&mut self, change: &PathChange) -> io::Result<()> {
         let letter = match (&change.old, &change.new) {
             (None, _) => 'A',
             (_, None) => 'D',
@@ -179,12 +181,12 @@ impl Shown {
         self.write(format!("{letter}  {}\n", plain::name(&change.path)).as_bytes())
     }
 
-    fn count(&mut self, change: &Change) -> io::Result<()> {
+    fn count(&mut self, change: &PathChange) -> io::Result<()> {
         self.rows.push((plain::name(&change.path), stat_of(change)));
         Ok(())
     }
 
-    fn patch(&mut self, change: &Change) -> io::Result<()> {
+    fn patch(&mut self, change: &PathChange) -> io::Result<()> {
         let Some(patch) = patch_of(change) else {
             self.left_out += 1;
             say(&format!("{}: too large for a patch", plain::name(&change.path)));
@@ -216,8 +218,8 @@ impl Shown {
     fn table(&mut self) -> io::Result<()> {
         let rows = std::mem::take(&mut self.rows);
         let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
-        let lines = |stat: &Stat| match stat {
-            Stat::Lines { added, removed } => (*added, *removed),
+        let lines = |stat: &DiffStat| match stat {
+            DiffStat::Lines { added, removed } => (*added, *removed),
             _ => (0, 0),
         };
         let total = |(added, removed)| added + removed;
@@ -228,14 +230,14 @@ impl Shown {
         };
         for (name, stat) in &rows {
             let what = match stat {
-                Stat::Lines { added, removed } => format!(
+                DiffStat::Lines { added, removed } => format!(
                     "{:>5} {}{}",
                     added + removed,
                     "+".repeat(scaled(*added)),
                     "-".repeat(scaled(*removed))
                 ),
-                Stat::Binary { old, new } => format!("  Bin {old} -> {new} bytes"),
-                Stat::Unknown => "  not looked at: too large".to_owned(),
+                DiffStat::Binary { old, new } => format!("  Bin {old} -> {new} bytes"),
+                DiffStat::Unknown => "  not looked at: too large".to_owned(),
             };
             self.write(format!(" {name:<width$} | {}\n", what.trim_end()).as_bytes())?;
         }

@@ -1,6 +1,6 @@
 //! `runner eval`, `runner set` and `runner pause`: what a person does to a live build from outside.
 
-use super::course::Course;
+use super::course::FollowedBuild;
 use super::debug::split;
 use super::error::{CliError, of_signal};
 use super::home::open;
@@ -12,7 +12,7 @@ use runner_core::event::{EventBody, Outcome};
 use runner_folder::events::{LogReader, OutputReader};
 use runner_folder::state::{Home, Known, Need, find};
 use runner_host::signals::{STOPS, Signals};
-use runner_host::stdio::{Out, is_gone, say};
+use runner_host::stdio::{CheckedStdout, is_gone, say};
 use runner_wire::control::{Answer, Request};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -108,7 +108,7 @@ impl Eval {
     fn follow(&mut self, home: &Home, known: &Known) -> Result<Option<Outcome>, CliError> {
         let failed =
             |error: io::Error| CliError::ours(format!("the log of build {}: {error}", known.id));
-        let mut course = Course::of(home, known)?;
+        let mut course = FollowedBuild::of(home, known)?;
         loop {
             let is_over = course.record().is_some();
             if let Some(outcome) = self.show().map_err(failed)? {
@@ -126,7 +126,7 @@ impl Eval {
         while let Some(event) = self.log.next_event()? {
             match event.body {
                 EventBody::Output { command, offset, length } if command == self.run => {
-                    let written = Out.write_all(self.output.read(offset, length)?);
+                    let written = CheckedStdout.write_all(self.output.read(offset, length)?);
                     // A reader that has gone has read enough; how the text ends is asked all the same.
                     written.or_else(|error| if is_gone(&error) { Ok(()) } else { Err(error) })?;
                 }

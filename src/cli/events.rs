@@ -1,14 +1,14 @@
 //! `runner events`: a build's log for programs, live or ended.
 
-use super::course::Course;
+use super::course::FollowedBuild;
 use super::error::CliError;
 use super::home::open;
-use crate::terminal::Json;
+use crate::terminal::JsonLines;
 use clap::Args;
 use runner_core::event::SCHEMA;
 use runner_folder::events::{LogReader, OutputReader};
 use runner_folder::state::{Need, find};
-use runner_host::stdio::{Out, is_gone};
+use runner_host::stdio::{CheckedStdout, is_gone};
 use std::io;
 
 /// Options of `runner events`.
@@ -40,7 +40,7 @@ pub(super) fn events(args: &EventsArgs) -> Result<u8, CliError> {
         |error: io::Error| CliError::ours(format!("the log of build {}: {error}", known.id));
     let mut reader = LogReader::open(&known.dir).map_err(failed)?;
     let mut output = OutputReader::open(&known.dir).map_err(failed)?;
-    let mut lines = Json::new(Out);
+    let mut lines = JsonLines::new(CheckedStdout);
     let mut show = || match lines.rest(&mut reader, &mut output) {
         // `runner events | head`
         Err(error) if is_gone(&error) => Ok(false),
@@ -50,7 +50,7 @@ pub(super) fn events(args: &EventsArgs) -> Result<u8, CliError> {
     if !args.follow {
         return show().map(|_| 0);
     }
-    let mut course = Course::of(&home, &known)?;
+    let mut course = FollowedBuild::of(&home, &known)?;
     while show()? && course.record().is_none() {
         course.next(None)?;
     }

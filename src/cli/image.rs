@@ -5,7 +5,9 @@ use super::{certificates, values};
 use clap::{Args, Subcommand, ValueEnum};
 use runner_cloud::{Identity, ecr};
 use runner_core::plain;
-use runner_engine::image::{Asker, Freed, Getter, Image, ImageError, MOST_BYTES, Progress, Store};
+use runner_engine::image::{
+    Asker, Freed, Getter, Image, ImageError, ImageStore, MOST_BYTES, Progress,
+};
 use runner_host::signals::{STOPS, Signals};
 use runner_host::users;
 use serde_json::json;
@@ -99,7 +101,7 @@ pub(super) struct RmArgs {
 /// Does it; its exit code.
 pub(super) fn image(verb: ImageVerb) -> Result<u8, CliError> {
     let home = super::home::open()?;
-    let store = Store::new(home.images());
+    let store = ImageStore::new(home.images());
     match verb {
         ImageVerb::Pull(PullArgs { image, get }) => {
             if !matches!(image, Image::Registry(_)) {
@@ -128,7 +130,7 @@ pub(super) fn image(verb: ImageVerb) -> Result<u8, CliError> {
 }
 
 fn fetch(
-    store: Store,
+    store: ImageStore,
     image: &Image,
     name: Option<String>,
     args: &GetArgs,
@@ -184,7 +186,7 @@ fn fetch(
     ))
 }
 
-fn list(store: &Store, args: &LsArgs) -> Result<u8, CliError> {
+fn list(store: &ImageStore, args: &LsArgs) -> Result<u8, CliError> {
     let list = store.list().map_err(store_failed)?;
     let trees = store.trees().map_err(store_failed)?;
     let text = match args.format {
@@ -224,7 +226,7 @@ fn list(store: &Store, args: &LsArgs) -> Result<u8, CliError> {
     print(&text)
 }
 
-fn remove(store: &Store, args: &RmArgs) -> Result<u8, CliError> {
+fn remove(store: &ImageStore, args: &RmArgs) -> Result<u8, CliError> {
     let (mut unknown, mut in_use) = (Vec::new(), Vec::new());
     let mut removed = Freed::default();
     for name in &args.images {
@@ -257,7 +259,7 @@ fn remove(store: &Store, args: &RmArgs) -> Result<u8, CliError> {
 }
 
 /// Those of a tar, as it is listed or as it was typed.
-fn forget_trees(store: &Store, name: &str) -> io::Result<(Freed, bool, usize)> {
+fn forget_trees(store: &ImageStore, name: &str) -> io::Result<(Freed, bool, usize)> {
     let listed = store.forget_trees(name)?;
     match name.parse() {
         Ok(Image::Rootfs(path)) if !listed.1 => {
@@ -268,12 +270,12 @@ fn forget_trees(store: &Store, name: &str) -> io::Result<(Freed, bool, usize)> {
     }
 }
 
-fn prune(store: &Store) -> Result<u8, CliError> {
+fn prune(store: &ImageStore) -> Result<u8, CliError> {
     prune_after(store, Freed::default())
 }
 
 /// With what was removed before.
-fn prune_after(store: &Store, removed: Freed) -> Result<u8, CliError> {
+fn prune_after(store: &ImageStore, removed: Freed) -> Result<u8, CliError> {
     let wait = || super::say("waiting for a pull to end");
     let freed = store.prune(wait).map_err(store_failed)?;
     let size = indicatif::BinaryBytes(freed.bytes + removed.bytes);

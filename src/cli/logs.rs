@@ -1,6 +1,6 @@
 //! `runner logs`.
 
-use super::course::Course;
+use super::course::FollowedBuild;
 use super::error::CliError;
 use super::home::open;
 use super::values;
@@ -11,7 +11,7 @@ use runner_core::time::WallTime;
 use runner_folder::events::{CodeBuild, LogReader, OutputReader};
 use runner_folder::state::{BuildDir, Need, find};
 use runner_host::clock;
-use runner_host::stdio::{Out, is_gone};
+use runner_host::stdio::{CheckedStdout, is_gone};
 use std::io::{self, BufWriter, Write};
 use std::time::Duration;
 
@@ -73,7 +73,7 @@ pub(super) fn logs(args: &LogsArgs) -> Result<u8, CliError> {
         Some(tail) => lines(&known.dir, &wanted).map_err(failed)?.saturating_sub(tail),
         None => 0,
     };
-    let to = Lines { left_out, ..Lines::new(BufWriter::with_capacity(64 << 10, Out)) };
+    let to = Lines { left_out, ..Lines::new(BufWriter::with_capacity(64 << 10, CheckedStdout)) };
     let mut shown = Shown::open(&known.dir, wanted, to).map_err(failed)?;
     let mut show = || match shown.replay() {
         // `runner logs | head`
@@ -84,7 +84,7 @@ pub(super) fn logs(args: &LogsArgs) -> Result<u8, CliError> {
     if !args.follow {
         return show().map(|_| 0);
     }
-    let mut course = Course::of(&home, &known)?;
+    let mut course = FollowedBuild::of(&home, &known)?;
     while show()? && course.record().is_none() {
         course.next(None)?;
     }

@@ -3,7 +3,7 @@
 //! Nothing is decided here: a line is read as a command line is, with the build in its place. What makes the
 //! build go on is followed until it is paused again, or over.
 
-use super::course::Course;
+use super::course::FollowedBuild;
 use super::error::CliError;
 use super::home::open;
 use super::{Cli, where_it_is};
@@ -14,7 +14,7 @@ use runner_core::view::BuildView;
 use runner_folder::events::{CodeBuild, Follower, LogReader, OutputReader};
 use runner_folder::state::{Home, Known, Need, find};
 use runner_host::signals::Signals;
-use runner_host::stdio::{Out, is_gone, say};
+use runner_host::stdio::{CheckedStdout, is_gone, say};
 use rustyline::completion::{Completer, Pair};
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
@@ -118,7 +118,7 @@ struct Prompt<'a> {
     log: Follower,
     reader: LogReader,
     output: OutputReader,
-    sink: CodeBuild<Out>,
+    sink: CodeBuild<CheckedStdout>,
     /// Ctrl-C, where there is a terminal to press it at.
     interrupts: Option<Signals>,
     is_over: bool,
@@ -137,7 +137,7 @@ impl<'a> Prompt<'a> {
             log: Follower::open(&known.dir).map_err(&failed)?,
             reader: LogReader::open(&known.dir).map_err(&failed)?,
             output: OutputReader::open(&known.dir).map_err(&failed)?,
-            sink: CodeBuild::new(Out).for_people(true),
+            sink: CodeBuild::new(CheckedStdout).for_people(true),
             interrupts,
             is_over: false,
         };
@@ -197,7 +197,7 @@ impl<'a> Prompt<'a> {
 
     /// Shows the log until the build is paused or over, or Ctrl-C is pressed.
     fn follow(&mut self) -> Result<(), CliError> {
-        let mut course = Course::of(self.home, self.known)?;
+        let mut course = FollowedBuild::of(self.home, self.known)?;
         loop {
             let is_over = course.record().is_some();
             let failed = not_read(self.known);

@@ -4,7 +4,7 @@
 //! than a person reads.
 
 use runner_core::plain;
-use runner_core::spec::{Diagnostic, Few, Place, Severity};
+use runner_core::spec::{Diagnostic, Few, LineColumn, Severity};
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write;
@@ -76,7 +76,7 @@ fn diagnostic(text: &mut String, file: &str, line: Option<&str>, problem: &Diagn
         let caret = "^".repeat((span.length as usize).clamp(1, room));
         let _ = writeln!(text, "{gutter} |\n{number} | {shown}\n{gutter} | {before}{caret}");
     }
-    if let Some(Place { line, column }) = span.written {
+    if let Some(LineColumn { line, column }) = span.written {
         let _ = writeln!(text, "{gutter} = note: its text stands at {file}:{line}:{column}");
     }
     if let Some(hint) = &problem.hint {

@@ -1,6 +1,6 @@
 //! `runner rewind`: back to before a run of a build that has stopped.
 
-use super::course::Course;
+use super::course::FollowedBuild;
 use super::debug::decide;
 use super::error::CliError;
 use super::home::open;
@@ -74,7 +74,7 @@ pub(super) fn go_back(home: &Home, known: &Known, rewind: Rewind) -> Result<u8, 
     let stops = rewind.then == Then::Stop;
     let mut log = LogReader::open(&known.dir).map_err(failed)?;
     while log.next_event().map_err(failed)?.is_some() {}
-    let mut course = Course::of(home, known)?;
+    let mut course = FollowedBuild::of(home, known)?;
     decide(known, Decision::Rewind(rewind))?;
     let mut is_back = false;
     loop {

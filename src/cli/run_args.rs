@@ -12,7 +12,7 @@ use runner_core::debug::Breakpoint;
 use runner_core::spec::UserPhase;
 use runner_engine::image::{Image, Swap};
 use runner_engine::{Kind, UserMount};
-use runner_outputs::{Destination, Store};
+use runner_outputs::{ArtifactDestination, Store};
 use runner_sandbox::Cpus;
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -183,7 +183,7 @@ pub(super) struct RunArgs {
     pub(super) reports: Option<PathBuf>,
     /// Collect the build's artifacts into a directory or a bucket; a name that ends in .zip makes a ZIP
     #[arg(long, value_name = "DIR|s3://...", value_parser = values::artifacts)]
-    pub(super) artifacts: Option<Destination>,
+    pub(super) artifacts: Option<ArtifactDestination>,
     /// Restore the build's cache from a directory or a bucket, and save it there
     #[arg(long, value_name = "DIR|s3://...", value_parser = values::store)]
     pub(super) cache: Option<Store>,

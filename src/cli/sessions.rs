@@ -4,7 +4,7 @@ use super::error::CliError;
 use clap::Args;
 use clap_complete::ArgValueCandidates;
 use nix::sys::signal::Signal;
-use runner_client::{self as client, Client, ClientError, Ended};
+use runner_client::{self as client, Client, ClientError, SessionEnd};
 use runner_core::plain;
 use runner_folder::state::{Need, find};
 use runner_host::signals::{ENDS, Signals};
@@ -118,7 +118,7 @@ pub(super) fn connect(build: Option<&str>) -> Result<Client, CliError> {
     Ok(Client::connect(&known.dir)?)
 }
 
-fn finish(ended: Result<Ended, ClientError>) -> Result<u8, CliError> {
+fn finish(ended: Result<SessionEnd, ClientError>) -> Result<u8, CliError> {
     let ended = ended.map_err(|error| {
         let error = CliError::from(error);
         // Only what the container itself says counts as the command's own code.

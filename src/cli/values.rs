@@ -9,7 +9,7 @@ use runner_core::env::is_name;
 use runner_core::spec::is_identifier;
 use runner_engine::{Access, UserMount};
 use runner_host::beneath;
-use runner_outputs::{Destination, Store};
+use runner_outputs::{ArtifactDestination, Store};
 use runner_sandbox::Cpus;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -36,7 +36,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 
 /// `512M`, `2G`, `1.5GiB` or bytes, for a limit of memory.
 pub(super) fn memory(text: &str) -> Result<u64, String> {
-    /// Less than that does not hold a shell and what it runs; Docker's own least.
+    /// A smaller limit does not hold a shell and what it runs. Docker has the same minimum.
     const LEAST: u64 = 6 << 20;
     match size(text)? {
         bytes if bytes < LEAST => Err("less than 6M holds no build".to_owned()),
@@ -190,7 +190,7 @@ pub(super) fn identity(name: &str) -> Identity {
 }
 
 /// Where artifacts go: a place for their files, or for a ZIP with all of them.
-pub(super) fn artifacts(text: &str) -> Result<Destination, String> {
+pub(super) fn artifacts(text: &str) -> Result<ArtifactDestination, String> {
     let (place, zip) = match text.rsplit_once('/') {
         // Not the name of a bucket.
         Some((place, name)) if name.ends_with(".zip") && place != "s3:/" => (place, Some(name)),
@@ -206,7 +206,7 @@ pub(super) fn artifacts(text: &str) -> Result<Destination, String> {
             ..ArtifactSettings::default()
         },
     };
-    Ok(Destination { store, settings, is_path: zip.is_some(), stream: None })
+    Ok(ArtifactDestination { store, settings, is_path: zip.is_some(), stream: None })
 }
 
 /// Whether a variable can be handed to a program.

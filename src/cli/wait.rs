@@ -1,6 +1,6 @@
 //! `runner wait`.
 
-use super::course::Course;
+use super::course::FollowedBuild;
 use super::error::{CliError, TIMED_OUT, USAGE, of_status};
 use super::home::open;
 use super::queued::{self, Became};
@@ -71,7 +71,7 @@ pub(super) fn wait(args: &WaitArgs) -> Result<u8, CliError> {
         },
         found => found?,
     };
-    let mut course = Course::of(&home, &known)?;
+    let mut course = FollowedBuild::of(&home, &known)?;
     let before = course.pauses();
     loop {
         // One that is over again by now has come all the same.

@@ -2,7 +2,7 @@
 
 use super::{AgentLine, Report, Row, State, diagnostics, node, way};
 use runner_client::{Client, ClientError, goes_on};
-use runner_core::agent::{Effect, Origin, PROPERTIES};
+use runner_core::agent::{PROPERTIES, PropertyEffect, PropertyOrigin};
 use runner_core::event::EventBody;
 use runner_folder::events::LogReader;
 use runner_folder::state::{Home, Known};
@@ -52,7 +52,7 @@ pub(crate) fn look(home: &Home, known: &Known) -> Report {
     let agent = if ended.is_none() { agent_config(known) } else { Vec::new() };
     let given: Vec<String> = agent
         .iter()
-        .filter(|line| line.from != Origin::Default.name())
+        .filter(|line| line.from != PropertyOrigin::Default.name())
         .map(|line| {
             let effect = line.no_effect.map(|why| format!(": no effect, {why}"));
             format!("{} {} ({}{})", line.name, line.value, line.from, effect.unwrap_or_default())
@@ -128,8 +128,8 @@ fn agent_config(known: &Known) -> Vec<AgentLine> {
     let lines = PROPERTIES.iter().map(|property| {
         let (value, origin) = config.value(property);
         let no_effect = match property.effect {
-            Effect::Works => None,
-            Effect::None(why) => Some(why),
+            PropertyEffect::Works => None,
+            PropertyEffect::None(why) => Some(why),
         };
         AgentLine { name: property.name, value, from: origin.name(), no_effect }
     });

@@ -7,7 +7,7 @@ use runner_core::event::NoticeLevel;
 use runner_engine::daemon::DaemonEngine;
 use runner_engine::docker::{self, Daemon, Program, Storage};
 use runner_engine::host_image::EtcCopies;
-use runner_engine::image::{Asker, Getter, Image, MOST_BYTES, Progress, Store};
+use runner_engine::image::{Asker, Getter, Image, ImageStore, MOST_BYTES, Progress};
 use runner_engine::namespaces::Namespaces;
 use runner_engine::unseen::Unseen;
 use runner_engine::{
@@ -67,7 +67,7 @@ impl Told {
 struct Trial {
     /// A folder where builds have theirs, so that it is on the same file system.
     dir: TempDir,
-    images: Store,
+    images: ImageStore,
     /// Podman's storage. Its path must be short, which that of the state folder may not be.
     podman: TempDir,
     etc: EtcCopies,
@@ -80,7 +80,7 @@ impl Trial {
         fs::create_dir(dir.path().join("readonly"))?;
         let podman = tempfile::Builder::new().prefix(".runner-").tempdir_in("/tmp")?;
         let (etc, unseen) = (EtcCopies::new(dir.path()), Unseen::of(home.root()));
-        Ok(Trial { dir, images: Store::new(home.images()), podman, etc, unseen })
+        Ok(Trial { dir, images: ImageStore::new(home.images()), podman, etc, unseen })
     }
 
     /// As a build has them.
@@ -462,7 +462,7 @@ fn image_store(home: &Home) -> Row {
     const NAME: &str = "image store";
     let probe = home.images().join(format!(".doctor-{}", std::process::id()));
     let written = fs::create_dir(&probe).and_then(|()| fs::remove_dir(&probe));
-    let listed = Store::new(home.images()).list().map(|images| images.len());
+    let listed = ImageStore::new(home.images()).list().map(|images| images.len());
     match written.and(listed) {
         Ok(count) => Row::ok(NAME, format!("{count} images in {}", home.images().display())),
         Err(error) => Row::new(

@@ -2,16 +2,16 @@
 //!
 //! Written to standard error, beside notices: there as on standard output the worker takes lines that
 //! begin with `::` for commands, and standard output is the log's. What a build has a say in is
-//! escaped, so that no name of a test can be a command of its own.
+//! escaped, so that no name of a test can pass for a command.
 
-use super::Sink;
+use super::EventSink;
 use super::notices::{LeftOut, verdict};
-use super::summary::Ending;
+use super::summary::EndSummary;
 use runner_build::BuildspecFile;
 use runner_core::event::{Event, EventBody, Outcome};
 use runner_core::phase::Phase;
 use runner_core::plain;
-use runner_core::report::{Failure, ReportFacts, ReportStatus};
+use runner_core::report::{CaseFailure, ReportFacts, ReportStatus};
 use runner_core::spec::{Diagnostic, Few};
 use runner_folder::events::OutputReader;
 use std::fs;
@@ -61,8 +61,8 @@ fn root_of(source: &Path, workspace: Option<&Path>) -> PathBuf {
     found.unwrap_or(source).to_path_buf()
 }
 
-/// A command that runs, or has.
-struct Running {
+/// A command that runs or has run.
+struct AnnotatedCommand {
     text: String,
     phase: Phase,
     line: Option<u32>,
@@ -72,8 +72,8 @@ struct Running {
 pub(super) struct Annotations<W: Write + Send> {
     out: W,
     places: Places,
-    command: Option<Running>,
-    ending: Ending,
+    command: Option<AnnotatedCommand>,
+    ending: EndSummary,
     left_out: LeftOut,
     /// The page that the step has beside its log.
     page: Option<PathBuf>,
@@ -86,7 +86,7 @@ impl<W: Write + Send> Annotations<W> {
             out,
             places,
             command: None,
-            ending: Ending::new(None),
+            ending: EndSummary::new(None),
             left_out: LeftOut::default(),
             page: page.map(PathBuf::from),
         }
@@ -144,7 +144,9 @@ impl<W: Write + Send> Annotations<W> {
     }
 
     fn command_ended(&mut self, outcome: &Outcome) -> io::Result<()> {
-        let Some(Running { text, phase, line }) = self.command.take() else { return Ok(()) };
+        let Some(AnnotatedCommand { text, phase, line }) = self.command.take() else {
+            return Ok(());
+        };
         match outcome {
             Outcome::Exited(0) | Outcome::Cut => return Ok(()),
             Outcome::Exited(_) | Outcome::Signaled(_) | Outcome::NotStarted(_) => {}
@@ -165,7 +167,7 @@ impl<W: Write + Send> Annotations<W> {
             let message = facts.problems.join("\n");
             self.write("warning", None, &format!("report {group} is incomplete"), &message)?;
         }
-        for Failure { title, place, message } in &facts.failures {
+        for CaseFailure { title, place, message } in &facts.failures {
             let file = place.as_ref().map(|place| {
                 // A path that leaves the source, or is none of it, is shown as it is.
                 let is_below = !place.file.starts_with(['/', '\\']) && !place.file.contains("..");
@@ -179,13 +181,14 @@ impl<W: Write + Send> Annotations<W> {
     }
 }
 
-impl<W: Write + Send> Sink for Annotations<W> {
+impl<W: Write + Send> EventSink for Annotations<W> {
     fn event(&mut self, event: &Event, output: &mut OutputReader) -> io::Result<()> {
         self.ending.take(event);
         self.left_out.note(&event.body);
         match &event.body {
             EventBody::CommandStarted { text, phase, line, .. } => {
-                self.command = Some(Running { text: text.clone(), phase: *phase, line: *line });
+                self.command =
+                    Some(AnnotatedCommand { text: text.clone(), phase: *phase, line: *line });
                 Ok(())
             }
             EventBody::BuildEnded { status, reason } => {

@@ -1,11 +1,11 @@
 //! CodeBuild's own lines as a sink.
 
-use super::Sink;
+use super::EventSink;
 use runner_core::event::Event;
 use runner_folder::events::{CodeBuild, OutputReader};
 use std::io::{self, Write};
 
-impl<W: Write + Send> Sink for CodeBuild<W> {
+impl<W: Write + Send> EventSink for CodeBuild<W> {
     fn event(&mut self, event: &Event, output: &mut OutputReader) -> io::Result<()> {
         CodeBuild::event(self, event, output)
     }

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::{Command, ExitStatus};
 
-/// No text has come of it.
+/// Why there is no text.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EditError {
     #[error("neither VISUAL nor EDITOR names an editor")]

@@ -2,14 +2,14 @@
 
 use super::annotations::Annotations;
 use super::gate::Gate;
-use super::json::Json;
+use super::json::JsonLines;
 use super::keys::Menu;
 use super::notices::Notices;
 use super::pretty::Pretty;
-use super::sections::Sections;
-use super::summary::Ending;
+use super::sections::LogSections;
+use super::summary::EndSummary;
 use super::ways::WaysIn;
-use super::{CiSystem, Places, Sink, nobody, spawn};
+use super::{CiSystem, EventSink, Places, nobody, spawn};
 use crate::door::{Door, DoorParts};
 use nix::sys::signal::Signal;
 use runner_build::{self as build, Begun};
@@ -20,7 +20,7 @@ use runner_engine::image::{Curtain, Progress};
 use runner_folder::events::CodeBuild;
 use runner_folder::state::Home;
 use runner_host::signals::Signals;
-use runner_host::stdio::{Out, has_colors, is_gone, of_output, say};
+use runner_host::stdio::{CheckedStdout, has_colors, is_gone, of_output, say};
 use std::io::{self, IsTerminal};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -103,8 +103,8 @@ impl Face {
 
     fn start_sinks(&mut self, begun: &Begun<'_>, ways: WaysIn) -> io::Result<()> {
         let program = self.shown.hints.then(|| ways.program.clone());
-        let ending = || Ending::new(program.as_deref());
-        let (name, sink, gate): (_, Box<dyn Sink>, _) = match self.shown.format {
+        let ending = || EndSummary::new(program.as_deref());
+        let (name, sink, gate): (_, Box<dyn EventSink>, _) = match self.shown.format {
             LogFormat::Pretty => {
                 let color = has_colors(&io::stdout());
                 let (term, gate) = (console::Term::stdout(), Arc::clone(&self.gate));
@@ -112,14 +112,14 @@ impl Face {
                 ("pretty", Box::new(pretty), Some(Arc::clone(&self.gate)))
             }
             LogFormat::CodeBuild => {
-                let sink = CodeBuild::new(Out).for_people(io::stdout().is_terminal());
-                let sink: Box<dyn Sink> = match self.shown.system {
-                    Some(system) => Box::new(Sections::new(sink, system)),
+                let sink = CodeBuild::new(CheckedStdout).for_people(io::stdout().is_terminal());
+                let sink: Box<dyn EventSink> = match self.shown.system {
+                    Some(system) => Box::new(LogSections::new(sink, system)),
                     None => Box::new(sink),
                 };
                 ("codebuild", sink, None)
             }
-            LogFormat::Json => ("json", Box::new(Json::new(Out)), None),
+            LogFormat::Json => ("json", Box::new(JsonLines::new(CheckedStdout)), None),
         };
         let spawn = |name, sink, gate, failed| {
             spawn(name, sink, begun.dir, begun.growth.clone(), gate, failed)

@@ -8,18 +8,18 @@ use std::sync::{Condvar, Mutex, PoisonError};
 /// Open at first.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
-    state: Mutex<State>,
+    state: Mutex<GateState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct GateState {
     closed: bool,
     /// The sink has made way, or has ended.
     clear: bool,
     /// A key that is typed now has its effect.
     hears: bool,
-    /// How that which had the terminal has ended.
+    /// The message of whatever had the terminal.
     said: Option<String>,
 }
 
@@ -76,7 +76,7 @@ impl Gate {
         self.changed.notify_all();
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, GateState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -3,7 +3,7 @@
 //! The lines of `events.jsonl` as they are, but for output: where the file says at which place the
 //! bytes lie, these lines hold them, as `text` where they are UTF-8 and as `base64` where not.
 
-use super::Sink;
+use super::EventSink;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use runner_core::event::{Event, EventBody};
@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 
 /// Writes the lines to `out`.
-pub(crate) struct Json<W: Write + Send> {
+pub(crate) struct JsonLines<W: Write + Send> {
     out: io::BufWriter<W>,
     /// Which build of a batch this is: the first field of each line.
     tag: String,
@@ -37,16 +37,16 @@ struct OutputData<'a> {
     base64: Option<String>,
 }
 
-impl<W: Write + Send> Json<W> {
+impl<W: Write + Send> JsonLines<W> {
     pub(crate) fn new(out: W) -> Self {
         let out = io::BufWriter::with_capacity(64 << 10, out);
-        Json { out, tag: String::new(), halves: HashMap::new() }
+        JsonLines { out, tag: String::new(), halves: HashMap::new() }
     }
 
     /// Of a build with this name in its batch.
     pub(super) fn tagged(out: W, name: &str) -> Self {
         // Names of builds are letters, digits and underscores.
-        Json { tag: format!("\"child\":\"{name}\","), ..Self::new(out) }
+        JsonLines { tag: format!("\"child\":\"{name}\","), ..Self::new(out) }
     }
 
     fn write(&mut self, line: &str) -> io::Result<()> {
@@ -95,7 +95,7 @@ impl<W: Write + Send> Json<W> {
     }
 }
 
-impl<W: Write + Send> Sink for Json<W> {
+impl<W: Write + Send> EventSink for JsonLines<W> {
     fn event(&mut self, event: &Event, output: &mut OutputReader) -> io::Result<()> {
         match &event.body {
             EventBody::Output { command, offset, length } => {

@@ -34,8 +34,8 @@ pub(super) struct Menu {
     pub(super) signals: Signals,
 }
 
-/// How the build stands, as it says itself.
-struct Course {
+/// A connection to the build, and the last state it reported.
+struct KeysClient {
     client: Client,
     is_paused: bool,
     is_over: bool,
@@ -52,7 +52,7 @@ impl Menu {
     }
 
     fn run(&self) -> Result<(), ClientError> {
-        let mut course = Course::of(&self.dir)?;
+        let mut course = KeysClient::of(&self.dir)?;
         while !course.is_over {
             if course.is_paused && can_be_asked() {
                 let asked = self.ask(&mut course);
@@ -66,7 +66,7 @@ impl Menu {
     }
 
     /// Reads keys as long as the build is paused, or until one has its effect.
-    fn ask(&self, course: &mut Course) -> Result<(), ClientError> {
+    fn ask(&self, course: &mut KeysClient) -> Result<(), ClientError> {
         let lost = ClientError::Lost;
         let stop = self.stop();
         let applies = |decision| {
@@ -151,7 +151,7 @@ impl Menu {
         again.map_err(ClientError::Lost)
     }
 
-    /// Decides what follows a stop; whether that is so. What speaks against it is said.
+    /// Sends the decision after a stop. Returns whether it was accepted; shows the reason if not.
     fn decide(&self, decision: Decision) -> bool {
         let decided = Client::connect_as(&self.dir, debug::Client::Key)
             .and_then(|mut client| client.ask(&Request::Decide(decision)));
@@ -162,7 +162,7 @@ impl Menu {
         decided.is_ok()
     }
 
-    /// Says what a key was for. What comes of it the build tells.
+    /// Shows what a key does. The build reports the result.
     fn tell(&self, request: &Request) {
         let told = Client::connect(&self.dir).and_then(|mut client| client.ask(request));
         if let Err(error) = told {
@@ -170,7 +170,7 @@ impl Menu {
         }
     }
 
-    /// Runs a shell to its end; what there is to say about that.
+    /// Runs a shell to its end. The message to show after it, if any.
     fn shell(&self) -> Option<String> {
         let result = Client::connect(&self.dir)
             .and_then(|client| attach(client, Vec::new(), None, &self.signals));
@@ -181,11 +181,11 @@ impl Menu {
     }
 }
 
-impl Course {
+impl KeysClient {
     fn of(dir: &BuildDir) -> Result<Self, ClientError> {
         let mut client = Client::connect(dir)?;
         client.send(&Request::WatchPauses)?;
-        Ok(Course { client, is_paused: false, is_over: false })
+        Ok(KeysClient { client, is_paused: false, is_over: false })
     }
 
     /// Waits for the next change.
@@ -195,7 +195,7 @@ impl Course {
         self.look()
     }
 
-    /// Takes in what has been told by now.
+    /// Reads the messages that have arrived.
     fn look(&mut self) -> Result<(), ClientError> {
         while let Some(frame) = self.client.poll_frame()? {
             let Some(body) = frame else {

@@ -26,7 +26,7 @@ pub(crate) use annotations::Places;
 pub(crate) use batch::{BatchFace, ShownBatch};
 pub(crate) use editor::{EditError, edit};
 pub(crate) use face::{Face, LogFormat, Shown};
-pub(crate) use json::Json;
+pub(crate) use json::JsonLines;
 pub(crate) use notices::rewound_lines;
 pub(crate) use scene::stop_lines;
 pub(crate) use ways::{is_ci, no_proxy, page_link, word};
@@ -47,8 +47,7 @@ pub(crate) enum CiSystem {
     Gitlab,
 }
 
-/// Shows events.
-trait Sink: Send {
+trait EventSink: Send {
     /// Takes the next event. Output events are looked up in `output`.
     fn event(&mut self, event: &Event, output: &mut OutputReader) -> io::Result<()>;
 
@@ -57,12 +56,12 @@ trait Sink: Send {
         Ok(())
     }
 
-    /// How long it waits for the next event before it is to be told that none came.
+    /// How long it waits for the next event before [`Self::ticked`].
     fn tick(&self) -> Option<Duration> {
         None
     }
 
-    /// None came.
+    /// No event came in time.
     fn ticked(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -70,22 +69,22 @@ trait Sink: Send {
     /// Make way on the terminal for something else, until [`Self::show`].
     fn hide(&mut self) {}
 
-    /// The terminal is free again; what there is to say of what had it.
+    /// The terminal is free again. The message to show about what had it, if any.
     fn show(&mut self, _said: Option<String>) {}
 }
 
-/// Told when a sink cannot go on, and why.
-type OnFailure = Box<dyn FnOnce(io::Error) + Send>;
+/// Called when a sink cannot go on, with the reason.
+type OnSinkFailure = Box<dyn FnOnce(io::Error) + Send>;
 
 /// Runs a sink until the log is closed and all of it is shown, or the sink's reader has gone. A
 /// sink that draws on the terminal heeds `gate`.
 fn spawn(
     name: &str,
-    mut sink: Box<dyn Sink>,
+    mut sink: Box<dyn EventSink>,
     dir: &BuildDir,
     growth: Growth,
     gate: Option<Arc<Gate>>,
-    failed: OnFailure,
+    failed: OnSinkFailure,
 ) -> io::Result<JoinHandle<()>> {
     let (reader, output) = (LogReader::open(dir)?, OutputReader::open(dir)?);
     std::thread::Builder::new().name(format!("sink {name}")).spawn(move || {
@@ -100,13 +99,13 @@ fn spawn(
 }
 
 /// For standard output and error: a closed one ends its sink, never the build. So does a full disk
-/// behind it; nobody is left there to be told.
-fn nobody() -> OnFailure {
+/// behind it; nobody is left there to read a message.
+fn nobody() -> OnSinkFailure {
     Box::new(|_| ())
 }
 
 fn follow(
-    sink: &mut dyn Sink,
+    sink: &mut dyn EventSink,
     mut reader: LogReader,
     mut output: OutputReader,
     growth: &Growth,
@@ -132,7 +131,7 @@ fn follow(
     }
 }
 
-fn make_way(sink: &mut dyn Sink, gate: Option<&Gate>) {
+fn make_way(sink: &mut dyn EventSink, gate: Option<&Gate>) {
     if let Some(gate) = gate.filter(|gate| gate.is_closed()) {
         sink.hide();
         let said = gate.wait();

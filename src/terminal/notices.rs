@@ -2,9 +2,9 @@
 //!
 //! Beside a `codebuild` or `json` sink on standard output; `pretty` shows the same texts itself.
 
-use super::Sink;
-use super::pauses::Pauses;
-use super::summary::Ending;
+use super::EventSink;
+use super::pauses::PauseNotices;
+use super::summary::EndSummary;
 use super::ways::WaysIn;
 use runner_core::event::{Block, Event, EventBody, NoticeLevel, ResumedBy, RewoundFacts};
 use runner_core::phase::{Phase, Status};
@@ -16,14 +16,14 @@ use std::fmt;
 use std::io::{self, Write};
 use std::time::Duration;
 
-/// How a resume is told; of a build that could not go on, its end is.
+/// The notice of a resume. A build that could not go on gets the notice of its end instead.
 pub(super) fn resumed(by: ResumedBy, is_stuck: bool) -> Option<&'static str> {
     match by {
         ResumedBy::User | ResumedBy::Decision | ResumedBy::Timeout if is_stuck => None,
         ResumedBy::User | ResumedBy::Decision => Some("resumed"),
         ResumedBy::Timeout => Some("nobody is connected: the build goes on"),
         ResumedBy::Gone => Some("the process at the breakpoint is gone: the build goes on"),
-        // The end is told anyway.
+        // The end has its own notice.
         ResumedBy::Ended => None,
     }
 }
@@ -49,7 +49,7 @@ pub(super) fn debugged(body: &EventBody) -> Option<String> {
     }
 }
 
-/// A build that is back, and what is not.
+/// A rewound build, and what is not as it was.
 pub(crate) fn rewound_lines(facts: &RewoundFacts) -> Vec<String> {
     let RewoundFacts { to, place, lost, processes, sessions, .. } = facts;
     let mut lines = vec![match lost.len() {
@@ -125,20 +125,20 @@ pub(super) fn verdict(
 /// Writes to standard error.
 pub(super) struct Notices<W: Write + Send> {
     out: W,
-    pauses: Pauses,
+    pauses: PauseNotices,
     /// The build has come to where it cannot go on.
     is_stuck: bool,
     /// For the table at the end.
     reports: Vec<ReportFacts>,
     left_out: LeftOut,
-    ending: Ending,
+    ending: EndSummary,
     /// Only errors are wanted.
     quiet: bool,
 }
 
 impl<W: Write + Send> Notices<W> {
-    pub(super) fn new(out: W, ways: WaysIn, ending: Ending, quiet: bool) -> Self {
-        let (pauses, reports) = (Pauses::new(ways), Vec::new());
+    pub(super) fn new(out: W, ways: WaysIn, ending: EndSummary, quiet: bool) -> Self {
+        let (pauses, reports) = (PauseNotices::new(ways), Vec::new());
         Notices {
             out,
             pauses,
@@ -160,7 +160,7 @@ impl<W: Write + Send> Notices<W> {
     }
 }
 
-impl<W: Write + Send> Sink for Notices<W> {
+impl<W: Write + Send> EventSink for Notices<W> {
     fn event(&mut self, event: &Event, output: &mut OutputReader) -> io::Result<()> {
         let lines = self.pauses.take(event);
         self.lines(&lines)?;

@@ -13,8 +13,8 @@ use std::time::Duration;
 /// How long a notice waits for the address.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// The pauses of one build, as they are told.
-pub(super) struct Pauses {
+/// The notices of one build's pauses.
+pub(super) struct PauseNotices {
     ways: WaysIn,
     command: String,
     /// Its name, as asked for.
@@ -22,7 +22,7 @@ pub(super) struct Pauses {
     sessions: usize,
     /// Where AWS's clients find the build, or why nowhere.
     endpoint: Option<Result<String, String>>,
-    waiting: Vec<Pause>,
+    waiting: Vec<PauseNotice>,
     /// Since when the first of them waits.
     since: Duration,
     /// One was told without the address.
@@ -30,7 +30,7 @@ pub(super) struct Pauses {
 }
 
 /// What is known of a pause from its event.
-struct Pause {
+struct PauseNotice {
     build_id: String,
     command: String,
     directory: String,
@@ -41,9 +41,9 @@ struct Pause {
     sessions: usize,
 }
 
-impl Pauses {
+impl PauseNotices {
     pub(super) fn new(ways: WaysIn) -> Self {
-        Pauses {
+        PauseNotices {
             ways,
             command: String::new(),
             buildspec: String::new(),
@@ -78,7 +78,7 @@ impl Pauses {
                 if self.waiting.is_empty() {
                     self.since = clock::boot();
                 }
-                self.waiting.push(Pause {
+                self.waiting.push(PauseNotice {
                     build_id: event.build_id.clone(),
                     command: self.command.clone(),
                     directory: directory.clone(),
@@ -129,7 +129,7 @@ impl Pauses {
 
     fn all_known(&mut self) -> Vec<String> {
         let wants_address =
-            |pause: &Pause| pause.stuck.as_ref().is_none_or(|stuck| stuck.has_shell);
+            |pause: &PauseNotice| pause.stuck.as_ref().is_none_or(|stuck| stuck.has_shell);
         let waits = self.ways.has_aws() && self.endpoint.is_none();
         match waits && self.waiting.iter().any(wants_address) {
             true => Vec::new(),
@@ -147,9 +147,13 @@ impl Pauses {
 
 impl WaysIn {
     /// The notice of a pause, in lines.
-    fn paused(&self, pause: &Pause, endpoint: Option<&Result<String, String>>) -> Vec<String> {
+    fn paused(
+        &self,
+        pause: &PauseNotice,
+        endpoint: Option<&Result<String, String>>,
+    ) -> Vec<String> {
         let WaysIn { program, build, .. } = self;
-        let Pause { build_id, command, directory, resumes_in_s, stuck, stop, .. } = pause;
+        let PauseNotice { build_id, command, directory, resumes_in_s, stuck, stop, .. } = pause;
         if let Some(stop) = stop {
             return self.stopped(pause, stop, endpoint);
         }
@@ -192,12 +196,12 @@ impl WaysIn {
     /// The notice of a stop, in lines.
     fn stopped(
         &self,
-        pause: &Pause,
+        pause: &PauseNotice,
         stop: &StopFacts,
         endpoint: Option<&Result<String, String>>,
     ) -> Vec<String> {
         let WaysIn { program, build, .. } = self;
-        let Pause { build_id, directory, resumes_in_s, .. } = pause;
+        let PauseNotice { build_id, directory, resumes_in_s, .. } = pause;
         let key = |name: &'static str| if self.keys { name } else { "   " };
         let (first, rest) = {
             let mut lines = stop_lines(stop, &pause.buildspec).into_iter();
@@ -279,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_first_notice_waits_for_the_address() {
-        let mut pauses = Pauses::new(WaysIn::for_tests(true));
+        let mut pauses = PauseNotices::new(WaysIn::for_tests(true));
         assert_eq!(pauses.take(&paused()), Vec::<String>::new());
         assert!(pauses.is_waiting());
         let lines = pauses.take(&opened());
@@ -297,20 +301,20 @@ mod tests {
 
     #[test]
     fn a_notice_comes_before_the_end_of_its_pause() {
-        let mut pauses = Pauses::new(WaysIn::for_tests(true));
+        let mut pauses = PauseNotices::new(WaysIn::for_tests(true));
         pauses.take(&paused());
         let by = ResumedBy::Gone;
         let lines = pauses.take(&event(EventBody::Resumed { pause: PauseId(1), by }));
         assert_eq!(lines.len(), 7, "{lines:?}");
         assert!(!lines.iter().any(|line| line.contains("aws")), "{lines:?}");
-        // What it had to do without is told when it is there.
+        // The message about what is missing follows once the session is there.
         assert_eq!(pauses.take(&opened()).len(), 2);
         assert_eq!(pauses.take(&opened()).len(), 0);
     }
 
     #[test]
     fn without_aws_nothing_waits() {
-        let mut pauses = Pauses::new(WaysIn::for_tests(false));
+        let mut pauses = PauseNotices::new(WaysIn::for_tests(false));
         assert_eq!(pauses.take(&paused()).len(), 7);
     }
 }

@@ -6,10 +6,10 @@
 //! status line would be drawn into it.
 
 use super::notices::{LeftOut, debugged, resumed, verdict};
-use super::pauses::Pauses;
-use super::summary::Ending;
+use super::pauses::PauseNotices;
+use super::summary::EndSummary;
 use super::ways::WaysIn;
-use super::{Gate, Sink};
+use super::{EventSink, Gate};
 use console::{Style, Term};
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use runner_core::debug::DecisionKind;
@@ -35,7 +35,7 @@ const MAX_PARTIAL: usize = 16 << 10;
 pub(super) struct Pretty {
     term: Term,
     bar: ProgressBar,
-    pauses: Pauses,
+    pauses: PauseNotices,
     gate: Arc<Gate>,
     /// Text waiting to be written above the status line.
     pending: Vec<u8>,
@@ -56,7 +56,7 @@ pub(super) struct Pretty {
     /// For the table at the end.
     reports: Vec<ReportFacts>,
     left_out: LeftOut,
-    ending: Ending,
+    ending: EndSummary,
     colors: Colors,
 }
 
@@ -74,7 +74,7 @@ impl Pretty {
     pub(super) fn new(
         term: Term,
         ways: WaysIn,
-        ending: Ending,
+        ending: EndSummary,
         gate: Arc<Gate>,
         color: bool,
     ) -> Self {
@@ -95,7 +95,7 @@ impl Pretty {
         Pretty {
             term,
             bar,
-            pauses: Pauses::new(ways),
+            pauses: PauseNotices::new(ways),
             gate,
             pending: Vec::new(),
             phase: None,
@@ -266,7 +266,7 @@ fn gauge(progress: &Progress) -> String {
     format!("{what} {bar} {}% of {}", part(100), HumanBytes(*total))
 }
 
-impl Sink for Pretty {
+impl EventSink for Pretty {
     fn event(&mut self, event: &Event, output: &mut OutputReader) -> io::Result<()> {
         let lines = self.pauses.take(event);
         self.note(&lines);

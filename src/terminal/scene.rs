@@ -1,4 +1,4 @@
-//! What a stop is about: why the build is paused, at what, and what there is to be seen of the run.
+//! What a stop is about: why the build is paused, where, and what the run has printed.
 
 use runner_core::event::{ChangedVariable, StopFacts, StopKind};
 

@@ -2,14 +2,13 @@
 //!
 //! The marks stand among the lines on standard output: on another stream they would come at another time.
 
-use super::{CiSystem, Sink};
+use super::{CiSystem, EventSink};
 use runner_core::event::{Event, EventBody};
 use runner_core::phase::Phase;
 use runner_folder::events::{CodeBuild, OutputReader};
 use std::io::{self, Write};
 
-/// The log in sections.
-pub(super) struct Sections<W: Write + Send> {
+pub(super) struct LogSections<W: Write + Send> {
     log: CodeBuild<W>,
     system: CiSystem,
     /// The phase whose section is open.
@@ -18,9 +17,9 @@ pub(super) struct Sections<W: Write + Send> {
     number: u32,
 }
 
-impl<W: Write + Send> Sections<W> {
+impl<W: Write + Send> LogSections<W> {
     pub(super) fn new(log: CodeBuild<W>, system: CiSystem) -> Self {
-        Sections { log, system, open: None, number: 0 }
+        LogSections { log, system, open: None, number: 0 }
     }
 
     fn begin(&mut self, event: &Event, phase: Phase) -> io::Result<()> {
@@ -50,7 +49,7 @@ impl<W: Write + Send> Sections<W> {
     }
 }
 
-impl<W: Write + Send> Sink for Sections<W> {
+impl<W: Write + Send> EventSink for LogSections<W> {
     fn event(&mut self, event: &Event, output: &mut OutputReader) -> io::Result<()> {
         match &event.body {
             EventBody::PhaseStarted { phase } if has_lines(*phase) => self.begin(event, *phase)?,

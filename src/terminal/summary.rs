@@ -6,7 +6,7 @@
 use runner_core::event::Event;
 use runner_core::phase::Status;
 use runner_core::plain;
-use runner_core::summary::{Run, Summary, clock_form, last_lines};
+use runner_core::summary::{BuildOverview, ExecutedCommand, clock_form, last_lines};
 use runner_folder::events::OutputReader;
 use std::io;
 
@@ -15,20 +15,19 @@ const LINES: usize = 10;
 /// Most characters of each.
 const WIDTH: usize = 200;
 
-/// How a build ends, once it does.
-pub(super) struct Ending {
-    summary: Summary,
+pub(super) struct EndSummary {
+    summary: BuildOverview,
     /// What is typed to look inside; none where no advice is wanted.
     look: Option<String>,
 }
 
-impl Ending {
+impl EndSummary {
     /// `program`: how this program is called; none where no advice is wanted.
     pub(super) fn new(program: Option<&str>) -> Self {
         let look = program.map(|program| {
             format!("to look inside where it fails: the same with --break-on failure, then {program} attach")
         });
-        Ending { summary: Summary::default(), look }
+        EndSummary { summary: BuildOverview::default(), look }
     }
 
     pub(super) fn take(&mut self, event: &Event) {
@@ -87,7 +86,7 @@ fn time(time: &runner_core::summary::PhaseTime) -> String {
     }
 }
 
-fn how(run: &Run) -> String {
+fn how(run: &ExecutedCommand) -> String {
     use runner_core::event::Outcome;
     match run.outcome {
         Outcome::Cut => "it ran when the time was up".to_owned(),
@@ -105,7 +104,7 @@ fn first_line(text: &str) -> String {
     }
 }
 
-fn last_output(run: &Run, output: &mut OutputReader) -> io::Result<Vec<String>> {
+fn last_output(run: &ExecutedCommand, output: &mut OutputReader) -> io::Result<Vec<String>> {
     let mut bytes = Vec::new();
     for (offset, length) in &run.output {
         bytes.extend_from_slice(output.read(*offset, *length)?);

@@ -35,7 +35,7 @@ impl WaysIn {
     /// Into the build with this uuid. `keys`: whether there is a menu; `aws`: whether AWS's clients are let in.
     pub(super) fn new(home: &Home, uuid: &str, keys: bool, aws: bool) -> Self {
         let mut program = String::new();
-        // A second terminal looks in the default place unless it is told.
+        // A second terminal looks in the default place unless the command names another.
         if let Ok(home) = std::env::var("RUNNER_HOME")
             && !home.is_empty()
         {

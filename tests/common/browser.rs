@@ -216,8 +216,12 @@ impl Drop for Browser {
 }
 
 /// What a browser says of a server that has gone.
-const GONE: [&str; 3] =
-    ["net::ERR_CONNECTION", "net::ERR_EMPTY_RESPONSE", "net::ERR_INCOMPLETE_CHUNKED_ENCODING"];
+const GONE: [&str; 4] = [
+    "net::ERR_CONNECTION",
+    "net::ERR_EMPTY_RESPONSE",
+    "net::ERR_INCOMPLETE_CHUNKED_ENCODING",
+    "net::ERR_SOCKET_NOT_CONNECTED",
+];
 
 /// What the driver says of an element that was there a moment ago.
 const FLEETING: [&str; 4] = [

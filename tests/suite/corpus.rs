@@ -2,7 +2,7 @@
 //! broken, and run.
 
 use crate::common::{Bed, cases, corpus, image, list, outcome, python};
-use runner_core::spec::{self, Code, Diagnostic};
+use runner_core::spec::{self, Diagnostic, DiagnosticCode};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -62,7 +62,7 @@ fn command(lines: &[&str]) -> Option<usize> {
     is_plain.then_some(at)
 }
 
-const MUTATIONS: [(&str, Mutation, &[Code]); 6] = [
+const MUTATIONS: [(&str, Mutation, &[DiagnosticCode]); 6] = [
     (
         "a misspelt key",
         |lines| {
@@ -71,7 +71,7 @@ const MUTATIONS: [(&str, Mutation, &[Code]); 6] = [
             broken[at] = broken[at].replace("commands", "comands");
             Some((at, broken))
         },
-        &[Code::UnknownKey],
+        &[DiagnosticCode::UnknownKey],
     ),
     (
         "a misspelt phase",
@@ -81,7 +81,7 @@ const MUTATIONS: [(&str, Mutation, &[Code]); 6] = [
             broken[at] = broken[at].replace("build", "biuld");
             Some((at, broken))
         },
-        &[Code::UnknownKey],
+        &[DiagnosticCode::UnknownKey],
     ),
     (
         "a tab",
@@ -91,7 +91,7 @@ const MUTATIONS: [(&str, Mutation, &[Code]); 6] = [
             broken[at] = format!("\t{}", broken[at].trim_start());
             Some((at, broken))
         },
-        &[Code::Syntax],
+        &[DiagnosticCode::Syntax],
     ),
     (
         "a command that is a map",
@@ -101,7 +101,7 @@ const MUTATIONS: [(&str, Mutation, &[Code]); 6] = [
             broken[at] = format!("{}: more", broken[at].trim_end());
             Some((at, broken))
         },
-        &[Code::CommandIsMap],
+        &[DiagnosticCode::CommandIsMap],
     ),
     (
         "no phases",
@@ -111,7 +111,7 @@ const MUTATIONS: [(&str, Mutation, &[Code]); 6] = [
             broken[at] = "fases:".to_owned();
             Some((at, broken))
         },
-        &[Code::UnknownKey],
+        &[DiagnosticCode::UnknownKey],
     ),
     (
         "a wrong indent",
@@ -125,7 +125,7 @@ const MUTATIONS: [(&str, Mutation, &[Code]); 6] = [
             broken[at] = format!("   {}", broken[at]);
             Some((at, broken))
         },
-        &[Code::Syntax, Code::UnknownKey, Code::WrongShape],
+        &[DiagnosticCode::Syntax, DiagnosticCode::UnknownKey, DiagnosticCode::WrongShape],
     ),
 ];
 
@@ -153,7 +153,10 @@ fn broken_ones_are_told_at_their_line() {
         let without = text.replace("phases:", "fases:");
         if !text.contains("\nbatch:") {
             let told = problems(&without);
-            assert!(told.iter().any(|p| p.code == Code::MissingKey && p.is_error()), "{told:?}");
+            assert!(
+                told.iter().any(|p| p.code == DiagnosticCode::MissingKey && p.is_error()),
+                "{told:?}"
+            );
         }
     }
 }
@@ -171,7 +174,10 @@ fn the_schema_agrees() {
         let is_clean = problems(&text).iter().all(|p| {
             !matches!(
                 p.code,
-                Code::UnknownKey | Code::WrongShape | Code::BadValue | Code::CommandIsMap
+                DiagnosticCode::UnknownKey
+                    | DiagnosticCode::WrongShape
+                    | DiagnosticCode::BadValue
+                    | DiagnosticCode::CommandIsMap
             )
         });
         expected.push(format!("{name} {}", if is_clean { "ok" } else { "refused" }));

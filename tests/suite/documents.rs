@@ -1,7 +1,7 @@
 //! What the documents say, held against the program: the commands for CI, and the picture of the main walk.
 
 use crate::common::{Bed, Terminal, build, cases, image, picture, project, runner, write_program};
-use runner_core::spec::yaml::{self, Node, Value};
+use runner_core::spec::yaml::{self, YamlNode, YamlValue};
 use serde_json::Value as Json;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -28,13 +28,13 @@ fn blocks(document: &str) -> Vec<Json> {
     blocks.map(|block| json_of(&yaml::parse(block).unwrap().root)).collect()
 }
 
-fn json_of(node: &Node) -> Json {
+fn json_of(node: &YamlNode) -> Json {
     match &node.value {
-        Value::Null => Json::Null,
-        Value::Scalar(text) => text.as_str().into(),
-        Value::Sequence(items) => items.iter().map(json_of).collect(),
-        Value::Mapping(entries) => {
-            let text = |key: &Node| json_of(key).as_str().unwrap().to_owned();
+        YamlValue::Null => Json::Null,
+        YamlValue::Scalar(text) => text.as_str().into(),
+        YamlValue::Sequence(items) => items.iter().map(json_of).collect(),
+        YamlValue::Mapping(entries) => {
+            let text = |key: &YamlNode| json_of(key).as_str().unwrap().to_owned();
             entries.iter().map(|(key, value)| (text(key), json_of(value))).collect()
         }
     }

@@ -11,7 +11,7 @@ cases! {
         thirty_sealed_commands, sealed_with_a_cache;
     [Extended, Containers, Image("debian"), Program("git"), Program("perl")] => with_other_images,
         sealed_with_other_images;
-    [Extended, Root, Containers, Program("git"), Program("perl")] => with_privileges, sealed_with_privileges;
+    [Extended, Root, Containers, Program("git"), Program("perl")] => with_privileges;
 }
 
 /// All there is in the places that commands write to, without what differs from build to build.
@@ -263,8 +263,4 @@ fn other_images(is_sealed: bool) {
 
 fn with_privileges() {
     Way { every: 1, options: &["--privileged"], ..Way::default() }.compare();
-}
-
-fn sealed_with_privileges() {
-    Way { every: 1, options: &["--privileged"], is_sealed: true, ..Way::default() }.compare();
 }

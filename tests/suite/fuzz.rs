@@ -4,7 +4,7 @@
 
 use crate::common::{cases, corpus, list, project};
 use runner_core::mask::{Masker, REPLACEMENT, Secrets};
-use runner_core::report::{self, Format, Group, ReportFile};
+use runner_core::report::{self, ReportFile, ReportFormat, ReportGroupReader};
 use runner_core::spec;
 use runner_wire::frame::{Decoder, encode};
 use runner_wire::shim::Reader;
@@ -229,47 +229,47 @@ fn catalogs_and_files_of_variables() {
 }
 
 /// Small files of the formats that no recorded one is in.
-const REPORTS: [(Format, &str); 9] = [
+const REPORTS: [(ReportFormat, &str); 9] = [
     (
-        Format::CucumberJson,
+        ReportFormat::CucumberJson,
         r#"[{"uri": "a", "elements": [{"name": "b", "line": 4, "steps": [{"result":
         {"status": "failed", "duration": 5, "error_message": "a.rb:5: no"}}]}]}]"#,
     ),
     (
-        Format::NunitXml,
+        ReportFormat::NunitXml,
         "<test-results><test-suite name='s'><results><test-case name='a.b(1)' result='Error' \
         time='1'><failure><message>m</message></failure></test-case></results></test-suite></test-results>",
     ),
     (
-        Format::Nunit3Xml,
+        ReportFormat::Nunit3Xml,
         "<test-run><test-case fullname='a.b' result='Failed' label='Error' duration='.5'/></test-run>",
     ),
     (
-        Format::TestngXml,
+        ReportFormat::TestngXml,
         "<testng-results><suite name='s'><class name='c'><test-method status='FAIL' name='n' \
         duration-ms='5'><exception><message>m</message></exception></test-method></class></suite></testng-results>",
     ),
     (
-        Format::VisualStudioTrx,
+        ReportFormat::VisualStudioTrx,
         "<TestRun><Results><UnitTestResult testId='1' outcome='Failed' duration='1:2:3.4'>\
         <InnerResults><UnitTestResult/></InnerResults></UnitTestResult></Results></TestRun>",
     ),
     (
-        Format::JacocoXml,
+        ReportFormat::JacocoXml,
         "<report><package name='p'><sourcefile name='f'><counter type='LINE' missed='1' \
         covered='18446744073709551615'/></sourcefile></package></report>",
     ),
     (
-        Format::Simplecov,
+        ReportFormat::Simplecov,
         r#"{"a": {"coverage": {"/f": {"lines": [1, null, 0], "branches": {"[:if]": {"[:t]": 1}}}}}}"#,
     ),
     (
-        Format::Simplecov,
+        ReportFormat::Simplecov,
         r#"{"$schema": "s", "total": {"lines": {"covered": 1, "missed": 1}}, "coverage": {"f": {"lines": [1, 0],
         "branches": [{"type": "then", "start_line": 1, "end_line": 1, "coverage": "ignored"}]}}, "groups": {}}"#,
     ),
     (
-        Format::JacocoXml,
+        ReportFormat::JacocoXml,
         "<report name='r'><group name='a'><package name='p'><sourcefile name='f'><line nr='1' mi='0' ci='1' mb='1' \
         cb='1'/><counter type='LINE' missed='0' covered='1'/></sourcefile></package></group><group name='b'>\
         <package name='p'><sourcefile name='f'><line nr='4294967296' ci='0'/></sourcefile></package></group></report>",
@@ -281,19 +281,20 @@ const REPORTS: [(Format, &str); 9] = [
 fn report_files() {
     let recorded =
         |name: &str| std::fs::read(project().join("tests/reports/recorded").join(name)).unwrap();
-    let mut seeds: Vec<(Format, Vec<u8>)> =
+    let mut seeds: Vec<(ReportFormat, Vec<u8>)> =
         REPORTS.iter().map(|(format, text)| (*format, text.as_bytes().to_vec())).collect();
     for name in ["pytest.xml", "jest.xml", "nextest.xml"] {
-        seeds.push((Format::JunitXml, recorded(name)));
+        seeds.push((ReportFormat::JunitXml, recorded(name)));
     }
-    seeds.push((Format::CoberturaXml, recorded("coverage.py.xml")));
-    seeds.push((Format::CloverXml, recorded("jest-clover.xml")));
+    seeds.push((ReportFormat::CoberturaXml, recorded("coverage.py.xml")));
+    seeds.push((ReportFormat::CloverXml, recorded("jest-clover.xml")));
     let mut random = Random(0x4E904);
     for round in 0..rounds() {
         let (format, mut bytes) = seeds[random.below(seeds.len())].clone();
         mutate(&mut random, &mut bytes);
         // At times another format's reader gets it.
-        let format = if random.below(8) == 0 { Format::ALL[random.below(10)] } else { format };
+        let format =
+            if random.below(8) == 0 { ReportFormat::ALL[random.below(10)] } else { format };
         let contents = report::read(format, &bytes);
         let text = String::from_utf8_lossy(&bytes);
         if let Some(problem) = &contents.problem {
@@ -301,7 +302,7 @@ fn report_files() {
             assert!(problem.line as usize <= lines + 1, "round {round}: {problem}: {text}");
             assert!(!problem.reason.is_empty(), "round {round}: {text}");
         }
-        let mut group = Group::new("g".to_owned(), format);
+        let mut group = ReportGroupReader::new("g".to_owned(), format);
         // What is read twice is one file, or two.
         for name in ["f", "x/f"] {
             let file = ReportFile { path: format!("/src/{name}"), ..ReportFile::default() };
@@ -314,7 +315,7 @@ fn report_files() {
         // What is written of it is sound, whatever was read.
         let mut xml = Vec::new();
         report::junit(&group, &mut xml).unwrap();
-        let again = report::read(Format::JunitXml, &xml);
+        let again = report::read(ReportFormat::JunitXml, &xml);
         assert_eq!(again.problem, None, "round {round}: {}", String::from_utf8_lossy(&xml));
         assert_eq!(again.cases.len(), group.cases().count(), "round {round}");
         let report = group.report("a:r", "a:g", "a:b", 0.0);

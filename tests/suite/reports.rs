@@ -98,7 +98,7 @@ fn recorded_reports() {
     assert_eq!(case["durationInNanoSeconds"], 1_000_000);
     // What other tools take.
     let xml = fs::read(bed.path("reports/demo-unit/junit.xml")).unwrap();
-    let again = runner_core::report::read(runner_core::report::Format::JunitXml, &xml);
+    let again = runner_core::report::read(runner_core::report::ReportFormat::JunitXml, &xml);
     assert_eq!((again.cases.len(), again.problem), (13, None));
     let coverage = json(&bed.path("reports/demo-coverage/report.json"));
     assert_eq!(coverage["codeCoverages"][0]["filePath"], "shop.py");

@@ -4,7 +4,7 @@ use crate::common::endpoint::Endpoint;
 use crate::common::{Bed, Running, aws, cases, outcome, project, python};
 use flate2::read::GzDecoder;
 use nix::sys::signal::Signal;
-use runner_service::model::shape::{Member, Pattern, Shape};
+use runner_service::model::shape::{MemberShape, RecordMember, TextPattern};
 use runner_service::model::{Described, inputs};
 use serde_json::{Value, json};
 use std::fs;
@@ -464,35 +464,39 @@ fn inputs_are_described_as_aws_does() {
 }
 
 /// Holds a shape against the one of that name.
-fn same(shape: &Shape, model: &Value, name: &str, above: &mut Vec<String>) {
+fn same(shape: &MemberShape, model: &Value, name: &str, above: &mut Vec<String>) {
     let theirs = &model["shapes"][name];
     let (kind, place) = (theirs["type"].as_str().unwrap(), format!("{} {name}", above.join(" ")));
     let least = |member: &str| theirs[member].as_u64().unwrap_or(0) as usize;
     let most = theirs["max"].as_u64().map_or(usize::MAX, |max| max as usize);
     match (shape, kind) {
-        (Shape::Text { min, max, pattern }, "string") if theirs["enum"].is_null() => {
+        (MemberShape::Text { min, max, pattern }, "string") if theirs["enum"].is_null() => {
             assert_eq!((*min, *max), (least("min"), most), "{place}");
-            assert_eq!(pattern.map(Pattern::text), theirs["pattern"].as_str(), "{place}");
+            assert_eq!(pattern.map(TextPattern::text), theirs["pattern"].as_str(), "{place}");
         }
-        (Shape::Choice(choices), "string") => assert_eq!(json!(choices), theirs["enum"], "{place}"),
-        (Shape::Number { min, max }, "integer" | "long") => {
+        (MemberShape::Choice(choices), "string") => {
+            assert_eq!(json!(choices), theirs["enum"], "{place}");
+        }
+        (MemberShape::Number { min, max }, "integer" | "long") => {
             assert_eq!(*min, theirs["min"].as_i64().unwrap_or(i64::MIN), "{place}");
             assert_eq!(*max, theirs["max"].as_i64().unwrap_or(i64::MAX), "{place}");
         }
-        (Shape::Real, "double") | (Shape::Flag, "boolean") | (Shape::Time, "timestamp") => {}
-        (Shape::List { of, min, max }, "list") => {
+        (MemberShape::Real, "double")
+        | (MemberShape::Flag, "boolean")
+        | (MemberShape::Time, "timestamp") => {}
+        (MemberShape::List { of, min, max }, "list") => {
             assert_eq!((*min, *max), (least("min"), most), "{place}");
             above.push(name.to_owned());
             same(of, model, theirs["member"]["shape"].as_str().unwrap(), above);
             above.pop();
         }
-        (Shape::Record(members), "structure") => {
+        (MemberShape::Record(members), "structure") => {
             let all = theirs["members"].as_object().unwrap();
             let mut names: Vec<&str> = members.iter().map(|member| member.name).collect();
             names.sort_unstable();
             assert_eq!(names, all.keys().map(String::as_str).collect::<Vec<_>>(), "{place}");
             above.push(name.to_owned());
-            for Member { name, is_required, shape } in *members {
+            for RecordMember { name, is_required, shape } in *members {
                 let required =
                     theirs["required"].as_array().is_some_and(|all| all.contains(&json!(name)));
                 assert_eq!(*is_required, required, "{place} {name}");

@@ -15,14 +15,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 
-/// What the program exits with where it has failed itself.
+/// Exit code of a runner that failed itself.
 const OURS: u8 = 3;
-/// And where the build was stopped, which it may have been before it began.
+/// Exit code of a build that was stopped, perhaps before it began.
 const STOPPED: u8 = 5;
 
-/// Something has happened to a build.
+/// What a build's process reported. Builds are numbered by their place in the plan.
 #[derive(Debug)]
-pub(crate) enum Message {
+pub(crate) enum ChildEvent {
     Refused(usize, Refusal),
     Grown(usize),
     Paused(usize),
@@ -36,13 +36,12 @@ pub(crate) enum Message {
     Stop,
 }
 
-/// A build's process.
-pub(crate) struct Process {
+pub(crate) struct BuildProcess {
     pidfd: OwnedFd,
 }
 
-impl Process {
-    /// Stops the build; told again, at once.
+impl BuildProcess {
+    /// Stops the build; called again, it stops at once.
     pub(crate) fn stop(&self) {
         // One that has ended needs no stop.
         let _ = pidfd_send_signal(&self.pidfd, Signal::TERM);
@@ -55,12 +54,12 @@ pub(crate) struct Followed {
     pub(crate) home: Home,
     pub(crate) dir: BuildDir,
     pub(crate) has_grown: Arc<AtomicBool>,
-    pub(crate) inbox: Sender<Message>,
+    pub(crate) inbox: Sender<ChildEvent>,
 }
 
 /// Starts a build, and follows it. Called on the thread that lives as long as the owner: the kernel ends the
 /// build when the thread ends that has started it.
-pub(crate) fn start(request: &BuildRequest, followed: Followed) -> io::Result<Process> {
+pub(crate) fn start(request: &BuildRequest, followed: Followed) -> io::Result<BuildProcess> {
     let mut child = headless::spawn(request, Stdio::inherit())?;
     let pidfd = match pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
         Ok(pidfd) => pidfd,
@@ -71,7 +70,7 @@ pub(crate) fn start(request: &BuildRequest, followed: Followed) -> io::Result<Pr
             return Err(errno.into());
         }
     };
-    let process = Process { pidfd };
+    let process = BuildProcess { pidfd };
     let name = format!("build {}", followed.at);
     let thread = std::thread::Builder::new().name(name).spawn(move || followed.follow(child));
     if let Err(error) = thread {
@@ -113,25 +112,25 @@ impl Followed {
             if code == STOPPED {
                 status = Status::Stopped;
             }
-            self.send(Message::Refused(self.at, refusal));
+            self.send(ChildEvent::Refused(self.at, refusal));
         }
-        self.send(Message::Ended { at: self.at, status, code });
+        self.send(ChildEvent::Ended { at: self.at, status, code });
     }
 
-    fn send(&self, message: Message) {
-        // An owner that hears no more has ended.
+    fn send(&self, message: ChildEvent) {
+        // The owner has ended: its receiver is gone.
         let _ = self.inbox.send(message);
     }
 
     /// Follows the log until the build's process has let go of it, or has ended.
     fn watch(&self, child: &Child) {
-        // Without them the end is seen, and pauses are not.
+        // Without them the end is still seen, but no pause.
         let Ok(changes) = Changes::of_build(self.dir.path(), self.dir.listing()) else { return };
         let Ok(process) = pidfd_open(Pid::from_child(child), PidfdFlags::empty()) else { return };
         let mut log: Option<Follower> = None;
         let (mut is_paused, mut last) = (false, None);
         loop {
-            // Asked before the log is read: all that it has written is read then.
+            // Ask before reading the log, so that nothing it wrote is missed.
             let is_over = has_ended(&process);
             if log.is_none() {
                 log = Follower::open(&self.dir).ok();
@@ -141,17 +140,17 @@ impl Followed {
             if paused != is_paused {
                 is_paused = paused;
                 self.send(match paused {
-                    true => Message::Paused(self.at),
-                    false => Message::Resumed(self.at),
+                    true => ChildEvent::Paused(self.at),
+                    false => ChildEvent::Resumed(self.at),
                 });
             }
             let seen = view.map(|view| view.last_event);
             let has_changed = seen != last;
             last = seen;
             if has_changed && !self.has_grown.swap(true, Ordering::AcqRel) {
-                self.send(Message::Grown(self.at));
+                self.send(ChildEvent::Grown(self.at));
             }
-            // What it has changed may all have been seen before it let go: nothing but its end tells that then.
+            // All its changes may have been seen before it let go of the log; then only its end shows it.
             if is_over
                 || !has_changed && !self.dir.is_owned()
                 || changes.wait_or(None, Some(process.as_fd())).is_err()

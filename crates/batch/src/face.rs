@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 /// A batch whose builds are about to start.
-pub struct Begun<'a> {
+pub struct BatchBegun<'a> {
     /// `<project>:<uuid>`.
     pub id: &'a str,
     pub plan: &'a BatchPlan,
@@ -25,9 +25,9 @@ pub struct Started {
     pub has_grown: Arc<AtomicBool>,
 }
 
-/// Who shows a batch. Builds are meant by their place in the plan.
-pub trait Face {
-    fn begin(&mut self, begun: &Begun<'_>);
+/// Shows a batch. Builds are numbered by their place in the plan.
+pub trait BatchDisplay {
+    fn begin(&mut self, begun: &BatchBegun<'_>);
 
     fn started(&mut self, at: usize, started: Started);
 

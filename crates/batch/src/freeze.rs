@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 /// Copies of a request's sources, the primary one first.
-pub struct Sources {
+pub struct FrozenSources {
     pub frozen: Vec<Frozen>,
     /// What the caller may not read, which is not in them.
     pub left_out: Vec<PathBuf>,
@@ -23,10 +23,10 @@ pub fn freeze(
     home: &Home,
     dir: &BatchDir,
     stop: &AtomicBool,
-) -> io::Result<Sources> {
+) -> io::Result<FrozenSources> {
     let unseen = Unseen::of(home.root());
     let secondary = request.secondary_sources.iter().map(|(_, source)| source);
-    let mut sources = Sources { frozen: Vec::new(), left_out: Vec::new() };
+    let mut sources = FrozenSources { frozen: Vec::new(), left_out: Vec::new() };
     make_private(&dir.sources())?;
     for (number, from) in [&request.source].into_iter().chain(secondary).enumerate() {
         let to = dir.sources().join(number.to_string());

@@ -14,6 +14,6 @@ mod face;
 mod freeze;
 mod owner;
 
-pub use face::{Begun, Face, Started};
-pub use freeze::{Sources, freeze};
+pub use face::{BatchBegun, BatchDisplay, Started};
+pub use freeze::{FrozenSources, freeze};
 pub use owner::{BatchError, BatchRequest, ChildRequest, Over, run};

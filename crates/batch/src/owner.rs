@@ -1,12 +1,14 @@
 //! The loop: what happens goes into the machine, and what comes out is done.
 
-use crate::child::{self, Followed, Message, Process};
-use crate::face::{Begun, Face, Started};
-use crate::freeze::{Sources, freeze};
+use crate::child::{self, BuildProcess, ChildEvent, Followed};
+use crate::face::{BatchBegun, BatchDisplay, Started};
+use crate::freeze::{FrozenSources, freeze};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use runner_build::{BuildRequest, BuildspecFile, Frozen, Member};
 use runner_core::arn::arn;
-use runner_core::batch::{BatchFacts, BatchMachine, BatchPlan, BuildBatch, Effect, Input, Stand};
+use runner_core::batch::{
+    BatchEffect, BatchFacts, BatchInput, BatchMachine, BatchPlan, BuildBatch, Stand,
+};
 use runner_core::event::BatchMember;
 use runner_core::phase::Status;
 use runner_folder::state::{BatchDir, BuildDir, Home, OwnedBatch, StateError, prune_old_batches};
@@ -23,7 +25,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant, SystemTime};
 use uuid::Uuid;
 
-/// What a batch is asked for with.
+/// A request for a batch.
 pub struct BatchRequest {
     pub plan: BatchPlan,
     /// In the order of the plan.
@@ -32,16 +34,16 @@ pub struct BatchRequest {
     pub most: usize,
     /// How long all of it may take.
     pub timeout: Duration,
-    /// What is known of it; who it is is found here.
+    /// What the record has of the batch.
     pub facts: BatchFacts,
     /// A file that gets the final record.
     pub build_json: Option<PathBuf>,
 }
 
-/// What one of its builds is asked for with, but for what the batch gives it.
+/// A request for one build of a batch, without what the batch adds.
 pub struct ChildRequest {
     pub request: BuildRequest,
-    /// A buildspec of its own: a path in the source, or the text itself.
+    /// A buildspec for this build alone: a path in the source, or the text itself.
     pub buildspec: Option<String>,
 }
 
@@ -49,13 +51,13 @@ pub struct ChildRequest {
 #[derive(Debug)]
 pub struct Over {
     pub status: Status,
-    /// What the builds have exited with that say something of the batch.
+    /// Exit codes of the builds that count for the batch.
     pub codes: Vec<u8>,
-    /// What has not become of it as it should have.
+    /// What went wrong apart from the builds.
     pub warnings: Vec<String>,
 }
 
-/// Why there is no batch, or none that ends as it should.
+/// Why a batch did not start, or could not end properly.
 #[derive(Debug, thiserror::Error)]
 pub enum BatchError {
     #[error(transparent)]
@@ -79,7 +81,7 @@ pub fn run(
     request: BatchRequest,
     home: &Home,
     signals: Signals,
-    face: &mut dyn Face,
+    face: &mut dyn BatchDisplay,
 ) -> Result<Over, BatchError> {
     let record = match &request.build_json {
         None => None,
@@ -94,10 +96,10 @@ pub fn run(
         .map_err(|error| BatchError::Io("start a thread", error))?;
     let uuid = Uuid::new_v4().to_string();
     let (dir, owned) = BatchDir::create(home, &uuid)?;
-    let batch = Batch::new(request, home, dir.clone(), owned, uuid)?;
+    let batch = RunningBatch::new(request, home, dir.clone(), owned, uuid)?;
     let result = batch.run(face, &sender, &inbox, &stop, record.as_ref());
     if let Err(error) = &result {
-        // The copy may have the space that the record needs; what stays of it now is told below.
+        // The copy may occupy the space that the record needs. What cannot be removed is reported below.
         let _ = remove_tree(&dir.sources());
         if let Err(error) = close(&dir, error) {
             tracing::warn!(%error, "the record of a batch that could not go on stays as it is");
@@ -118,14 +120,14 @@ fn close(dir: &BatchDir, why: &BatchError) -> io::Result<()> {
 }
 
 /// Turns signals into messages.
-fn hear(signals: Signals, inbox: Sender<Message>, stop: Arc<AtomicBool>) -> io::Result<()> {
+fn hear(signals: Signals, inbox: Sender<ChildEvent>, stop: Arc<AtomicBool>) -> io::Result<()> {
     let run = move || {
         loop {
             let mut ready = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
             let polled = poll(&mut ready, PollTimeout::NONE);
             while signals.next().is_some() {
                 stop.store(true, Ordering::Release);
-                if inbox.send(Message::Stop).is_err() {
+                if inbox.send(ChildEvent::Stop).is_err() {
                     return;
                 }
             }
@@ -138,7 +140,7 @@ fn hear(signals: Signals, inbox: Sender<Message>, stop: Arc<AtomicBool>) -> io::
 }
 
 /// A batch whose folder exists.
-struct Batch<'h> {
+struct RunningBatch<'h> {
     home: &'h Home,
     dir: BatchDir,
     /// Held to the end: letting go says that the batch is over.
@@ -147,13 +149,13 @@ struct Batch<'h> {
     machine: BatchMachine,
     children: Vec<ChildRequest>,
     uuids: Vec<Uuid>,
-    processes: Vec<Option<Process>>,
+    processes: Vec<Option<BuildProcess>>,
     codes: Vec<u8>,
     deadline: Instant,
     warnings: Vec<String>,
 }
 
-impl<'h> Batch<'h> {
+impl<'h> RunningBatch<'h> {
     fn new(
         request: BatchRequest,
         home: &'h Home,
@@ -173,7 +175,7 @@ impl<'h> Batch<'h> {
         let uuids: Vec<Uuid> = children.iter().map(|_| Uuid::new_v4()).collect();
         let name = |uuid: &Uuid| arn("codebuild", &format!("build/{project}:{uuid}"));
         let arns = uuids.iter().map(name).collect();
-        Ok(Batch {
+        Ok(RunningBatch {
             home,
             dir,
             _owned: owned,
@@ -190,9 +192,9 @@ impl<'h> Batch<'h> {
 
     fn run(
         mut self,
-        face: &mut dyn Face,
-        sender: &Sender<Message>,
-        inbox: &Receiver<Message>,
+        face: &mut dyn BatchDisplay,
+        sender: &Sender<ChildEvent>,
+        inbox: &Receiver<ChildEvent>,
         stop: &AtomicBool,
         record: Option<&Named>,
     ) -> Result<Over, BatchError> {
@@ -200,21 +202,21 @@ impl<'h> Batch<'h> {
         self.write_record();
         let frozen = self.freeze(stop)?;
         let id = format!("{}:{}", self.facts.project, self.facts.uuid);
-        face.begin(&Begun { id: &id, plan: self.machine.plan(), home: self.home });
+        face.begin(&BatchBegun { id: &id, plan: self.machine.plan(), home: self.home });
         let mut effects = self.machine.begin(clock::wall());
         let status = loop {
             let mut finished = None;
             for effect in effects {
                 match effect {
-                    Effect::Start(at) => self.start(at, &frozen, face, sender),
-                    Effect::Stop(at) => {
+                    BatchEffect::Start(at) => self.start(at, &frozen, face, sender),
+                    BatchEffect::Stop(at) => {
                         if let Some(process) = &self.processes[at] {
                             process.stop();
                         }
                     }
                     // A batch of this owner combines nothing.
-                    Effect::Combine => {}
-                    Effect::Finish(status) => finished = Some(status),
+                    BatchEffect::Combine => {}
+                    BatchEffect::Finish(status) => finished = Some(status),
                 }
             }
             self.write_record();
@@ -238,7 +240,7 @@ impl<'h> Batch<'h> {
 
     fn freeze(&mut self, stop: &AtomicBool) -> Result<Vec<Frozen>, BatchError> {
         let Some(first) = self.children.first() else { return Ok(Vec::new()) };
-        let Sources { frozen, left_out } = freeze(&first.request, self.home, &self.dir, stop)
+        let FrozenSources { frozen, left_out } = freeze(&first.request, self.home, &self.dir, stop)
             .map_err(|error| match error.kind() {
                 io::ErrorKind::Interrupted => BatchError::Stopped,
                 _ => BatchError::Source(error),
@@ -263,8 +265,8 @@ impl<'h> Batch<'h> {
         &mut self,
         at: usize,
         frozen: &[Frozen],
-        face: &mut dyn Face,
-        sender: &Sender<Message>,
+        face: &mut dyn BatchDisplay,
+        sender: &Sender<ChildEvent>,
     ) {
         let uuid = self.uuids[at];
         let planned = &self.machine.plan().builds[at];
@@ -302,7 +304,7 @@ impl<'h> Batch<'h> {
             }
             Err(error) => {
                 face.refused(at, &format!("cannot start its process: {error}"), &[]);
-                let ended = Message::Ended { at, status: Status::Fault, code: 3 };
+                let ended = ChildEvent::Ended { at, status: Status::Fault, code: 3 };
                 // The loop takes it from there, as it takes every end.
                 let _ = sender.send(ended);
             }
@@ -312,33 +314,37 @@ impl<'h> Batch<'h> {
     }
 
     /// Waits for something to happen; what follows from it.
-    fn next(&mut self, face: &mut dyn Face, inbox: &Receiver<Message>) -> Vec<Effect> {
+    fn next(
+        &mut self,
+        face: &mut dyn BatchDisplay,
+        inbox: &Receiver<ChildEvent>,
+    ) -> Vec<BatchEffect> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         let input = match inbox.recv_timeout(left) {
-            Ok(Message::Grown(at)) => {
+            Ok(ChildEvent::Grown(at)) => {
                 face.grown(at);
                 return Vec::new();
             }
-            Ok(Message::Refused(at, refusal)) => {
+            Ok(ChildEvent::Refused(at, refusal)) => {
                 face.refused(at, &refusal.message, &refusal.hints);
                 return Vec::new();
             }
-            Ok(Message::Paused(at)) => Input::Paused(at),
-            Ok(Message::Resumed(at)) => Input::Resumed(at),
-            Ok(Message::Ended { at, status, code }) => {
+            Ok(ChildEvent::Paused(at)) => BatchInput::Paused(at),
+            Ok(ChildEvent::Resumed(at)) => BatchInput::Resumed(at),
+            Ok(ChildEvent::Ended { at, status, code }) => {
                 self.codes[at] = code;
                 self.processes[at] = None;
                 face.ended(at, status);
-                Input::Ended(at, status)
+                BatchInput::Ended(at, status)
             }
-            Ok(Message::Stop) => Input::Stop,
+            Ok(ChildEvent::Stop) => BatchInput::Stop,
             Err(RecvTimeoutError::Timeout) => {
                 // Not again.
                 self.deadline = Instant::now() + Duration::from_secs(365 * 24 * 3600);
-                Input::TimeIsUp
+                BatchInput::TimeIsUp
             }
             // The loop holds a sender.
-            Err(RecvTimeoutError::Disconnected) => Input::Stop,
+            Err(RecvTimeoutError::Disconnected) => BatchInput::Stop,
         };
         let is_left = |machine: &BatchMachine, at| machine.stand(at) == Some(Stand::Left);
         let before: Vec<bool> =

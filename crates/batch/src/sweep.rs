@@ -8,7 +8,7 @@ use std::io;
 /// Why such a batch failed, for its record.
 const REASON: &str = "the runner that owned this batch was killed before the batch had ended";
 
-/// Looks at every batch listed as live; the ids of those that are ended now, and what could not be put right.
+/// Checks every batch listed as live. The ids of those it ended, and what could not be repaired.
 pub fn sweep(home: &Home) -> Result<(Vec<String>, Vec<String>), StateError> {
     let (mut ended, mut problems) = (Vec::new(), Vec::new());
     for dir in listed_batches(home)? {

@@ -4,7 +4,9 @@ use super::opened::Unusable;
 use runner_core::event::BuildspecFacts;
 use runner_core::patch;
 use runner_core::project::{ProjectVariable, VariableKind};
-use runner_core::spec::{self, BuildSpec, Code, Diagnostic, SecretVariable, Span, Variable, yaml};
+use runner_core::spec::{
+    self, BuildSpec, Diagnostic, DiagnosticCode, SecretVariable, Span, SpecVariable, yaml,
+};
 use runner_host::beneath::Dir;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -144,7 +146,7 @@ fn add_variables(spec: &mut BuildSpec, fetched: &[ProjectVariable]) -> Result<()
                 spec.secrets.push(SecretVariable { name, secret, span });
             }
             VariableKind::Parameter | VariableKind::Plain => {
-                spec.parameters.push(Variable { name, value: value.clone(), span });
+                spec.parameters.push(SpecVariable { name, value: value.clone(), span });
             }
         }
     }
@@ -224,7 +226,8 @@ impl Listed {
 
 /// A file of the source, which could be anything.
 fn read_below(tree: &Path, name: &str) -> Result<String, Diagnostic> {
-    let unreadable = |message: String| Diagnostic::new(Code::Unreadable, Span::default(), message);
+    let unreadable =
+        |message: String| Diagnostic::new(DiagnosticCode::Unreadable, Span::default(), message);
     let plain = Path::new(name)
         .components()
         .all(|part| matches!(part, std::path::Component::Normal(_) | std::path::Component::CurDir));
@@ -248,7 +251,8 @@ fn read_below(tree: &Path, name: &str) -> Result<String, Diagnostic> {
 }
 
 fn read(path: &Path, is_default: bool) -> Result<String, Diagnostic> {
-    let unreadable = |message: String| Diagnostic::new(Code::Unreadable, Span::default(), message);
+    let unreadable =
+        |message: String| Diagnostic::new(DiagnosticCode::Unreadable, Span::default(), message);
     let failed = |error: io::Error| {
         let shown = path.display();
         match error.kind() {

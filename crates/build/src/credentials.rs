@@ -13,7 +13,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use runner_cloud::{Amazon, CallError};
 use runner_core::mask::SharedSecrets;
-use runner_host::peers::{Guest, Listener, share};
+use runner_host::peers::{Guest, PeerListener, share};
 use serde_json::json;
 use std::convert::Infallible;
 use std::io;
@@ -78,12 +78,12 @@ pub async fn serve(aws: Amazon, secrets: SharedSecrets) -> Result<Endpoint, Endp
         region,
         is_long_term: first.session_token().is_none(),
     };
-    let listener = Listener::new(listener, share(CONNECTIONS.0, CONNECTIONS.1));
+    let listener = PeerListener::new(listener, share(CONNECTIONS.0, CONNECTIONS.1));
     tokio::spawn(accept(listener, Arc::new(source), token.into()));
     Ok(endpoint)
 }
 
-async fn accept(listener: Listener, source: Arc<Source>, token: Arc<str>) {
+async fn accept(listener: PeerListener, source: Arc<Source>, token: Arc<str>) {
     loop {
         let (stream, _, guest) = listener.accept().await;
         let (source, token) = (Arc::clone(&source), Arc::clone(&token));

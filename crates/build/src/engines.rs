@@ -8,7 +8,7 @@ use runner_core::event::Notice;
 use runner_core::machine::Input;
 use runner_core::mask::SharedSecrets;
 use runner_engine::host_image::EtcCopies;
-use runner_engine::image::{Asker, Getter, MOST_BYTES, Progress, Store};
+use runner_engine::image::{Asker, Getter, ImageStore, MOST_BYTES, Progress};
 use runner_engine::{Engine, Note, Parts, Teller};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -69,7 +69,7 @@ impl Build {
     /// How images are got for this build.
     fn images(&self, pulls: Progress, tell: Teller) -> Getter {
         Getter {
-            store: Store::new(self.home.images()),
+            store: ImageStore::new(self.home.images()),
             asker: self.request.container.asker.clone(),
             ecr: ecr::passwords(self.request.values.identity()),
             progress: pulls,

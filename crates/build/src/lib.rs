@@ -61,7 +61,7 @@ use runner_core::plan::{self, BuildPlan, Places, Rejection};
 use runner_core::record::record;
 use runner_core::spec::Diagnostic;
 use runner_engine::home_tools::HomeTools;
-use runner_engine::image::{Image, Store};
+use runner_engine::image::{Image, ImageStore};
 use runner_engine::leftover::{Folder, Leavings};
 use runner_engine::{ContainerSpec, UserMount};
 use runner_folder::events::LogWriter;
@@ -70,7 +70,7 @@ use runner_host::clock;
 use runner_host::runtime;
 use runner_host::signals::Signals;
 use runner_outputs::cache::CacheTo;
-use runner_outputs::{self as outputs, Destinations, Outputs, ReportsWanted, reports};
+use runner_outputs::{self as outputs, ArtifactDestinations, BuildOutputs, ReportsWanted, reports};
 use runner_sandbox::GroupPlan;
 use runner_wire::abi::{
     AGENT_NAME, BREAKPOINT_NAME, COMMANDS, CREDENTIAL_NAME, FILES_NAME, SHARD_NAME,
@@ -182,7 +182,7 @@ fn layers(request: &BuildRequest, dir: &Path, uuid: &str) -> Vec<PathBuf> {
 /// Where what the build leaves for the user is made before it is whole.
 fn staging(opened: &Opened, identity: &Identity) -> Vec<PathBuf> {
     let build = identity.uuid.to_string();
-    let folders = opened.artifacts.iter().flat_map(Destinations::folders);
+    let folders = opened.artifacts.iter().flat_map(ArtifactDestinations::folders);
     let artifacts = folders.map(|folder| outputs::staging(folder, &build));
     let reports = opened.reports.iter().map(|folder| reports::staging(folder, &build));
     artifacts.chain(reports).collect()
@@ -345,7 +345,7 @@ impl Build {
             // It was told already, if it kept the build from anything.
             tracing::warn!(%error, "old caches stay");
         }
-        Store::new(self.home.images()).prune_old_trees(now);
+        ImageStore::new(self.home.images()).prune_old_trees(now);
     }
 
     /// What the container sees at /codebuild/readonly.
@@ -459,11 +459,11 @@ impl Build {
         home.chain(self.request.container.mounts.iter().cloned()).collect()
     }
 
-    fn outputs(&self, sources: &[BuildSource]) -> Outputs {
+    fn outputs(&self, sources: &[BuildSource]) -> BuildOutputs {
         let sources: Vec<(PathBuf, PathBuf)> =
             sources.iter().map(|source| (source.dir.clone(), source.target.clone())).collect();
         let Opened { artifacts, cache, reports, .. } = &self.opened;
-        Outputs {
+        BuildOutputs {
             artifacts: artifacts.clone(),
             reports: ReportsWanted {
                 dir: reports.clone(),

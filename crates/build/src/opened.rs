@@ -16,10 +16,10 @@ use runner_engine::unseen::Unseen;
 use runner_engine::{Access, UserMount};
 use runner_folder::state::Home;
 use runner_host::beneath::{self, Dir};
-use runner_host::named::{Named, Place};
+use runner_host::named::{FilePlace, Named};
 use runner_host::{trust, users};
 use runner_outputs::cache::{CacheTo, Signer};
-use runner_outputs::{Destinations, LeavingPlaces, Store};
+use runner_outputs::{ArtifactDestinations, LeavingPlaces, Store};
 use runner_sandbox::Toolbox;
 use std::fs::File;
 use std::io;
@@ -48,7 +48,7 @@ pub struct Opened {
     /// The state folder, which no build sees.
     pub(super) unseen: Unseen,
     pub(super) session_log: Option<LogDir>,
-    pub(super) artifacts: Option<Destinations>,
+    pub(super) artifacts: Option<ArtifactDestinations>,
     pub(super) cache: Option<CacheTo>,
     pub(super) reports: Option<PathBuf>,
     pub(super) build_json: Option<Named>,
@@ -100,7 +100,7 @@ impl Opened {
         let home_tools = home_tools(request.container.home_tools)?;
         let OutputsRequest { artifacts, cache, reports, build_json, id_file, log_file, .. } =
             &request.outputs;
-        let artifacts = artifacts.clone().map(Destinations::open);
+        let artifacts = artifacts.clone().map(ArtifactDestinations::open);
         if let Some(artifacts) = &artifacts {
             check_folder("--artifacts", &artifacts.primary.store)?;
         }
@@ -163,9 +163,9 @@ impl Opened {
             Store::Folder(folder) => Some(folder.clone()),
             Store::Bucket(_) => None,
         });
-        let still = self.artifacts.iter().flat_map(Destinations::places).chain(cache);
+        let still = self.artifacts.iter().flat_map(ArtifactDestinations::places).chain(cache);
         let named = [&self.build_json, &self.id_file].into_iter().flatten();
-        let named = named.filter_map(Named::place).map(Place::path);
+        let named = named.filter_map(Named::place).map(FilePlace::path);
         let still = still.chain(self.reports.clone()).chain(named);
         let live = self.log_file.iter().map(|(path, _)| path.clone());
         let places = still.map(|place| (place, false)).chain(live.map(|place| (place, true)));

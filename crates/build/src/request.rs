@@ -18,7 +18,7 @@ use runner_core::project::ProjectVariable;
 use runner_core::skip::Skips;
 use runner_engine::image::{Asker, Image};
 use runner_engine::{Kind, Network, UserMount};
-use runner_outputs::{Destinations, Store};
+use runner_outputs::{ArtifactDestinations, Store};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use uuid::Uuid;
@@ -145,7 +145,7 @@ pub struct ValuesRequest {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OutputsRequest {
-    pub artifacts: Option<Destinations>,
+    pub artifacts: Option<ArtifactDestinations>,
     pub cache: Option<CacheRequest>,
     pub reports: Option<PathBuf>,
     /// Whether those are looked for that the buildspec does not name, also where none are written.

@@ -3,7 +3,7 @@
 
 use super::opened::Unusable;
 use super::request::BuildRequest;
-use runner_outputs::{Destination, Store};
+use runner_outputs::{ArtifactDestination, Store};
 use std::path::{Component, Path, PathBuf};
 
 /// The options that name a place of this machine for writing.
@@ -16,7 +16,7 @@ fn written_places(request: &BuildRequest) -> Vec<(&'static str, PathBuf)> {
         Store::Folder(folder) => Some(folder.clone()),
         Store::Bucket(_) => None,
     };
-    let destination = |to: &Destination| {
+    let destination = |to: &ArtifactDestination| {
         let folder = folder(&to.store)?;
         Some(to.settings.name.as_ref().map_or(folder.clone(), |name| folder.join(name)))
     };

@@ -6,7 +6,7 @@
 //! still.
 
 use super::connection::{Client, ClientError};
-use super::ended::{Ended, ended, told_of};
+use super::ended::{SessionEnd, ended, told_of};
 use super::terminal::{RawMode, size};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
@@ -21,7 +21,7 @@ use std::time::Instant;
 
 /// Bytes shown at once.
 const CHUNK: usize = 64 << 10;
-/// A read that brings so much may not have brought everything.
+/// A read of this size may not have returned everything.
 const MUCH: usize = 1 << 10;
 /// More than a terminal ever holds.
 const REST: usize = 1 << 20;
@@ -33,7 +33,7 @@ pub fn attach(
     argv: Vec<String>,
     user: Option<String>,
     signals: &Signals,
-) -> Result<Ended, ClientError> {
+) -> Result<SessionEnd, ClientError> {
     let term = std::env::var("TERM").ok();
     let open = Open { argv, terminal: size(), term, user, ..Open::default() };
     let mut last_size = open.terminal;
@@ -48,7 +48,7 @@ pub fn attach(
         .map_err(|_| lost(io::Error::other("the program's terminal did not come along")))?;
     let mode = RawMode::raw().map_err(lost)?;
     let mut shown = OutputView::new(&program);
-    let mut typed = Typed::new(&program);
+    let mut typed = Keystrokes::new(&program);
     let mut keys = vec![0; 4096];
     let mut told = None;
     loop {
@@ -103,7 +103,7 @@ pub fn attach(
                 Some(other) => {
                     drop(mode);
                     let code = u8::try_from(128 + other as i32).unwrap_or(125);
-                    return Ok(Ended { code, message: None });
+                    return Ok(SessionEnd { code, message: None });
                 }
                 None => {}
             }
@@ -128,7 +128,7 @@ pub fn attach(
             if is_over {
                 drop(mode);
                 let message = Some("detached; the build goes on".to_owned());
-                return Ok(Ended { code: 0, message });
+                return Ok(SessionEnd { code: 0, message });
             }
         }
         if (input || output) && told.is_none_or(|at: Instant| at.elapsed() >= ACTIVITY_PACE) {
@@ -138,7 +138,7 @@ pub fn attach(
     }
 }
 
-/// Says what is to follow a stop; what comes of it, in a line.
+/// Sends the decision after a stop. Returns the result, as one line.
 fn decide(client: &Client, decision: Decision) -> String {
     let verb = decision.kind().verb();
     let decided = Client::connect_as(client.dir(), debug::Client::Shell)
@@ -201,7 +201,7 @@ impl<'a> OutputView<'a> {
         }
     }
 
-    /// Shows what a program that has ended has left; other processes may still write more.
+    /// Shows the rest of an ended program's output. Other processes may still write more.
     fn show_rest(&mut self) -> Result<(), ClientError> {
         let mut left = REST;
         while left > 0 && !self.is_over {
@@ -242,7 +242,7 @@ impl Typing {
 
 /// What is typed, on its way to the build. At the start of a line `~.` detaches, as in ssh, and other letters
 /// decide what follows a stop. They are large ones: `~name` is somebody's home.
-struct Typed<'a> {
+struct Keystrokes<'a> {
     to: &'a OwnedFd,
     pending: Vec<u8>,
     escape: Escape,
@@ -255,9 +255,9 @@ enum Escape {
     Elsewhere,
 }
 
-impl<'a> Typed<'a> {
+impl<'a> Keystrokes<'a> {
     fn new(to: &'a OwnedFd) -> Self {
-        Typed { to, pending: Vec::new(), escape: Escape::LineStart }
+        Keystrokes { to, pending: Vec::new(), escape: Escape::LineStart }
     }
 
     fn is_pending(&self) -> bool {
@@ -314,7 +314,7 @@ mod tests {
         let typed = |keys: &[&str]| {
             let (ours, _theirs) = UnixStream::pair().expect("a pair");
             let ours = OwnedFd::from(ours);
-            let mut typed = Typed::new(&ours);
+            let mut typed = Keystrokes::new(&ours);
             keys.iter().map(|keys| typed.push(keys.as_bytes()).0).last()
         };
         assert_eq!(typed(&["~."]), Some(Typing::Detach));

@@ -2,7 +2,7 @@
 //!
 //! Used by `cli` and by the other files here.
 
-use super::incoming::Incoming;
+use super::incoming::IncomingMessages;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use runner_core::debug;
 use runner_folder::state::BuildDir;
@@ -14,9 +14,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-/// How long an owner may take for what it does at once, on a machine that has much else to do.
+/// How long an owner may take for an immediate answer on a busy machine.
 const SOON: Duration = Duration::from_secs(10);
-/// How long an owner may be silent before it is looked at whether it is stopped.
+/// After so long a silence the client checks whether the owner's process is stopped.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long a signal may take to its program: longer than the owner waits for the container.
 const SIGNALLED: Duration = Duration::from_secs(3);
@@ -57,7 +57,7 @@ fn connect(dir: &BuildDir) -> io::Result<UnixStream> {
     Ok(socket.into())
 }
 
-/// What is said of an owner that is silent.
+/// The message about an owner that does not answer.
 pub(super) fn silence(dir: &BuildDir) -> ClientError {
     match dir.stopped_owner() {
         Some(pid) => ClientError::Stopped { pid },
@@ -65,7 +65,7 @@ pub(super) fn silence(dir: &BuildDir) -> ClientError {
     }
 }
 
-/// No conversation with the build.
+/// Why there is no conversation with the build.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     #[error("cannot reach the build: {0}")]
@@ -96,7 +96,7 @@ pub fn goes_on(pid: u32) -> String {
 pub struct Client {
     dir: BuildDir,
     stream: UnixStream,
-    incoming: Incoming,
+    incoming: IncomingMessages,
     /// The last read has taken all there was.
     is_drained: bool,
     /// Since when a signal is on its way.
@@ -114,7 +114,7 @@ impl Client {
         let mut client = Client {
             dir: dir.clone(),
             stream,
-            incoming: Incoming::new(),
+            incoming: IncomingMessages::new(),
             is_drained: false,
             signalled: None,
         };

@@ -7,7 +7,7 @@ use runner_wire::control::Answer;
 
 /// How a session ended for its client.
 #[derive(Debug)]
-pub struct Ended {
+pub struct SessionEnd {
     /// Exit code for this program.
     pub code: u8,
     /// One line for the person.
@@ -23,11 +23,11 @@ pub(super) fn told_of(frame: &[u8]) -> Option<String> {
 }
 
 /// Reads the owner's last word.
-pub(super) fn ended(frame: Option<Vec<u8>>) -> Result<Ended, ClientError> {
+pub(super) fn ended(frame: Option<Vec<u8>>) -> Result<SessionEnd, ClientError> {
     let Some(body) = frame else { return Err(ClientError::Closed) };
     match serde_json::from_slice(&body).map_err(|error| ClientError::Lost(error.into()))? {
-        Answer::Exited { code } => Ok(Ended { code, message: None }),
-        Answer::Closed { message } => Ok(Ended { code: 0, message: Some(message) }),
+        Answer::Exited { code } => Ok(SessionEnd { code, message: None }),
+        Answer::Closed { message } => Ok(SessionEnd { code: 0, message: Some(message) }),
         other => Err(other.into()),
     }
 }

@@ -4,7 +4,7 @@
 //! owner. One loop, no thread and no runtime. Started by `cli`.
 
 use super::connection::{Client, ClientError};
-use super::ended::{Ended, ended};
+use super::ended::{SessionEnd, ended};
 use nix::poll::{PollFd, PollFlags, poll};
 use runner_host::signals::Signals;
 use runner_host::stdio::of_output;
@@ -23,7 +23,7 @@ pub fn exec(
     argv: Vec<String>,
     user: Option<String>,
     signals: &Signals,
-) -> Result<Ended, ClientError> {
+) -> Result<SessionEnd, ClientError> {
     let open = Open { argv, user, ..Open::default() };
     match client.ask(&Request::Open(open))? {
         Answer::Opened { .. } => {}
@@ -40,7 +40,8 @@ pub fn exec(
         let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE);
     }
     let mut input = InputPump::new(stdin).map_err(lost)?;
-    let mut outputs = [Copy::new(stdout, Output::Out), Copy::new(stderr, Output::Error)];
+    let mut outputs =
+        [OutputCopy::new(stdout, OutputStream::Out), OutputCopy::new(stderr, OutputStream::Error)];
     loop {
         let mut ready = vec![
             PollFd::new(client.as_fd(), PollFlags::POLLIN),
@@ -89,25 +90,26 @@ pub fn exec(
     }
 }
 
-/// Which of this program's own outputs.
 #[derive(Clone, Copy)]
-enum Output {
+enum OutputStream {
     Out,
     Error,
 }
 
-impl Output {
+impl OutputStream {
     fn write(self, bytes: &[u8]) -> nix::Result<usize> {
         match self {
-            Output::Out => nix::unistd::write(io::stdout(), bytes),
-            Output::Error => nix::unistd::write(io::stderr(), bytes),
+            OutputStream::Out => nix::unistd::write(io::stdout(), bytes),
+            OutputStream::Error => nix::unistd::write(io::stderr(), bytes),
         }
     }
 
     fn failed(self, errno: nix::errno::Errno) -> ClientError {
         ClientError::Output(match self {
-            Output::Out => of_output(errno.into()),
-            Output::Error => io::Error::other(format!("cannot write to standard error: {errno}")),
+            OutputStream::Out => of_output(errno.into()),
+            OutputStream::Error => {
+                io::Error::other(format!("cannot write to standard error: {errno}"))
+            }
         })
     }
 
@@ -115,24 +117,24 @@ impl Output {
     fn end(self) -> io::Result<()> {
         let nothing = std::fs::File::options().write(true).open("/dev/null")?;
         match self {
-            Output::Out => rustix::stdio::dup2_stdout(nothing)?,
+            OutputStream::Out => rustix::stdio::dup2_stdout(nothing)?,
             // Whatever there is left to say is said there.
-            Output::Error => {}
+            OutputStream::Error => {}
         }
         Ok(())
     }
 }
 
 /// One of the program's outputs and where it goes.
-struct Copy {
+struct OutputCopy {
     from: Option<OwnedFd>,
-    to: Output,
+    to: OutputStream,
     buffer: Vec<u8>,
 }
 
-impl Copy {
-    fn new(from: OwnedFd, to: Output) -> Self {
-        Copy { from: Some(from), to, buffer: vec![0; CHUNK] }
+impl OutputCopy {
+    fn new(from: OwnedFd, to: OutputStream) -> Self {
+        OutputCopy { from: Some(from), to, buffer: vec![0; CHUNK] }
     }
 
     fn move_some(&mut self) -> Result<usize, ClientError> {

@@ -4,7 +4,7 @@
 //! the container; the bytes pass through this program alone. One thread with its own runtime.
 
 use super::connection::{Client, ClientError};
-use super::ended::Ended;
+use super::ended::SessionEnd;
 use runner_engine::dial::Remote;
 use runner_host::signals::{ENDS, Signals};
 use runner_wire::control::{Answer, Request, encode};
@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 const CHUNK: usize = 64 << 10;
 /// How long connections have for their last bytes when the build has ended.
 const GRACE: Duration = Duration::from_secs(1);
-/// Rest where a connection cannot be taken, for want of descriptors mostly.
+/// Pause after a connection could not be accepted, mostly for lack of descriptors.
 const REST: Duration = Duration::from_millis(20);
 
 /// A port of this machine and what it leads to.
@@ -54,7 +54,7 @@ pub fn forward(
     forwards: Vec<Forward>,
     ready: impl FnOnce(&[Forward]) -> io::Result<()>,
     tell: fn(&str),
-) -> Result<Ended, ClientError> {
+) -> Result<SessionEnd, ClientError> {
     let lost = ClientError::Lost;
     let ports = forwards.iter().map(|forward| forward.remote.to_string()).collect();
     let locals = forwards.iter().map(|forward| Ok(forward.local()?.to_string()));
@@ -74,7 +74,7 @@ async fn run(
     forwards: Vec<Forward>,
     tell: fn(&str),
     signals: Signals,
-) -> Result<Ended, ClientError> {
+) -> Result<SessionEnd, ClientError> {
     let lost = ClientError::Lost;
     let (asks_tx, asks_rx) = mpsc::channel(64);
     let mut relays = JoinSet::new();
@@ -93,14 +93,14 @@ async fn run(
             }
         });
     }
-    let mut owner = Box::pin(Owner::new(client)?.serve(asks_rx));
+    let mut owner = Box::pin(OwnerConnection::new(client)?.serve(asks_rx));
     let mut signals = signals.stream().map_err(lost)?;
     let ended = loop {
         tokio::select! {
             ended = &mut owner => break ended,
             signal = signals.next() => {
                 let code = u8::try_from(128 + signal as i32).unwrap_or(125);
-                return Ok(Ended { code, message: None });
+                return Ok(SessionEnd { code, message: None });
             }
             Some((stream, remote)) = relay_rx.recv() => {
                 let dialler = dialler.clone();
@@ -110,14 +110,13 @@ async fn run(
         }
     };
     drop(listeners);
-    // What the build said last is on its way still.
+    // The build's last message is still on its way.
     let _ =
         tokio::time::timeout(GRACE, async { while relays.join_next().await.is_some() {} }).await;
     ended
 }
 
-/// A connection that is wanted.
-struct Ask {
+struct ConnectionRequest {
     remote: String,
     answer: oneshot::Sender<Result<OwnedFd, String>>,
 }
@@ -125,7 +124,7 @@ struct Ask {
 /// Asks the build's owner for connections.
 #[derive(Clone)]
 struct Dialler {
-    asks: mpsc::Sender<Ask>,
+    asks: mpsc::Sender<ConnectionRequest>,
     /// What was last reported about each remote, so that it is reported once.
     refused: Arc<Mutex<HashMap<String, String>>>,
     tell: fn(&str),
@@ -136,8 +135,8 @@ impl Dialler {
         // Without it, small messages wait for each other.
         let _ = local.set_nodelay(true);
         match self.dial(&remote).await {
-            Ok(Socket::Tcp(remote)) => relay(local, remote).await,
-            Ok(Socket::Unix(remote)) => relay(local, remote).await,
+            Ok(RemoteSocket::Tcp(remote)) => relay(local, remote).await,
+            Ok(RemoteSocket::Unix(remote)) => relay(local, remote).await,
             Err(message) => {
                 reset(&local);
                 self.complain(&remote, &message);
@@ -145,17 +144,17 @@ impl Dialler {
         }
     }
 
-    async fn dial(&self, remote: &Remote) -> Result<Socket, String> {
+    async fn dial(&self, remote: &Remote) -> Result<RemoteSocket, String> {
         let (answer, dialled) = oneshot::channel();
-        let ask = Ask { remote: remote.to_string(), answer };
+        let ask = ConnectionRequest { remote: remote.to_string(), answer };
         let gone = || "the build has ended".to_owned();
         self.asks.send(ask).await.map_err(|_| gone())?;
         let fd = dialled.await.map_err(|_| gone())??;
         self.lock().remove(&remote.to_string());
-        Socket::new(fd, remote).map_err(|error| format!("{remote}: {error}"))
+        RemoteSocket::new(fd, remote).map_err(|error| format!("{remote}: {error}"))
     }
 
-    /// Says why a connection came to nothing, unless that was said already.
+    /// Reports why a connection failed, unless the same was reported already.
     fn complain(&self, remote: &Remote, message: &str) {
         let before = self.lock().insert(remote.to_string(), message.to_owned());
         if before.as_deref() != Some(message) {
@@ -169,17 +168,17 @@ impl Dialler {
 }
 
 /// A socket that was connected in the container.
-enum Socket {
+enum RemoteSocket {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
-impl Socket {
+impl RemoteSocket {
     fn new(fd: OwnedFd, remote: &Remote) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&fd, true)?;
         Ok(match remote {
-            Remote::Tcp { .. } => Socket::Tcp(TcpStream::from_std(fd.into())?),
-            Remote::Unix(_) => Socket::Unix(UnixStream::from_std(fd.into())?),
+            Remote::Tcp { .. } => RemoteSocket::Tcp(TcpStream::from_std(fd.into())?),
+            Remote::Unix(_) => RemoteSocket::Unix(UnixStream::from_std(fd.into())?),
         })
     }
 }
@@ -199,8 +198,7 @@ fn reset(socket: &impl AsFd) {
     let _ = rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO));
 }
 
-/// The connection to the build's owner.
-struct Owner {
+struct OwnerConnection {
     stream: UnixStream,
     decoder: Decoder,
     /// Sockets that have come, in the order of the answers they belong to.
@@ -209,16 +207,25 @@ struct Owner {
     next: u64,
 }
 
-impl Owner {
+impl OwnerConnection {
     fn new(client: Client) -> Result<Self, ClientError> {
         let (stream, decoder, fds) = client.into_parts();
         stream.set_nonblocking(true).map_err(ClientError::Lost)?;
         let stream = UnixStream::from_std(stream).map_err(ClientError::Lost)?;
-        Ok(Owner { stream, decoder, sockets: fds.into(), waiting: HashMap::new(), next: 1 })
+        Ok(OwnerConnection {
+            stream,
+            decoder,
+            sockets: fds.into(),
+            waiting: HashMap::new(),
+            next: 1,
+        })
     }
 
     /// Passes questions on and answers back, until the build ends.
-    async fn serve(mut self, mut asks: mpsc::Receiver<Ask>) -> Result<Ended, ClientError> {
+    async fn serve(
+        mut self,
+        mut asks: mpsc::Receiver<ConnectionRequest>,
+    ) -> Result<SessionEnd, ClientError> {
         let mut buffer = vec![0; CHUNK];
         loop {
             tokio::select! {
@@ -240,7 +247,7 @@ impl Owner {
         }
     }
 
-    async fn ask(&mut self, ask: Ask) -> io::Result<()> {
+    async fn ask(&mut self, ask: ConnectionRequest) -> io::Result<()> {
         let id = self.next;
         self.next += 1;
         let frame = encode(&Request::Dial { id, remote: ask.remote })?;
@@ -258,7 +265,7 @@ impl Owner {
         }
     }
 
-    fn take(&mut self, answer: Answer) -> Result<Option<Ended>, ClientError> {
+    fn take(&mut self, answer: Answer) -> Result<Option<SessionEnd>, ClientError> {
         let (id, result) = match answer {
             Answer::Dialled { id } => {
                 let socket = self.sockets.pop_front();
@@ -266,7 +273,7 @@ impl Owner {
             }
             Answer::NotDialled { id, message } => (id, Err(message)),
             Answer::Closed { message } => {
-                return Ok(Some(Ended { code: 0, message: Some(message) }));
+                return Ok(Some(SessionEnd { code: 0, message: Some(message) }));
             }
             other => return Err(other.into()),
         };

@@ -10,17 +10,21 @@ use std::os::fd::OwnedFd;
 /// Bytes read at once.
 const CHUNK: usize = 4 << 10;
 
-/// What has come.
+/// What has been received and not been read yet.
 #[derive(Debug)]
-pub(super) struct Incoming {
+pub(super) struct IncomingMessages {
     decoder: Decoder,
     buffer: Box<[u8]>,
     fds: Vec<OwnedFd>,
 }
 
-impl Incoming {
+impl IncomingMessages {
     pub(super) fn new() -> Self {
-        Incoming { decoder: Decoder::default(), buffer: vec![0; CHUNK].into(), fds: Vec::new() }
+        IncomingMessages {
+            decoder: Decoder::default(),
+            buffer: vec![0; CHUNK].into(),
+            fds: Vec::new(),
+        }
     }
 
     /// The next frame, if it is there already: `Some(None)` when the other end is gone, `None` when

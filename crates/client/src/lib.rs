@@ -18,8 +18,8 @@ mod terminal;
 
 pub use attach::attach;
 pub use connection::{Client, ClientError, goes_on};
-pub use copy::{Copied, CopyError, Manner, Unfinished, Way, copy};
-pub use ended::Ended;
+pub use copy::{Copied, CopyDirection, CopyError, Manner, Unfinished, copy};
+pub use ended::SessionEnd;
 pub use exec::exec;
 pub use forward::{Forward, forward};
 pub use link::Link;

@@ -3,7 +3,7 @@
 //! What `connection` is for the command line, without blocking anybody.
 
 use super::connection::{ClientError, silence};
-use super::incoming::Incoming;
+use super::incoming::IncomingMessages;
 use runner_core::debug;
 use runner_folder::state::BuildDir;
 use runner_host::duplex::Duplex;
@@ -17,9 +17,9 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 
-/// How long an owner may take for what it does at once.
+/// How long an owner may take for an immediate answer.
 const SOON: Duration = Duration::from_secs(10);
-/// How long an owner may be silent before it is looked at whether it is stopped.
+/// After so long a silence the client checks whether the owner's process is stopped.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// A connection on which the greeting is done.
@@ -27,7 +27,7 @@ const LOOK: Duration = Duration::from_secs(1);
 pub struct Link {
     dir: BuildDir,
     stream: Duplex,
-    incoming: Incoming,
+    incoming: IncomingMessages,
     /// Nothing is left to be read or to be given out.
     is_drained: AtomicBool,
 }
@@ -53,7 +53,7 @@ impl Link {
         let mut link = Link {
             dir: dir.clone(),
             stream: connected?,
-            incoming: Incoming::new(),
+            incoming: IncomingMessages::new(),
             is_drained: AtomicBool::new(false),
         };
         let version = env!("CARGO_PKG_VERSION").to_owned();
@@ -135,7 +135,7 @@ impl Link {
         self.stream.poll_writable(context).map(drop)
     }
 
-    /// The next frame; `None` when the other end is gone. Nothing is lost where the wait is given up.
+    /// The next frame; `None` when the other end is gone. Cancel safe.
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>, ClientError> {
         loop {
             if let Some(frame) = self.next_now()? {

@@ -44,7 +44,7 @@ pub struct ArtifactSettings {
 
 /// Where an artifact goes below its bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct ArtifactPlace {
     /// Without slashes at its ends; empty for the bucket itself.
     pub key: String,
     /// How it is stored there.
@@ -60,7 +60,7 @@ impl ArtifactSettings {
         own_name: Option<&str>,
         prefix: Option<&str>,
         build: &str,
-    ) -> Place {
+    ) -> ArtifactPlace {
         let name = match (&self.name, own_name) {
             (Some(name), None) => name,
             (Some(name), Some(_)) if !self.override_name => name,
@@ -86,7 +86,7 @@ impl ArtifactSettings {
         let parts = parts.iter().flat_map(|part| part.split('/'));
         // A name is the shell's word; what would lead out of the bucket's folder does not.
         let parts: Vec<&str> = parts.filter(|part| !matches!(*part, "" | "." | "..")).collect();
-        Place { key: parts.join("/"), packaging }
+        ArtifactPlace { key: parts.join("/"), packaging }
     }
 }
 
@@ -116,7 +116,7 @@ mod tests {
                 override_name: false,
             };
             let place = settings.place(None, None, None, "uuid");
-            assert_eq!(place, Place { key: wanted.to_owned(), packaging }, "{path} {name}");
+            assert_eq!(place, ArtifactPlace { key: wanted.to_owned(), packaging }, "{path} {name}");
         }
     }
 

@@ -4,9 +4,9 @@ use crate::event::Outcome;
 use crate::hints::missing_program;
 use std::borrow::Cow;
 
-/// A command that has failed.
+/// A failed command, with what is known about it.
 #[derive(Clone, Copy, Debug)]
-pub struct Failure<'f> {
+pub struct FailedCommand<'f> {
     /// How it has ended.
     pub outcome: &'f Outcome,
     /// What it has written last.
@@ -17,7 +17,7 @@ pub struct Failure<'f> {
     pub near: Option<&'f str>,
 }
 
-impl Failure<'_> {
+impl FailedCommand<'_> {
     /// The sentence.
     #[must_use]
     pub fn explained(&self) -> String {
@@ -68,7 +68,7 @@ impl Failure<'_> {
     }
 }
 
-/// The program that a command has not found, where its name is told.
+/// The program that a command did not find, if the message names it.
 #[must_use]
 pub fn not_found(outcome: &Outcome, output: &str) -> Option<String> {
     let is_it = *outcome == Outcome::Exited(127);
@@ -169,7 +169,7 @@ mod tests {
             ),
             (Outcome::Signaled(40), "", None, None, "ended by signal 40"),
         ] {
-            let failure = Failure { outcome: &outcome, output, cause, near };
+            let failure = FailedCommand { outcome: &outcome, output, cause, near };
             assert_eq!(failure.explained(), told);
         }
     }

@@ -7,20 +7,20 @@ use std::sync::Arc;
 
 /// The `.gitignore` files from the top down to one directory.
 #[derive(Clone, Debug, Default)]
-pub struct Ignored(Option<Arc<Level>>);
+pub struct Ignored(Option<Arc<IgnoreFile>>);
 
 /// One of the files.
 #[derive(Debug)]
-struct Level {
+struct IgnoreFile {
     above: Ignored,
     /// The directory it is in, absolute and without a slash at its end.
     dir: Vec<u8>,
-    patterns: Vec<Pattern>,
+    patterns: Vec<IgnorePattern>,
 }
 
 #[derive(Debug)]
-struct Pattern {
-    tokens: Vec<Token>,
+struct IgnorePattern {
+    tokens: Vec<IgnoreToken>,
     is_negated: bool,
     only_directories: bool,
     /// Whether it is about a path below the file's directory, and not about a name at any depth.
@@ -28,7 +28,7 @@ struct Pattern {
 }
 
 #[derive(Debug)]
-enum Token {
+enum IgnoreToken {
     Byte(u8),
     /// `?`
     One,
@@ -52,7 +52,7 @@ impl Ignored {
             return self.clone();
         }
         let dir = dir.strip_suffix(b"/").unwrap_or(dir).to_vec();
-        Ignored(Some(Arc::new(Level { above: self.clone(), dir, patterns })))
+        Ignored(Some(Arc::new(IgnoreFile { above: self.clone(), dir, patterns })))
     }
 
     /// Whether something is left out that lies in a directory which is not: its absolute path.
@@ -73,7 +73,7 @@ impl Ignored {
     }
 }
 
-impl Pattern {
+impl IgnorePattern {
     fn fits(&self, path: &[u8], is_directory: bool) -> bool {
         let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or(path);
         (is_directory || !self.only_directories)
@@ -82,7 +82,7 @@ impl Pattern {
 }
 
 /// A line of such a file; none where it says nothing.
-fn pattern(line: &[u8]) -> Option<Pattern> {
+fn pattern(line: &[u8]) -> Option<IgnorePattern> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let mut text = without_spaces(line);
     if text.starts_with(b"#") {
@@ -101,7 +101,7 @@ fn pattern(line: &[u8]) -> Option<Pattern> {
     if text.is_empty() {
         return None;
     }
-    Some(Pattern { tokens: tokens(text), is_negated, only_directories, is_anchored })
+    Some(IgnorePattern { tokens: tokens(text), is_negated, only_directories, is_anchored })
 }
 
 /// Without the spaces at the end, but for one that is escaped.
@@ -113,20 +113,20 @@ fn without_spaces(line: &[u8]) -> &[u8] {
     &line[..end]
 }
 
-fn tokens(text: &[u8]) -> Vec<Token> {
+fn tokens(text: &[u8]) -> Vec<IgnoreToken> {
     let mut tokens = Vec::new();
     let mut at = 0;
     while let Some(&byte) = text.get(at) {
         let rest = &text[at..];
         let begins_part = at == 0 || text[at - 1] == b'/';
         let (token, length) = match byte {
-            b'*' if begins_part && rest.starts_with(b"**/") => (Token::Directories, 3),
-            b'*' if begins_part && rest == b"**" => (Token::Rest, 2),
-            b'*' => (Token::Star, rest.iter().take_while(|&&byte| byte == b'*').count()),
-            b'?' => (Token::One, 1),
-            b'[' => class(rest).unwrap_or((Token::Byte(b'['), 1)),
-            b'\\' if rest.len() > 1 => (Token::Byte(rest[1]), 2),
-            byte => (Token::Byte(byte), 1),
+            b'*' if begins_part && rest.starts_with(b"**/") => (IgnoreToken::Directories, 3),
+            b'*' if begins_part && rest == b"**" => (IgnoreToken::Rest, 2),
+            b'*' => (IgnoreToken::Star, rest.iter().take_while(|&&byte| byte == b'*').count()),
+            b'?' => (IgnoreToken::One, 1),
+            b'[' => class(rest).unwrap_or((IgnoreToken::Byte(b'['), 1)),
+            b'\\' if rest.len() > 1 => (IgnoreToken::Byte(rest[1]), 2),
+            byte => (IgnoreToken::Byte(byte), 1),
         };
         tokens.push(token);
         at += length;
@@ -135,7 +135,7 @@ fn tokens(text: &[u8]) -> Vec<Token> {
 }
 
 /// `[...]` at the beginning, and its length; none where it has no end.
-fn class(text: &[u8]) -> Option<(Token, usize)> {
+fn class(text: &[u8]) -> Option<(IgnoreToken, usize)> {
     let mut at = 1;
     let is_negated = matches!(text.get(at), Some(b'!' | b'^'));
     at += usize::from(is_negated);
@@ -144,7 +144,7 @@ fn class(text: &[u8]) -> Option<(Token, usize)> {
     loop {
         let mut from = *text.get(at)?;
         if from == b']' && at > first {
-            return Some((Token::Class(ranges, is_negated), at + 1));
+            return Some((IgnoreToken::Class(ranges, is_negated), at + 1));
         }
         if from == b'\\' {
             at += 1;
@@ -166,22 +166,22 @@ fn class(text: &[u8]) -> Option<(Token, usize)> {
 
 /// Whether all of a text is as the tokens say. Keeps every place in them at once that the text so far can have
 /// come to.
-fn matches(tokens: &[Token], text: &[u8]) -> bool {
+fn matches(tokens: &[IgnoreToken], text: &[u8]) -> bool {
     let mut now = vec![false; tokens.len() + 1];
     enter(tokens, &mut now, 0);
     for &byte in text {
         let mut next = vec![false; tokens.len() + 1];
         for (at, token) in tokens.iter().enumerate().filter(|(at, _)| now[*at]) {
             let (stays, goes_on) = match token {
-                Token::Byte(wanted) => (false, byte == *wanted),
-                Token::One => (false, byte != b'/'),
-                Token::Class(ranges, is_negated) => {
+                IgnoreToken::Byte(wanted) => (false, byte == *wanted),
+                IgnoreToken::One => (false, byte != b'/'),
+                IgnoreToken::Class(ranges, is_negated) => {
                     let is_in = ranges.iter().any(|(from, to)| (*from..=*to).contains(&byte));
                     (false, byte != b'/' && is_in != *is_negated)
                 }
-                Token::Star => (byte != b'/', byte != b'/'),
-                Token::Directories => (true, byte == b'/'),
-                Token::Rest => (true, true),
+                IgnoreToken::Star => (byte != b'/', byte != b'/'),
+                IgnoreToken::Directories => (true, byte == b'/'),
+                IgnoreToken::Rest => (true, true),
             };
             next[at] |= stays;
             if goes_on {
@@ -194,9 +194,9 @@ fn matches(tokens: &[Token], text: &[u8]) -> bool {
 }
 
 /// Comes to a token, and past those that can stand for nothing.
-fn enter(tokens: &[Token], places: &mut [bool], mut at: usize) {
+fn enter(tokens: &[IgnoreToken], places: &mut [bool], mut at: usize) {
     places[at] = true;
-    while matches!(tokens.get(at), Some(Token::Star | Token::Directories)) {
+    while matches!(tokens.get(at), Some(IgnoreToken::Star | IgnoreToken::Directories)) {
         at += 1;
         places[at] = true;
     }

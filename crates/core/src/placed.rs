@@ -2,19 +2,19 @@
 //!
 //! `serde_json` judges the syntax and the depth of the whole text first, so this reader meets well-formed text only.
 
-use crate::spec::Place;
+use crate::spec::LineColumn;
 use std::fmt;
 
 /// Something that is wrong with a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct DocumentProblem {
     /// Where.
-    pub place: Place,
+    pub place: LineColumn,
     /// What, in a sentence without a full stop.
     pub text: String,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for DocumentProblem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}:{}: {}", self.place.line, self.place.column, self.text)
     }
@@ -22,15 +22,15 @@ impl fmt::Display for Problem {
 
 /// What is wrong with a document, as it is found.
 #[derive(Debug, Default)]
-pub(crate) struct Problems(Vec<Problem>);
+pub(crate) struct DocumentProblems(Vec<DocumentProblem>);
 
-impl Problems {
-    pub(crate) fn add(&mut self, place: Place, text: impl Into<String>) {
-        self.0.push(Problem { place, text: text.into() });
+impl DocumentProblems {
+    pub(crate) fn add(&mut self, place: LineColumn, text: impl Into<String>) {
+        self.0.push(DocumentProblem { place, text: text.into() });
     }
 
     /// The value, if nothing was wrong with it; otherwise everything, in the text's order.
-    pub(crate) fn or<T>(mut self, value: Option<T>) -> Result<T, Vec<Problem>> {
+    pub(crate) fn or<T>(mut self, value: Option<T>) -> Result<T, Vec<DocumentProblem>> {
         match value {
             Some(value) if self.0.is_empty() => Ok(value),
             _ => {
@@ -41,55 +41,53 @@ impl Problems {
     }
 }
 
-/// A value and where it begins.
 #[derive(Debug)]
-pub(crate) struct Node {
-    pub(crate) place: Place,
-    pub(crate) json: Json,
+pub(crate) struct JsonNode {
+    pub(crate) place: LineColumn,
+    pub(crate) json: JsonValue,
 }
 
 #[derive(Debug)]
-pub(crate) enum Json {
+pub(crate) enum JsonValue {
     Null,
     Bool(bool),
     Number(String),
     Text(String),
-    List(Vec<Node>),
-    Map(Vec<Member>),
+    List(Vec<JsonNode>),
+    Map(Vec<JsonMember>),
 }
 
-/// A name in a map, and its value.
 #[derive(Debug)]
-pub(crate) struct Member {
-    pub(crate) place: Place,
+pub(crate) struct JsonMember {
+    pub(crate) place: LineColumn,
     pub(crate) name: String,
-    pub(crate) node: Node,
+    pub(crate) node: JsonNode,
 }
 
 /// Reads a text. Names that a map has twice are problems: which of the two counts depends on the reader.
-pub(crate) fn read(text: &str, problems: &mut Problems) -> Option<Node> {
+pub(crate) fn read(text: &str, problems: &mut DocumentProblems) -> Option<JsonNode> {
     if let Err(error) = serde_json::from_str::<serde_json::Value>(text) {
         let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        let place = Place { line: number(error.line()), column: number(error.column()) };
+        let place = LineColumn { line: number(error.line()), column: number(error.column()) };
         let full = error.to_string();
         let what = full.rsplit_once(" at line ").map_or(full.as_str(), |(what, _)| what);
         problems.add(place, format!("this is no JSON: {what}"));
         return None;
     }
-    let start = Place { line: 1, column: 1 };
-    Some(Reader { text, at: 0, counted: 0, place: start, problems }.node())
+    let start = LineColumn { line: 1, column: 1 };
+    Some(JsonReader { text, at: 0, counted: 0, place: start, problems }.node())
 }
 
-struct Reader<'t> {
+struct JsonReader<'t> {
     text: &'t str,
     at: usize,
     /// How far `place` has been counted.
     counted: usize,
-    place: Place,
-    problems: &'t mut Problems,
+    place: LineColumn,
+    problems: &'t mut DocumentProblems,
 }
 
-impl Reader<'_> {
+impl JsonReader<'_> {
     fn peek(&self) -> u8 {
         self.text.as_bytes().get(self.at).copied().unwrap_or(b' ')
     }
@@ -101,10 +99,10 @@ impl Reader<'_> {
         self.at += rest.iter().take_while(is_between).count();
     }
 
-    fn place(&mut self) -> Place {
+    fn place(&mut self) -> LineColumn {
         for byte in self.text.as_bytes().get(self.counted..self.at).unwrap_or_default() {
             match byte {
-                b'\n' => self.place = Place { line: self.place.line + 1, column: 1 },
+                b'\n' => self.place = LineColumn { line: self.place.line + 1, column: 1 },
                 // Not within a character.
                 byte if byte & 0xc0 != 0x80 => self.place.column += 1,
                 _ => {}
@@ -114,21 +112,21 @@ impl Reader<'_> {
         self.place
     }
 
-    fn node(&mut self) -> Node {
+    fn node(&mut self) -> JsonNode {
         self.skip();
         let place = self.place();
         let json = match self.peek() {
-            b'{' => Json::Map(self.map()),
-            b'[' => Json::List(self.list()),
-            b'"' => Json::Text(self.string()),
+            b'{' => JsonValue::Map(self.map()),
+            b'[' => JsonValue::List(self.list()),
+            b'"' => JsonValue::Text(self.string()),
             _ => match self.word() {
-                "null" => Json::Null,
-                "true" => Json::Bool(true),
-                "false" => Json::Bool(false),
-                number => Json::Number(number.to_owned()),
+                "null" => JsonValue::Null,
+                "true" => JsonValue::Bool(true),
+                "false" => JsonValue::Bool(false),
+                number => JsonValue::Number(number.to_owned()),
             },
         };
-        Node { place, json }
+        JsonNode { place, json }
     }
 
     fn word(&mut self) -> &str {
@@ -152,7 +150,7 @@ impl Reader<'_> {
         serde_json::from_str(raw).unwrap_or_default()
     }
 
-    fn list(&mut self) -> Vec<Node> {
+    fn list(&mut self) -> Vec<JsonNode> {
         let mut list = Vec::new();
         self.at += 1;
         self.skip();
@@ -164,8 +162,8 @@ impl Reader<'_> {
         list
     }
 
-    fn map(&mut self) -> Vec<Member> {
-        let mut members: Vec<Member> = Vec::new();
+    fn map(&mut self) -> Vec<JsonMember> {
+        let mut members: Vec<JsonMember> = Vec::new();
         let mut names = std::collections::HashMap::new();
         self.at += 1;
         self.skip();
@@ -177,7 +175,7 @@ impl Reader<'_> {
                 self.problems.add(place, text);
             }
             let node = self.node();
-            members.push(Member { place, name, node });
+            members.push(JsonMember { place, name, node });
             self.skip();
         }
         self.at += 1;
@@ -185,23 +183,23 @@ impl Reader<'_> {
     }
 }
 
-impl Node {
+impl JsonNode {
     /// What kind of value it is, in words.
     pub(crate) fn kind(&self) -> &'static str {
         match self.json {
-            Json::Null => "null",
-            Json::Bool(_) => "true or false",
-            Json::Number(_) => "a number",
-            Json::Text(_) => "a text",
-            Json::List(_) => "a list",
-            Json::Map(_) => "a map",
+            JsonValue::Null => "null",
+            JsonValue::Bool(_) => "true or false",
+            JsonValue::Number(_) => "a number",
+            JsonValue::Text(_) => "a text",
+            JsonValue::List(_) => "a list",
+            JsonValue::Map(_) => "a map",
         }
     }
 
     /// Its members; a problem if it is no map.
-    pub(crate) fn map(&self, what: &str, problems: &mut Problems) -> &[Member] {
+    pub(crate) fn map(&self, what: &str, problems: &mut DocumentProblems) -> &[JsonMember] {
         match &self.json {
-            Json::Map(members) => members,
+            JsonValue::Map(members) => members,
             _ => {
                 problems.add(self.place, format!("{what} is a map, not {}", self.kind()));
                 &[]
@@ -210,9 +208,9 @@ impl Node {
     }
 
     /// Its items; a problem if it is no list.
-    pub(crate) fn list(&self, what: &str, problems: &mut Problems) -> &[Node] {
+    pub(crate) fn list(&self, what: &str, problems: &mut DocumentProblems) -> &[JsonNode] {
         match &self.json {
-            Json::List(items) => items,
+            JsonValue::List(items) => items,
             _ => {
                 problems.add(self.place, format!("{what} is a list, not {}", self.kind()));
                 &[]
@@ -221,9 +219,9 @@ impl Node {
     }
 
     /// Its text; a problem if it is none.
-    pub(crate) fn text(&self, what: &str, problems: &mut Problems) -> Option<&str> {
+    pub(crate) fn text(&self, what: &str, problems: &mut DocumentProblems) -> Option<&str> {
         match &self.json {
-            Json::Text(text) => Some(text),
+            JsonValue::Text(text) => Some(text),
             _ => {
                 problems.add(self.place, format!("{what} is a text, not {}", self.kind()));
                 None
@@ -232,16 +230,21 @@ impl Node {
     }
 
     /// Its items where it is a list, else itself: most of IAM's lists may be a single value.
-    pub(crate) fn one_or_more(&self) -> &[Node] {
+    pub(crate) fn one_or_more(&self) -> &[JsonNode] {
         match &self.json {
-            Json::List(items) => items,
+            JsonValue::List(items) => items,
             _ => std::slice::from_ref(self),
         }
     }
 }
 
 /// Tells the names of a map that are none of `known`.
-pub(crate) fn only(members: &[Member], known: &[&str], what: &str, problems: &mut Problems) {
+pub(crate) fn only(
+    members: &[JsonMember],
+    known: &[&str],
+    what: &str,
+    problems: &mut DocumentProblems,
+) {
     for member in members.iter().filter(|member| !known.contains(&member.name.as_str())) {
         let text = format!("{what} has no `{}`, only {}", member.name, known.join(", "));
         problems.add(member.place, text);
@@ -249,6 +252,6 @@ pub(crate) fn only(members: &[Member], known: &[&str], what: &str, problems: &mu
 }
 
 /// The value of a name.
-pub(crate) fn member<'n>(members: &'n [Member], name: &str) -> Option<&'n Node> {
+pub(crate) fn member<'n>(members: &'n [JsonMember], name: &str) -> Option<&'n JsonNode> {
     members.iter().find(|member| member.name == name).map(|member| &member.node)
 }

@@ -9,8 +9,8 @@ use crate::event::BuildFacts;
 use crate::phase::{Block, Phase, PhaseContext};
 use crate::skip::Skips;
 use crate::spec::{
-    self, Artifacts, BuildSpec, Cache, Command, OnFailure, ReportGroup, Runtime, SecretVariable,
-    Unset, UserPhase, Variable, Version,
+    self, Artifacts, BuildSpec, Cache, OnFailure, ReportGroup, Runtime, SecretVariable,
+    SpecCommand, SpecVariable, SpecVersion, Unset, UserPhase,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -74,11 +74,11 @@ pub struct Places {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Work {
     /// Which rules commands run under.
-    pub version: Version,
+    pub version: SpecVersion,
     /// What runs them.
     pub shell: String,
     /// Variables with the names of their parameters in Parameter Store.
-    pub parameters: Vec<Variable>,
+    pub parameters: Vec<SpecVariable>,
     /// Variables with their secrets in Secrets Manager.
     pub secrets: Vec<SecretVariable>,
     /// Names of the variables whose values go into the record.
@@ -111,9 +111,9 @@ pub struct PhaseWork {
     /// What follows when it fails.
     pub on_failure: OnFailure,
     /// Run one after the other until one fails.
-    pub commands: Vec<Command>,
+    pub commands: Vec<SpecCommand>,
     /// Run afterwards in any case.
-    pub finally: Vec<Command>,
+    pub finally: Vec<SpecCommand>,
     /// Those of either that are not run.
     pub skipped: BTreeSet<(Block, u32)>,
 }
@@ -189,10 +189,10 @@ pub fn work(spec: BuildSpec, skips: &Skips) -> Work {
 
 fn skipped(
     phase: UserPhase,
-    [commands, finally]: [&[Command]; 2],
+    [commands, finally]: [&[SpecCommand]; 2],
     skips: &Skips,
 ) -> BTreeSet<(Block, u32)> {
-    let numbered = |block: Block, commands: &[Command]| {
+    let numbered = |block: Block, commands: &[SpecCommand]| {
         let found = (0..).zip(commands).filter(|(_, command)| skips.has(phase, command));
         found.map(|(index, _)| (block, index)).collect::<Vec<_>>()
     };

@@ -6,7 +6,7 @@
 use crate::debug::{Client, DecisionKind};
 use crate::event::{BuildFacts, ExportedVariable, LogsFacts, Notice, StoredArtifact};
 use crate::phase::{Phase, PhaseContext, Status};
-use crate::report::Report;
+use crate::report::ReportRecord;
 use crate::time::WallTime;
 use crate::view::BuildView;
 use serde::{Deserialize, Serialize};
@@ -28,15 +28,15 @@ pub struct Build {
     pub resolved_source_version: Option<String>,
     pub project_name: String,
     pub phases: Vec<BuildPhase>,
-    pub source: Source,
-    pub secondary_sources: Vec<Source>,
+    pub source: SourceRecord,
+    pub secondary_sources: Vec<SourceRecord>,
     pub secondary_source_versions: Vec<SourceVersion>,
-    pub artifacts: Artifacts,
+    pub artifacts: ArtifactsRecord,
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    pub secondary_artifacts: Vec<Artifacts>,
-    pub cache: Cache,
-    pub environment: Environment,
-    pub logs: Logs,
+    pub secondary_artifacts: Vec<ArtifactsRecord>,
+    pub cache: CacheRecord,
+    pub environment: EnvironmentRecord,
+    pub logs: LogsRecord,
     pub timeout_in_minutes: u64,
     pub queued_timeout_in_minutes: u64,
     pub build_complete: bool,
@@ -46,7 +46,7 @@ pub struct Build {
     pub report_arns: Vec<String>,
     /// Not AWS's: what BatchGetReports would answer for `report_arns`.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    pub reports: Vec<Report>,
+    pub reports: Vec<ReportRecord>,
     pub debug_session: DebugSession,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub build_batch_arn: Option<String>,
@@ -115,7 +115,7 @@ pub struct BuildPhase {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "the names are AWS's and explained there")]
-pub struct Source {
+pub struct SourceRecord {
     pub r#type: String,
     pub location: String,
     pub buildspec: String,
@@ -136,7 +136,7 @@ pub struct SourceVersion {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "the names are AWS's and explained there")]
-pub struct Artifacts {
+pub struct ArtifactsRecord {
     pub location: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sha256sum: Option<String>,
@@ -148,9 +148,9 @@ pub struct Artifacts {
     pub artifact_identifier: Option<String>,
 }
 
-impl From<&StoredArtifact> for Artifacts {
+impl From<&StoredArtifact> for ArtifactsRecord {
     fn from(stored: &StoredArtifact) -> Self {
-        Artifacts {
+        ArtifactsRecord {
             location: stored.location.clone(),
             sha256sum: stored.sha256.clone(),
             md5sum: stored.md5.clone(),
@@ -163,7 +163,7 @@ impl From<&StoredArtifact> for Artifacts {
 /// The cache a [`Build`] used.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names are AWS's and explained there")]
-pub struct Cache {
+pub struct CacheRecord {
     pub r#type: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub location: Option<String>,
@@ -173,7 +173,7 @@ pub struct Cache {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "the names are AWS's and explained there")]
-pub struct Environment {
+pub struct EnvironmentRecord {
     pub r#type: String,
     pub image: String,
     pub compute_type: String,
@@ -185,7 +185,7 @@ pub struct Environment {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "the names are AWS's and explained there")]
-pub struct Logs {
+pub struct LogsRecord {
     pub group_name: String,
     pub stream_name: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -249,7 +249,7 @@ pub fn record(view: &BuildView) -> Build {
                 contexts: phase.contexts.clone(),
             })
             .collect(),
-        source: Source {
+        source: SourceRecord {
             r#type: "NO_SOURCE".to_owned(),
             location: facts.source.clone(),
             buildspec: facts.buildspec.clone(),
@@ -258,7 +258,7 @@ pub fn record(view: &BuildView) -> Build {
         secondary_sources: facts
             .secondary_sources
             .iter()
-            .map(|source| Source {
+            .map(|source| SourceRecord {
                 r#type: "NO_SOURCE".to_owned(),
                 location: source.location.clone(),
                 buildspec: String::new(),
@@ -278,21 +278,21 @@ pub fn record(view: &BuildView) -> Build {
             .artifacts
             .iter()
             .find(|stored| stored.identifier.is_none())
-            .map(Artifacts::from)
+            .map(ArtifactsRecord::from)
             .unwrap_or_default(),
         secondary_artifacts: view
             .artifacts
             .iter()
             .filter(|stored| stored.identifier.is_some())
-            .map(Artifacts::from)
+            .map(ArtifactsRecord::from)
             .collect(),
         cache: match &facts.cache {
-            None => Cache { r#type: "NO_CACHE".to_owned(), location: None },
+            None => CacheRecord { r#type: "NO_CACHE".to_owned(), location: None },
             Some(cache) => {
-                Cache { r#type: cache.r#type.clone(), location: Some(cache.location.clone()) }
+                CacheRecord { r#type: cache.r#type.clone(), location: Some(cache.location.clone()) }
             }
         },
-        environment: Environment {
+        environment: EnvironmentRecord {
             r#type: "LINUX_CONTAINER".to_owned(),
             image: facts.image.clone(),
             compute_type: "BUILD_GENERAL1_SMALL".to_owned(),
@@ -336,7 +336,7 @@ pub fn record(view: &BuildView) -> Build {
     }
 }
 
-fn logs(facts: &BuildFacts) -> Logs {
+fn logs(facts: &BuildFacts) -> LogsRecord {
     let LogsFacts { cloudwatch, s3 } = &facts.logs;
     let status = |is_there: bool| if is_there { "ENABLED" } else { "DISABLED" }.to_owned();
     // What a build's own ARN says of Region and account.
@@ -345,7 +345,7 @@ fn logs(facts: &BuildFacts) -> Logs {
     let (group, stream) = cloudwatch
         .clone()
         .unwrap_or_else(|| (format!("/aws/codebuild/{}", facts.project), facts.uuid.clone()));
-    Logs {
+    LogsRecord {
         cloud_watch_logs_arn: cloudwatch
             .is_some()
             .then(|| format!("arn:aws:logs:{owner}:log-group:{group}:log-stream:{stream}")),

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// What a recording begins with.
+/// The first line of a recording.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Header {
+pub struct CastHeader {
     /// 2.
     pub version: u32,
     /// Columns.
@@ -23,7 +23,7 @@ pub struct Header {
     pub title: Option<String>,
 }
 
-impl Header {
+impl CastHeader {
     /// Of a terminal of so many columns and rows; a terminal without a size is shown in the usual one.
     #[must_use]
     pub fn new(columns: u16, rows: u16, unix_seconds: i64, title: &str) -> Self {
@@ -32,7 +32,7 @@ impl Header {
             size => size,
         };
         let title = Some(title.to_owned());
-        Header { version: 2, width, height, timestamp: Some(unix_seconds), title }
+        CastHeader { version: 2, width, height, timestamp: Some(unix_seconds), title }
     }
 
     /// As the first line.
@@ -48,7 +48,7 @@ impl Header {
     /// # Errors
     /// It is none, or of another version.
     pub fn parse(line: &str) -> Result<Self, String> {
-        let header: Header =
+        let header: CastHeader =
             serde_json::from_str(line).map_err(|error| format!("it is no recording: {error}"))?;
         match header.version {
             2 => Ok(header),
@@ -57,9 +57,9 @@ impl Header {
     }
 }
 
-/// What happened.
+/// What an event of a recording shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Shown {
+pub enum CastContent {
     /// A text for the terminal.
     Output(String),
     /// Columns and rows.
@@ -68,23 +68,23 @@ pub enum Shown {
     Other,
 }
 
-/// An event, and when it was.
+/// One event of a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
+pub struct CastEvent {
     /// Since the beginning.
     pub at: Duration,
     /// What it was.
-    pub shown: Shown,
+    pub shown: CastContent,
 }
 
-impl Event {
+impl CastEvent {
     /// As a line.
     #[must_use]
     pub fn line(&self) -> String {
         let (code, data) = match &self.shown {
-            Shown::Output(text) => ("o", text.clone()),
-            Shown::Resized(columns, rows) => ("r", format!("{columns}x{rows}")),
-            Shown::Other => ("m", String::new()),
+            CastContent::Output(text) => ("o", text.clone()),
+            CastContent::Resized(columns, rows) => ("r", format!("{columns}x{rows}")),
+            CastContent::Other => ("m", String::new()),
         };
         #[expect(clippy::cast_precision_loss, reason = "microseconds of a session")]
         let at = self.at.as_micros() as f64 / 1e6;
@@ -99,14 +99,14 @@ impl Event {
         let at = Duration::try_from_secs_f64(at.as_f64()?).ok()?;
         let data = data.as_str()?;
         let shown = match code.as_str()? {
-            "o" => Shown::Output(data.to_owned()),
+            "o" => CastContent::Output(data.to_owned()),
             "r" => {
                 let (columns, rows) = data.split_once('x')?;
-                Shown::Resized(columns.parse().ok()?, rows.parse().ok()?)
+                CastContent::Resized(columns.parse().ok()?, rows.parse().ok()?)
             }
-            _ => Shown::Other,
+            _ => CastContent::Other,
         };
-        Some(Event { at, shown })
+        Some(CastEvent { at, shown })
     }
 }
 
@@ -159,24 +159,26 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let header = Header::new(0, 24, 1_700_000_000, "sh");
+        let header = CastHeader::new(0, 24, 1_700_000_000, "sh");
         assert_eq!((header.width, header.height), (80, 24));
-        assert_eq!(Header::parse(&header.line()), Ok(header));
+        assert_eq!(CastHeader::parse(&header.line()), Ok(header));
         for bad in ["", "{}", "[1]", r#"{"version":3,"width":1,"height":1}"#] {
-            assert!(Header::parse(bad).is_err(), "{bad}");
+            assert!(CastHeader::parse(bad).is_err(), "{bad}");
         }
         let at = Duration::from_micros(1_250_001);
-        for shown in [Shown::Output("a\u{1b}[1m\"é".to_owned()), Shown::Resized(100, 30)] {
-            let event = Event { at, shown };
-            assert_eq!(Event::parse(&event.line()), Some(event));
+        for shown in
+            [CastContent::Output("a\u{1b}[1m\"é".to_owned()), CastContent::Resized(100, 30)]
+        {
+            let event = CastEvent { at, shown };
+            assert_eq!(CastEvent::parse(&event.line()), Some(event));
         }
         for bad in
             ["", "[", "[1,\"o\"]", "[-1,\"o\",\"\"]", "[1e300,\"o\",\"\"]", "[1,\"r\",\"x\"]"]
         {
-            assert_eq!(Event::parse(bad), None, "{bad}");
+            assert_eq!(CastEvent::parse(bad), None, "{bad}");
         }
-        let other = Event::parse("[1,\"i\",\"x\"]").expect("an event");
-        assert_eq!(other.shown, Shown::Other);
+        let other = CastEvent::parse("[1,\"i\",\"x\"]").expect("an event");
+        assert_eq!(other.shown, CastContent::Other);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use crate::phase::{PhaseContext, StatusCode};
 use crate::spec::Runtime;
-use crate::spec::yaml::{self, Node, Value};
+use crate::spec::yaml::{self, YamlNode, YamlValue};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
@@ -24,9 +24,9 @@ pub struct SetupCommand {
     pub variables: Vec<(String, String)>,
 }
 
-/// What is chosen of an image's runtimes.
+/// The runtimes chosen from those of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Selection {
+pub struct RuntimeSelection {
     /// What CodeBuild's agent says of it.
     pub lines: Vec<String>,
     /// Commands that install them, or why they cannot be had.
@@ -40,8 +40,8 @@ pub fn select(
     catalog: Option<&str>,
     wanted: &[Runtime],
     variables: &BTreeMap<String, String>,
-) -> Selection {
-    let ready = |lines: Vec<String>| Selection { lines, commands: Ok(Vec::new()) };
+) -> RuntimeSelection {
+    let ready = |lines: Vec<String>| RuntimeSelection { lines, commands: Ok(Vec::new()) };
     let catalog = match (catalog, wanted.is_empty()) {
         (None, true) => return ready(Vec::new()),
         (None, false) => return ready(vec![NO_CATALOG.to_owned()]),
@@ -56,7 +56,7 @@ pub fn select(
     };
     let mut lines: Vec<String> = chosen.iter().map(line).collect();
     let commands = catalog.commands(chosen, &mut lines);
-    Selection {
+    RuntimeSelection {
         lines,
         commands: commands.map_err(|message| PhaseContext::new(StatusCode::YamlFileError, message)),
     }
@@ -75,14 +75,13 @@ struct Catalog(BTreeMap<String, Versions>);
 /// The versions of one runtime.
 #[derive(Default)]
 struct Versions {
-    exact: BTreeMap<String, Entry>,
+    exact: BTreeMap<String, RuntimeVersion>,
     /// For any other version, which its commands find in `VERSION`.
-    other: Option<Entry>,
+    other: Option<RuntimeVersion>,
 }
 
-/// One version.
 #[derive(Clone, Default)]
-struct Entry {
+struct RuntimeVersion {
     commands: Vec<String>,
     /// Runtimes it needs, with the versions that will do.
     requires: Vec<(String, Vec<String>)>,
@@ -90,18 +89,19 @@ struct Entry {
 
 impl Catalog {
     fn parse(text: &str) -> Self {
-        let Ok(yaml::Document { root: document, .. }) = yaml::parse(text) else {
+        let Ok(yaml::YamlDocument { root: document, .. }) = yaml::parse(text) else {
             return Catalog(BTreeMap::new());
         };
         let runtimes = entries(get(&document, "runtimes"));
-        let of_one = |runtime: &Node| {
-            let mut exact: BTreeMap<String, Entry> = entries(get(runtime, "versions"))
+        let of_one = |runtime: &YamlNode| {
+            let mut exact: BTreeMap<String, RuntimeVersion> = entries(get(runtime, "versions"))
                 .into_iter()
-                .map(|(version, node)| (version, Entry::read(node)))
+                .map(|(version, node)| (version, RuntimeVersion::read(node)))
                 .collect();
             // It stands beside the versions or among them.
-            let other =
-                get(runtime, "default").map(Entry::read).or_else(|| exact.remove("default"));
+            let other = get(runtime, "default")
+                .map(RuntimeVersion::read)
+                .or_else(|| exact.remove("default"));
             Versions { exact, other }
         };
         Catalog(runtimes.into_iter().map(|(name, node)| (name, of_one(node))).collect())
@@ -154,7 +154,7 @@ impl Catalog {
     }
 
     /// What a version stands for, and whether it is one the catalog does not list.
-    fn entry(&self, name: &str, version: &str) -> Result<(&Entry, bool), String> {
+    fn entry(&self, name: &str, version: &str) -> Result<(&RuntimeVersion, bool), String> {
         let Some(versions) = self.0.get(name) else {
             let known: Vec<&str> = self.0.keys().map(String::as_str).collect();
             return Err(format!(
@@ -193,10 +193,10 @@ impl Catalog {
     }
 }
 
-impl Entry {
-    fn read(node: &Node) -> Self {
+impl RuntimeVersion {
+    fn read(node: &YamlNode) -> Self {
         let requires = entries(get(node, "requires"));
-        Entry {
+        RuntimeVersion {
             commands: texts(get(node, "commands")),
             requires: requires
                 .into_iter()
@@ -239,29 +239,29 @@ fn expand(text: &str, variables: &BTreeMap<String, String>) -> String {
     expanded + rest
 }
 
-fn get<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
-    let Value::Mapping(entries) = &node.value else { return None };
-    let is_it = |key: &Node| matches!(&key.value, Value::Scalar(text) if text == name);
+fn get<'n>(node: &'n YamlNode, name: &str) -> Option<&'n YamlNode> {
+    let YamlValue::Mapping(entries) = &node.value else { return None };
+    let is_it = |key: &YamlNode| matches!(&key.value, YamlValue::Scalar(text) if text == name);
     entries.iter().rev().find(|(key, _)| is_it(key)).map(|(_, value)| value)
 }
 
-fn entries<'n>(node: Option<&'n Node>) -> Vec<(String, &'n Node)> {
-    let Some(Value::Mapping(entries)) = node.map(|node| &node.value) else { return Vec::new() };
-    let named = |(key, value): &'n (Node, Node)| match &key.value {
-        Value::Scalar(name) => Some((name.clone(), value)),
+fn entries<'n>(node: Option<&'n YamlNode>) -> Vec<(String, &'n YamlNode)> {
+    let Some(YamlValue::Mapping(entries)) = node.map(|node| &node.value) else { return Vec::new() };
+    let named = |(key, value): &'n (YamlNode, YamlNode)| match &key.value {
+        YamlValue::Scalar(name) => Some((name.clone(), value)),
         _ => None,
     };
     entries.iter().filter_map(named).collect()
 }
 
-fn texts(node: Option<&Node>) -> Vec<String> {
-    let scalar = |node: &Node| match &node.value {
-        Value::Scalar(text) => Some(text.clone()),
+fn texts(node: Option<&YamlNode>) -> Vec<String> {
+    let scalar = |node: &YamlNode| match &node.value {
+        YamlValue::Scalar(text) => Some(text.clone()),
         _ => None,
     };
     match node.map(|node| &node.value) {
-        Some(Value::Sequence(items)) => items.iter().filter_map(scalar).collect(),
-        Some(Value::Scalar(text)) => vec![text.clone()],
+        Some(YamlValue::Sequence(items)) => items.iter().filter_map(scalar).collect(),
+        Some(YamlValue::Scalar(text)) => vec![text.clone()],
         _ => Vec::new(),
     }
 }

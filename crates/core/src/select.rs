@@ -11,16 +11,16 @@ mod glob;
 
 use std::collections::BTreeMap;
 
-/// A pattern, its base directory taken into account.
+/// A pattern, joined with its base directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pattern {
+pub struct FilePattern {
     /// As it stands in the buildspec.
     text: String,
     /// Relative to the base directory, else absolute. No `.`, `..` or empty component is left.
     glob: Vec<u8>,
 }
 
-impl Pattern {
+impl FilePattern {
     /// Reads a pattern that stands for files below `base`, which is absolute.
     #[must_use]
     pub fn new(text: &str, base: &[u8]) -> Self {
@@ -35,7 +35,7 @@ impl Pattern {
             Some(inner) => inner.to_vec(),
             None => whole,
         };
-        Pattern { text: text.to_owned(), glob }
+        FilePattern { text: text.to_owned(), glob }
     }
 
     /// As it stands in the buildspec.
@@ -85,13 +85,13 @@ impl Pattern {
     }
 }
 
-/// What to take.
+/// Which files to take.
 #[derive(Clone, Debug, Default)]
-pub struct Selection {
+pub struct FileSelection {
     /// Taken.
-    pub files: Vec<Pattern>,
+    pub files: Vec<FilePattern>,
     /// Left out all the same.
-    pub exclude: Vec<Pattern>,
+    pub exclude: Vec<FilePattern>,
     /// Whether only the last component of a file's path is kept.
     pub discard_paths: bool,
 }
@@ -107,7 +107,7 @@ pub struct Selected {
     pub clashes: usize,
 }
 
-impl Selection {
+impl FileSelection {
     /// Whether a path is left out.
     #[must_use]
     pub fn excludes(&self, path: &[u8]) -> bool {
@@ -145,7 +145,7 @@ impl Selection {
 
 /// Where patterns start, none below another, in order; and how deep below that they reach.
 #[must_use]
-pub fn starts(patterns: &[Pattern]) -> Vec<(Vec<u8>, Option<usize>)> {
+pub fn starts(patterns: &[FilePattern]) -> Vec<(Vec<u8>, Option<usize>)> {
     let mut all: Vec<(Vec<u8>, Option<usize>)> = Vec::new();
     let mut sorted: Vec<_> = patterns.iter().map(|p| (p.start().to_vec(), p.depth())).collect();
     sorted.sort();
@@ -218,9 +218,9 @@ mod tests {
 
     fn names(files: &[&str], exclude: &[&str], discard_paths: bool) -> Vec<String> {
         let patterns =
-            |list: &[&str]| list.iter().map(|text| Pattern::new(text, b"/src")).collect();
+            |list: &[&str]| list.iter().map(|text| FilePattern::new(text, b"/src")).collect();
         let selection =
-            Selection { files: patterns(files), exclude: patterns(exclude), discard_paths };
+            FileSelection { files: patterns(files), exclude: patterns(exclude), discard_paths };
         let selected = selection.choose(TREE.iter().map(|path| path.as_bytes()));
         selected.files.keys().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
     }
@@ -255,8 +255,8 @@ mod tests {
 
     #[test]
     fn hits_are_told_of_each_pattern() {
-        let files = ["a.jar", "*.jar", "gone"].map(|text| Pattern::new(text, b"/src")).to_vec();
-        let selection = Selection { files, ..Selection::default() };
+        let files = ["a.jar", "*.jar", "gone"].map(|text| FilePattern::new(text, b"/src")).to_vec();
+        let selection = FileSelection { files, ..FileSelection::default() };
         let selected = selection.choose(TREE.iter().map(|path| path.as_bytes()));
         assert_eq!(selected.hits, [true, true, false]);
         assert_eq!(selected.files.values().copied().collect::<Vec<_>>(), [1]);
@@ -265,7 +265,7 @@ mod tests {
     #[test]
     fn one_looks_only_where_something_can_be() {
         let starting = |patterns: &[&str]| -> Vec<(String, Option<usize>)> {
-            let patterns: Vec<_> = patterns.iter().map(|p| Pattern::new(p, b"/src")).collect();
+            let patterns: Vec<_> = patterns.iter().map(|p| FilePattern::new(p, b"/src")).collect();
             let found = starts(&patterns);
             found
                 .into_iter()

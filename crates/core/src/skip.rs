@@ -3,7 +3,7 @@
 //! Made by `src/cli/run.rs`; held against each command by [`crate::plan::work`], so that the machine finds
 //! it decided.
 
-use crate::spec::{BuildSpec, Command, UserPhase};
+use crate::spec::{BuildSpec, SpecCommand, UserPhase};
 use serde::{Deserialize, Serialize};
 
 /// Parts that are left out.
@@ -25,7 +25,7 @@ impl Skips {
 
     /// Whether a command is left out.
     #[must_use]
-    pub fn has(&self, phase: UserPhase, command: &Command) -> bool {
+    pub fn has(&self, phase: UserPhase, command: &SpecCommand) -> bool {
         self.phases.contains(&phase) || self.commands.iter().any(|glob| glob.is(&command.text))
     }
 

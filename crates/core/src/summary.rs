@@ -14,14 +14,14 @@ pub const TAIL: u64 = 4 << 10;
 /// A phase that took less, and runs no commands, is not worth a word.
 const WORTH: Duration = Duration::from_millis(100);
 
-/// A build so far, from its first event on.
+/// The state of a build, gathered from its first event on.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Summary {
+pub struct BuildOverview {
     buildspec: String,
     phases: Vec<PhaseTime>,
-    running: Option<Run>,
+    running: Option<ExecutedCommand>,
     /// The last word of each place that has failed.
-    failed: BTreeMap<Place, Run>,
+    failed: BTreeMap<Place, ExecutedCommand>,
     was_paused: bool,
     status: Option<Status>,
 }
@@ -39,9 +39,9 @@ pub struct PhaseTime {
     has_run: bool,
 }
 
-/// A command's run.
+/// One run of one command.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Run {
+pub struct ExecutedCommand {
     /// Its place.
     pub place: Place,
     /// Its text.
@@ -57,7 +57,7 @@ pub struct Run {
     number: u32,
 }
 
-impl Run {
+impl ExecutedCommand {
     /// Keeps what was written last.
     fn wrote(&mut self, offset: u64, length: u64) {
         let cut = length.saturating_sub(TAIL);
@@ -72,7 +72,7 @@ impl Run {
     }
 }
 
-impl Summary {
+impl BuildOverview {
     /// Takes in the next event.
     pub fn take(&mut self, event: &Event) {
         match &event.body {
@@ -90,7 +90,7 @@ impl Summary {
                 }
                 let place = |phase| Place { phase, block: *block, index: *index };
                 let place = phase.user_phase().filter(|_| *block != Block::Eval).map(place);
-                self.running = place.map(|place| Run {
+                self.running = place.map(|place| ExecutedCommand {
                     place,
                     text: text.clone(),
                     line: *line,
@@ -142,7 +142,7 @@ impl Summary {
     /// The command that the build has failed with: the first whose last word is a failure, or the one that ran
     /// when the time was up.
     #[must_use]
-    pub fn failure(&self) -> Option<&Run> {
+    pub fn failure(&self) -> Option<&ExecutedCommand> {
         match self.status? {
             Status::Failed => self.failed.values().min_by_key(|run| run.number),
             Status::TimedOut => self.running.as_ref().or_else(|| self.failed.values().last()),
@@ -152,7 +152,7 @@ impl Summary {
 
     /// Where a command stands, for a person: `build:3 (buildspec.yml:12)`.
     #[must_use]
-    pub fn place(&self, run: &Run) -> String {
+    pub fn place(&self, run: &ExecutedCommand) -> String {
         match run.line {
             // A text that is no file has its lines nowhere to be looked at.
             Some(line) if !self.buildspec.starts_with('(') => {
@@ -204,8 +204,8 @@ mod tests {
     use crate::event::BuildFacts;
     use crate::time::WallTime;
 
-    fn summary(bodies: impl IntoIterator<Item = EventBody>) -> Summary {
-        let mut summary = Summary::default();
+    fn summary(bodies: impl IntoIterator<Item = EventBody>) -> BuildOverview {
+        let mut summary = BuildOverview::default();
         let facts = BuildFacts { buildspec: "ci.yml".to_owned(), ..BuildFacts::default() };
         let first = EventBody::BuildStarted(Box::new(facts));
         for (seq, body) in (1..).zip([first].into_iter().chain(bodies)) {

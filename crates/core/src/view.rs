@@ -8,7 +8,7 @@ use crate::event::{
     StopFacts, StoredArtifact,
 };
 use crate::phase::{Block, Phase, PhaseContext, Status};
-use crate::report::Report;
+use crate::report::ReportRecord;
 use crate::time::WallTime;
 use std::collections::BTreeSet;
 
@@ -31,7 +31,7 @@ pub struct BuildView {
     pub command: Option<CommandView>,
     /// Open pauses, the longest first.
     pub paused: Vec<PauseId>,
-    /// How often it has been paused so far.
+    /// Number of pauses so far.
     pub pauses: u32,
     /// Where it has stopped.
     pub stop: Option<(PauseId, StopFacts)>,
@@ -44,7 +44,7 @@ pub struct BuildView {
     /// Exported variables and their values.
     pub exported: Vec<ExportedVariable>,
     /// Reports of tests and coverage.
-    pub reports: Vec<Report>,
+    pub reports: Vec<ReportRecord>,
     /// Artifacts that are where they belong.
     pub artifacts: Vec<StoredArtifact>,
     /// Where AWS's clients find it, as `HOST:PORT`.

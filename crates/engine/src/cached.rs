@@ -82,7 +82,7 @@ pub(super) fn can_lay(cached: &CachedTrees, spec: &ContainerSpec, root: &Root) -
 
 /// Names of the directories in the root of a cache; an error where there is anything else.
 fn tops(cached: &CachedTrees) -> io::Result<Vec<String>> {
-    let name = |entry: runner_host::beneath::Entry| match entry.kind {
+    let name = |entry: runner_host::beneath::DirectoryEntry| match entry.kind {
         // What is not text is nothing of ours.
         FileType::Directory => {
             String::from_utf8(entry.name).map_err(|_| io::ErrorKind::InvalidData.into())

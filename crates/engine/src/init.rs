@@ -4,7 +4,7 @@
 //! them, one at a time. Dropping the client shuts the socket, and with it ends the container.
 
 use super::{Ends, ExecError, ExecSpec, OpenMode, Process, Reach, Signals, Stdio};
-use runner_wire::abi::{self, Header, REPLY_LEN, Reply, reply};
+use runner_wire::abi::{self, Header, Pid1Reply, REPLY_LEN, reply};
 use runner_wire::init::{self as wire, Exit};
 use std::collections::HashMap;
 use std::io;
@@ -332,7 +332,7 @@ impl InitClient {
         Ok(())
     }
 
-    fn dispatch(&self, reply: Reply, fd: Option<OwnedFd>) {
+    fn dispatch(&self, reply: Pid1Reply, fd: Option<OwnedFd>) {
         let mut waiting = self.lock();
         let failure = ExecError::Refused {
             stage: reply.a,
@@ -466,7 +466,10 @@ struct Incoming {
 
 impl Incoming {
     /// The next reply; `None` when PID 1 is gone.
-    async fn next(&mut self, socket: &UnixStream) -> io::Result<Option<(Reply, Option<OwnedFd>)>> {
+    async fn next(
+        &mut self,
+        socket: &UnixStream,
+    ) -> io::Result<Option<(Pid1Reply, Option<OwnedFd>)>> {
         while self.got < REPLY_LEN {
             // Never past one reply: the next one may bring a descriptor of its own.
             let rest = &mut self.bytes[self.got..];
@@ -479,6 +482,6 @@ impl Incoming {
             self.fd = received.fds.into_iter().next().or(self.fd.take());
         }
         self.got = 0;
-        Ok(Some((Reply::from_bytes(&self.bytes), self.fd.take())))
+        Ok(Some((Pid1Reply::from_bytes(&self.bytes), self.fd.take())))
     }
 }

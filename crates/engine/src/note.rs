@@ -17,7 +17,7 @@ const NAMED: usize = 3;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Note {
     /// Of its image.
-    Image(image::Note),
+    Image(image::ImageNote),
     /// The engine `auto` has taken this one, for want of the first.
     Fallback { engine: Program, because: String },
     /// The engine `process` makes no container.

@@ -41,8 +41,7 @@ pub(super) struct Pasta {
     is_over: Arc<AtomicBool>,
 }
 
-/// What a container's pasta is to do.
-pub(super) struct Wanted<'a> {
+pub(super) struct PastaOptions<'a> {
     /// PID 1 of the container.
     pub(super) pid: u32,
     /// A port of the host's loopback that the container has on its own.
@@ -56,7 +55,7 @@ pub(super) struct Wanted<'a> {
 
 impl Pasta {
     /// Starts it, and waits until the container's network is up.
-    pub(super) fn start(wanted: &Wanted<'_>, tell: &Teller) -> Result<Self, EngineError> {
+    pub(super) fn start(wanted: &PastaOptions<'_>, tell: &Teller) -> Result<Self, EngineError> {
         let failed = |doing: &str, error: io::Error| {
             EngineError::fault(format!("--network pasta: cannot {doing}: {error}"), None)
         };
@@ -97,7 +96,7 @@ impl Pasta {
         said.read_line(&mut first).map_err(|error| failed("hear of it", error))?;
         if first.trim_end() != READY {
             let mut rest = first;
-            // What it has to say is all there is to be told.
+            // Its own message is all that is known.
             let _ = said.read_to_string(&mut rest);
             return Err(EngineError::fault(
                 format!("--network pasta: {}", rest.trim()),
@@ -166,7 +165,7 @@ fn find() -> Option<PathBuf> {
         .find(|program| program.is_file())
 }
 
-/// How a container in a network of its own finds names.
+/// How a container in a separate network resolves names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Resolver {
     /// As the host does.

@@ -38,7 +38,7 @@ pub fn copy_tree(
             }
             Ok(listed) => listed,
         };
-        for beneath::Entry { name, .. } in entries {
+        for beneath::DirectoryEntry { name, .. } in entries {
             let path = join(&path, &name);
             let below = Path::new(OsStr::from_bytes(&path));
             let (source, target) = (from.join(below), to.join(below));

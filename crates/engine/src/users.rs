@@ -113,20 +113,20 @@ async fn read(container: &dyn Container, path: &str) -> String {
 }
 
 /// A line of /etc/passwd.
-struct Entry<'t> {
+struct PasswdEntry<'t> {
     name: &'t str,
     uid: u32,
     gid: u32,
     home: &'t str,
 }
 
-fn entry<'t>(passwd: &'t str, name: &str) -> Option<Entry<'t>> {
+fn entry<'t>(passwd: &'t str, name: &str) -> Option<PasswdEntry<'t>> {
     let number = name.parse::<u32>().ok();
     passwd.lines().find_map(|line| {
         let fields: Vec<&str> = line.split(':').collect();
         let (uid, gid) = (fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?);
         let home = fields.get(5).copied().unwrap_or_default();
-        (fields[0] == name || number == Some(uid)).then_some(Entry {
+        (fields[0] == name || number == Some(uid)).then_some(PasswdEntry {
             name: fields[0],
             uid,
             gid,
@@ -137,7 +137,7 @@ fn entry<'t>(passwd: &'t str, name: &str) -> Option<Entry<'t>> {
 
 fn find(passwd: &str, group: &str, name: &str) -> Option<Ids> {
     let (user, uid, gid) = match (entry(passwd, name), name.parse()) {
-        (Some(Entry { name, uid, gid, .. }), _) => (name, uid, gid),
+        (Some(PasswdEntry { name, uid, gid, .. }), _) => (name, uid, gid),
         // As containers have it: a number without an entry is a user without a name.
         (None, Ok(uid)) => return Some(Ids { uid, gid: uid, groups: vec![uid] }),
         (None, Err(_)) => return None,

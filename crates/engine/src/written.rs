@@ -14,18 +14,24 @@ pub(super) struct Written {
     spec: Arc<SandboxSpec>,
     handed: Arc<Handed>,
     layer: Arc<KeptLayer>,
+    may_mount: bool,
 }
 
 impl Written {
-    /// Of a layer that is a directory.
-    pub(super) fn new(spec: SandboxSpec, handed: Handed) -> Self {
+    /// Of a layer that is a directory. `may_mount`: whether the build has the privileges to mount.
+    pub(super) fn new(spec: SandboxSpec, handed: Handed, may_mount: bool) -> Self {
         let layer = KeptLayer {
             dir: spec.layer.dir.clone(),
             uppers: handed.named(spec.uppers()),
             stack: spec.layer.stack.clone(),
             users: spec.users.clone(),
         };
-        Written { spec: Arc::new(spec), handed: Arc::new(handed), layer: Arc::new(layer) }
+        Written {
+            spec: Arc::new(spec),
+            handed: Arc::new(handed),
+            layer: Arc::new(layer),
+            may_mount,
+        }
     }
 
     pub(super) fn layer(&self) -> &Arc<KeptLayer> {
@@ -40,6 +46,12 @@ impl Written {
         names: &[String],
         (pid, container): (u32, &OwnedFd),
     ) -> Result<Self, NotRestacked> {
+        // Shared mounts, loop devices and overlays of the build's own would go on in what is sealed, or be lost (adr/0260).
+        if self.may_mount {
+            return Err(NotRestacked::intact(
+                "a build with --privileged may have mounted parts of it",
+            ));
+        }
         let stacked = |names: &[String]| {
             let mut spec = (*self.spec).clone();
             spec.layer.stack = self.layer.stack.with(number, names);
@@ -50,6 +62,7 @@ impl Written {
         // One that the container does not have is left as it is.
         let done = restack(&spec, &handed, names, (pid, container.as_fd()))?;
         let layer = Arc::new(self.layer.sealed(number, &done));
-        Ok(Written { spec: Arc::new(stacked(&done)), handed: Arc::clone(&self.handed), layer })
+        let spec = Arc::new(stacked(&done));
+        Ok(Written { spec, handed: Arc::clone(&self.handed), layer, may_mount: false })
     }
 }

@@ -104,7 +104,7 @@ impl AsFd for Duplex {
     }
 }
 
-/// Nothing where the call would have to wait.
+/// `None` if the call would block.
 fn now(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<Option<usize>> {
     loop {
         match call() {

@@ -32,14 +32,14 @@ pub struct Named {
 #[derive(Clone, Debug)]
 enum To {
     /// A regular file, or none yet.
-    File(Place),
+    File(FilePlace),
     /// Anything else.
     Stream(Arc<File>),
 }
 
 /// Where a regular file is or will be.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct FilePlace {
     /// Without links.
     pub dir: PathBuf,
     pub name: Vec<u8>,
@@ -57,7 +57,7 @@ impl Named {
             if let Some(number) = descriptor(&dir, name.as_bytes()) {
                 return named(To::Stream(Arc::new(again(&next, number)?)));
             }
-            let place = Place { name: name.as_bytes().to_vec(), dir };
+            let place = FilePlace { name: name.as_bytes().to_vec(), dir };
             // Whether it can be there is found out now, not at the end of a build.
             let there = Dir::real(&place.dir)?.look(&place.name)?;
             match there.as_ref().map(kind) {
@@ -79,7 +79,7 @@ impl Named {
     }
 
     /// Where it is, if it is a regular file.
-    pub fn place(&self) -> Option<&Place> {
+    pub fn place(&self) -> Option<&FilePlace> {
         match &self.to {
             To::File(place) => Some(place),
             To::Stream(_) => None,
@@ -97,7 +97,7 @@ impl Named {
     /// Writes all of it, at once.
     pub fn write(&self, contents: &[u8]) -> io::Result<()> {
         match &self.to {
-            To::File(Place { dir, name }) => {
+            To::File(FilePlace { dir, name }) => {
                 let dir = Dir::real(dir)?;
                 let mode = dir.look(name)?.map_or(MODE, |there| there.st_mode);
                 dir.write_durably(name, mode, contents)
@@ -109,13 +109,13 @@ impl Named {
     /// Empties it, for what is written from now on.
     pub fn begin(self) -> io::Result<File> {
         match self.to {
-            To::File(Place { dir, name }) => Dir::real(&dir)?.empty(&name, 0o644),
+            To::File(FilePlace { dir, name }) => Dir::real(&dir)?.empty(&name, 0o644),
             To::Stream(file) => file.try_clone(),
         }
     }
 }
 
-impl Place {
+impl FilePlace {
     pub fn path(&self) -> PathBuf {
         self.dir.join(std::ffi::OsStr::from_bytes(&self.name))
     }
@@ -132,7 +132,7 @@ fn again(path: &Path, number: i32) -> io::Result<File> {
     let dir = path.parent().unwrap_or(path);
     let of_ours = beneath::real(dir)? == beneath::real(Path::new("/proc/self/fd"))?;
     match number {
-        // A socket can be had in no other way.
+        // There is no other way to get at a socket.
         1 if of_ours => Ok(io::stdout().as_fd().try_clone_to_owned()?.into()),
         2 if of_ours => Ok(io::stderr().as_fd().try_clone_to_owned()?.into()),
         _ => open(path, OFlags::APPEND),

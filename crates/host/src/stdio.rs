@@ -23,7 +23,7 @@ pub fn tell(lines: impl AsRef<[u8]>) {
 
 /// Writes an answer, or a part of it; whether there was still somebody to read it.
 pub fn answer(text: impl AsRef<[u8]>) -> io::Result<bool> {
-    let mut out = Out;
+    let mut out = CheckedStdout;
     match out.write_all(text.as_ref()).and_then(|()| out.flush()) {
         Err(error) if is_gone(&error) => Ok(false),
         done => done.map(|()| true),
@@ -37,9 +37,9 @@ pub fn has_colors(output: &impl IsTerminal) -> bool {
         && output.is_terminal()
 }
 
-/// Standard output; its errors say what it is that could not be written.
+/// Standard output whose errors say what could not be written.
 #[derive(Clone, Copy, Debug)]
-pub struct Out;
+pub struct CheckedStdout;
 
 /// Standard output could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +65,7 @@ pub fn is_gone(error: &io::Error) -> bool {
         || errno == Some(Errno::EIO as i32) && io::stdout().is_terminal()
 }
 
-impl Write for Out {
+impl Write for CheckedStdout {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         io::stdout().write(bytes).map_err(of_output)
     }

@@ -7,21 +7,21 @@
 use runner_sandbox::{IdRange, UserMap};
 use std::path::{Path, PathBuf};
 
-/// Who called this program by way of sudo.
+/// Who called this program through sudo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Caller {
+pub struct SudoCaller {
     pub uid: u32,
     pub gid: u32,
 }
 
 /// The caller, where that is not the user this program runs as.
-pub fn caller() -> Option<Caller> {
+pub fn caller() -> Option<SudoCaller> {
     if !nix::unistd::geteuid().is_root() {
         return None;
     }
     let id = |name| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
     let uid = id("SUDO_UID").filter(|&uid| uid != 0)?;
-    Some(Caller { uid, gid: id("SUDO_GID").unwrap_or(uid) })
+    Some(SudoCaller { uid, gid: id("SUDO_GID").unwrap_or(uid) })
 }
 
 /// A path as a person reads it: with their home as `~`.
@@ -45,7 +45,7 @@ pub fn home() -> Option<PathBuf> {
 /// Gives what was just made to the caller: under sudo that is not who made it.
 pub fn give(path: &Path) -> std::io::Result<()> {
     match caller() {
-        Some(Caller { uid, gid }) => std::os::unix::fs::lchown(path, Some(uid), Some(gid)),
+        Some(SudoCaller { uid, gid }) => std::os::unix::fs::lchown(path, Some(uid), Some(gid)),
         None => Ok(()),
     }
 }
@@ -59,7 +59,7 @@ pub fn maps() -> Vec<UserMap> {
     let (uid, gid) = (uid.as_raw(), nix::unistd::getegid().as_raw());
     let name = nix::unistd::User::from_uid(uid.into()).ok().flatten().map(|user| user.name);
     let table = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let owner = Owner { name: name.as_deref(), uid };
+    let owner = SubidOwner { name: name.as_deref(), uid };
     ranged(&owner, gid, &table("/etc/subuid"), &table("/etc/subgid"))
         .into_iter()
         .chain([UserMap::single(uid, gid)])
@@ -81,18 +81,18 @@ fn everybody() -> UserMap {
     UserMap { uids: all.clone(), gids: all }
 }
 
-/// Whose subordinate ids are looked for.
-struct Owner<'a> {
+/// Whose subordinate ids are read.
+struct SubidOwner<'a> {
     name: Option<&'a str>,
     uid: u32,
 }
 
-fn ranged(owner: &Owner<'_>, gid: u32, subuid: &str, subgid: &str) -> Option<UserMap> {
+fn ranged(owner: &SubidOwner<'_>, gid: u32, subuid: &str, subgid: &str) -> Option<UserMap> {
     Some(UserMap { uids: ranges(owner, owner.uid, subuid)?, gids: ranges(owner, gid, subgid)? })
 }
 
 /// Root is the caller, the rest is what the table gives them; `None` where it gives nothing.
-fn ranges(owner: &Owner<'_>, own: u32, table: &str) -> Option<Vec<IdRange>> {
+fn ranges(owner: &SubidOwner<'_>, own: u32, table: &str) -> Option<Vec<IdRange>> {
     let mut ranges = vec![IdRange { inside: 0, outside: own, count: 1 }];
     let mut inside: u32 = 1;
     for line in table.lines() {
@@ -163,13 +163,13 @@ mod tests {
     #[test]
     fn own_ranges_follow_each_other() {
         let table = "al:100000:65536\nbob:165536:10\n\n# x\nbob:x:1\n1000:300000:5\nbob:7\n";
-        let bob = Owner { name: Some("bob"), uid: 1000 };
+        let bob = SubidOwner { name: Some("bob"), uid: 1000 };
         let range = |inside, outside, count| IdRange { inside, outside, count };
         assert_eq!(
             ranges(&bob, 1000, table),
             Some(vec![range(0, 1000, 1), range(1, 165_536, 10), range(11, 300_000, 5)])
         );
-        assert_eq!(ranges(&Owner { name: Some("eve"), uid: 7 }, 7, table), None);
+        assert_eq!(ranges(&SubidOwner { name: Some("eve"), uid: 7 }, 7, table), None);
         assert_eq!(ranged(&bob, 1000, table, "al:1:2"), None);
     }
 }

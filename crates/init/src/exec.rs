@@ -9,8 +9,7 @@ use crate::digits;
 use crate::request::ExecRequest;
 use crate::sys::{self, Errno, Fd, Pages};
 
-/// Standard input, output and error of a program to be.
-pub(crate) enum Stdio<'a> {
+pub(crate) enum ChildStdio<'a> {
     Given([&'a Fd; 3]),
     /// Output and error; what PID 1 has as its input stays.
     OutputOnly([&'a Fd; 2]),
@@ -24,7 +23,7 @@ struct ExecFailure(u32, Errno);
 pub(crate) fn program(
     request: &ExecRequest<'_>,
     pointers: &mut Pages,
-    stdio: &Stdio<'_>,
+    stdio: &ChildStdio<'_>,
     toolbox: Option<&Fd>,
     report: &Fd,
 ) -> ! {
@@ -35,7 +34,7 @@ pub(crate) fn program(
 fn become_program(
     request: &ExecRequest<'_>,
     pointers: &mut Pages,
-    stdio: &Stdio<'_>,
+    stdio: &ChildStdio<'_>,
     toolbox: Option<&Fd>,
 ) -> ExecFailure {
     match prepare(request, stdio, toolbox) {
@@ -49,7 +48,7 @@ fn become_program(
 
 fn prepare(
     request: &ExecRequest<'_>,
-    stdio: &Stdio<'_>,
+    stdio: &ChildStdio<'_>,
     toolbox: Option<&Fd>,
 ) -> Result<(), ExecFailure> {
     let at = |stage| move |errno| ExecFailure(stage, errno);
@@ -58,19 +57,19 @@ fn prepare(
     let keeps_user = request.head.flags & flags::KEEP_USER != 0;
     let uid = if keeps_user { sys::uid() } else { request.head.uid };
     match stdio {
-        Stdio::Terminal(slave) => {
+        ChildStdio::Terminal(slave) => {
             sys::take_terminal(slave, uid).map_err(at(stage::PTY))?;
             for number in 0..3 {
                 sys::copy_to(slave, number).map_err(at(stage::STDIO))?;
             }
         }
-        Stdio::OutputOnly(fds) => {
+        ChildStdio::OutputOnly(fds) => {
             for (fd, number) in fds.iter().zip(1..) {
                 sys::copy_to(fd, number).map_err(at(stage::STDIO))?;
             }
         }
         // PID 1 keeps 0 to 2 occupied, so the given descriptors all lie above.
-        Stdio::Given(fds) => {
+        ChildStdio::Given(fds) => {
             for (number, fd) in fds.iter().enumerate() {
                 sys::copy_to(fd, number as i32).map_err(at(stage::STDIO))?;
             }

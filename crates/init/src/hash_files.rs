@@ -4,7 +4,7 @@
 //! digests of the files, in the order of their paths, so that it depends on what is in them alone.
 
 use crate::glob;
-use crate::listing::{Names, entry};
+use crate::listing::{NameList, entry};
 use crate::path::{PATH_MAX, Path};
 use crate::sha256::{Sha256, hex};
 use crate::strings::Strings;
@@ -50,7 +50,7 @@ pub(crate) fn run(patterns: Strings, mut environment: Strings) -> i32 {
 /// The digest of all files; none where there is no file.
 fn digest(source: &[u8], patterns: &Strings) -> sys::Result<Option<[u8; 32]>> {
     let root = sys::open_directory(source)?;
-    let mut found = Names::new()?;
+    let mut found = NameList::new()?;
     let mut path = Path::new();
     walk(&root, &mut path, patterns, &mut found, 0)?;
     let mut total = Sha256::new();
@@ -70,7 +70,7 @@ fn walk(
     directory: &Fd,
     path: &mut Path,
     patterns: &Strings,
-    found: &mut Names,
+    found: &mut NameList,
     depth: usize,
 ) -> sys::Result<()> {
     const DIRECTORY: u8 = 4;

@@ -5,13 +5,13 @@
 
 use crate::sys::{self, Fd, Pages};
 
-pub(crate) struct Entry<'a> {
+pub(crate) struct ListingEntry<'a> {
     pub(crate) name: &'a [u8],
     pub(crate) kind: u8,
 }
 
 /// The first of the kernel's directory entries, and the rest; `.` and `..` are passed over.
-pub(crate) fn entry(mut entries: &[u8]) -> Option<(Entry<'_>, &[u8])> {
+pub(crate) fn entry(mut entries: &[u8]) -> Option<(ListingEntry<'_>, &[u8])> {
     const KIND_AT: usize = 18;
     const NAME_AT: usize = 19;
     loop {
@@ -20,7 +20,7 @@ pub(crate) fn entry(mut entries: &[u8]) -> Option<(Entry<'_>, &[u8])> {
         entries = &entries[length..];
         let name = string(entry, NAME_AT.min(entry.len()));
         if name != b"." && name != b".." && !name.is_empty() {
-            return Some((Entry { name, kind: entry[KIND_AT] }, entries));
+            return Some((ListingEntry { name, kind: entry[KIND_AT] }, entries));
         }
     }
 }
@@ -31,17 +31,17 @@ pub(crate) fn string(bytes: &[u8], start: usize) -> &[u8] {
     &rest[..rest.iter().position(|&byte| byte == 0).unwrap_or(rest.len())]
 }
 
-/// Strings, one after the other, each with its NUL; and where they start.
-pub(crate) struct Names {
+/// Strings, each with its NUL, one after the other, and where they start.
+pub(crate) struct NameList {
     bytes: Pages,
     filled: usize,
     starts: Pages,
     count: usize,
 }
 
-impl Names {
+impl NameList {
     pub(crate) fn new() -> sys::Result<Self> {
-        Ok(Names {
+        Ok(NameList {
             bytes: Pages::new(64 << 10)?,
             filled: 0,
             starts: Pages::new(32 << 10)?,
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn names_are_sorted_and_forgotten_by_directory() {
-        let mut names = Names::new().expect("memory");
+        let mut names = NameList::new().expect("memory");
         for name in [&b"b"[..], b"a"] {
             names.push(name).expect("memory");
         }

@@ -3,7 +3,7 @@
 //! Fed by `pid1`. Bounded, because `pid1` takes no request while there is no room for the answers
 //! of all jobs, and a job has at most two.
 
-use crate::abi::{MAX_JOBS, REPLY_LEN, Reply};
+use crate::abi::{MAX_JOBS, Pid1Reply, REPLY_LEN};
 use crate::sys::{self, Errno, Fd, Pages, Result};
 
 /// A reply and the number of its descriptor, -1 for none.
@@ -35,7 +35,7 @@ impl Outbox {
     }
 
     /// Sends the reply, or keeps it until [`Self::flush`].
-    pub(crate) fn send(&mut self, control: &Fd, reply: Reply, fd: Option<Fd>) {
+    pub(crate) fn send(&mut self, control: &Fd, reply: Pid1Reply, fd: Option<Fd>) {
         if self.is_empty() && Self::try_send(control, &reply.to_bytes(), fd.as_ref()) {
             return;
         }

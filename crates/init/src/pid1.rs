@@ -9,10 +9,10 @@
 //! process" means its descendants, and it ends those itself (`tree`) before it exits.
 
 use crate::abi::{
-    self, HEADER_LEN, Header, MAX_BODY, MAX_FDS, MAX_JOBS, Reply, flags, reply, request, scope,
+    self, HEADER_LEN, Header, MAX_BODY, MAX_FDS, MAX_JOBS, Pid1Reply, flags, reply, request, scope,
     stage,
 };
-use crate::exec::{self, Stdio};
+use crate::exec::{self, ChildStdio};
 use crate::outbox::Outbox;
 use crate::request::{ExecRequest, split_string};
 use crate::sockets::Sockets;
@@ -26,7 +26,7 @@ const PROTOCOL_BROKEN: i32 = 70;
 const REAP_BATCH: usize = 64;
 
 /// A child that answers a request.
-struct Job {
+struct ChildJob {
     id: u64,
     /// 0 while the place is free.
     pid: i32,
@@ -35,8 +35,9 @@ struct Job {
     is_of_build: bool,
 }
 
-impl Job {
-    const FREE: Job = Job { id: 0, pid: 0, report: None, opens: false, is_of_build: false };
+impl ChildJob {
+    const FREE: ChildJob =
+        ChildJob { id: 0, pid: 0, report: None, opens: false, is_of_build: false };
 }
 
 struct Pid1 {
@@ -44,7 +45,7 @@ struct Pid1 {
     devpts: Option<Fd>,
     toolbox: Option<Fd>,
     sockets: Option<Sockets>,
-    jobs: [Job; MAX_JOBS],
+    jobs: [ChildJob; MAX_JOBS],
     outbox: Outbox,
     /// The `KILL_ALL` that has not been answered yet.
     awaited_end: Option<u64>,
@@ -115,7 +116,7 @@ pub(crate) fn run(is_reaper: bool) -> ! {
     else {
         sys::exit(PROTOCOL_BROKEN)
     };
-    let jobs = [Job::FREE; MAX_JOBS];
+    let jobs = [ChildJob::FREE; MAX_JOBS];
     let awaited_end = None;
     let mut pid1 = Pid1 {
         control,
@@ -170,10 +171,10 @@ impl Pid1 {
             if ready[0].ready(POLLIN | POLLHUP) {
                 while self.outbox.has_room() {
                     match incoming.next(&self.control) {
-                        Next::Nothing => break,
-                        Next::Closed => self.leave(0),
-                        Next::Broken => self.leave(PROTOCOL_BROKEN),
-                        Next::Request(header, body, fds) => self.perform(header, &body, fds),
+                        NextRequest::Nothing => break,
+                        NextRequest::Closed => self.leave(0),
+                        NextRequest::Broken => self.leave(PROTOCOL_BROKEN),
+                        NextRequest::Request(header, body, fds) => self.perform(header, &body, fds),
                     }
                 }
             }
@@ -236,14 +237,14 @@ impl Pid1 {
             None
         };
         let stdio = match (&terminal, &fds) {
-            (Some((_, slave)), _) => Stdio::Terminal(slave),
+            (Some((_, slave)), _) => ChildStdio::Terminal(slave),
             (None, [Some(output), Some(error), None])
                 if request.head.flags & flags::NULL_INPUT != 0 =>
             {
-                Stdio::OutputOnly([output, error])
+                ChildStdio::OutputOnly([output, error])
             }
             (None, [Some(input), Some(output), Some(error)]) => {
-                Stdio::Given([input, output, error])
+                ChildStdio::Given([input, output, error])
             }
             (None, _) => return Err((stage::REQUEST, Errno::INVAL)),
         };
@@ -253,7 +254,7 @@ impl Pid1 {
             exec::program(&request, &mut pointers, &stdio, self.toolbox.as_ref(), &theirs)
         }
         let is_of_build = request.head.flags & flags::OF_BUILD != 0;
-        self.jobs[place] = Job { id, pid, report: Some(ours), opens: false, is_of_build };
+        self.jobs[place] = ChildJob { id, pid, report: Some(ours), opens: false, is_of_build };
         // A program with pipes needs no message about its start: a reply would wake the runner just when the
         // program wants the processor.
         if let Some((master, _)) = terminal {
@@ -288,7 +289,8 @@ impl Pid1 {
             child(&theirs);
             sys::exit(PROTOCOL_BROKEN)
         }
-        self.jobs[place] = Job { id, pid, report: Some(ours), opens: true, is_of_build: false };
+        self.jobs[place] =
+            ChildJob { id, pid, report: Some(ours), opens: true, is_of_build: false };
         Ok(())
     }
 
@@ -386,7 +388,7 @@ impl Pid1 {
             return;
         }
         let Some(place) = self.jobs.iter().position(|job| job.pid == pid) else { return };
-        let job = core::mem::replace(&mut self.jobs[place], Job::FREE);
+        let job = core::mem::replace(&mut self.jobs[place], ChildJob::FREE);
         let mut words = [0; 8];
         let mut fds = [None, None, None];
         let told = match &job.report {
@@ -411,16 +413,16 @@ impl Pid1 {
     }
 
     fn reply(&mut self, kind: u32, id: u64, a: u32, b: u32, fd: Option<Fd>) {
-        self.outbox.send(&self.control, Reply { kind, a, id, b }, fd);
+        self.outbox.send(&self.control, Pid1Reply { kind, a, id, b }, fd);
     }
 }
 
 /// Whether a process is a job that is not the build's.
-fn is_spared(jobs: &[Job], pid: i32) -> bool {
+fn is_spared(jobs: &[ChildJob], pid: i32) -> bool {
     jobs.iter().any(|job| job.pid == pid && pid != 0 && !job.is_of_build)
 }
 
-enum Next {
+enum NextRequest {
     /// The rest of a request has not come yet.
     Nothing,
     Closed,
@@ -449,16 +451,16 @@ impl IncomingRequest {
         }
     }
 
-    fn next(&mut self, control: &Fd) -> Next {
+    fn next(&mut self, control: &Fd) -> NextRequest {
         match self.advance(control) {
             Ok(Some(next)) => next,
-            Ok(None) => Next::Closed,
-            Err(Errno::AGAIN | Errno::INTR) => Next::Nothing,
-            Err(_) => Next::Broken,
+            Ok(None) => NextRequest::Closed,
+            Err(Errno::AGAIN | Errno::INTR) => NextRequest::Nothing,
+            Err(_) => NextRequest::Broken,
         }
     }
 
-    fn advance(&mut self, control: &Fd) -> Result<Option<Next>> {
+    fn advance(&mut self, control: &Fd) -> Result<Option<NextRequest>> {
         while self.head_got < HEADER_LEN {
             // Never past the header: the descriptors of the next request must not come yet.
             let got = sys::receive(control, &mut self.head[self.head_got..], &mut self.fds)?;
@@ -490,6 +492,6 @@ impl IncomingRequest {
         self.head_got = 0;
         self.body_got = 0;
         let fds = core::mem::take(&mut self.fds);
-        Ok(Some(Next::Request(header, body, fds)))
+        Ok(Some(NextRequest::Request(header, body, fds)))
     }
 }

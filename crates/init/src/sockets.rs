@@ -8,7 +8,9 @@
 
 use crate::abi::sockets::refusal;
 use crate::digits;
-use crate::sys::listener::{self, Notice, act_for, hand_over, is_waiting, read_words, socket};
+use crate::sys::listener::{
+    self, SeccompNotice, act_for, hand_over, is_waiting, read_words, socket,
+};
 use crate::sys::{self, Errno, Fd, Result};
 
 /// The instruction set of 32-bit programs, and its call.
@@ -63,21 +65,21 @@ impl Sockets {
     }
 }
 
-fn answer(listener: &Fd, notice: &Notice) -> ! {
+fn answer(listener: &Fd, notice: &SeccompNotice) -> ! {
     if let Err(errno) = make(listener, notice) {
         listener::refuse(listener, notice.id, errno);
     }
     sys::exit(0)
 }
 
-fn make(listener: &Fd, notice: &Notice) -> Result<()> {
+fn make(listener: &Fd, notice: &SeccompNotice) -> Result<()> {
     let [call, at, ..] = notice.arguments;
     if (notice.arch, notice.number, call & 0xffff_ffff) != (I386, SOCKETCALL, SOCKET) {
         return Err(Errno::NOSYS);
     }
     let mut arguments = [0; 3];
     read_words(notice.thread, at as u32 as usize, &mut arguments)?;
-    let status = Status::of(notice.thread)?;
+    let status = ThreadStatus::of(notice.thread)?;
     // What was read is the caller's, then.
     if !is_waiting(listener, notice.id) {
         return Err(Errno::NOENT);
@@ -91,9 +93,9 @@ fn make(listener: &Fd, notice: &Notice) -> Result<()> {
     hand_over(listener, notice.id, &socket, kind & CLOSES_ON_EXEC != 0)
 }
 
-/// Who a thread is, as far as sockets ask.
+/// A thread's ids and capabilities.
 #[derive(Debug, PartialEq, Eq)]
-struct Status {
+struct ThreadStatus {
     /// Of what it makes.
     uid: u32,
     /// The effective one.
@@ -102,7 +104,7 @@ struct Status {
     capabilities: u64,
 }
 
-impl Status {
+impl ThreadStatus {
     fn of(thread: u32) -> Result<Self> {
         let mut path = [0; 24];
         let thread = i32::try_from(thread).map_err(|_| Errno::INVAL)?;
@@ -124,7 +126,7 @@ impl Status {
             unsigned(words.nth(place)?)
         };
         // Real, effective, saved, of files.
-        Some(Status {
+        Some(ThreadStatus {
             uid: number(b"Uid:", 3)?,
             gid: number(b"Gid:", 1)?,
             capabilities: hexadecimal(line(b"CapEff:\t")?)?,
@@ -152,10 +154,10 @@ mod tests {
     fn a_status_is_read_by_its_names() {
         let text = b"Name:\tUid:\t7\nUmask:\t0022\nUid:\t1\t2\t3\t4294967294\nGid:\t5\t6\t7\t8\n\
                      Groups:\t9 \nCapPrm:\t00000000a80425fb\nCapEff:\t00000001a80425fb\n";
-        let status = Status { uid: 4_294_967_294, gid: 6, capabilities: 0x1_a804_25fb };
-        assert_eq!(Status::read(text), Some(status));
-        assert_eq!(Status::read(&text[..80]), None);
-        assert_eq!(Status::read(b"Uid:\t1\t2\t3\tx\nGid:\t5\t6\nCapEff:\t0\n"), None);
+        let status = ThreadStatus { uid: 4_294_967_294, gid: 6, capabilities: 0x1_a804_25fb };
+        assert_eq!(ThreadStatus::read(text), Some(status));
+        assert_eq!(ThreadStatus::read(&text[..80]), None);
+        assert_eq!(ThreadStatus::read(b"Uid:\t1\t2\t3\tx\nGid:\t5\t6\nCapEff:\t0\n"), None);
         assert_eq!(unsigned(b"4294967296"), None);
         assert_eq!(hexadecimal(b"11111111111111111"), None);
     }

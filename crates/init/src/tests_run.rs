@@ -6,7 +6,7 @@
 
 use crate::abi::SHARD_NAME;
 use crate::digits;
-use crate::listing::Names;
+use crate::listing::NameList;
 use crate::path::PATH_MAX;
 use crate::place;
 use crate::strings::Strings;
@@ -213,8 +213,8 @@ fn quoted() -> i32 {
 }
 
 /// Standard input, line by line; none where it cannot be read.
-fn lines() -> Option<Names> {
-    let mut names = Names::new().ok()?;
+fn lines() -> Option<NameList> {
+    let mut names = NameList::new().ok()?;
     // The caller's, and open to the end.
     let stdin = ManuallyDrop::new(Fd::from_number(0));
     let (mut buffer, mut filled) = (Pages::new(64 << 10).ok()?, 0);

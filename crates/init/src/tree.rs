@@ -103,7 +103,7 @@ impl Descendant {
 
 /// A process that `root` is among the parents of.
 fn line(proc: &Fd, pid: i32, root: i32) -> Option<Descendant> {
-    let Stat { state, mut parent, session } = stat(proc, pid)?;
+    let ProcStat { state, mut parent, session } = stat(proc, pid)?;
     let mut from = pid;
     for _ in 0..DEEPEST {
         if parent == root {
@@ -119,13 +119,13 @@ fn line(proc: &Fd, pid: i32, root: i32) -> Option<Descendant> {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Stat {
+struct ProcStat {
     state: u8,
     parent: i32,
     session: i32,
 }
 
-fn stat(proc: &Fd, pid: i32) -> Option<Stat> {
+fn stat(proc: &Fd, pid: i32) -> Option<ProcStat> {
     let mut path = [0_u8; 24];
     let length = digits::write(pid, &mut path)?;
     let name = b"/stat\0";
@@ -137,13 +137,13 @@ fn stat(proc: &Fd, pid: i32) -> Option<Stat> {
 }
 
 /// `PID (name) state parent group session ...`; the name may hold anything.
-fn parse(stat: &[u8]) -> Option<Stat> {
+fn parse(stat: &[u8]) -> Option<ProcStat> {
     let end = stat.iter().rposition(|&byte| byte == b')')?;
     let mut fields = stat[end + 1..].split(|&byte| byte == b' ').filter(|field| !field.is_empty());
     let state = *fields.next()?.first()?;
     let parent = digits::read(fields.next()?)?;
     let session = digits::read(fields.nth(1)?)?;
-    Some(Stat { state, parent, session })
+    Some(ProcStat { state, parent, session })
 }
 
 #[cfg(test)]
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_name_cannot_pretend_to_be_a_parent() {
-        let stat = |state, parent, session| Some(Stat { state, parent, session });
+        let stat = |state, parent, session| Some(ProcStat { state, parent, session });
         assert_eq!(parse(b"12 (sh) S 7 12 11 0"), stat(b'S', 7, 11));
         assert_eq!(parse(b"12 (a) R 1 (b)) Z 4194304 1 2"), stat(b'Z', 4_194_304, 2));
         assert_eq!(parse(b"12 (cut"), None);

@@ -5,19 +5,19 @@
 
 use super::bucket::{self, BucketKeeper};
 use super::folder::{FolderKeeper, Staging};
-use super::listing::{Found, Links, Listing, Start, is_directory, list};
+use super::listing::{Links, ListedPath, Listing, ListingStart, is_directory, list};
 use super::meter::Meter;
 use super::packed::{Sums, ZipKeeper};
 use super::transfer::{Chosen, Keeper, keep};
-use super::{Destination, Destinations, OutputError, Store, Workplace};
+use super::{ArtifactDestination, ArtifactDestinations, OutputError, Store, Workplace};
 use runner_cloud::s3::Object;
-use runner_core::artifact::{Packaging, Place};
+use runner_core::artifact::{ArtifactPlace, Packaging};
 use runner_core::event::StoredArtifact;
 use runner_core::machine::Input;
 use runner_core::phase::{PhaseContext, StatusCode};
-use runner_core::select::{Pattern, Selection, normal, starts};
+use runner_core::select::{FilePattern, FileSelection, normal, starts};
 use runner_core::spec::{Artifact, Artifacts};
-use runner_engine::files::Files;
+use runner_engine::files::FilesProgram;
 use runner_host::beneath::join;
 use runner_host::named::Named;
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ use std::path::PathBuf;
 
 /// CodeBuild's own words.
 const NOTHING: &str = "no matching artifact paths found";
-/// What it is called while it is made.
+/// Name of an artifact that is not complete yet.
 const ARTIFACT: &str = "artifact";
 /// Most warnings of one kind that are shown; the rest is counted.
 const TOLD: usize = 10;
@@ -58,11 +58,11 @@ impl From<OutputError> for Uncollected {
 }
 
 impl Collector {
-    /// Collects all of them; the first that cannot be had is the end of it.
+    /// Collects all of them; ends at the first that cannot be collected.
     pub async fn collect(
         &self,
         artifacts: &Artifacts,
-        to: &Destinations,
+        to: &ArtifactDestinations,
     ) -> Result<(), Uncollected> {
         if !artifacts.primary.files.is_empty() {
             self.one(None, &artifacts.primary, to.of(None)).await?;
@@ -81,7 +81,7 @@ impl Collector {
         &self,
         id: Option<&str>,
         artifact: &Artifact,
-        to: Destination,
+        to: ArtifactDestination,
     ) -> Result<(), Uncollected> {
         let name = match &artifact.name {
             Some(name) => {
@@ -140,10 +140,13 @@ impl Collector {
         for (shown, base) in self.bases(artifact.base_directory.as_deref()).await? {
             self.at.teller.line(format!("Expanding file paths for base directory {shown}")).await;
             self.at.teller.line("Assembling file list").await;
-            let read = |texts: &[String]| -> Vec<Pattern> {
-                texts.iter().map(|text| Pattern::new(&self.at.values.expand(text), &base)).collect()
+            let read = |texts: &[String]| -> Vec<FilePattern> {
+                texts
+                    .iter()
+                    .map(|text| FilePattern::new(&self.at.values.expand(text), &base))
+                    .collect()
             };
-            let selection = Selection {
+            let selection = FileSelection {
                 files: read(&artifact.files),
                 exclude: read(&artifact.exclude_paths),
                 discard_paths: artifact.discard_paths,
@@ -181,7 +184,7 @@ impl Collector {
                     format!("discard-paths: {count} file(s) gave way to others of their name");
                 self.at.teller.warn(text).await;
             }
-            let mut files: Vec<Option<Found>> = files.into_iter().map(Some).collect();
+            let mut files: Vec<Option<ListedPath>> = files.into_iter().map(Some).collect();
             for (name, number) in selected.files {
                 if let Some(found) = files.get_mut(number).and_then(Option::take) {
                     chosen.insert(name.clone(), choice(found, &base, name));
@@ -203,7 +206,7 @@ impl Collector {
         self.at.teller.line("Assembling file list").await;
         self.at.teller.line(format!("Expanding {shown}")).await;
         let source = self.at.source.as_bytes();
-        let pattern = Pattern::new(&shown, source);
+        let pattern = FilePattern::new(&shown, source);
         let whole = |path: &[u8]| match path {
             [b'/', ..] => path.to_vec(),
             _ => normal(&[source, b"/", path].concat()),
@@ -231,12 +234,12 @@ impl Collector {
         Ok(bases)
     }
 
-    /// The files without those that would be git's where they go.
+    /// The files, without those that would land among git's own files.
     async fn without_git(
         &self,
         mut chosen: Vec<Chosen>,
-        to: &Destination,
-        place: &Place,
+        to: &ArtifactDestination,
+        place: &ArtifactPlace,
     ) -> Result<Vec<Chosen>, OutputError> {
         let Store::Folder(folder) = &to.store else { return Ok(chosen) };
         let key = place.key.as_bytes();
@@ -261,14 +264,14 @@ impl Collector {
         Ok(chosen)
     }
 
-    /// Packs the files and puts them where they belong; where that is.
+    /// Packs the files and puts them where they belong. Returns the location.
     async fn store(
         &self,
         id: Option<&str>,
         chosen: Vec<Chosen>,
         bytes: u64,
-        to: &Destination,
-        place: &Place,
+        to: &ArtifactDestination,
+        place: &ArtifactPlace,
     ) -> Result<(String, Option<Sums>), OutputError> {
         let whose = id.unwrap_or("artifacts");
         match (&to.store, place.packaging, &to.stream) {
@@ -304,7 +307,7 @@ impl Collector {
         }
     }
 
-    /// Makes it all in the place for what is not whole yet.
+    /// Makes all of it in the staging directory.
     async fn in_folder(
         &self,
         staging: &Staging,
@@ -345,7 +348,7 @@ impl Collector {
             meter.during(&self.at.teller, whose, bytes, self.at.unless_cancelled(both)).await;
         s3.settle().await;
         let (sent, read) = done?;
-        // Where the one has ended because of the other, the other says why.
+        // If one side ended because of the other, the other's error has the reason.
         match (sent, read) {
             (Err(error @ OutputError::Bucket(_)), Err(OutputError::Other(_))) => Err(error),
             (_, Err(error)) | (Err(error), Ok(())) => Err(error),
@@ -419,7 +422,7 @@ impl Collector {
         + Send
         + 'static,
     ) -> Result<T, OutputError> {
-        let files = Files::start(&*self.at.container).await?;
+        let files = FilesProgram::start(&*self.at.container).await?;
         let work = tokio::task::spawn_blocking(move || {
             let (mut warnings, mut files) = (Vec::new(), Some(files));
             let mut go = |keeper: &mut dyn Keeper| match files.take() {
@@ -450,7 +453,7 @@ impl Collector {
     }
 }
 
-/// Copies a file from its beginning to what no file can be put in the place of.
+/// Copies a file from its beginning to a destination that cannot be replaced by a file.
 fn copy(mut file: File, to: &Named) -> Result<(), OutputError> {
     let Some(mut stream) = to.stream() else { return Ok(()) };
     let copied = file.rewind().and_then(|()| std::io::copy(&mut file, &mut stream));
@@ -458,16 +461,16 @@ fn copy(mut file: File, to: &Named) -> Result<(), OutputError> {
 }
 
 /// Where patterns begin to look.
-pub(super) fn begin(patterns: &[Pattern]) -> Vec<Start> {
+pub(super) fn begin(patterns: &[FilePattern]) -> Vec<ListingStart> {
     let literal = |path: &[u8]| patterns.iter().any(|p| p.is_literal() && p.start() == path);
     starts(patterns)
         .into_iter()
-        .map(|(path, _)| Start { is_passed: !literal(&path), path })
+        .map(|(path, _)| ListingStart { is_passed: !literal(&path), path })
         .collect()
 }
 
-pub(super) fn choice(found: Found, base: &[u8], name: Vec<u8>) -> Chosen {
-    let Found { path, facts, target } = found;
+pub(super) fn choice(found: ListedPath, base: &[u8], name: Vec<u8>) -> Chosen {
+    let ListedPath { path, facts, target } = found;
     match path.strip_prefix(b"/") {
         Some(path) => Chosen { base: b"/".to_vec(), path: path.to_vec(), name, facts, target },
         None => Chosen { base: base.to_vec(), path, name, facts, target },

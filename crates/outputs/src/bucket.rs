@@ -23,26 +23,25 @@ const SMALL: u64 = 1 << 20;
 const PIECES: usize = 16;
 const PIECE: usize = 128 << 10;
 
-/// An object that is to be put.
-pub(super) struct Upload {
+pub(super) struct BucketUpload {
     object: Object,
-    body: Body,
+    body: UploadBody,
 }
 
-enum Body {
+enum UploadBody {
     Whole(Bytes),
-    Pieces(Pieces),
+    Pieces(UploadPieces),
 }
 
 /// Makes objects of files.
 pub(super) struct BucketKeeper {
     /// The bucket and what stands before each name.
     prefix: Object,
-    queue: mpsc::Sender<Upload>,
-    current: Option<Current>,
+    queue: mpsc::Sender<BucketUpload>,
+    current: Option<CurrentObject>,
 }
 
-enum Current {
+enum CurrentObject {
     Whole(Object, Vec<u8>),
     Pieces(SyncSender<BodyPart>),
 }
@@ -55,25 +54,25 @@ enum BodyPart {
 
 impl BucketKeeper {
     /// What it makes comes out of the receiver, for [`upload`].
-    pub(super) fn new(prefix: Object) -> (Self, mpsc::Receiver<Upload>) {
+    pub(super) fn new(prefix: Object) -> (Self, mpsc::Receiver<BucketUpload>) {
         let (queue, uploads) = mpsc::channel(AT_ONCE);
         (BucketKeeper { prefix, queue, current: None }, uploads)
     }
 
-    fn send(&self, object: Object, body: Body) -> Result<(), OutputError> {
-        let sent = self.queue.blocking_send(Upload { object, body });
+    fn send(&self, object: Object, body: UploadBody) -> Result<(), OutputError> {
+        let sent = self.queue.blocking_send(BucketUpload { object, body });
         sent.map_err(|_| stopped())
     }
 
     fn piece(&self, piece: BodyPart) -> Result<(), OutputError> {
         match &self.current {
-            Some(Current::Pieces(pieces)) => pieces.send(piece).map_err(|_| stopped()),
+            Some(CurrentObject::Pieces(pieces)) => pieces.send(piece).map_err(|_| stopped()),
             _ => Ok(()),
         }
     }
 }
 
-/// The other end says why.
+/// The receiver is gone; its error has the reason.
 fn stopped() -> OutputError {
     OutputError::Other("the upload has ended".to_owned())
 }
@@ -88,18 +87,18 @@ impl Keeper for BucketKeeper {
         let key = format!("{}{slash}{name}", self.prefix.key);
         let object = Object { key, ..self.prefix.clone() };
         self.current = Some(if facts.size <= SMALL {
-            Current::Whole(object, Vec::new())
+            CurrentObject::Whole(object, Vec::new())
         } else {
             let (pieces, receiver) = sync_channel(PIECES);
-            let reader = Pieces { receiver, now: Bytes::new(), is_over: false };
-            self.send(object, Body::Pieces(reader))?;
-            Current::Pieces(pieces)
+            let reader = UploadPieces { receiver, now: Bytes::new(), is_over: false };
+            self.send(object, UploadBody::Pieces(reader))?;
+            CurrentObject::Pieces(pieces)
         });
         Ok(())
     }
 
     fn data(&mut self, bytes: &[u8]) -> Result<(), OutputError> {
-        if let Some(Current::Whole(_, whole)) = &mut self.current {
+        if let Some(CurrentObject::Whole(_, whole)) = &mut self.current {
             whole.extend_from_slice(bytes);
             return Ok(());
         }
@@ -111,7 +110,7 @@ impl Keeper for BucketKeeper {
         while length > 0 {
             let now = usize::try_from(length).unwrap_or(PIECE).min(PIECE);
             match &mut self.current {
-                Some(Current::Whole(_, whole)) => whole.extend_from_slice(&ZEROS[..now]),
+                Some(CurrentObject::Whole(_, whole)) => whole.extend_from_slice(&ZEROS[..now]),
                 _ => self.piece(BodyPart::Data(Bytes::from_static(&ZEROS[..now])))?,
             }
             length -= now as u64;
@@ -121,8 +120,12 @@ impl Keeper for BucketKeeper {
 
     fn end(&mut self) -> Result<(), OutputError> {
         match self.current.take() {
-            Some(Current::Whole(object, bytes)) => self.send(object, Body::Whole(bytes.into())),
-            Some(Current::Pieces(pieces)) => pieces.send(BodyPart::End).map_err(|_| stopped()),
+            Some(CurrentObject::Whole(object, bytes)) => {
+                self.send(object, UploadBody::Whole(bytes.into()))
+            }
+            Some(CurrentObject::Pieces(pieces)) => {
+                pieces.send(BodyPart::End).map_err(|_| stopped())
+            }
             None => Ok(()),
         }
     }
@@ -134,19 +137,19 @@ impl Keeper for BucketKeeper {
 }
 
 /// A large file, piece by piece.
-struct Pieces {
+struct UploadPieces {
     receiver: Receiver<BodyPart>,
     now: Bytes,
     is_over: bool,
 }
 
-impl Read for Pieces {
+impl Read for UploadPieces {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         while self.now.is_empty() && !self.is_over {
             match self.receiver.recv() {
                 Ok(BodyPart::Data(bytes)) => self.now = bytes,
                 Ok(BodyPart::End) => self.is_over = true,
-                // The reader of the file says why.
+                // The reader of the file reports the reason.
                 Err(_) => return Err(io::Error::other("the file was not read to its end")),
             }
         }
@@ -160,7 +163,7 @@ impl Read for Pieces {
 /// server, too.
 pub(super) async fn upload(
     s3: &S3,
-    mut uploads: mpsc::Receiver<Upload>,
+    mut uploads: mpsc::Receiver<BucketUpload>,
     meter: &Meter,
 ) -> Result<(), OutputError> {
     // No tasks: those would outlive this for a moment, and begin to give up when nobody waits for that.
@@ -173,12 +176,12 @@ pub(super) async fn upload(
             }
             next = uploads.recv(), if running.len() < AT_ONCE => next,
         };
-        let Some(Upload { object, body }) = next else { break };
+        let Some(BucketUpload { object, body }) = next else { break };
         running.push(async move {
             let told = |bytes| meter.add(bytes);
             match body {
-                Body::Whole(bytes) => s3.put_bytes(&object, bytes, &told).await,
-                Body::Pieces(pieces) => s3.put(&object, pieces, &told).await,
+                UploadBody::Whole(bytes) => s3.put_bytes(&object, bytes, &told).await,
+                UploadBody::Pieces(pieces) => s3.put(&object, pieces, &told).await,
             }
         });
     }

@@ -1,7 +1,6 @@
 //! Variables and commands in names and paths of a buildspec.
 //!
-//! Used by all that collect something. A name is the shell's to evaluate, in the container; in paths
-//! variables are expanded and nothing else.
+//! The shell in the container evaluates names; in paths only variables are expanded.
 
 use runner_core::env::DEFAULT_PATH;
 use runner_engine::{Container, Ends, ExecSpec, Ids, Stdio};
@@ -12,9 +11,9 @@ use std::io::Read;
 /// Most of a name that is read.
 const MAX_NAME: u64 = 4096;
 
-/// What a build's shell knows.
+/// The state of a build's shell.
 #[derive(Clone, Debug, Default)]
-pub struct Values {
+pub struct ShellValues {
     /// The program that runs commands.
     pub shell: String,
     /// Variables as `NAME=value`.
@@ -22,7 +21,7 @@ pub struct Values {
     pub cwd: Vec<u8>,
 }
 
-impl Values {
+impl ShellValues {
     /// The value of a variable; none where it is not set.
     pub fn get(&self, name: &str) -> Option<String> {
         self.env.iter().rev().find_map(|pair| {
@@ -88,7 +87,7 @@ impl Values {
         let read = |pipe| {
             tokio::task::spawn_blocking(move || {
                 let (mut pipe, mut text) = (File::from(pipe), Vec::new());
-                // What is longer is no name; the program is not left waiting for a reader.
+                // Anything longer is not a name. Read on, so that the program does not block.
                 let _ = pipe.by_ref().take(MAX_NAME).read_to_end(&mut text);
                 let _ = std::io::copy(&mut pipe, &mut std::io::sink());
                 text
@@ -135,7 +134,7 @@ mod tests {
     #[test]
     fn variables_in_paths_are_expanded_and_nothing_else_is() {
         let env = ["A=one", "B=two words", "A=last"].map(|pair| pair.as_bytes().to_vec()).into();
-        let values = Values { env, ..Values::default() };
+        let values = ShellValues { env, ..ShellValues::default() };
         for (text, wanted) in [
             ("plain/*", "plain/*"),
             ("$A/x", "last/x"),

@@ -1,13 +1,13 @@
 //! Artifacts in a folder of this machine.
 //!
-//! All of it is made beside its place, under a name of the build's own, and moved there when it is
-//! whole: a failure leaves what was there before. Files keep modes and times and belong to the caller.
+//! Everything is made beside its destination, under a name unique to the build, and moved when it is
+//! complete: a failure leaves what was there before. Files keep modes and times and belong to the caller.
 
 use super::OutputError;
 use super::meter::Meter;
-use super::shared::Shared;
+use super::shared::SharedFolder;
 use super::transfer::{Chosen, Keeper};
-use runner_host::beneath::{Cursor, Dir, Entry, join, kind, split};
+use runner_host::beneath::{Cursor, Dir, DirectoryEntry, join, kind, split};
 use runner_wire::files::Facts;
 use rustix::fs::{FileType, Timespec, Timestamps};
 use std::ffi::OsStr;
@@ -17,25 +17,24 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// Bytes of a file's mode that are kept: what runs with other rights here than there is not.
+/// Bits of a file's mode that are kept: not those that let a program run with other rights.
 const MODE: u32 = 0o777;
 /// Mode of directories that nobody has chosen one for.
 const DIRECTORY: u32 = 0o755;
 
-/// A directory that is being filled.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct OutputDirectory {
     pub(super) dir: Dir,
     /// Where it is, for messages.
     pub(super) path: PathBuf,
 }
 
-impl Place {
+impl OutputDirectory {
     /// A directory below it, made where it is missing.
-    pub(super) fn within(&self, name: &str) -> Result<Place, OutputError> {
+    pub(super) fn within(&self, name: &str) -> Result<OutputDirectory, OutputError> {
         let path = self.path.join(name);
         let dir = self.dir.make_all(name, DIRECTORY).map_err(OutputError::folder("make", &path))?;
-        Ok(Place { dir, path })
+        Ok(OutputDirectory { dir, path })
     }
 
     /// Writes a file in it.
@@ -53,19 +52,19 @@ impl Place {
 #[derive(Debug)]
 pub(super) struct Staging {
     /// The folder it is in, where all of it goes.
-    top: Place,
+    top: OutputDirectory,
     name: String,
-    inner: Place,
+    inner: OutputDirectory,
 }
 
 impl Staging {
     /// Makes the folder itself where it is missing, and the place in it. `folder` has no links.
     pub(super) fn make(folder: &Path, build: &str) -> Result<Self, OutputError> {
         let dir = Dir::make_real(folder, DIRECTORY).map_err(OutputError::folder("make", folder))?;
-        let top = Place { dir, path: folder.to_path_buf() };
+        let top = OutputDirectory { dir, path: folder.to_path_buf() };
         let (name, path) = (name(build), folder.join(name(build)));
         let dir = top.dir.make(&name, 0o700).map_err(OutputError::folder("make", &path))?;
-        Ok(Staging { top, name, inner: Place { dir, path } })
+        Ok(Staging { top, name, inner: OutputDirectory { dir, path } })
     }
 
     /// Where it is, for a build.
@@ -88,7 +87,7 @@ impl Staging {
     }
 
     /// What is being made is made in here.
-    pub(super) fn inner(&self) -> &Place {
+    pub(super) fn inner(&self) -> &OutputDirectory {
         &self.inner
     }
 
@@ -108,7 +107,7 @@ impl Staging {
             };
             let place = place.map_err(failed(above))?;
             let made = self.inner.dir.stat(name).map_err(failed(to))?;
-            let made = Entry { name: name.as_bytes().to_vec(), kind: kind(&made) };
+            let made = DirectoryEntry { name: name.as_bytes().to_vec(), kind: kind(&made) };
             if !move_one(&self.inner.dir, &made, &place, last).map_err(failed(to))? {
                 both.push((made.name, to.to_vec()));
             }
@@ -133,7 +132,7 @@ fn name(build: &str) -> String {
 }
 
 /// Moves one thing; false: it is a directory, and so is what is there.
-fn move_one(from: &Dir, made: &Entry, to: &Dir, name: &[u8]) -> io::Result<bool> {
+fn move_one(from: &Dir, made: &DirectoryEntry, to: &Dir, name: &[u8]) -> io::Result<bool> {
     if made.kind != FileType::Directory {
         return from.put(&made.name, to, name).map(|()| true);
     }
@@ -148,7 +147,7 @@ fn move_one(from: &Dir, made: &Entry, to: &Dir, name: &[u8]) -> io::Result<bool>
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // What is left of it is found by the next command of any kind.
+        // The next command of any kind finds and removes the rest.
         let _ = self.top.dir.remove_tree(&self.name);
     }
 }
@@ -161,7 +160,7 @@ pub(super) struct FolderKeeper {
     meter: Meter,
     open: Option<OpenFile>,
     /// Where equal files are kept once.
-    shared: Option<Shared>,
+    shared: Option<SharedFolder>,
 }
 
 struct OpenFile {
@@ -175,13 +174,17 @@ struct OpenFile {
 
 impl FolderKeeper {
     /// Below a directory that nobody else knows.
-    pub(super) fn new(place: Place, meter: Meter) -> Self {
+    pub(super) fn new(place: OutputDirectory, meter: Meter) -> Self {
         Self::sharing(place, meter, None)
     }
 
     /// The same; files that are equal, mode and time included, share their bytes.
-    pub(super) fn sharing(place: Place, meter: Meter, shared: Option<Shared>) -> Self {
-        let Place { dir, path } = place;
+    pub(super) fn sharing(
+        place: OutputDirectory,
+        meter: Meter,
+        shared: Option<SharedFolder>,
+    ) -> Self {
+        let OutputDirectory { dir, path } = place;
         FolderKeeper { root: Cursor::new(dir), path, meter, open: None, shared }
     }
 

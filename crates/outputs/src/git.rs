@@ -9,17 +9,17 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Directories of this machine that a build is given as sources, and what git keeps for them elsewhere;
-/// without links.
+/// The local directories that a build gets as sources, and where git keeps the rest of their
+/// repositories. Without links.
 #[derive(Clone, Debug, Default)]
-pub struct Sources {
+pub struct SourceDirectories {
     sources: Vec<PathBuf>,
     repositories: Vec<PathBuf>,
 }
 
-impl Sources {
+impl SourceDirectories {
     pub fn new<'m>(mounts: impl IntoIterator<Item = &'m SourceMount>) -> Self {
-        let mut found = Sources::default();
+        let mut found = SourceDirectories::default();
         for SourceMount { dir, extras, .. } in mounts {
             found.sources.push(dir.clone());
             found.repositories.extend(extras.iter().cloned());
@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn git_is_kept_below_sources_only() {
-        let sources = Sources {
+        let sources = SourceDirectories {
             sources: vec!["/home/me/shop".into(), "/srv/lib".into()],
             repositories: vec!["/srv/bare".into()],
         };

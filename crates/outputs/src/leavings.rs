@@ -1,13 +1,13 @@
 //! What builds have left in the source: folders for artifacts, reports and caches may lie in it, and the next
 //! build would collect what the last one has left, and a cache what was just collected.
 //!
-//! [`LeavingPlaces`] is made by `build`, [`Leavings`] of it before the first thing is collected; used by whoever
+//! [`LeavingPlaces`] is made by `build`, [`PriorLeavings`] of it before the first thing is collected; used by whoever
 //! collects. In such a place only what this build itself has made is collected, unless the base directory or
 //! a pattern's beginning names the place (docs/adr/0031).
 
-use super::listing::{Found, Links, Start, list};
-use super::{OutputError, Teller};
-use runner_core::select::{Pattern, below, normal};
+use super::listing::{Links, ListedPath, ListingStart, list};
+use super::{OutputError, Reporter};
+use runner_core::select::{FilePattern, below, normal};
 use runner_engine::Container;
 use runner_host::beneath::{Dir, join, kind, real};
 use runner_wire::abi::files::DIRECTORY;
@@ -35,18 +35,18 @@ struct LeavingPlace {
 
 /// What was there before anything was collected.
 #[derive(Clone, Debug, Default)]
-pub struct Leavings {
-    places: Arc<Vec<(LeavingPlace, Own)>>,
+pub struct PriorLeavings {
+    places: Arc<Vec<(LeavingPlace, OwnPaths)>>,
     /// Places of which a person has heard.
     told: Arc<Mutex<HashSet<PathBuf>>>,
 }
 
 /// What a build has made at such a place, by the paths below it; and whether it is a link.
-type Own = HashMap<Vec<u8>, bool>;
+type OwnPaths = HashMap<Vec<u8>, bool>;
 
-/// Kind, size and time of a file; of a directory the kind.
+/// Kind, size and time of a file; only the kind of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Looks(u32, u64, (i64, i64));
+struct FileStamp(u32, u64, (i64, i64));
 
 impl LeavingPlaces {
     /// `places` are files and folders of this machine, and whether they are written meanwhile; `sources` are
@@ -72,7 +72,7 @@ impl LeavingPlaces {
     }
 
     /// Looks what there is, here and in the container: what differs is the build's own.
-    pub async fn look(&self, container: &dyn Container) -> Leavings {
+    pub async fn look(&self, container: &dyn Container) -> PriorLeavings {
         let mut places = Vec::new();
         for place in self.0.clone() {
             match place.own(container).await {
@@ -81,18 +81,18 @@ impl LeavingPlaces {
                 Err(error) => tracing::debug!(%error, "a place in the source cannot be looked at"),
             }
         }
-        Leavings { places: Arc::new(places), told: Arc::default() }
+        PriorLeavings { places: Arc::new(places), told: Arc::default() }
     }
 }
 
 impl LeavingPlace {
-    async fn own(&self, container: &dyn Container) -> Result<Own, OutputError> {
+    async fn own(&self, container: &dyn Container) -> Result<OwnPaths, OutputError> {
         if self.is_live {
-            return Ok(Own::new());
+            return Ok(OwnPaths::new());
         }
         let slash = self.inside.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
         let (above, name) = (&self.inside[..slash.max(1)], self.inside[slash + 1..].to_vec());
-        let start = vec![Start { path: name.clone(), is_passed: false }];
+        let start = vec![ListingStart { path: name.clone(), is_passed: false }];
         let listing = list(container, above, start, Links::All).await?;
         let path = self.path.clone();
         let work = tokio::task::spawn_blocking(move || {
@@ -100,7 +100,7 @@ impl LeavingPlace {
             if let Err(error) = look(&path, &mut there) {
                 tracing::debug!(%error, "a place in the source is not there");
             }
-            let is_own = |found: &Found, inner: &[u8]| {
+            let is_own = |found: &ListedPath, inner: &[u8]| {
                 let Facts { mode, size, modified, modified_ns, .. } = found.facts;
                 there.get(inner) != Some(&looks_of(mode, size, (modified, modified_ns.into())))
             };
@@ -116,7 +116,7 @@ impl LeavingPlace {
 }
 
 /// Gathers how things look at a place and below it. What cannot be read is not there.
-fn look(path: &Path, there: &mut HashMap<Vec<u8>, Looks>) -> io::Result<()> {
+fn look(path: &Path, there: &mut HashMap<Vec<u8>, FileStamp>) -> io::Result<()> {
     let (Some(above), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
     let above = Dir::real(above)?;
     let stat = above.stat(name.as_bytes())?;
@@ -140,29 +140,29 @@ fn look(path: &Path, there: &mut HashMap<Vec<u8>, Looks>) -> io::Result<()> {
     Ok(())
 }
 
-fn looks(stat: &Stat) -> Looks {
+fn looks(stat: &Stat) -> FileStamp {
     let size = u64::try_from(stat.st_size).unwrap_or(0);
     let nanoseconds = i64::try_from(stat.st_mtime_nsec).unwrap_or(0);
     looks_of(stat.st_mode, size, (stat.st_mtime, nanoseconds))
 }
 
-fn looks_of(mode: u32, size: u64, modified: (i64, i64)) -> Looks {
+fn looks_of(mode: u32, size: u64, modified: (i64, i64)) -> FileStamp {
     match mode & 0o170_000 {
-        DIRECTORY => Looks(DIRECTORY, 0, (0, 0)),
-        kind => Looks(kind, size, modified),
+        DIRECTORY => FileStamp(DIRECTORY, 0, (0, 0)),
+        kind => FileStamp(kind, size, modified),
     }
 }
 
-impl Leavings {
+impl PriorLeavings {
     /// What was found below `base` (absolute) for these patterns, without them; how many that
     /// were is reported, once for a place.
     pub(super) async fn taken_from(
         &self,
-        mut found: Vec<Found>,
+        mut found: Vec<ListedPath>,
         base: &[u8],
-        patterns: &[Pattern],
-        teller: &Teller,
-    ) -> Result<Vec<Found>, OutputError> {
+        patterns: &[FilePattern],
+        teller: &Reporter,
+    ) -> Result<Vec<ListedPath>, OutputError> {
         if self.places.is_empty() {
             return Ok(found);
         }
@@ -186,9 +186,9 @@ impl Leavings {
     /// Takes them out; how many files, and where.
     fn take_from(
         &self,
-        found: &mut Vec<Found>,
+        found: &mut Vec<ListedPath>,
         base: &[u8],
-        patterns: &[Pattern],
+        patterns: &[FilePattern],
     ) -> Vec<(PathBuf, u64)> {
         let base = normal(base);
         let whole = |path: &[u8]| match path {
@@ -201,7 +201,7 @@ impl Leavings {
                 continue;
             }
             let names =
-                |pattern: &&Pattern| below(&whole(pattern.start()), &place.inside).is_some();
+                |pattern: &&FilePattern| below(&whole(pattern.start()), &place.inside).is_some();
             let (naming, others): (Vec<_>, Vec<_>) = patterns.iter().partition(names);
             let mut count = 0;
             found.retain(|file| {
@@ -223,7 +223,7 @@ impl Leavings {
 }
 
 /// Whether it is the build's, or lies behind a link of the build's.
-fn is_own(own: &Own, path: &[u8]) -> bool {
+fn is_own(own: &OwnPaths, path: &[u8]) -> bool {
     let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
     let mut above = slashes.map(|(at, _)| &path[..at]);
     own.contains_key(path) || above.any(|above| own.get(above) == Some(&true))

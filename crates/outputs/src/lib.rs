@@ -23,17 +23,17 @@ mod transfer;
 mod workplace;
 mod zip;
 
-pub use expand::Values;
-pub use git::Sources;
-pub use leavings::{LeavingPlaces, Leavings};
-pub use workplace::{Outputs, ReportsWanted, Workplace};
+pub use expand::ShellValues;
+pub use git::SourceDirectories;
+pub use leavings::{LeavingPlaces, PriorLeavings};
+pub use workplace::{BuildOutputs, ReportsWanted, Workplace};
 
 use runner_cloud::s3::{Location, S3Error};
 use runner_core::artifact::{ArtifactSettings, Namespace, Packaging};
 use runner_core::event::Notice;
 use runner_core::machine::Input;
 use runner_engine::Fut;
-use runner_engine::files::FilesError;
+use runner_engine::files::FilesProgramError;
 use runner_host::named::Named;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -63,7 +63,7 @@ impl fmt::Display for Store {
 
 /// Where an artifact goes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Destination {
+pub struct ArtifactDestination {
     pub store: Store,
     pub settings: ArtifactSettings,
     /// Whether the whole path of a ZIP was named: a link leads to where it goes, and what is no regular file
@@ -74,7 +74,7 @@ pub struct Destination {
     pub stream: Option<Named>,
 }
 
-impl Destination {
+impl ArtifactDestination {
     /// With what its path leads to found and opened. What is wrong with it is reported when the ZIP is there.
     fn open(self) -> Self {
         let (Store::Folder(folder), Some(name), true) =
@@ -84,31 +84,31 @@ impl Destination {
         };
         let Ok(named) = Named::open(&folder.join(name)) else { return self };
         let Some(place) = named.place() else {
-            return Destination { stream: Some(named), ..self };
+            return ArtifactDestination { stream: Some(named), ..self };
         };
         let Ok(name) = String::from_utf8(place.name.clone()) else { return self };
         let store = Store::Folder(place.dir.clone());
         let settings = ArtifactSettings { name: Some(name), ..self.settings };
-        Destination { store, settings, is_path: true, stream: None }
+        ArtifactDestination { store, settings, is_path: true, stream: None }
     }
 }
 
 /// Where artifacts go.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Destinations {
-    pub primary: Destination,
+pub struct ArtifactDestinations {
+    pub primary: ArtifactDestination,
     /// Of secondary artifacts that have their own.
-    pub secondary: BTreeMap<String, Destination>,
+    pub secondary: BTreeMap<String, ArtifactDestination>,
 }
 
-impl Destinations {
+impl ArtifactDestinations {
     /// With what is written to found and opened.
     pub fn open(self) -> Self {
-        Destinations { primary: self.primary.open(), ..self }
+        ArtifactDestinations { primary: self.primary.open(), ..self }
     }
 
     /// Where the artifact of an identifier goes.
-    fn of(&self, identifier: Option<&str>) -> Destination {
+    fn of(&self, identifier: Option<&str>) -> ArtifactDestination {
         match identifier {
             None => self.primary.clone(),
             Some(id) => self.secondary.get(id).cloned().unwrap_or_else(|| {
@@ -125,7 +125,7 @@ impl Destinations {
     /// Files and folders of this machine that they make, as far as their names are known.
     pub fn places(&self) -> Vec<PathBuf> {
         let all = [&self.primary].into_iter().chain(self.secondary.values());
-        let place = |destination: &Destination| {
+        let place = |destination: &ArtifactDestination| {
             let Store::Folder(folder) = &destination.store else { return None };
             let settings = &destination.settings;
             let place = settings.place(None, None, None, "");
@@ -163,7 +163,7 @@ pub fn remove_staging(place: &Path) -> io::Result<()> {
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
     #[error(transparent)]
-    Files(#[from] FilesError),
+    Files(#[from] FilesProgramError),
     #[error(transparent)]
     Bucket(#[from] S3Error),
     /// A place of this machine.
@@ -205,16 +205,16 @@ impl OutputError {
     }
 }
 
-/// Hears what there is to tell.
-pub trait Hears: Send + Sync {
+/// Where inputs for the machine go.
+pub trait InputSink: Send + Sync {
     fn send(&self, input: Input) -> Fut<'_, ()>;
 }
 
-/// Tells the build's log and the person.
+/// Writes to the build's log and to the person's terminal.
 #[derive(Clone)]
-pub struct Teller(pub Arc<dyn Hears>);
+pub struct Reporter(pub Arc<dyn InputSink>);
 
-impl Teller {
+impl Reporter {
     async fn line(&self, text: impl Into<String>) {
         self.0.send(Input::Line(text.into())).await;
     }

@@ -4,10 +4,10 @@
 //! followed where it leads to a place below the base directory, or where it was named; never in a
 //! circle.
 
-use super::transfer::{Ask, converse};
+use super::transfer::{TransferRequest, converse};
 use runner_core::select::{below, normal};
 use runner_engine::Container;
-use runner_engine::files::{Failure, Files, FilesError};
+use runner_engine::files::{FileFailure, FilesProgram, FilesProgramError};
 use runner_wire::abi::files::{DIRECTORY, REGULAR, SYMLINK};
 use runner_wire::files::{Facts, Reply, select};
 use std::collections::HashMap;
@@ -20,7 +20,7 @@ const MAX_ROUNDS: usize = 40;
 
 /// A path of the container, below the base directory or absolute.
 #[derive(Clone, Debug)]
-pub(super) struct Found {
+pub(super) struct ListedPath {
     pub(super) path: Vec<u8>,
     pub(super) facts: Facts,
     /// Where it leads, if it is to stay a link.
@@ -31,17 +31,16 @@ pub(super) struct Found {
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     /// Files and links that stay links, in the order of their paths.
-    pub(super) files: Vec<Found>,
-    pub(super) directories: Vec<Found>,
+    pub(super) files: Vec<ListedPath>,
+    pub(super) directories: Vec<ListedPath>,
     /// Paths and why there is nothing to be had of them.
     pub(super) problems: Vec<(Vec<u8>, String)>,
     /// What lies there may be wanted, and cannot be had.
     pub(super) failures: Vec<(Vec<u8>, String)>,
 }
 
-/// Where to look.
 #[derive(Clone, Debug)]
-pub(super) struct Start {
+pub(super) struct ListingStart {
     /// Below the base directory (empty: that itself) or absolute.
     pub(super) path: Vec<u8>,
     /// Whether only what lies below it is of interest.
@@ -61,22 +60,22 @@ pub(super) enum Links {
 pub(super) async fn list(
     container: &dyn Container,
     base: &[u8],
-    starts: Vec<Start>,
+    starts: Vec<ListingStart>,
     links: Links,
-) -> Result<Listing, FilesError> {
-    let mut walk = Walk {
+) -> Result<Listing, FilesProgramError> {
+    let mut walk = ListingWalk {
         base: normal(base),
         links,
         inodes: HashMap::new(),
         listing: Listing::default(),
         tasks: Vec::new(),
     };
-    for Start { path, is_passed } in starts {
+    for ListingStart { path, is_passed } in starts {
         let is_directory = path.is_empty() || path == b"/";
         walk.tasks.push(if is_directory {
-            Task::Inside(path)
+            ListingTask::Inside(path)
         } else {
-            Task::Look(path, is_passed)
+            ListingTask::Look(path, is_passed)
         });
     }
     for _ in 0..MAX_ROUNDS {
@@ -84,10 +83,10 @@ pub(super) async fn list(
         if tasks.is_empty() {
             break;
         }
-        let files = Files::start(container).await?;
+        let files = FilesProgram::start(container).await?;
         walk = tokio::task::spawn_blocking(move || walk.round(files, &tasks))
             .await
-            .map_err(|error| FilesError::Pipe(io::Error::other(error)))??;
+            .map_err(|error| FilesProgramError::Pipe(io::Error::other(error)))??;
     }
     for task in std::mem::take(&mut walk.tasks) {
         walk.listing.problems.push((task.path().to_vec(), "too many links in each other".into()));
@@ -101,23 +100,22 @@ pub(super) async fn list(
 pub(super) async fn is_directory(
     container: &dyn Container,
     path: &[u8],
-) -> Result<bool, FilesError> {
-    let files = Files::start(container).await?;
-    let ask = Ask { root: path.to_vec(), paths: Vec::new() };
+) -> Result<bool, FilesProgramError> {
+    let files = FilesProgram::start(container).await?;
+    let ask = TransferRequest { root: path.to_vec(), paths: Vec::new() };
     let looked = tokio::task::spawn_blocking(move || {
         let mut is_directory = false;
         converse(files, vec![ask], |_, reply| {
             is_directory |= matches!(reply, Reply::Root(_));
-            Ok::<_, FilesError>(())
+            Ok::<_, FilesProgramError>(())
         })
         .map(|()| is_directory)
     });
-    looked.await.map_err(|error| FilesError::Pipe(io::Error::other(error)))?
+    looked.await.map_err(|error| FilesProgramError::Pipe(io::Error::other(error)))?
 }
 
-/// One thing to ask.
 #[derive(Debug)]
-enum Task {
+enum ListingTask {
     /// What stands there; whether only what lies below it is of interest.
     Look(Vec<u8>, bool),
     /// All that is in a directory.
@@ -126,78 +124,88 @@ enum Task {
     Follow { path: Vec<u8>, target: Vec<u8>, anywhere: bool },
 }
 
-impl Task {
+impl ListingTask {
     fn path(&self) -> &[u8] {
         match self {
-            Task::Look(path, _) | Task::Inside(path) | Task::Follow { path, .. } => path,
+            ListingTask::Look(path, _)
+            | ListingTask::Inside(path)
+            | ListingTask::Follow { path, .. } => path,
         }
     }
 }
 
-struct Walk {
+struct ListingWalk {
     base: Vec<u8>,
     links: Links,
-    /// Directories by path, to find that one is within itself.
+    /// Directories by path, to notice a link to a directory above.
     inodes: HashMap<Vec<u8>, (u64, u64)>,
     listing: Listing,
-    tasks: Vec<Task>,
+    tasks: Vec<ListingTask>,
 }
 
-impl Walk {
-    fn round(mut self, files: Files, tasks: &[Task]) -> Result<Self, FilesError> {
+impl ListingWalk {
+    fn round(
+        mut self,
+        files: FilesProgram,
+        tasks: &[ListingTask],
+    ) -> Result<Self, FilesProgramError> {
         let asks = tasks.iter().map(|task| self.ask(task)).collect();
         converse(files, asks, |number, reply| match tasks.get(number) {
             Some(task) => self.hear(task, &reply),
-            None => Err(FilesError::Ended),
+            None => Err(FilesProgramError::Ended),
         })?;
         Ok(self)
     }
 
-    fn ask(&self, task: &Task) -> Ask {
+    fn ask(&self, task: &ListingTask) -> TransferRequest {
         let whole = self.whole(task.path());
         let slash = whole.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
         let above = || whole[..slash.max(1)].to_vec();
         let name = || whole[slash + 1..].to_vec();
         match task {
-            Task::Look(..) => Ask { root: above(), paths: vec![(0, name())] },
-            Task::Inside(_) => Ask { root: whole, paths: vec![(select::RECURSIVE, Vec::new())] },
-            Task::Follow { .. } => Ask { root: above(), paths: vec![(select::FOLLOW, name())] },
+            ListingTask::Look(..) => TransferRequest { root: above(), paths: vec![(0, name())] },
+            ListingTask::Inside(_) => {
+                TransferRequest { root: whole, paths: vec![(select::RECURSIVE, Vec::new())] }
+            }
+            ListingTask::Follow { .. } => {
+                TransferRequest { root: above(), paths: vec![(select::FOLLOW, name())] }
+            }
         }
     }
 
-    fn hear(&mut self, task: &Task, reply: &Reply<'_>) -> Result<(), FilesError> {
+    fn hear(&mut self, task: &ListingTask, reply: &Reply<'_>) -> Result<(), FilesProgramError> {
         match (task, reply) {
-            (Task::Inside(path), Reply::Root(facts)) => {
+            (ListingTask::Inside(path), Reply::Root(facts)) => {
                 self.inodes.insert(path.clone(), (facts.device, facts.inode));
             }
-            (Task::Look(..), Reply::Failed(failed)) if is_missing(failed.errno) => {}
+            (ListingTask::Look(..), Reply::Failed(failed)) if is_missing(failed.errno) => {}
             (task, Reply::Failed(failed)) => {
-                let failure = Failure::from(*failed);
+                let failure = FileFailure::from(*failed);
                 let why = io::Error::from_raw_os_error(failure.errno).to_string();
                 match task {
-                    Task::Inside(at) => {
+                    ListingTask::Inside(at) => {
                         self.listing.failures.push((join(at, &failure.path), why));
                     }
-                    Task::Look(path, _) => self.listing.failures.push((path.clone(), why)),
-                    Task::Follow { path, .. } => self.problem(path, why),
+                    ListingTask::Look(path, _) => self.listing.failures.push((path.clone(), why)),
+                    ListingTask::Follow { path, .. } => self.problem(path, why),
                 }
             }
-            (Task::Look(path, is_passed), Reply::Entry(entry)) => match entry.facts.kind() {
+            (ListingTask::Look(path, is_passed), Reply::Entry(entry)) => match entry.facts.kind() {
                 DIRECTORY => {
                     self.directory(path.clone(), entry.facts);
-                    self.tasks.push(Task::Inside(path.clone()));
+                    self.tasks.push(ListingTask::Inside(path.clone()));
                 }
-                SYMLINK if *is_passed => self.tasks.push(Task::Follow {
+                SYMLINK if *is_passed => self.tasks.push(ListingTask::Follow {
                     path: path.clone(),
                     target: entry.target.to_vec(),
                     anywhere: true,
                 }),
                 _ => self.entry(path.clone(), entry.facts, entry.target, true),
             },
-            (Task::Inside(at), Reply::Entry(entry)) => {
+            (ListingTask::Inside(at), Reply::Entry(entry)) => {
                 self.entry(join(at, entry.path), entry.facts, entry.target, false);
             }
-            (Task::Follow { path, target, anywhere }, Reply::Entry(entry)) => {
+            (ListingTask::Follow { path, target, anywhere }, Reply::Entry(entry)) => {
                 self.followed(path, target, *anywhere, entry.facts);
             }
             (_, Reply::Root(_) | Reply::Data(_) | Reply::Hole(_) | Reply::End(_) | Reply::Sync) => {
@@ -206,14 +214,16 @@ impl Walk {
         match self.listing.files.len() + self.listing.directories.len() {
             0..=MAX_FILES => Ok(()),
             // Out of memory would be the other end of it.
-            _ => Err(FilesError::Pipe(io::Error::other(format!("more than {MAX_FILES} files")))),
+            _ => Err(FilesProgramError::Pipe(io::Error::other(format!(
+                "more than {MAX_FILES} files"
+            )))),
         }
     }
 
     /// Something that stands somewhere. `anywhere`: it was named.
     fn entry(&mut self, path: Vec<u8>, facts: Facts, target: &[u8], anywhere: bool) {
         match facts.kind() {
-            REGULAR => self.listing.files.push(Found { path, facts, target: None }),
+            REGULAR => self.listing.files.push(ListedPath { path, facts, target: None }),
             DIRECTORY => self.directory(path, facts),
             SYMLINK => {
                 let stays = match self.links {
@@ -223,9 +233,9 @@ impl Walk {
                 };
                 let target = target.to_vec();
                 if stays {
-                    self.listing.files.push(Found { path, facts, target: Some(target) });
+                    self.listing.files.push(ListedPath { path, facts, target: Some(target) });
                 } else {
-                    self.tasks.push(Task::Follow { path, target, anywhere });
+                    self.tasks.push(ListingTask::Follow { path, target, anywhere });
                 }
             }
             _ => self.problem(&path, "it is neither a file nor a directory".to_owned()),
@@ -236,7 +246,7 @@ impl Walk {
         let shown = target.escape_ascii();
         match facts.kind() {
             REGULAR => {
-                self.listing.files.push(Found { path: path.to_vec(), facts, target: None });
+                self.listing.files.push(ListedPath { path: path.to_vec(), facts, target: None });
             }
             DIRECTORY if !anywhere && !self.is_inner(path, target) => {
                 self.problem(path, format!("it leads out of the base directory, to {shown}"));
@@ -246,7 +256,7 @@ impl Walk {
             }
             DIRECTORY => {
                 self.directory(path.to_vec(), facts);
-                self.tasks.push(Task::Inside(path.to_vec()));
+                self.tasks.push(ListingTask::Inside(path.to_vec()));
             }
             SYMLINK => self.problem(path, format!("it leads nowhere ({shown})")),
             _ => self.problem(path, format!("it leads to {shown}, which is no file")),
@@ -255,7 +265,7 @@ impl Walk {
 
     fn directory(&mut self, path: Vec<u8>, facts: Facts) {
         self.inodes.insert(path.clone(), (facts.device, facts.inode));
-        self.listing.directories.push(Found { path, facts, target: None });
+        self.listing.directories.push(ListedPath { path, facts, target: None });
     }
 
     fn problem(&mut self, path: &[u8], why: String) {

@@ -3,7 +3,7 @@
 //! Counted where the bytes pass; written to the build's log a few times a second, by transfers that take
 //! long enough for anybody to want to know.
 
-use super::Teller;
+use super::Reporter;
 use runner_core::event::Progress;
 use runner_core::machine::Input;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ impl Meter {
     /// Waits for `work`, and tells how far it is meanwhile.
     pub(super) async fn during<T>(
         &self,
-        teller: &Teller,
+        teller: &Reporter,
         what: &str,
         total: u64,
         work: impl Future<Output = T>,

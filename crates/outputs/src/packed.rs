@@ -2,7 +2,7 @@
 
 use super::meter::Meter;
 use super::transfer::{Chosen, Keeper};
-use super::zip::{Member, ZipWriter};
+use super::zip::{ZipMember, ZipWriter};
 use super::{OutputError, hex};
 use md5::Md5;
 use runner_wire::files::Facts;
@@ -52,8 +52,13 @@ impl ZipKeeper {
     }
 }
 
-fn member(file: &Chosen, facts: &Facts) -> Member {
-    Member { name: file.name.clone(), mode: facts.mode, modified: facts.modified, size: facts.size }
+fn member(file: &Chosen, facts: &Facts) -> ZipMember {
+    ZipMember {
+        name: file.name.clone(),
+        mode: facts.mode,
+        modified: facts.modified,
+        size: facts.size,
+    }
 }
 
 impl Keeper for ZipKeeper {

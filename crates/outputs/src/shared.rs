@@ -21,15 +21,15 @@ static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 pub(super) type Naming = Box<dyn Fn(&[u8], &Facts) -> String + Send>;
 
 /// The folder, and the digest of the file that is being written.
-pub(super) struct Shared {
+pub(super) struct SharedFolder {
     folder: Dir,
     name: Naming,
     digest: Sha256,
 }
 
-impl Shared {
+impl SharedFolder {
     pub(super) fn new(folder: Dir, name: Naming) -> Self {
-        Shared { folder, name, digest: Sha256::new() }
+        SharedFolder { folder, name, digest: Sha256::new() }
     }
 
     pub(super) fn add(&mut self, bytes: &[u8]) {

@@ -3,13 +3,13 @@
 //! Used by `listing` and by the code that keeps files. Blocks on pipes: on a thread that may.
 
 use super::OutputError;
-use runner_engine::files::{Failure, Files, FilesError};
+use runner_engine::files::{FileFailure, FilesProgram, FilesProgramError};
 use runner_wire::abi::files::{REGULAR, SYMLINK, stage};
 use runner_wire::files::{End, Facts, Reply, select};
 use std::io;
 
-/// What is asked below one root.
-pub(super) struct Ask {
+/// What is requested below one root.
+pub(super) struct TransferRequest {
     /// Absolute; links in it are followed.
     pub(super) root: Vec<u8>,
     /// Flags and paths; an empty path is all that is in the root.
@@ -18,12 +18,12 @@ pub(super) struct Ask {
 
 /// Asks below several roots. `each` hears the number of the ask with every answer: first
 /// [`Reply::Root`], or [`Reply::Failed`] of [`stage::ROOT`] and nothing else.
-pub(super) fn converse<E: From<FilesError>>(
-    files: Files,
-    asks: Vec<Ask>,
+pub(super) fn converse<E: From<FilesProgramError>>(
+    files: FilesProgram,
+    asks: Vec<TransferRequest>,
     mut each: impl FnMut(usize, Reply<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let Files { mut requests, mut replies } = files;
+    let FilesProgram { mut requests, mut replies } = files;
     std::thread::scope(|scope| {
         // Requests and replies are under way at once, or a long list would stand still.
         scope.spawn(move || -> io::Result<()> {
@@ -40,7 +40,7 @@ pub(super) fn converse<E: From<FilesError>>(
             loop {
                 match replies.read()? {
                     Some(Reply::Sync) => return Ok(()),
-                    None => return Err(FilesError::Ended.into()),
+                    None => return Err(FilesProgramError::Ended.into()),
                     Some(reply) => {
                         let is_root = match &reply {
                             Reply::Root(_) => true,
@@ -50,7 +50,7 @@ pub(super) fn converse<E: From<FilesError>>(
                         roots += usize::from(is_root);
                         // An answer before the first root answers nothing.
                         let Some(ask) = roots.checked_sub(1) else {
-                            return Err(FilesError::Ended.into());
+                            return Err(FilesProgramError::Ended.into());
                         };
                         each(ask, reply)?;
                     }
@@ -104,7 +104,7 @@ pub(super) trait Keeper {
 /// Hands the content of the chosen files to a keeper, in their order. `warn` hears of those that
 /// changed meanwhile.
 pub(super) fn keep(
-    files: Files,
+    files: FilesProgram,
     chosen: &[Chosen],
     keeper: &mut dyn Keeper,
     warn: &mut dyn FnMut(String),
@@ -114,12 +114,12 @@ pub(super) fn keep(
         keeper.link(link, link.target.as_deref().unwrap_or_default())?;
     }
     let order: Vec<&Chosen> = chosen.iter().filter(|file| !links(file)).collect();
-    let mut asks: Vec<Ask> = Vec::new();
+    let mut asks: Vec<TransferRequest> = Vec::new();
     for file in &order {
         let path = (select::CONTENT | select::FOLLOW, file.path.clone());
         match asks.last_mut() {
             Some(ask) if ask.root == file.base => ask.paths.push(path),
-            _ => asks.push(Ask { root: file.base.clone(), paths: vec![path] }),
+            _ => asks.push(TransferRequest { root: file.base.clone(), paths: vec![path] }),
         }
     }
     let mut order = order.into_iter();
@@ -128,7 +128,7 @@ pub(super) fn keep(
         match reply {
             Reply::Root(_) | Reply::Sync => {}
             Reply::Entry(entry) => {
-                let Some(file) = order.next() else { return Err(FilesError::Ended.into()) };
+                let Some(file) = order.next() else { return Err(FilesProgramError::Ended.into()) };
                 match entry.facts.kind() {
                     REGULAR => keeper.begin(file, &entry.facts)?,
                     SYMLINK => return Err(file.problem("it leads nowhere any more")),
@@ -139,7 +139,9 @@ pub(super) fn keep(
             Reply::Data(bytes) => keeper.data(bytes)?,
             Reply::Hole(length) => keeper.hole(length)?,
             Reply::End(how) => {
-                let Some(file) = current.take() else { return Err(FilesError::Ended.into()) };
+                let Some(file) = current.take() else {
+                    return Err(FilesProgramError::Ended.into());
+                };
                 match how {
                     End::Whole => {}
                     End::Changed => warn(format!(
@@ -154,11 +156,11 @@ pub(super) fn keep(
                 keeper.end()?;
             }
             Reply::Failed(failed) => {
-                let mut failure = Failure::from(failed);
+                let mut failure = FileFailure::from(failed);
                 if let Some(file) = order.next() {
                     failure.path = file.whole();
                 }
-                return Err(FilesError::Failed(failure).into());
+                return Err(FilesProgramError::Failed(failure).into());
             }
         }
         Ok(())

@@ -3,7 +3,10 @@
 //! Made by the driver at either end of a build; `artifacts`, `reports` and `cache` work with it.
 
 use super::cache::{CacheState, CacheTo};
-use super::{Destinations, LeavingPlaces, Leavings, OutputError, Sources, Teller, Values};
+use super::{
+    ArtifactDestinations, LeavingPlaces, OutputError, PriorLeavings, Reporter, ShellValues,
+    SourceDirectories,
+};
 use runner_cloud::s3::S3;
 use runner_cloud::{Amazon, Identity};
 use runner_core::mask::SharedSecrets;
@@ -13,10 +16,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
-/// Where what a build leaves goes.
-pub struct Outputs {
+/// Where the outputs of a build go.
+pub struct BuildOutputs {
     /// Where artifacts go; none: they are not collected.
-    pub artifacts: Option<Destinations>,
+    pub artifacts: Option<ArtifactDestinations>,
     /// What becomes of reports.
     pub reports: ReportsWanted,
     /// Where caches are; none: there is no cache.
@@ -45,14 +48,14 @@ pub struct ReportsWanted {
 #[derive(Clone)]
 pub struct Workplace {
     pub container: Arc<dyn Container>,
-    pub teller: Teller,
-    pub values: Values,
+    pub teller: Reporter,
+    pub values: ShellValues,
     /// `CODEBUILD_SRC_DIR`.
     pub source: String,
     /// What is not collected.
-    pub leavings: Leavings,
+    pub leavings: PriorLeavings,
     /// The directories of this machine that the build was given.
-    pub sources: Sources,
+    pub sources: SourceDirectories,
     /// What must not be shown.
     pub secrets: SharedSecrets,
     /// The build's uuid.

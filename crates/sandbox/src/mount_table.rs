@@ -73,7 +73,7 @@ fn mount(line: &[u8]) -> Option<Mount> {
     // No lossy texts: they are paths.
     let mut paths = line.split(|&byte| byte == b' ').skip(3).map(unescape);
     let (top, point) = (paths.next()?, paths.next()?);
-    // The point, and the options.
+    // Those two.
     next()?;
     next()?;
     while next()? != "-" {}
@@ -92,25 +92,25 @@ mod tests {
     #[test]
     fn mounts_form_a_tree() {
         let table = table(
-            "30 2 0:40 / / rw - overlay runner:0 rw,lowerdir=6\n\
+            "30 2 0:40 / / rw - overlay runner-0 rw,lowerdir=6\n\
              31 30 0:41 / /proc rw,nosuid - proc proc rw\n\
              32 31 0:41 /sys /proc/sys ro - proc proc rw\n\
-             33 30 0:42 / /a\\040b rw master:1 shared:2 - overlay runner:1 rw",
+             33 30 0:42 / /a\\040b rw master:1 shared:2 - overlay runner-1 rw",
         );
         let root = table.root().expect("a root");
         assert_eq!(root.id, 30);
         let below: Vec<u64> = table.below(root).map(|mount| mount.id).collect();
         assert_eq!(below, [31, 33]);
-        assert_eq!(table.overlay("runner:1").map(|it| &*it.point), Some(Path::new("/a b")));
-        assert_eq!(table.overlay("runner:2"), None);
+        assert_eq!(table.overlay("runner-1").map(|it| &*it.point), Some(Path::new("/a b")));
+        assert_eq!(table.overlay("runner-2"), None);
     }
 
     #[test]
     fn what_shows_the_same_once_more_is_found() {
         let table = table(
-            "30 2 8:1 /layer/root / rw - ext4 /dev/vda rw\n31 30 0:41 / /a rw - overlay runner:1 rw\n\
-             32 30 0:41 /in /b rw - overlay runner:1 rw\n33 30 8:1 /readonly /c rw - ext4 /dev/vda rw\n\
-             34 30 0:42 / /d rw - overlay runner:2 rw\n35 30 8:1 /layer/root/tmp /e rw - ext4 /dev/vda rw",
+            "30 2 8:1 /layer/root / rw - ext4 /dev/vda rw\n31 30 0:41 / /a rw - overlay runner-1 rw\n\
+             32 30 0:41 /in /b rw - overlay runner-1 rw\n33 30 8:1 /readonly /c rw - ext4 /dev/vda rw\n\
+             34 30 0:42 / /d rw - overlay runner-2 rw\n35 30 8:1 /layer/root/tmp /e rw - ext4 /dev/vda rw",
         );
         let again = |id| table.shown_again(id).map(|mount| mount.id);
         assert_eq!((again(31), again(34), again(30)), (Some(32), None, Some(35)));

@@ -15,7 +15,7 @@ use crate::spec::{IdSwap, Network, SandboxSpec};
 use crate::sys::{self, NewProcess, Program};
 use crate::users::{self, MapError};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use runner_init::abi::{ABI_VERSION, REAPER_NAME, REPLY_LEN, Reply, reply};
+use runner_init::abi::{ABI_VERSION, Pid1Reply, REAPER_NAME, REPLY_LEN, reply};
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::ffi::CString;
@@ -231,7 +231,7 @@ pub(crate) fn wait_for_hello(
             Err(error) => return Err(StartError::Host("hear from PID 1", error)),
         }
     }
-    let hello = Reply::from_bytes(&hello);
+    let hello = Pid1Reply::from_bytes(&hello);
     if hello.kind != reply::HELLO || hello.a != ABI_VERSION {
         return Err(StartError::Version(hello.a));
     }

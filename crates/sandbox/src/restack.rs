@@ -50,7 +50,8 @@ pub struct NotRestacked {
 }
 
 impl NotRestacked {
-    fn intact(why: impl ToString) -> Self {
+    /// The container is as it was.
+    pub fn intact(why: impl ToString) -> Self {
         NotRestacked { why: why.to_string(), is_intact: true }
     }
 

@@ -60,7 +60,8 @@ pub(crate) fn overlays(
 
 /// What the list of mounts calls an overlay, by its number among [`SandboxSpec::uppers`].
 pub(crate) fn source_of(number: usize) -> String {
-    format!("runner:{number}")
+    // No colon: GNU tools take a source with one for a file system of the network.
+    format!("runner-{number}")
 }
 
 /// The directories a build's writes go to.

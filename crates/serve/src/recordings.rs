@@ -1,7 +1,7 @@
 //! A folder of kept sessions, as `--session-log` writes it: read by `runner sessions` and by the page.
 
 use jiff::Timestamp;
-use runner_core::recording::{Event, Header, Shown};
+use runner_core::recording::{CastContent, CastEvent, CastHeader};
 use runner_host::beneath::Dir;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -143,7 +143,7 @@ impl Kept {
             return;
         }
         let first = self.file("cast").ok().and_then(|file| lines(file).next()?.ok());
-        let header = first.and_then(|line| Header::parse(&String::from_utf8_lossy(&line)).ok());
+        let header = first.and_then(|line| CastHeader::parse(&String::from_utf8_lossy(&line)).ok());
         if let Some(header) = header {
             self.began = header.timestamp.and_then(|time| Timestamp::from_second(time).ok());
             self.program = header.title;
@@ -166,8 +166,8 @@ impl Kept {
         }
         // The last line of one that was cut off may be no text.
         for line in lines(self.file("cast")?).skip(1) {
-            if let Some(event) = Event::parse(&String::from_utf8_lossy(&line?))
-                && let Shown::Output(text) = event.shown
+            if let Some(event) = CastEvent::parse(&String::from_utf8_lossy(&line?))
+                && let CastContent::Output(text) = event.shown
             {
                 shown.push_str(&text);
             }

@@ -2,7 +2,7 @@
 
 use crate::db::projects::{self, Project};
 use crate::db::{self, Db, DbError, OpenError};
-use crate::model::shape::Problems;
+use crate::model::shape::InputProblems;
 use crate::model::{Described, known, validate};
 use crate::project::{self, merge};
 use runner_folder::state::Home;
@@ -77,8 +77,8 @@ fn named(name: String, given: &Value) -> Result<Named, Vec<String>> {
         members.entry("badgeEnabled").or_insert(json!(badge["badgeEnabled"] == true));
     }
     match validate(Described::CodeBuild, "CreateProject", &given) {
-        Err(Problems::Type(text)) => return Err(vec![text]),
-        Err(Problems::Constraints(all)) => return Err(all),
+        Err(InputProblems::Type(text)) => return Err(vec![text]),
+        Err(InputProblems::Constraints(all)) => return Err(all),
         Ok(()) => {}
     }
     let given = project::given(&known(Described::CodeBuild, "CreateProject", &given));

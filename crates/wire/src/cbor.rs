@@ -150,14 +150,14 @@ pub fn encode(value: &Value, is_time: fn(&str) -> bool) -> Vec<u8> {
     encoder.into_writer()
 }
 
-type Written = Result<(), minicbor::encode::Error<std::convert::Infallible>>;
+type EncodeResult = Result<(), minicbor::encode::Error<std::convert::Infallible>>;
 
 fn write(
     encoder: &mut Encoder<Vec<u8>>,
     value: &Value,
     is_a_time: bool,
     is_time: fn(&str) -> bool,
-) -> Written {
+) -> EncodeResult {
     match value {
         Value::Null => drop(encoder.null()?),
         Value::Bool(flag) => drop(encoder.bool(*flag)?),

@@ -1,4 +1,4 @@
-//! Requests to PID 1 as bytes. Its replies are [`abi::Reply`] as they are.
+//! Requests to PID 1 as bytes. Its replies are [`abi::Pid1Reply`] as they are.
 //!
 //! Used by the engine (`crates/engine/src/init.rs`).
 

@@ -6,13 +6,13 @@
 use crate::abi::relay::{
     self as abi, FILE, FIRST_SHIM, GIVEN, MAX_BODY, MAX_DATA, NOTHING, STREAM, WINDOW, channel,
 };
-use crate::abi::{HEADER_LEN, Header, REPLY_LEN, Reply, reply, u32_at};
+use crate::abi::{HEADER_LEN, Header, Pid1Reply, REPLY_LEN, reply, u32_at};
 
 /// What the relay says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Word<'a> {
     /// A reply of PID 1's, and what came with it.
-    Reply(Reply, Given<'a>),
+    Reply(Pid1Reply, Given<'a>),
     /// Bytes of a channel, never none.
     Data(u64, &'a [u8]),
     /// No more bytes of a channel come.
@@ -124,7 +124,7 @@ fn word(header: Header, body: &[u8]) -> Result<Word<'_>, RelayError> {
 
 fn reply_word(id: u64, body: &[u8]) -> Result<Word<'_>, RelayError> {
     let (said, rest) = body.split_first_chunk::<REPLY_LEN>().ok_or(RelayError::Malformed)?;
-    let said = Reply::from_bytes(said);
+    let said = Pid1Reply::from_bytes(said);
     let (given, rest) = rest.split_first_chunk::<4>().ok_or(RelayError::Malformed)?;
     let given = match (u32::from_le_bytes(*given), rest) {
         (NOTHING, []) => Given::Nothing,
@@ -203,7 +203,7 @@ mod tests {
     use super::*;
 
     fn reply(kind: u32, job: u64, given: u32, rest: &[u8]) -> Vec<u8> {
-        let said = Reply { kind, a: 1, id: job, b: 0 }.to_bytes();
+        let said = Pid1Reply { kind, a: 1, id: job, b: 0 }.to_bytes();
         encode(abi::REPLY, channel(job, GIVEN), &[&said, &given.to_le_bytes(), rest])
     }
 

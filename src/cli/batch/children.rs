@@ -1,6 +1,6 @@
 //! What each build of a batch is asked for with: the options, and what the buildspec says of that build.
 //!
-//! What is typed goes before what a build has of its own, and that before what project files say. The buildspec may
+//! Options typed go before the build's settings, and those before what project files say. The buildspec may
 //! be anybody's: what it asks of this machine for its builds needs trust, as in `runner.toml` (docs/adr/0037).
 
 use crate::cli::error::CliError;
@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 const UNTRUSTED: &str = "the buildspec names it, so it is asked for without your credentials; to have it with them: \
                          --trust-project";
 
-/// What is typed, and not said by a file.
-pub(super) struct Typed {
+/// Options given on the command line, not by a file.
+pub(super) struct TypedOptions {
     variables: Vec<String>,
     image: bool,
     privileged: bool,
@@ -29,9 +29,9 @@ pub(super) struct Typed {
     pub(super) image_map: Vec<Swap>,
 }
 
-impl Typed {
+impl TypedOptions {
     pub(super) fn of(args: &RunArgs) -> Result<Self, CliError> {
-        Ok(Typed {
+        Ok(TypedOptions {
             variables: run::variables(args)?.into_iter().map(|(name, _)| name).collect(),
             image: args.image.is_some(),
             privileged: args.privileged,
@@ -45,7 +45,7 @@ impl Typed {
 pub(super) fn children(
     base: &BuildRequest,
     plan: &BatchPlan,
-    typed: &Typed,
+    typed: &TypedOptions,
     trusted: bool,
 ) -> Result<Vec<ChildRequest>, CliError> {
     let mut problems = Vec::new();
@@ -67,7 +67,7 @@ pub(super) fn children(
 fn child(
     base: &BuildRequest,
     build: &PlannedBuild,
-    typed: &Typed,
+    typed: &TypedOptions,
     trusted: bool,
     problems: &mut Vec<String>,
 ) -> ChildRequest {

@@ -8,7 +8,7 @@ use super::run::{self, Asked};
 use super::run_args::{AnnotationsName, OnStopName, RunArgs};
 use super::{render, say};
 use crate::terminal::{BatchFace, ShownBatch};
-use children::Typed;
+use children::TypedOptions;
 use clap::{Args, Command, ValueEnum};
 use runner_batch::{BatchError, BatchRequest, Over};
 use runner_build::BuildspecFile;
@@ -87,7 +87,7 @@ pub(super) fn without_options_for_one(command: Command) -> Command {
 
 /// Runs the batch; its exit code.
 pub(super) fn batch(args: BatchArgs, typed: &[OsString]) -> Result<u8, CliError> {
-    let mut typed_options = Typed::of(&args.run)?;
+    let mut typed_options = TypedOptions::of(&args.run)?;
     let (args, extras) = project::with_files(args, typed)?;
     let BatchArgs { run: options, max_builds, only, graph, format, fail_fast, keep_going } = args;
     let for_one = [
@@ -106,7 +106,7 @@ pub(super) fn batch(args: BatchArgs, typed: &[OsString]) -> Result<u8, CliError>
     let trusted = options.trust_project;
     let Asked { request, spec, home, shown } =
         run::ask(options, extras, BuildspecFile::parse_batch)?;
-    // What is wrong with it is told already.
+    // Its problems have been shown already.
     let Ok(spec) = spec else { return Ok(USAGE) };
     let mut plan = plan(&spec, &request.buildspec)?;
     if !only.is_empty() {

@@ -8,10 +8,10 @@ use clap::{Args, Command};
 use runner_build::{CacheRequest, LogsWanted};
 use runner_cloud::s3::Location;
 use runner_core::artifact::{ArtifactSettings, Namespace, Packaging};
-use runner_core::project::{self, ProjectArtifacts, ProjectBuildspec, VariableKind, Written};
-use runner_core::spec::{Code, Span};
+use runner_core::project::{self, Located, ProjectArtifacts, ProjectBuildspec, VariableKind};
+use runner_core::spec::{DiagnosticCode, Span};
 use runner_folder::state::Home;
-use runner_outputs::{Destination, Destinations, Store};
+use runner_outputs::{ArtifactDestination, ArtifactDestinations, Store};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
@@ -50,7 +50,7 @@ pub(super) fn words(
         let word = format!("--{name}={value}");
         match options.clone().try_get_matches_from(["run", &word]) {
             Ok(_) => words.push(word.into()),
-            Err(error) => reading.problem(Code::BadValue, span, sentence(&error)),
+            Err(error) => reading.problem(DiagnosticCode::BadValue, span, sentence(&error)),
         }
     };
     if let Some(name) = &project.name {
@@ -71,7 +71,7 @@ pub(super) fn words(
             VariableKind::Parameter | VariableKind::Secret => extras.fetched.push(variable.clone()),
         }
     }
-    if let Some(Written { value: (memory, cpus), span }) = project.compute {
+    if let Some(Located { value: (memory, cpus), span }) = project.compute {
         // More than the machine has is no limit.
         let machine = std::thread::available_parallelism().map_or(u32::MAX, |n| n.get() as u32);
         if memory_of_machine().is_none_or(|all| u64::from(memory) << 30 < all) {
@@ -81,14 +81,14 @@ pub(super) fn words(
             set(&mut reading, "cpus", &cpus.to_string(), span);
         }
     }
-    if let Some(Written { value: true, span }) = project.privileged {
+    if let Some(Located { value: true, span }) = project.privileged {
         if has("privileged") {
             words.push("--privileged".into());
         } else {
-            unheeded.push(Written { value: "environment.privilegedMode".to_owned(), span });
+            unheeded.push(Located { value: "environment.privilegedMode".to_owned(), span });
         }
     }
-    if let Some(Written { value, .. }) = &project.artifacts {
+    if let Some(Located { value, .. }) = &project.artifacts {
         extras.artifacts = Some(value.clone());
     }
     extras.secondary_artifacts.clone_from(&project.secondary_artifacts);
@@ -97,16 +97,16 @@ pub(super) fn words(
     if let Some(place) = &project.s3_logs {
         match bucket(&place.value) {
             Ok(location) => extras.project_logs.s3 = Some(location),
-            Err(message) => reading.problem(Code::BadValue, place.span, message),
+            Err(message) => reading.problem(DiagnosticCode::BadValue, place.span, message),
         }
     }
     match project.buildspec {
         _ if args.buildspec.is_some() || !args.command.is_empty() => {}
         None => {}
-        Some(Written { value: ProjectBuildspec::Inline(text), .. }) => {
+        Some(Located { value: ProjectBuildspec::Inline(text), .. }) => {
             extras.buildspec = Some(text);
         }
-        Some(Written { value: ProjectBuildspec::Path(path), .. }) => {
+        Some(Located { value: ProjectBuildspec::Path(path), .. }) => {
             let path = args.source.join(path);
             // A name that begins with a dash is no option.
             words.push(match path.strip_prefix(".") {
@@ -115,14 +115,14 @@ pub(super) fn words(
                 Err(_) => path.into(),
             });
         }
-        Some(Written { value: ProjectBuildspec::Object(arn), span }) => {
+        Some(Located { value: ProjectBuildspec::Object(arn), span }) => {
             let message = format!("the buildspec is an object on S3 ({arn}), which is not fetched");
-            reading.problem(Code::NotRunnable, span, message);
+            reading.problem(DiagnosticCode::NotRunnable, span, message);
         }
     }
     let reading = reading.done()?;
     if !args.quiet {
-        for Written { value, span } in unheeded {
+        for Located { value, span } in unheeded {
             let Span { line, column, .. } = span;
             say(&format!("{}:{line}:{column}: not heeded: {value}", reading.shown));
         }
@@ -138,7 +138,7 @@ fn memory_of_machine() -> Option<u64> {
 }
 
 /// A place that a project has for artifacts.
-fn destination(artifacts: &ProjectArtifacts) -> Result<Option<Destination>, CliError> {
+fn destination(artifacts: &ProjectArtifacts) -> Result<Option<ArtifactDestination>, CliError> {
     let (true, Some(place)) = (artifacts.kind == "S3", &artifacts.location) else {
         return Ok(None);
     };
@@ -151,19 +151,19 @@ fn destination(artifacts: &ProjectArtifacts) -> Result<Option<Destination>, CliE
         packaging: Some(if artifacts.is_zip { Packaging::Zip } else { Packaging::None }),
         override_name: artifacts.override_name,
     };
-    Ok(Some(Destination { store, settings, is_path: false, stream: None }))
+    Ok(Some(ArtifactDestination { store, settings, is_path: false, stream: None }))
 }
 
 /// Where artifacts go: where it is typed, else, with `--upload`, where the project says; in the project's layout.
 pub(in crate::cli) fn artifacts(
     args: &RunArgs,
     extras: &Extras,
-) -> Result<Option<Destinations>, CliError> {
+) -> Result<Option<ArtifactDestinations>, CliError> {
     let own = extras.artifacts.as_ref().map(destination).transpose()?.flatten();
     let primary = match (args.artifacts.clone(), own) {
         // A name that is typed says how it is packed as well.
         (Some(typed), _) if typed.settings != ArtifactSettings::default() => typed,
-        (Some(typed), Some(own)) => Destination { store: typed.store, ..own },
+        (Some(typed), Some(own)) => ArtifactDestination { store: typed.store, ..own },
         (Some(typed), None) => typed,
         (None, Some(own)) if args.upload => own,
         (None, _) => return Ok(None),
@@ -175,10 +175,10 @@ pub(in crate::cli) fn artifacts(
                 Store::Bucket(_) if args.upload => to.store,
                 store @ (Store::Folder(_) | Store::Bucket(_)) => store.clone(),
             };
-            secondary.insert(id.clone(), Destination { store, ..to });
+            secondary.insert(id.clone(), ArtifactDestination { store, ..to });
         }
     }
-    Ok(Some(Destinations { primary, secondary }))
+    Ok(Some(ArtifactDestinations { primary, secondary }))
 }
 
 /// The bucket that a project has for caches.
@@ -206,7 +206,7 @@ pub(in crate::cli) fn held_back(args: &RunArgs, extras: &Extras) -> Result<Vec<S
     let mut held = Vec::new();
     if args.artifacts.is_none() {
         for artifacts in extras.artifacts.iter().chain(&extras.secondary_artifacts) {
-            if let Some(Destination { store, .. }) = destination(artifacts)? {
+            if let Some(ArtifactDestination { store, .. }) = destination(artifacts)? {
                 held.push(format!("artifacts ({store})"));
             }
         }
@@ -237,7 +237,8 @@ pub(in crate::cli) fn left_behind(
     let secondary = extras.secondary_artifacts.iter();
     let named = secondary.filter_map(|artifacts| Some((artifacts.identifier.as_ref()?, artifacts)));
     let places = named.map(|(id, artifacts)| {
-        Ok(destination(artifacts)?.map(|Destination { store, .. }| format!("{id} ({store})")))
+        Ok(destination(artifacts)?
+            .map(|ArtifactDestination { store, .. }| format!("{id} ({store})")))
     });
     Ok(places.collect::<Result<Vec<_>, CliError>>()?.into_iter().flatten().collect())
 }

@@ -26,8 +26,8 @@ use nix::fcntl::OFlag;
 use runner_build::LogsWanted;
 use runner_cloud::s3::Location;
 use runner_core::project::{self, ProjectArtifacts, ProjectCache, ProjectVariable};
-use runner_core::spec::yaml::{Node, Value};
-use runner_core::spec::{Code, Diagnostic, Span};
+use runner_core::spec::yaml::{YamlNode, YamlValue};
+use runner_core::spec::{Diagnostic, DiagnosticCode, Span};
 use runner_host::beneath::Dir;
 use runner_host::stdio::tell;
 use std::ffi::OsString;
@@ -244,9 +244,9 @@ fn read_toml(mut reading: Reading, extras: &mut Extras) -> Result<Reading, CliEr
     match project::toml(&reading.text) {
         Err(problems) => reading.problems = problems,
         Ok(node) => {
-            let Value::Mapping(entries) = &node.value else { return Ok(reading) };
+            let YamlValue::Mapping(entries) = &node.value else { return Ok(reading) };
             for (key, value) in entries {
-                let Value::Scalar(name) = &key.value else { continue };
+                let YamlValue::Scalar(name) = &key.value else { continue };
                 match name.as_str() {
                     "env" => reading.variables(&options, value, key.span),
                     "logs" => reading.logs(value, key.span, extras),
@@ -278,18 +278,18 @@ impl Reading {
         }
     }
 
-    fn problem(&mut self, code: Code, span: Span, message: String) {
+    fn problem(&mut self, code: DiagnosticCode, span: Span, message: String) {
         self.problems.push(strictly(Diagnostic::new(code, span, message)));
     }
 
     /// An option by its name.
-    fn option(&mut self, options: &Command, name: &str, span: Span, value: &Node) {
+    fn option(&mut self, options: &Command, name: &str, span: Span, value: &YamlNode) {
         let arg = options.get_arguments().find(|arg| arg.get_long() == Some(name));
         let Some((field, arg)) = reach::field_of_file(name).zip(arg) else {
             let fields = reach::FIELDS.iter().filter(|field| field.reach != Reach::TypedOnly);
             let near = project::nearest(name, fields.map(|field| field.name).chain(["logs"]));
             let message = format!("`{name}` is not a key of {NAME}");
-            let problem = strictly(Diagnostic::new(Code::UnknownKey, span, message));
+            let problem = strictly(Diagnostic::new(DiagnosticCode::UnknownKey, span, message));
             self.problems.push(match near {
                 Some(near) => problem.hint(format!("did you mean `{near}`?")),
                 None => {
@@ -300,62 +300,62 @@ impl Reading {
         };
         let several = matches!(arg.get_action(), ArgAction::Append);
         match (&value.value, arg.get_action()) {
-            (Value::Scalar(text), ArgAction::SetTrue) => match text.as_str() {
+            (YamlValue::Scalar(text), ArgAction::SetTrue) => match text.as_str() {
                 "true" => self.word(options, field, None, value.span),
                 "false" => {}
                 _ => {
                     let message = format!("{name} is true or false, not `{text}`");
-                    self.problem(Code::BadValue, value.span, message);
+                    self.problem(DiagnosticCode::BadValue, value.span, message);
                 }
             },
-            (Value::Scalar(text), _) => {
+            (YamlValue::Scalar(text), _) => {
                 let text = field.below(&self.dir, text);
                 self.word(options, field, Some(&text), value.span);
             }
-            (Value::Sequence(items), _) if several => {
+            (YamlValue::Sequence(items), _) if several => {
                 for item in items {
                     match &item.value {
-                        Value::Scalar(text) => {
+                        YamlValue::Scalar(text) => {
                             let text = field.below(&self.dir, text);
                             self.word(options, field, Some(&text), item.span);
                         }
                         other => {
                             let message =
                                 format!("an item of {name} is a text, not {}", other.kind());
-                            self.problem(Code::WrongShape, item.span, message);
+                            self.problem(DiagnosticCode::WrongShape, item.span, message);
                         }
                     }
                 }
             }
             (other, _) => {
                 let message = format!("{name} is a text, not {}", other.kind());
-                self.problem(Code::WrongShape, value.span, message);
+                self.problem(DiagnosticCode::WrongShape, value.span, message);
             }
         }
     }
 
     /// `[env]`, or a list of `NAME=VALUE` and `NAME`.
-    fn variables(&mut self, options: &Command, value: &Node, span: Span) {
-        let Value::Mapping(entries) = &value.value else {
+    fn variables(&mut self, options: &Command, value: &YamlNode, span: Span) {
+        let YamlValue::Mapping(entries) = &value.value else {
             self.option(options, "env", span, value);
             return;
         };
         let Some(field) = reach::field("env") else { return };
         for (key, value) in entries {
             match (&key.value, &value.value) {
-                (Value::Scalar(name), Value::Scalar(text)) => {
+                (YamlValue::Scalar(name), YamlValue::Scalar(text)) => {
                     self.word(options, field, Some(&format!("{name}={text}")), key.span);
                 }
                 (_, other) => {
                     let message = format!("a variable is a text, not {}", other.kind());
-                    self.problem(Code::WrongShape, value.span, message);
+                    self.problem(DiagnosticCode::WrongShape, value.span, message);
                 }
             }
         }
     }
 
     /// `[logs]`: copies of the log on AWS.
-    fn logs(&mut self, value: &Node, span: Span, extras: &mut Extras) {
+    fn logs(&mut self, value: &YamlNode, span: Span, extras: &mut Extras) {
         let logs = project::logs(value, &mut self.problems);
         let mut reach = Vec::new();
         if let Some(cloudwatch) = logs.cloudwatch {
@@ -365,7 +365,7 @@ impl Reading {
         if let Some(place) = logs.s3 {
             match bucket(&place.value) {
                 Ok(location) => extras.logs.s3 = Some(location),
-                Err(message) => self.problem(Code::BadValue, place.span, message),
+                Err(message) => self.problem(DiagnosticCode::BadValue, place.span, message),
             }
             reach.push("S3");
         }
@@ -386,7 +386,7 @@ impl Reading {
         };
         let alone = options.clone().try_get_matches_from(["run", &word]);
         if let Err(error) = alone {
-            self.problem(Code::BadValue, span, sentence(&error));
+            self.problem(DiagnosticCode::BadValue, span, sentence(&error));
             return;
         }
         let need = trust::need(field, value, &self.dir);

@@ -30,7 +30,7 @@ pub(super) struct PsArgs {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Row {
+struct PsRow {
     id: String,
     project: String,
     phase: String,
@@ -58,7 +58,7 @@ pub(super) fn ps(args: &PsArgs) -> Result<u8, CliError> {
     let home = open()?;
     let (builds, unreadable) =
         if args.all { all_builds(&home)? } else { (listed_builds(&home)?, Vec::new()) };
-    let mut rows: Vec<Row> = builds.iter().filter_map(row).collect();
+    let mut rows: Vec<PsRow> = builds.iter().filter_map(row).collect();
     rows.extend(queued::all(&home).into_iter().map(queued_row));
     rows.sort_by(|a, b| b.start_time.total_cmp(&a.start_time));
     rows.extend(unreadable.into_iter().map(unreadable_row));
@@ -74,9 +74,9 @@ pub(super) fn ps(args: &PsArgs) -> Result<u8, CliError> {
 }
 
 /// That of a build that waits in the queue of `runner serve`.
-fn queued_row(waiting: Waiting) -> Row {
+fn queued_row(waiting: Waiting) -> PsRow {
     let start_time = waiting.requested as f64 / 1000.0;
-    Row {
+    PsRow {
         id: waiting.id,
         project: waiting.project,
         phase: "QUEUED".to_owned(),
@@ -99,7 +99,7 @@ pub(super) fn described(known: &Known) -> Result<String, CliError> {
     Ok(plain::json(&text).into_owned() + "\n")
 }
 
-fn row(known: &Known) -> Option<Row> {
+fn row(known: &Known) -> Option<PsRow> {
     let meta = known.dir.meta().ok()??;
     if let Some(record) = recorded(known) {
         return Some(record);
@@ -124,7 +124,7 @@ fn row(known: &Known) -> Option<Row> {
         Ok(status) => status,
         // One that hangs, or that another version runs, is there all the same.
         Err(error) => {
-            return known.dir.is_under_way().then(|| Row {
+            return known.dir.is_under_way().then(|| PsRow {
                 id: known.id.clone(),
                 project: meta.project,
                 phase: "-".to_owned(),
@@ -140,7 +140,7 @@ fn row(known: &Known) -> Option<Row> {
             });
         }
     };
-    Some(Row {
+    Some(PsRow {
         id: known.id.clone(),
         project: meta.project,
         phase: status.phase,
@@ -157,19 +157,19 @@ fn row(known: &Known) -> Option<Row> {
 }
 
 /// That of a build that has ended.
-fn recorded(known: &Known) -> Option<Row> {
+fn recorded(known: &Known) -> Option<PsRow> {
     match known.dir.record() {
         Ok(Some(record)) => Some(ended_row(&record)),
         Ok(None) => None,
         Err(error) => {
             let (uuid, why) = (known.uuid.clone(), error.to_string());
-            Some(Row { id: known.id.clone(), ..unreadable_row(Unreadable { uuid, why }) })
+            Some(PsRow { id: known.id.clone(), ..unreadable_row(Unreadable { uuid, why }) })
         }
     }
 }
 
-fn ended_row(record: &Build) -> Row {
-    Row {
+fn ended_row(record: &Build) -> PsRow {
+    PsRow {
         id: record.id.clone(),
         project: record.project_name.clone(),
         phase: record.current_phase.clone(),
@@ -185,8 +185,8 @@ fn ended_row(record: &Build) -> Row {
     }
 }
 
-fn unreadable_row(Unreadable { uuid, why }: Unreadable) -> Row {
-    Row {
+fn unreadable_row(Unreadable { uuid, why }: Unreadable) -> PsRow {
+    PsRow {
         id: uuid,
         project: String::new(),
         phase: "-".to_owned(),

@@ -1,7 +1,7 @@
 //! The table of `runner ps`: whole where it goes into a file, and no wider than the terminal where a person
 //! reads it.
 
-use super::Row;
+use super::PsRow;
 use runner_core::plain;
 use runner_core::time::WallTime;
 
@@ -33,7 +33,7 @@ const LAST: usize = 7;
 type Cells = [String; 8];
 
 /// The rows in `width` columns, if there is a limit.
-pub(super) fn of(rows: &[Row], width: Option<usize>) -> String {
+pub(super) fn of(rows: &[PsRow], width: Option<usize>) -> String {
     let mut cells = vec![TITLES.map(str::to_owned)];
     cells.extend(rows.iter().map(of_row));
     let mut shown: Vec<usize> = (0..TITLES.len()).collect();
@@ -50,7 +50,7 @@ pub(super) fn of(rows: &[Row], width: Option<usize>) -> String {
 }
 
 /// Shortens what is shorter and as good, and then leaves out columns.
-fn narrow(cells: &mut [Cells], shown: &mut Vec<usize>, rows: &[Row], width: usize) {
+fn narrow(cells: &mut [Cells], shown: &mut Vec<usize>, rows: &[PsRow], width: usize) {
     let before = |cells: &[Cells], shown: &[usize]| {
         let widths = widths(cells);
         shown.iter().filter(|at| **at != LAST).map(|at| widths[*at] + 2).sum::<usize>()
@@ -89,7 +89,7 @@ fn widths(cells: &[Cells]) -> [usize; 8] {
     })
 }
 
-fn of_row(row: &Row) -> Cells {
+fn of_row(row: &PsRow) -> Cells {
     let last = row.command.as_deref().or(row.reason.as_deref()).unwrap_or_default();
     let started = match row.start_time {
         0.0 => "-".to_owned(),
@@ -114,14 +114,15 @@ fn of_row(row: &Row) -> Cells {
 }
 
 /// Ids with as much of their uuids as tells them apart, which is as good a name for a build.
-fn short_ids(rows: &[Row]) -> Vec<String> {
+fn short_ids(rows: &[PsRow]) -> Vec<String> {
     let short = |id: &str| match id.rsplit_once(':') {
         Some((project, uuid)) => format!("{project}:{}", uuid.get(..SHORT).unwrap_or(uuid)),
         None => id.to_owned(),
     };
     let all: Vec<String> = rows.iter().map(|row| short(&row.id)).collect();
     let is_alone = |id: &String| all.iter().filter(|other| *other == id).count() == 1;
-    let pick = |(row, id): (&Row, &String)| if is_alone(id) { id.clone() } else { row.id.clone() };
+    let pick =
+        |(row, id): (&PsRow, &String)| if is_alone(id) { id.clone() } else { row.id.clone() };
     rows.iter().zip(&all).map(pick).collect()
 }
 
@@ -144,8 +145,8 @@ fn shortened(text: &str, most: usize) -> String {
 mod tests {
     use super::*;
 
-    fn row(id: &str, command: &str) -> Row {
-        Row {
+    fn row(id: &str, command: &str) -> PsRow {
+        PsRow {
             id: id.to_owned(),
             project: "shop".to_owned(),
             phase: "PRE_BUILD".to_owned(),

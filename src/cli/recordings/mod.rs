@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use play::{Pace, play};
 use runner_core::plain;
 use runner_core::time::in_words;
-use runner_host::stdio::{self, Out, is_gone};
+use runner_host::stdio::{self, CheckedStdout, is_gone};
 use runner_serve::recordings::{Folder, Kept};
 use serde_json::json;
 use std::fs::File;
@@ -23,7 +23,7 @@ use std::time::Duration;
 #[derive(Debug, Subcommand)]
 pub(super) enum SessionsVerb {
     /// List the sessions that are kept, the newest first
-    Ls(LsArgs),
+    Ls(RecordingsLsArgs),
     /// Print what a session has shown
     Show(ShowArgs),
     /// Play a terminal as it was: space pauses, q ends
@@ -33,7 +33,7 @@ pub(super) enum SessionsVerb {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Place {
+pub(super) struct RecordingPlace {
     /// Where sessions were kept [default: where --session-log has kept the last]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -41,9 +41,9 @@ pub(super) struct Place {
 
 /// Options of `runner sessions ls`.
 #[derive(Debug, Args)]
-pub(super) struct LsArgs {
+pub(super) struct RecordingsLsArgs {
     #[command(flatten)]
-    place: Place,
+    place: RecordingPlace,
     /// How it is shown
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -55,7 +55,7 @@ struct Which {
     #[arg(value_name = "SESSION")]
     name: Option<String>,
     #[command(flatten)]
-    place: Place,
+    place: RecordingPlace,
 }
 
 /// Options of `runner sessions show`.
@@ -87,15 +87,15 @@ pub(super) struct ExportArgs {
     #[command(flatten)]
     which: Which,
     /// What is written
-    #[arg(long, value_enum, default_value_t = Form::Cast)]
-    format: Form,
+    #[arg(long, value_enum, default_value_t = ExportForm::Cast)]
+    format: ExportForm,
     /// Write to a file, which is to be new, and not to standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Form {
+enum ExportForm {
     /// asciicast, for asciinema and its players
     Cast,
     /// What was shown, without what a terminal acts on
@@ -107,7 +107,7 @@ fn factor(text: &str) -> Result<f64, String> {
     factor.ok_or_else(|| "write a number from 0.01 to 1000".to_owned())
 }
 
-/// Does what is asked of kept sessions.
+/// Runs the verbs for kept sessions.
 pub(super) fn sessions(verb: &SessionsVerb) -> Result<u8, CliError> {
     match verb {
         SessionsVerb::Ls(args) => ls(args),
@@ -140,7 +140,7 @@ fn failed(name: &str, error: &io::Error) -> CliError {
     CliError::ours(format!("the session {}: {error}", plain::line(name)))
 }
 
-impl Place {
+impl RecordingPlace {
     fn folder(&self) -> Result<Folder, CliError> {
         let dir = match &self.dir {
             Some(dir) => dir.clone(),
@@ -186,7 +186,7 @@ impl Which {
     }
 }
 
-fn ls(args: &LsArgs) -> Result<u8, CliError> {
+fn ls(args: &RecordingsLsArgs) -> Result<u8, CliError> {
     let folder = args.place.folder()?;
     if args.format == Format::Json {
         let rows: Vec<_> = folder.kept.iter().map(row).collect();
@@ -271,8 +271,8 @@ fn export(args: &ExportArgs) -> Result<u8, CliError> {
     let kept = args.which.find()?;
     let failed = |error| failed(&kept.name, &error);
     let mut text: Box<dyn Read> = match args.format {
-        Form::Cast => Box::new(recording(&kept)?),
-        Form::Text => Box::new(io::Cursor::new(plain::shown(&kept.shown().map_err(failed)?))),
+        ExportForm::Cast => Box::new(recording(&kept)?),
+        ExportForm::Text => Box::new(io::Cursor::new(plain::shown(&kept.shown().map_err(failed)?))),
     };
     match &args.output {
         Some(path) => {
@@ -283,7 +283,8 @@ fn export(args: &ExportArgs) -> Result<u8, CliError> {
             io::copy(&mut text, &mut file).map_err(cannot)?;
         }
         None => {
-            let copied = io::copy(&mut text, &mut Out).and_then(|_| Out.flush());
+            let copied =
+                io::copy(&mut text, &mut CheckedStdout).and_then(|_| CheckedStdout.flush());
             if let Err(error) = copied
                 && !is_gone(&error)
             {

@@ -2,7 +2,7 @@
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use runner_client::RawMode;
-use runner_core::recording::{Event, Header, Shown};
+use runner_core::recording::{CastContent, CastEvent, CastHeader};
 use runner_serve::recordings::MAX_LINE;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
@@ -24,9 +24,9 @@ pub(super) struct Pace {
     pub(super) longest: Duration,
 }
 
-/// What was typed while nothing happened.
+/// A key pressed while a recording plays, if any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Typed {
+enum PlayKey {
     Nothing,
     Pause,
     End,
@@ -37,7 +37,7 @@ pub(super) fn play(file: File, pace: Pace) -> io::Result<u8> {
     let mut lines = BufReader::new(file);
     let mut line = String::new();
     lines.by_ref().take(MAX_LINE).read_line(&mut line)?;
-    Header::parse(&line).map_err(io::Error::other)?;
+    CastHeader::parse(&line).map_err(io::Error::other)?;
     // Without a keyboard it plays to its end.
     let keys = io::stdin().is_terminal().then(RawMode::raw).transpose()?;
     let played = all(&mut lines, pace, keys.is_some());
@@ -60,13 +60,13 @@ fn all(lines: &mut BufReader<File>, pace: Pace, has_keys: bool) -> io::Result<()
         if lines.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)? == 0 {
             return Ok(());
         }
-        let Some(event) = Event::parse(&String::from_utf8_lossy(&line)) else { continue };
+        let Some(event) = CastEvent::parse(&String::from_utf8_lossy(&line)) else { continue };
         let passed = event.at.saturating_sub(last).min(pace.longest).min(DAY).div_f64(pace.speed);
         last = event.at;
         if rest(passed, has_keys)? {
             return Ok(());
         }
-        if let Shown::Output(text) = event.shown {
+        if let CastContent::Output(text) = event.shown {
             out.write_all(text.as_bytes())?;
             out.flush()?;
         }
@@ -89,9 +89,9 @@ fn rest(length: Duration, has_keys: bool) -> io::Result<bool> {
                 .unwrap_or(PollTimeout::ZERO),
         };
         match typed(wait)? {
-            Typed::End => return Ok(true),
-            Typed::Pause => is_paused = !is_paused,
-            Typed::Nothing => {}
+            PlayKey::End => return Ok(true),
+            PlayKey::Pause => is_paused = !is_paused,
+            PlayKey::Nothing => {}
         }
         if !is_paused && Instant::now() >= end {
             return Ok(false);
@@ -99,22 +99,22 @@ fn rest(length: Duration, has_keys: bool) -> io::Result<bool> {
     }
 }
 
-fn typed(wait: PollTimeout) -> io::Result<Typed> {
+fn typed(wait: PollTimeout) -> io::Result<PlayKey> {
     let stdin = io::stdin();
     let mut fds = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
     match poll(&mut fds, wait) {
-        Ok(0) | Err(nix::errno::Errno::EINTR) => return Ok(Typed::Nothing),
+        Ok(0) | Err(nix::errno::Errno::EINTR) => return Ok(PlayKey::Nothing),
         Ok(_) => {}
         Err(error) => return Err(error.into()),
     }
     let mut key = [0];
     // Past the buffer of the standard library, which `poll` does not see.
     match rustix::io::read(stdin.as_fd(), &mut key)? {
-        0 => Ok(Typed::End),
+        0 => Ok(PlayKey::End),
         _ => Ok(match key[0] {
-            b' ' => Typed::Pause,
-            b'q' | 0x03 | 0x04 => Typed::End,
-            _ => Typed::Nothing,
+            b' ' => PlayKey::Pause,
+            b'q' | 0x03 | 0x04 => PlayKey::End,
+            _ => PlayKey::Nothing,
         }),
     }
 }

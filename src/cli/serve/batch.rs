@@ -3,7 +3,7 @@
 
 use super::combine::combine;
 use super::launch::{Processes, Words};
-use runner_batch::{Sources, freeze};
+use runner_batch::{FrozenSources, freeze};
 use runner_build::{BuildRequest, BuildspecFile, Frozen, Member};
 use runner_core::artifact::{ArtifactSettings, Packaging};
 use runner_core::batch::{self, Shard};
@@ -13,7 +13,7 @@ use runner_core::spec::Diagnostic;
 use runner_engine::image::Asker;
 use runner_folder::state::BatchDir;
 use runner_host::private::{make_private, remove_tree, write_durably};
-use runner_outputs::{Destination, Destinations, Store};
+use runner_outputs::{ArtifactDestination, ArtifactDestinations, Store};
 use runner_service::batch::{COMBINE, DOWNLOAD, Planned, Rejected, order};
 use runner_service::project::is_inline;
 use runner_service::queue::Start;
@@ -139,11 +139,15 @@ impl Processes {
                 packaging: Some(Packaging::None),
                 ..ArtifactSettings::default()
             };
-            let primary =
-                Destination { store: Store::Folder(place), settings, is_path: false, stream: None };
+            let primary = ArtifactDestination {
+                store: Store::Folder(place),
+                settings,
+                is_path: false,
+                stream: None,
+            };
             match &mut request.outputs.artifacts {
                 Some(all) => all.primary = primary,
-                none => *none = Some(Destinations { primary, secondary: BTreeMap::new() }),
+                none => *none = Some(ArtifactDestinations { primary, secondary: BTreeMap::new() }),
             }
         }
         Ok((request, frozen))
@@ -177,7 +181,7 @@ impl Processes {
         dir: &BatchDir,
         stop: &AtomicBool,
     ) -> Result<Vec<Frozen>, String> {
-        let copy = || -> io::Result<Sources> {
+        let copy = || -> io::Result<FrozenSources> {
             match fs::remove_file(dir.source_facts()) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 Ok(()) | Err(_) => {}
@@ -188,7 +192,7 @@ impl Processes {
             Ok(sources)
         };
         match copy() {
-            Ok(Sources { frozen, left_out }) => {
+            Ok(FrozenSources { frozen, left_out }) => {
                 for path in left_out {
                     tracing::warn!(path = %path.display(), "not in the source that builds of the batch see");
                 }

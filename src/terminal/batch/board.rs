@@ -1,6 +1,6 @@
 //! The lines at the bottom of the terminal: a line for each build that runs, with its phase, command and time.
 
-use super::follow::Follow;
+use super::follow::FollowedChild;
 use console::Term;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use runner_core::plain;
@@ -28,8 +28,8 @@ impl Board {
         Board { term, bars: MultiProgress::with_draw_target(target), lines: BTreeMap::new(), style }
     }
 
-    /// Draws a line for each of these builds; of others there is none any more.
-    pub(super) fn draw(&mut self, follows: &BTreeMap<usize, Follow>) {
+    /// Draws a line for each of these builds and removes the lines of others.
+    pub(super) fn draw(&mut self, follows: &BTreeMap<usize, FollowedChild>) {
         let ended: Vec<usize> =
             self.lines.keys().filter(|at| !follows.contains_key(at)).copied().collect();
         for at in ended {
@@ -60,7 +60,7 @@ impl Board {
     }
 }
 
-fn line(follow: &Follow) -> String {
+fn line(follow: &FollowedChild) -> String {
     let now = clock::boot();
     let took = clock_form(now.saturating_sub(follow.since));
     let mut parts = vec![format!("{} {took}", follow.name)];

@@ -1,21 +1,21 @@
 //! One build of a batch, as far as its log has been read.
 
-use crate::terminal::Sink;
-use crate::terminal::json::Json;
+use crate::terminal::EventSink;
+use crate::terminal::json::JsonLines;
 use crate::terminal::notices::debugged;
-use crate::terminal::pauses::Pauses;
+use crate::terminal::pauses::PauseNotices;
 use crate::terminal::ways::WaysIn;
 use runner_batch::Started;
 use runner_core::event::{EventBody, NoticeLevel};
 use runner_core::timeline::Timeline;
 use runner_folder::events::{LogReader, OutputReader};
 use runner_host::clock;
-use runner_host::stdio::Out;
+use runner_host::stdio::CheckedStdout;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-pub(super) struct Follow {
+pub(super) struct FollowedChild {
     pub(super) name: String,
     pub(super) started: Started,
     /// When it was started.
@@ -24,33 +24,33 @@ pub(super) struct Follow {
     /// When its command began.
     pub(super) command_since: Duration,
     readers: Option<(LogReader, OutputReader)>,
-    pauses: Pauses,
-    json: Option<Json<Out>>,
+    pauses: PauseNotices,
+    json: Option<JsonLines<CheckedStdout>>,
 }
 
-impl Follow {
+impl FollowedChild {
     pub(super) fn new(
         name: String,
         started: Started,
         ways: WaysIn,
-        json: Option<Json<Out>>,
+        json: Option<JsonLines<CheckedStdout>>,
     ) -> Self {
         let now = clock::boot();
-        Follow {
+        FollowedChild {
             name,
             started,
             since: now,
             timeline: Timeline::default(),
             command_since: now,
             readers: None,
-            pauses: Pauses::new(ways),
+            pauses: PauseNotices::new(ways),
             json,
         }
     }
 
-    /// Reads what there is more than before; lines for the person.
+    /// Reads what is new. Returns lines for the person.
     pub(super) fn read_on(&mut self) -> io::Result<Vec<String>> {
-        // Before the first look: what comes during it is told again.
+        // Before the first look, so that nothing that comes during it is missed.
         self.started.has_grown.store(false, Ordering::Release);
         if self.readers.is_none() {
             let dir = &self.started.dir;

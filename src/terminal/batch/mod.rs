@@ -7,19 +7,19 @@ mod board;
 mod follow;
 
 use self::board::Board;
-use self::follow::Follow;
-use super::json::Json;
+use self::follow::FollowedChild;
+use super::json::JsonLines;
 use super::ways::WaysIn;
-use super::{LogFormat, Sink};
+use super::{EventSink, LogFormat};
 use console::Style;
-use runner_batch::{Begun, Started};
+use runner_batch::{BatchBegun, Started};
 use runner_core::phase::Status;
 use runner_core::plain;
 use runner_core::summary::clock_form;
 use runner_folder::events::{CodeBuild, LogReader, OutputReader};
 use runner_folder::state::Home;
 use runner_host::clock;
-use runner_host::stdio::{Out, has_colors, is_gone, of_output};
+use runner_host::stdio::{CheckedStdout, has_colors, is_gone, of_output};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -30,7 +30,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ShownBatch {
     pub(crate) format: LogFormat,
-    /// Nothing on standard error but errors.
+    /// Only errors go to standard error.
     pub(crate) quiet: bool,
     /// Whether builds end where nobody comes to a pause.
     pub(crate) ends_pauses: bool,
@@ -39,8 +39,7 @@ pub(crate) struct ShownBatch {
 /// How often the clocks on the board move.
 const TICK: Duration = Duration::from_millis(200);
 
-/// What the owner tells.
-enum Told {
+enum OwnerMessage {
     Begin { id: String, home: Home, names: Vec<String> },
     Started(usize, Started),
     Grown(usize),
@@ -52,7 +51,7 @@ enum Told {
 
 /// Shows one batch at this program's terminal.
 pub(crate) struct BatchFace {
-    sender: Sender<Told>,
+    sender: Sender<OwnerMessage>,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
 
@@ -65,7 +64,7 @@ impl BatchFace {
         Ok(BatchFace { sender, thread: Some(thread) })
     }
 
-    /// Waits until all is shown; why standard output has not got everything, though somebody may read it.
+    /// Waits until everything is shown. Returns why standard output is incomplete, if it is and has a reader.
     pub(crate) fn shown(mut self) -> Option<String> {
         let thread = self.thread.take()?;
         // The last one that could tell more.
@@ -77,41 +76,41 @@ impl BatchFace {
         }
     }
 
-    fn tell(&self, told: Told) {
-        // Who shows nothing any more has said so already.
+    fn tell(&self, told: OwnerMessage) {
+        // A display that has stopped has reported that already.
         let _ = self.sender.send(told);
     }
 }
 
-impl runner_batch::Face for BatchFace {
-    fn begin(&mut self, begun: &Begun<'_>) {
+impl runner_batch::BatchDisplay for BatchFace {
+    fn begin(&mut self, begun: &BatchBegun<'_>) {
         let names = begun.plan.builds.iter().map(|build| build.identifier.clone()).collect();
-        self.tell(Told::Begin { id: begun.id.to_owned(), home: begun.home.clone(), names });
+        self.tell(OwnerMessage::Begin { id: begun.id.to_owned(), home: begun.home.clone(), names });
     }
 
     fn started(&mut self, at: usize, started: Started) {
-        self.tell(Told::Started(at, started));
+        self.tell(OwnerMessage::Started(at, started));
     }
 
     fn grown(&mut self, at: usize) {
-        self.tell(Told::Grown(at));
+        self.tell(OwnerMessage::Grown(at));
     }
 
     fn refused(&mut self, at: usize, message: &str, hints: &[String]) {
         let hints = hints.iter().map(|hint| format!("\nhint: {hint}"));
-        self.tell(Told::Refused(at, format!("{message}{}", hints.collect::<String>())));
+        self.tell(OwnerMessage::Refused(at, format!("{message}{}", hints.collect::<String>())));
     }
 
     fn ended(&mut self, at: usize, status: Status) {
-        self.tell(Told::Ended(at, status));
+        self.tell(OwnerMessage::Ended(at, status));
     }
 
     fn left(&mut self, at: usize) {
-        self.tell(Told::Left(at));
+        self.tell(OwnerMessage::Left(at));
     }
 
     fn finish(&mut self, status: Status) {
-        self.tell(Told::Finish(status));
+        self.tell(OwnerMessage::Finish(status));
     }
 }
 
@@ -121,7 +120,7 @@ struct Show {
     id: String,
     home: Option<Home>,
     names: Vec<String>,
-    follows: BTreeMap<usize, Follow>,
+    follows: BTreeMap<usize, FollowedChild>,
     counts: BTreeMap<&'static str, usize>,
     board: Option<Board>,
     has_colors: bool,
@@ -142,7 +141,7 @@ impl Show {
         }
     }
 
-    fn run(mut self, told: &Receiver<Told>) -> io::Result<()> {
+    fn run(mut self, told: &Receiver<OwnerMessage>) -> io::Result<()> {
         loop {
             let next = match self.board {
                 Some(_) => told.recv_timeout(TICK),
@@ -159,13 +158,13 @@ impl Show {
         }
     }
 
-    fn take(&mut self, told: Told) -> io::Result<()> {
+    fn take(&mut self, told: OwnerMessage) -> io::Result<()> {
         match told {
-            Told::Begin { id, home, names } => {
+            OwnerMessage::Begin { id, home, names } => {
                 self.say(&format!("batch {id}: {} builds", names.len()));
                 (self.id, self.home, self.names) = (id, Some(home), names);
             }
-            Told::Started(at, started) => {
+            OwnerMessage::Started(at, started) => {
                 if self.shown.format != LogFormat::Pretty {
                     self.say(&format!("{}: build {} has started", self.name(at), started.id));
                 }
@@ -173,27 +172,28 @@ impl Show {
                 let mut ways = WaysIn::new(home, &started.uuid, false, false);
                 ways.ends_pauses = self.shown.ends_pauses;
                 let name = self.name(at).to_owned();
-                let json = (self.shown.format == LogFormat::Json).then(|| Json::tagged(Out, &name));
-                self.follows.insert(at, Follow::new(name, started, ways, json));
+                let json = (self.shown.format == LogFormat::Json)
+                    .then(|| JsonLines::tagged(CheckedStdout, &name));
+                self.follows.insert(at, FollowedChild::new(name, started, ways, json));
             }
-            Told::Grown(at) => self.read_on(at)?,
-            Told::Refused(at, message) => {
+            OwnerMessage::Grown(at) => self.read_on(at)?,
+            OwnerMessage::Refused(at, message) => {
                 let lines = message.lines().map(|line| format!("{}: {line}", self.name(at)));
                 for line in lines.collect::<Vec<_>>() {
                     self.tell_person(&line);
                 }
             }
-            Told::Ended(at, status) => {
+            OwnerMessage::Ended(at, status) => {
                 self.read_on(at)?;
                 *self.counts.entry(status.name()).or_default() += 1;
                 self.ended(at, status)?;
                 self.follows.remove(&at);
             }
-            Told::Left(at) => {
+            OwnerMessage::Left(at) => {
                 *self.counts.entry("not run").or_default() += 1;
                 self.say(&format!("{}: is not run", self.name(at)));
             }
-            Told::Finish(status) => self.finish(status)?,
+            OwnerMessage::Finish(status) => self.finish(status)?,
         }
         Ok(())
     }
@@ -234,7 +234,7 @@ impl Show {
                 self.write(&text)
             }
             LogFormat::CodeBuild => {
-                // Whole and in one piece: a log a few lines at a time among others nobody can read.
+                // Whole and in one piece: nobody can read logs whose lines mix.
                 let mut text = format!("── {line}\n").into_bytes();
                 log(follow, &mut text)?;
                 self.write(&text)?;
@@ -272,7 +272,7 @@ impl Show {
     fn write(&mut self, text: &[u8]) -> io::Result<()> {
         match &mut self.board {
             Some(board) => board.above(text),
-            None => Out.write_all(text).and_then(|()| Out.flush()),
+            None => CheckedStdout.write_all(text).and_then(|()| CheckedStdout.flush()),
         }
     }
 
@@ -296,7 +296,7 @@ impl Show {
 }
 
 /// A build's whole log, as `runner logs` shows it.
-fn log(follow: &Follow, text: &mut Vec<u8>) -> io::Result<()> {
+fn log(follow: &FollowedChild, text: &mut Vec<u8>) -> io::Result<()> {
     let dir = &follow.started.dir;
     // One that has not begun has none.
     let (Ok(mut reader), Ok(mut output)) = (LogReader::open(dir), OutputReader::open(dir)) else {
@@ -304,7 +304,7 @@ fn log(follow: &Follow, text: &mut Vec<u8>) -> io::Result<()> {
     };
     let mut sink = CodeBuild::new(text).for_people(true);
     while let Some(event) = reader.next_event()? {
-        Sink::event(&mut sink, &event, &mut output)?;
+        EventSink::event(&mut sink, &event, &mut output)?;
     }
     sink.flushed().map(drop)
 }

@@ -14,7 +14,7 @@ use runner_core::event::{BreakpointId, ChangedFacts, CheckpointKind, Lost, Notic
 use runner_core::machine::{CheckpointId, Gone, Input, Kept, Unkept};
 use runner_core::phase::{PhaseContext, StatusCode};
 use runner_core::plan::Checkpointing;
-use runner_core::select::{Pattern, below};
+use runner_core::select::{FilePattern, below};
 use runner_engine::kept::{Keep, KeptLayer, Looked, Saved, Seal};
 use runner_engine::{Container, EngineError, NotSealed};
 use runner_folder::ledger::{At, Ledger};
@@ -88,7 +88,7 @@ impl Seen {
         source: &str,
     ) -> Vec<BreakpointId> {
         let has_written = |glob: &str| {
-            let pattern = Pattern::new(glob, source.as_bytes());
+            let pattern = FilePattern::new(glob, source.as_bytes());
             self.changes.iter().filter(|change| change.has_written()).any(|change| {
                 let path = below(&change.path, source.as_bytes()).unwrap_or(&change.path);
                 pattern.takes(path)
@@ -172,7 +172,7 @@ impl Checkpoints {
                 self.tell_unless_kept(due.before, noted).await;
             }
         }
-        let (mut now, mut sealed) = (Arc::clone(&layer), None);
+        let (mut now, mut sealed, mut refused) = (Arc::clone(&layer), None, None);
         if let Saved::Not { why, seal } = saved {
             let not_sealed = match seal {
                 Some(_) if !is_quiet => format!("not sealed while {} runs", named(&living)),
@@ -199,7 +199,17 @@ impl Checkpoints {
                 None if seals => {
                     let keep = Keep { is_seen: true, seals: false, ..keep };
                     let saved = save(&layer, keep).await;
-                    saved.map_err(|error| unkept(format!("it cannot be copied: {error}")))?.0
+                    let saved =
+                        saved.map_err(|error| unkept(format!("it cannot be copied: {error}")))?.0;
+                    match saved {
+                        Saved::Not { why, seal } => {
+                            Saved::Not { why: format!("{why}; {not_sealed}"), seal }
+                        }
+                        saved => {
+                            refused = Some(not_sealed);
+                            saved
+                        }
+                    }
                 }
                 None if why == not_sealed => Saved::Not { why, seal: None },
                 None => Saved::Not { why: format!("{why}; {not_sealed}"), seal: None },
@@ -221,7 +231,8 @@ impl Checkpoints {
         taken.last = Some(point);
         let how = if is_frozen { "stood still" } else { "ran" };
         let is_of_moment = !is_quiet && kind == CheckpointKind::Copied;
-        let why = is_of_moment.then(|| format!("copied while {} {how}", named(&living)));
+        let why =
+            is_of_moment.then(|| format!("copied while {} {how}", named(&living))).or(refused);
         Ok(Kept { kind, why, entries, bytes, ms: ms(), is_new })
     }
 

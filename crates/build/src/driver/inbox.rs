@@ -9,7 +9,7 @@ use runner_core::event::BreakpointId;
 use runner_core::machine::Input;
 use runner_core::phase::{PhaseContext, StatusCode};
 use runner_engine::Fut;
-use runner_outputs::Hears;
+use runner_outputs::InputSink;
 use runner_wire::control::{BreakpointLine, VariableLine};
 use std::any::Any;
 use std::future::Future;
@@ -142,7 +142,7 @@ impl Inbox {
     }
 }
 
-impl Hears for Inbox {
+impl InputSink for Inbox {
     fn send(&self, input: Input) -> Fut<'_, ()> {
         Box::pin(Inbox::send(self, input))
     }

@@ -7,7 +7,7 @@ use super::watch::Watch;
 use super::{SharedSnapshot, Snapshot};
 use runner_core::debug::compare;
 use runner_core::event::{ChangedVariable, Outcome, Scene};
-use runner_core::explain::{Failure, nearest, not_found};
+use runner_core::explain::{FailedCommand, nearest, not_found};
 use runner_core::mask::Secrets;
 use runner_engine::{Container, OpenMode};
 use rustix::fs::Dir;
@@ -44,7 +44,7 @@ pub(super) async fn of(
         Some(name) => near(container, shell, name).await,
         None => None,
     };
-    let failure = Failure { outcome, output: &output, cause, near: near.as_deref() };
+    let failure = FailedCommand { outcome, output: &output, cause, near: near.as_deref() };
     scene.failure = Some(failure.explained());
     scene.output = Scene::last_lines(&output);
     scene

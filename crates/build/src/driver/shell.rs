@@ -11,9 +11,9 @@ use runner_core::exports;
 use runner_core::machine::{CommandRun, ShellVariables};
 use runner_core::phase::{PhaseContext, StatusCode};
 use runner_core::plan::Places;
-use runner_core::spec::Version;
+use runner_core::spec::SpecVersion;
 use runner_engine::{Container, EngineError, ExecError, ExecSpec, Ids, OpenMode, Process, Stdio};
-use runner_outputs::Values;
+use runner_outputs::ShellValues;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
@@ -47,7 +47,7 @@ pub type SharedSnapshot = Arc<Mutex<Snapshot>>;
 /// Runs commands.
 pub(super) struct Shell {
     container: Arc<dyn Container>,
-    version: Version,
+    version: SpecVersion,
     program: String,
     source: String,
     /// Directory of the state files in the container.
@@ -116,7 +116,7 @@ impl Shell {
     /// Puts the first state in place.
     pub(super) async fn prepare(
         container: Arc<dyn Container>,
-        version: Version,
+        version: SpecVersion,
         program: String,
         places: &Places,
         variables: &BTreeMap<String, String>,
@@ -241,7 +241,7 @@ impl Shell {
 
     /// Takes over the state a command has left.
     pub(super) async fn finished(&mut self) {
-        if self.version == Version::V0_1 {
+        if self.version == SpecVersion::V0_1 {
             return;
         }
         // A command that removes the files makes new ones when it saves. Where that fails, the next
@@ -319,10 +319,10 @@ impl Shell {
     }
 
     /// What the last command has left, for what is evaluated beside the build.
-    pub(super) fn surroundings(&self) -> Values {
+    pub(super) fn surroundings(&self) -> ShellValues {
         let env = exports::parse(&self.state);
         let pair = |(name, value): (Vec<u8>, Vec<u8>)| [name.as_slice(), b"=", &value].concat();
-        Values {
+        ShellValues {
             shell: self.program.clone(),
             env: env.into_iter().map(pair).collect(),
             cwd: self.directory.clone(),
@@ -418,10 +418,10 @@ fn initial_state(variables: &BTreeMap<String, String>) -> Vec<u8> {
 ///
 /// No program is called in what is ours: images without `cat` exist, and each call would cost as
 /// much as the command. The empty line after the text takes a trailing backslash.
-fn script(version: Version, source: &str, state_dir: &str, text: &str) -> Vec<u8> {
+fn script(version: SpecVersion, source: &str, state_dir: &str, text: &str) -> Vec<u8> {
     let dir = exports::quote(state_dir);
     let script = match version {
-        Version::V0_2 => format!(
+        SpecVersion::V0_2 => format!(
             "IFS= read -r OLDPWD < {dir}/dir.txt; cd \"$OLDPWD\"\n\
              set -a\n\
              . {dir}/env.sh\n\
@@ -432,7 +432,7 @@ fn script(version: Version, source: &str, state_dir: &str, text: &str) -> Vec<u8
              pwd > {dir}/dir.txt\n\
              exit $CODEBUILD_LAST_EXIT\n"
         ),
-        Version::V0_1 => format!(
+        SpecVersion::V0_1 => format!(
             "cd {}\n\
              set -a\n\
              . {dir}/env.sh\n\
@@ -449,7 +449,7 @@ mod tests {
 
     #[test]
     fn a_commands_text_starts_on_line_four() {
-        for version in [Version::V0_1, Version::V0_2] {
+        for version in [SpecVersion::V0_1, SpecVersion::V0_2] {
             let script = script(version, "/src/it's", "/state", "echo one\necho two");
             let text = String::from_utf8(script).expect("text");
             assert_eq!(text.lines().nth(3), Some("echo one"), "{version:?}");

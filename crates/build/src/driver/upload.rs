@@ -15,7 +15,7 @@ use runner_host::clock;
 use runner_outputs::artifacts::{Collector, Uncollected};
 use runner_outputs::cache::{CacheState, Caching};
 use runner_outputs::reports::Reports;
-use runner_outputs::{Leavings, Sources, Teller, Workplace};
+use runner_outputs::{PriorLeavings, Reporter, SourceDirectories, Workplace};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
@@ -80,11 +80,11 @@ pub(super) fn workplace(
 ) -> Workplace {
     Workplace {
         container,
-        teller: Teller(Arc::new(inbox.clone())),
+        teller: Reporter(Arc::new(inbox.clone())),
         values: shell.surroundings(),
         source: world.plan.places.source.clone(),
-        leavings: Leavings::default(),
-        sources: Sources::new(&world.container_spec.sources),
+        leavings: PriorLeavings::default(),
+        sources: SourceDirectories::new(&world.container_spec.sources),
         secrets: world.secrets.clone(),
         build: world.plan.facts.uuid.clone(),
         scratch: world.outputs.scratch.clone(),

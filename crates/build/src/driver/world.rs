@@ -11,7 +11,7 @@ use crate::secrets::Vault;
 use runner_core::mask::SharedSecrets;
 use runner_core::plan::{BuildPlan, Work};
 use runner_engine::{ContainerSpec, Engine};
-use runner_outputs::Outputs;
+use runner_outputs::BuildOutputs;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
@@ -39,7 +39,7 @@ pub struct World {
     pub secrets: SharedSecrets,
     pub vault: Arc<Vault>,
     pub guests: Guests,
-    pub outputs: Outputs,
+    pub outputs: BuildOutputs,
     /// Copies of the log that go elsewhere.
     pub deliveries: Arc<dyn Deliveries>,
     /// Whether the build was given AWS credentials.

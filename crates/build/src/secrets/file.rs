@@ -6,7 +6,7 @@
 
 use super::{no_parameter, no_secret};
 use runner_core::machine::SetupError;
-use runner_core::spec::yaml::{self, Document, Node, Value};
+use runner_core::spec::yaml::{self, YamlDocument, YamlNode, YamlValue};
 use runner_core::spec::{Diagnostic, SecretReference, SecretVersion};
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -61,11 +61,12 @@ impl SecretsFile {
         let is_dotenv = path.extension().is_some_and(|extension| extension == "env")
             || path.file_name().is_some_and(|name| name == ".env");
         let values = match yaml::parse(&text) {
-            Ok(Document { next: Some(place), .. }) if !is_dotenv => {
+            Ok(YamlDocument { next: Some(place), .. }) if !is_dotenv => {
                 return Err(format!("{shown}:{}: here begins a second document", place.line));
             }
-            Ok(Document { root, .. })
-                if !is_dotenv && matches!(root.value, Value::Mapping(_) | Value::Sequence(_)) =>
+            Ok(YamlDocument { root, .. })
+                if !is_dotenv
+                    && matches!(root.value, YamlValue::Mapping(_) | YamlValue::Sequence(_)) =>
             {
                 from_yaml(&root).map_err(|problem| format!("{shown}:{problem}"))?
             }
@@ -204,23 +205,23 @@ fn from_dotenv(text: &str) -> Result<BTreeMap<String, Entry>, String> {
     Ok(pairs.into_iter().map(|(name, value)| (name, Entry::Text(value))).collect())
 }
 
-fn from_yaml(node: &Node) -> Result<BTreeMap<String, Entry>, String> {
-    let at = |node: &Node| format!("{}:{}", node.span.line, node.span.column);
-    let wrong = |node: &Node| format!("{}: it has {} here; {SHAPE}", at(node), kind(node));
-    let text = |node: &Node| match &node.value {
-        Value::Scalar(text) => Ok(text.clone()),
-        Value::Null => Ok(String::new()),
+fn from_yaml(node: &YamlNode) -> Result<BTreeMap<String, Entry>, String> {
+    let at = |node: &YamlNode| format!("{}:{}", node.span.line, node.span.column);
+    let wrong = |node: &YamlNode| format!("{}: it has {} here; {SHAPE}", at(node), kind(node));
+    let text = |node: &YamlNode| match &node.value {
+        YamlValue::Scalar(text) => Ok(text.clone()),
+        YamlValue::Null => Ok(String::new()),
         _ => Err(wrong(node)),
     };
-    let Value::Mapping(entries) = &node.value else { return Err(wrong(node)) };
+    let YamlValue::Mapping(entries) = &node.value else { return Err(wrong(node)) };
     let mut values = BTreeMap::new();
     for (key, value) in entries {
         let name = text(key)?;
         let entry = match &value.value {
-            Value::Mapping(_) if OF_BUILDSPEC.contains(&name.as_str()) => {
+            YamlValue::Mapping(_) if OF_BUILDSPEC.contains(&name.as_str()) => {
                 return Err(format!("{}: it has `{name}`, as a buildspec has; {SHAPE}", at(key)));
             }
-            Value::Mapping(keys) => Entry::Keys(
+            YamlValue::Mapping(keys) => Entry::Keys(
                 keys.iter()
                     .map(|(key, value)| Ok((text(key)?, text(value)?)))
                     .collect::<Result<_, String>>()?,
@@ -232,11 +233,11 @@ fn from_yaml(node: &Node) -> Result<BTreeMap<String, Entry>, String> {
     Ok(values)
 }
 
-fn kind(node: &Node) -> &'static str {
+fn kind(node: &YamlNode) -> &'static str {
     match node.value {
-        Value::Sequence(_) => "a list",
-        Value::Mapping(_) => "a map in a map",
-        Value::Scalar(_) | Value::Null => "a text",
+        YamlValue::Sequence(_) => "a list",
+        YamlValue::Mapping(_) => "a map in a map",
+        YamlValue::Scalar(_) | YamlValue::Null => "a text",
     }
 }
 

@@ -10,7 +10,7 @@ pub use file::{GitCredential, SecretsFile};
 use runner_cloud::{Amazon, CallError, Identity, PARAMETER_STORE, SECRETS_MANAGER};
 use runner_core::machine::{Fetched, SetupError, Wanted};
 use runner_core::phase::{PhaseContext, StatusCode};
-use runner_core::spec::{SecretReference, SecretVariable, SecretVersion, Variable};
+use runner_core::spec::{SecretReference, SecretVariable, SecretVersion, SpecVariable};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
@@ -64,7 +64,7 @@ impl Vault {
 
 async fn from_aws(
     identity: &Identity,
-    parameters: &[Variable],
+    parameters: &[SpecVariable],
     secrets: &[SecretVariable],
 ) -> Result<Vec<String>, SetupError> {
     let aws = Amazon::load(identity).await;

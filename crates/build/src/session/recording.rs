@@ -2,7 +2,7 @@
 //!
 //! Written by `transcript`, and by `program` where the terminal changes its size.
 
-use runner_core::recording::{Event, Header, Shown, Texts};
+use runner_core::recording::{CastContent, CastEvent, CastHeader, Texts};
 use runner_host::clock;
 use runner_wire::control::Size;
 use std::io::{self, Write};
@@ -28,7 +28,7 @@ impl Recording {
         program: &str,
     ) -> io::Result<Self> {
         let seconds = clock::wall().epoch_millis() / 1000;
-        let header = Header::new(size.cols, size.rows, seconds, program);
+        let header = CastHeader::new(size.cols, size.rows, seconds, program);
         to.write_all(header.line().as_bytes())?;
         let writing = Mutex::new(Writing { to, texts: Texts::default() });
         Ok(Recording { start: clock::boot(), writing })
@@ -52,13 +52,13 @@ impl Recording {
         if text.is_empty() {
             return Ok(());
         }
-        let event = Event { at: self.at(), shown: Shown::Output(text) };
+        let event = CastEvent { at: self.at(), shown: CastContent::Output(text) };
         writing.to.write_all(event.line().as_bytes())
     }
 
     /// Keeps a new size. One that cannot be written is found by what is shown next.
     pub(super) fn resized(&self, size: Size) {
-        let event = Event { at: self.at(), shown: Shown::Resized(size.cols, size.rows) };
+        let event = CastEvent { at: self.at(), shown: CastContent::Resized(size.cols, size.rows) };
         let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = writing.to.write_all(event.line().as_bytes());
     }

@@ -7,7 +7,7 @@ use super::guests::{Closing, STOPPING};
 use super::program::{Ending, SessionControls};
 use super::refusal::OpenError;
 use runner_core::mask::{Masker, SharedSecrets};
-use runner_engine::files::{Files, FilesError};
+use runner_engine::files::{FilesProgram, FilesProgramError};
 use runner_engine::{Container, Ends, ExecError, Process};
 use runner_host::duplex::Duplex;
 use runner_wire::abi::stage;
@@ -43,7 +43,7 @@ pub(super) struct ScriptFile(Option<Placed>);
 
 /// What puts it there and removes it.
 struct Placed {
-    files: Files,
+    files: FilesProgram,
     place: Vec<u8>,
     /// Below that place.
     folder: String,
@@ -58,10 +58,10 @@ impl ScriptFile {
                 return Err(OpenError::ours("a script's names are a-z A-Z 0-9 _ . -"));
             }
         }
-        let failed = |error: FilesError| {
+        let failed = |error: FilesProgramError| {
             OpenError::ours(format!("cannot put the script into the container: {error}"))
         };
-        let files = Files::start(container).await.map_err(failed)?;
+        let files = FilesProgram::start(container).await.map_err(failed)?;
         let folder = format!("{}/{}", script.command, script.step);
         let placed = Placed { files, place: place(container), folder };
         let text = script.text.clone();
@@ -72,7 +72,7 @@ impl ScriptFile {
             }
             Ok(file)
         });
-        put.await.unwrap_or(Err(FilesError::Ended)).map_err(failed)
+        put.await.unwrap_or(Err(FilesProgramError::Ended)).map_err(failed)
     }
 
     /// As the container sees it.
@@ -104,7 +104,7 @@ impl Drop for ScriptFile {
 }
 
 impl Placed {
-    fn write(&mut self, text: &[u8]) -> Result<(), FilesError> {
+    fn write(&mut self, text: &[u8]) -> Result<(), FilesProgramError> {
         let at = [self.place.as_slice(), b"/", self.folder.as_bytes()].concat();
         let facts = Facts { mode: MODE, size: text.len() as u64, ..Facts::default() };
         let requests = &mut self.files.requests;
@@ -116,17 +116,17 @@ impl Placed {
     }
 
     /// Waits until all that was asked for is done.
-    fn settle(&mut self) -> Result<(), FilesError> {
+    fn settle(&mut self) -> Result<(), FilesProgramError> {
         self.files.requests.sync()?;
         let mut failed = None;
         loop {
             match self.files.replies.read()? {
                 Some(Reply::Sync) => break,
                 Some(Reply::Failed(what)) => {
-                    failed.get_or_insert(FilesError::Failed(what.into()));
+                    failed.get_or_insert(FilesProgramError::Failed(what.into()));
                 }
                 Some(_) => {}
-                None => return Err(FilesError::Ended),
+                None => return Err(FilesProgramError::Ended),
             }
         }
         failed.map_or(Ok(()), Err)

@@ -1,11 +1,14 @@
 //! Out of a build.
 //!
-//! Fed by the container, which is hostile; makes a [`Tree`].
+//! Fed by the container, which is hostile; makes a [`LocalTree`].
 
 use super::path::{Inside, PathEnding};
-use super::tree::Tree;
-use super::{Copied, CopyError, Found, Manner, Remote, is_directory, nonsense, shown, special};
-use runner_engine::files::{Files, FilesError};
+use super::tree::LocalTree;
+use super::{
+    Copied, CopyError, FilesConversation, Manner, RemoteEntry, is_directory, nonsense, shown,
+    special,
+};
+use runner_engine::files::{FilesProgram, FilesProgramError};
 use runner_host::beneath::Dir;
 use runner_host::named::Named;
 use runner_wire::abi::files::{DIRECTORY, REGULAR, SYMLINK};
@@ -18,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 /// Copies what is at `from` in the container to `to` on this machine.
 pub(super) fn fetch(
-    files: Files,
+    files: FilesProgram,
     from: &[u8],
     to: &Path,
     manner: Manner<'_>,
@@ -26,7 +29,7 @@ pub(super) fn fetch(
     let ending = PathEnding::of(from);
     let inside = Inside::new(from);
     let follows = manner.follows || ending != PathEnding::Plain;
-    let mut remote = Remote::new(files);
+    let mut remote = FilesConversation::new(files);
     let found = remote.look(&inside, follows)?.ok_or_else(|| missing(&inside))?;
     let is_directory = is_directory(&found.facts);
     if ending != PathEnding::Plain && !is_directory {
@@ -37,10 +40,10 @@ pub(super) fn fetch(
     }
     // A source without a name stands for its contents.
     let name = inside.name().filter(|_| ending != PathEnding::Dot);
-    let Target { place, name, stream } = target(to, name, is_directory)?;
+    let FetchTarget { place, name, stream } = target(to, name, is_directory)?;
     let root = open_directory(&place)?;
     let job = FetchJob {
-        tree: Tree::new(root, stream, manner.unfinished),
+        tree: LocalTree::new(root, stream, manner.unfinished),
         manner,
         copied: Copied::default(),
         at: place,
@@ -55,8 +58,7 @@ fn missing(path: &Inside) -> CopyError {
     CopyError::Remote { path: path.whole().to_vec(), source }
 }
 
-/// Where a copy goes.
-struct Target {
+struct FetchTarget {
     /// The directory that is written to.
     place: PathBuf,
     /// The name in it; none: into that directory itself.
@@ -66,13 +68,15 @@ struct Target {
 }
 
 #[expect(clippy::disallowed_methods, reason = "what a person typed leads where it leads")]
-fn target(to: &Path, name: Option<&[u8]>, is_directory: bool) -> Result<Target, CopyError> {
+fn target(to: &Path, name: Option<&[u8]>, is_directory: bool) -> Result<FetchTarget, CopyError> {
     let named = || shown(to.as_os_str().as_bytes());
     let wants_directory = PathEnding::of(to.as_os_str().as_bytes()) != PathEnding::Plain;
     match fs::metadata(to) {
-        Ok(there) if there.is_dir() => {
-            Ok(Target { place: to.to_path_buf(), name: name.map(<[u8]>::to_vec), stream: None })
-        }
+        Ok(there) if there.is_dir() => Ok(FetchTarget {
+            place: to.to_path_buf(),
+            name: name.map(<[u8]>::to_vec),
+            stream: None,
+        }),
         Ok(_) if is_directory => Err(CopyError::DirectoryToFile { to: named() }),
         // Through a link, and into a device, as `cp` writes.
         Ok(_) => {
@@ -82,7 +86,7 @@ fn target(to: &Path, name: Option<&[u8]>, is_directory: bool) -> Result<Target, 
                 (None, stream) => {
                     let again = stream.map(File::try_clone).transpose();
                     let stream = again.map_err(CopyError::local(to))?;
-                    Ok(Target { stream, ..split(to)? })
+                    Ok(FetchTarget { stream, ..split(to)? })
                 }
             }
         }
@@ -99,14 +103,14 @@ fn target(to: &Path, name: Option<&[u8]>, is_directory: bool) -> Result<Target, 
     }
 }
 
-fn split(path: &Path) -> Result<Target, CopyError> {
+fn split(path: &Path) -> Result<FetchTarget, CopyError> {
     let name = path.file_name().map(|name| name.as_bytes().to_vec());
     let above = match path.parent() {
         Some(above) if !above.as_os_str().is_empty() => above,
         _ => Path::new("."),
     };
     match name {
-        Some(_) => Ok(Target { place: above.to_path_buf(), name, stream: None }),
+        Some(_) => Ok(FetchTarget { place: above.to_path_buf(), name, stream: None }),
         None => Err(CopyError::local(path)(io::ErrorKind::NotFound.into())),
     }
 }
@@ -122,7 +126,7 @@ fn open_directory(path: &Path) -> Result<Dir, CopyError> {
 }
 
 struct FetchJob<'a> {
-    tree: Tree<'a>,
+    tree: LocalTree<'a>,
     manner: Manner<'a>,
     copied: Copied,
     /// The directory that is written to, for messages.
@@ -137,9 +141,9 @@ impl FetchJob<'_> {
     /// A directory with all that is in it.
     fn tree(
         mut self,
-        mut remote: Remote,
+        mut remote: FilesConversation,
         inside: &Inside,
-        found: &Found,
+        found: &RemoteEntry,
     ) -> Result<Copied, CopyError> {
         if let Some(base) = self.base.clone() {
             self.copied.entries += 1;
@@ -154,7 +158,7 @@ impl FetchJob<'_> {
     /// A file or a link.
     fn one(
         mut self,
-        mut remote: Remote,
+        mut remote: FilesConversation,
         inside: &Inside,
         follows: bool,
     ) -> Result<Copied, CopyError> {
@@ -165,12 +169,12 @@ impl FetchJob<'_> {
         self.take(&mut remote)
     }
 
-    fn take(mut self, remote: &mut Remote) -> Result<Copied, CopyError> {
+    fn take(mut self, remote: &mut FilesConversation) -> Result<Copied, CopyError> {
         // Content of a file that has another name here, or cannot be made, is passed over.
         let mut path = Vec::new();
         let mut passes = false;
         loop {
-            match remote.replies.read()?.ok_or(FilesError::Ended)? {
+            match remote.replies.read()?.ok_or(FilesProgramError::Ended)? {
                 Reply::Sync => break,
                 Reply::Root(_) => {}
                 Reply::Entry(entry) => {
@@ -248,7 +252,7 @@ impl FetchJob<'_> {
         }
     }
 
-    /// Tells what went wrong with one path. A disk that takes no more is the end of it all.
+    /// Reports what went wrong with one path. A full disk ends the whole copy.
     fn went_well(&mut self, path: &[u8], done: io::Result<()>) -> Result<bool, CopyError> {
         let Err(error) = done else { return Ok(true) };
         self.tree.abandon();
@@ -288,7 +292,12 @@ impl FetchJob<'_> {
     }
 }
 
-fn ask(remote: &mut Remote, root: &[u8], flags: u32, path: &[u8]) -> Result<(), FilesError> {
+fn ask(
+    remote: &mut FilesConversation,
+    root: &[u8],
+    flags: u32,
+    path: &[u8],
+) -> Result<(), FilesProgramError> {
     remote.requests.root(root, 0)?;
     remote.requests.select(flags, path)?;
     Ok(remote.requests.sync()?)

@@ -14,7 +14,9 @@ mod tree;
 use super::connection::{Client, ClientError};
 use path::Inside;
 use runner_core::plain::name as shown;
-use runner_engine::files::{Failure, Files, FilesError, Replies, Requests};
+use runner_engine::files::{
+    FileFailure, FileReplies, FileRequests, FilesProgram, FilesProgramError,
+};
 use runner_wire::abi::files::{DIRECTORY, SYMLINK, stage};
 use runner_wire::control::{Answer, Request};
 use runner_wire::files::{Facts, Reply, select};
@@ -30,9 +32,9 @@ const MAX_LINKS: usize = 40;
 /// How long the owner has to say why the program broke off.
 const LAST_WORD_MS: u16 = 3000;
 
-/// What is copied where.
+/// What is copied, and in which direction.
 #[derive(Clone, Copy, Debug)]
-pub enum Way<'a> {
+pub enum CopyDirection<'a> {
     /// Out of the build.
     Out { from: &'a [u8], to: &'a Path },
     /// Into the build.
@@ -44,7 +46,7 @@ pub enum Way<'a> {
 pub struct Manner<'a> {
     /// A source that is a link stands for what it leads to.
     pub follows: bool,
-    /// Told of everything that could not be copied.
+    /// Called for everything that could not be copied.
     pub tell: &'a dyn Fn(&str),
     /// The file that is being written here, to be removed if this program is ended in the middle of it.
     pub unfinished: &'a Unfinished,
@@ -61,13 +63,13 @@ pub struct Copied {
     pub problems: u64,
 }
 
-/// Nothing was copied, or not all.
+/// Why nothing was copied, or not all.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
     #[error(transparent)]
     Client(#[from] ClientError),
     #[error(transparent)]
-    Files(#[from] FilesError),
+    Files(#[from] FilesProgramError),
     #[error("{}: {source}", shown(path.as_os_str().as_bytes()))]
     Local { path: PathBuf, source: io::Error },
     #[error("{}: {source} (in the build)", shown(path))]
@@ -88,22 +90,26 @@ impl CopyError {
         move |source| CopyError::Local { path, source }
     }
 
-    pub(crate) fn remote(path: &[u8], failure: &Failure) -> Self {
+    pub(crate) fn remote(path: &[u8], failure: &FileFailure) -> Self {
         let source = io::Error::from_raw_os_error(failure.errno);
         CopyError::Remote { path: path.to_vec(), source }
     }
 }
 
 /// Copies.
-pub fn copy(mut client: Client, way: Way<'_>, manner: Manner<'_>) -> Result<Copied, CopyError> {
+pub fn copy(
+    mut client: Client,
+    way: CopyDirection<'_>,
+    manner: Manner<'_>,
+) -> Result<Copied, CopyError> {
     let files = files_of(&mut client)?;
     let copied = match way {
-        Way::Out { from, to } => fetch::fetch(files, from, to, manner),
-        Way::In { from, to } => send::send(files, from, to, manner),
+        CopyDirection::Out { from, to } => fetch::fetch(files, from, to, manner),
+        CopyDirection::In { from, to } => send::send(files, from, to, manner),
     };
     match copied {
         // The program was killed. Mostly because the build has ended, and then the owner says how.
-        Err(CopyError::Files(error @ (FilesError::Ended | FilesError::Pipe(_)))) => {
+        Err(CopyError::Files(error @ (FilesProgramError::Ended | FilesProgramError::Pipe(_)))) => {
             Err(last_word(client).map_or(error.into(), CopyError::Ended))
         }
         done => done,
@@ -111,7 +117,7 @@ pub fn copy(mut client: Client, way: Way<'_>, manner: Manner<'_>) -> Result<Copi
 }
 
 /// The program that moves files in the container.
-pub(crate) fn files_of(client: &mut Client) -> Result<Files, CopyError> {
+pub(crate) fn files_of(client: &mut Client) -> Result<FilesProgram, CopyError> {
     match client.ask(&Request::Files)? {
         Answer::Opened { .. } => {}
         other => return Err(ClientError::from(other).into()),
@@ -119,7 +125,7 @@ pub(crate) fn files_of(client: &mut Client) -> Result<Files, CopyError> {
     let pipes: [OwnedFd; 3] = client.take_fds().try_into().map_err(|_| {
         ClientError::Lost(io::Error::other("the program's pipes did not come along"))
     })?;
-    Ok(Files::over(pipes))
+    Ok(FilesProgram::over(pipes))
 }
 
 fn last_word(mut client: Client) -> Option<String> {
@@ -145,27 +151,27 @@ fn last_word(mut client: Client) -> Option<String> {
     }
 }
 
-/// The program in the container, asked and answering in turn.
-struct Remote {
-    requests: Requests,
-    replies: Replies,
+/// The program in the container: one request, one answer.
+struct FilesConversation {
+    requests: FileRequests,
+    replies: FileReplies,
 }
 
 /// What is at a path in the container.
-struct Found {
+struct RemoteEntry {
     facts: Facts,
     /// Where a link leads.
     target: Vec<u8>,
 }
 
-impl Remote {
-    fn new(files: Files) -> Self {
-        Remote { requests: files.requests, replies: files.replies }
+impl FilesConversation {
+    fn new(files: FilesProgram) -> Self {
+        FilesConversation { requests: files.requests, replies: files.replies }
     }
 
     /// What is there; `None` where nothing is.
-    fn look(&mut self, path: &Inside, follows: bool) -> Result<Option<Found>, CopyError> {
-        let pipe = |error: io::Error| CopyError::from(FilesError::from(error));
+    fn look(&mut self, path: &Inside, follows: bool) -> Result<Option<RemoteEntry>, CopyError> {
+        let pipe = |error: io::Error| CopyError::from(FilesProgramError::from(error));
         match path.name() {
             Some(name) => {
                 let flags = if follows { select::FOLLOW } else { 0 };
@@ -177,17 +183,17 @@ impl Remote {
         self.requests.sync().map_err(pipe)?;
         let (mut found, mut failure) = (None, None);
         loop {
-            match self.replies.read()?.ok_or(FilesError::Ended)? {
+            match self.replies.read()?.ok_or(FilesProgramError::Ended)? {
                 Reply::Sync => break,
                 Reply::Root(facts) if path.name().is_none() => {
-                    found = Some(Found { facts, target: Vec::new() });
+                    found = Some(RemoteEntry { facts, target: Vec::new() });
                 }
                 Reply::Root(_) => {}
                 Reply::Entry(entry) => {
                     let target = entry.target.to_vec();
-                    found = Some(Found { facts: entry.facts, target });
+                    found = Some(RemoteEntry { facts: entry.facts, target });
                 }
-                Reply::Failed(failed) => failure = Some(Failure::from(failed)),
+                Reply::Failed(failed) => failure = Some(FileFailure::from(failed)),
                 Reply::Data(_) | Reply::Hole(_) | Reply::End(_) => {
                     return Err(nonsense());
                 }
@@ -211,7 +217,7 @@ impl Remote {
 
     /// As [`Self::look`], and where that is: links at the end are followed, as far as something is
     /// there.
-    fn resolve(&mut self, mut path: Inside) -> Result<(Inside, Option<Found>), CopyError> {
+    fn resolve(&mut self, mut path: Inside) -> Result<(Inside, Option<RemoteEntry>), CopyError> {
         for _ in 0..MAX_LINKS {
             match self.look(&path, false)? {
                 Some(found) if found.facts.kind() == SYMLINK => path = path.beside(&found.target),
@@ -224,7 +230,7 @@ impl Remote {
 }
 
 fn nonsense() -> CopyError {
-    FilesError::Nonsense(runner_wire::files::FilesError::Content).into()
+    FilesProgramError::Nonsense(runner_wire::files::FilesError::Content).into()
 }
 
 fn is_directory(facts: &Facts) -> bool {

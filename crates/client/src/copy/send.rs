@@ -4,8 +4,8 @@
 //! the container makes them, as its root's.
 
 use super::path::{Inside, PathEnding};
-use super::{Copied, CopyError, Manner, Remote, is_directory, shown, special};
-use runner_engine::files::{Files, FilesError, Requests};
+use super::{Copied, CopyError, FilesConversation, Manner, is_directory, shown, special};
+use runner_engine::files::{FileRequests, FilesProgram, FilesProgramError};
 use runner_host::beneath::{Dir, described, join};
 use runner_wire::abi::files::{DIRECTORY, REGULAR, SYMLINK};
 use runner_wire::files::{Facts, Node, is_path, make};
@@ -25,7 +25,7 @@ const CHUNK: usize = 128 << 10;
 /// Copies what is at `from` on this machine to `to` in the container.
 #[expect(clippy::disallowed_methods, reason = "what a person typed leads where it leads")]
 pub(super) fn send(
-    files: Files,
+    files: FilesProgram,
     from: &Path,
     to: &[u8],
     manner: Manner<'_>,
@@ -39,12 +39,16 @@ pub(super) fn send(
     }
     // A source without a name stands for its contents.
     let name = from.file_name().filter(|_| ending != PathEnding::Dot).map(OsStr::as_bytes);
-    let mut remote = Remote::new(files);
+    let mut remote = FilesConversation::new(files);
     let (root, base) = target(&mut remote, to, name, is_directory)?;
-    let Remote { requests, replies } = remote;
-    let mut sender =
-        Sender { manner, copied: Copied::default(), names: HashMap::new(), buffer: vec![0; CHUNK] };
-    let written = Files { requests, replies }.write(&root, 0, |requests| match base {
+    let FilesConversation { requests, replies } = remote;
+    let mut sender = TreeSender {
+        manner,
+        copied: Copied::default(),
+        names: HashMap::new(),
+        buffer: vec![0; CHUNK],
+    };
+    let written = FilesProgram { requests, replies }.write(&root, 0, |requests| match base {
         Some(base) if is_directory || !follows => sender.itself(requests, from, base, follows),
         Some(base) => sender.followed(requests, from, &base),
         None => sender.inside(requests, from),
@@ -65,7 +69,7 @@ pub(super) fn send(
 /// The directory of the container that is written to, and the path in it; none: into that directory
 /// itself.
 fn target(
-    remote: &mut Remote,
+    remote: &mut FilesConversation,
     to: &[u8],
     name: Option<&[u8]>,
     source_is_directory: bool,
@@ -88,7 +92,7 @@ fn target(
     Ok((path.parent().to_vec(), path.name().map(<[u8]>::to_vec)))
 }
 
-struct Sender<'a> {
+struct TreeSender<'a> {
     manner: Manner<'a>,
     copied: Copied,
     /// Files with more than one name, and the first of them in the container.
@@ -104,11 +108,11 @@ enum SendStep {
     Done { to: Vec<u8>, node: Node },
 }
 
-impl Sender<'_> {
+impl TreeSender<'_> {
     /// What a path stands for; `follows`: a link stands for the directory it leads to.
     fn itself(
         &mut self,
-        requests: &mut Requests,
+        requests: &mut FileRequests,
         from: &Path,
         base: Vec<u8>,
         follows: bool,
@@ -142,7 +146,7 @@ impl Sender<'_> {
     /// The file that a path leads to.
     fn followed(
         &mut self,
-        requests: &mut Requests,
+        requests: &mut FileRequests,
         from: &Path,
         base: &[u8],
     ) -> Result<(), CopyError> {
@@ -156,7 +160,7 @@ impl Sender<'_> {
     }
 
     /// All that is in a directory.
-    fn inside(&mut self, requests: &mut Requests, from: &Path) -> Result<(), CopyError> {
+    fn inside(&mut self, requests: &mut FileRequests, from: &Path) -> Result<(), CopyError> {
         let dir = Dir::top(from).map_err(CopyError::local(from))?;
         let (path, to) = (Vec::new(), Vec::new());
         self.tree(requests, &dir, SendStep::Directory { path, to, node: None })
@@ -164,7 +168,7 @@ impl Sender<'_> {
 
     fn tree(
         &mut self,
-        requests: &mut Requests,
+        requests: &mut FileRequests,
         top: &Dir,
         first: SendStep,
     ) -> Result<(), CopyError> {
@@ -205,7 +209,7 @@ impl Sender<'_> {
     /// Something that has a name in a directory; where it is a directory itself, what it is to be.
     fn entry(
         &mut self,
-        requests: &mut Requests,
+        requests: &mut FileRequests,
         place: &Dir,
         name: &[u8],
         to: Vec<u8>,
@@ -244,7 +248,12 @@ impl Sender<'_> {
         Ok(None)
     }
 
-    fn file(&mut self, requests: &mut Requests, file: &File, to: &[u8]) -> Result<(), CopyError> {
+    fn file(
+        &mut self,
+        requests: &mut FileRequests,
+        file: &File,
+        to: &[u8],
+    ) -> Result<(), CopyError> {
         let stat = match fstat(file) {
             Ok(stat) => stat,
             Err(errno) => {
@@ -286,7 +295,7 @@ impl Sender<'_> {
     /// result.
     fn content(
         &mut self,
-        requests: &mut Requests,
+        requests: &mut FileRequests,
         file: &File,
         facts: &Facts,
     ) -> Result<io::Result<()>, CopyError> {
@@ -296,7 +305,7 @@ impl Sender<'_> {
         while at < size {
             let mut end = size;
             if may_have_holes {
-                // A file system that does not tell has no holes.
+                // A file system that cannot report holes has none.
                 let data = match seek(file, SeekFrom::Data(at)) {
                     Ok(data) => data.min(size),
                     Err(Errno::NXIO) => size,
@@ -371,5 +380,5 @@ fn facts(stat: &Stat) -> Facts {
 
 /// A pipe that takes no more has lost its reader.
 fn pipe(done: io::Result<()>) -> Result<(), CopyError> {
-    done.map_err(|error| FilesError::from(error).into())
+    done.map_err(|error| FilesProgramError::from(error).into())
 }

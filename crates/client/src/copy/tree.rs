@@ -1,4 +1,4 @@
-//! A tree that is being made on this machine, of what a hostile container says.
+//! A tree on this machine, made from what a hostile container sends.
 //!
 //! Fed by `fetch`. Everything is made below one directory, name by name, through no link; a file that is in
 //! the way keeps its content until the new one is whole. What is made belongs to the caller and never gets
@@ -31,9 +31,9 @@ impl Unfinished {
     }
 }
 
-pub(super) struct Tree<'a> {
+pub(super) struct LocalTree<'a> {
     at: Cursor,
-    file: Option<Writing>,
+    file: Option<PartialFile>,
     /// Directories whose mode and time are set when all is in them.
     directories: Vec<(Vec<u8>, Facts)>,
     /// Files with more than one name, by what the container calls them.
@@ -43,8 +43,8 @@ pub(super) struct Tree<'a> {
     unfinished: &'a Unfinished,
 }
 
-/// A file on its way.
-struct Writing {
+/// A file that is still being written.
+struct PartialFile {
     file: File,
     is_stream: bool,
     /// Its name for now, where another file has the right one.
@@ -53,10 +53,10 @@ struct Writing {
     facts: Facts,
 }
 
-impl<'a> Tree<'a> {
+impl<'a> LocalTree<'a> {
     /// Below a directory of the caller's; or, of one file, its content into something that is open.
     pub(super) fn new(root: Dir, stream: Option<File>, unfinished: &'a Unfinished) -> Self {
-        Tree {
+        LocalTree {
             at: Cursor::new(root),
             file: None,
             directories: Vec::new(),
@@ -104,7 +104,7 @@ impl<'a> Tree<'a> {
     pub(super) fn begin(&mut self, path: &[u8], facts: &Facts) -> io::Result<()> {
         if let Some(file) = self.stream.take() {
             let (part, path, facts) = (None, path.to_vec(), *facts);
-            self.file = Some(Writing { file, is_stream: true, part, path, facts });
+            self.file = Some(PartialFile { file, is_stream: true, part, path, facts });
             return Ok(());
         }
         let (place, name) = self.at.find(path)?;
@@ -112,7 +112,7 @@ impl<'a> Tree<'a> {
         let now = part.clone().unwrap_or_else(|| name.to_vec());
         self.unfinished.set(Some((place.again()?, now)));
         self.file =
-            Some(Writing { file, is_stream: false, part, path: path.to_vec(), facts: *facts });
+            Some(PartialFile { file, is_stream: false, part, path: path.to_vec(), facts: *facts });
         Ok(())
     }
 
@@ -149,8 +149,8 @@ impl<'a> Tree<'a> {
         done
     }
 
-    fn finish(&mut self, writing: &Writing) -> io::Result<()> {
-        let Writing { file, is_stream, part, path, facts } = writing;
+    fn finish(&mut self, writing: &PartialFile) -> io::Result<()> {
+        let PartialFile { file, is_stream, part, path, facts } = writing;
         if *is_stream {
             return Ok(());
         }
@@ -178,7 +178,7 @@ impl<'a> Tree<'a> {
         }
     }
 
-    fn remove(&mut self, writing: &Writing) {
+    fn remove(&mut self, writing: &PartialFile) {
         if writing.is_stream {
             return;
         }
@@ -243,7 +243,7 @@ fn make_way(place: &Dir, name: &[u8]) -> io::Result<()> {
     place.remove_file(name)
 }
 
-/// Whether a copy may take the place of what is there: a file or a link, and nothing that is more than that.
+/// Whether a copy may replace what is there. It may replace a file or a link, nothing else.
 fn may_go(place: &Dir, name: &[u8]) -> io::Result<()> {
     match kind(&place.stat(name)?) {
         FileType::RegularFile | FileType::Symlink => Ok(()),

@@ -9,13 +9,13 @@
 mod patch;
 mod remote;
 
-pub use patch::{Stat, patch_of, quoted, stat_of};
+pub use patch::{DiffStat, patch_of, quoted, stat_of};
 
 use super::connection::{Client, ClientError};
 use super::copy::{CopyError, files_of};
-use remote::{Remote, Seen};
+use remote::{RemoteDirectory, RemoteStat};
 use runner_core::plain::name as shown;
-use runner_host::beneath::{Cursor, Dir, Item, described};
+use runner_host::beneath::{Cursor, Dir, WalkItem, described};
 use rustix::fs::FileType;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -23,11 +23,11 @@ use std::path::Path;
 
 /// The most of a file that is compared as lines or put into a patch.
 const MOST: u64 = 32 << 20;
-/// The most that names of files and targets of links may come to: the build says them.
+/// Most bytes of all names and link targets together. The build, which is hostile, sends them.
 const MOST_BYTES: usize = 256 << 20;
 /// The most files that are listed.
 const MOST_FILES: usize = 1 << 20;
-/// What git keeps is its own affair: a build that runs it changes things there.
+/// Left out: a build that runs git changes git's own files.
 const GIT: &[u8] = b".git";
 
 /// What is to be compared.
@@ -36,7 +36,7 @@ pub struct Trees<'a> {
     pub here: &'a Path,
     /// The directory in the build.
     pub there: &'a [u8],
-    /// Paths in both that are nobody's business: the state folder, which builds do not see.
+    /// Paths to leave out on both sides: the state folder, which builds do not see.
     pub hidden: &'a [Vec<u8>],
     /// Only these paths, and what is below them; all where there are none.
     pub only: &'a [Vec<u8>],
@@ -44,22 +44,22 @@ pub struct Trees<'a> {
     pub has_content: bool,
 }
 
-/// A path that is not what it was.
+/// A path that differs from before.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct PathChange {
     /// Below the source.
     pub path: Vec<u8>,
-    /// What the source has; none where that is new.
-    pub old: Option<Node>,
-    /// What the build has; none where that is gone.
-    pub new: Option<Node>,
+    /// What the source has; `None` if the build made it.
+    pub old: Option<FileNode>,
+    /// What the build has; `None` if the build removed it.
+    pub new: Option<FileNode>,
 }
 
 /// A file or a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Node {
+pub struct FileNode {
     pub kind: NodeKind,
-    /// What it holds, or where it leads; none where nobody has asked, or it is too large.
+    /// Content, or a link's target; `None` if not requested, or too large.
     pub content: Option<Vec<u8>>,
 }
 
@@ -86,11 +86,11 @@ pub fn diff(
     mut client: Client,
     trees: &Trees<'_>,
     tell: &dyn Fn(&str),
-    each: &mut dyn FnMut(Change) -> io::Result<()>,
+    each: &mut dyn FnMut(PathChange) -> io::Result<()>,
 ) -> Result<u64, CopyError> {
     let files = files_of(&mut client)?;
-    let mut comparison = Comparison {
-        remote: Remote::open(files, trees.there)?,
+    let mut comparison = TreeComparison {
+        remote: RemoteDirectory::open(files, trees.there)?,
         here: Cursor::new(Dir::real(trees.here).map_err(CopyError::local(trees.here))?),
         trees,
         tell,
@@ -99,16 +99,19 @@ pub fn diff(
     comparison.run(each)
 }
 
-struct Comparison<'a> {
-    remote: Remote,
+struct TreeComparison<'a> {
+    remote: RemoteDirectory,
     here: Cursor,
     trees: &'a Trees<'a>,
     tell: &'a dyn Fn(&str),
     problems: u64,
 }
 
-impl Comparison<'_> {
-    fn run(&mut self, each: &mut dyn FnMut(Change) -> io::Result<()>) -> Result<u64, CopyError> {
+impl TreeComparison<'_> {
+    fn run(
+        &mut self,
+        each: &mut dyn FnMut(PathChange) -> io::Result<()>,
+    ) -> Result<u64, CopyError> {
         let mut there = BTreeMap::new();
         let mut problems = Vec::new();
         let mut room = MOST_BYTES;
@@ -146,11 +149,11 @@ impl Comparison<'_> {
     }
 
     /// What the source has.
-    fn list_here(&mut self) -> Result<BTreeMap<Vec<u8>, Seen>, CopyError> {
+    fn list_here(&mut self) -> Result<BTreeMap<Vec<u8>, RemoteStat>, CopyError> {
         let mut found = BTreeMap::new();
         let trees = self.trees;
         let root = self.here.root().again().map_err(CopyError::local(trees.here))?;
-        root.walk(|Item { place, name, path, kind }| {
+        root.walk(|WalkItem { place, name, path, kind }| {
             if kind == FileType::Directory || !trees.wants(path) {
                 return Ok(());
             }
@@ -162,7 +165,7 @@ impl Comparison<'_> {
                 FileType::Symlink => place.read_link(name)?,
                 _ => Vec::new(),
             };
-            let seen = Seen {
+            let seen = RemoteStat {
                 mode: stat.st_mode,
                 size: u64::try_from(stat.st_size).unwrap_or(0),
                 modified: (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)),
@@ -178,10 +181,10 @@ impl Comparison<'_> {
     fn compare(
         &mut self,
         path: &[u8],
-        old: Option<&Seen>,
-        new: Option<&Seen>,
-    ) -> Result<Option<Change>, CopyError> {
-        let kind = |seen: &Seen| NodeKind::of(seen.mode);
+        old: Option<&RemoteStat>,
+        new: Option<&RemoteStat>,
+    ) -> Result<Option<PathChange>, CopyError> {
+        let kind = |seen: &RemoteStat| NodeKind::of(seen.mode);
         let (old_kind, new_kind) = match (old.map(kind), new.map(kind)) {
             (Some(None), Some(None)) => return Ok(None),
             (Some(None), _) | (_, Some(None)) => {
@@ -200,17 +203,19 @@ impl Comparison<'_> {
         {
             return Ok(None);
         }
-        let mut change = Change { path: path.to_vec(), old: None, new: None };
+        let mut change = PathChange { path: path.to_vec(), old: None, new: None };
         if let (Some(seen), Some(kind)) = (old, old_kind) {
-            change.old = Some(Node { kind, content: self.content_here(path, seen)? });
+            change.old = Some(FileNode { kind, content: self.content_here(path, seen)? });
         }
         if let (Some(seen), Some(kind)) = (new, new_kind) {
-            change.new = Some(Node { kind, content: self.content_there(path, seen)? });
+            change.new = Some(FileNode { kind, content: self.content_there(path, seen)? });
         }
-        // One that was written to, and holds what it did.
+        // It was written to, but its content is the same.
         if old_kind == new_kind
-            && let (Some(Node { content: Some(old), .. }), Some(Node { content: Some(new), .. })) =
-                (&change.old, &change.new)
+            && let (
+                Some(FileNode { content: Some(old), .. }),
+                Some(FileNode { content: Some(new), .. }),
+            ) = (&change.old, &change.new)
             && old == new
         {
             return Ok(None);
@@ -220,7 +225,12 @@ impl Comparison<'_> {
 
     /// Whether two of a kind are the same, as far as that is seen without their content where that is wanted
     /// anyway.
-    fn is_same(&mut self, path: &[u8], old: &Seen, new: &Seen) -> Result<bool, CopyError> {
+    fn is_same(
+        &mut self,
+        path: &[u8],
+        old: &RemoteStat,
+        new: &RemoteStat,
+    ) -> Result<bool, CopyError> {
         if FileType::from_raw_mode(old.mode) == FileType::Symlink {
             return Ok(old.target == new.target);
         }
@@ -262,7 +272,11 @@ impl Comparison<'_> {
         }
     }
 
-    fn content_here(&mut self, path: &[u8], seen: &Seen) -> Result<Option<Vec<u8>>, CopyError> {
+    fn content_here(
+        &mut self,
+        path: &[u8],
+        seen: &RemoteStat,
+    ) -> Result<Option<Vec<u8>>, CopyError> {
         if FileType::from_raw_mode(seen.mode) == FileType::Symlink {
             return Ok(Some(seen.target.clone()));
         }
@@ -280,7 +294,11 @@ impl Comparison<'_> {
         }
     }
 
-    fn content_there(&mut self, path: &[u8], seen: &Seen) -> Result<Option<Vec<u8>>, CopyError> {
+    fn content_there(
+        &mut self,
+        path: &[u8],
+        seen: &RemoteStat,
+    ) -> Result<Option<Vec<u8>>, CopyError> {
         if FileType::from_raw_mode(seen.mode) == FileType::Symlink {
             return Ok(Some(seen.target.clone()));
         }

@@ -1,13 +1,13 @@
 //! Changes as git writes them, fit for `git apply`.
 
-use super::{Change, Node, NodeKind};
+use super::{FileNode, NodeKind, PathChange};
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use runner_core::unified::{Hunks, hunks};
 use sha1::{Digest, Sha1};
 use std::io::Write;
 
-/// So much of a file tells whether it is binary.
+/// Bytes of a file that decide whether it is binary.
 const LOOKED_AT: usize = 8000;
 /// Digits of git's numbers of base 85.
 const DIGITS: &[u8; 85] =
@@ -17,7 +17,7 @@ const IN_LINE: usize = 52;
 
 /// How much of a file has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stat {
+pub enum DiffStat {
     Lines {
         added: usize,
         removed: usize,
@@ -26,31 +26,31 @@ pub enum Stat {
         old: usize,
         new: usize,
     },
-    /// It is too large to be looked at.
+    /// It is too large to be compared.
     Unknown,
 }
 
 /// How much has changed.
 #[must_use]
-pub fn stat_of(change: &Change) -> Stat {
-    let Some((old, new)) = contents(change) else { return Stat::Unknown };
+pub fn stat_of(change: &PathChange) -> DiffStat {
+    let Some((old, new)) = contents(change) else { return DiffStat::Unknown };
     if is_binary(old) || is_binary(new) {
-        return Stat::Binary { old: old.len(), new: new.len() };
+        return DiffStat::Binary { old: old.len(), new: new.len() };
     }
     let Hunks { added, removed, .. } = hunks(old, new);
-    Stat::Lines { added, removed }
+    DiffStat::Lines { added, removed }
 }
 
 /// The patch of one change; nothing where a file is too large.
 #[must_use]
-pub fn patch_of(change: &Change) -> Option<Vec<u8>> {
+pub fn patch_of(change: &PathChange) -> Option<Vec<u8>> {
     let kinds = [&change.old, &change.new].map(|node| node.as_ref().map(|node| node.kind));
     // A file in the place of a link is another file, to git.
     if let [Some(old), Some(new)] = kinds
         && (old == NodeKind::Link) != (new == NodeKind::Link)
     {
-        let gone = patch_of(&Change { new: None, ..change.clone() })?;
-        let come = patch_of(&Change { old: None, ..change.clone() })?;
+        let gone = patch_of(&PathChange { new: None, ..change.clone() })?;
+        let come = patch_of(&PathChange { old: None, ..change.clone() })?;
         return Some([gone, come].concat());
     }
     let (old, new) = contents(change)?;
@@ -68,7 +68,8 @@ pub fn patch_of(change: &Change) -> Option<Vec<u8>> {
     if old == new {
         return Some(patch);
     }
-    let id = |node: &Option<Node>, content| node.as_ref().map_or("0".repeat(40), |_| blob(content));
+    let id =
+        |node: &Option<FileNode>, content| node.as_ref().map_or("0".repeat(40), |_| blob(content));
     let ids = format!("index {}..{}\n", id(&change.old, old), id(&change.new, new));
     patch.extend_from_slice(ids.as_bytes());
     if is_binary(old) || is_binary(new) {
@@ -90,8 +91,8 @@ pub fn patch_of(change: &Change) -> Option<Vec<u8>> {
 }
 
 /// What both sides hold; nothing where that is not known of one.
-fn contents(change: &Change) -> Option<(&[u8], &[u8])> {
-    fn content(node: Option<&Node>) -> Option<&[u8]> {
+fn contents(change: &PathChange) -> Option<(&[u8], &[u8])> {
+    fn content(node: Option<&FileNode>) -> Option<&[u8]> {
         node.map_or(Some(&[]), |node| node.content.as_deref())
     }
     Some((content(change.old.as_ref())?, content(change.new.as_ref())?))
@@ -109,7 +110,7 @@ fn mode(kind: NodeKind) -> &'static str {
     }
 }
 
-/// By which git knows a content.
+/// The id that git gives a content.
 fn blob(content: &[u8]) -> String {
     let mut hash = Sha1::new();
     hash.update(format!("blob {}\0", content.len()));
@@ -142,7 +143,7 @@ fn literal(patch: &mut Vec<u8>, content: &[u8]) {
     patch.push(b'\n');
 }
 
-/// A name as git writes it: in quotes where it has what a line or a terminal would trip over.
+/// A name as git writes it: quoted if it has characters that break a line or disturb a terminal.
 #[must_use]
 pub fn quoted(before: &[u8], path: &[u8]) -> String {
     let whole = [before, path].concat();
@@ -169,9 +170,9 @@ pub fn quoted(before: &[u8], path: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    fn change(old: Option<(NodeKind, &str)>, new: Option<(NodeKind, &str)>) -> Change {
-        let node = |(kind, text): (NodeKind, &str)| Node { kind, content: Some(text.into()) };
-        Change { path: b"a b".to_vec(), old: old.map(node), new: new.map(node) }
+    fn change(old: Option<(NodeKind, &str)>, new: Option<(NodeKind, &str)>) -> PathChange {
+        let node = |(kind, text): (NodeKind, &str)| FileNode { kind, content: Some(text.into()) };
+        PathChange { path: b"a b".to_vec(), old: old.map(node), new: new.map(node) }
     }
 
     fn patch(old: Option<(NodeKind, &str)>, new: Option<(NodeKind, &str)>) -> String {
@@ -205,9 +206,10 @@ mod tests {
         assert_eq!(text.matches("diff --git").count(), 2, "{text}");
         assert!(text.contains("deleted file mode 120000\n"), "{text}");
         assert!(patch(None, Some((File, "a\0"))).contains("GIT binary patch\nliteral 2\n"));
-        let large = Change { new: None, ..change(Some((File, "")), None) };
-        let large = Change { old: large.old.map(|old| Node { content: None, ..old }), ..large };
-        assert_eq!((patch_of(&large), stat_of(&large)), (None, Stat::Unknown));
+        let large = PathChange { new: None, ..change(Some((File, "")), None) };
+        let large =
+            PathChange { old: large.old.map(|old| FileNode { content: None, ..old }), ..large };
+        assert_eq!((patch_of(&large), stat_of(&large)), (None, DiffStat::Unknown));
     }
 
     #[test]

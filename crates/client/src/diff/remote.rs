@@ -1,14 +1,16 @@
 //! The build's side: listed and read by the program that moves files.
 
 use crate::copy::CopyError;
-use runner_engine::files::{Failure, Files, FilesError, Replies, Requests};
+use runner_engine::files::{
+    FileFailure, FileReplies, FileRequests, FilesProgram, FilesProgramError,
+};
 use runner_wire::abi::files::{DIRECTORY, stage};
 use runner_wire::files::{End, Facts, Reply, select, stage_name};
 use std::io;
 
 /// What is known of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(super) struct RemoteStat {
     pub(super) mode: u32,
     pub(super) size: u64,
     pub(super) modified: (i64, u32),
@@ -16,9 +18,9 @@ pub(super) struct Seen {
     pub(super) target: Vec<u8>,
 }
 
-impl Seen {
+impl RemoteStat {
     fn of(facts: &Facts, target: &[u8]) -> Self {
-        Seen {
+        RemoteStat {
             mode: facts.mode,
             size: facts.size,
             modified: (facts.modified, facts.modified_ns),
@@ -27,44 +29,43 @@ impl Seen {
     }
 }
 
-/// A directory of the build.
-pub(super) struct Remote {
-    requests: Requests,
-    replies: Replies,
+pub(super) struct RemoteDirectory {
+    requests: FileRequests,
+    replies: FileReplies,
 }
 
-impl Remote {
-    pub(super) fn open(files: Files, root: &[u8]) -> Result<Self, CopyError> {
-        let Files { requests, replies } = files;
-        let mut remote = Remote { requests, replies };
-        remote.requests.root(root, 0).map_err(FilesError::from)?;
-        remote.requests.sync().map_err(FilesError::from)?;
+impl RemoteDirectory {
+    pub(super) fn open(files: FilesProgram, root: &[u8]) -> Result<Self, CopyError> {
+        let FilesProgram { requests, replies } = files;
+        let mut remote = RemoteDirectory { requests, replies };
+        remote.requests.root(root, 0).map_err(FilesProgramError::from)?;
+        remote.requests.sync().map_err(FilesProgramError::from)?;
         loop {
-            match remote.replies.read()?.ok_or(FilesError::Ended)? {
+            match remote.replies.read()?.ok_or(FilesProgramError::Ended)? {
                 Reply::Sync => return Ok(remote),
                 Reply::Root(_) => {}
                 Reply::Failed(failed) => {
-                    return Err(CopyError::remote(root, &Failure::from(failed)));
+                    return Err(CopyError::remote(root, &FileFailure::from(failed)));
                 }
                 _ => return Err(nonsense()),
             }
         }
     }
 
-    /// Tells all that is below it but directories, and what could not be looked at.
+    /// Reports everything below it except directories, and what could not be read.
     pub(super) fn list(
         &mut self,
-        mut each: impl FnMut(&[u8], Result<Seen, String>) -> Result<(), CopyError>,
+        mut each: impl FnMut(&[u8], Result<RemoteStat, String>) -> Result<(), CopyError>,
     ) -> Result<(), CopyError> {
-        self.requests.select(select::RECURSIVE, b"").map_err(FilesError::from)?;
-        self.requests.sync().map_err(FilesError::from)?;
+        self.requests.select(select::RECURSIVE, b"").map_err(FilesProgramError::from)?;
+        self.requests.sync().map_err(FilesProgramError::from)?;
         loop {
-            match self.replies.read()?.ok_or(FilesError::Ended)? {
+            match self.replies.read()?.ok_or(FilesProgramError::Ended)? {
                 Reply::Sync => return Ok(()),
                 Reply::Root(_) => {}
                 Reply::Entry(entry) if entry.facts.kind() == DIRECTORY => {}
                 Reply::Entry(entry) => {
-                    each(entry.path, Ok(Seen::of(&entry.facts, entry.target)))?;
+                    each(entry.path, Ok(RemoteStat::of(&entry.facts, entry.target)))?;
                 }
                 Reply::Failed(failed) => each(failed.path, Err(why(failed.stage, failed.errno)))?,
                 Reply::Data(_) | Reply::Hole(_) | Reply::End(_) => return Err(nonsense()),
@@ -72,18 +73,18 @@ impl Remote {
         }
     }
 
-    /// Gives a file's content out, piece by piece; why it is not whole, if it is not.
+    /// Passes on a file's content, piece by piece. Returns why it is incomplete, if it is.
     pub(super) fn read(
         &mut self,
         path: &[u8],
         each: &mut dyn FnMut(&[u8]),
     ) -> Result<Result<(), String>, CopyError> {
         const ZEROS: [u8; 4096] = [0; 4096];
-        self.requests.select(select::CONTENT, path).map_err(FilesError::from)?;
-        self.requests.sync().map_err(FilesError::from)?;
+        self.requests.select(select::CONTENT, path).map_err(FilesProgramError::from)?;
+        self.requests.sync().map_err(FilesProgramError::from)?;
         let mut whole = Err("it is gone".to_owned());
         loop {
-            match self.replies.read()?.ok_or(FilesError::Ended)? {
+            match self.replies.read()?.ok_or(FilesProgramError::Ended)? {
                 Reply::Sync => return Ok(whole),
                 Reply::Root(_) => {}
                 Reply::Entry(entry) => {
@@ -119,5 +120,5 @@ fn why(stage: u32, errno: i32) -> String {
 }
 
 fn nonsense() -> CopyError {
-    FilesError::Nonsense(runner_wire::files::FilesError::Content).into()
+    FilesProgramError::Nonsense(runner_wire::files::FilesError::Content).into()
 }

@@ -1,6 +1,6 @@
 //! An object on its way here.
 
-use super::request::{CRC32, Client, Request};
+use super::request::{CRC32, S3Client, S3Request};
 use super::{Object, PAUSE, S3, S3Error};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -15,7 +15,7 @@ const RESUMPTIONS: u32 = 4;
 impl S3 {
     /// Begins to fetch an object; `None` where there is none.
     pub async fn get(&self, object: &Object) -> Result<Option<Download>, S3Error> {
-        let request = Request::new(Method::GET, &object.bucket, &object.key)
+        let request = S3Request::new(Method::GET, &object.bucket, &object.key)
             .header("x-amz-checksum-mode", self.client.checks.then_some("ENABLED"));
         let response = match self.client.stream(&request).await {
             Ok(response) => response,
@@ -52,7 +52,7 @@ fn whole_sum(text: &str) -> Option<u32> {
 
 /// An object on its way here.
 pub struct Download {
-    client: Arc<Client>,
+    client: Arc<S3Client>,
     object: Object,
     headers: HeaderMap,
     length: Option<u64>,
@@ -115,7 +115,7 @@ impl Download {
     }
 
     async fn resume(&mut self) -> Result<(), S3Error> {
-        let request = Request::new(Method::GET, &self.object.bucket, &self.object.key)
+        let request = S3Request::new(Method::GET, &self.object.bucket, &self.object.key)
             .header("range", Some(&format!("bytes={}-", self.at)))
             .header("if-match", header(&self.headers, "etag"));
         let response = self.client.stream(&request).await;

@@ -1,7 +1,7 @@
 //! What S3 refuses, said so that it can be mended.
 
 use super::Object;
-use super::request::Failure;
+use super::request::S3Failure;
 
 /// A call came to nothing, after all that may help was tried again.
 #[derive(Debug, thiserror::Error)]
@@ -12,12 +12,12 @@ pub struct S3Error {
     pub problem: String,
     /// S3's code for it; empty where there was no answer.
     pub code: String,
-    cause: Cause,
+    cause: S3ErrorCause,
 }
 
-/// What lies behind it, as far as the code does not tell.
+/// What lies behind an error, as far as its code says.
 #[derive(Debug)]
-enum Cause {
+enum S3ErrorCause {
     /// The bucket is in another Region, says S3.
     Region(String),
     /// There was no answer.
@@ -28,8 +28,8 @@ enum Cause {
 }
 
 impl S3Error {
-    pub(super) fn new(doing: &'static str, object: &Object, failure: Failure) -> Self {
-        let Failure { status, code, message, region, .. } = failure;
+    pub(super) fn new(doing: &'static str, object: &Object, failure: S3Failure) -> Self {
+        let S3Failure { status, code, message, region, .. } = failure;
         let problem = match (status, code.as_str(), message.as_str()) {
             (Some(status), "", "") => format!("the server answers {status}"),
             (None, _, message) => message.to_owned(),
@@ -38,9 +38,9 @@ impl S3Error {
             (_, code, message) => format!("{code}: {message}"),
         };
         let cause = match (region, status) {
-            (Some(region), _) => Cause::Region(region),
-            (None, None) => Cause::Silence,
-            (None, Some(500..)) => Cause::Busy,
+            (Some(region), _) => S3ErrorCause::Region(region),
+            (None, None) => S3ErrorCause::Silence,
+            (None, Some(500..)) => S3ErrorCause::Busy,
             (None, Some(_)) => cause_of(&code),
         };
         let code = match (code.as_str(), status) {
@@ -94,12 +94,12 @@ impl S3Error {
     /// S3 has no code for it.
     pub(super) fn odd(doing: &'static str, object: &Object, problem: String) -> Self {
         let (object, code) = (object.to_string(), String::new());
-        S3Error { doing, object, problem, code, cause: Cause::Other }
+        S3Error { doing, object, problem, code, cause: S3ErrorCause::Other }
     }
 
     /// The same may go well a moment later.
     pub(super) fn may_pass(&self) -> bool {
-        matches!(self.cause, Cause::Busy)
+        matches!(self.cause, S3ErrorCause::Busy)
     }
 
     /// There is no such object, in a bucket that is there.
@@ -110,7 +110,7 @@ impl S3Error {
     /// How to mend it.
     pub fn hint(&self) -> Option<String> {
         let bucket = self.object.split('/').nth(2).unwrap_or_default();
-        if let Cause::Region(region) = &self.cause {
+        if let S3ErrorCause::Region(region) = &self.cause {
             return Some(format!("the bucket is in {region}: set AWS_REGION={region}"));
         }
         let hint = match self.code.as_str() {
@@ -143,13 +143,13 @@ impl S3Error {
                 "it was written anew meanwhile; the next build finds the new one".to_owned()
             }
             _ => match self.cause {
-                Cause::Silence => "is the endpoint the right one, and can it be reached from here? \
+                S3ErrorCause::Silence => "is the endpoint the right one, and can it be reached from here? \
                                    AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, AWS_REGION"
                     .to_owned(),
-                Cause::Busy => {
+                S3ErrorCause::Busy => {
                     "try again later, or more often at once: AWS_MAX_ATTEMPTS=10".to_owned()
                 }
-                Cause::Region(_) | Cause::Other => return None,
+                S3ErrorCause::Region(_) | S3ErrorCause::Other => return None,
             },
         };
         Some(hint)
@@ -157,11 +157,11 @@ impl S3Error {
 }
 
 /// What a code says of a server.
-fn cause_of(code: &str) -> Cause {
+fn cause_of(code: &str) -> S3ErrorCause {
     match code {
         "InternalError" | "SlowDown" | "ServiceUnavailable" | "OperationAborted"
-        | "RequestTimeout" => Cause::Busy,
-        _ => Cause::Other,
+        | "RequestTimeout" => S3ErrorCause::Busy,
+        _ => S3ErrorCause::Other,
     }
 }
 

@@ -13,13 +13,13 @@ mod upload;
 mod xml;
 
 pub use error::S3Error;
-pub use removal::{Doomed, Looked};
+pub use removal::{Doomed, ObjectHead};
 
 pub use download::Download;
 
 use super::Amazon;
 use http::Method;
-use request::{Client, Request};
+use request::{S3Client, S3Request};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -101,9 +101,9 @@ impl fmt::Display for Object {
     }
 }
 
-/// One line of a list.
+/// One object of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed {
+pub struct ListedObject {
     pub key: String,
     pub size: u64,
     /// When it was last written, in seconds since 1970.
@@ -113,7 +113,7 @@ pub struct Listed {
 /// S3, as somebody.
 #[derive(Clone, Debug)]
 pub struct S3 {
-    client: Arc<Client>,
+    client: Arc<S3Client>,
     /// Uploads that are being thrown away.
     aborts: Arc<Mutex<JoinSet<()>>>,
 }
@@ -121,11 +121,11 @@ pub struct S3 {
 impl S3 {
     /// With the credentials, Region and endpoint that every AWS tool finds. No call is made.
     pub fn new(amazon: &Amazon) -> Self {
-        S3 { client: Arc::new(Client::new(amazon)), aborts: Arc::default() }
+        S3 { client: Arc::new(S3Client::new(amazon)), aborts: Arc::default() }
     }
 
     /// The objects whose keys begin with `prefix`, in the order of their keys.
-    pub async fn list(&self, bucket: &str, prefix: &str) -> Result<Vec<Listed>, S3Error> {
+    pub async fn list(&self, bucket: &str, prefix: &str) -> Result<Vec<ListedObject>, S3Error> {
         let mut listed = Vec::new();
         self.visit(bucket, prefix, |one| listed.push(one)).await?;
         Ok(listed)
@@ -136,13 +136,14 @@ impl S3 {
         &self,
         bucket: &str,
         prefix: &str,
-        mut visit: impl FnMut(Listed),
+        mut visit: impl FnMut(ListedObject),
     ) -> Result<(), S3Error> {
         let place = Object { bucket: bucket.into(), key: prefix.into(), ..Object::default() };
         let mut next = None;
         loop {
-            let mut request =
-                Request::new(Method::GET, bucket, "").query("list-type", 2).query("prefix", prefix);
+            let mut request = S3Request::new(Method::GET, bucket, "")
+                .query("list-type", 2)
+                .query("prefix", prefix);
             if let Some(token) = &next {
                 request = request.query("continuation-token", token);
             }
@@ -163,7 +164,7 @@ impl S3 {
     /// The algorithm that a bucket encrypts objects by, such as `aws:kms`; `None` where it does not.
     pub async fn bucket_encryption(&self, bucket: &str) -> Result<Option<String>, S3Error> {
         let place = Object { bucket: bucket.into(), ..Object::default() };
-        let request = Request::new(Method::GET, bucket, "").query("encryption", "");
+        let request = S3Request::new(Method::GET, bucket, "").query("encryption", "");
         let doing = "look at the encryption of";
         match self.client.call(&request).await {
             Ok(answer) => {

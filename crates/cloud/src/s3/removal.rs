@@ -5,7 +5,7 @@
 //! looked at, where the server knows that condition; others remove it whatever it is by then.
 
 use super::download::header;
-use super::request::Request;
+use super::request::S3Request;
 use super::{Object, PAUSE, S3, S3Error, xml};
 use aws_smithy_types::date_time::Format;
 use http::{HeaderMap, Method};
@@ -16,9 +16,9 @@ const BATCH: usize = 1000;
 /// How often what a server could not remove just now is tried again.
 const AGAIN: u32 = 3;
 
-/// What a server tells of an object.
+/// What `HEAD` answers about an object.
 #[derive(Clone, Debug)]
-pub struct Looked {
+pub struct ObjectHead {
     pub size: u64,
     /// When it was last written, in seconds since 1970, by the server's clock, where it tells.
     pub modified: Option<i64>,
@@ -27,7 +27,7 @@ pub struct Looked {
     headers: HeaderMap,
 }
 
-impl Looked {
+impl ObjectHead {
     /// The metadata it was put with.
     pub fn metadata(&self, name: &str) -> Option<&str> {
         header(&self.headers, &format!("x-amz-meta-{name}"))
@@ -52,9 +52,9 @@ pub struct Removal {
     pub failures: Vec<S3Error>,
 }
 
-/// An upload in parts that was begun, and neither completed nor thrown away.
+/// A multipart upload that was begun and neither completed nor aborted.
 #[derive(Clone, Debug)]
-pub struct Begun {
+pub struct PendingUpload {
     pub key: String,
     pub id: String,
     /// In seconds since 1970, by the server's clock.
@@ -63,8 +63,8 @@ pub struct Begun {
 
 impl S3 {
     /// What there is to know of an object without its bytes; `None` where there is none.
-    pub async fn look(&self, object: &Object) -> Result<Option<Looked>, S3Error> {
-        let request = Request::new(Method::HEAD, &object.bucket, &object.key);
+    pub async fn look(&self, object: &Object) -> Result<Option<ObjectHead>, S3Error> {
+        let request = S3Request::new(Method::HEAD, &object.bucket, &object.key);
         let headers = match self.client.call(&request).await {
             Ok(answer) => answer.headers,
             Err(failure) => {
@@ -74,7 +74,7 @@ impl S3 {
         };
         let size = header(&headers, "content-length").and_then(|size| size.parse().ok());
         let modified = header(&headers, "last-modified");
-        Ok(Some(Looked {
+        Ok(Some(ObjectHead {
             size: size.unwrap_or(0),
             modified: modified.and_then(|time| xml::seconds(time, Format::HttpDate)),
             etag: header(&headers, "etag").map(str::to_owned),
@@ -126,7 +126,7 @@ impl S3 {
             count => object(&format!("{first} and {} more", count - 1)),
         };
         // S3 demands a checksum of this body.
-        let request = Request::new(Method::POST, bucket, "")
+        let request = S3Request::new(Method::POST, bucket, "")
             .query("delete", "")
             .body(xml::deletion(batch).into())
             .checked()
@@ -138,7 +138,7 @@ impl S3 {
         removal.gone.extend(answer.gone);
         let mut passing = Vec::new();
         let mut told = HashSet::new();
-        for xml::Problem { key, code, message } in answer.problems {
+        for xml::DeleteError { key, code, message } in answer.problems {
             told.insert(key.clone());
             match code.as_str() {
                 // Somebody else was faster, and it is as it was to be.
@@ -165,13 +165,14 @@ impl S3 {
     }
 
     /// Uploads of keys that begin with `prefix`.
-    pub async fn begun(&self, bucket: &str, prefix: &str) -> Result<Vec<Begun>, S3Error> {
+    pub async fn begun(&self, bucket: &str, prefix: &str) -> Result<Vec<PendingUpload>, S3Error> {
         let place = Object { bucket: bucket.into(), key: prefix.into(), ..Object::default() };
         let mut begun = Vec::new();
         let mut next: Option<(String, String)> = None;
         loop {
-            let mut request =
-                Request::new(Method::GET, bucket, "").query("uploads", "").query("prefix", prefix);
+            let mut request = S3Request::new(Method::GET, bucket, "")
+                .query("uploads", "")
+                .query("prefix", prefix);
             if let Some((key, id)) = &next {
                 request = request.query("key-marker", key).query("upload-id-marker", id);
             }
@@ -191,10 +192,10 @@ impl S3 {
     }
 
     /// Throws away what has come of an upload.
-    pub async fn abandon(&self, bucket: &str, upload: &Begun) -> Result<(), S3Error> {
+    pub async fn abandon(&self, bucket: &str, upload: &PendingUpload) -> Result<(), S3Error> {
         let object = Object { bucket: bucket.into(), key: upload.key.clone(), ..Object::default() };
         let request =
-            Request::new(Method::DELETE, bucket, &upload.key).query("uploadId", &upload.id);
+            S3Request::new(Method::DELETE, bucket, &upload.key).query("uploadId", &upload.id);
         match self.client.call(&request).await {
             Ok(_) => Ok(()),
             Err(failure) => {

@@ -1,7 +1,7 @@
 //! An object on its way to S3: in one request where it is small, else in parts, several at a time.
 
 use super::download::header;
-use super::request::{CRC32, Client, Request};
+use super::request::{CRC32, S3Client, S3Request};
 use super::{Object, S3, S3Error, xml};
 use bytes::Bytes;
 use http::Method;
@@ -35,7 +35,7 @@ impl S3 {
         if (first.len() as u64) < PART {
             return self.put_bytes(object, first, told).await;
         }
-        let upload = Upload::begin(self, object).await?;
+        let upload = MultipartUpload::begin(self, object).await?;
         match upload.send(first, body, told).await {
             Ok(parts) => upload.complete(parts).await,
             // What was sent is thrown away with `upload`.
@@ -61,8 +61,8 @@ impl S3 {
 }
 
 /// A request that names what the object is put with.
-fn described(method: Method, object: &Object) -> Request<'_> {
-    let request = Request::new(method, &object.bucket, &object.key)
+fn described(method: Method, object: &Object) -> S3Request<'_> {
+    let request = S3Request::new(method, &object.bucket, &object.key)
         .header("content-type", object.content_type.as_deref())
         .header("content-encoding", object.content_encoding.as_deref())
         .header("x-amz-acl", object.is_owners.then_some("bucket-owner-full-control"));
@@ -71,9 +71,8 @@ fn described(method: Method, object: &Object) -> Request<'_> {
     })
 }
 
-/// A part that has arrived.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(super) struct UploadedPart {
     pub(super) number: u64,
     pub(super) etag: String,
     /// Its checksum as the server has it.
@@ -103,15 +102,15 @@ fn part_size(number: u64) -> u64 {
     PART << ((number - 1) / (MAX_PARTS / 10))
 }
 
-/// An object that goes up in parts. Thrown away at the server unless it is completed.
-struct Upload<'s> {
+/// An object that is uploaded in parts. Aborted on the server unless it is completed.
+struct MultipartUpload<'s> {
     s3: &'s S3,
     object: Object,
     id: String,
     is_complete: bool,
 }
 
-impl<'s> Upload<'s> {
+impl<'s> MultipartUpload<'s> {
     async fn begin(s3: &'s S3, object: &Object) -> Result<Self, S3Error> {
         let request = described(Method::POST, object)
             .query("uploads", "")
@@ -119,7 +118,7 @@ impl<'s> Upload<'s> {
         let begun = s3.client.call(&request).await;
         let begun = begun.map_err(|failure| S3Error::new("put", object, failure))?;
         let id = xml::upload_id(&begun.body).map_err(|problem| S3Error::own(object, problem))?;
-        Ok(Upload { s3, object: object.clone(), id, is_complete: false })
+        Ok(MultipartUpload { s3, object: object.clone(), id, is_complete: false })
     }
 
     async fn send<R: Read + Send + 'static>(
@@ -127,7 +126,7 @@ impl<'s> Upload<'s> {
         first: Bytes,
         mut body: Option<R>,
         told: OnProgress<'_>,
-    ) -> Result<Vec<Part>, S3Error> {
+    ) -> Result<Vec<UploadedPart>, S3Error> {
         let mut sending = JoinSet::new();
         let mut parts = Vec::new();
         let mut sent = 0;
@@ -167,8 +166,8 @@ impl<'s> Upload<'s> {
         Ok(parts)
     }
 
-    async fn complete(mut self, parts: Vec<Part>) -> Result<(), S3Error> {
-        let request = Request::new(Method::POST, &self.object.bucket, &self.object.key)
+    async fn complete(mut self, parts: Vec<UploadedPart>) -> Result<(), S3Error> {
+        let request = S3Request::new(Method::POST, &self.object.bucket, &self.object.key)
             .query("uploadId", &self.id)
             .body(xml::completion(&parts).into());
         let completed = self.s3.client.call(&request).await;
@@ -178,7 +177,7 @@ impl<'s> Upload<'s> {
     }
 }
 
-impl Drop for Upload<'_> {
+impl Drop for MultipartUpload<'_> {
     fn drop(&mut self) {
         // A program that ends has no runtime any more; the bucket's own rule removes such parts.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
@@ -189,7 +188,7 @@ impl Drop for Upload<'_> {
         let (object, id) = (self.object.clone(), self.id.clone());
         let abort = async move {
             let request =
-                Request::new(Method::DELETE, &object.bucket, &object.key).query("uploadId", &id);
+                S3Request::new(Method::DELETE, &object.bucket, &object.key).query("uploadId", &id);
             if let Err(failure) = client.call(&request).await {
                 let error = S3Error::new("throw away the upload of", &object, failure);
                 tracing::warn!(%error, "the parts of an upload stay behind");
@@ -200,13 +199,13 @@ impl Drop for Upload<'_> {
 }
 
 async fn send_part(
-    client: Arc<Client>,
+    client: Arc<S3Client>,
     object: Object,
     upload: String,
     number: u64,
     body: Bytes,
-) -> Result<Part, S3Error> {
-    let request = Request::new(Method::PUT, &object.bucket, &object.key)
+) -> Result<UploadedPart, S3Error> {
+    let request = S3Request::new(Method::PUT, &object.bucket, &object.key)
         .query("partNumber", number)
         .query("uploadId", &upload)
         .body(body);
@@ -217,7 +216,7 @@ async fn send_part(
     let etag =
         etag.ok_or_else(|| S3Error::own(&object, "the server gives a part no ETag".to_owned()))?;
     let crc32 = header(&sent.headers, CRC32).map(str::to_owned);
-    Ok(Part { number, etag, crc32 })
+    Ok(UploadedPart { number, etag, crc32 })
 }
 
 #[cfg(test)]

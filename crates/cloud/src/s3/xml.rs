@@ -1,8 +1,8 @@
 //! S3's XML: what it answers, and the two documents that it is sent.
 
-use super::Listed;
-use super::removal::{Begun, Doomed};
-use super::upload::Part;
+use super::ListedObject;
+use super::removal::{Doomed, PendingUpload};
+use super::upload::UploadedPart;
 use aws_smithy_types::date_time::{DateTime, Format};
 use aws_smithy_xml::decode::{Document, ScopedDecoder, XmlDecodeError, try_data};
 use aws_smithy_xml::encode::XmlWriter;
@@ -76,7 +76,7 @@ pub(super) fn error(body: &str) -> Option<(String, String)> {
 /// A page of objects, and the token of the next one where there is one.
 #[derive(Debug, Default)]
 pub(super) struct Objects {
-    pub(super) listed: Vec<Listed>,
+    pub(super) listed: Vec<ListedObject>,
     pub(super) next: Option<String>,
     is_truncated: bool,
 }
@@ -99,7 +99,7 @@ pub(super) fn objects(body: &str) -> Result<Objects, String> {
     }
 }
 
-fn object(tag: &mut ScopedDecoder<'_, '_>) -> Result<Option<Listed>, XmlDecodeError> {
+fn object(tag: &mut ScopedDecoder<'_, '_>) -> Result<Option<ListedObject>, XmlDecodeError> {
     let (mut key, mut size, mut modified) = (None, 0, 0);
     children(tag, |name, tag| {
         match name {
@@ -110,7 +110,7 @@ fn object(tag: &mut ScopedDecoder<'_, '_>) -> Result<Option<Listed>, XmlDecodeEr
         }
         Ok(())
     })?;
-    Ok(key.map(|key| Listed { key, size, modified }))
+    Ok(key.map(|key| ListedObject { key, size, modified }))
 }
 
 /// A time in seconds since 1970.
@@ -121,7 +121,7 @@ pub(super) fn seconds(text: &str, format: Format) -> Option<i64> {
 /// A page of uploads, and the key and the id behind which the next one begins.
 #[derive(Debug, Default)]
 pub(super) struct Uploads {
-    pub(super) begun: Vec<Begun>,
+    pub(super) begun: Vec<PendingUpload>,
     pub(super) next: Option<(String, String)>,
     is_truncated: bool,
 }
@@ -144,7 +144,7 @@ pub(super) fn uploads(body: &str) -> Result<Uploads, String> {
     Ok(Uploads { next, ..page })
 }
 
-fn upload(tag: &mut ScopedDecoder<'_, '_>) -> Result<Option<Begun>, XmlDecodeError> {
+fn upload(tag: &mut ScopedDecoder<'_, '_>) -> Result<Option<PendingUpload>, XmlDecodeError> {
     let (mut key, mut id, mut since) = (None, None, None);
     children(tag, |name, tag| {
         match name {
@@ -155,7 +155,7 @@ fn upload(tag: &mut ScopedDecoder<'_, '_>) -> Result<Option<Begun>, XmlDecodeErr
         }
         Ok(())
     })?;
-    Ok(key.zip(id).zip(since).map(|((key, id), since)| Begun { key, id, since }))
+    Ok(key.zip(id).zip(since).map(|((key, id), since)| PendingUpload { key, id, since }))
 }
 
 /// The id of an upload that has begun.
@@ -193,24 +193,23 @@ pub(super) fn algorithm(body: &str) -> Result<Option<String>, String> {
     required(read)
 }
 
-/// What has become of objects that were to go.
 #[derive(Debug, Default)]
-pub(super) struct Deleted {
+pub(super) struct DeleteResult {
     pub(super) gone: Vec<String>,
-    pub(super) problems: Vec<Problem>,
+    pub(super) problems: Vec<DeleteError>,
 }
 
-/// Why one of them stays.
+/// Why one object was not deleted.
 #[derive(Debug, Default)]
-pub(super) struct Problem {
+pub(super) struct DeleteError {
     pub(super) key: String,
     pub(super) code: String,
     pub(super) message: String,
 }
 
 /// Reads the answer to a request for removal.
-pub(super) fn deleted(body: &str) -> Result<Deleted, String> {
-    let read = read(body, &["DeleteResult"], |deleted: &mut Deleted, name, tag| {
+pub(super) fn deleted(body: &str) -> Result<DeleteResult, String> {
+    let read = read(body, &["DeleteResult"], |deleted: &mut DeleteResult, name, tag| {
         match name {
             "Deleted" => children(tag, |name, tag| {
                 if name == "Key" {
@@ -219,7 +218,7 @@ pub(super) fn deleted(body: &str) -> Result<Deleted, String> {
                 Ok(())
             })?,
             "Error" => {
-                let mut problem = Problem::default();
+                let mut problem = DeleteError::default();
                 children(tag, |name, tag| {
                     match name {
                         "Key" => problem.key = text(tag)?,
@@ -239,7 +238,7 @@ pub(super) fn deleted(body: &str) -> Result<Deleted, String> {
 }
 
 /// The parts that an upload is completed with.
-pub(super) fn completion(parts: &[Part]) -> String {
+pub(super) fn completion(parts: &[UploadedPart]) -> String {
     let mut body = String::new();
     let mut document = XmlWriter::new(&mut body);
     let mut root = document.start_el("CompleteMultipartUpload").write_ns(NAMESPACE, None).finish();
@@ -296,7 +295,7 @@ mod tests {
     #[test]
     fn pages_of_objects_are_read() {
         let page = objects(LIST).expect("a page");
-        let listed = Listed { key: " a & b ".into(), size: 7, modified: 1_796_000_523 };
+        let listed = ListedObject { key: " a & b ".into(), size: 7, modified: 1_796_000_523 };
         assert_eq!((page.listed, page.next.as_deref()), (vec![listed], Some("t==")));
         let last = LIST.replace("<IsTruncated>true", "<IsTruncated>false");
         assert_eq!(objects(&last).expect("a page").next, None);
@@ -325,7 +324,7 @@ mod tests {
         let body = deletion(std::slice::from_ref(&doomed));
         assert!(body.contains("<Key>a&lt;&amp;&gt;b</Key>"), "{body}");
         assert!(body.starts_with("<Delete xmlns="), "{body}");
-        let part = Part { number: 3, etag: "\"e\"".into(), crc32: Some("AAAAAA==".into()) };
+        let part = UploadedPart { number: 3, etag: "\"e\"".into(), crc32: Some("AAAAAA==".into()) };
         let body = completion(&[part]);
         assert!(body.contains("<PartNumber>3</PartNumber>"), "{body}");
         assert!(body.contains("<ChecksumCRC32>AAAAAA==</ChecksumCRC32>"), "{body}");

@@ -3,8 +3,8 @@
 //! Names count whatever their case, as there. A value of another type makes the file unusable, as there. A number out of
 //! range is the default, as there, and said.
 
-use super::property::{Kind, PROPERTIES, Property};
-use crate::placed::{self, Json, Node, Problem, Problems};
+use super::property::{PROPERTIES, Property, PropertyKind};
+use crate::placed::{self, DocumentProblem, DocumentProblems, JsonNode, JsonValue};
 use crate::spec::shape::nearest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -23,13 +23,16 @@ impl Layer {
     ///
     /// # Errors
     /// All that makes it unusable, with places.
-    pub fn read(text: &str) -> Result<(Self, Vec<String>), Vec<Problem>> {
-        let mut reader =
-            Reader { values: BTreeMap::new(), notices: Vec::new(), problems: Problems::default() };
+    pub fn read(text: &str) -> Result<(Self, Vec<String>), Vec<DocumentProblem>> {
+        let mut reader = PropertyReader {
+            values: BTreeMap::new(),
+            notices: Vec::new(),
+            problems: DocumentProblems::default(),
+        };
         if let Some(root) = placed::read(text, &mut reader.problems) {
             reader.file(&root);
         }
-        let Reader { values, notices, problems } = reader;
+        let PropertyReader { values, notices, problems } = reader;
         problems.or(Some((Layer(values), notices)))
     }
 
@@ -44,14 +47,14 @@ impl Layer {
     }
 }
 
-struct Reader {
+struct PropertyReader {
     values: BTreeMap<String, Value>,
     notices: Vec<String>,
-    problems: Problems,
+    problems: DocumentProblems,
 }
 
-impl Reader {
-    fn file(&mut self, root: &Node) {
+impl PropertyReader {
+    fn file(&mut self, root: &JsonNode) {
         let mut sections: Vec<&str> = PROPERTIES.iter().map(Property::section).collect();
         sections.dedup();
         for member in root.map("the configuration", &mut self.problems) {
@@ -62,7 +65,7 @@ impl Reader {
                 self.unknown(&member.name, "", &sections);
                 continue;
             };
-            if matches!(member.node.json, Json::Null) {
+            if matches!(member.node.json, JsonValue::Null) {
                 continue;
             }
             let known: Vec<&Property> =
@@ -87,12 +90,12 @@ impl Reader {
         self.notices.push(format!("{before}{shown} is not known and has no effect{meant}"));
     }
 
-    fn property(&mut self, property: &Property, node: &Node) {
+    fn property(&mut self, property: &Property, node: &JsonNode) {
         let name = property.name;
         let value = match (property.kind, &node.json) {
-            (_, Json::Null) => return,
-            (Kind::Flag(_), Json::Bool(flag)) => Value::from(*flag),
-            (Kind::Number { default, least, most }, Json::Number(text)) => {
+            (_, JsonValue::Null) => return,
+            (PropertyKind::Flag(_), JsonValue::Bool(flag)) => Value::from(*flag),
+            (PropertyKind::Number { default, least, most }, JsonValue::Number(text)) => {
                 match (text.parse::<u64>(), text.starts_with('-')) {
                     (Ok(number), _) if (least..=most).contains(&number) => Value::from(number),
                     (Ok(number), _) if number > most => {
@@ -108,8 +111,8 @@ impl Reader {
                     (Err(_), false) => return self.wrong(property, node),
                 }
             }
-            (Kind::Text(_), Json::Text(text)) => Value::from(text.as_str()),
-            (Kind::Choice(choices), Json::Text(text)) => {
+            (PropertyKind::Text(_), JsonValue::Text(text)) => Value::from(text.as_str()),
+            (PropertyKind::Choice(choices), JsonValue::Text(text)) => {
                 if !choices.contains(&text.as_str()) {
                     let choices: Vec<String> =
                         choices.iter().map(|choice| format!("\"{choice}\"")).collect();
@@ -121,7 +124,7 @@ impl Reader {
                 }
                 Value::from(text.as_str())
             }
-            (Kind::Folder(default), Json::Text(text)) => {
+            (PropertyKind::Folder(default), JsonValue::Text(text)) => {
                 let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
                 let is_name = text.chars().all(is_plain) && text.chars().any(|c| c != '.');
                 if !is_name || text.len() > 64 {
@@ -130,12 +133,12 @@ impl Reader {
                 }
                 Value::from(text.as_str())
             }
-            (Kind::Texts(_), Json::List(items)) => match self.texts(property, items) {
+            (PropertyKind::Texts(_), JsonValue::List(items)) => match self.texts(property, items) {
                 Some(texts) => Value::from(texts),
                 None => return,
             },
-            (Kind::Maps, Json::List(items))
-                if items.iter().all(|item| matches!(item.json, Json::Map(_))) =>
+            (PropertyKind::Maps, JsonValue::List(items))
+                if items.iter().all(|item| matches!(item.json, JsonValue::Map(_))) =>
             {
                 Value::from(vec![Value::Object(serde_json::Map::new()); items.len()])
             }
@@ -144,10 +147,10 @@ impl Reader {
         self.values.insert(name.to_owned(), value);
     }
 
-    fn texts(&mut self, property: &Property, items: &[Node]) -> Option<Vec<String>> {
+    fn texts(&mut self, property: &Property, items: &[JsonNode]) -> Option<Vec<String>> {
         let mut texts = Vec::new();
         for item in items {
-            let Json::Text(text) = &item.json else {
+            let JsonValue::Text(text) = &item.json else {
                 self.wrong(property, item);
                 return None;
             };
@@ -162,13 +165,13 @@ impl Reader {
         Some(texts)
     }
 
-    fn wrong(&mut self, property: &Property, node: &Node) {
+    fn wrong(&mut self, property: &Property, node: &JsonNode) {
         let wanted = match property.kind {
-            Kind::Flag(_) => "true or false",
-            Kind::Number { .. } => "a whole number",
-            Kind::Text(_) | Kind::Choice(_) | Kind::Folder(_) => "a text",
-            Kind::Texts(_) => "a list of texts",
-            Kind::Maps => "a list of maps",
+            PropertyKind::Flag(_) => "true or false",
+            PropertyKind::Number { .. } => "a whole number",
+            PropertyKind::Text(_) | PropertyKind::Choice(_) | PropertyKind::Folder(_) => "a text",
+            PropertyKind::Texts(_) => "a list of texts",
+            PropertyKind::Maps => "a list of maps",
         };
         let text = format!("{} is {wanted}, not {}", property.name, node.kind());
         self.problems.add(node.place, text);

@@ -7,9 +7,9 @@
 mod layer;
 mod property;
 
-pub use crate::placed::Problem;
+pub use crate::placed::DocumentProblem;
 pub use layer::{Layer, MAX_BYTES};
-pub use property::{Effect, PROPERTIES, Property};
+pub use property::{PROPERTIES, Property, PropertyEffect};
 
 use crate::run_command::Details;
 use property::FromImage;
@@ -24,7 +24,7 @@ pub const IN_IMAGE: &str = "/etc/amazon/ssm/amazon-ssm-agent.json";
 
 /// Which file a value is from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Origin {
+pub enum PropertyOrigin {
     /// The one that was named.
     Named,
     /// That of the state folder.
@@ -35,29 +35,29 @@ pub enum Origin {
     Default,
 }
 
-impl Origin {
+impl PropertyOrigin {
     /// In words.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Origin::Named => "--agent-config",
-            Origin::Home => "$RUNNER_HOME/amazon-ssm-agent.json",
-            Origin::Image => "the image",
-            Origin::Default => "default",
+            PropertyOrigin::Named => "--agent-config",
+            PropertyOrigin::Home => "$RUNNER_HOME/amazon-ssm-agent.json",
+            PropertyOrigin::Image => "the image",
+            PropertyOrigin::Default => "default",
         }
     }
 }
 
 /// What holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AgentConfig(BTreeMap<String, (Value, Origin)>);
+pub struct AgentConfig(BTreeMap<String, (Value, PropertyOrigin)>);
 
 impl AgentConfig {
     /// What the files of the host say, the one that was named first.
     #[must_use]
     pub fn of_host(named: Option<Layer>, home: Option<Layer>) -> Self {
         let mut values = BTreeMap::new();
-        for (layer, origin) in [(home, Origin::Home), (named, Origin::Named)] {
+        for (layer, origin) in [(home, PropertyOrigin::Home), (named, PropertyOrigin::Named)] {
             let given = layer.into_iter().flat_map(Layer::into_values);
             values.extend(given.map(|(name, value)| (name, (value, origin))));
         }
@@ -95,7 +95,7 @@ impl AgentConfig {
                 }
             };
             if let Some(stricter) = stricter {
-                config.0.insert(property.name.to_owned(), (stricter, Origin::Image));
+                config.0.insert(property.name.to_owned(), (stricter, PropertyOrigin::Image));
             }
         }
         (config, ignored)
@@ -103,17 +103,17 @@ impl AgentConfig {
 
     /// The value of a property, and which file it is from.
     #[must_use]
-    pub fn value(&self, property: &Property) -> (Value, Origin) {
+    pub fn value(&self, property: &Property) -> (Value, PropertyOrigin) {
         match self.0.get(property.name) {
             Some((value, origin)) => (value.clone(), *origin),
-            None => (property.default_value(), Origin::Default),
+            None => (property.default_value(), PropertyOrigin::Default),
         }
     }
 
     /// Whether a file of the host says something of it.
     #[must_use]
     pub fn is_given(&self, name: &str) -> bool {
-        self.0.get(name).is_some_and(|(_, origin)| *origin != Origin::Image)
+        self.0.get(name).is_some_and(|(_, origin)| *origin != PropertyOrigin::Image)
     }
 
     fn get(&self, name: &str) -> Value {
@@ -155,7 +155,7 @@ impl AgentConfig {
     #[must_use]
     pub fn with_command_workers(&self, limit: usize) -> Self {
         let mut config = self.clone();
-        let value = (Value::from(limit), Origin::Home);
+        let value = (Value::from(limit), PropertyOrigin::Home);
         config.0.insert("Mds.CommandWorkersLimit".to_owned(), value);
         config
     }
@@ -185,13 +185,13 @@ impl AgentConfig {
         Duration::from_secs(hours.saturating_mul(3600))
     }
 
-    /// The Region that scripts are told, where a file says one.
+    /// The Region given to scripts, if a file sets one.
     #[must_use]
     pub fn region(&self) -> Option<String> {
         Some(self.text("Agent.Region")).filter(|region| !region.is_empty())
     }
 
-    /// The profile of AWS's files that scripts are told to use.
+    /// The profile of AWS's files that scripts use.
     #[must_use]
     pub fn shared_profile(&self) -> Option<String> {
         let profile = self.text("Profile.ShareProfile");

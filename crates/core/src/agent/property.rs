@@ -7,24 +7,23 @@ use serde_json::{Value, json};
 pub struct Property {
     /// `SECTION.NAME`, as AWS's manual writes it.
     pub name: &'static str,
-    pub(super) kind: Kind,
+    pub(super) kind: PropertyKind,
     /// What it does here.
-    pub effect: Effect,
+    pub effect: PropertyEffect,
     pub(super) from_image: FromImage,
 }
 
 /// What a property does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
+pub enum PropertyEffect {
     /// What AWS's agent does with it.
     Works,
     /// Nothing, for this reason.
     None(&'static str),
 }
 
-/// What values a property has.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Kind {
+pub(super) enum PropertyKind {
     Flag(bool),
     Number {
         default: u64,
@@ -57,32 +56,32 @@ impl Property {
     #[must_use]
     pub fn default_value(&self) -> Value {
         match self.kind {
-            Kind::Flag(default) => json!(default),
-            Kind::Number { default, .. } => json!(default),
-            Kind::Text(default) | Kind::Folder(default) => json!(default),
-            Kind::Choice(choices) => json!(choices.first()),
-            Kind::Texts(default) => json!(default),
-            Kind::Maps => json!([]),
+            PropertyKind::Flag(default) => json!(default),
+            PropertyKind::Number { default, .. } => json!(default),
+            PropertyKind::Text(default) | PropertyKind::Folder(default) => json!(default),
+            PropertyKind::Choice(choices) => json!(choices.first()),
+            PropertyKind::Texts(default) => json!(default),
+            PropertyKind::Maps => json!([]),
         }
     }
 }
 
 const ANY: u64 = u64::MAX;
 
-const fn flag(default: bool) -> Kind {
-    Kind::Flag(default)
+const fn flag(default: bool) -> PropertyKind {
+    PropertyKind::Flag(default)
 }
 
-const fn number(default: u64, least: u64, most: u64) -> Kind {
-    Kind::Number { default, least, most }
+const fn number(default: u64, least: u64, most: u64) -> PropertyKind {
+    PropertyKind::Number { default, least, most }
 }
 
-const fn works(name: &'static str, kind: Kind) -> Property {
-    Property { name, kind, effect: Effect::Works, from_image: FromImage::Nothing }
+const fn works(name: &'static str, kind: PropertyKind) -> Property {
+    Property { name, kind, effect: PropertyEffect::Works, from_image: FromImage::Nothing }
 }
 
-const fn none(name: &'static str, kind: Kind, why: &'static str) -> Property {
-    Property { name, kind, effect: Effect::None(why), from_image: FromImage::Nothing }
+const fn none(name: &'static str, kind: PropertyKind, why: &'static str) -> Property {
+    Property { name, kind, effect: PropertyEffect::None(why), from_image: FromImage::Nothing }
 }
 
 const fn image(property: Property, from_image: FromImage) -> Property {
@@ -114,7 +113,7 @@ const DENIED: &[&str] = &[
 /// All of them, by section.
 pub const PROPERTIES: &[Property] = &[
     works("Profile.ShareCreds", flag(true)),
-    works("Profile.ShareProfile", Kind::Text("")),
+    works("Profile.ShareProfile", PropertyKind::Text("")),
     none("Profile.ForceUpdateCreds", flag(false), "no file with credentials is written"),
     none(
         "Profile.KeyAutoRotateDays",
@@ -124,34 +123,37 @@ pub const PROPERTIES: &[Property] = &[
     image(works("Mds.CommandWorkersLimit", number(5, 1, ANY)), FromImage::Lower),
     none("Mds.CommandWorkerBufferLimit", number(5, 1, ANY), "the queue of a build holds 50"),
     works("Mds.StopTimeoutMillis", number(20_000, 10_000, 1_000_000)),
-    none("Mds.Endpoint", Kind::Text(""), NOT_DIALLED),
+    none("Mds.Endpoint", PropertyKind::Text(""), NOT_DIALLED),
     none("Mds.CommandRetryLimit", number(15, 1, 100), "a script is never run twice"),
-    none("Ssm.Endpoint", Kind::Text(""), NOT_DIALLED),
+    none("Ssm.Endpoint", PropertyKind::Text(""), NOT_DIALLED),
     none(
         "Ssm.HealthFrequencyMinutes",
         number(5, 5, 60),
         "whether a build is there is known at any time",
     ),
-    none("Ssm.CustomInventoryDefaultLocation", Kind::Text(""), NO_STATE_MANAGER),
+    none("Ssm.CustomInventoryDefaultLocation", PropertyKind::Text(""), NO_STATE_MANAGER),
     none("Ssm.AssociationFrequencyMinutes", number(10, 5, 60), NO_STATE_MANAGER),
     none("Ssm.AssociationRetryLimit", number(5, 0, ANY), NO_STATE_MANAGER),
     none("Ssm.AssociationLogsRetentionDurationHours", number(24, 8, ANY), NO_STATE_MANAGER),
     works("Ssm.RunCommandLogsRetentionDurationHours", number(336, 8, ANY)),
     none("Ssm.SessionLogsRetentionDurationHours", number(336, 1, ANY), NOT_KEPT),
-    none("Ssm.SessionLogsDestination", Kind::Choice(&["none", "disk"]), NOT_KEPT),
-    works("Ssm.PluginLocalOutputCleanup", Kind::Choice(&["", "after-execution", "after-upload"])),
+    none("Ssm.SessionLogsDestination", PropertyKind::Choice(&["none", "disk"]), NOT_KEPT),
+    works(
+        "Ssm.PluginLocalOutputCleanup",
+        PropertyKind::Choice(&["", "after-execution", "after-upload"]),
+    ),
     works(
         "Ssm.OrchestrationDirectoryCleanup",
-        Kind::Choice(&["", "clean-success", "clean-success-failed"]),
+        PropertyKind::Choice(&["", "clean-success", "clean-success-failed"]),
     ),
-    none("Mgs.Endpoint", Kind::Text(""), NOT_DIALLED),
-    none("Mgs.Region", Kind::Text(""), NOT_DIALLED),
+    none("Mgs.Endpoint", PropertyKind::Text(""), NOT_DIALLED),
+    none("Mgs.Region", PropertyKind::Text(""), NOT_DIALLED),
     works("Mgs.StopTimeoutMillis", number(20_000, 0, 1_000_000)),
     image(works("Mgs.SessionWorkersLimit", number(1000, 1, ANY)), FromImage::Lower),
     none("Mgs.SessionWorkerBufferLimit", number(1, 1, ANY), "no session waits for a place"),
-    image(works("Mgs.DeniedPortForwardingRemoteIPs", Kind::Texts(DENIED)), FromImage::More),
-    works("Agent.Region", Kind::Text("")),
-    works("Agent.OrchestrationRootDir", Kind::Folder("orchestration")),
+    image(works("Mgs.DeniedPortForwardingRemoteIPs", PropertyKind::Texts(DENIED)), FromImage::More),
+    works("Agent.Region", PropertyKind::Text("")),
+    works("Agent.OrchestrationRootDir", PropertyKind::Folder("orchestration")),
     image(works("Agent.ContainerMode", flag(true)), FromImage::Presence),
     none("Agent.SelfUpdate", flag(false), NO_UPDATES),
     none("Agent.SelfUpdateScheduleDay", number(7, 1, 7), NO_UPDATES),
@@ -161,19 +163,19 @@ pub const PROPERTIES: &[Property] = &[
     none("Agent.LongRunningWorkerMonitorIntervalSeconds", number(60, 30, 1800), NO_WORKERS),
     none("Agent.GoMaxProcForAgentWorker", number(0, 0, ANY), NO_WORKERS),
     none("Agent.ForceFileIPC", flag(false), NO_WORKERS),
-    works("Os.Lang", Kind::Text("en-US")),
-    works("Os.Name", Kind::Text("linux")),
-    works("Os.Version", Kind::Text("1")),
-    works("S3.Endpoint", Kind::Text("")),
-    none("S3.Region", Kind::Text(""), IGNORED_BY_AGENT),
-    none("S3.LogBucket", Kind::Text(""), IGNORED_BY_AGENT),
-    none("S3.LogKey", Kind::Text(""), IGNORED_BY_AGENT),
-    works("Kms.Endpoint", Kind::Text("")),
+    works("Os.Lang", PropertyKind::Text("en-US")),
+    works("Os.Name", PropertyKind::Text("linux")),
+    works("Os.Version", PropertyKind::Text("1")),
+    works("S3.Endpoint", PropertyKind::Text("")),
+    none("S3.Region", PropertyKind::Text(""), IGNORED_BY_AGENT),
+    none("S3.LogBucket", PropertyKind::Text(""), IGNORED_BY_AGENT),
+    none("S3.LogKey", PropertyKind::Text(""), IGNORED_BY_AGENT),
+    works("Kms.Endpoint", PropertyKind::Text("")),
     image(works("Kms.RequireKMSChallengeResponse", flag(false)), FromImage::True),
     none(
         "Identity.ConsumptionOrder",
-        Kind::Texts(&["OnPrem", "EC2", "CustomIdentity"]),
+        PropertyKind::Texts(&["OnPrem", "EC2", "CustomIdentity"]),
         NODE_IS_BUILD,
     ),
-    none("Identity.CustomIdentities", Kind::Maps, NODE_IS_BUILD),
+    none("Identity.CustomIdentities", PropertyKind::Maps, NODE_IS_BUILD),
 ];

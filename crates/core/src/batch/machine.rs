@@ -13,9 +13,9 @@ use std::collections::HashMap;
 /// So many times as many builds as may run at once may be alive, those that are paused included.
 const ALIVE: usize = 4;
 
-/// Something has happened. Builds are meant by their place in the plan.
+/// What has happened. Builds are numbered by their place in the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Input {
+pub enum BatchInput {
     /// A build stands at a breakpoint: it leaves its place to others.
     Paused(usize),
     /// It goes on, whether there is a place for it or not.
@@ -30,15 +30,15 @@ pub enum Input {
     Combined(Status),
 }
 
-/// What is to be done.
+/// What the owner of a batch has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
+pub enum BatchEffect {
     /// Start this build.
     Start(usize),
-    /// Stop it; once more where it has been told before.
+    /// Stop it. Comes again for a build that was asked to stop before.
     Stop(usize),
-    /// All have succeeded: put together what they have left, and say so ([`Input::Combined`]). Only of a batch that
-    /// combines.
+    /// All have succeeded: combine their artifacts and answer with [`BatchInput::Combined`]. Only for a
+    /// batch that combines.
     Combine,
     /// The batch is over.
     Finish(Status),
@@ -60,9 +60,9 @@ pub enum Stand {
     Left,
 }
 
-/// Why nothing is started any more.
+/// Why no further build starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum Ending {
+enum BatchEnding {
     FastFail,
     Stopped,
     TimedOut,
@@ -88,9 +88,8 @@ pub enum NotRetried {
     NotFailed,
 }
 
-/// A build of the batch.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Child {
+struct BatchChild {
     stand: Stand,
     /// The batch itself has stopped it because of another one's failure.
     is_cut: bool,
@@ -106,25 +105,25 @@ pub struct BatchMachine {
     most: usize,
     /// Whether artifacts of its builds are put together.
     combines: bool,
-    children: Vec<Child>,
-    ending: Option<Ending>,
+    children: Vec<BatchChild>,
+    ending: Option<BatchEnding>,
     phases: Vec<BatchPhase>,
     status: Status,
 }
 
 impl BatchMachine {
-    /// A batch that has been asked for. `most`: how many builds may run at once; `arns`: names of the builds, in
+    /// A new batch. `most`: how many builds may run at once; `arns`: names of the builds, in
     /// the order of the plan.
     #[must_use]
     pub fn new(plan: BatchPlan, arns: Vec<String>, most: usize, asked: WallTime) -> Self {
-        let children = arns.into_iter().map(|arn| Child {
+        let children = arns.into_iter().map(|arn| BatchChild {
             stand: Stand::Pending,
             is_cut: false,
             arn,
             requested: asked,
             prior: Vec::new(),
         });
-        let children: Vec<Child> = children.take(plan.builds.len()).collect();
+        let children: Vec<BatchChild> = children.take(plan.builds.len()).collect();
         let mut machine = BatchMachine {
             plan,
             most: most.max(1),
@@ -152,9 +151,9 @@ impl BatchMachine {
             return;
         }
         let names = self.plan.builds.iter().map(|build| build.identifier.clone());
-        let mut before: HashMap<String, Child> = names.zip(self.children.drain(..)).collect();
+        let mut before: HashMap<String, BatchChild> = names.zip(self.children.drain(..)).collect();
         let children = plan.builds.iter().enumerate().map(|(at, build)| {
-            before.remove(&build.identifier).unwrap_or_else(|| Child {
+            before.remove(&build.identifier).unwrap_or_else(|| BatchChild {
                 stand: Stand::Pending,
                 is_cut: false,
                 arn: arn(at),
@@ -167,7 +166,7 @@ impl BatchMachine {
     }
 
     /// The source and the plan are there: the first builds are to start.
-    pub fn begin(&mut self, now: WallTime) -> Vec<Effect> {
+    pub fn begin(&mut self, now: WallTime) -> Vec<BatchEffect> {
         if !self.is_in(BatchPhaseType::DownloadBatchspec) {
             return Vec::new();
         }
@@ -184,7 +183,7 @@ impl BatchMachine {
         status: Status,
         context: Option<PhaseContext>,
         now: WallTime,
-    ) -> Vec<Effect> {
+    ) -> Vec<BatchEffect> {
         if !self.is_in(BatchPhaseType::DownloadBatchspec) {
             return Vec::new();
         }
@@ -201,28 +200,28 @@ impl BatchMachine {
     }
 
     /// Takes an input.
-    pub fn apply(&mut self, input: Input, now: WallTime) -> Vec<Effect> {
+    pub fn apply(&mut self, input: BatchInput, now: WallTime) -> Vec<BatchEffect> {
         if !self.is_in(BatchPhaseType::InProgress) {
             return self.apply_around(input, now);
         }
         let mut effects = Vec::new();
         match input {
-            Input::Paused(at) => self.pause(at, true),
-            Input::Resumed(at) => self.pause(at, false),
-            Input::Ended(at, status) => effects = self.ended(at, status),
-            Input::Stop => effects = self.end(Ending::Stopped),
-            Input::TimeIsUp => effects = self.end(Ending::TimedOut),
-            Input::Combined(_) => {}
+            BatchInput::Paused(at) => self.pause(at, true),
+            BatchInput::Resumed(at) => self.pause(at, false),
+            BatchInput::Ended(at, status) => effects = self.ended(at, status),
+            BatchInput::Stop => effects = self.end(BatchEnding::Stopped),
+            BatchInput::TimeIsUp => effects = self.end(BatchEnding::TimedOut),
+            BatchInput::Combined(_) => {}
         }
         effects.extend(self.go_on(now));
         effects
     }
 
     /// Takes an input before there are builds, or after them. Who works on it then is stopped by the batch's owner.
-    fn apply_around(&mut self, input: Input, now: WallTime) -> Vec<Effect> {
+    fn apply_around(&mut self, input: BatchInput, now: WallTime) -> Vec<BatchEffect> {
         let is_combining = self.is_in(BatchPhaseType::CombineArtifacts);
         match input {
-            Input::Combined(status) if is_combining => {
+            BatchInput::Combined(status) if is_combining => {
                 let status = match (self.ending, status) {
                     (Some(_), _) => self.outcome(),
                     (None, Status::InProgress) => Status::Fault,
@@ -231,10 +230,14 @@ impl BatchMachine {
                 self.close(status.into(), now);
                 self.mark(status, now)
             }
-            Input::Stop | Input::TimeIsUp
+            BatchInput::Stop | BatchInput::TimeIsUp
                 if is_combining || self.is_in(BatchPhaseType::DownloadBatchspec) =>
             {
-                let why = if input == Input::Stop { Ending::Stopped } else { Ending::TimedOut };
+                let why = if input == BatchInput::Stop {
+                    BatchEnding::Stopped
+                } else {
+                    BatchEnding::TimedOut
+                };
                 self.ending.get_or_insert(why);
                 Vec::new()
             }
@@ -243,12 +246,14 @@ impl BatchMachine {
     }
 
     fn pause(&mut self, at: usize, paused: bool) {
-        if let Some(Child { stand: Stand::Running { is_paused }, .. }) = self.children.get_mut(at) {
+        if let Some(BatchChild { stand: Stand::Running { is_paused }, .. }) =
+            self.children.get_mut(at)
+        {
             *is_paused = paused;
         }
     }
 
-    fn ended(&mut self, at: usize, status: Status) -> Vec<Effect> {
+    fn ended(&mut self, at: usize, status: Status) -> Vec<BatchEffect> {
         let Some(child) = self.children.get_mut(at).filter(|child| child.is_running()) else {
             return Vec::new();
         };
@@ -260,17 +265,17 @@ impl BatchMachine {
         }
         self.leave_dependants();
         if self.plan.fast_fail && self.ending.is_none() {
-            return self.end(Ending::FastFail);
+            return self.end(BatchEnding::FastFail);
         }
         Vec::new()
     }
 
     /// Nothing is started any more, and what runs is stopped.
-    fn end(&mut self, why: Ending) -> Vec<Effect> {
+    fn end(&mut self, why: BatchEnding) -> Vec<BatchEffect> {
         // What a person wants goes before what the batch has done by itself; the first of them counts.
         match self.ending {
             None => self.ending = Some(why),
-            Some(Ending::FastFail) if why != Ending::FastFail => self.ending = Some(why),
+            Some(BatchEnding::FastFail) if why != BatchEnding::FastFail => self.ending = Some(why),
             Some(_) => {}
         }
         let mut effects = Vec::new();
@@ -278,8 +283,8 @@ impl BatchMachine {
             match child.stand {
                 Stand::Pending => child.stand = Stand::Left,
                 Stand::Running { .. } => {
-                    child.is_cut |= why == Ending::FastFail;
-                    effects.push(Effect::Stop(at));
+                    child.is_cut |= why == BatchEnding::FastFail;
+                    effects.push(BatchEffect::Stop(at));
                 }
                 Stand::Ended(_) | Stand::Left => {}
             }
@@ -324,7 +329,7 @@ impl BatchMachine {
     }
 
     /// Starts what may start; ends the batch where nothing is left.
-    fn go_on(&mut self, now: WallTime) -> Vec<Effect> {
+    fn go_on(&mut self, now: WallTime) -> Vec<BatchEffect> {
         let mut effects = Vec::new();
         let paused = Stand::Running { is_paused: true };
         let mut alive = self.children.iter().filter(|child| child.is_running()).count();
@@ -336,11 +341,11 @@ impl BatchMachine {
             }
             if self.is_ready(at) {
                 self.children[at].stand = Stand::Running { is_paused: false };
-                effects.push(Effect::Start(at));
+                effects.push(BatchEffect::Start(at));
                 (busy, alive) = (busy + 1, alive + 1);
             }
         }
-        let is_over = |child: &Child| matches!(child.stand, Stand::Ended(_) | Stand::Left);
+        let is_over = |child: &BatchChild| matches!(child.stand, Stand::Ended(_) | Stand::Left);
         if self.children.iter().all(is_over) {
             let status = self.outcome();
             effects.extend(self.finish(status, now));
@@ -354,20 +359,20 @@ impl BatchMachine {
                 && (!self.plan.builds[at].ignore_failure || self.children[at].stand == Stand::Left)
         });
         match self.ending {
-            Some(Ending::Stopped) => Status::Stopped,
-            Some(Ending::TimedOut) => Status::TimedOut,
-            Some(Ending::FastFail) => Status::Failed,
+            Some(BatchEnding::Stopped) => Status::Stopped,
+            Some(BatchEnding::TimedOut) => Status::TimedOut,
+            Some(BatchEnding::FastFail) => Status::Failed,
             None if has_failed => Status::Failed,
             None => Status::Succeeded,
         }
     }
 
-    fn finish(&mut self, status: Status, now: WallTime) -> Vec<Effect> {
+    fn finish(&mut self, status: Status, now: WallTime) -> Vec<BatchEffect> {
         self.close(status.into(), now);
         if status == Status::Succeeded {
             self.open(BatchPhaseType::CombineArtifacts, now);
             if self.combines {
-                return vec![Effect::Combine];
+                return vec![BatchEffect::Combine];
             }
             self.close(BatchPhaseStatus::Succeeded, now);
         }
@@ -393,10 +398,10 @@ impl BatchMachine {
         self.mark(Status::Fault, now);
     }
 
-    fn mark(&mut self, status: Status, now: WallTime) -> Vec<Effect> {
+    fn mark(&mut self, status: Status, now: WallTime) -> Vec<BatchEffect> {
         self.status = status;
         self.phases.push(BatchPhase::mark(status.into(), now));
-        vec![Effect::Finish(status)]
+        vec![BatchEffect::Finish(status)]
     }
 
     /// Runs a batch again that has ended otherwise than well. `arn` names its new builds; `freshen`: whether
@@ -497,7 +502,7 @@ impl BatchMachine {
     /// Whether a person has stopped it, and its last builds are just ending.
     #[must_use]
     pub fn is_being_stopped(&self) -> bool {
-        self.ending == Some(Ending::Stopped) && self.status == Status::InProgress
+        self.ending == Some(BatchEnding::Stopped) && self.status == Status::InProgress
     }
 
     /// Its phases so far.
@@ -535,7 +540,7 @@ impl BatchMachine {
     }
 }
 
-impl Child {
+impl BatchChild {
     fn is_running(&self) -> bool {
         matches!(self.stand, Stand::Running { .. })
     }

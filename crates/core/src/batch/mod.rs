@@ -1,6 +1,6 @@
 //! A batch: several builds of one buildspec that belong together.
 //!
-//! [`plan`] turns `batch:` into the builds it stands for. [`BatchMachine`] takes one [`Input`] at a time and says
+//! [`plan`] turns `batch:` into the builds it stands for. [`BatchMachine`] takes one [`BatchInput`] at a time and says
 //! which of them are to be started and stopped; whoever owns the batch does it. [`BuildBatch`] is its record, in
 //! the shape of AWS's API. Children are ordinary builds and know nothing of this.
 
@@ -12,8 +12,10 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
-pub use machine::{BatchMachine, Effect, Input, NotRetried, RetryType, Stand};
-pub use plan::{BatchPlan, PlannedBuild, Restrictions, Settings, Shard, UnknownBuilds, plan};
+pub use machine::{BatchEffect, BatchInput, BatchMachine, NotRetried, RetryType, Stand};
+pub use plan::{
+    BatchBuildSettings, BatchPlan, PlannedBuild, Restrictions, Shard, UnknownBuilds, plan,
+};
 pub use record::{
     BatchFacts, BatchPhase, BatchPhaseStatus, BatchPhaseType, BuildBatch, BuildGroup, BuildSummary,
 };

@@ -2,8 +2,8 @@
 
 use crate::env::Variables;
 use crate::spec::{
-    Axis, Batch, BatchBuilds, BatchFanout, BatchMatrix, BatchSettings, BatchTask, Code, Diagnostic,
-    Dimension, MOST_BUILDS, Written,
+    Axis, BatchBuilds, BatchFanout, BatchMatrix, BatchSettings, BatchSpec, BatchTask, Diagnostic,
+    DiagnosticCode, Dimension, MOST_BUILDS, SpannedText,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -45,15 +45,15 @@ pub struct PlannedBuild {
     /// Whether the batch goes on as if it had succeeded.
     pub ignore_failure: bool,
     /// What is its own.
-    pub settings: Settings,
+    pub settings: BatchBuildSettings,
     /// Which part of the tests is its.
     pub shard: Option<Shard>,
 }
 
-/// What a build of a batch has that others have not.
+/// What the buildspec sets for one build of a batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "as in the buildspec")]
-pub struct Settings {
+pub struct BatchBuildSettings {
     pub buildspec: Option<String>,
     pub image: Option<String>,
     pub compute_type: Option<String>,
@@ -81,16 +81,16 @@ pub struct UnknownBuilds(pub Vec<String>);
 ///
 /// # Errors
 /// Everything in it that the restrictions forbid.
-pub fn plan(batch: &Batch, restrictions: &Restrictions) -> Result<BatchPlan, Vec<Diagnostic>> {
+pub fn plan(batch: &BatchSpec, restrictions: &Restrictions) -> Result<BatchPlan, Vec<Diagnostic>> {
     let mut problems = Vec::new();
     let mut refuse = |span, message: String, aws: Option<&str>| {
-        let problem = Diagnostic::new(Code::BadValue, span, message);
+        let problem = Diagnostic::new(DiagnosticCode::BadValue, span, message);
         problems.push(match aws {
             Some(aws) => problem.aws(aws),
             None => problem,
         });
     };
-    for Written { text, span } in compute_types(&batch.builds) {
+    for SpannedText { text, span } in compute_types(&batch.builds) {
         let allowed = &restrictions.compute_types;
         if !allowed.is_empty() && !allowed.contains(text) {
             let message =
@@ -130,7 +130,7 @@ fn count(builds: &BatchBuilds) -> u64 {
     }
 }
 
-fn compute_types(builds: &BatchBuilds) -> Vec<&Written> {
+fn compute_types(builds: &BatchBuilds) -> Vec<&SpannedText> {
     match builds {
         BatchBuilds::Tasks(tasks) => {
             tasks.iter().filter_map(|task| task.settings.compute_type.as_ref()).collect()
@@ -155,7 +155,7 @@ fn of_tasks(tasks: &[BatchTask]) -> Vec<PlannedBuild> {
             identifier: task.identifier.clone(),
             depends_on,
             ignore_failure: task.ignore_failure,
-            settings: Settings::from(&task.settings),
+            settings: BatchBuildSettings::from(&task.settings),
             shard: None,
         }
     });
@@ -163,10 +163,10 @@ fn of_tasks(tasks: &[BatchTask]) -> Vec<PlannedBuild> {
 }
 
 fn of_matrix(matrix: &BatchMatrix) -> Vec<PlannedBuild> {
-    let common = Settings {
+    let common = BatchBuildSettings {
         environment_type: text(matrix.environment_type.as_ref()),
         privileged: matrix.privileged,
-        ..Settings::default()
+        ..BatchBuildSettings::default()
     };
     let mut combinations = vec![common];
     // The first key of the file is the slowest: each later one is gone through for each value of it.
@@ -182,7 +182,7 @@ fn of_matrix(matrix: &BatchMatrix) -> Vec<PlannedBuild> {
 
 fn of_fanout(fanout: &BatchFanout) -> Vec<PlannedBuild> {
     let count = fanout.parallelism;
-    let settings = Settings::from(&fanout.settings);
+    let settings = BatchBuildSettings::from(&fanout.settings);
     let shards = (0..count).map(|index| PlannedBuild {
         shard: Some(Shard { index, count }),
         ..numbered_build(index as usize, fanout.ignore_failure, settings.clone())
@@ -191,19 +191,23 @@ fn of_fanout(fanout: &BatchFanout) -> Vec<PlannedBuild> {
 }
 
 /// A build that has no name in the file.
-fn numbered_build(number: usize, ignore_failure: bool, settings: Settings) -> PlannedBuild {
+fn numbered_build(
+    number: usize,
+    ignore_failure: bool,
+    settings: BatchBuildSettings,
+) -> PlannedBuild {
     let identifier = format!("build{number}");
     PlannedBuild { identifier, depends_on: Vec::new(), ignore_failure, settings, shard: None }
 }
 
-fn text(written: Option<&Written>) -> Option<String> {
+fn text(written: Option<&SpannedText>) -> Option<String> {
     written.map(|written| written.text.clone())
 }
 
-impl From<&BatchSettings> for Settings {
+impl From<&BatchSettings> for BatchBuildSettings {
     fn from(settings: &BatchSettings) -> Self {
         let variables = settings.variables.iter();
-        Settings {
+        BatchBuildSettings {
             buildspec: text(settings.buildspec.as_ref()),
             image: text(settings.image.as_ref()),
             compute_type: text(settings.compute_type.as_ref()),
@@ -215,7 +219,7 @@ impl From<&BatchSettings> for Settings {
     }
 }
 
-impl Settings {
+impl BatchBuildSettings {
     fn with(mut self, axis: &Axis, value: &str) -> Self {
         let value = value.to_owned();
         match axis {

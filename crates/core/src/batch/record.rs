@@ -2,7 +2,7 @@
 
 use super::machine::BatchMachine;
 use crate::phase::{PhaseContext, Status, StatusCode};
-use crate::record::{Artifacts, Cache, Environment, Source, SourceVersion};
+use crate::record::{ArtifactsRecord, CacheRecord, EnvironmentRecord, SourceRecord, SourceVersion};
 use crate::time::WallTime;
 use serde::{Deserialize, Serialize};
 
@@ -25,12 +25,12 @@ pub struct BuildBatch {
     pub resolved_source_version: Option<String>,
     pub project_name: String,
     pub phases: Vec<BatchPhase>,
-    pub source: Source,
-    pub secondary_sources: Vec<Source>,
+    pub source: SourceRecord,
+    pub secondary_sources: Vec<SourceRecord>,
     pub secondary_source_versions: Vec<SourceVersion>,
-    pub artifacts: Artifacts,
-    pub cache: Cache,
-    pub environment: Environment,
+    pub artifacts: ArtifactsRecord,
+    pub cache: CacheRecord,
+    pub environment: EnvironmentRecord,
     pub build_timeout_in_minutes: u64,
     pub queued_timeout_in_minutes: u64,
     pub complete: bool,
@@ -304,7 +304,7 @@ impl BuildBatch {
             resolved_source_version: facts.resolved_source_version.clone(),
             project_name: facts.project.clone(),
             phases: phases.to_vec(),
-            source: Source {
+            source: SourceRecord {
                 r#type: "NO_SOURCE".to_owned(),
                 location: facts.source.clone(),
                 buildspec: facts.buildspec.clone(),
@@ -312,12 +312,12 @@ impl BuildBatch {
             },
             secondary_sources: Vec::new(),
             secondary_source_versions: Vec::new(),
-            artifacts: Artifacts::default(),
-            cache: Cache {
+            artifacts: ArtifactsRecord::default(),
+            cache: CacheRecord {
                 r#type: cache.as_ref().map_or("NO_CACHE", |(kind, _)| kind).to_owned(),
                 location: cache.map(|(_, location)| location),
             },
-            environment: Environment {
+            environment: EnvironmentRecord {
                 r#type: "LINUX_CONTAINER".to_owned(),
                 image: facts.image.clone(),
                 compute_type: "BUILD_GENERAL1_SMALL".to_owned(),

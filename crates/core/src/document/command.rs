@@ -1,7 +1,7 @@
 //! Documents of the type Command: which steps they have, and what each is to do.
 //!
-//! [`Command::read`] takes content that has been parsed already, [`Command::steps`] puts parameters in. What becomes of
-//! the steps is `command_run`'s. Texts are those of AWS's agent, which people search for.
+//! [`CommandDocument::read`] takes parsed content, [`CommandDocument::steps`] puts parameters in;
+//! `command_run` goes through the steps. Texts are those of AWS's agent, which people search for.
 
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -33,29 +33,29 @@ pub enum Schema {
 
 /// A document of the type Command.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Command {
+pub struct CommandDocument {
     /// How it is laid out.
     pub schema: Schema,
-    steps: Vec<Raw>,
+    steps: Vec<RawStep>,
 }
 
-/// A step as it stands in the document.
+/// A step as the document has it.
 #[derive(Clone, Debug, PartialEq)]
-struct Raw {
+struct RawStep {
     name: String,
     folder: String,
     plugin: String,
     inputs: Value,
     timeout: Option<Value>,
     precondition: Option<Value>,
-    on_failure: OnFailure,
+    on_failure: StepFailureAction,
     exits_on_success: bool,
     is_finally: bool,
 }
 
-/// What follows a step that has failed.
+/// What follows a failed step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnFailure {
+pub enum StepFailureAction {
     /// The next one.
     #[default]
     GoOn,
@@ -75,20 +75,20 @@ pub struct Step {
     /// Which plugin carries it out.
     pub plugin: String,
     /// What it comes to.
-    pub work: Work,
+    pub work: StepWork,
     /// What follows where it fails.
-    pub on_failure: OnFailure,
+    pub on_failure: StepFailureAction,
     /// Whether no further one follows where it succeeds.
     pub exits_on_success: bool,
     /// Whether it is carried out even where the rest is skipped.
     pub is_finally: bool,
 }
 
-/// What a step comes to.
+/// What a step does once parameters are put in.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Work {
+pub enum StepWork {
     /// A script.
-    Script(Script),
+    Script(StepScript),
     /// Nothing, which is no failure.
     Skip(String),
     /// Nothing, which is one.
@@ -97,7 +97,7 @@ pub enum Work {
 
 /// A script for `sh`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Script {
+pub struct StepScript {
     /// What stands in its file; empty where there is no command.
     pub text: String,
     /// Where it runs; empty where the build's own directory is meant.
@@ -108,7 +108,7 @@ pub struct Script {
     pub timeout: Duration,
 }
 
-impl Command {
+impl CommandDocument {
     /// Reads the content of a document.
     ///
     /// # Errors
@@ -133,12 +133,12 @@ impl Command {
         if steps.is_empty() || steps.len() > MAX_STEPS {
             return Err(format!("a document has 1 to {MAX_STEPS} steps, not {}", steps.len()));
         }
-        Ok(Command { schema, steps })
+        Ok(CommandDocument { schema, steps })
     }
 
     /// Its steps, after `put_in` has replaced the placeholders of a value.
     pub fn steps(&self, put_in: impl Fn(&Value) -> Value) -> Vec<Step> {
-        let step = |raw: &Raw| Step {
+        let step = |raw: &RawStep| Step {
             name: raw.name.clone(),
             folder: raw.folder.clone(),
             plugin: raw.plugin.clone(),
@@ -150,24 +150,24 @@ impl Command {
         self.steps.iter().map(step).collect()
     }
 
-    fn work(&self, raw: &Raw, put_in: &impl Fn(&Value) -> Value) -> Work {
+    fn work(&self, raw: &RawStep, put_in: &impl Fn(&Value) -> Value) -> StepWork {
         let name = &raw.name;
         if let Some(precondition) = &raw.precondition {
             if self.schema != Schema::V2_2 {
-                return Work::Fail(format!(
+                return StepWork::Fail(format!(
                     "Precondition is not supported for document schema version prior to 2.2. Step name: {name}"
                 ));
             }
             match holds(&put_in(precondition)) {
                 Ok(None) => {}
                 Ok(Some(unsatisfied)) => {
-                    return Work::Skip(format!(
+                    return StepWork::Skip(format!(
                         "Step execution skipped due to unsatisfied preconditions: '{unsatisfied}'. Step \
                          name: {name}"
                     ));
                 }
                 Err(why) => {
-                    return Work::Fail(format!(
+                    return StepWork::Fail(format!(
                         "Unrecognized precondition(s): '{why}', please update agent to latest version. \
                          Step name: {name}"
                     ));
@@ -175,11 +175,11 @@ impl Command {
             }
         }
         match raw.plugin.as_str() {
-            SHELL_SCRIPT => Work::Script(script(&put_in(&raw.inputs), raw.timeout.as_ref())),
-            POWER_SHELL if self.schema == Schema::V2_2 => Work::Skip(format!(
+            SHELL_SCRIPT => StepWork::Script(script(&put_in(&raw.inputs), raw.timeout.as_ref())),
+            POWER_SHELL if self.schema == Schema::V2_2 => StepWork::Skip(format!(
                 "Step execution skipped due to unsupported plugin: {POWER_SHELL}. Step name: {name}"
             )),
-            plugin => Work::Fail(format!(
+            plugin => StepWork::Fail(format!(
                 "Plugin with name {plugin} is not supported by this version of ssm agent, please update to \
                  latest version. Step name: {name}"
             )),
@@ -188,7 +188,7 @@ impl Command {
 }
 
 /// Steps of schema 1.2.
-fn by_plugin(content: &Value) -> Result<Vec<Raw>, String> {
+fn by_plugin(content: &Value) -> Result<Vec<RawStep>, String> {
     let config = object(content, "runtimeConfig")?;
     let mut steps = Vec::new();
     for (plugin, value) in config {
@@ -204,14 +204,14 @@ fn by_plugin(content: &Value) -> Result<Vec<Raw>, String> {
             let name = if is_alone { plugin.clone() } else { id.clone() };
             let folder = folder(&id)?;
             is_plugin(plugin)?;
-            steps.push(Raw {
+            steps.push(RawStep {
                 name,
                 folder,
                 plugin: plugin.clone(),
                 inputs,
                 timeout: None,
                 precondition: None,
-                on_failure: OnFailure::GoOn,
+                on_failure: StepFailureAction::GoOn,
                 exits_on_success: false,
                 is_finally: false,
             });
@@ -231,7 +231,7 @@ fn is_plugin(name: &str) -> Result<(), String> {
 }
 
 /// Steps of schema 2.x.
-fn main_steps(content: &Value) -> Result<Vec<Raw>, String> {
+fn main_steps(content: &Value) -> Result<Vec<RawStep>, String> {
     let list =
         content.get("mainSteps").and_then(Value::as_array).ok_or("mainSteps is to be a list")?;
     let mut steps = Vec::new();
@@ -243,9 +243,9 @@ fn main_steps(content: &Value) -> Result<Vec<Raw>, String> {
         let plugin = text("action").ok_or_else(|| format!("{} is to be a text", at("action")))?;
         is_plugin(plugin)?;
         let on_failure = match text("onFailure") {
-            None => OnFailure::GoOn,
-            Some("exit") => OnFailure::Exit,
-            Some("successAndExit") => OnFailure::SucceedAndExit,
+            None => StepFailureAction::GoOn,
+            Some("exit") => StepFailureAction::Exit,
+            Some("successAndExit") => StepFailureAction::SucceedAndExit,
             Some(other) => {
                 return Err(format!("{} is exit or successAndExit, not {other}", at("onFailure")));
             }
@@ -268,7 +268,7 @@ fn main_steps(content: &Value) -> Result<Vec<Raw>, String> {
         if !inputs.is_object() {
             return Err(format!("{} is to be a map", at("inputs")));
         }
-        steps.push(Raw {
+        steps.push(RawStep {
             folder: folder(&name)?,
             name,
             plugin: plugin.to_owned(),
@@ -305,7 +305,7 @@ fn folder(name: &str) -> Result<String, String> {
     ))
 }
 
-fn unlike(steps: &[Raw]) -> Result<(), String> {
+fn unlike(steps: &[RawStep]) -> Result<(), String> {
     for (index, step) in steps.iter().enumerate() {
         if steps[..index].iter().any(|earlier| earlier.folder == step.folder) {
             return Err(format!("two steps are named {}", step.name));
@@ -350,7 +350,7 @@ fn one_of<'a>(inputs: &'a Value, keys: [&str; 2]) -> Option<&'a Value> {
     keys.iter().find_map(|key| inputs.get(key))
 }
 
-fn script(inputs: &Value, of_step: Option<&Value>) -> Script {
+fn script(inputs: &Value, of_step: Option<&Value>) -> StepScript {
     let mut lines = Vec::new();
     if let Some(commands) = one_of(inputs, ["runCommand", "RunCommand"]) {
         gather(commands, &mut lines);
@@ -360,7 +360,7 @@ fn script(inputs: &Value, of_step: Option<&Value>) -> Script {
         environment.into_iter().flatten().map(|(key, value)| (key.clone(), text_of(value)));
     let directory = one_of(inputs, ["workingDirectory", "WorkingDirectory"]).map(text_of);
     let timeout = one_of(inputs, ["timeoutSeconds", "TimeoutSeconds"]).or(of_step);
-    Script {
+    StepScript {
         text: if lines.is_empty() { String::new() } else { lines.join("\n") + "\n" },
         directory: directory.unwrap_or_default().trim().to_owned(),
         environment: environment.collect(),
@@ -393,7 +393,7 @@ mod tests {
     use serde_json::json;
 
     fn read(content: &Value) -> Vec<Step> {
-        Command::read(content).expect("a document").steps(Value::clone)
+        CommandDocument::read(content).expect("a document").steps(Value::clone)
     }
 
     fn one(schema: &str, step: Value) -> Step {
@@ -404,9 +404,9 @@ mod tests {
         read(&json!({"schemaVersion": schema, "mainSteps": [step]})).remove(0)
     }
 
-    fn shell(inputs: &Value) -> Script {
+    fn shell(inputs: &Value) -> StepScript {
         let step = one("2.2", json!({"action": SHELL_SCRIPT, "inputs": inputs}));
-        let Work::Script(script) = step.work else { panic!("{step:?}") };
+        let StepWork::Script(script) = step.work else { panic!("{step:?}") };
         script
     }
 
@@ -415,11 +415,12 @@ mod tests {
         let steps =
             json!([{"action": SHELL_SCRIPT, "name": "a", "inputs": {"runCommand": ["true"]}}]);
         for version in ["2.0", "2.0.1", "2.0.3", "2.2"] {
-            let read = Command::read(&json!({"schemaVersion": version, "mainSteps": steps}));
+            let read =
+                CommandDocument::read(&json!({"schemaVersion": version, "mainSteps": steps}));
             assert!(read.is_ok(), "{version}");
         }
         let refused = |version: &str| {
-            Command::read(&json!({"schemaVersion": version, "mainSteps": steps}))
+            CommandDocument::read(&json!({"schemaVersion": version, "mainSteps": steps}))
                 .expect_err("refused")
         };
         assert_eq!(
@@ -433,7 +434,7 @@ mod tests {
         let old = json!({"schemaVersion": "1.2", "runtimeConfig": {SHELL_SCRIPT: {"properties": properties}}});
         let step = read(&old).remove(0);
         assert_eq!((&*step.name, &*step.folder), (SHELL_SCRIPT, "0.awsrunShellScript"));
-        let Work::Script(script) = step.work else { panic!() };
+        let StepWork::Script(script) = step.work else { panic!() };
         assert_eq!((&*script.text, script.timeout.as_secs()), ("x\n", 60));
     }
 
@@ -474,7 +475,7 @@ mod tests {
         }
         let of_step =
             one("2.2", json!({"action": SHELL_SCRIPT, "timeoutSeconds": 7, "inputs": {}}));
-        assert!(matches!(of_step.work, Work::Script(script) if script.timeout.as_secs() == 7));
+        assert!(matches!(of_step.work, StepWork::Script(script) if script.timeout.as_secs() == 7));
     }
 
     #[test]
@@ -484,21 +485,21 @@ mod tests {
                 .work
         };
         let met = with("2.2", "a", json!({"StringEquals": ["platformType", "Linux"]}));
-        assert!(matches!(met, Work::Script(_)), "{met:?}");
+        assert!(matches!(met, StepWork::Script(_)), "{met:?}");
         assert_eq!(
             with("2.2", "win", json!({"StringEquals": ["platformType", "Windows"]})),
-            Work::Skip("Step execution skipped due to unsatisfied preconditions: '\"StringEquals\": [platformType, Windows]'. Step name: win".into())
+            StepWork::Skip("Step execution skipped due to unsatisfied preconditions: '\"StringEquals\": [platformType, Windows]'. Step name: win".into())
         );
         assert_eq!(
             with("2.2", "bad", json!({"NumericEquals": ["1", "1"]})),
-            Work::Fail("Unrecognized precondition(s): 'unrecognized operator: \"NumericEquals\"', please update agent to latest version. Step name: bad".into())
+            StepWork::Fail("Unrecognized precondition(s): 'unrecognized operator: \"NumericEquals\"', please update agent to latest version. Step name: bad".into())
         );
         assert_eq!(
             with("2.0", "a", json!({"StringEquals": ["platformType", "Linux"]})),
-            Work::Fail("Precondition is not supported for document schema version prior to 2.2. Step name: a".into())
+            StepWork::Fail("Precondition is not supported for document schema version prior to 2.2. Step name: a".into())
         );
         for odd in [json!([]), json!({"StringEquals": ["x"]}), json!({"StringEquals": "x"})] {
-            assert!(matches!(with("2.2", "a", odd.clone()), Work::Fail(_)), "{odd}");
+            assert!(matches!(with("2.2", "a", odd.clone()), StepWork::Fail(_)), "{odd}");
         }
     }
 
@@ -507,17 +508,17 @@ mod tests {
         let of =
             |schema: &str, plugin: &str| one(schema, json!({"action": plugin, "name": "p"})).work;
         let unknown = "Plugin with name aws:nope is not supported by this version of ssm agent, please update to latest version. Step name: p";
-        assert_eq!(of("2.2", "aws:nope"), Work::Fail(unknown.into()));
+        assert_eq!(of("2.2", "aws:nope"), StepWork::Fail(unknown.into()));
         let skipped = "Step execution skipped due to unsupported plugin: aws:runPowerShellScript. Step name: p";
-        assert_eq!(of("2.2", POWER_SHELL), Work::Skip(skipped.into()));
-        assert!(matches!(of("2.0", POWER_SHELL), Work::Fail(_)));
+        assert_eq!(of("2.2", POWER_SHELL), StepWork::Skip(skipped.into()));
+        assert!(matches!(of("2.0", POWER_SHELL), StepWork::Fail(_)));
     }
 
     #[test]
     fn documents_that_cannot_be_carried_out() {
         let step = |name: &str| json!({"action": SHELL_SCRIPT, "name": name});
         let refused = |steps: Value| {
-            Command::read(&json!({"schemaVersion": "2.2", "mainSteps": steps}))
+            CommandDocument::read(&json!({"schemaVersion": "2.2", "mainSteps": steps}))
                 .expect_err("refused")
         };
         assert!(refused(json!([])).contains("1 to 100"));
@@ -532,7 +533,9 @@ mod tests {
         other["onFailure"] = json!("stop");
         assert!(refused(json!([other])).contains("successAndExit"));
         assert!(refused(json!({})).contains("list"));
-        assert!(Command::read(&json!({"schemaVersion": "1.2", "runtimeConfig": []})).is_err());
+        assert!(
+            CommandDocument::read(&json!({"schemaVersion": "1.2", "runtimeConfig": []})).is_err()
+        );
     }
 
     #[test]
@@ -545,7 +548,7 @@ mod tests {
         let put_in = |value: &Value| {
             serde_json::from_str(&value.to_string().replace("{{ x }}", "yes")).expect("JSON")
         };
-        let step = Command::read(&content).expect("a document").steps(put_in).remove(0);
-        assert!(matches!(step.work, Work::Script(script) if script.text == "yes\n"));
+        let step = CommandDocument::read(&content).expect("a document").steps(put_in).remove(0);
+        assert!(matches!(step.work, StepWork::Script(script) if script.text == "yes\n"));
     }
 }

@@ -1,8 +1,8 @@
 //! The course of a document's steps on one node: which is next, and what each and all of them come to.
 //!
-//! Pure: [`Run::go_on`] says what to do, [`Run::ended`] takes how it ended.
+//! Pure: [`DocumentRun::go_on`] says what to do, [`DocumentRun::ended`] takes how it ended.
 
-use super::command::{OnFailure, Script, Step, Work};
+use super::command::{Step, StepFailureAction, StepScript, StepWork};
 
 /// Codes by which a script ends the document.
 const SUCCEED_AND_EXIT: i32 = 168;
@@ -29,9 +29,9 @@ pub enum Outcome {
     Failed,
 }
 
-/// A step that is over.
+/// What came of one step.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
+pub struct EndedStep {
     /// What it came to.
     pub outcome: Outcome,
     /// The code that clients see.
@@ -57,20 +57,20 @@ pub enum End {
     Gone(String),
 }
 
-/// What is next.
+/// What the caller does next.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Next<'a> {
+pub enum NextStep<'a> {
     /// Run this script, and tell how it ended.
-    Run(&'a Step, &'a Script),
+    Run(&'a Step, &'a StepScript),
     /// This step is over already.
-    Over(&'a Step, Ended),
+    Over(&'a Step, EndedStep),
     /// All are over.
     Done,
 }
 
-/// The course of a document's steps.
+/// Goes through a document's steps.
 #[derive(Debug)]
-pub struct Run {
+pub struct DocumentRun {
     steps: Vec<Step>,
     at: usize,
     /// No further step is carried out but the last, if it is one that always is.
@@ -80,56 +80,59 @@ pub struct Run {
     worst: Outcome,
 }
 
-impl Run {
+impl DocumentRun {
     /// Of these steps.
     #[must_use]
     pub fn new(steps: Vec<Step>) -> Self {
-        Run { steps, at: 0, is_exiting: false, is_over: None, worst: Outcome::Skipped }
+        DocumentRun { steps, at: 0, is_exiting: false, is_over: None, worst: Outcome::Skipped }
     }
 
     /// What is next. Where it is a script, [`Self::ended`] is to be called before this is asked again.
-    pub fn go_on(&mut self) -> Next<'_> {
+    pub fn go_on(&mut self) -> NextStep<'_> {
         let at = self.at;
-        let Some(step) = self.steps.get(at) else { return Next::Done };
+        let Some(step) = self.steps.get(at) else { return NextStep::Done };
         let skipped = self.is_over.is_some() || (self.is_exiting && !step.is_finally);
         let ended = match &step.work {
-            _ if skipped => Ended::skipped(format!(
+            _ if skipped => EndedStep::skipped(format!(
                 "Plugin with name {} and id {} skipped due to prior step with an exit condition",
                 step.plugin, step.name
             )),
-            Work::Skip(text) => Ended::skipped(text.clone()),
-            Work::Fail(text) => {
-                let ended = Ended::failed(1, text.clone());
+            StepWork::Skip(text) => EndedStep::skipped(text.clone()),
+            StepWork::Fail(text) => {
+                let ended = EndedStep::failed(1, text.clone());
                 self.settle(at, ended)
             }
-            Work::Script(script) if script.text.is_empty() => {
-                self.settle(at, Ended { outcome: Outcome::Success, code: 0, ..Ended::nothing() })
-            }
-            Work::Script(_) => {
+            StepWork::Script(script) if script.text.is_empty() => self.settle(
+                at,
+                EndedStep { outcome: Outcome::Success, code: 0, ..EndedStep::nothing() },
+            ),
+            StepWork::Script(_) => {
                 let step = &self.steps[at];
-                let Work::Script(script) = &step.work else { return Next::Done };
-                return Next::Run(step, script);
+                let StepWork::Script(script) = &step.work else { return NextStep::Done };
+                return NextStep::Run(step, script);
             }
         };
         self.at += 1;
         self.worst = self.worst.max(ended.outcome);
-        Next::Over(&self.steps[at], ended)
+        NextStep::Over(&self.steps[at], ended)
     }
 
     /// The script that was next has ended.
-    pub fn ended(&mut self, end: End) -> Ended {
+    pub fn ended(&mut self, end: End) -> EndedStep {
         let at = self.at;
         let ended = match end {
             End::Exited(code) => self.exited(code),
-            End::TimedOut => Ended { outcome: Outcome::TimedOut, code: KILLED, ..Ended::nothing() },
+            End::TimedOut => {
+                EndedStep { outcome: Outcome::TimedOut, code: KILLED, ..EndedStep::nothing() }
+            }
             End::Cancelled => {
                 self.is_over = Some(Outcome::Cancelled);
-                Ended { outcome: Outcome::Cancelled, code: KILLED, ..Ended::nothing() }
+                EndedStep { outcome: Outcome::Cancelled, code: KILLED, ..EndedStep::nothing() }
             }
-            End::NotStarted(code, why) => Ended::failed(if code == 0 { 1 } else { code }, why),
+            End::NotStarted(code, why) => EndedStep::failed(if code == 0 { 1 } else { code }, why),
             End::Gone(why) => {
                 self.is_over = Some(Outcome::Failed);
-                Ended::failed(UNKNOWN, why)
+                EndedStep::failed(UNKNOWN, why)
             }
         };
         let ended = self.settle(at, ended);
@@ -148,40 +151,40 @@ impl Run {
         }
     }
 
-    fn exited(&mut self, code: i32) -> Ended {
+    fn exited(&mut self, code: i32) -> EndedStep {
         match code {
-            0 => Ended { outcome: Outcome::Success, code, ..Ended::nothing() },
+            0 => EndedStep { outcome: Outcome::Success, code, ..EndedStep::nothing() },
             SUCCEED_AND_EXIT => {
                 self.is_exiting = true;
                 let output = exit_text(code, "succeeded");
-                Ended { outcome: Outcome::Success, code, output, errors: String::new() }
+                EndedStep { outcome: Outcome::Success, code, output, errors: String::new() }
             }
             FAIL_AND_EXIT => {
                 self.is_exiting = true;
                 let output = exit_text(code, "failed");
-                Ended { outcome: Outcome::Failed, code, output, errors: failed_to_run(code) }
+                EndedStep { outcome: Outcome::Failed, code, output, errors: failed_to_run(code) }
             }
             REBOOT => {
                 let errors = format!("{}\na build cannot be rebooted", failed_to_run(code));
-                Ended { outcome: Outcome::Failed, code, output: String::new(), errors }
+                EndedStep { outcome: Outcome::Failed, code, output: String::new(), errors }
             }
-            code => Ended::failed(code, failed_to_run(code)),
+            code => EndedStep::failed(code, failed_to_run(code)),
         }
     }
 
     /// Does what the step says about how it ended.
-    fn settle(&mut self, at: usize, mut ended: Ended) -> Ended {
+    fn settle(&mut self, at: usize, mut ended: EndedStep) -> EndedStep {
         let Some(step) = self.steps.get(at) else { return ended };
         let has_failed = matches!(ended.outcome, Outcome::Failed | Outcome::TimedOut);
         if has_failed
             && self.is_over.is_none()
             && !self.is_exiting
-            && step.on_failure != OnFailure::GoOn
+            && step.on_failure != StepFailureAction::GoOn
         {
             self.is_exiting = true;
             ended.output =
                 "Step was found to have onFailure property. Further document steps will be skipped.".to_owned();
-            if step.on_failure == OnFailure::SucceedAndExit {
+            if step.on_failure == StepFailureAction::SucceedAndExit {
                 (ended.outcome, ended.code) = (Outcome::Success, SUCCEED_AND_EXIT);
             }
         }
@@ -194,17 +197,22 @@ impl Run {
     }
 }
 
-impl Ended {
+impl EndedStep {
     fn nothing() -> Self {
-        Ended { outcome: Outcome::Skipped, code: 0, output: String::new(), errors: String::new() }
+        EndedStep {
+            outcome: Outcome::Skipped,
+            code: 0,
+            output: String::new(),
+            errors: String::new(),
+        }
     }
 
     fn skipped(output: String) -> Self {
-        Ended { output, ..Ended::nothing() }
+        EndedStep { output, ..EndedStep::nothing() }
     }
 
     fn failed(code: i32, errors: String) -> Self {
-        Ended { outcome: Outcome::Failed, code, output: String::new(), errors }
+        EndedStep { outcome: Outcome::Failed, code, output: String::new(), errors }
     }
 }
 
@@ -221,12 +229,12 @@ fn exit_text(code: i32, marked: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::command::{Command, SHELL_SCRIPT};
+    use super::super::command::{CommandDocument, SHELL_SCRIPT};
     use super::*;
     use serde_json::{Value, json};
 
     /// Runs steps, of which each is given how its script ends.
-    fn run(steps: &[(&str, Value, End)]) -> (Vec<Ended>, Outcome) {
+    fn run(steps: &[(&str, Value, End)]) -> (Vec<EndedStep>, Outcome) {
         let document: Vec<Value> = steps
             .iter()
             .map(|(name, more, _)| {
@@ -238,15 +246,16 @@ mod tests {
                 step
             })
             .collect();
-        let command = Command::read(&json!({"schemaVersion": "2.2", "mainSteps": document}))
-            .expect("a document");
-        let mut run = Run::new(command.steps(Value::clone));
+        let command =
+            CommandDocument::read(&json!({"schemaVersion": "2.2", "mainSteps": document}))
+                .expect("a document");
+        let mut run = DocumentRun::new(command.steps(Value::clone));
         let mut ended = Vec::new();
         loop {
             let over = match run.go_on() {
-                Next::Done => return (ended, run.outcome()),
-                Next::Over(_, over) => over,
-                Next::Run(step, _) => {
+                NextStep::Done => return (ended, run.outcome()),
+                NextStep::Over(_, over) => over,
+                NextStep::Run(step, _) => {
                     let end = steps
                         .iter()
                         .find(|(name, ..)| *name == step.name)
@@ -260,7 +269,7 @@ mod tests {
         }
     }
 
-    fn seen(ended: &[Ended]) -> Vec<(Outcome, i32)> {
+    fn seen(ended: &[EndedStep]) -> Vec<(Outcome, i32)> {
         ended.iter().map(|ended| (ended.outcome, ended.code)).collect()
     }
 

@@ -1,6 +1,6 @@
 //! A document's text, and the value it stands for.
 
-use crate::spec::yaml::{self, Node};
+use crate::spec::yaml::{self, YamlNode};
 use serde_json::{Map, Number, Value};
 use std::fmt::Write as _;
 
@@ -59,9 +59,9 @@ impl Type {
     }
 }
 
-/// Why a text is no document.
+/// Why a text is not a document.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unread {
+pub enum ContentError {
     /// Longer than [`MAX_BYTES`].
     #[error("the document has {0} bytes; it may have {MAX_BYTES}")]
     TooLong(usize),
@@ -74,14 +74,14 @@ pub enum Unread {
 ///
 /// # Errors
 /// It is too long, is not written in this format, or is no map.
-pub fn read(text: &str, format: Format) -> Result<Map<String, Value>, Unread> {
+pub fn read(text: &str, format: Format) -> Result<Map<String, Value>, ContentError> {
     if text.len() > MAX_BYTES {
-        return Err(Unread::TooLong(text.len()));
+        return Err(ContentError::TooLong(text.len()));
     }
     let value = match format {
         Format::Json => serde_json::from_str(text)
-            .map_err(|error| Unread::Malformed(format!("the content is no JSON: {error}")))?,
-        Format::Yaml => read_yaml(text).map_err(Unread::Malformed)?,
+            .map_err(|error| ContentError::Malformed(format!("the content is no JSON: {error}")))?,
+        Format::Yaml => read_yaml(text).map_err(ContentError::Malformed)?,
     };
     match value {
         Value::Object(mut map) => {
@@ -92,7 +92,7 @@ pub fn read(text: &str, format: Format) -> Result<Map<String, Value>, Unread> {
             }
             Ok(map)
         }
-        _ => Err(Unread::Malformed("the content is to be a map".to_owned())),
+        _ => Err(ContentError::Malformed("the content is to be a map".to_owned())),
     }
 }
 
@@ -107,19 +107,19 @@ fn read_yaml(text: &str) -> Result<Value, String> {
     }
 }
 
-fn value(node: Node) -> Result<Value, String> {
+fn value(node: YamlNode) -> Result<Value, String> {
     Ok(match node.value {
-        yaml::Value::Null => Value::Null,
-        yaml::Value::Scalar(text) if node.is_plain => plain(text),
-        yaml::Value::Scalar(text) => Value::String(text),
-        yaml::Value::Sequence(items) => {
+        yaml::YamlValue::Null => Value::Null,
+        yaml::YamlValue::Scalar(text) if node.is_plain => plain(text),
+        yaml::YamlValue::Scalar(text) => Value::String(text),
+        yaml::YamlValue::Sequence(items) => {
             Value::Array(items.into_iter().map(value).collect::<Result<_, _>>()?)
         }
-        yaml::Value::Mapping(entries) => {
+        yaml::YamlValue::Mapping(entries) => {
             let mut map = Map::new();
             for (key, node) in entries {
                 let line = key.span.line;
-                let yaml::Value::Scalar(name) = key.value else {
+                let yaml::YamlValue::Scalar(name) = key.value else {
                     return Err(format!("a name in a map is no text at line {line}"));
                 };
                 let shown = super::shown(&name);
@@ -250,7 +250,10 @@ mod tests {
         }
         let deep = "[".repeat(10_000);
         assert!(read(&deep, Format::Json).is_err() && read(&deep, Format::Yaml).is_err());
-        assert!(matches!(read(&" ".repeat(MAX_BYTES + 1), Format::Json), Err(Unread::TooLong(_))));
+        assert!(matches!(
+            read(&" ".repeat(MAX_BYTES + 1), Format::Json),
+            Err(ContentError::TooLong(_))
+        ));
         // Aliases of aliases would be a million values.
         let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
         for n in 1..9 {

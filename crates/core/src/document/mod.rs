@@ -1,7 +1,7 @@
 //! Documents of Systems Manager: what a session or a command is to be, with parameters.
 //!
 //! [`read`] makes a value of a text in JSON or YAML. [`Parameters`] are those that a document declares: they check what
-//! a caller gives and become [`Values`], which are put in the place of `{{ name }}`.
+//! a caller gives and become [`ParameterValues`], which are put in the place of `{{ name }}`.
 //! [`Session`] reads documents of sessions, [`command`] those of commands, and [`command_run`] is the course of their
 //! steps. [`BUILTINS`] are the documents that are always there. Texts come from callers of the endpoint and are read as hostile;
 //! a refused document names all its problems at once.
@@ -17,12 +17,12 @@ mod session;
 mod values;
 
 pub use builtin::{BUILTINS, Builtin, builtin};
-pub use content::{Format, MAX_BYTES, Type, Unread, read, write};
-pub use parameters::{Given, Kind, Parameter, Parameters};
-pub use pattern::Pattern;
+pub use content::{ContentError, Format, MAX_BYTES, Type, read, write};
+pub use parameters::{Given, Parameter, ParameterType, Parameters};
+pub use pattern::AllowedPattern;
 pub use preferences::{Preferences, is_user};
 pub use session::{Resolved, Session, SessionKind, Wrong, check, schema};
-pub use values::Values;
+pub use values::ParameterValues;
 
 /// A text of others in a message: one line, and not much of it.
 fn shown(text: &str) -> String {

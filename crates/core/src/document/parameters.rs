@@ -1,7 +1,7 @@
 //! The parameters that a document declares, and what a caller may give for them.
 
 use super::shown;
-use super::{Pattern, Values};
+use super::{AllowedPattern, ParameterValues};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ const MAX_PARAMETERS: usize = 200;
 
 /// What values a parameter has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ParameterType {
     /// A text.
     String,
     /// Texts.
@@ -28,31 +28,31 @@ pub enum Kind {
     StringMap,
 }
 
-impl Kind {
-    const ALL: [Kind; 6] = [
-        Kind::String,
-        Kind::StringList,
-        Kind::Boolean,
-        Kind::Integer,
-        Kind::MapList,
-        Kind::StringMap,
+impl ParameterType {
+    const ALL: [ParameterType; 6] = [
+        ParameterType::String,
+        ParameterType::StringList,
+        ParameterType::Boolean,
+        ParameterType::Integer,
+        ParameterType::MapList,
+        ParameterType::StringMap,
     ];
 
     /// As documents name it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Kind::String => "String",
-            Kind::StringList => "StringList",
-            Kind::Boolean => "Boolean",
-            Kind::Integer => "Integer",
-            Kind::MapList => "MapList",
-            Kind::StringMap => "StringMap",
+            ParameterType::String => "String",
+            ParameterType::StringList => "StringList",
+            ParameterType::Boolean => "Boolean",
+            ParameterType::Integer => "Integer",
+            ParameterType::MapList => "MapList",
+            ParameterType::StringMap => "StringMap",
         }
     }
 
     fn is_list(self) -> bool {
-        matches!(self, Kind::StringList | Kind::MapList)
+        matches!(self, ParameterType::StringList | ParameterType::MapList)
     }
 
     /// A value of this kind, of the texts that a call carries.
@@ -61,7 +61,7 @@ impl Kind {
             let items: Result<Vec<Value>, String> = texts
                 .iter()
                 .map(|text| match self {
-                    Kind::MapList => map_of(text),
+                    ParameterType::MapList => map_of(text),
                     _ => Ok(Value::from(text.as_str())),
                 })
                 .collect();
@@ -71,16 +71,16 @@ impl Kind {
             return Err(format!("is a {} and takes one value, not {}", self.name(), texts.len()));
         };
         match self {
-            Kind::Boolean => match text.to_ascii_lowercase().as_str() {
+            ParameterType::Boolean => match text.to_ascii_lowercase().as_str() {
                 "true" => Ok(Value::Bool(true)),
                 "false" => Ok(Value::Bool(false)),
                 _ => Err(format!("is to be true or false, not {}", shown(text))),
             },
-            Kind::Integer => match text.trim().parse::<i64>() {
+            ParameterType::Integer => match text.trim().parse::<i64>() {
                 Ok(number) => Ok(Value::from(number)),
                 Err(_) => Err(format!("is to be a whole number, not {}", shown(text))),
             },
-            Kind::StringMap => map_of(text),
+            ParameterType::StringMap => map_of(text),
             _ => Ok(Value::from(text.as_str())),
         }
     }
@@ -89,14 +89,18 @@ impl Kind {
     fn of_value(self, value: &Value) -> Result<Value, String> {
         let wrong = || format!("is to be a {}", self.name());
         match (self, value) {
-            (Kind::StringMap, Value::Object(_)) => Ok(value.clone()),
-            (Kind::StringList, Value::Array(items)) if items.iter().all(|i| text(i).is_some()) => {
+            (ParameterType::StringMap, Value::Object(_)) => Ok(value.clone()),
+            (ParameterType::StringList, Value::Array(items))
+                if items.iter().all(|i| text(i).is_some()) =>
+            {
                 Ok(Value::Array(items.iter().filter_map(text).map(Value::from).collect()))
             }
-            (Kind::MapList, Value::Array(items)) if items.iter().all(Value::is_object) => {
+            (ParameterType::MapList, Value::Array(items)) if items.iter().all(Value::is_object) => {
                 Ok(value.clone())
             }
-            (Kind::StringList | Kind::MapList | Kind::StringMap, _) => Err(wrong()),
+            (ParameterType::StringList | ParameterType::MapList | ParameterType::StringMap, _) => {
+                Err(wrong())
+            }
             _ => self.of_texts(&[text(value).ok_or_else(wrong)?]),
         }
     }
@@ -122,34 +126,34 @@ fn text(value: &Value) -> Option<String> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parameter {
     /// What values it has.
-    pub kind: Kind,
+    pub kind: ParameterType,
     /// What it is for.
     pub description: Option<String>,
     /// Its value where none is given; without one it has to be given.
     pub default: Option<Value>,
     /// The values that are allowed, as texts; all where there are none.
     allowed: Option<Vec<String>>,
-    pattern: Option<Pattern>,
+    pattern: Option<AllowedPattern>,
     /// How many items a list may have.
-    items: Range,
+    items: ParameterRange,
     /// How many characters a text may have.
-    chars: Range,
+    chars: ParameterRange,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Range {
+struct ParameterRange {
     least: Option<u64>,
     most: Option<u64>,
 }
 
-impl Range {
+impl ParameterRange {
     fn problem(self, count: usize, of: &str) -> Option<String> {
         let count = count as u64;
         match self {
-            Range { least: Some(least), .. } if count < least => {
+            ParameterRange { least: Some(least), .. } if count < least => {
                 Some(format!("has {count} {of}, fewer than {least}"))
             }
-            Range { most: Some(most), .. } if count > most => {
+            ParameterRange { most: Some(most), .. } if count > most => {
                 Some(format!("has {count} {of}, more than {most}"))
             }
             _ => None,
@@ -228,7 +232,7 @@ impl Parameters {
     ///
     /// # Errors
     /// Everything that is wrong with what is given, a sentence each, which names the parameter.
-    pub fn values(&self, given: &Given) -> Result<Values, Vec<String>> {
+    pub fn values(&self, given: &Given) -> Result<ParameterValues, Vec<String>> {
         let mut problems = Vec::new();
         for name in given.keys().filter(|name| !self.0.contains_key(*name)) {
             let known: Vec<&str> = self.0.keys().map(String::as_str).collect();
@@ -247,7 +251,7 @@ impl Parameters {
                 Err(what) => problems.push(format!("parameter {} {what}", shown(name))),
             }
         }
-        if problems.is_empty() { Ok(Values::new(values)) } else { Err(problems) }
+        if problems.is_empty() { Ok(ParameterValues::new(values)) } else { Err(problems) }
     }
 }
 
@@ -261,11 +265,13 @@ fn declaration(name: &str, declared: &Value, problems: &mut Vec<String>) -> Opti
         return None;
     };
     let kind = match map.get("type") {
-        Some(Value::String(name)) => Kind::ALL.into_iter().find(|kind| kind.name() == name),
+        Some(Value::String(name)) => {
+            ParameterType::ALL.into_iter().find(|kind| kind.name() == name)
+        }
         _ => None,
     };
     let Some(kind) = kind else {
-        let names: Vec<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
+        let names: Vec<&str> = ParameterType::ALL.iter().map(|kind| kind.name()).collect();
         problems.push(format!("has none of the types {}", names.join(", ")));
         return None;
     };
@@ -303,16 +309,16 @@ fn texts(map: &Map<String, Value>, name: &str, problems: &mut Vec<String>) -> Op
     }
 }
 
-fn pattern(map: &Map<String, Value>, problems: &mut Vec<String>) -> Option<Pattern> {
+fn pattern(map: &Map<String, Value>, problems: &mut Vec<String>) -> Option<AllowedPattern> {
     let read = match map.get("allowedPattern")? {
         Value::Null => return None,
-        Value::String(text) => Pattern::new(text),
+        Value::String(text) => AllowedPattern::new(text),
         _ => Err("an allowedPattern that is no text".to_owned()),
     };
     read.map_err(|what| problems.push(format!("has {what}"))).ok()
 }
 
-fn range(map: &Map<String, Value>, of: &str, problems: &mut Vec<String>) -> Range {
+fn range(map: &Map<String, Value>, of: &str, problems: &mut Vec<String>) -> ParameterRange {
     let mut bound = |name: String| {
         let value = map.get(&name).filter(|value| !value.is_null())?;
         let number = text(value).and_then(|text| text.parse().ok());
@@ -321,7 +327,7 @@ fn range(map: &Map<String, Value>, of: &str, problems: &mut Vec<String>) -> Rang
         }
         number
     };
-    Range { least: bound(format!("min{of}")), most: bound(format!("max{of}")) }
+    ParameterRange { least: bound(format!("min{of}")), most: bound(format!("max{of}")) }
 }
 
 #[cfg(test)]

@@ -16,26 +16,26 @@ fn compile(text: &str) -> Result<Regex, Error> {
     RegexBuilder::new(text).size_limit(MAX_MACHINE).build()
 }
 
-/// A pattern, ready to be matched.
+/// A parameter's `allowedPattern`, compiled.
 #[derive(Clone)]
-pub struct Pattern {
+pub struct AllowedPattern {
     text: String,
     regex: Regex,
 }
 
-impl fmt::Debug for Pattern {
+impl fmt::Debug for AllowedPattern {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.text.fmt(formatter)
     }
 }
 
-impl PartialEq for Pattern {
+impl PartialEq for AllowedPattern {
     fn eq(&self, other: &Self) -> bool {
         self.text == other.text
     }
 }
 
-impl Pattern {
+impl AllowedPattern {
     /// Reads a pattern.
     ///
     /// # Errors
@@ -56,7 +56,7 @@ impl Pattern {
         }
         let whole =
             compile(&format!("^(?:{text})$")).map_err(|error| wrong(1, &error.to_string()))?;
-        Ok(Pattern { text: text.to_owned(), regex: whole })
+        Ok(AllowedPattern { text: text.to_owned(), regex: whole })
     }
 
     /// Whether a value matches as a whole.
@@ -113,15 +113,16 @@ mod tests {
 
     #[test]
     fn a_value_matches_as_a_whole() {
-        let pattern = Pattern::new("a|[0-9]{2}").expect("a pattern");
+        let pattern = AllowedPattern::new("a|[0-9]{2}").expect("a pattern");
         for (value, allowed) in
             [("a", true), ("42", true), ("ab", false), ("142", false), ("a\n", false), ("", false)]
         {
             assert_eq!(pattern.allows(value), allowed, "{value:?}");
         }
-        let anchored = Pattern::new("^(yes|no)$").expect("a pattern");
+        let anchored = AllowedPattern::new("^(yes|no)$").expect("a pattern");
         assert!(anchored.allows("yes") && !anchored.allows("yes\n") && !anchored.allows("x\nyes"));
-        let times = Pattern::new(super::super::builtin::EXECUTION_TIMEOUT).expect("a pattern");
+        let times =
+            AllowedPattern::new(super::super::builtin::EXECUTION_TIMEOUT).expect("a pattern");
         for (value, allowed) in
             [("1", true), ("172800", true), ("172801", false), ("0", false), ("3600.5", false)]
         {
@@ -140,15 +141,15 @@ mod tests {
             ("(a*)b*+", 7, "possessive"),
             ("a{2}+", 5, "possessive"),
         ] {
-            let error = Pattern::new(text).expect_err(text);
+            let error = AllowedPattern::new(text).expect_err(text);
             assert!(error.contains(why) && error.contains(text), "{text}: {error}");
             assert!(error.contains(&format!("at character {at}:")), "{text}: {error}");
         }
         // Not possessive: a mark in a class, one with a backslash, a lazy one.
         for text in ["[*+]+", "\\++", "a+?b", "a??b"] {
-            assert!(Pattern::new(text).is_ok(), "{text}");
+            assert!(AllowedPattern::new(text).is_ok(), "{text}");
         }
-        assert!(Pattern::new(&"a".repeat(2000)).is_err());
-        assert!(Pattern::new("(a{1000}){1000}").is_err());
+        assert!(AllowedPattern::new(&"a".repeat(2000)).is_err());
+        assert!(AllowedPattern::new("(a{1000}){1000}").is_err());
     }
 }

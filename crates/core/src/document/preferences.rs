@@ -48,7 +48,7 @@ impl Preferences {
         let Value::Object(map) = inputs else {
             return Err(vec!["inputs is to be a map".to_owned()]);
         };
-        let mut reader = Reader { map, template, problems: Vec::new() };
+        let mut reader = PreferencesReader { map, template, problems: Vec::new() };
         reader.problems.extend(map.keys().filter_map(|name| misspelt(name, &KNOWN)));
         let preferences = Preferences {
             logs: reader.logs(),
@@ -63,13 +63,13 @@ impl Preferences {
     }
 }
 
-struct Reader<'m> {
+struct PreferencesReader<'m> {
     map: &'m Map<String, Value>,
     template: bool,
     problems: Vec<String>,
 }
 
-impl Reader<'_> {
+impl PreferencesReader<'_> {
     /// What stands there, if it counts: nothing is the default, and a template is not looked at.
     fn get(&self, name: &str) -> Option<&Value> {
         let is_open =

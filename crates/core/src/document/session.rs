@@ -1,6 +1,6 @@
 //! Documents of sessions: schema 1.0.
 
-use super::command::Command;
+use super::command::CommandDocument;
 use super::preferences::Preferences;
 use super::{Given, Parameters, Type, misspelt, shown};
 use serde_json::{Map, Value};
@@ -147,7 +147,7 @@ pub fn check(kind: Type, content: &Map<String, Value>) -> Result<(), Wrong> {
             }
             if !content.contains_key("runtimeConfig") && !content.contains_key("mainSteps") {
                 problems.push("there are no steps".to_owned());
-            } else if let Err(problem) = Command::read(&Value::Object(content.clone())) {
+            } else if let Err(problem) = CommandDocument::read(&Value::Object(content.clone())) {
                 problems.push(problem);
             }
             if problems.is_empty() { Ok(()) } else { Err(Wrong::Content(problems)) }

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 /// The values of a document's parameters.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Values(BTreeMap<String, Value>);
+pub struct ParameterValues(BTreeMap<String, Value>);
 
-impl Values {
+impl ParameterValues {
     pub(super) fn new(values: BTreeMap<String, Value>) -> Self {
-        Values(values)
+        ParameterValues(values)
     }
 
     /// The value of a parameter.
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn values() -> Values {
+    fn values() -> ParameterValues {
         let list = [
             ("a", json!("x; echo $$HOME $1")),
             ("list", json!(["p", "q"])),
@@ -121,7 +121,7 @@ mod tests {
             ("brace", json!("{{ a }}")),
             ("n", json!(3)),
         ];
-        Values(list.map(|(name, value)| (name.to_owned(), value)).into())
+        ParameterValues(list.map(|(name, value)| (name.to_owned(), value)).into())
     }
 
     #[test]

@@ -1,28 +1,28 @@
 //! The conditions of a statement.
 
-use super::context::{Context, Key};
-use super::pattern::Pattern;
-use super::statement::Effect;
-use super::template::{Template, Version};
-use super::typed::{Type, Typed, lies_in};
+use super::context::{ConditionKey, RequestContext};
+use super::pattern::PolicyPattern;
+use super::statement::StatementEffect;
+use super::template::{PolicyTemplate, PolicyVersion};
+use super::typed::{ConditionType, TypedValue, lies_in};
 use std::borrow::Cow;
 
-/// How a value that is given is compared with one that is wanted.
+/// How a given value is compared with the policy's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Test {
+enum ConditionTest {
     Text,
     /// Without regard to case.
     Folded,
     /// With `*` and `?`.
     Like,
     Arn,
-    Typed(Type, Order),
+    Typed(ConditionType, ValueOrder),
     /// Whether the key has no value.
     Null,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
+enum ValueOrder {
     Equal,
     Less,
     LessOrEqual,
@@ -40,7 +40,7 @@ enum Set {
 /// An operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Operator {
-    test: Test,
+    test: ConditionTest,
     is_negated: bool,
     /// Holds where the key has no value.
     if_exists: bool,
@@ -48,34 +48,50 @@ pub(super) struct Operator {
 }
 
 /// The operators there are, each with its negation.
-const OPERATORS: &[(&str, Test, bool)] = &[
-    ("StringEquals", Test::Text, false),
-    ("StringNotEquals", Test::Text, true),
-    ("StringEqualsIgnoreCase", Test::Folded, false),
-    ("StringNotEqualsIgnoreCase", Test::Folded, true),
-    ("StringLike", Test::Like, false),
-    ("StringNotLike", Test::Like, true),
-    ("ArnEquals", Test::Arn, false),
-    ("ArnLike", Test::Arn, false),
-    ("ArnNotEquals", Test::Arn, true),
-    ("ArnNotLike", Test::Arn, true),
-    ("Bool", Test::Typed(Type::Bool, Order::Equal), false),
-    ("NumericEquals", Test::Typed(Type::Number, Order::Equal), false),
-    ("NumericNotEquals", Test::Typed(Type::Number, Order::Equal), true),
-    ("NumericLessThan", Test::Typed(Type::Number, Order::Less), false),
-    ("NumericLessThanEquals", Test::Typed(Type::Number, Order::LessOrEqual), false),
-    ("NumericGreaterThan", Test::Typed(Type::Number, Order::Greater), false),
-    ("NumericGreaterThanEquals", Test::Typed(Type::Number, Order::GreaterOrEqual), false),
-    ("DateEquals", Test::Typed(Type::Date, Order::Equal), false),
-    ("DateNotEquals", Test::Typed(Type::Date, Order::Equal), true),
-    ("DateLessThan", Test::Typed(Type::Date, Order::Less), false),
-    ("DateLessThanEquals", Test::Typed(Type::Date, Order::LessOrEqual), false),
-    ("DateGreaterThan", Test::Typed(Type::Date, Order::Greater), false),
-    ("DateGreaterThanEquals", Test::Typed(Type::Date, Order::GreaterOrEqual), false),
-    ("IpAddress", Test::Typed(Type::Address, Order::Equal), false),
-    ("NotIpAddress", Test::Typed(Type::Address, Order::Equal), true),
-    ("BinaryEquals", Test::Typed(Type::Binary, Order::Equal), false),
-    ("Null", Test::Null, false),
+const OPERATORS: &[(&str, ConditionTest, bool)] = &[
+    ("StringEquals", ConditionTest::Text, false),
+    ("StringNotEquals", ConditionTest::Text, true),
+    ("StringEqualsIgnoreCase", ConditionTest::Folded, false),
+    ("StringNotEqualsIgnoreCase", ConditionTest::Folded, true),
+    ("StringLike", ConditionTest::Like, false),
+    ("StringNotLike", ConditionTest::Like, true),
+    ("ArnEquals", ConditionTest::Arn, false),
+    ("ArnLike", ConditionTest::Arn, false),
+    ("ArnNotEquals", ConditionTest::Arn, true),
+    ("ArnNotLike", ConditionTest::Arn, true),
+    ("Bool", ConditionTest::Typed(ConditionType::Bool, ValueOrder::Equal), false),
+    ("NumericEquals", ConditionTest::Typed(ConditionType::Number, ValueOrder::Equal), false),
+    ("NumericNotEquals", ConditionTest::Typed(ConditionType::Number, ValueOrder::Equal), true),
+    ("NumericLessThan", ConditionTest::Typed(ConditionType::Number, ValueOrder::Less), false),
+    (
+        "NumericLessThanEquals",
+        ConditionTest::Typed(ConditionType::Number, ValueOrder::LessOrEqual),
+        false,
+    ),
+    ("NumericGreaterThan", ConditionTest::Typed(ConditionType::Number, ValueOrder::Greater), false),
+    (
+        "NumericGreaterThanEquals",
+        ConditionTest::Typed(ConditionType::Number, ValueOrder::GreaterOrEqual),
+        false,
+    ),
+    ("DateEquals", ConditionTest::Typed(ConditionType::Date, ValueOrder::Equal), false),
+    ("DateNotEquals", ConditionTest::Typed(ConditionType::Date, ValueOrder::Equal), true),
+    ("DateLessThan", ConditionTest::Typed(ConditionType::Date, ValueOrder::Less), false),
+    (
+        "DateLessThanEquals",
+        ConditionTest::Typed(ConditionType::Date, ValueOrder::LessOrEqual),
+        false,
+    ),
+    ("DateGreaterThan", ConditionTest::Typed(ConditionType::Date, ValueOrder::Greater), false),
+    (
+        "DateGreaterThanEquals",
+        ConditionTest::Typed(ConditionType::Date, ValueOrder::GreaterOrEqual),
+        false,
+    ),
+    ("IpAddress", ConditionTest::Typed(ConditionType::Address, ValueOrder::Equal), false),
+    ("NotIpAddress", ConditionTest::Typed(ConditionType::Address, ValueOrder::Equal), true),
+    ("BinaryEquals", ConditionTest::Typed(ConditionType::Binary, ValueOrder::Equal), false),
+    ("Null", ConditionTest::Null, false),
 ];
 
 impl Operator {
@@ -91,50 +107,52 @@ impl Operator {
             None => (rest, false),
         };
         let (_, test, is_negated) = OPERATORS.iter().find(|(known, ..)| *known == plain)?;
-        if *test == Test::Null && (if_exists || set.is_some()) {
+        if *test == ConditionTest::Null && (if_exists || set.is_some()) {
             return None;
         }
         Some(Operator { test: *test, is_negated: *is_negated, if_exists, set })
     }
 
     /// What the values of this operator are, where they are no texts.
-    fn kind(self) -> Option<Type> {
+    fn kind(self) -> Option<ConditionType> {
         match self.test {
-            Test::Typed(kind, _) => Some(kind),
-            Test::Null => Some(Type::Bool),
-            Test::Text | Test::Folded | Test::Like | Test::Arn => None,
+            ConditionTest::Typed(kind, _) => Some(kind),
+            ConditionTest::Null => Some(ConditionType::Bool),
+            ConditionTest::Text
+            | ConditionTest::Folded
+            | ConditionTest::Like
+            | ConditionTest::Arn => None,
         }
     }
 }
 
-/// What is wanted of a key.
+/// The policy's side of a comparison.
 #[derive(Clone, Debug)]
-enum Wanted {
-    Text(Template),
-    Typed(Typed),
+enum WantedValue {
+    Text(PolicyTemplate),
+    Typed(TypedValue),
     /// None of the operator's values: the statement does not match.
     Unreadable,
 }
 
 /// One key under one operator.
 #[derive(Clone, Debug)]
-pub(super) struct Condition {
+pub(super) struct PolicyCondition {
     operator: Operator,
     pub(super) name: String,
-    key: Key,
-    wanted: Vec<Wanted>,
+    key: ConditionKey,
+    wanted: Vec<WantedValue>,
 }
 
-/// A value to compare with.
-enum Value<'v> {
-    Text(Cow<'v, Pattern>),
-    Typed(Cow<'v, Typed>),
+enum ComparedValue<'v> {
+    Text(Cow<'v, PolicyPattern>),
+    Typed(Cow<'v, TypedValue>),
 }
 
-impl Condition {
+impl PolicyCondition {
     pub(super) fn new(operator: Operator, name: &str) -> Result<Self, String> {
-        let key = Key::parse(name)?;
-        Ok(Condition { operator, name: name.to_owned(), key, wanted: Vec::new() })
+        let key = ConditionKey::parse(name)?;
+        Ok(PolicyCondition { operator, name: name.to_owned(), key, wanted: Vec::new() })
     }
 
     /// Adds a value.
@@ -144,27 +162,29 @@ impl Condition {
     pub(super) fn want(
         &mut self,
         text: &str,
-        version: Version,
-        effect: Effect,
+        version: PolicyVersion,
+        effect: StatementEffect,
     ) -> Result<(), String> {
-        let is_pattern = matches!(self.operator.test, Test::Like | Test::Arn);
-        let template = Template::parse(text, version, is_pattern)?;
+        let is_pattern = matches!(self.operator.test, ConditionTest::Like | ConditionTest::Arn);
+        let template = PolicyTemplate::parse(text, version, is_pattern)?;
         let wanted = match (self.operator.kind(), &template) {
-            (Some(kind), Template::Fixed(pattern)) => {
+            (Some(kind), PolicyTemplate::Fixed(pattern)) => {
                 let typed = pattern.text().and_then(|text| kind.parse(&text));
-                typed.map(Wanted::Typed).ok_or_else(|| format!("`{text}` is not {}", kind.name()))
+                typed
+                    .map(WantedValue::Typed)
+                    .ok_or_else(|| format!("`{text}` is not {}", kind.name()))
             }
-            (None, Template::Fixed(pattern))
-                if self.operator.test == Test::Arn && !pattern.is_arn() =>
+            (None, PolicyTemplate::Fixed(pattern))
+                if self.operator.test == ConditionTest::Arn && !pattern.is_arn() =>
             {
                 Err(format!("`{text}` is no ARN"))
             }
-            _ => Ok(Wanted::Text(template)),
+            _ => Ok(WantedValue::Text(template)),
         };
         self.wanted.push(match (wanted, effect) {
             (Ok(wanted), _) => wanted,
-            (Err(_), Effect::Allow) => Wanted::Unreadable,
-            (Err(why), Effect::Deny) => {
+            (Err(_), StatementEffect::Allow) => WantedValue::Unreadable,
+            (Err(why), StatementEffect::Deny) => {
                 return Err(format!("{why}, so this statement would never deny"));
             }
         });
@@ -174,19 +194,19 @@ impl Condition {
     /// The names of the variables in its values.
     pub(super) fn variables(&self) -> impl Iterator<Item = &str> {
         let templates = self.wanted.iter().filter_map(|wanted| match wanted {
-            Wanted::Text(template) => Some(template),
-            Wanted::Typed(_) | Wanted::Unreadable => None,
+            WantedValue::Text(template) => Some(template),
+            WantedValue::Typed(_) | WantedValue::Unreadable => None,
         });
-        templates.flat_map(Template::variables)
+        templates.flat_map(PolicyTemplate::variables)
     }
 
     /// Whether it holds.
-    pub(super) fn holds(&self, context: &Context, effect: Effect) -> bool {
+    pub(super) fn holds(&self, context: &RequestContext, effect: StatementEffect) -> bool {
         let operator = self.operator;
         let given = context.get(&self.key);
-        if operator.test == Test::Null {
-            let is_wanted = |wanted: &Wanted| match wanted {
-                Wanted::Typed(Typed::Bool(is_null)) => *is_null == given.is_none(),
+        if operator.test == ConditionTest::Null {
+            let is_wanted = |wanted: &WantedValue| match wanted {
+                WantedValue::Typed(TypedValue::Bool(is_null)) => *is_null == given.is_none(),
                 _ => false,
             };
             return self.wanted.iter().any(is_wanted);
@@ -211,24 +231,32 @@ impl Condition {
 
     /// The values to compare with; nothing where the condition cannot hold. A variable without a value matches nothing.
     /// Under a negated operator that would let a rule that allows hold for everybody, so it does not hold then.
-    fn values(&self, context: &Context, effect: Effect) -> Option<Vec<Value<'_>>> {
+    fn values(
+        &self,
+        context: &RequestContext,
+        effect: StatementEffect,
+    ) -> Option<Vec<ComparedValue<'_>>> {
         let mut values = Vec::with_capacity(self.wanted.len());
         for wanted in &self.wanted {
             match wanted {
-                Wanted::Unreadable => return None,
-                Wanted::Typed(typed) => values.push(Value::Typed(Cow::Borrowed(typed))),
-                Wanted::Text(template) => {
+                WantedValue::Unreadable => return None,
+                WantedValue::Typed(typed) => {
+                    values.push(ComparedValue::Typed(Cow::Borrowed(typed)));
+                }
+                WantedValue::Text(template) => {
                     match (template.resolved(context), self.operator.kind()) {
-                        (Some(pattern), None) => values.push(Value::Text(pattern)),
+                        (Some(pattern), None) => values.push(ComparedValue::Text(pattern)),
                         (Some(pattern), Some(kind)) => {
                             let typed = pattern.text().and_then(|text| kind.parse(&text));
                             match typed {
-                                Some(typed) => values.push(Value::Typed(Cow::Owned(typed))),
-                                None if effect == Effect::Allow => return None,
+                                Some(typed) => values.push(ComparedValue::Typed(Cow::Owned(typed))),
+                                None if effect == StatementEffect::Allow => return None,
                                 None => {}
                             }
                         }
-                        (None, _) if self.operator.is_negated && effect == Effect::Allow => {
+                        (None, _)
+                            if self.operator.is_negated && effect == StatementEffect::Allow =>
+                        {
                             return None;
                         }
                         (None, _) => {}
@@ -240,45 +268,45 @@ impl Condition {
     }
 
     /// Whether one value that is given is what is wanted. One that cannot be read is nothing that is wanted.
-    fn agrees(&self, given: &str, wanted: &[Value<'_>]) -> bool {
+    fn agrees(&self, given: &str, wanted: &[ComparedValue<'_>]) -> bool {
         let typed = match self.operator.test {
-            Test::Typed(kind, _) => match kind.parse(given) {
+            ConditionTest::Typed(kind, _) => match kind.parse(given) {
                 Some(typed) => Some(typed),
                 None => return false,
             },
             _ => None,
         };
         let is_one = wanted.iter().any(|value| match (value, self.operator.test, &typed) {
-            (Value::Text(pattern), Test::Arn, _) => pattern.matches_arn(given),
-            (Value::Text(pattern), Test::Folded, _) => {
+            (ComparedValue::Text(pattern), ConditionTest::Arn, _) => pattern.matches_arn(given),
+            (ComparedValue::Text(pattern), ConditionTest::Folded, _) => {
                 pattern.text().is_some_and(|text| text.to_lowercase() == given.to_lowercase())
             }
-            (Value::Text(pattern), _, _) => pattern.matches(given),
-            (Value::Typed(wanted), Test::Typed(_, order), Some(given)) => {
+            (ComparedValue::Text(pattern), _, _) => pattern.matches(given),
+            (ComparedValue::Typed(wanted), ConditionTest::Typed(_, order), Some(given)) => {
                 compare(given, wanted, order)
             }
-            (Value::Typed(_), _, _) => false,
+            (ComparedValue::Typed(_), _, _) => false,
         });
         is_one != self.operator.is_negated
     }
 }
 
-fn compare(given: &Typed, wanted: &Typed, order: Order) -> bool {
+fn compare(given: &TypedValue, wanted: &TypedValue, order: ValueOrder) -> bool {
     let ordering = match (given, wanted) {
-        (Typed::Net(inner, inner_bits), Typed::Net(outer, bits)) => {
+        (TypedValue::Net(inner, inner_bits), TypedValue::Net(outer, bits)) => {
             return lies_in((*inner, *inner_bits), (*outer, *bits));
         }
-        (Typed::Number(given), Typed::Number(wanted)) => given.partial_cmp(wanted),
-        (Typed::Date(given), Typed::Date(wanted)) => Some(given.cmp(wanted)),
-        (Typed::Bool(given), Typed::Bool(wanted)) => Some(given.cmp(wanted)),
-        (Typed::Binary(given), Typed::Binary(wanted)) => Some(given.cmp(wanted)),
+        (TypedValue::Number(given), TypedValue::Number(wanted)) => given.partial_cmp(wanted),
+        (TypedValue::Date(given), TypedValue::Date(wanted)) => Some(given.cmp(wanted)),
+        (TypedValue::Bool(given), TypedValue::Bool(wanted)) => Some(given.cmp(wanted)),
+        (TypedValue::Binary(given), TypedValue::Binary(wanted)) => Some(given.cmp(wanted)),
         _ => None,
     };
     ordering.is_some_and(|ordering| match order {
-        Order::Equal => ordering.is_eq(),
-        Order::Less => ordering.is_lt(),
-        Order::LessOrEqual => ordering.is_le(),
-        Order::Greater => ordering.is_gt(),
-        Order::GreaterOrEqual => ordering.is_ge(),
+        ValueOrder::Equal => ordering.is_eq(),
+        ValueOrder::Less => ordering.is_lt(),
+        ValueOrder::LessOrEqual => ordering.is_le(),
+        ValueOrder::Greater => ordering.is_gt(),
+        ValueOrder::GreaterOrEqual => ordering.is_ge(),
     })
 }

@@ -2,11 +2,11 @@
 
 /// A condition key. Its name knows no case; what follows a slash, a tag's own key, does.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Key(String);
+pub(super) struct ConditionKey(String);
 
-impl Key {
+impl ConditionKey {
     pub(super) fn of(name: &str) -> Self {
-        Key(match name.split_once('/') {
+        ConditionKey(match name.split_once('/') {
             Some((name, tag)) => format!("{}/{tag}", name.to_ascii_lowercase()),
             None => name.to_ascii_lowercase(),
         })
@@ -19,18 +19,18 @@ impl Key {
         if service.is_empty() || rest.is_empty() || !service.chars().all(is_name) {
             return Err(format!("`{name}` is no condition key: keys are named service:Key"));
         }
-        Ok(Key::of(name))
+        Ok(ConditionKey::of(name))
     }
 }
 
-/// What is known of a request.
+/// What is known about a request, by condition keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Context(Vec<(Key, Vec<String>)>);
+pub struct RequestContext(Vec<(ConditionKey, Vec<String>)>);
 
-impl Context {
+impl RequestContext {
     /// Adds a value. A key that has one already has both.
     pub fn add(&mut self, key: &str, value: impl Into<String>) {
-        let key = Key::of(key);
+        let key = ConditionKey::of(key);
         match self.0.iter_mut().find(|(known, _)| *known == key) {
             Some((_, values)) => values.push(value.into()),
             None => self.0.push((key, vec![value.into()])),
@@ -40,28 +40,28 @@ impl Context {
     /// Sets a key to one value.
     pub fn set(&mut self, key: &str, value: impl Into<String>) {
         self.clear(key);
-        self.0.push((Key::of(key), vec![value.into()]));
+        self.0.push((ConditionKey::of(key), vec![value.into()]));
     }
 
     /// Takes a key's values away.
     pub fn clear(&mut self, key: &str) {
-        let key = Key::of(key);
+        let key = ConditionKey::of(key);
         self.0.retain(|(known, _)| *known != key);
     }
 
     /// Whether a key has a value.
     #[must_use]
     pub fn has(&self, key: &str) -> bool {
-        self.get(&Key::of(key)).is_some()
+        self.get(&ConditionKey::of(key)).is_some()
     }
 
-    pub(super) fn get(&self, key: &Key) -> Option<&[String]> {
+    pub(super) fn get(&self, key: &ConditionKey) -> Option<&[String]> {
         let found = self.0.iter().find(|(known, _)| known == key);
         found.map(|(_, values)| values.as_slice()).filter(|values| !values.is_empty())
     }
 
     /// The value of a key that has one only: what a variable stands for.
-    pub(super) fn single(&self, key: &Key) -> Option<&str> {
+    pub(super) fn single(&self, key: &ConditionKey) -> Option<&str> {
         match self.get(key)? {
             [value] => Some(value),
             _ => None,

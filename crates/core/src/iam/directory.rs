@@ -1,9 +1,9 @@
 //! The file of users, their keys and policies, and groups.
 
-use super::node::{self, Json, Member, Node, member, only};
-use super::policy::Policy;
-use super::{Problem, Problems};
-use crate::spec::Place;
+use super::node::{self, JsonMember, JsonNode, JsonValue, member, only};
+use super::policy::IamPolicy;
+use super::{DocumentProblem, DocumentProblems};
+use crate::spec::LineColumn;
 use std::collections::HashMap;
 use std::fmt;
 
@@ -14,15 +14,15 @@ const MIN_SECRET: usize = 16;
 /// Users and groups.
 #[derive(Clone, Debug, Default)]
 pub struct Directory {
-    users: Vec<User>,
-    groups: Vec<Group>,
+    users: Vec<IamUser>,
+    groups: Vec<IamGroup>,
     /// Which user has a key, and which of their keys it is.
     keys: HashMap<String, (usize, usize)>,
 }
 
-/// A user.
+/// A user of the directory file.
 #[derive(Clone, Debug)]
-pub struct User {
+pub struct IamUser {
     /// As it stands in ARNs and in ids of sessions.
     pub name: String,
     /// What outlasts the name: another user of the same name has another one. Users written by hand may have none.
@@ -34,7 +34,7 @@ pub struct User {
     /// Profiles of the host's AWS files whose keys they sign with as well.
     pub profiles: Vec<KeyProfile>,
     /// Their own.
-    pub policies: Vec<Policy>,
+    pub policies: Vec<IamPolicy>,
     /// The names of their groups.
     pub groups: Vec<String>,
 }
@@ -59,10 +59,10 @@ pub struct KeyProfile {
     pub is_active: bool,
 }
 
-/// One of the two.
-enum Key {
+/// A key of a user: the directory's, or one from a file of AWS's.
+enum UserKey {
     Own(AccessKey),
-    Profile(Place, KeyProfile),
+    Profile(LineColumn, KeyProfile),
 }
 
 impl fmt::Debug for AccessKey {
@@ -72,13 +72,13 @@ impl fmt::Debug for AccessKey {
     }
 }
 
-/// A group.
+/// A group of users, with the policies they share.
 #[derive(Clone, Debug)]
-pub struct Group {
+pub struct IamGroup {
     /// Its name.
     pub name: String,
     /// What holds for its users.
-    pub policies: Vec<Policy>,
+    pub policies: Vec<IamPolicy>,
 }
 
 impl Directory {
@@ -86,16 +86,17 @@ impl Directory {
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn parse(text: &str, reserved: &[&str]) -> Result<Self, Vec<Problem>> {
-        let mut problems = Problems::default();
+    pub fn parse(text: &str, reserved: &[&str]) -> Result<Self, Vec<DocumentProblem>> {
+        let mut problems = DocumentProblems::default();
         let node = node::read(text, &mut problems);
-        let directory = node.map(|node| Reader { problems: &mut problems }.read(&node, reserved));
+        let directory =
+            node.map(|node| DirectoryReader { problems: &mut problems }.read(&node, reserved));
         problems.or(directory)
     }
 
     /// The user of this name.
     #[must_use]
-    pub fn user(&self, name: &str) -> Option<&User> {
+    pub fn user(&self, name: &str) -> Option<&IamUser> {
         self.users.iter().find(|user| user.name == name)
     }
 
@@ -106,7 +107,7 @@ impl Directory {
 
     /// The group of this name.
     #[must_use]
-    pub fn group(&self, name: &str) -> Option<&Group> {
+    pub fn group(&self, name: &str) -> Option<&IamGroup> {
         self.groups.iter().find(|group| group.name == name)
     }
 
@@ -117,14 +118,14 @@ impl Directory {
 
     /// Whose key this is. Keys that are not active are nobody's.
     #[must_use]
-    pub fn of_key(&self, id: &str) -> Option<(&User, &AccessKey)> {
+    pub fn of_key(&self, id: &str) -> Option<(&IamUser, &AccessKey)> {
         let (user, key) = self.keys.get(id)?;
         let user = self.users.get(*user)?;
         user.keys.get(*key).filter(|key| key.is_active).map(|key| (user, key))
     }
 
     /// Profiles of the host's AWS files whose keys may be used, and whose they are.
-    pub fn profiles(&self) -> impl Iterator<Item = (&User, &str)> {
+    pub fn profiles(&self) -> impl Iterator<Item = (&IamUser, &str)> {
         self.users.iter().flat_map(|user| {
             let active = user.profiles.iter().filter(|profile| profile.is_active);
             active.map(move |profile| (user, profile.name.as_str()))
@@ -132,21 +133,21 @@ impl Directory {
     }
 
     /// What holds for a user: their own policies and those of their groups.
-    pub fn policies<'d>(&'d self, user: &'d User) -> impl Iterator<Item = &'d Policy> {
+    pub fn policies<'d>(&'d self, user: &'d IamUser) -> impl Iterator<Item = &'d IamPolicy> {
         let groups = self.groups.iter().filter(|group| user.groups.contains(&group.name));
         user.policies.iter().chain(groups.flat_map(|group| &group.policies))
     }
 }
 
-struct Reader<'p> {
-    problems: &'p mut Problems,
+struct DirectoryReader<'p> {
+    problems: &'p mut DocumentProblems,
 }
 
-impl Reader<'_> {
-    fn read(mut self, node: &Node, reserved: &[&str]) -> Directory {
+impl DirectoryReader<'_> {
+    fn read(mut self, node: &JsonNode, reserved: &[&str]) -> Directory {
         let members = node.map("the file", self.problems);
         only(members, &["users", "groups"], "the file", self.problems);
-        let groups: Vec<(Place, Group)> = match member(members, "groups") {
+        let groups: Vec<(LineColumn, IamGroup)> = match member(members, "groups") {
             Some(node) => {
                 let nodes = node.list("groups", self.problems);
                 nodes.iter().filter_map(|node| self.group(node)).collect()
@@ -154,7 +155,7 @@ impl Reader<'_> {
             None => Vec::new(),
         };
         let names: Vec<&str> = groups.iter().map(|(_, group)| group.name.as_str()).collect();
-        let users: Vec<(Place, User)> = match member(members, "users") {
+        let users: Vec<(LineColumn, IamUser)> = match member(members, "users") {
             Some(node) => {
                 let nodes = node.list("users", self.problems);
                 nodes.iter().filter_map(|node| self.user(node, &names)).collect()
@@ -170,15 +171,15 @@ impl Reader<'_> {
         Directory { users: users.into_iter().map(|(_, user)| user).collect(), groups, keys }
     }
 
-    fn group(&mut self, node: &Node) -> Option<(Place, Group)> {
+    fn group(&mut self, node: &JsonNode) -> Option<(LineColumn, IamGroup)> {
         let members = node.map("a group", self.problems);
         only(members, &["name", "policies"], "a group", self.problems);
         let (place, name) = self.name(node, members, "a group")?;
         let policies = self.policies(members, &format!("group {name}"));
-        Some((place, Group { name, policies }))
+        Some((place, IamGroup { name, policies }))
     }
 
-    fn user(&mut self, node: &Node, groups: &[&str]) -> Option<(Place, User)> {
+    fn user(&mut self, node: &JsonNode, groups: &[&str]) -> Option<(LineColumn, IamUser)> {
         const KNOWN: [&str; 6] = ["name", "id", "tags", "keys", "policies", "groups"];
         let members = node.map("a user", self.problems);
         only(members, &KNOWN, "a user", self.problems);
@@ -193,8 +194,8 @@ impl Reader<'_> {
         for node in keys {
             match self.key(node) {
                 None => {}
-                Some(Key::Own(key)) => own.push(key),
-                Some(Key::Profile(place, profile)) => {
+                Some(UserKey::Own(key)) => own.push(key),
+                Some(UserKey::Profile(place, profile)) => {
                     if profiles.iter().any(|one: &KeyProfile| one.name == profile.name) {
                         let text = format!("the profile {} is there twice", profile.name);
                         self.problems.add(place, text);
@@ -215,10 +216,10 @@ impl Reader<'_> {
             in_groups.push(group.to_owned());
         }
         let groups = in_groups;
-        Some((place, User { name, id, tags, keys: own, profiles, policies, groups }))
+        Some((place, IamUser { name, id, tags, keys: own, profiles, policies, groups }))
     }
 
-    fn id(&mut self, node: &Node) -> Option<String> {
+    fn id(&mut self, node: &JsonNode) -> Option<String> {
         let id = node.text("an id", self.problems)?;
         let is_part = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit();
         if !(16..=128).contains(&id.len()) || !id.chars().all(is_part) {
@@ -228,7 +229,12 @@ impl Reader<'_> {
         Some(id.to_owned())
     }
 
-    fn name(&mut self, node: &Node, members: &[Member], what: &str) -> Option<(Place, String)> {
+    fn name(
+        &mut self,
+        node: &JsonNode,
+        members: &[JsonMember],
+        what: &str,
+    ) -> Option<(LineColumn, String)> {
         let Some(name) = member(members, "name") else {
             self.problems.add(node.place, format!("{what} has a name"));
             return None;
@@ -246,22 +252,22 @@ impl Reader<'_> {
         Some((name.place, text.to_owned()))
     }
 
-    fn policies(&mut self, members: &[Member], owner: &str) -> Vec<Policy> {
+    fn policies(&mut self, members: &[JsonMember], owner: &str) -> Vec<IamPolicy> {
         let policies = member(members, "policies");
         let policies = policies.map_or(&[][..], |node| node.map("policies", self.problems));
-        let read = |policy: &Member| {
+        let read = |policy: &JsonMember| {
             let name = format!("{owner}, policy {}", policy.name);
-            Policy::read(&policy.node, &name, self.problems)
+            IamPolicy::read(&policy.node, &name, self.problems)
         };
         policies.iter().map(read).collect()
     }
 
-    fn key(&mut self, node: &Node) -> Option<Key> {
+    fn key(&mut self, node: &JsonNode) -> Option<UserKey> {
         let members = node.map("a key", self.problems);
         only(members, &["id", "secret", "aws-profile", "active"], "a key", self.problems);
         let is_active = match member(members, "active").map(|node| (node.place, &node.json)) {
             None => true,
-            Some((_, Json::Bool(is_active))) => *is_active,
+            Some((_, JsonValue::Bool(is_active))) => *is_active,
             Some((place, _)) => {
                 self.problems.add(place, "active is true or false");
                 false
@@ -276,7 +282,7 @@ impl Reader<'_> {
             if name.is_empty() || name.len() > 256 || name.chars().any(char::is_control) {
                 self.problems.add(profile.place, "aws-profile is the name of a profile");
             }
-            return Some(Key::Profile(profile.place, KeyProfile { name, is_active }));
+            return Some(UserKey::Profile(profile.place, KeyProfile { name, is_active }));
         }
         let mut text = |name: &str| match member(members, name) {
             Some(node) => node.text(name, self.problems).map(|text| (node.place, text.to_owned())),
@@ -295,11 +301,11 @@ impl Reader<'_> {
             let text = format!("a secret has at least {MIN_SECRET} characters and no blanks");
             self.problems.add(secret_place, text);
         }
-        Some(Key::Own(AccessKey { id, secret, is_active }))
+        Some(UserKey::Own(AccessKey { id, secret, is_active }))
     }
 
     /// Tells names that another has, whatever the case of their letters.
-    fn unique<'n>(&mut self, what: &str, names: impl Iterator<Item = (Place, &'n str)>) {
+    fn unique<'n>(&mut self, what: &str, names: impl Iterator<Item = (LineColumn, &'n str)>) {
         let mut seen = HashMap::new();
         for (place, name) in names {
             if let Some(first) = seen.insert(name.to_ascii_lowercase(), name) {
@@ -310,7 +316,7 @@ impl Reader<'_> {
 
     /// Tells users whose sessions could be taken for another's: ids begin with a name and a dash, and rules say
     /// `session/${aws:username}-*`.
-    fn apart(&mut self, users: &[(Place, User)], reserved: &[&str]) {
+    fn apart(&mut self, users: &[(LineColumn, IamUser)], reserved: &[&str]) {
         let fold = |name: &str| name.to_ascii_lowercase();
         let mut names: Vec<String> = users.iter().map(|(_, user)| fold(&user.name)).collect();
         let own = names.len();
@@ -337,7 +343,7 @@ impl Reader<'_> {
     }
 
     /// A profile's key is one user's, and so is an id.
-    fn unique_profiles_and_ids(&mut self, users: &[(Place, User)]) {
+    fn unique_profiles_and_ids(&mut self, users: &[(LineColumn, IamUser)]) {
         let (mut profiles, mut ids) = (HashMap::new(), HashMap::new());
         for (at, (place, user)) in users.iter().enumerate() {
             for profile in &user.profiles {
@@ -354,7 +360,7 @@ impl Reader<'_> {
         }
     }
 
-    fn keys_of_all(&mut self, users: &[(Place, User)]) -> HashMap<String, (usize, usize)> {
+    fn keys_of_all(&mut self, users: &[(LineColumn, IamUser)]) -> HashMap<String, (usize, usize)> {
         let mut keys = HashMap::new();
         for (at, (place, user)) in users.iter().enumerate() {
             for (key_at, key) in user.keys.iter().enumerate() {

@@ -1,8 +1,8 @@
 //! Who may do what, in the language of IAM's identity policies.
 //!
-//! [`Directory`] reads the file of users, keys and groups, [`Policy`] one document; both read text as hostile and tell
-//! everything that is wrong with it, with places. [`evaluate`] decides. Time and all other facts of a request come in
-//! as a [`Context`].
+//! [`Directory`] reads the file of users, keys and groups, [`IamPolicy`] one document. Both treat the
+//! text as hostile and report all that is wrong with it, with places. [`evaluate`] decides. Time and
+//! all other facts of a request come in as a [`RequestContext`].
 
 mod condition;
 mod context;
@@ -16,12 +16,12 @@ mod template;
 mod tests;
 mod typed;
 
-pub use crate::placed::Problem;
-pub use context::Context;
-pub use directory::{AccessKey, Directory, Group, KeyProfile, User};
-pub use evaluate::{Decision, Request, evaluate};
-pub use policy::Policy;
-pub use statement::{Effect, Statement};
+pub use crate::placed::DocumentProblem;
+pub use context::RequestContext;
+pub use directory::{AccessKey, Directory, IamGroup, IamUser, KeyProfile};
+pub use evaluate::{IamRequest, PolicyDecision, evaluate};
+pub use policy::IamPolicy;
+pub use statement::{Statement, StatementEffect};
 
 use crate::placed as node;
-use crate::placed::Problems;
+use crate::placed::DocumentProblems;

@@ -1,36 +1,36 @@
 //! A policy document.
 
-use super::node::{self, Node, member, only};
+use super::node::{self, JsonNode, member, only};
 use super::statement::Statement;
-use super::template::Version;
-use super::{Problem, Problems};
+use super::template::PolicyVersion;
+use super::{DocumentProblem, DocumentProblems};
 use std::collections::BTreeSet;
 
 /// A policy of a user or a group.
 #[derive(Clone, Debug)]
-pub struct Policy {
+pub struct IamPolicy {
     pub(super) statements: Vec<Statement>,
 }
 
-impl Policy {
+impl IamPolicy {
     /// Reads a document. `name` is what its statements are called by.
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn parse(name: &str, text: &str) -> Result<Self, Vec<Problem>> {
-        let mut problems = Problems::default();
+    pub fn parse(name: &str, text: &str) -> Result<Self, Vec<DocumentProblem>> {
+        let mut problems = DocumentProblems::default();
         let node = node::read(text, &mut problems);
-        let policy = node.map(|node| Policy::read(&node, name, &mut problems));
+        let policy = node.map(|node| IamPolicy::read(&node, name, &mut problems));
         problems.or(policy)
     }
 
-    pub(super) fn read(node: &Node, name: &str, problems: &mut Problems) -> Self {
+    pub(super) fn read(node: &JsonNode, name: &str, problems: &mut DocumentProblems) -> Self {
         let members = node.map("a policy", problems);
         only(members, &["Version", "Id", "Statement"], "a policy", problems);
         let version = version(members, problems);
         let Some(list) = member(members, "Statement") else {
             problems.add(node.place, "a policy has a Statement");
-            return Policy { statements: Vec::new() };
+            return IamPolicy { statements: Vec::new() };
         };
         let nodes = list.one_or_more();
         if nodes.is_empty() {
@@ -49,7 +49,7 @@ impl Policy {
                 statements.push(statement);
             }
         }
-        Policy { statements }
+        IamPolicy { statements }
     }
 
     /// The condition keys that it asks for, as they are written.
@@ -59,15 +59,15 @@ impl Policy {
     }
 }
 
-fn version(members: &[node::Member], problems: &mut Problems) -> Version {
-    let Some(node) = member(members, "Version") else { return Version::Old };
+fn version(members: &[node::JsonMember], problems: &mut DocumentProblems) -> PolicyVersion {
+    let Some(node) = member(members, "Version") else { return PolicyVersion::Old };
     match node.text("Version", problems) {
-        Some("2012-10-17") => Version::New,
-        Some("2008-10-17") | None => Version::Old,
+        Some("2012-10-17") => PolicyVersion::New,
+        Some("2008-10-17") | None => PolicyVersion::Old,
         Some(other) => {
             let text = format!("there is no Version `{other}`, only 2012-10-17 and 2008-10-17");
             problems.add(node.place, text);
-            Version::New
+            PolicyVersion::New
         }
     }
 }

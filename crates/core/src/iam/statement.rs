@@ -1,17 +1,17 @@
 //! One statement of a policy.
 
-use super::Problems;
-use super::condition::{Condition, Operator};
-use super::context::Context;
-use super::evaluate::Request;
-use super::node::{Json, Member, Node, member};
-use super::pattern::Pattern;
-use super::template::{Template, Version};
+use super::DocumentProblems;
+use super::condition::{Operator, PolicyCondition};
+use super::context::RequestContext;
+use super::evaluate::IamRequest;
+use super::node::{JsonMember, JsonNode, JsonValue, member};
+use super::pattern::PolicyPattern;
+use super::template::{PolicyTemplate, PolicyVersion};
 use std::fmt;
 
 /// What a statement that applies does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
+pub enum StatementEffect {
     /// The action is allowed, unless another statement denies it.
     Allow,
     /// The action is denied.
@@ -21,19 +21,19 @@ pub enum Effect {
 /// A statement.
 #[derive(Clone, Debug)]
 pub struct Statement {
-    pub(super) effect: Effect,
+    pub(super) effect: StatementEffect,
     /// Where it stands: the policy, the number within it from 0, and its Sid.
     policy: String,
     number: usize,
     sid: Option<String>,
-    actions: Listed<Pattern>,
-    resources: Listed<Template>,
-    conditions: Vec<Condition>,
+    actions: StatementList<PolicyPattern>,
+    resources: StatementList<PolicyTemplate>,
+    conditions: Vec<PolicyCondition>,
 }
 
 /// What is listed, or (`NotAction`, `NotResource`) everything else.
 #[derive(Clone, Debug)]
-struct Listed<T> {
+struct StatementList<T> {
     is_rest: bool,
     items: Vec<T>,
 }
@@ -53,7 +53,7 @@ impl Statement {
     }
 
     /// Whether it applies to a request.
-    pub(super) fn applies(&self, request: &Request<'_>) -> bool {
+    pub(super) fn applies(&self, request: &IamRequest<'_>) -> bool {
         let is_listed = self.actions.items.iter().any(|action| action.matches(&request.folded));
         is_listed != self.actions.is_rest
             && self.is_about(request)
@@ -62,24 +62,24 @@ impl Statement {
 
     /// A thing has several names. A rule that allows counts for the names it was called by; what a rule denies, or
     /// leaves out of what it allows, it denies under every name.
-    fn is_about(&self, request: &Request<'_>) -> bool {
+    fn is_about(&self, request: &IamRequest<'_>) -> bool {
         let (used, also) = (request.names, request.also);
         match (self.effect, self.resources.is_rest) {
-            (Effect::Allow, false) => self.lists(used, request.context) == Some(true),
-            (Effect::Deny, false) => {
+            (StatementEffect::Allow, false) => self.lists(used, request.context) == Some(true),
+            (StatementEffect::Deny, false) => {
                 self.lists(used, request.context) == Some(true)
                     || self.lists(also, request.context) == Some(true)
             }
-            (Effect::Allow, true) => {
+            (StatementEffect::Allow, true) => {
                 self.lists(used, request.context) == Some(false)
                     && self.lists(also, request.context) == Some(false)
             }
-            (Effect::Deny, true) => self.lists(used, request.context) != Some(true),
+            (StatementEffect::Deny, true) => self.lists(used, request.context) != Some(true),
         }
     }
 
     /// Whether one of these names is listed; nothing where none is and an item has a variable without a value.
-    fn lists(&self, names: &[String], context: &Context) -> Option<bool> {
+    fn lists(&self, names: &[String], context: &RequestContext) -> Option<bool> {
         let mut is_known = true;
         for item in &self.resources.items {
             match item.resolved(context) {
@@ -97,17 +97,17 @@ impl Statement {
     pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
         let conditions = self.conditions.iter();
         let asked = conditions.clone().map(|condition| condition.name.as_str());
-        let variables = conditions.flat_map(Condition::variables);
-        let resources = self.resources.items.iter().flat_map(Template::variables);
+        let variables = conditions.flat_map(PolicyCondition::variables);
+        let resources = self.resources.items.iter().flat_map(PolicyTemplate::variables);
         asked.chain(variables).chain(resources)
     }
 
     /// Reads one. `name` is the policy's.
     pub(super) fn read(
-        node: &Node,
+        node: &JsonNode,
         (name, number): (&str, usize),
-        version: Version,
-        problems: &mut Problems,
+        version: PolicyVersion,
+        problems: &mut DocumentProblems,
     ) -> Option<Self> {
         let members = node.map("a statement", problems);
         known(members, problems);
@@ -131,7 +131,7 @@ impl Statement {
     }
 }
 
-fn known(members: &[Member], problems: &mut Problems) {
+fn known(members: &[JsonMember], problems: &mut DocumentProblems) {
     const KNOWN: [&str; 7] =
         ["Sid", "Effect", "Action", "NotAction", "Resource", "NotResource", "Condition"];
     let (principals, others): (Vec<_>, Vec<_>) = members
@@ -150,14 +150,18 @@ fn known(members: &[Member], problems: &mut Problems) {
     }
 }
 
-fn effect(node: &Node, members: &[Member], problems: &mut Problems) -> Option<Effect> {
+fn effect(
+    node: &JsonNode,
+    members: &[JsonMember],
+    problems: &mut DocumentProblems,
+) -> Option<StatementEffect> {
     let Some(effect) = member(members, "Effect") else {
         problems.add(node.place, "this statement has no Effect: Allow or Deny");
         return None;
     };
     match effect.text("Effect", problems)? {
-        "Allow" => Some(Effect::Allow),
-        "Deny" => Some(Effect::Deny),
+        "Allow" => Some(StatementEffect::Allow),
+        "Deny" => Some(StatementEffect::Deny),
         other => {
             problems.add(effect.place, format!("Effect is Allow or Deny, not `{other}`"));
             None
@@ -165,7 +169,7 @@ fn effect(node: &Node, members: &[Member], problems: &mut Problems) -> Option<Ef
     }
 }
 
-fn sid(members: &[Member], problems: &mut Problems) -> Option<String> {
+fn sid(members: &[JsonMember], problems: &mut DocumentProblems) -> Option<String> {
     let node = member(members, "Sid")?;
     let sid = node.text("Sid", problems)?;
     if !sid.chars().all(|c| c.is_ascii_alphanumeric()) {
@@ -176,12 +180,12 @@ fn sid(members: &[Member], problems: &mut Problems) -> Option<String> {
 
 /// The list that stands under one of two names.
 fn either<T>(
-    node: &Node,
-    members: &[Member],
+    node: &JsonNode,
+    members: &[JsonMember],
     [name, rest]: [&str; 2],
-    problems: &mut Problems,
+    problems: &mut DocumentProblems,
     read: impl Fn(&str) -> Result<T, String>,
-) -> Option<Listed<T>> {
+) -> Option<StatementList<T>> {
     let (list, is_rest, name) = match (member(members, name), member(members, rest)) {
         (Some(list), None) => (list, false, name),
         (None, Some(list)) => (list, true, rest),
@@ -206,10 +210,10 @@ fn either<T>(
             None => {}
         }
     }
-    Some(Listed { is_rest, items })
+    Some(StatementList { is_rest, items })
 }
 
-fn action(text: &str) -> Result<Pattern, String> {
+fn action(text: &str) -> Result<PolicyPattern, String> {
     let is_named = text.split_once(':').is_some_and(|(service, name)| {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
         let is_service = service == "*" || (!service.is_empty() && service.chars().all(is_plain));
@@ -217,14 +221,14 @@ fn action(text: &str) -> Result<Pattern, String> {
         is_service && !name.is_empty() && name.chars().all(is_name)
     });
     if text == "*" || is_named {
-        return Ok(Pattern::of(&text.to_ascii_lowercase()));
+        return Ok(PolicyPattern::of(&text.to_ascii_lowercase()));
     }
     Err(format!("`{text}` is no action: actions are named service:Name"))
 }
 
-fn resource(text: &str, version: Version) -> Result<Template, String> {
+fn resource(text: &str, version: PolicyVersion) -> Result<PolicyTemplate, String> {
     if text == "*" {
-        return Template::parse(text, version, true);
+        return PolicyTemplate::parse(text, version, true);
     }
     // Before the first variable.
     let fixed = text.split("${").next().unwrap_or_default();
@@ -238,15 +242,15 @@ fn resource(text: &str, version: Version) -> Result<Template, String> {
     if service.is_empty() || service.contains(['*', '?']) {
         return Err(format!("`{text}` names no service: its third part has to be one"));
     }
-    Template::parse(text, version, true)
+    PolicyTemplate::parse(text, version, true)
 }
 
 fn conditions(
-    node: &Node,
-    version: Version,
-    effect: Effect,
-    problems: &mut Problems,
-) -> Vec<Condition> {
+    node: &JsonNode,
+    version: PolicyVersion,
+    effect: StatementEffect,
+    problems: &mut DocumentProblems,
+) -> Vec<PolicyCondition> {
     let mut all = Vec::new();
     for operator in node.map("Condition", problems) {
         let Some(parsed) = Operator::parse(&operator.name) else {
@@ -254,7 +258,7 @@ fn conditions(
             continue;
         };
         for key in operator.node.map(&operator.name, problems) {
-            let mut condition = match Condition::new(parsed, &key.name) {
+            let mut condition = match PolicyCondition::new(parsed, &key.name) {
                 Ok(condition) => condition,
                 Err(why) => {
                     problems.add(key.place, why);
@@ -267,10 +271,10 @@ fn conditions(
             }
             for value in values {
                 let text = match &value.json {
-                    Json::Text(text) | Json::Number(text) => text.as_str(),
-                    Json::Bool(true) => "true",
-                    Json::Bool(false) => "false",
-                    Json::Null | Json::List(_) | Json::Map(_) => {
+                    JsonValue::Text(text) | JsonValue::Number(text) => text.as_str(),
+                    JsonValue::Bool(true) => "true",
+                    JsonValue::Bool(false) => "false",
+                    JsonValue::Null | JsonValue::List(_) | JsonValue::Map(_) => {
                         let text =
                             format!("a value of `{}` is a text, not {}", key.name, value.kind());
                         problems.add(value.place, text);

@@ -1,98 +1,103 @@
 //! Texts of policies with variables.
 
-use super::context::{Context, Key};
-use super::pattern::{Pattern, Token};
+use super::context::{ConditionKey, RequestContext};
+use super::pattern::{PolicyPattern, PolicyToken};
 use std::borrow::Cow;
 
 /// What a document's version means for its texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Version {
+pub(super) enum PolicyVersion {
     /// 2008-10-17, also where none is named: `${` is text.
     Old,
     /// 2012-10-17: with variables.
     New,
 }
 
-/// A text, whose `*` and `?` mean more or do not, and in which variables may stand.
+/// A text in which variables may stand, and `*` and `?` may be wildcards.
 #[derive(Clone, Debug)]
-pub(super) enum Template {
-    Fixed(Pattern),
-    Open(Vec<Piece>),
+pub(super) enum PolicyTemplate {
+    Fixed(PolicyPattern),
+    Open(Vec<TemplatePiece>),
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Piece {
-    Text(Pattern),
-    Variable { key: Key, name: String, default: Option<String> },
+pub(super) enum TemplatePiece {
+    Text(PolicyPattern),
+    Variable { key: ConditionKey, name: String, default: Option<String> },
 }
 
-impl Template {
+impl PolicyTemplate {
     /// Reads a text. `is_pattern`: whether `*` and `?` are more than characters.
-    pub(super) fn parse(text: &str, version: Version, is_pattern: bool) -> Result<Self, String> {
-        let plain = if is_pattern { Pattern::of } else { Pattern::literal };
-        if version == Version::Old || !text.contains("${") {
-            return Ok(Template::Fixed(plain(text)));
+    pub(super) fn parse(
+        text: &str,
+        version: PolicyVersion,
+        is_pattern: bool,
+    ) -> Result<Self, String> {
+        let plain = if is_pattern { PolicyPattern::of } else { PolicyPattern::literal };
+        if version == PolicyVersion::Old || !text.contains("${") {
+            return Ok(PolicyTemplate::Fixed(plain(text)));
         }
         let mut pieces = Vec::new();
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("${") {
-            pieces.push(Piece::Text(plain(before)));
+            pieces.push(TemplatePiece::Text(plain(before)));
             let (inside, after) = after
                 .split_once('}')
                 .ok_or_else(|| format!("a variable in `{text}` has no `}}`"))?;
             pieces.push(piece(inside)?);
             rest = after;
         }
-        pieces.push(Piece::Text(plain(rest)));
-        Ok(match pieces.iter().all(|piece| matches!(piece, Piece::Text(_))) {
-            true => {
-                Template::Fixed(pieces.into_iter().fold(Pattern::default(), |mut all, piece| {
-                    if let Piece::Text(pattern) = piece {
+        pieces.push(TemplatePiece::Text(plain(rest)));
+        Ok(match pieces.iter().all(|piece| matches!(piece, TemplatePiece::Text(_))) {
+            true => PolicyTemplate::Fixed(pieces.into_iter().fold(
+                PolicyPattern::default(),
+                |mut all, piece| {
+                    if let TemplatePiece::Text(pattern) = piece {
                         all.0.extend(pattern.0);
                     }
                     all
-                }))
-            }
-            false => Template::Open(pieces),
+                },
+            )),
+            false => PolicyTemplate::Open(pieces),
         })
     }
 
     /// With the variables' values, which are never patterns. Nothing where one has no value.
-    pub(super) fn resolved(&self, context: &Context) -> Option<Cow<'_, Pattern>> {
+    pub(super) fn resolved(&self, context: &RequestContext) -> Option<Cow<'_, PolicyPattern>> {
         let pieces = match self {
-            Template::Fixed(pattern) => return Some(Cow::Borrowed(pattern)),
-            Template::Open(pieces) => pieces,
+            PolicyTemplate::Fixed(pattern) => return Some(Cow::Borrowed(pattern)),
+            PolicyTemplate::Open(pieces) => pieces,
         };
         let mut tokens = Vec::new();
         for piece in pieces {
             match piece {
-                Piece::Text(pattern) => tokens.extend_from_slice(&pattern.0),
-                Piece::Variable { key, default, .. } => {
+                TemplatePiece::Text(pattern) => tokens.extend_from_slice(&pattern.0),
+                TemplatePiece::Variable { key, default, .. } => {
                     let value = context.single(key).or(default.as_deref())?;
-                    tokens.extend(value.chars().map(Token::Exact));
+                    tokens.extend(value.chars().map(PolicyToken::Exact));
                 }
             }
         }
-        Some(Cow::Owned(Pattern(tokens)))
+        Some(Cow::Owned(PolicyPattern(tokens)))
     }
 
     /// The names of its variables.
     pub(super) fn variables(&self) -> impl Iterator<Item = &str> {
-        let pieces: &[Piece] = match self {
-            Template::Fixed(_) => &[],
-            Template::Open(pieces) => pieces,
+        let pieces: &[TemplatePiece] = match self {
+            PolicyTemplate::Fixed(_) => &[],
+            PolicyTemplate::Open(pieces) => pieces,
         };
         pieces.iter().filter_map(|piece| match piece {
-            Piece::Text(_) => None,
-            Piece::Variable { name, .. } => Some(name.as_str()),
+            TemplatePiece::Text(_) => None,
+            TemplatePiece::Variable { name, .. } => Some(name.as_str()),
         })
     }
 }
 
 /// What stands between `${` and `}`.
-fn piece(inside: &str) -> Result<Piece, String> {
+fn piece(inside: &str) -> Result<TemplatePiece, String> {
     if let "*" | "?" | "$" = inside {
-        return Ok(Piece::Text(Pattern::literal(inside)));
+        return Ok(TemplatePiece::Text(PolicyPattern::literal(inside)));
     }
     let (name, default) = match inside.split_once(',') {
         None => (inside, None),
@@ -105,5 +110,5 @@ fn piece(inside: &str) -> Result<Piece, String> {
         }
     };
     let name = name.trim().to_owned();
-    Ok(Piece::Variable { key: Key::parse(&name)?, name, default })
+    Ok(TemplatePiece::Variable { key: ConditionKey::parse(&name)?, name, default })
 }

@@ -5,9 +5,9 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use std::net::IpAddr;
 
-/// What the values of an operator are.
+/// Type of an operator's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Type {
+pub(super) enum ConditionType {
     Bool,
     Number,
     Date,
@@ -15,9 +15,8 @@ pub(super) enum Type {
     Binary,
 }
 
-/// A value.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Typed {
+pub(super) enum TypedValue {
     Bool(bool),
     Number(f64),
     Date(Timestamp),
@@ -27,30 +26,36 @@ pub(super) enum Typed {
     Binary(String),
 }
 
-impl Type {
+impl ConditionType {
     /// What its values are called.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Type::Bool => "true or false",
-            Type::Number => "a number",
-            Type::Date => "a time in ISO 8601 or seconds since 1970",
-            Type::Address => "an address or a range such as 10.0.0.0/8",
-            Type::Binary => "base64",
+            ConditionType::Bool => "true or false",
+            ConditionType::Number => "a number",
+            ConditionType::Date => "a time in ISO 8601 or seconds since 1970",
+            ConditionType::Address => "an address or a range such as 10.0.0.0/8",
+            ConditionType::Binary => "base64",
         }
     }
 
-    pub(super) fn parse(self, text: &str) -> Option<Typed> {
+    pub(super) fn parse(self, text: &str) -> Option<TypedValue> {
         match self {
-            Type::Bool if text.eq_ignore_ascii_case("true") => Some(Typed::Bool(true)),
-            Type::Bool if text.eq_ignore_ascii_case("false") => Some(Typed::Bool(false)),
-            Type::Bool => None,
-            Type::Number => number(text).map(Typed::Number),
-            Type::Date => date(text).map(Typed::Date),
-            Type::Address => net(text).map(|(address, bits)| Typed::Net(address, bits)),
-            Type::Binary => {
+            ConditionType::Bool if text.eq_ignore_ascii_case("true") => {
+                Some(TypedValue::Bool(true))
+            }
+            ConditionType::Bool if text.eq_ignore_ascii_case("false") => {
+                Some(TypedValue::Bool(false))
+            }
+            ConditionType::Bool => None,
+            ConditionType::Number => number(text).map(TypedValue::Number),
+            ConditionType::Date => date(text).map(TypedValue::Date),
+            ConditionType::Address => {
+                net(text).map(|(address, bits)| TypedValue::Net(address, bits))
+            }
+            ConditionType::Binary => {
                 let is_base64 = |c: char| c.is_ascii_alphanumeric() || "+/=".contains(c);
                 let is_whole = text.len().is_multiple_of(4) && text.chars().all(is_base64);
-                is_whole.then(|| Typed::Binary(text.to_owned()))
+                is_whole.then(|| TypedValue::Binary(text.to_owned()))
             }
         }
     }

@@ -11,7 +11,7 @@ use crate::event::{
 use crate::installed::Found;
 use crate::phase::{Phase, PhaseContext, Status};
 use crate::report::ReportFacts;
-use crate::spec::{SecretVariable, Span, Variable};
+use crate::spec::{SecretVariable, Span, SpecVariable};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -427,7 +427,7 @@ pub struct ContainerFacts {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// Variables with the names of their parameters in Parameter Store.
-    pub parameters: Vec<Variable>,
+    pub parameters: Vec<SpecVariable>,
     /// Variables with their secrets in Secrets Manager.
     pub secrets: Vec<SecretVariable>,
 }

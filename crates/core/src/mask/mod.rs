@@ -20,7 +20,7 @@ pub const MIN_LENGTH: usize = 4;
 /// How AWS's access key ids start, whosoever they are, and how long they are.
 const KEY_IDS: [&[u8]; 2] = [b"AKIA", b"ASIA"];
 const KEY_ID_LENGTH: usize = 20;
-/// Bytes of a form by which it is looked for. None is shorter.
+/// Bytes of a form that the search starts from. No form is shorter.
 const HEAD: usize = MIN_LENGTH;
 
 /// What must not appear, ready to be searched for.

@@ -2,17 +2,17 @@
 //! followed it.
 
 use super::splice;
-use super::{Changes, Edit, Refusal, find, is_same, token_of, tree};
+use super::{Edit, PatchRefusal, TreeDifference, find, is_same, token_of, tree};
 use crate::debug::Place;
 use crate::phase::Block;
-use crate::spec::yaml::{Node, Value};
+use crate::spec::yaml::{YamlNode, YamlValue};
 
 /// Puts texts before the commands at their places, one after the other. `before` are those that the file has
 /// already: places are those of the file without any.
 ///
 /// # Errors
 /// The first that cannot be written.
-pub fn insert(source: &str, before: &[Edit], texts: &[Edit]) -> Result<String, Refusal> {
+pub fn insert(source: &str, before: &[Edit], texts: &[Edit]) -> Result<String, PatchRefusal> {
     let mut source = source.to_owned();
     let mut inside = before.to_vec();
     for edit in texts {
@@ -44,8 +44,7 @@ pub fn values_without(source: &str, inside: &[Edit]) -> Option<String> {
         let own = shifted(place, &inside[..at]);
         let items = list(&mut root, place)?;
         let index = own.index as usize;
-        let is_it =
-            matches!(&items.get(index)?.value, Value::Scalar(text) if is_same(text, &edit.text));
+        let is_it = matches!(&items.get(index)?.value, YamlValue::Scalar(text) if is_same(text, &edit.text));
         if !is_it {
             return None;
         }
@@ -55,23 +54,24 @@ pub fn values_without(source: &str, inside: &[Edit]) -> Option<String> {
 }
 
 /// The list of commands that a place is one of.
-fn list(root: &mut Node, place: Place) -> Option<&mut Vec<Node>> {
+fn list(root: &mut YamlNode, place: Place) -> Option<&mut Vec<YamlNode>> {
     let block = if place.block == Block::Finally { "finally" } else { "commands" };
     let mut node = root;
     for key in ["phases", place.phase.key(), block] {
-        let Value::Mapping(entries) = &mut node.value else { return None };
-        let is_key = |name: &Node| matches!(&name.value, Value::Scalar(name) if name == key);
+        let YamlValue::Mapping(entries) = &mut node.value else { return None };
+        let is_key =
+            |name: &YamlNode| matches!(&name.value, YamlValue::Scalar(name) if name == key);
         node = entries.iter_mut().find(|(name, _)| is_key(name)).map(|(_, value)| value)?;
     }
     match &mut node.value {
-        Value::Sequence(items) => Some(items),
+        YamlValue::Sequence(items) => Some(items),
         _ => None,
     }
 }
 
-fn one(source: &str, place: Place, text: &str) -> Result<String, Refusal> {
+fn one(source: &str, place: Place, text: &str) -> Result<String, PatchRefusal> {
     let command = find(source, place)?;
-    let refuse = |message: String| Refusal { span: command.span, message };
+    let refuse = |message: String| PatchRefusal { span: command.span, message };
     let token = token_of(source, &command, place)?;
     if token.is_flow {
         let message =
@@ -85,10 +85,10 @@ fn one(source: &str, place: Place, text: &str) -> Result<String, Refusal> {
         let items = list(&mut new, place).filter(|items| index < items.len());
         let Some(items) = items else { continue };
         let item = items.remove(index);
-        if !matches!(&item.value, Value::Scalar(found) if is_same(found, text)) {
+        if !matches!(&item.value, YamlValue::Scalar(found) if is_same(found, text)) {
             continue;
         }
-        let mut changes = Changes::default();
+        let mut changes = TreeDifference::default();
         changes.compare(&old, &new, &|_| false);
         if changes.wrong.is_none() {
             return Ok(candidate);

@@ -14,9 +14,9 @@ pub use runs::{EditedRun, EvaluatedRun, Runs};
 
 use crate::debug::Place;
 use crate::event::Block;
-use crate::spec::yaml::tokens::{Style, Token, tokens};
-use crate::spec::yaml::{self, Node, Value};
-use crate::spec::{self, Command, Span};
+use crate::spec::yaml::tokens::{ScalarForm, ScalarToken, tokens};
+use crate::spec::yaml::{self, YamlNode, YamlValue};
+use crate::spec::{self, Span, SpecCommand};
 
 /// A command's new text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub struct Patched {
 /// Why a command cannot be written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}:{}: {message}", span.line, span.column)]
-pub struct Refusal {
+pub struct PatchRefusal {
     /// Where.
     pub span: Span,
     /// One sentence.
@@ -51,7 +51,7 @@ pub struct Refusal {
 ///
 /// # Errors
 /// The first that cannot be written.
-pub fn patch(source: &str, edits: &[Edit], everywhere: bool) -> Result<Patched, Refusal> {
+pub fn patch(source: &str, edits: &[Edit], everywhere: bool) -> Result<Patched, PatchRefusal> {
     let mut patched = Patched { source: source.to_owned(), notes: Vec::new() };
     for edit in edits {
         let (source, note) = one(&patched.source, edit, everywhere)?;
@@ -61,9 +61,13 @@ pub fn patch(source: &str, edits: &[Edit], everywhere: bool) -> Result<Patched, 
     Ok(patched)
 }
 
-fn one(source: &str, edit: &Edit, everywhere: bool) -> Result<(String, Option<String>), Refusal> {
+fn one(
+    source: &str,
+    edit: &Edit,
+    everywhere: bool,
+) -> Result<(String, Option<String>), PatchRefusal> {
     let command = find(source, edit.place)?;
-    let refuse = |message: String| Refusal { span: command.span, message };
+    let refuse = |message: String| PatchRefusal { span: command.span, message };
     if is_same(&command.text, &edit.text) {
         return Ok((source.to_owned(), None));
     }
@@ -73,8 +77,8 @@ fn one(source: &str, edit: &Edit, everywhere: bool) -> Result<(String, Option<St
     }
     let users: Vec<u32> = tokens(source)
         .iter()
-        .filter(|_| token.style != Style::Alias && token.anchor != 0)
-        .filter(|other| other.style == Style::Alias && other.anchor == token.anchor)
+        .filter(|_| token.style != ScalarForm::Alias && token.anchor != 0)
+        .filter(|other| other.style == ScalarForm::Alias && other.anchor == token.anchor)
         .map(|other| other.place.line)
         .collect();
     if !users.is_empty() && !everywhere {
@@ -94,7 +98,7 @@ fn one(source: &str, edit: &Edit, everywhere: bool) -> Result<(String, Option<St
             continue;
         }
         // The other users of an anchor have the new text as well.
-        let mut changes = Changes::default();
+        let mut changes = TreeDifference::default();
         changes.compare(&old, &new, &|text| is_same(text, &edit.text));
         match changes.wrong.or(changes.edited.get(1 + users.len()).copied()) {
             Some(span) => differs = Some(span),
@@ -102,7 +106,7 @@ fn one(source: &str, edit: &Edit, everywhere: bool) -> Result<(String, Option<St
         }
     }
     Err(match differs {
-        Some(span) => Refusal {
+        Some(span) => PatchRefusal {
             span,
             message: format!("a new text of {} would change what stands here", edit.place),
         },
@@ -111,17 +115,21 @@ fn one(source: &str, edit: &Edit, everywhere: bool) -> Result<(String, Option<St
 }
 
 /// How a command is written at its place: not within what an alias stands for.
-fn token_of(source: &str, command: &Command, place: Place) -> Result<Token, Refusal> {
-    let refuse = |message: String| Refusal { span: command.span, message };
+fn token_of(
+    source: &str,
+    command: &SpecCommand,
+    place: Place,
+) -> Result<ScalarToken, PatchRefusal> {
+    let refuse = |message: String| PatchRefusal { span: command.span, message };
     let all = tokens(source);
     let at = |line: u32, column: u32| {
-        move |token: &&Token| (token.place.line, token.place.column) == (line, column)
+        move |token: &&ScalarToken| (token.place.line, token.place.column) == (line, column)
     };
     let here = all.iter().find(at(command.span.line, command.span.column));
     match (here, command.span.written) {
         (Some(token), None) => Ok(token.clone()),
         // An alias, of the text itself: not of a list or a phase it is a part of.
-        (Some(token), Some(written)) if token.style == Style::Alias => {
+        (Some(token), Some(written)) if token.style == ScalarForm::Alias => {
             let target = all.iter().find(at(written.line, written.column));
             match target {
                 Some(target) if target.anchor == token.anchor => Ok(token.clone()),
@@ -136,13 +144,13 @@ fn token_of(source: &str, command: &Command, place: Place) -> Result<Token, Refu
 }
 
 /// The command at a place, which has been found sound.
-fn find(source: &str, place: Place) -> Result<Command, Refusal> {
+fn find(source: &str, place: Place) -> Result<SpecCommand, PatchRefusal> {
     let file = Span::default();
     let (spec, _) = spec::parse(source).map_err(|problems| {
         let first = problems.into_iter().find(spec::Diagnostic::is_error);
         let (span, message) =
             first.map_or((file, String::new()), |first| (first.span, first.message));
-        Refusal { span, message: format!("the buildspec does not parse: {message}") }
+        PatchRefusal { span, message: format!("the buildspec does not parse: {message}") }
     })?;
     let phase = spec.phases.into_iter().find(|phase| phase.phase == place.phase);
     let mut list = phase.map_or_else(Vec::new, |phase| match place.block {
@@ -152,7 +160,7 @@ fn find(source: &str, place: Place) -> Result<Command, Refusal> {
     if (place.index as usize) < list.len() {
         return Ok(list.swap_remove(place.index as usize));
     }
-    Err(Refusal { span: file, message: format!("the buildspec has no {place}") })
+    Err(PatchRefusal { span: file, message: format!("the buildspec has no {place}") })
 }
 
 /// The values of a buildspec, whatever they are written like: two files with the same ones run the same.
@@ -161,21 +169,21 @@ pub fn values(source: &str) -> Option<String> {
     Some(values_of(&tree(source).ok()?))
 }
 
-fn values_of(root: &Node) -> String {
+fn values_of(root: &YamlNode) -> String {
     let mut text = String::new();
     put_values(root, &mut text);
     text
 }
 
-fn put_values(node: &Node, text: &mut String) {
+fn put_values(node: &YamlNode, text: &mut String) {
     if let Some(tag) = &node.tag {
         text.push_str(&format!("!{tag:?} "));
     }
     match &node.value {
-        Value::Null => text.push('~'),
+        YamlValue::Null => text.push('~'),
         // A block ends its last line, whatever was typed.
-        Value::Scalar(scalar) => text.push_str(&format!("{:?}", scalar.trim_end_matches('\n'))),
-        Value::Sequence(items) => {
+        YamlValue::Scalar(scalar) => text.push_str(&format!("{:?}", scalar.trim_end_matches('\n'))),
+        YamlValue::Sequence(items) => {
             text.push('[');
             items.iter().for_each(|item| {
                 put_values(item, text);
@@ -183,7 +191,7 @@ fn put_values(node: &Node, text: &mut String) {
             });
             text.push(']');
         }
-        Value::Mapping(entries) => {
+        YamlValue::Mapping(entries) => {
             text.push('{');
             entries.iter().for_each(|(key, value)| {
                 put_values(key, text);
@@ -196,8 +204,8 @@ fn put_values(node: &Node, text: &mut String) {
     }
 }
 
-fn tree(source: &str) -> Result<Node, Refusal> {
-    let refuse = |span, message: String| Refusal { span, message };
+fn tree(source: &str) -> Result<YamlNode, PatchRefusal> {
+    let refuse = |span, message: String| PatchRefusal { span, message };
     let document =
         yaml::parse(source).map_err(|problem| refuse(problem.span, problem.message.clone()))?;
     match document.next {
@@ -213,36 +221,36 @@ fn is_same(one: &str, other: &str) -> bool {
 
 /// Where the values of two trees differ.
 #[derive(Default)]
-struct Changes {
+struct TreeDifference {
     /// Texts that are the new one now.
     edited: Vec<Span>,
     /// The first of all others.
     wrong: Option<Span>,
 }
 
-impl Changes {
-    fn compare(&mut self, old: &Node, new: &Node, is_edit: &dyn Fn(&str) -> bool) {
+impl TreeDifference {
+    fn compare(&mut self, old: &YamlNode, new: &YamlNode, is_edit: &dyn Fn(&str) -> bool) {
         match (&old.value, &new.value) {
             _ if old.tag != new.tag => self.differ(old),
-            (Value::Sequence(one), Value::Sequence(other)) if one.len() == other.len() => {
+            (YamlValue::Sequence(one), YamlValue::Sequence(other)) if one.len() == other.len() => {
                 one.iter().zip(other).for_each(|(one, other)| self.compare(one, other, is_edit));
             }
-            (Value::Mapping(one), Value::Mapping(other)) if one.len() == other.len() => {
+            (YamlValue::Mapping(one), YamlValue::Mapping(other)) if one.len() == other.len() => {
                 for ((key, value), (new_key, new_value)) in one.iter().zip(other) {
                     self.compare(key, new_key, &|_| false);
                     self.compare(value, new_value, is_edit);
                 }
             }
-            (Value::Scalar(one), Value::Scalar(other)) if one == other => {}
-            (Value::Scalar(_), Value::Scalar(other)) if is_edit(other) => {
+            (YamlValue::Scalar(one), YamlValue::Scalar(other)) if one == other => {}
+            (YamlValue::Scalar(_), YamlValue::Scalar(other)) if is_edit(other) => {
                 self.edited.push(old.span);
             }
-            (Value::Null, Value::Null) => {}
+            (YamlValue::Null, YamlValue::Null) => {}
             _ => self.differ(old),
         }
     }
 
-    fn differ(&mut self, node: &Node) {
+    fn differ(&mut self, node: &YamlNode) {
         self.wrong.get_or_insert(node.span);
     }
 }

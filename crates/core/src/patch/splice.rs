@@ -2,30 +2,34 @@
 
 use super::Edit;
 use crate::event::Block;
-use crate::spec::yaml::tokens::{Style, Token};
+use crate::spec::yaml::tokens::{ScalarForm, ScalarToken};
 use std::ops::Range;
 
 /// Texts of the whole file, the one to be preferred first. Whether one is right is for the caller to see.
-pub(super) fn candidates(source: &str, token: &Token, text: &str) -> Vec<String> {
+pub(super) fn candidates(source: &str, token: &ScalarToken, text: &str) -> Vec<String> {
     let line = text.trim_end_matches('\n');
     let is_line = !line.contains('\n');
     let (plain, single, double) = (line.to_owned(), single(line), double(line));
     let in_place = |new: &String| replaced(source, &[(token.range.clone(), new)]);
     match token.style {
-        Style::Literal | Style::Folded => block(source, token, text).into_iter().collect(),
+        ScalarForm::Literal | ScalarForm::Folded => {
+            block(source, token, text).into_iter().collect()
+        }
         _ if !is_line && token.is_flow => vec![in_place(&double)],
         _ if !is_line => {
             let new = new_block(source, token, line);
             new.into_iter().chain([in_place(&double)]).collect()
         }
-        Style::Plain | Style::Alias => [plain, single, double].iter().map(in_place).collect(),
-        Style::Single => [single, double].iter().map(in_place).collect(),
-        Style::Double => vec![in_place(&double)],
+        ScalarForm::Plain | ScalarForm::Alias => {
+            [plain, single, double].iter().map(in_place).collect()
+        }
+        ScalarForm::Single => [single, double].iter().map(in_place).collect(),
+        ScalarForm::Double => vec![in_place(&double)],
     }
 }
 
 /// Texts of the whole file with one more item before the one that a token is, the one to be preferred first.
-pub(super) fn items(source: &str, token: &Token, text: &str) -> Vec<String> {
+pub(super) fn items(source: &str, token: &ScalarToken, text: &str) -> Vec<String> {
     let Some(dash) = dash(source, token) else { return Vec::new() };
     let (line, newline) = (text.trim_end_matches('\n'), newline(source));
     let indent = dash.column;
@@ -58,10 +62,10 @@ fn dash_of(source: &str, line: usize) -> Option<Dash> {
 }
 
 /// The dash of the item that a token is. Between them stand comments at most.
-fn dash(source: &str, token: &Token) -> Option<Dash> {
+fn dash(source: &str, token: &ScalarToken) -> Option<Dash> {
     let begin = match token.style {
         // Its lines may begin with a dash.
-        Style::Literal | Style::Folded => header(source, token.range.start)?.start,
+        ScalarForm::Literal | ScalarForm::Folded => header(source, token.range.start)?.start,
         _ => token.range.start,
     };
     let mut line = line_start(source, begin);
@@ -88,22 +92,22 @@ fn above_comments(source: &str, dash: &Dash) -> usize {
 }
 
 /// What is not as it was besides the text.
-pub(super) fn note(token: &Token, edit: &Edit) -> Option<String> {
+pub(super) fn note(token: &ScalarToken, edit: &Edit) -> Option<String> {
     let Edit { place, text } = edit;
     match token.style {
-        Style::Folded => Some(format!(
+        ScalarForm::Folded => Some(format!(
             "{place} is written with `|` now: folding with `>` cannot hold these lines as they are"
         )),
-        Style::Alias => Some(format!(
+        ScalarForm::Alias => Some(format!(
             "{place} was an alias; its new text stands in its place, and the anchor stays as it is"
         )),
-        Style::Plain | Style::Single | Style::Double
+        ScalarForm::Plain | ScalarForm::Single | ScalarForm::Double
             if text.trim_end_matches('\n').contains('\n') && !token.is_flow =>
         {
             let list = if place.block == Block::Finally { "finally" } else { "commands" };
             Some(format!("{place} has several lines now and is written with `|` in its {list}"))
         }
-        Style::Plain | Style::Single | Style::Double | Style::Literal => None,
+        ScalarForm::Plain | ScalarForm::Single | ScalarForm::Double | ScalarForm::Literal => None,
     }
 }
 
@@ -120,7 +124,7 @@ fn replaced(source: &str, splices: &[(Range<usize>, &str)]) -> String {
 }
 
 /// The same block with other lines.
-fn block(source: &str, token: &Token, text: &str) -> Option<String> {
+fn block(source: &str, token: &ScalarToken, text: &str) -> Option<String> {
     let first = line_start(source, token.range.start);
     let header = header(source, token.range.start)?;
     let digit = header.text(source).find(|c: char| c.is_ascii_digit());
@@ -149,20 +153,20 @@ fn block(source: &str, token: &Token, text: &str) -> Option<String> {
     Some(replaced(source, &[(header.start..header.end, &sign), (begin..end, &lines)]))
 }
 
-/// Where a block's sign begins and ends.
-struct Header {
+/// Where a block's indicator begins and ends.
+struct BlockHeader {
     start: usize,
     end: usize,
 }
 
-impl Header {
+impl BlockHeader {
     fn text<'s>(&self, source: &'s str) -> &'s str {
         &source[self.start..self.end]
     }
 }
 
 /// The sign of the block whose first line begins here or below: the last on a line before it.
-fn header(source: &str, content: usize) -> Option<Header> {
+fn header(source: &str, content: usize) -> Option<BlockHeader> {
     let mut end = line_start(source, content);
     loop {
         let before = source[..end].strip_suffix('\n')?;
@@ -175,7 +179,7 @@ fn header(source: &str, content: usize) -> Option<Header> {
             };
             let code = code.trim_end();
             let sign = code.rfind(['|', '>'])?;
-            return Some(Header { start: start + sign, end: start + code.len() });
+            return Some(BlockHeader { start: start + sign, end: start + code.len() });
         }
         end = start;
     }
@@ -200,7 +204,7 @@ fn content_end(source: &str, first: usize, indent: usize, keeps: bool) -> usize 
 }
 
 /// A block in the place of what is no block.
-fn new_block(source: &str, token: &Token, text: &str) -> Option<String> {
+fn new_block(source: &str, token: &ScalarToken, text: &str) -> Option<String> {
     let start = line_start(source, token.range.start);
     let before = &source[start..token.range.start];
     // Below a dash that stands alone it has an indentation already.

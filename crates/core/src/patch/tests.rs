@@ -17,7 +17,7 @@ fn patched(source: &str, place: &str, text: &str) -> String {
     }
 }
 
-fn refused(source: &str, place: &str, text: &str) -> Refusal {
+fn refused(source: &str, place: &str, text: &str) -> PatchRefusal {
     patch(source, &[edit(place, text)], false).expect_err(source)
 }
 

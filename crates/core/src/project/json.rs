@@ -3,9 +3,9 @@
 //! serde_json does the reading. It hands over values as they are written, slices of the text, and
 //! where a slice lies is its place. What is `null` is not there.
 
-use crate::spec::places::Places;
-use crate::spec::yaml::{Node, Value};
-use crate::spec::{Code, Diagnostic, Span};
+use crate::spec::places::LineIndex;
+use crate::spec::yaml::{YamlNode, YamlValue};
+use crate::spec::{Diagnostic, DiagnosticCode, Span};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
@@ -17,31 +17,39 @@ const MAX_DEPTH: usize = 64;
 ///
 /// # Errors
 /// The first place where it is not JSON.
-pub(super) fn json(text: &str) -> Result<Node, Box<Diagnostic>> {
+pub(super) fn json(text: &str) -> Result<YamlNode, Box<Diagnostic>> {
     let raw = serde_json::from_str::<&RawValue>(text).map_err(|error| {
         let number = |value| u32::try_from(value).unwrap_or(u32::MAX);
         let span = Span::new(number(error.line()), number(error.column()), 1);
         let message = error.to_string();
         let message = message.split(" at line ").next().unwrap_or(&message).to_owned();
-        Box::new(Diagnostic::new(Code::Syntax, span, format!("this is not JSON: {message}")))
+        Box::new(Diagnostic::new(
+            DiagnosticCode::Syntax,
+            span,
+            format!("this is not JSON: {message}"),
+        ))
     })?;
-    Reader { text, places: Places::new(text) }.node(raw.get(), 0)
+    ProjectReader { text, places: LineIndex::new(text) }.node(raw.get(), 0)
 }
 
-struct Reader<'t> {
+struct ProjectReader<'t> {
     text: &'t str,
-    places: Places<'t>,
+    places: LineIndex<'t>,
 }
 
-impl Reader<'_> {
-    fn node(&self, raw: &str, depth: usize) -> Result<Node, Box<Diagnostic>> {
+impl ProjectReader<'_> {
+    fn node(&self, raw: &str, depth: usize) -> Result<YamlNode, Box<Diagnostic>> {
         let span = self.span(raw);
         let broken = |error: serde_json::Error| {
-            Box::new(Diagnostic::new(Code::Syntax, span, format!("this is not JSON: {error}")))
+            Box::new(Diagnostic::new(
+                DiagnosticCode::Syntax,
+                span,
+                format!("this is not JSON: {error}"),
+            ))
         };
         if depth > MAX_DEPTH {
             let message = format!("nested more than {MAX_DEPTH} deep");
-            return Err(Box::new(Diagnostic::new(Code::TooLarge, span, message)));
+            return Err(Box::new(Diagnostic::new(DiagnosticCode::TooLarge, span, message)));
         }
         let value = match raw.as_bytes().first() {
             Some(b'{') => {
@@ -50,22 +58,22 @@ impl Reader<'_> {
                 for (key, value) in entries.0 {
                     let span = self.key_span(value.get(), &key);
                     let value = self.node(value.get(), depth + 1)?;
-                    if value.value != Value::Null {
-                        nodes.push((Node::new(span, Value::Scalar(key)), value));
+                    if value.value != YamlValue::Null {
+                        nodes.push((YamlNode::new(span, YamlValue::Scalar(key)), value));
                     }
                 }
-                Value::Mapping(nodes)
+                YamlValue::Mapping(nodes)
             }
             Some(b'[') => {
                 let items: Vec<&RawValue> = serde_json::from_str(raw).map_err(broken)?;
                 let items = items.into_iter().map(|item| self.node(item.get(), depth + 1));
-                Value::Sequence(items.collect::<Result<_, _>>()?)
+                YamlValue::Sequence(items.collect::<Result<_, _>>()?)
             }
-            Some(b'"') => Value::Scalar(serde_json::from_str(raw).map_err(broken)?),
-            Some(b'n') => Value::Null,
-            _ => Value::Scalar(raw.to_owned()),
+            Some(b'"') => YamlValue::Scalar(serde_json::from_str(raw).map_err(broken)?),
+            Some(b'n') => YamlValue::Null,
+            _ => YamlValue::Scalar(raw.to_owned()),
         };
-        Ok(Node::new(span, value))
+        Ok(YamlNode::new(span, value))
     }
 
     /// The place of a slice of the text.

@@ -1,8 +1,8 @@
 //! TOML to a tree with places. Sole owner of the crate toml.
 
-use crate::spec::places::Places;
-use crate::spec::yaml::{Node, Value};
-use crate::spec::{Code, Diagnostic};
+use crate::spec::places::LineIndex;
+use crate::spec::yaml::{YamlNode, YamlValue};
+use crate::spec::{Diagnostic, DiagnosticCode};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -10,29 +10,33 @@ use toml::de::{DeTable, DeValue};
 ///
 /// # Errors
 /// Every place where it is not TOML.
-pub fn toml(text: &str) -> Result<Node, Vec<Diagnostic>> {
-    let places = Places::new(text);
+pub fn toml(text: &str) -> Result<YamlNode, Vec<Diagnostic>> {
+    let places = LineIndex::new(text);
     let (table, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         let problems = errors.iter().map(|error| {
             let span = error.span().map(|range| places.span(range)).unwrap_or_default();
-            Diagnostic::new(Code::Syntax, span, format!("this is not TOML: {}", error.message()))
+            Diagnostic::new(
+                DiagnosticCode::Syntax,
+                span,
+                format!("this is not TOML: {}", error.message()),
+            )
         });
         let mut problems: Vec<Diagnostic> = problems.collect();
         problems.sort_by_key(|problem| (problem.span.line, problem.span.column));
         return Err(problems);
     }
     let range = table.span();
-    let value = Value::Mapping(entries(&places, table.into_inner()));
-    Ok(Node::new(places.span(range), value))
+    let value = YamlValue::Mapping(entries(&places, table.into_inner()));
+    Ok(YamlNode::new(places.span(range), value))
 }
 
-fn entries(places: &Places<'_>, table: DeTable<'_>) -> Vec<(Node, Node)> {
-    let mut entries: Vec<(Node, Node)> = table
+fn entries(places: &LineIndex<'_>, table: DeTable<'_>) -> Vec<(YamlNode, YamlNode)> {
+    let mut entries: Vec<(YamlNode, YamlNode)> = table
         .into_iter()
         .map(|(key, value)| {
             let span = places.span(key.span());
-            let key = Node::new(span, Value::Scalar(key.into_inner().into_owned()));
+            let key = YamlNode::new(span, YamlValue::Scalar(key.into_inner().into_owned()));
             (key, node(places, value))
         })
         .collect();
@@ -41,20 +45,20 @@ fn entries(places: &Places<'_>, table: DeTable<'_>) -> Vec<(Node, Node)> {
     entries
 }
 
-fn node(places: &Places<'_>, value: Spanned<DeValue<'_>>) -> Node {
+fn node(places: &LineIndex<'_>, value: Spanned<DeValue<'_>>) -> YamlNode {
     let span = places.span(value.span());
     let value = match value.into_inner() {
-        DeValue::String(text) => Value::Scalar(text.into_owned()),
-        DeValue::Integer(number) => Value::Scalar(number.as_str().to_owned()),
-        DeValue::Float(number) => Value::Scalar(number.as_str().to_owned()),
-        DeValue::Boolean(flag) => Value::Scalar(flag.to_string()),
-        DeValue::Datetime(time) => Value::Scalar(time.to_string()),
+        DeValue::String(text) => YamlValue::Scalar(text.into_owned()),
+        DeValue::Integer(number) => YamlValue::Scalar(number.as_str().to_owned()),
+        DeValue::Float(number) => YamlValue::Scalar(number.as_str().to_owned()),
+        DeValue::Boolean(flag) => YamlValue::Scalar(flag.to_string()),
+        DeValue::Datetime(time) => YamlValue::Scalar(time.to_string()),
         DeValue::Array(items) => {
-            Value::Sequence(items.into_iter().map(|item| node(places, item)).collect())
+            YamlValue::Sequence(items.into_iter().map(|item| node(places, item)).collect())
         }
-        DeValue::Table(table) => Value::Mapping(entries(places, table)),
+        DeValue::Table(table) => YamlValue::Mapping(entries(places, table)),
     };
-    Node::new(span, value)
+    YamlNode::new(span, value)
 }
 
 #[cfg(test)]
@@ -65,11 +69,11 @@ mod tests {
     fn values_have_their_places() {
         let node =
             toml("# x\ntimeout = \"30m\"\nmount = [\"a\", 'b']\n[env]\nN = 5\n").expect("is TOML");
-        let Value::Mapping(entries) = &node.value else { panic!("a table") };
+        let YamlValue::Mapping(entries) = &node.value else { panic!("a table") };
         let told: Vec<_> = entries
             .iter()
             .map(|(key, value)| {
-                let Value::Scalar(name) = &key.value else { panic!("a key") };
+                let YamlValue::Scalar(name) = &key.value else { panic!("a key") };
                 (name.as_str(), key.span.line, value.span.line, value.span.column)
             })
             .collect();

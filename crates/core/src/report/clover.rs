@@ -1,6 +1,6 @@
 //! CLOVERXML: Clover and OpenClover, and what PHPUnit and Istanbul write in its form.
 
-use super::coverage::{Files, Tally};
+use super::coverage::{CoverageFiles, Tally};
 use super::xml::{self, Element, Handler};
 use super::{Contents, Malformed, totals};
 
@@ -9,16 +9,16 @@ struct Clover {
     /// Test code is measured as well, and is no source.
     is_test: bool,
     package: String,
-    file: Option<Open>,
-    files: Files,
+    file: Option<CloverFile>,
+    files: CoverageFiles,
     /// Line and statements of the project's own sum.
     said: Option<(u32, u64)>,
     /// What the lines, and the sums of files without lines, come to.
     found: u64,
 }
 
-/// The file under way.
-struct Open {
+/// The file that is being read.
+struct CloverFile {
     path: String,
     lines: Tally,
     entries: u64,
@@ -46,7 +46,7 @@ impl Handler for Clover {
             "testproject" => self.is_test = true,
             _ if self.is_test => {}
             "package" => self.package = element.text("name"),
-            "file" => self.file = Some(Open::new(&self.package, element)),
+            "file" => self.file = Some(CloverFile::new(&self.package, element)),
             "line" if parent == "file" => {
                 if let Some(open) = &mut self.file {
                     open.line(element);
@@ -93,7 +93,7 @@ impl Clover {
     }
 }
 
-impl Open {
+impl CloverFile {
     fn new(package: &str, element: &Element<'_>) -> Self {
         let path = match (element.get("path"), element.text("name")) {
             (Some(path), _) => path.to_owned(),
@@ -101,7 +101,7 @@ impl Open {
             (None, name) if package.is_empty() || name.contains(['/', '\\']) => name,
             (None, name) => format!("{}/{name}", package.replace('.', "/")),
         };
-        Open {
+        CloverFile {
             path,
             lines: Tally::default(),
             entries: 0,
@@ -130,7 +130,7 @@ impl Open {
 
     /// Path, lines, branches; and how many statements these are.
     fn close(self) -> (String, Tally, Tally, u64) {
-        let Open { path, mut lines, entries, times, mut branches, sums } = self;
+        let CloverFile { path, mut lines, entries, times, mut branches, sums } = self;
         let [statements, conditions] = sums;
         // Without lines its sums are all there is.
         if lines.all() == 0 {

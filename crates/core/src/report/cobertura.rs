@@ -1,6 +1,6 @@
 //! COBERTURAXML: Cobertura, coverage.py, Istanbul, gcovr, coverlet.
 
-use super::coverage::{FileCoverage, Files};
+use super::coverage::{CoverageFiles, FileCoverage};
 use super::xml::{self, Element, Handler};
 use super::{Contents, Malformed, totals};
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ struct Cobertura {
     file: String,
     which: String,
     class: Class,
-    files: Files,
+    files: CoverageFiles,
     /// How many classes of a file and a name there were.
     classes: HashMap<(String, String), u32>,
     /// Line and number of lines of the report's own sum.

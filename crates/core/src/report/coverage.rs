@@ -18,21 +18,21 @@ pub struct FileCoverage {
     pub branches: Tally,
 }
 
-/// What tells a line, or a branch, from the others of its file: its line, and what stands there.
-pub(super) type Part = (u32, u64);
+/// Identifies a line or a branch within its file: the line, and what stands there.
+pub(super) type CoveragePoint = (u32, u64);
 
 /// Lines or branches of a file: each by itself, or their sum where the format says no more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// How much of each part was covered, of how much.
-    parts: BTreeMap<Part, (u32, u32)>,
+    parts: BTreeMap<CoveragePoint, (u32, u32)>,
     /// Covered and missed, in the place of parts.
     sum: Option<(u64, u64)>,
 }
 
 impl Tally {
     /// Takes in a part; of two that are the same the better counts.
-    pub(super) fn hit(&mut self, part: Part, covered: u64, all: u64) {
+    pub(super) fn hit(&mut self, part: CoveragePoint, covered: u64, all: u64) {
         let number = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
         let one = self.parts.entry(part).or_default();
         *one = (one.0.max(number(covered.min(all))), one.1.max(number(all)));
@@ -94,7 +94,7 @@ impl Tally {
         }
     }
 
-    /// Takes another measurement in. Of sums no more is known than that the better is not too much.
+    /// Adds another measurement. Two sums cannot be united exactly; the larger one is a safe lower bound.
     pub(super) fn unite(&mut self, other: Tally) {
         match (self.sum, other.sum) {
             (None, None) => {
@@ -114,12 +114,12 @@ impl Tally {
 
 /// Files of one report, in its order; what it says of a file in several places comes together.
 #[derive(Default)]
-pub(super) struct Files {
+pub(super) struct CoverageFiles {
     all: Vec<FileCoverage>,
     at: HashMap<(String, String), usize>,
 }
 
-impl Files {
+impl CoverageFiles {
     /// The file of this path. `within` tells it from others of the path, and is no part of it.
     pub(super) fn of(&mut self, path: &str, within: &str) -> &mut FileCoverage {
         let at = *self.at.entry((within.to_owned(), path.to_owned())).or_insert_with(|| {

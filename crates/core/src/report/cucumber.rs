@@ -1,7 +1,7 @@
 //! CUCUMBERJSON: what Cucumber's JSON formatters write, in all its languages.
 
 use super::model::{Case, CaseStatus};
-use super::place::Place;
+use super::place::CasePlace;
 use super::{Contents, Malformed};
 use serde::Deserialize;
 
@@ -26,13 +26,13 @@ struct Scenario {
     #[serde(default)]
     before: Option<Vec<Hook>>,
     #[serde(default)]
-    steps: Option<Vec<Step>>,
+    steps: Option<Vec<CucumberStep>>,
     #[serde(default)]
     after: Option<Vec<Hook>>,
 }
 
 #[derive(Deserialize)]
-struct Step {
+struct CucumberStep {
     #[serde(default)]
     keyword: Option<String>,
     #[serde(default)]
@@ -120,7 +120,7 @@ fn feature(feature: Feature, fraction: &mut Option<serde_json::Number>) -> Vec<C
         case.name = title.unwrap_or_default();
         let line = judge(&mut case, acts, line, fraction);
         if !uri.is_empty() {
-            case.place = Some(Place { file: uri.clone(), line, column: 0 });
+            case.place = Some(CasePlace { file: uri.clone(), line, column: 0 });
         }
         cases.push(case);
     }

@@ -2,7 +2,7 @@
 //!
 //! For auto-discovery, and for a hint when a report turns out to be of another format than said.
 
-use super::Format;
+use super::ReportFormat;
 
 /// How much of a file is looked at, in bytes.
 const MOST: usize = 8 << 10;
@@ -20,42 +20,44 @@ pub fn may_be_report(name: &str) -> bool {
 
 /// The format of a text, where it begins like one.
 #[must_use]
-pub fn detect(text: &str) -> Option<Format> {
+pub fn detect(text: &str) -> Option<ReportFormat> {
     let head = &text[..text.floor_char_boundary(MOST)];
     let head = head.trim_start_matches('\u{feff}').trim_start();
     match head.chars().next()? {
         '<' => xml(head),
         '[' if head.contains("\"elements\"") || head.contains("\"keyword\"") => {
-            Some(Format::CucumberJson)
+            Some(ReportFormat::CucumberJson)
         }
         '{' if head.contains("\"coverage\"") && head.contains("\"lines\"") => {
-            Some(Format::Simplecov)
+            Some(ReportFormat::Simplecov)
         }
         _ => None,
     }
 }
 
-fn xml(head: &str) -> Option<Format> {
+fn xml(head: &str) -> Option<ReportFormat> {
     let (name, rest) = root(head)?;
     let tag = rest.split('>').next().unwrap_or_default();
     Some(match name {
-        "testsuites" | "testsuite" => Format::JunitXml,
-        "test-results" => Format::NunitXml,
-        "test-run" => Format::Nunit3Xml,
-        "testng-results" => Format::TestngXml,
-        "TestRun" => Format::VisualStudioTrx,
-        "coverage" if tag.contains("line-rate") => Format::CoberturaXml,
-        "coverage" if tag.contains("generated") || tag.contains("clover") => Format::CloverXml,
-        "coverage" if rest.contains("<packages") || rest.contains("<sources") => {
-            Format::CoberturaXml
+        "testsuites" | "testsuite" => ReportFormat::JunitXml,
+        "test-results" => ReportFormat::NunitXml,
+        "test-run" => ReportFormat::Nunit3Xml,
+        "testng-results" => ReportFormat::TestngXml,
+        "TestRun" => ReportFormat::VisualStudioTrx,
+        "coverage" if tag.contains("line-rate") => ReportFormat::CoberturaXml,
+        "coverage" if tag.contains("generated") || tag.contains("clover") => {
+            ReportFormat::CloverXml
         }
-        "coverage" if rest.contains("<project") => Format::CloverXml,
+        "coverage" if rest.contains("<packages") || rest.contains("<sources") => {
+            ReportFormat::CoberturaXml
+        }
+        "coverage" if rest.contains("<project") => ReportFormat::CloverXml,
         "report"
             if head.contains("JACOCO")
                 || rest.contains("<sessioninfo")
                 || rest.contains("<package ") =>
         {
-            Format::JacocoXml
+            ReportFormat::JacocoXml
         }
         _ => return None,
     })

@@ -1,14 +1,14 @@
 //! What reports come to: cases and coverage added up, cut to AWS's limits, in the shape of its API.
 //!
-//! A [`Group`] takes in what was read of each file and becomes [`ReportFacts`] for events and record, and
+//! A [`ReportGroupReader`] takes in what was read of each file and becomes [`ReportFacts`] for events and record, and
 //! [`ReportDetails`] for files.
 
 use super::coverage::FileCoverage;
 use super::model::{Case, CaseStatus, shortened};
 use super::place;
-use super::place::Place;
+use super::place::CasePlace;
 use super::union::Union;
-use super::{Contents, Format, Malformed};
+use super::{Contents, Malformed, ReportFormat};
 use crate::mask::Secrets;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ const MAX_MESSAGE: usize = 5000;
 pub const MAX_FAILURES: usize = 50;
 /// Longest message of a failed case in an event, in characters.
 const MAX_EVENT_MESSAGE: usize = 1000;
-/// Most problems of a report that are told.
+/// Most problems of one report that are shown.
 const MAX_PROBLEMS: usize = 20;
 /// Most cases, and most files with coverage, that are added up.
 const MAX_TOTAL: usize = 1_000_000;
@@ -61,11 +61,11 @@ impl ReportStatus {
     }
 }
 
-/// AWS's Report.
+/// One element of `reports` in AWS's BatchGetReports.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "the names are AWS's and explained there")]
-pub struct Report {
+pub struct ReportRecord {
     pub arn: String,
     pub r#type: ReportType,
     pub name: String,
@@ -130,13 +130,13 @@ pub struct CodeCoverage {
     pub figures: CodeCoverageSummary,
 }
 
-/// A failed case, for a person.
+/// A failed case, as shown to a person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failure {
+pub struct CaseFailure {
     /// Class and name.
     pub title: String,
     /// Where it failed, if that can be told.
-    pub place: Option<Place>,
+    pub place: Option<CasePlace>,
     /// Why.
     pub message: String,
 }
@@ -145,14 +145,14 @@ pub struct Failure {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReportFacts {
     /// In AWS's shape.
-    pub report: Report,
+    pub report: ReportRecord,
     /// What could not be read, or is missing, and where.
     pub problems: Vec<String>,
     /// What AWS would not take.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
     /// The first failed cases.
-    pub failures: Vec<Failure>,
+    pub failures: Vec<CaseFailure>,
 }
 
 impl ReportFacts {
@@ -177,7 +177,7 @@ impl ReportFacts {
 #[serde(rename_all = "camelCase")]
 pub struct ReportDetails {
     /// BatchGetReports.
-    pub report: Report,
+    pub report: ReportRecord,
     /// Why it is INCOMPLETE.
     pub problems: Vec<String>,
     /// What AWS would not take.
@@ -191,11 +191,11 @@ pub struct ReportDetails {
 
 /// A report group of a build, as its files are read.
 #[derive(Clone, Debug)]
-pub struct Group {
+pub struct ReportGroupReader {
     /// Its whole name.
     pub name: String,
     /// The format of its files.
-    pub format: Format,
+    pub format: ReportFormat,
     /// Cases with their report file's number.
     cases: Vec<(usize, Case)>,
     files: Vec<ReportFile>,
@@ -219,11 +219,11 @@ pub struct ReportFile {
     pub path: String,
 }
 
-impl Group {
+impl ReportGroupReader {
     /// Without files so far.
     #[must_use]
-    pub fn new(name: String, format: Format) -> Self {
-        Group {
+    pub fn new(name: String, format: ReportFormat) -> Self {
+        ReportGroupReader {
             name,
             format,
             cases: Vec::new(),
@@ -240,7 +240,7 @@ impl Group {
     /// The same by another name.
     #[must_use]
     pub fn renamed(self, name: String) -> Self {
-        Group { name, ..self }
+        ReportGroupReader { name, ..self }
     }
 
     /// Takes a file in.
@@ -331,10 +331,16 @@ impl Group {
 
     /// In AWS's shape. `arn` is the report's own.
     #[must_use]
-    pub fn report(&self, arn: &str, group_arn: &str, build_arn: &str, created: f64) -> Report {
+    pub fn report(
+        &self,
+        arn: &str,
+        group_arn: &str,
+        build_arn: &str,
+        created: f64,
+    ) -> ReportRecord {
         let kind = self.format.kind();
         let is_bad = self.cases.iter().any(|(_, case)| case.status.is_bad());
-        Report {
+        ReportRecord {
             arn: arn.to_owned(),
             r#type: kind,
             name: arn.rsplit(':').next().unwrap_or(arn).to_owned(),
@@ -380,18 +386,18 @@ impl Group {
 
     /// For an event.
     #[must_use]
-    pub fn facts(&self, report: Report) -> ReportFacts {
+    pub fn facts(&self, report: ReportRecord) -> ReportFacts {
         let failures = self
             .cases
             .iter()
             .filter(|(_, case)| case.status.is_bad())
             .take(MAX_FAILURES)
-            .map(|(file, case)| Failure {
+            .map(|(file, case)| CaseFailure {
                 title: shortened(&case.title(), MAX_NAME),
                 // The report's own line is better than no place.
                 place: case.place.clone().or_else(|| {
                     let file = self.files[*file].shown.clone();
-                    Some(Place { file, line: case.report_line, column: 0 })
+                    Some(CasePlace { file, line: case.report_line, column: 0 })
                 }),
                 message: shortened(&case.message, MAX_EVENT_MESSAGE),
             })
@@ -402,7 +408,7 @@ impl Group {
 
     /// For a file: cut to AWS's limits, failed cases first where there are too many.
     #[must_use]
-    pub fn details(&self, report: Report) -> ReportDetails {
+    pub fn details(&self, report: ReportRecord) -> ReportDetails {
         let arn = &report.arn;
         let mut kept: Vec<&(usize, Case)> = self.cases.iter().collect();
         if kept.len() > MAX_CASES {

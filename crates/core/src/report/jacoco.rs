@@ -1,6 +1,6 @@
 //! JACOCOXML: what JaCoCo writes.
 
-use super::coverage::{FileCoverage, Files};
+use super::coverage::{CoverageFiles, FileCoverage};
 use super::xml::{self, Element, Handler};
 use super::{Contents, Malformed, totals};
 
@@ -11,7 +11,7 @@ struct Jacoco {
     groups: Vec<String>,
     package: String,
     file: Option<FileCoverage>,
-    files: Files,
+    files: CoverageFiles,
     /// Line and number of lines of the report's own sum.
     said: Option<(u32, u64)>,
 }

@@ -2,13 +2,13 @@
 //! and Rust's own test programs.
 
 use super::model::{Case, CaseStatus, seconds};
-use super::place::Place;
+use super::place::CasePlace;
 use super::xml::{self, Element, Handler};
 use super::{Contents, Malformed, totals};
 
 #[derive(Default)]
 struct Junit {
-    suites: Vec<Suite>,
+    suites: Vec<JunitSuite>,
     case: Option<Case>,
     /// What the case has written.
     said: String,
@@ -17,8 +17,7 @@ struct Junit {
     doubts: Vec<Malformed>,
 }
 
-/// A suite under way.
-struct Suite {
+struct JunitSuite {
     name: String,
     line: u32,
     /// What it says of itself: tests; failures and errors.
@@ -119,7 +118,7 @@ impl Junit {
         }
         // Catch2 counts assertions, and has this for a name.
         let counts_assertions = element.get("hostname") == Some("tbd");
-        self.suites.push(Suite {
+        self.suites.push(JunitSuite {
             name: element.text("name"),
             line: element.line,
             tests: tests.filter(|_| !counts_assertions),
@@ -131,7 +130,7 @@ impl Junit {
 
     fn suite_ends(&mut self) {
         let Some(suite) = self.suites.pop() else { return };
-        let Suite { line, tests, bad, found, found_bad, .. } = suite;
+        let JunitSuite { line, tests, bad, found, found_bad, .. } = suite;
         if self.doubts.is_empty() {
             self.doubts.extend(totals::missing(line, "tests", tests, found));
             self.doubts.extend(totals::hidden(line, bad, found_bad));
@@ -149,7 +148,7 @@ impl Junit {
             element.get("classname").or(element.get("class")).unwrap_or_default().to_owned();
         case.name = element.text("name");
         case.duration_ns = seconds(element.get("time").unwrap_or_default());
-        case.place = element.get("file").filter(|file| !file.is_empty()).map(|file| Place {
+        case.place = element.get("file").filter(|file| !file.is_empty()).map(|file| CasePlace {
             file: file.to_owned(),
             line: u32::try_from(element.count("line")).unwrap_or(0),
             column: 0,

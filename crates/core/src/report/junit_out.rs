@@ -1,6 +1,6 @@
 //! A report as JUnit's XML, for whatever else reads that: all cases, whole.
 
-use super::group::Group;
+use super::group::ReportGroupReader;
 use super::model::{Case, CaseStatus};
 use quick_xml::Writer;
 use quick_xml::events::{BytesDecl, BytesEnd, BytesStart, BytesText, Event};
@@ -10,7 +10,7 @@ use std::io::{self, Write};
 ///
 /// # Errors
 /// Those of `out`.
-pub fn junit<W: Write>(group: &Group, out: W) -> io::Result<()> {
+pub fn junit<W: Write>(group: &ReportGroupReader, out: W) -> io::Result<()> {
     let mut writer = Writer::new_with_indent(out, b' ', 2);
     writer.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
     let cases: Vec<&Case> = group.cases().map(|(_, case)| case).collect();

@@ -2,7 +2,7 @@
 //!
 //! Fed with the bytes of report files, which a build has written and which are therefore anything at
 //! all; feeds `event`, `record` and the files below `--reports`. [`read`] takes one file in a named
-//! format, [`detect`](detect::detect) finds out which one it is, [`Group`] adds files up to a report
+//! format, [`detect`](detect::detect) finds out which one it is, [`ReportGroupReader`] adds files up to a report
 //! in the shape of AWS's API, [`table`](table()) shows it to a person and [`junit`](junit()) writes it for other
 //! programs.
 
@@ -35,16 +35,17 @@ mod tests;
 pub use coverage::{FileCoverage, Tally};
 pub use detect::{detect, may_be_report};
 pub use group::{
-    CodeCoverage, CodeCoverageSummary, Failure, Group, MAX_CASES, MAX_FAILURES, Report,
-    ReportDetails, ReportFacts, ReportFile, ReportStatus, ReportType, TestCase, TestSummary,
+    CaseFailure, CodeCoverage, CodeCoverageSummary, MAX_CASES, MAX_FAILURES, ReportDetails,
+    ReportFacts, ReportFile, ReportGroupReader, ReportRecord, ReportStatus, ReportType, TestCase,
+    TestSummary,
 };
 pub use junit_out::junit;
 pub use model::{Case, CaseStatus};
-pub use place::Place;
+pub use place::CasePlace;
 pub use place::relative;
 pub use raw::raw;
 pub use table::{Tone, table};
-pub use verdict::Verdict;
+pub use verdict::ReportVerdict;
 
 use std::fmt;
 
@@ -53,7 +54,7 @@ pub const MAX_BYTES: u64 = 64 << 20;
 
 /// A format of report files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Format {
+pub enum ReportFormat {
     /// Cucumber's JSON.
     CucumberJson,
     /// JUnit's XML, which nearly everything writes.
@@ -76,62 +77,63 @@ pub enum Format {
     Simplecov,
 }
 
-impl Format {
+impl ReportFormat {
     /// All of them.
-    pub const ALL: [Format; 10] = [
-        Format::CucumberJson,
-        Format::JunitXml,
-        Format::NunitXml,
-        Format::Nunit3Xml,
-        Format::TestngXml,
-        Format::VisualStudioTrx,
-        Format::CloverXml,
-        Format::CoberturaXml,
-        Format::JacocoXml,
-        Format::Simplecov,
+    pub const ALL: [ReportFormat; 10] = [
+        ReportFormat::CucumberJson,
+        ReportFormat::JunitXml,
+        ReportFormat::NunitXml,
+        ReportFormat::Nunit3Xml,
+        ReportFormat::TestngXml,
+        ReportFormat::VisualStudioTrx,
+        ReportFormat::CloverXml,
+        ReportFormat::CoberturaXml,
+        ReportFormat::JacocoXml,
+        ReportFormat::Simplecov,
     ];
 
     /// The name in a buildspec.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Format::CucumberJson => "CUCUMBERJSON",
-            Format::JunitXml => "JUNITXML",
-            Format::NunitXml => "NUNITXML",
-            Format::Nunit3Xml => "NUNIT3XML",
-            Format::TestngXml => "TESTNGXML",
-            Format::VisualStudioTrx => "VISUALSTUDIOTRX",
-            Format::CloverXml => "CLOVERXML",
-            Format::CoberturaXml => "COBERTURAXML",
-            Format::JacocoXml => "JACOCOXML",
-            Format::Simplecov => "SIMPLECOV",
+            ReportFormat::CucumberJson => "CUCUMBERJSON",
+            ReportFormat::JunitXml => "JUNITXML",
+            ReportFormat::NunitXml => "NUNITXML",
+            ReportFormat::Nunit3Xml => "NUNIT3XML",
+            ReportFormat::TestngXml => "TESTNGXML",
+            ReportFormat::VisualStudioTrx => "VISUALSTUDIOTRX",
+            ReportFormat::CloverXml => "CLOVERXML",
+            ReportFormat::CoberturaXml => "COBERTURAXML",
+            ReportFormat::JacocoXml => "JACOCOXML",
+            ReportFormat::Simplecov => "SIMPLECOV",
         }
     }
 
     /// The format of this name, in small or capital letters.
     #[must_use]
-    pub fn from_name(name: &str) -> Option<Format> {
-        Format::ALL.into_iter().find(|format| format.name().eq_ignore_ascii_case(name))
+    pub fn from_name(name: &str) -> Option<ReportFormat> {
+        ReportFormat::ALL.into_iter().find(|format| format.name().eq_ignore_ascii_case(name))
     }
 
     /// What it holds.
     #[must_use]
     pub fn kind(self) -> ReportType {
         match self {
-            Format::CucumberJson
-            | Format::JunitXml
-            | Format::NunitXml
-            | Format::Nunit3Xml
-            | Format::TestngXml
-            | Format::VisualStudioTrx => ReportType::Test,
-            Format::CloverXml | Format::CoberturaXml | Format::JacocoXml | Format::Simplecov => {
-                ReportType::CodeCoverage
-            }
+            ReportFormat::CucumberJson
+            | ReportFormat::JunitXml
+            | ReportFormat::NunitXml
+            | ReportFormat::Nunit3Xml
+            | ReportFormat::TestngXml
+            | ReportFormat::VisualStudioTrx => ReportType::Test,
+            ReportFormat::CloverXml
+            | ReportFormat::CoberturaXml
+            | ReportFormat::JacocoXml
+            | ReportFormat::Simplecov => ReportType::CodeCoverage,
         }
     }
 }
 
-impl fmt::Display for Format {
+impl fmt::Display for ReportFormat {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.name())
     }
@@ -191,7 +193,7 @@ impl Contents {
     }
 
     /// Doubts what yields nothing.
-    fn doubt_nothing(&mut self, format: Format) {
+    fn doubt_nothing(&mut self, format: ReportFormat) {
         if self.problem.is_some() || !self.doubts.is_empty() {
             return;
         }
@@ -199,7 +201,7 @@ impl Contents {
             ReportType::Test if self.cases.is_empty() => "there is no test in it",
             ReportType::CodeCoverage if self.coverage.iter().all(|file| file.lines.all() == 0) => {
                 match format {
-                    Format::JacocoXml => {
+                    ReportFormat::JacocoXml => {
                         "there is no line in it; JaCoCo has lines of classes with debug \
                          information only"
                     }
@@ -215,24 +217,24 @@ impl Contents {
 /// Reads one report file. Whatever the bytes, there is an answer; what can be read of a malformed
 /// file is in it.
 #[must_use]
-pub fn read(format: Format, bytes: &[u8]) -> Contents {
+pub fn read(format: ReportFormat, bytes: &[u8]) -> Contents {
     let (text, garbled) = text::decode(bytes);
     let mut contents = match format {
-        Format::CucumberJson => cucumber::read(&text),
-        Format::JunitXml => junit::read(&text),
-        Format::NunitXml => nunit::read(&text, nunit::Version::Two),
-        Format::Nunit3Xml => nunit::read(&text, nunit::Version::Three),
-        Format::TestngXml => testng::read(&text),
-        Format::VisualStudioTrx => trx::read(&text),
-        Format::CloverXml => clover::read(&text),
-        Format::CoberturaXml => cobertura::read(&text),
-        Format::JacocoXml => jacoco::read(&text),
-        Format::Simplecov => simplecov::read(&text),
+        ReportFormat::CucumberJson => cucumber::read(&text),
+        ReportFormat::JunitXml => junit::read(&text),
+        ReportFormat::NunitXml => nunit::read(&text, nunit::NunitVersion::Two),
+        ReportFormat::Nunit3Xml => nunit::read(&text, nunit::NunitVersion::Three),
+        ReportFormat::TestngXml => testng::read(&text),
+        ReportFormat::VisualStudioTrx => trx::read(&text),
+        ReportFormat::CloverXml => clover::read(&text),
+        ReportFormat::CoberturaXml => cobertura::read(&text),
+        ReportFormat::JacocoXml => jacoco::read(&text),
+        ReportFormat::Simplecov => simplecov::read(&text),
     };
     for case in &mut contents.cases {
         case.complete();
     }
-    // A file of another format is told as such, whatever stumbles over it first.
+    // Say that the file has another format, whichever error came first.
     if let Some(problem) = &mut contents.problem
         && let Some(other) = detect(&text)
         && other != format

@@ -2,7 +2,7 @@
 //!
 //! Made by the formats' readers; taken in by `group`.
 
-use super::place::{self, Place};
+use super::place::{self, CasePlace};
 use serde::{Deserialize, Serialize};
 
 /// How a case ended.
@@ -76,7 +76,7 @@ pub struct Case {
     /// Why it ended so.
     pub message: String,
     /// Where it stands in the source, or failed.
-    pub place: Option<Place>,
+    pub place: Option<CasePlace>,
     /// Its line in the report file.
     pub report_line: u32,
 }

@@ -4,18 +4,17 @@ use super::model::{Case, CaseStatus, seconds};
 use super::xml::{self, Element, Handler};
 use super::{Contents, Malformed, totals};
 
-/// Which NUnit.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Version {
+pub(super) enum NunitVersion {
     Two,
     Three,
 }
 
-pub(super) fn read(text: &str, version: Version) -> Contents {
+pub(super) fn read(text: &str, version: NunitVersion) -> Contents {
     let mut reader = Nunit::default();
     let problem = match version {
-        Version::Two => xml::read(text, &mut Two(&mut reader)),
-        Version::Three => xml::read(text, &mut Three(&mut reader)),
+        NunitVersion::Two => xml::read(text, &mut Two(&mut reader)),
+        NunitVersion::Three => xml::read(text, &mut Three(&mut reader)),
     };
     let doubts = reader.doubts();
     Contents { cases: reader.cases, problem, doubts, ..Contents::default() }
@@ -23,15 +22,14 @@ pub(super) fn read(text: &str, version: Version) -> Contents {
 
 #[derive(Default)]
 struct Nunit {
-    suites: Vec<Suite>,
+    suites: Vec<NunitSuite>,
     case: Option<Case>,
     cases: Vec<Case>,
     /// What the file says of itself: its line, tests, and those that failed.
     said: Option<(u32, Option<u64>, u64)>,
 }
 
-/// A suite under way.
-struct Suite {
+struct NunitSuite {
     name: String,
     /// Its own failure: of what it does before and after its cases.
     failure: Option<Case>,
@@ -77,7 +75,7 @@ impl Nunit {
             "test-run" => {
                 self.said = Some((element.line, element.number("total"), element.count("failed")));
             }
-            "test-suite" => self.suites.push(Suite {
+            "test-suite" => self.suites.push(NunitSuite {
                 name: element.text("name"),
                 failure: None,
                 has_bad: false,
@@ -140,7 +138,7 @@ impl Nunit {
     fn suite_ends(&mut self) {
         let Some(suite) = self.suites.pop() else { return };
         let has_failed = suite.has_bad || suite.failure.is_some();
-        // Above its cases a suite only says again that one of them has failed.
+        // A suite's failure above its cases only repeats that one of them failed.
         self.cases.extend(suite.failure.filter(|_| !suite.has_bad));
         if let Some(outer) = self.suites.last_mut() {
             outer.has_bad |= has_failed;

@@ -7,9 +7,9 @@ use regex_lite::Regex;
 use serde::{Deserialize, Serialize};
 use std::sync::LazyLock;
 
-/// A place in a source file.
+/// The place in a source file that a failed case names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
+pub struct CasePlace {
     /// Its path, as the report has it.
     pub file: String,
     /// Line, from 1; 0 where it is not known.
@@ -59,16 +59,16 @@ const FOREIGN: [&str; 9] = [
 
 /// The place a message names; if it names several, one in `file`, else the first that is not in
 /// somebody else's code.
-pub(super) fn find(message: &str, file: Option<&str>) -> Option<Place> {
+pub(super) fn find(message: &str, file: Option<&str>) -> Option<CasePlace> {
     let message = &message[..message.floor_char_boundary(MOST)];
     for form in FORMS.iter() {
         let mut found = message.lines().take(LINES).filter_map(|line| place(form, line)).peekable();
         if found.peek().is_none() {
             continue;
         }
-        let found: Vec<Place> =
+        let found: Vec<CasePlace> =
             found.filter(|place| !FOREIGN.iter().any(|part| place.file.contains(part))).collect();
-        let is_own = |place: &&Place| {
+        let is_own = |place: &&CasePlace| {
             file.is_some_and(|file| place.file.ends_with(file) || file.ends_with(&place.file))
         };
         // Python's tracebacks end where it failed, all others begin there.
@@ -88,10 +88,10 @@ pub(super) fn find(message: &str, file: Option<&str>) -> Option<Place> {
     None
 }
 
-fn place(form: &Regex, line: &str) -> Option<Place> {
+fn place(form: &Regex, line: &str) -> Option<CasePlace> {
     let found = form.captures(line)?;
     let number = |name: &str| found.name(name).and_then(|text| text.as_str().parse().ok());
-    Some(Place {
+    Some(CasePlace {
         file: found.name("file")?.as_str().trim().to_owned(),
         line: number("line")?,
         column: number("column").unwrap_or(0),

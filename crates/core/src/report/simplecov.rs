@@ -14,7 +14,7 @@ pub(super) fn read(text: &str) -> Contents {
         return Contents::refused(Malformed::whole("the file is empty"));
     }
     // Which of the two it is decides what the other keys mean.
-    let form = match serde_json::from_str::<Form>(text) {
+    let form = match serde_json::from_str::<SimplecovForm>(text) {
         Ok(form) => form,
         Err(error) => return Contents::refused(malformed(&error)),
     };
@@ -24,10 +24,10 @@ pub(super) fn read(text: &str) -> Contents {
     };
     match document {
         Err(error) => Contents::refused(malformed(&error)),
-        Ok(Document { files: None, .. }) => {
+        Ok(SimplecovDocument { files: None, .. }) => {
             Contents::refused(Malformed::whole("there is no `coverage` in it"))
         }
-        Ok(Document { files: Some(files), said }) => {
+        Ok(SimplecovDocument { files: Some(files), said }) => {
             let coverage: Vec<FileCoverage> = files.0.into_iter().map(covered).collect();
             let found = coverage.iter().map(|file| file.lines.all()).fold(0, u64::saturating_add);
             let doubt = totals::missing(0, "lines", said, found);
@@ -36,34 +36,34 @@ pub(super) fn read(text: &str) -> Contents {
     }
 }
 
-fn covered((path, hits): (String, Hits)) -> FileCoverage {
+fn covered((path, hits): (String, SimplecovHits)) -> FileCoverage {
     FileCoverage { path, roots: Vec::new(), lines: hits.lines, branches: hits.branches }
 }
 
 /// What is in a document of either form.
 #[derive(Default)]
-struct Document {
-    files: Option<Files>,
+struct SimplecovDocument {
+    files: Option<SimplecovFiles>,
     /// How many lines it says there are.
     said: Option<u64>,
 }
 
 #[derive(Default)]
-struct Form {
+struct SimplecovForm {
     has_coverage: bool,
 }
 
 /// The JSON formatter's document.
 #[derive(Default)]
-struct Formatted(Document);
+struct Formatted(SimplecovDocument);
 
 /// Runs by their names.
 #[derive(Default)]
-struct ResultSet(Document);
+struct ResultSet(SimplecovDocument);
 
 /// One of them, if it is one.
 #[derive(Default)]
-struct Run(Option<Files>);
+struct SimplecovRun(Option<SimplecovFiles>);
 
 /// The formatter's own sum, of which the lines are of interest.
 #[derive(Default)]
@@ -76,17 +76,17 @@ struct LineTotal {
 }
 
 #[derive(Default)]
-struct Files(BTreeMap<String, Hits>);
+struct SimplecovFiles(BTreeMap<String, SimplecovHits>);
 
 #[derive(Default)]
-struct Hits {
+struct SimplecovHits {
     lines: Tally,
     branches: Tally,
 }
 
-impl Files {
+impl SimplecovFiles {
     /// Measurements of one file unite.
-    fn add(&mut self, path: String, hits: Hits) {
+    fn add(&mut self, path: String, hits: SimplecovHits) {
         let known = self.0.entry(path).or_default();
         known.lines.unite(hits.lines);
         known.branches.unite(hits.branches);
@@ -162,7 +162,7 @@ macro_rules! map_visitor {
     };
 }
 
-map_visitor!(Form, "a map of runs", |form, key, map| {
+map_visitor!(SimplecovForm, "a map of runs", |form, key, map| {
     form.has_coverage |= key == "coverage";
     map.next_value::<IgnoredAny>()?;
 });
@@ -176,7 +176,7 @@ map_visitor!(Formatted, "a map with `coverage`", |formatted, key, map| {
 });
 
 map_visitor!(ResultSet, "a map of runs", |runs, _name, map| {
-    if let Run(Some(files)) = map.next_value()? {
+    if let SimplecovRun(Some(files)) = map.next_value()? {
         let known = runs.0.files.get_or_insert_default();
         for (path, hits) in files.0 {
             known.add(path, hits);
@@ -185,7 +185,7 @@ map_visitor!(ResultSet, "a map of runs", |runs, _name, map| {
 });
 
 map_visitor!(
-    Run,
+    SimplecovRun,
     "a run with its `coverage`",
     |run, key, map| {
         match key.as_str() {
@@ -224,23 +224,23 @@ map_visitor!(
     or_nothing
 );
 
-map_visitor!(Files, "a map of files", |files, path, map| {
-    let hits = map.next_value::<Hits>()?;
+map_visitor!(SimplecovFiles, "a map of files", |files, path, map| {
+    let hits = map.next_value::<SimplecovHits>()?;
     files.add(path, hits);
 });
 
-impl<'de> Deserialize<'de> for Hits {
+impl<'de> Deserialize<'de> for SimplecovHits {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct ListOrMap;
         impl<'de> Visitor<'de> for ListOrMap {
-            type Value = Hits;
+            type Value = SimplecovHits;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str("a list of lines, or a map with `lines`")
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Hits, A::Error> {
-                let mut hits = Hits::default();
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<SimplecovHits, A::Error> {
+                let mut hits = SimplecovHits::default();
                 let mut number = 0;
                 while let Some(Count(count)) = list.next_element()? {
                     number += 1;
@@ -251,13 +251,15 @@ impl<'de> Deserialize<'de> for Hits {
                 Ok(hits)
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Hits, A::Error> {
-                let mut hits = Hits::default();
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SimplecovHits, A::Error> {
+                let mut hits = SimplecovHits::default();
                 while let Some(key) = map.next_key::<String>()? {
                     match key.as_str() {
                         "lines" => {
-                            hits.lines =
-                                map.next_value::<Option<Hits>>()?.unwrap_or_default().lines;
+                            hits.lines = map
+                                .next_value::<Option<SimplecovHits>>()?
+                                .unwrap_or_default()
+                                .lines;
                         }
                         "branches" => hits.branches = map.next_value::<Branches>()?.0,
                         _ => drop(map.next_value::<IgnoredAny>()?),

@@ -2,7 +2,7 @@
 //!
 //! Fed with what the events told; used by the sinks for terminals and standard error.
 
-use super::group::{Failure, ReportFacts, ReportStatus, ReportType};
+use super::group::{CaseFailure, ReportFacts, ReportStatus, ReportType};
 use super::model::{CaseStatus, shortened};
 
 /// Most lines of a failure's message that are shown.
@@ -62,7 +62,7 @@ fn bad(facts: &ReportFacts) -> u64 {
     count(CaseStatus::Failed).unwrap_or(0) + count(CaseStatus::Error).unwrap_or(0)
 }
 
-fn failed(failure: &Failure) -> Vec<(Tone, String)> {
+fn failed(failure: &CaseFailure) -> Vec<(Tone, String)> {
     let place = match &failure.place {
         Some(place) if place.line > 0 => format!("  {}:{}", place.file, place.line),
         Some(place) => format!("  {}", place.file),

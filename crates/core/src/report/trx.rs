@@ -9,19 +9,19 @@ use std::collections::HashMap;
 struct Trx {
     suite: String,
     /// Results under way: one with inner results stands around them.
-    open: Vec<Open>,
+    open: Vec<TrxResult>,
     cases: Vec<(String, Case)>,
     /// The definition under way, and the classes of those before it.
     definition: String,
     classes: HashMap<String, String>,
     /// What the file says of itself.
-    said: Said,
+    said: TrxSummary,
     /// Results, those around others as well.
     results: u64,
 }
 
 #[derive(Default)]
-struct Said {
+struct TrxSummary {
     line: u32,
     tests: Option<u64>,
     bad: u64,
@@ -30,7 +30,7 @@ struct Said {
     why: String,
 }
 
-struct Open {
+struct TrxResult {
     id: String,
     case: Case,
     has_inner: bool,
@@ -59,7 +59,7 @@ pub(super) fn read(text: &str) -> Contents {
 
 impl Trx {
     fn doubts(&self) -> Vec<Malformed> {
-        let Said { line, tests, bad, has_failed, why } = &self.said;
+        let TrxSummary { line, tests, bad, has_failed, why } = &self.said;
         let found = self.cases.iter().filter(|(_, case)| case.status.is_bad()).count() as u64;
         let mut doubts: Vec<Malformed> =
             totals::missing(*line, "results", *tests, self.results).into_iter().collect();
@@ -124,7 +124,7 @@ impl Handler for Trx {
                     None => CaseStatus::Error,
                     Some(_) => CaseStatus::Unknown,
                 };
-                self.open.push(Open {
+                self.open.push(TrxResult {
                     id: element.text("testId"),
                     case,
                     has_inner: false,

@@ -13,26 +13,26 @@ const MAX_LENGTH: usize = 500;
 
 /// What became of the groups that the buildspec names.
 #[derive(Clone, Debug, Default)]
-pub struct Verdict {
+pub struct ReportVerdict {
     /// Those without files, by the names in the buildspec.
     pub missing: Vec<String>,
-    refused: Vec<Refused>,
+    refused: Vec<RefusedGroup>,
 }
 
 #[derive(Clone, Debug)]
-struct Refused {
+struct RefusedGroup {
     group: String,
     /// The first problems, and how many there are.
     problems: Vec<String>,
     count: usize,
 }
 
-impl Verdict {
+impl ReportVerdict {
     /// Takes in why files of a group were refused, the first of them, and how many were.
     pub fn refuse(&mut self, group: &str, (problems, count): (&[String], usize)) {
         if count > 0 {
             let problems = problems.iter().take(MAX_NAMED).map(|text| plain(text)).collect();
-            self.refused.push(Refused { group: group.to_owned(), problems, count });
+            self.refused.push(RefusedGroup { group: group.to_owned(), problems, count });
         }
     }
 
@@ -43,7 +43,7 @@ impl Verdict {
             let is_missing = !self.missing.is_empty();
             return is_missing.then(|| PhaseContext::new(StatusCode::ClientError, MISSING));
         }
-        let refused = self.refused.iter().map(|Refused { group, problems, count }| {
+        let refused = self.refused.iter().map(|RefusedGroup { group, problems, count }| {
             let more = match count.saturating_sub(problems.len()) {
                 0 => String::new(),
                 more => format!(" and {more} more"),
@@ -68,13 +68,13 @@ fn plain(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn message(verdict: &Verdict) -> Option<String> {
+    fn message(verdict: &ReportVerdict) -> Option<String> {
         verdict.context().map(|context| context.message)
     }
 
     #[test]
     fn the_phase_fails_in_the_words_of_aws() {
-        let mut verdict = Verdict::default();
+        let mut verdict = ReportVerdict::default();
         verdict.refuse("unit", (&[], 0));
         assert_eq!(message(&verdict), None);
         verdict.missing.push("other".to_owned());
@@ -87,7 +87,7 @@ mod tests {
                  other: [no matching report paths found]]"
             )
         );
-        let mut many = Verdict::default();
+        let mut many = ReportVerdict::default();
         let problems: Vec<String> = (0..9).map(|number| number.to_string()).collect();
         many.refuse("g", (&problems, 100));
         assert!(message(&many).is_some_and(|text| text.contains("[0 1 2 3 4 and 95 more]")));

@@ -37,7 +37,7 @@ impl Element<'_> {
         self.get(name).unwrap_or_default().to_owned()
     }
 
-    /// A number; 0 where it is none. No larger than that a million of them add up.
+    /// A number, or 0 if it is none. Capped so that the sum of a million of them does not overflow.
     pub(super) fn count(&self, name: &str) -> u64 {
         self.number(name).unwrap_or(0)
     }
@@ -63,18 +63,19 @@ pub(super) trait Handler {
 
 /// Reads a whole file.
 pub(super) fn read<H: Handler>(text: &str, handler: &mut H) -> Option<Malformed> {
-    let mut walk = Walk { text, lines: Lines::default(), names: Vec::new(), texts: Vec::new() };
+    let mut walk =
+        XmlWalk { text, lines: LineCounter::default(), names: Vec::new(), texts: Vec::new() };
     walk.run(handler).err()
 }
 
-struct Walk<'t> {
+struct XmlWalk<'t> {
     text: &'t str,
-    lines: Lines,
+    lines: LineCounter,
     names: Vec<String>,
     texts: Vec<String>,
 }
 
-impl Walk<'_> {
+impl XmlWalk<'_> {
     fn run<H: Handler>(&mut self, handler: &mut H) -> Result<(), Malformed> {
         let mut reader = Reader::from_str(self.text);
         reader.config_mut().expand_empty_elements = true;
@@ -220,14 +221,14 @@ pub(crate) fn position(text: &str, at: usize) -> (u32, u32) {
     (number(line), number(before[start..].chars().count() + 1))
 }
 
-/// Lines of places that only ever grow.
+/// Finds the lines of offsets that only grow.
 #[derive(Default)]
-struct Lines {
+struct LineCounter {
     at: usize,
     before: u32,
 }
 
-impl Lines {
+impl LineCounter {
     fn of(&mut self, text: &str, at: usize) -> u32 {
         let bytes = text.as_bytes().get(self.at..at).unwrap_or_default();
         let more = bytes.iter().filter(|&&byte| byte == b'\n').count();

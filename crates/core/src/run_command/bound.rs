@@ -1,21 +1,21 @@
 //! `MaxConcurrency` and `MaxErrors`: a number, or a part of the targets.
 
-/// Which of them.
+/// Which limit of a command a text sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bound {
+pub enum CommandBound {
     /// At least one; a part is rounded up.
     Concurrency,
     /// May be none; a part is rounded down.
     Errors,
 }
 
-impl Bound {
+impl CommandBound {
     /// As requests name it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Bound::Concurrency => "MaxConcurrency",
-            Bound::Errors => "MaxErrors",
+            CommandBound::Concurrency => "MaxConcurrency",
+            CommandBound::Errors => "MaxErrors",
         }
     }
 
@@ -25,8 +25,8 @@ impl Bound {
     /// It is neither a number nor a part.
     pub fn of(self, text: &str, targets: usize) -> Result<usize, String> {
         let least = match self {
-            Bound::Concurrency => 1,
-            Bound::Errors => 0,
+            CommandBound::Concurrency => 1,
+            CommandBound::Errors => 0,
         };
         let number = |text: &str| -> Option<usize> {
             let is_plain =
@@ -35,8 +35,8 @@ impl Bound {
         };
         let allowed = match text.strip_suffix('%') {
             Some(part) => number(part).filter(|part| *part <= 100).map(|part| match self {
-                Bound::Concurrency => (targets * part).div_ceil(100).max(1),
-                Bound::Errors => targets * part / 100,
+                CommandBound::Concurrency => (targets * part).div_ceil(100).max(1),
+                CommandBound::Errors => targets * part / 100,
             }),
             None => number(text),
         };
@@ -55,16 +55,16 @@ mod tests {
         for (text, targets, wanted) in
             [("50", 3, 50), ("1", 3, 1), ("10%", 3, 1), ("50%", 3, 2), ("100%", 7, 7), ("1%", 0, 1)]
         {
-            assert_eq!(Bound::Concurrency.of(text, targets), Ok(wanted), "{text}");
+            assert_eq!(CommandBound::Concurrency.of(text, targets), Ok(wanted), "{text}");
         }
         for (text, targets, wanted) in [("0", 3, 0), ("10%", 50, 5), ("50%", 3, 1), ("0%", 9, 0)] {
-            assert_eq!(Bound::Errors.of(text, targets), Ok(wanted), "{text}");
+            assert_eq!(CommandBound::Errors.of(text, targets), Ok(wanted), "{text}");
         }
         for bad in ["", "%", "0", "0%", "101%", "-1", "+1", "1.5", "x", "12345678", "1 "] {
-            assert!(Bound::Concurrency.of(bad, 10).is_err(), "{bad}");
+            assert!(CommandBound::Concurrency.of(bad, 10).is_err(), "{bad}");
         }
         for bad in ["", "%", "101%", "-1", "x"] {
-            assert!(Bound::Errors.of(bad, 10).is_err(), "{bad}");
+            assert!(CommandBound::Errors.of(bad, 10).is_err(), "{bad}");
         }
     }
 }

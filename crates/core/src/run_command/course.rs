@@ -1,13 +1,13 @@
 //! Which node of a command begins when, and which never will.
 //!
-//! Pure: [`Course::apply`] takes what has happened and says what is to be done. A node is let go once; nothing lets it
-//! go again, so a script is never run twice.
+//! Pure: [`CommandCourse::apply`] takes what has happened and says what to do. A node starts once and
+//! never again, so no script runs twice.
 
 use super::details::{Details, Standing, standing};
 
 /// What has happened. Nodes are numbered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Input {
+pub enum CourseInput {
     /// The command begins.
     Begin,
     /// The node does not answer.
@@ -24,9 +24,9 @@ pub enum Input {
     Cancel(usize),
 }
 
-/// What is to be done.
+/// What the caller has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
+pub enum CourseEffect {
     /// Let it go: wait for a place at the node, then run.
     Go(usize),
     /// It is to wait no longer, and has ended.
@@ -39,8 +39,8 @@ pub enum Effect {
 
 /// A command's course.
 #[derive(Debug)]
-pub struct Course {
-    nodes: Vec<Node>,
+pub struct CommandCourse {
+    nodes: Vec<CourseNode>,
     max_concurrency: usize,
     max_errors: usize,
     /// How many may go at once for now.
@@ -53,17 +53,17 @@ pub struct Course {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Node {
+struct CourseNode {
     details: Details,
     has_gone: bool,
 }
 
-impl Course {
+impl CommandCourse {
     /// Of so many nodes. With `ramps_up` few go first, and more as they succeed.
     #[must_use]
     pub fn new(nodes: usize, max_concurrency: usize, max_errors: usize, ramps_up: bool) -> Self {
-        Course {
-            nodes: vec![Node { details: Details::Pending, has_gone: false }; nodes],
+        CommandCourse {
+            nodes: vec![CourseNode { details: Details::Pending, has_gone: false }; nodes],
             max_concurrency: max_concurrency.max(1),
             max_errors,
             wave: if ramps_up { 1 } else { max_concurrency.max(1) },
@@ -93,35 +93,35 @@ impl Course {
     }
 
     /// Takes what has happened.
-    pub fn apply(&mut self, input: Input) -> Vec<Effect> {
+    pub fn apply(&mut self, input: CourseInput) -> Vec<CourseEffect> {
         let mut effects = Vec::new();
         match input {
-            Input::Begin => {}
-            Input::Delayed(node) => {
+            CourseInput::Begin => {}
+            CourseInput::Delayed(node) => {
                 let has_gone = self.nodes.get(node).is_some_and(|node| node.has_gone);
                 if has_gone && self.details(node) == Some(Details::Pending) {
                     self.set(node, Details::Delayed, &mut effects);
                 }
             }
-            Input::Begun(node) => {
+            CourseInput::Begun(node) => {
                 if self.is_waiting(node) {
                     self.set(node, Details::InProgress, &mut effects);
                 }
             }
-            Input::Ended(node, details) => self.end(node, details, &mut effects),
-            Input::Late => {
+            CourseInput::Ended(node, details) => self.end(node, details, &mut effects),
+            CourseInput::Late => {
                 self.withdraw_all(Details::DeliveryTimedOut, &mut effects);
             }
-            Input::Stop => {
+            CourseInput::Stop => {
                 self.withdraw_all(Details::Failed, &mut effects);
             }
-            Input::Cancel(node) => match self.details(node) {
+            CourseInput::Cancel(node) => match self.details(node) {
                 Some(Details::Pending | Details::Delayed) => {
                     self.withdraw(node, Details::Cancelled, &mut effects);
                 }
                 Some(Details::InProgress) => {
                     self.set(node, Details::Cancelling, &mut effects);
-                    effects.push(Effect::Kill(node));
+                    effects.push(CourseEffect::Kill(node));
                 }
                 _ => {}
             },
@@ -134,14 +134,14 @@ impl Course {
         matches!(self.details(node), Some(Details::Pending | Details::Delayed))
     }
 
-    fn set(&mut self, node: usize, details: Details, effects: &mut Vec<Effect>) {
+    fn set(&mut self, node: usize, details: Details, effects: &mut Vec<CourseEffect>) {
         if let Some(node) = self.nodes.get_mut(node) {
             node.details = details;
         }
-        effects.push(Effect::Changed(node));
+        effects.push(CourseEffect::Changed(node));
     }
 
-    fn end(&mut self, node: usize, details: Details, effects: &mut Vec<Effect>) {
+    fn end(&mut self, node: usize, details: Details, effects: &mut Vec<CourseEffect>) {
         let is_open = self.details(node).is_some_and(|before| !before.is_end());
         if !is_open || !details.is_end() {
             return;
@@ -163,7 +163,7 @@ impl Course {
         }
     }
 
-    fn withdraw_all(&mut self, details: Details, effects: &mut Vec<Effect>) {
+    fn withdraw_all(&mut self, details: Details, effects: &mut Vec<CourseEffect>) {
         for node in 0..self.nodes.len() {
             if self.is_waiting(node) {
                 self.withdraw(node, details, effects);
@@ -171,23 +171,23 @@ impl Course {
         }
     }
 
-    fn withdraw(&mut self, node: usize, details: Details, effects: &mut Vec<Effect>) {
+    fn withdraw(&mut self, node: usize, details: Details, effects: &mut Vec<CourseEffect>) {
         self.set(node, details, effects);
         if self.nodes[node].has_gone {
             self.under_way -= 1;
-            effects.push(Effect::Withdraw(node));
+            effects.push(CourseEffect::Withdraw(node));
         }
     }
 
-    fn let_go(&mut self, effects: &mut Vec<Effect>) {
+    fn let_go(&mut self, effects: &mut Vec<CourseEffect>) {
         while self.under_way < self.wave.min(self.max_concurrency) {
-            let waits = |node: &Node| node.details == Details::Pending && !node.has_gone;
+            let waits = |node: &CourseNode| node.details == Details::Pending && !node.has_gone;
             let Some(found) = self.nodes.iter().skip(self.next).position(waits) else { return };
             let node = self.next + found;
             self.next = node + 1;
             self.nodes[node].has_gone = true;
             self.under_way += 1;
-            effects.push(Effect::Go(node));
+            effects.push(CourseEffect::Go(node));
         }
     }
 }
@@ -196,9 +196,9 @@ impl Course {
 mod tests {
     use super::*;
 
-    fn gone(effects: &[Effect]) -> Vec<usize> {
-        let node = |effect: &Effect| match effect {
-            Effect::Go(node) => Some(*node),
+    fn gone(effects: &[CourseEffect]) -> Vec<usize> {
+        let node = |effect: &CourseEffect| match effect {
+            CourseEffect::Go(node) => Some(*node),
             _ => None,
         };
         effects.iter().filter_map(node).collect()
@@ -206,33 +206,33 @@ mod tests {
 
     #[test]
     fn few_go_first_and_more_as_they_succeed() {
-        let mut course = Course::new(20, 8, 0, true);
-        assert_eq!(gone(&course.apply(Input::Begin)), [0]);
-        assert_eq!(gone(&course.apply(Input::Ended(0, Details::Success))), [1, 2]);
-        assert_eq!(gone(&course.apply(Input::Ended(1, Details::Success))), [3]);
-        assert_eq!(gone(&course.apply(Input::Ended(2, Details::Success))), [4, 5, 6]);
-        let mut all = Course::new(20, 8, 0, false);
-        assert_eq!(gone(&all.apply(Input::Begin)).len(), 8);
+        let mut course = CommandCourse::new(20, 8, 0, true);
+        assert_eq!(gone(&course.apply(CourseInput::Begin)), [0]);
+        assert_eq!(gone(&course.apply(CourseInput::Ended(0, Details::Success))), [1, 2]);
+        assert_eq!(gone(&course.apply(CourseInput::Ended(1, Details::Success))), [3]);
+        assert_eq!(gone(&course.apply(CourseInput::Ended(2, Details::Success))), [4, 5, 6]);
+        let mut all = CommandCourse::new(20, 8, 0, false);
+        assert_eq!(gone(&all.apply(CourseInput::Begin)).len(), 8);
     }
 
     /// A tenth of fifty: it stops at the sixth.
     #[test]
     fn too_many_errors_stop_what_has_not_begun() {
-        let mut course = Course::new(50, 10, 5, false);
-        course.apply(Input::Begin);
+        let mut course = CommandCourse::new(50, 10, 5, false);
+        course.apply(CourseInput::Begin);
         for node in 0..10 {
-            course.apply(Input::Begun(node));
+            course.apply(CourseInput::Begun(node));
         }
         for node in 0..5 {
-            assert_eq!(gone(&course.apply(Input::Ended(node, Details::Failed))), [10 + node]);
+            assert_eq!(gone(&course.apply(CourseInput::Ended(node, Details::Failed))), [10 + node]);
         }
-        course.apply(Input::Begun(10));
-        let effects = course.apply(Input::Ended(5, Details::ExecutionTimedOut));
+        course.apply(CourseInput::Begun(10));
+        let effects = course.apply(CourseInput::Ended(5, Details::ExecutionTimedOut));
         assert_eq!(course.details(11), Some(Details::Terminated));
         assert_eq!(course.details(10), Some(Details::InProgress), "it has begun");
-        assert!(effects.contains(&Effect::Withdraw(11)) && gone(&effects).is_empty());
+        assert!(effects.contains(&CourseEffect::Withdraw(11)) && gone(&effects).is_empty());
         for node in 6..=10 {
-            course.apply(Input::Ended(node, Details::Success));
+            course.apply(CourseInput::Ended(node, Details::Success));
         }
         assert!(course.is_over());
         let standing = course.standing();
@@ -241,36 +241,39 @@ mod tests {
 
     #[test]
     fn what_has_not_begun_in_time_never_does() {
-        let mut course = Course::new(3, 2, 0, false);
-        course.apply(Input::Begin);
-        course.apply(Input::Begun(0));
-        course.apply(Input::Delayed(1));
-        let effects = course.apply(Input::Late);
-        assert!(effects.contains(&Effect::Withdraw(1)) && gone(&effects).is_empty(), "{effects:?}");
+        let mut course = CommandCourse::new(3, 2, 0, false);
+        course.apply(CourseInput::Begin);
+        course.apply(CourseInput::Begun(0));
+        course.apply(CourseInput::Delayed(1));
+        let effects = course.apply(CourseInput::Late);
+        assert!(
+            effects.contains(&CourseEffect::Withdraw(1)) && gone(&effects).is_empty(),
+            "{effects:?}"
+        );
         assert_eq!(course.details(2), Some(Details::DeliveryTimedOut));
         // Its node has answered at last.
-        assert!(course.apply(Input::Begun(1)).is_empty());
+        assert!(course.apply(CourseInput::Begun(1)).is_empty());
         assert_eq!(course.details(1), Some(Details::DeliveryTimedOut));
-        course.apply(Input::Ended(0, Details::Success));
+        course.apply(CourseInput::Ended(0, Details::Success));
         assert_eq!(course.standing().counts.delivery_timed_out, 2);
         assert_eq!(course.standing().details, "Incomplete");
     }
 
     #[test]
     fn cancelling() {
-        let mut course = Course::new(3, 2, 0, false);
-        course.apply(Input::Begin);
-        course.apply(Input::Begun(0));
-        let effects = course.apply(Input::Cancel(0));
-        assert!(effects.contains(&Effect::Kill(0)));
+        let mut course = CommandCourse::new(3, 2, 0, false);
+        course.apply(CourseInput::Begin);
+        course.apply(CourseInput::Begun(0));
+        let effects = course.apply(CourseInput::Cancel(0));
+        assert!(effects.contains(&CourseEffect::Kill(0)));
         assert_eq!(course.details(0), Some(Details::Cancelling));
         assert_eq!(course.standing().status, "Cancelling");
-        assert!(course.apply(Input::Cancel(0)).is_empty(), "it is on its way");
-        assert_eq!(gone(&course.apply(Input::Cancel(1))), [2], "its place is free");
-        course.apply(Input::Ended(0, Details::Cancelled));
-        course.apply(Input::Ended(2, Details::Success));
+        assert!(course.apply(CourseInput::Cancel(0)).is_empty(), "it is on its way");
+        assert_eq!(gone(&course.apply(CourseInput::Cancel(1))), [2], "its place is free");
+        course.apply(CourseInput::Ended(0, Details::Cancelled));
+        course.apply(CourseInput::Ended(2, Details::Success));
         assert_eq!(course.standing().status, "Cancelled");
-        assert!(course.apply(Input::Cancel(2)).is_empty(), "it has ended");
+        assert!(course.apply(CourseInput::Cancel(2)).is_empty(), "it has ended");
     }
 
     /// Whatever happens in whatever order: nothing goes twice, no more than allowed at once, nothing goes or begins
@@ -294,28 +297,28 @@ mod tests {
         for round in 0..3000 {
             let count = random(12);
             let (most, errors) = (1 + random(6), random(4));
-            let mut course = Course::new(count, most, errors, round % 2 == 0);
+            let mut course = CommandCourse::new(count, most, errors, round % 2 == 0);
             let (mut gone, mut under_way) = (vec![false; count], vec![false; count]);
             let mut ended = vec![None; count];
-            let mut input = Input::Begin;
+            let mut input = CourseInput::Begin;
             for turn in 0..10_000 {
                 assert!(turn < 9_999, "it goes on for ever");
                 let before: Vec<_> = (0..count).map(|node| course.details(node)).collect();
                 for effect in course.apply(input) {
                     match effect {
-                        Effect::Go(node) => {
+                        CourseEffect::Go(node) => {
                             assert!(!std::mem::replace(&mut gone[node], true), "twice");
                             assert_eq!(course.details(node), Some(Details::Pending));
                             under_way[node] = true;
                         }
-                        Effect::Withdraw(node) => {
+                        CourseEffect::Withdraw(node) => {
                             assert!(std::mem::take(&mut under_way[node]));
                             assert!(course.details(node).is_some_and(Details::is_end));
                         }
-                        Effect::Kill(node) => {
+                        CourseEffect::Kill(node) => {
                             assert_eq!(course.details(node), Some(Details::Cancelling));
                         }
-                        Effect::Changed(_) => {}
+                        CourseEffect::Changed(_) => {}
                     }
                 }
                 for (node, before) in before.into_iter().enumerate() {
@@ -340,16 +343,16 @@ mod tests {
                 let node = random(count);
                 // In the long run everything that runs ends.
                 input = match (if turn > 60 { 3 } else { random(9) }, running.as_slice()) {
-                    (0, _) => Input::Cancel(node),
-                    (1, _) if random(6) == 0 => Input::Late,
-                    (1, _) if random(6) == 0 => Input::Stop,
-                    (2, _) => Input::Delayed(node),
+                    (0, _) => CourseInput::Cancel(node),
+                    (1, _) if random(6) == 0 => CourseInput::Late,
+                    (1, _) if random(6) == 0 => CourseInput::Stop,
+                    (2, _) => CourseInput::Delayed(node),
                     (3..=5, [_, ..]) => {
                         let node = running[random(running.len())];
-                        Input::Ended(node, ENDS[random(ENDS.len())])
+                        CourseInput::Ended(node, ENDS[random(ENDS.len())])
                     }
-                    (_, [_, ..]) => Input::Begun(running[random(running.len())]),
-                    _ => Input::Begin,
+                    (_, [_, ..]) => CourseInput::Begun(running[random(running.len())]),
+                    _ => CourseInput::Begin,
                 };
             }
             assert_eq!(course.standing().counts.completed, count);

@@ -76,7 +76,7 @@ impl Details {
 
 /// Invocations of a command, counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct InvocationCounts {
     /// All.
     pub targets: usize,
     /// Those that have ended.
@@ -95,14 +95,14 @@ pub struct Standing {
     /// `StatusDetails`.
     pub details: &'static str,
     /// Its invocations, counted.
-    pub counts: Counts,
+    pub counts: InvocationCounts,
 }
 
 /// How a command stands whose invocations stand like this.
 #[must_use]
 pub fn standing(invocations: &[Details], max_errors: usize) -> Standing {
     let count = |is: fn(&Details) -> bool| invocations.iter().filter(|details| is(details)).count();
-    let counts = Counts {
+    let counts = InvocationCounts {
         targets: invocations.len(),
         completed: count(|details| details.is_end()),
         errors: count(|details| details.is_error()),

@@ -1,13 +1,13 @@
 //! A command that is sent to several nodes at once: how each and all of them stand, and which may begin.
 //!
-//! [`Details`] is how an invocation stands, [`standing`] what that comes to for the command, [`Course`] decides which
-//! node begins and which never will. [`bound`] reads how many at once, and how many errors. [`cut`] makes output fit
-//! an answer.
+//! [`Details`] is the state of an invocation, [`standing`] what that means for the command.
+//! [`CommandCourse`] decides which node begins and which never will. [`bound`] reads how many may run
+//! at once, and how many errors are allowed. [`cut`] shortens output to fit a response.
 
 pub mod bound;
 mod course;
 pub mod cut;
 mod details;
 
-pub use course::{Course, Effect, Input};
-pub use details::{Counts, Details, Standing, standing};
+pub use course::{CommandCourse, CourseEffect, CourseInput};
+pub use details::{Details, InvocationCounts, Standing, standing};

@@ -17,12 +17,12 @@ pub struct Span {
     pub length: u32,
     /// Where the text itself stands, if this is the place of an alias for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub written: Option<Place>,
+    pub written: Option<LineColumn>,
 }
 
 /// A line and a column.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Place {
+pub struct LineColumn {
     /// Line, from 1.
     pub line: u32,
     /// Column in characters, from 1.
@@ -37,11 +37,11 @@ impl Span {
     }
 }
 
-impl Place {
+impl LineColumn {
     /// Where a span begins.
     #[must_use]
     pub fn of(span: Span) -> Self {
-        Place { line: span.line, column: span.column }
+        LineColumn { line: span.line, column: span.column }
     }
 }
 
@@ -59,7 +59,7 @@ pub enum Severity {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Diagnostic {
     /// Stable name of the kind of problem, for suppressing and searching.
-    pub code: Code,
+    pub code: DiagnosticCode,
     /// How much it matters; follows from the code.
     pub severity: Severity,
     /// Where.
@@ -75,7 +75,7 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// A problem of this kind at this place.
     #[must_use]
-    pub fn new(code: Code, span: Span, message: impl Into<String>) -> Self {
+    pub fn new(code: DiagnosticCode, span: Span, message: impl Into<String>) -> Self {
         let severity = code.severity();
         Diagnostic { code, severity, span, message: message.into(), hint: None, aws: None }
     }
@@ -104,7 +104,7 @@ impl Diagnostic {
 /// Kinds of problems.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Code {
+pub enum DiagnosticCode {
     /// The file is not there or cannot be read.
     Unreadable,
     /// The file is not text in UTF-8 or UTF-16.
@@ -153,95 +153,107 @@ pub enum Code {
     UnsetVariable,
 }
 
-impl Code {
+impl DiagnosticCode {
     /// Every kind.
-    pub const ALL: [Code; 23] = [
-        Code::Unreadable,
-        Code::NotText,
-        Code::Syntax,
-        Code::TooLarge,
-        Code::WrongShape,
-        Code::CommandIsMap,
-        Code::BadValue,
-        Code::MissingKey,
-        Code::NotRunnable,
-        Code::MoreDocuments,
-        Code::DuplicateKey,
-        Code::UnknownKey,
-        Code::NotSupportedYet,
-        Code::ReservedName,
-        Code::BadName,
-        Code::Empty,
-        Code::LostTag,
-        Code::NoCommands,
-        Code::NoEffect,
-        Code::NotExpanded,
-        Code::LostState,
-        Code::Bashism,
-        Code::UnsetVariable,
+    pub const ALL: [DiagnosticCode; 23] = [
+        DiagnosticCode::Unreadable,
+        DiagnosticCode::NotText,
+        DiagnosticCode::Syntax,
+        DiagnosticCode::TooLarge,
+        DiagnosticCode::WrongShape,
+        DiagnosticCode::CommandIsMap,
+        DiagnosticCode::BadValue,
+        DiagnosticCode::MissingKey,
+        DiagnosticCode::NotRunnable,
+        DiagnosticCode::MoreDocuments,
+        DiagnosticCode::DuplicateKey,
+        DiagnosticCode::UnknownKey,
+        DiagnosticCode::NotSupportedYet,
+        DiagnosticCode::ReservedName,
+        DiagnosticCode::BadName,
+        DiagnosticCode::Empty,
+        DiagnosticCode::LostTag,
+        DiagnosticCode::NoCommands,
+        DiagnosticCode::NoEffect,
+        DiagnosticCode::NotExpanded,
+        DiagnosticCode::LostState,
+        DiagnosticCode::Bashism,
+        DiagnosticCode::UnsetVariable,
     ];
 
     /// Its name, how much it matters, and what problems of this kind have in common.
     fn facts(self) -> (&'static str, Severity, &'static str) {
         use Severity::{Error, Warning};
         match self {
-            Code::Unreadable => ("unreadable", Error, "The file is not there or cannot be read."),
-            Code::NotText => ("not-text", Error, "The file is not text in UTF-8 or UTF-16."),
-            Code::Syntax => ("syntax", Error, "The file is not YAML."),
-            Code::TooLarge => ("too-large", Error, "The file is too large or too deeply nested."),
-            Code::WrongShape => (
+            DiagnosticCode::Unreadable => {
+                ("unreadable", Error, "The file is not there or cannot be read.")
+            }
+            DiagnosticCode::NotText => {
+                ("not-text", Error, "The file is not text in UTF-8 or UTF-16.")
+            }
+            DiagnosticCode::Syntax => ("syntax", Error, "The file is not YAML."),
+            DiagnosticCode::TooLarge => {
+                ("too-large", Error, "The file is too large or too deeply nested.")
+            }
+            DiagnosticCode::WrongShape => (
                 "wrong-shape",
                 Error,
                 "A value has the wrong shape, a map where a text belongs for one.",
             ),
-            Code::CommandIsMap => {
+            DiagnosticCode::CommandIsMap => {
                 ("command-is-map", Error, "A command is written so that YAML reads it as a map.")
             }
-            Code::BadValue => ("bad-value", Error, "A value is not one that its key allows."),
-            Code::MissingKey => ("missing-key", Error, "A key that must be there is not."),
-            Code::NotRunnable => {
+            DiagnosticCode::BadValue => {
+                ("bad-value", Error, "A value is not one that its key allows.")
+            }
+            DiagnosticCode::MissingKey => {
+                ("missing-key", Error, "A key that must be there is not.")
+            }
+            DiagnosticCode::NotRunnable => {
                 ("not-runnable", Error, "It is good in CodeBuild and cannot be run here.")
             }
-            Code::MoreDocuments => {
+            DiagnosticCode::MoreDocuments => {
                 ("more-documents", Warning, "Only the first document of a file is looked at.")
             }
-            Code::DuplicateKey => {
+            DiagnosticCode::DuplicateKey => {
                 ("duplicate-key", Warning, "A key is written twice; the later one counts.")
             }
-            Code::UnknownKey => {
+            DiagnosticCode::UnknownKey => {
                 ("unknown-key", Warning, "The language has no such key; it is ignored.")
             }
-            Code::NotSupportedYet => {
+            DiagnosticCode::NotSupportedYet => {
                 ("not-supported-yet", Warning, "A key of the language is not carried out here yet.")
             }
-            Code::ReservedName => {
+            DiagnosticCode::ReservedName => {
                 ("reserved-name", Warning, "CodeBuild keeps the name of a variable for itself.")
             }
-            Code::BadName => {
+            DiagnosticCode::BadName => {
                 ("bad-name", Warning, "No shell can hold a variable of that name; it is left out.")
             }
-            Code::Empty => {
+            DiagnosticCode::Empty => {
                 ("empty", Warning, "A key or an item has no value and counts as absent.")
             }
-            Code::LostTag => (
+            DiagnosticCode::LostTag => (
                 "lost-tag",
                 Warning,
                 "YAML takes a word that starts with `!` for a tag, and away from the command.",
             ),
-            Code::NoCommands => ("no-commands", Warning, "A phase has no commands."),
-            Code::NoEffect => ("no-effect", Warning, "A key has no effect beside the others."),
-            Code::NotExpanded => (
+            DiagnosticCode::NoCommands => ("no-commands", Warning, "A phase has no commands."),
+            DiagnosticCode::NoEffect => {
+                ("no-effect", Warning, "A key has no effect beside the others.")
+            }
+            DiagnosticCode::NotExpanded => (
                 "not-expanded",
                 Warning,
                 "A variable's value looks as if it hoped to be expanded, and is not.",
             ),
-            Code::LostState => {
+            DiagnosticCode::LostState => {
                 ("lost-state", Warning, "What a command changes in its shell is lost when it ends.")
             }
-            Code::Bashism => {
+            DiagnosticCode::Bashism => {
                 ("bashism", Warning, "A command uses what only bash has, and is run by sh.")
             }
-            Code::UnsetVariable => (
+            DiagnosticCode::UnsetVariable => (
                 "unset-variable",
                 Warning,
                 "A command uses a variable that nothing in the buildspec sets.",

@@ -3,9 +3,8 @@
 //! One table. `shape` holds a document against it, `schema` writes it
 //! as JSON Schema; what a value may be beyond its shape is `validate`'s business.
 
-/// What a value looks like.
 #[derive(Debug)]
-pub(crate) enum Shape {
+pub(crate) enum ValueShape {
     /// Any scalar, kept as it is written.
     Text,
     /// Yes or no, in any of YAML's ways of saying it.
@@ -21,38 +20,42 @@ pub(crate) enum Shape {
     /// A list of commands; the text is what CodeBuild calls it in its messages.
     Commands(&'static str),
     /// A list of maps.
-    Maps(&'static [Key]),
+    Maps(&'static [LanguageKey]),
     /// A map with these keys.
-    Map(&'static [Key]),
+    Map(&'static [LanguageKey]),
     /// Whatever stands there: it means nothing here.
     Any,
     /// A map from names of the author's choice; what they name.
-    Names(&'static str, &'static Shape),
+    Names(&'static str, &'static ValueShape),
 }
 
-/// A key of a map.
+/// A key that a map of the language may have.
 #[derive(Debug)]
-pub(crate) struct Key {
+pub(crate) struct LanguageKey {
     pub(crate) name: &'static str,
-    pub(crate) shape: Shape,
+    pub(crate) shape: ValueShape,
     /// Whether there is no doing without it.
     pub(crate) is_required: bool,
     /// In one sentence.
     pub(crate) about: &'static str,
 }
 
-pub(crate) const fn key(name: &'static str, shape: Shape, about: &'static str) -> Key {
-    Key { name, shape, is_required: false, about }
+pub(crate) const fn key(name: &'static str, shape: ValueShape, about: &'static str) -> LanguageKey {
+    LanguageKey { name, shape, is_required: false, about }
 }
 
-pub(crate) const fn required(name: &'static str, shape: Shape, about: &'static str) -> Key {
-    Key { name, shape, is_required: true, about }
+pub(crate) const fn required(
+    name: &'static str,
+    shape: ValueShape,
+    about: &'static str,
+) -> LanguageKey {
+    LanguageKey { name, shape, is_required: true, about }
 }
 
-use Shape::{Choice, Commands, Count, Flag, Form, Map, Maps, Names, Text, Texts};
+use ValueShape::{Choice, Commands, Count, Flag, Form, Map, Maps, Names, Text, Texts};
 
 /// The whole document.
-pub(super) const DOCUMENT: Shape = Map(&[
+pub(super) const DOCUMENT: ValueShape = Map(&[
     required("version", Form("^0\\.[12]$"), "Version of the language: 0.2, or 0.1."),
     key("run-as", Text, "The Linux user that runs all commands; root if absent."),
     key("env", Map(ENV), "Variables and the shell."),
@@ -65,7 +68,7 @@ pub(super) const DOCUMENT: Shape = Map(&[
     key("cache", Map(CACHE), "What the next build finds again."),
 ]);
 
-const ENV: &[Key] = &[
+const ENV: &[LanguageKey] = &[
     key(
         "shell",
         Text,
@@ -94,35 +97,37 @@ const ENV: &[Key] = &[
     key("git-credential-helper", Flag, "Whether git asks CodeBuild for credentials."),
 ];
 
-const OLD_ENV: &[Key] =
+const OLD_ENV: &[LanguageKey] =
     &[key("plaintext", Names("a variable", &Text), "Plain variables, as env.variables in 0.2.")];
 
-const PROXY: &[Key] = &[
+const PROXY: &[LanguageKey] = &[
     key("upload-artifacts", Flag, "Whether artifacts are uploaded through the proxy."),
     key("logs", Flag, "Whether logs are sent through the proxy."),
 ];
 
-const PHASES: &[Key] = &[
+const PHASES: &[LanguageKey] = &[
     key("install", Map(INSTALL), "Packages and runtimes."),
     key("pre_build", Map(PHASE), "What comes before the build."),
     key("build", Map(PHASE), "The build."),
     key("post_build", Map(PHASE), "What comes after the build, also after one that failed."),
 ];
 
-const RUN_AS: Key = key("run-as", Text, "The Linux user of this phase; it beats the one for all.");
-const ON_FAILURE: Key = key(
+const RUN_AS: LanguageKey =
+    key("run-as", Text, "The Linux user of this phase; it beats the one for all.");
+const ON_FAILURE: LanguageKey = key(
     "on-failure",
     Form("(?i)^(abort|continue|retry(-.*)?)$"),
     "What follows when the phase fails: ABORT, CONTINUE, RETRY, RETRY-<count>, RETRY-<regex>, \
      RETRY-<count>-<regex>.",
 );
-const COMMANDS: Key =
+const COMMANDS: LanguageKey =
     key("commands", Commands("Commands"), "Run one after the other until one fails.");
-const FINALLY: Key = key("finally", Commands("Finally"), "Run after the commands in any case.");
+const FINALLY: LanguageKey =
+    key("finally", Commands("Finally"), "Run after the commands in any case.");
 
-const PHASE: &[Key] = &[RUN_AS, ON_FAILURE, COMMANDS, FINALLY];
+const PHASE: &[LanguageKey] = &[RUN_AS, ON_FAILURE, COMMANDS, FINALLY];
 
-const INSTALL: &[Key] = &[
+const INSTALL: &[LanguageKey] = &[
     RUN_AS,
     ON_FAILURE,
     key(
@@ -134,7 +139,7 @@ const INSTALL: &[Key] = &[
     FINALLY,
 ];
 
-const REPORT: &[Key] = &[
+const REPORT: &[LanguageKey] = &[
     required("files", Texts, "Globs of raw result files."),
     key("file-format", Choice(REPORT_FORMATS), "Their format; JUNITXML if absent."),
     key("base-directory", Text, "The directory the globs start from."),
@@ -155,20 +160,21 @@ pub(super) const REPORT_FORMATS: &[&str] = &[
     "SIMPLECOV",
 ];
 
-const FILES: Key = key("files", Texts, "Globs of what is collected.");
-const NAME: Key = key("name", Text, "Name of the artifact; a shell evaluates it.");
-const DISCARD_PATHS: Key =
+const FILES: LanguageKey = key("files", Texts, "Globs of what is collected.");
+const NAME: LanguageKey = key("name", Text, "Name of the artifact; a shell evaluates it.");
+const DISCARD_PATHS: LanguageKey =
     key("discard-paths", Flag, "Whether all files lie at the artifact's root.");
-const BASE_DIRECTORY: Key =
+const BASE_DIRECTORY: LanguageKey =
     key("base-directory", Text, "The directory, or glob, files are taken from.");
-const EXCLUDE_PATHS: Key = key("exclude-paths", Texts, "Globs of what is not collected.");
-const ENABLE_SYMLINKS: Key = key("enable-symlinks", Flag, "Whether a ZIP keeps links as links.");
-const S3_PREFIX: Key = key("s3-prefix", Text, "Prefix of the object's key.");
+const EXCLUDE_PATHS: LanguageKey = key("exclude-paths", Texts, "Globs of what is not collected.");
+const ENABLE_SYMLINKS: LanguageKey =
+    key("enable-symlinks", Flag, "Whether a ZIP keeps links as links.");
+const S3_PREFIX: LanguageKey = key("s3-prefix", Text, "Prefix of the object's key.");
 
-const ARTIFACT: &[Key] =
+const ARTIFACT: &[LanguageKey] =
     &[FILES, NAME, DISCARD_PATHS, BASE_DIRECTORY, EXCLUDE_PATHS, ENABLE_SYMLINKS, S3_PREFIX];
 
-const ARTIFACTS: &[Key] = &[
+const ARTIFACTS: &[LanguageKey] = &[
     FILES,
     NAME,
     DISCARD_PATHS,
@@ -179,25 +185,27 @@ const ARTIFACTS: &[Key] = &[
     key("secondary-artifacts", Names("an artifact", &Map(ARTIFACT)), "Further artifacts, by id."),
 ];
 
-const CACHE: &[Key] = &[
+const CACHE: &[LanguageKey] = &[
     key("paths", Texts, "Globs of what is kept."),
     key("key", Text, "Name of the cache; a shell evaluates it."),
     key("fallback-keys", Texts, "Prefixes of caches that will do, at most five."),
     key("action", Choice(&["restore", "save"]), "Only the one or the other; both if absent."),
 ];
 
-const IDENTIFIER: Key = required("identifier", Text, "Name of the build in its batch.");
-const BUILDSPEC: Key =
+const IDENTIFIER: LanguageKey = required("identifier", Text, "Name of the build in its batch.");
+const BUILDSPEC: LanguageKey =
     key("buildspec", Text, "The buildspec of this build; the current one if absent.");
-const DEBUG_SESSION: Key = key("debug-session", Flag, "Whether sessions are enabled.");
-const IGNORE_FAILURE: Key =
+const DEBUG_SESSION: LanguageKey = key("debug-session", Flag, "Whether sessions are enabled.");
+const IGNORE_FAILURE: LanguageKey =
     key("ignore-failure", Flag, "Whether the batch goes on as if it had succeeded.");
-const PRIVILEGED_MODE: Key = key("privileged-mode", Flag, "Whether the container is privileged.");
-const TYPE: Key = key("type", Text, "The environment type.");
-const COMPUTE_TYPE: Key = key("compute-type", Text, "The compute type.");
-const IMAGE: Key = key("image", Text, "The image.");
-const VARIABLES: Key = key("variables", Names("a variable", &Text), "Variables of the build.");
-const TASK_ENV: Key = key(
+const PRIVILEGED_MODE: LanguageKey =
+    key("privileged-mode", Flag, "Whether the container is privileged.");
+const TYPE: LanguageKey = key("type", Text, "The environment type.");
+const COMPUTE_TYPE: LanguageKey = key("compute-type", Text, "The compute type.");
+const IMAGE: LanguageKey = key("image", Text, "The image.");
+const VARIABLES: LanguageKey =
+    key("variables", Names("a variable", &Text), "Variables of the build.");
+const TASK_ENV: LanguageKey = key(
     "env",
     Map(&[
         COMPUTE_TYPE,
@@ -210,7 +218,7 @@ const TASK_ENV: Key = key(
     "The environment of this build.",
 );
 
-const BATCH: &[Key] = &[
+const BATCH: &[LanguageKey] = &[
     key("fast-fail", Flag, "Whether one failure stops the others."),
     key(
         "build-list",

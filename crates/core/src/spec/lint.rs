@@ -4,18 +4,18 @@
 //! a shell would: quoted text, comments and here-documents are left out, and what is not certain is
 //! not told.
 
-use super::diagnostic::{Code as Kind, Diagnostic, Span};
-use super::model::{BuildSpec, Command, Version};
-use super::read::At;
+use super::diagnostic::{Diagnostic, DiagnosticCode as Kind, Span};
+use super::model::{BuildSpec, SpecCommand, SpecVersion};
+use super::read::NodeSlot;
 use super::unset::{self, Unset};
-use super::yaml::Node;
+use super::yaml::YamlNode;
 use regex_lite::Regex;
 use std::collections::VecDeque;
 use std::sync::LazyLock;
 
 /// Looks at a buildspec; `node` is its text's tree.
-pub(super) fn lint(spec: &BuildSpec, node: &Node, problems: &mut Vec<Diagnostic>) {
-    let document = At::root(node);
+pub(super) fn lint(spec: &BuildSpec, node: &YamlNode, problems: &mut Vec<Diagnostic>) {
+    let document = NodeSlot::root(node);
     for (name, value) in document.get("env").get("variables").named_texts() {
         if EXPANSION.is_match(&value.text) {
             problems.push(
@@ -34,7 +34,7 @@ pub(super) fn lint(spec: &BuildSpec, node: &Node, problems: &mut Vec<Diagnostic>
     let is_sh = !spec.shell.program.ends_with("bash");
     for phase in &spec.phases {
         for command in phase.commands.iter().chain(&phase.finally) {
-            let code = Code::of(&command.text);
+            let code = CommandCode::of(&command.text);
             if is_sh {
                 bashisms(command, &code, problems);
             }
@@ -78,7 +78,7 @@ struct Bashism {
     needles: &'static [&'static str],
     pattern: LazyLock<Regex>,
     name: &'static str,
-    /// What sh has in its stead.
+    /// What sh has instead.
     instead: &'static str,
 }
 
@@ -113,7 +113,7 @@ static BASHISMS: [Bashism; 16] = bashisms! {
     [".."] r"\{\d+\.\.\d+\}", "`{1..9}`", "use seq";
 };
 
-fn bashisms(command: &Command, code: &Code, problems: &mut Vec<Diagnostic>) {
+fn bashisms(command: &SpecCommand, code: &CommandCode, problems: &mut Vec<Diagnostic>) {
     let text = &code.text;
     let found = BASHISMS.iter().find_map(|bashism| {
         let is_there = bashism.needles.iter().any(|needle| text.contains(needle));
@@ -150,12 +150,17 @@ static EXITS: LazyLock<Regex> = LazyLock::new(|| {
     pattern(r"(?:^|[;\n]|(?:then|else|do)\s|&&)\s*exit(?:\s+0)?\s*(?:$|[;\n]|\bfi\b|\})")
 });
 
-fn lost_state(version: Version, command: &Command, of: &Code, problems: &mut Vec<Diagnostic>) {
+fn lost_state(
+    version: SpecVersion,
+    command: &SpecCommand,
+    of: &CommandCode,
+    problems: &mut Vec<Diagnostic>,
+) {
     let code = of.text.as_str();
     let first = code.trim_start();
     let begin = code.len() - first.len();
     let starts_with = |words: &[&str]| words.iter().any(|word| first.starts_with(word));
-    let (at, told, hint) = if version == Version::V0_1 && DIRECTORY_OR_VARIABLE.is_match(code) {
+    let (at, told, hint) = if version == SpecVersion::V0_1 && DIRECTORY_OR_VARIABLE.is_match(code) {
         (
             begin,
             "in version 0.1 every command starts afresh: this has no effect on the next one",
@@ -170,7 +175,7 @@ fn lost_state(version: Version, command: &Command, of: &Code, problems: &mut Vec
             "every command has a shell of its own: this has no effect on the next one",
             "write it and the commands it is for as one command, under `- |`",
         )
-    } else if version == Version::V0_2
+    } else if version == SpecVersion::V0_2
         && code.contains("exit")
         && let Some(exit) = EXITS.find(code)
         && let Some(export) = EXPORTS.find(code)
@@ -189,21 +194,21 @@ fn lost_state(version: Version, command: &Command, of: &Code, problems: &mut Vec
 }
 
 /// A command's text without what is quoted, said in comments, or fed to another program.
-struct Code {
+struct CommandCode {
     text: String,
     /// Where in it each line of the command begins.
     lines: Vec<usize>,
 }
 
-impl Code {
+impl CommandCode {
     /// The place in the file of something in the code.
-    fn place(&self, command: &Command, at: usize) -> Span {
+    fn place(&self, command: &SpecCommand, at: usize) -> Span {
         command.line_span(self.lines.partition_point(|start| *start <= at).saturating_sub(1))
     }
 
     fn of(text: &str) -> Self {
         let (text, lines) = code_of(text);
-        Code { text, lines }
+        CommandCode { text, lines }
     }
 }
 

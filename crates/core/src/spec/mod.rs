@@ -17,12 +17,12 @@ mod unset;
 mod validate;
 pub mod yaml;
 
-pub use diagnostic::{Code, Diagnostic, Few, Place, Severity, Span};
+pub use diagnostic::{Diagnostic, DiagnosticCode, Few, LineColumn, Severity, Span};
 pub use model::{
-    Artifact, Artifacts, Axis, Batch, BatchBuilds, BatchFanout, BatchMatrix, BatchSettings,
-    BatchTask, BuildSpec, Cache, Command, Dimension, OnFailure, PhaseSpec, Proxy, ReportGroup,
-    Retry, Runtime, SecretReference, SecretVariable, SecretVersion, Shell, USER_PHASES, UserPhase,
-    Variable, Version, Written,
+    Artifact, Artifacts, Axis, BatchBuilds, BatchFanout, BatchMatrix, BatchSettings, BatchSpec,
+    BatchTask, BuildSpec, Cache, Dimension, OnFailure, PhaseSpec, Proxy, ReportGroup, Retry,
+    Runtime, SecretReference, SecretVariable, SecretVersion, SpannedText, SpecCommand, SpecShell,
+    SpecVariable, SpecVersion, USER_PHASES, UserPhase,
 };
 pub use schema::schema;
 pub use unset::{Unset, unset};
@@ -55,15 +55,15 @@ pub fn check(source: &str) -> Result<(BuildSpec, Vec<Diagnostic>), Vec<Diagnosti
     read(source, Purpose::Check, lint::lint)
 }
 
-/// Who looks at a buildspec that has been found sound.
-type Look = fn(&BuildSpec, &yaml::Node, &mut Vec<Diagnostic>);
+/// A check that runs on a valid buildspec.
+type LintPass = fn(&BuildSpec, &yaml::YamlNode, &mut Vec<Diagnostic>);
 
 fn read(
     source: &str,
     purpose: Purpose,
-    look: Look,
+    look: LintPass,
 ) -> Result<(BuildSpec, Vec<Diagnostic>), Vec<Diagnostic>> {
-    let yaml::Document { root: node, next } =
+    let yaml::YamlDocument { root: node, next } =
         yaml::parse(source).map_err(|problem| vec![*problem])?;
     let mut problems = Vec::new();
     if let Some(span) = next {
@@ -87,20 +87,24 @@ fn more_documents(source: &str, span: Span) -> Diagnostic {
         true => "remove the `---` and what follows it, or make it a file of its own",
         false => "indent it as the first key of the file, or remove it",
     };
-    Diagnostic::new(Code::MoreDocuments, span, message).hint(hint)
+    Diagnostic::new(DiagnosticCode::MoreDocuments, span, message).hint(hint)
 }
 
-fn judge(node: &yaml::Node, purpose: Purpose, problems: &mut Vec<Diagnostic>) -> Option<BuildSpec> {
-    if node.value == yaml::Value::Null {
+fn judge(
+    node: &yaml::YamlNode,
+    purpose: Purpose,
+    problems: &mut Vec<Diagnostic>,
+) -> Option<BuildSpec> {
+    if node.value == yaml::YamlValue::Null {
         let span = Span::new(1, 1, 1);
         problems.push(
-            Diagnostic::new(Code::MissingKey, span, "the buildspec is empty")
+            Diagnostic::new(DiagnosticCode::MissingKey, span, "the buildspec is empty")
                 .hint("it needs at least `version: 0.2` and `phases:`"),
         );
         return None;
     }
     shape::check(node, &language::DOCUMENT, "", problems);
-    if !matches!(node.value, yaml::Value::Mapping(_)) {
+    if !matches!(node.value, yaml::YamlValue::Mapping(_)) {
         return None;
     }
     validate::validate(node, purpose, problems)
@@ -178,7 +182,7 @@ mod tests {
         let cache = spec.cache.expect("has a cache");
         assert!(cache.restore && !cache.save);
         assert_eq!(cache.fallback_keys, ["npm-", "n"]);
-        let Some(Batch { builds: BatchBuilds::Tasks(tasks), fast_fail: true, .. }) = spec.batch
+        let Some(BatchSpec { builds: BatchBuilds::Tasks(tasks), fast_fail: true, .. }) = spec.batch
         else {
             panic!("{:?}", spec.batch)
         };

@@ -2,23 +2,23 @@
 //!
 //! Made by `validate`; read by `plan`. Nothing here can be wrong any more.
 
-use super::diagnostic::{Place, Span};
-use super::yaml::Block;
+use super::diagnostic::{LineColumn, Span};
+use super::yaml::BlockScalar;
 use serde::{Deserialize, Serialize};
 
 /// A whole buildspec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuildSpec {
     /// Which rules commands run under.
-    pub version: Version,
+    pub version: SpecVersion,
     /// User for all commands; root where it is absent.
     pub run_as: Option<String>,
     /// What runs the commands.
-    pub shell: Shell,
+    pub shell: SpecShell,
     /// `env.variables`, in file order, each name once.
-    pub variables: Vec<Variable>,
+    pub variables: Vec<SpecVariable>,
     /// `env.parameter-store`: variables with the names of their parameters.
-    pub parameters: Vec<Variable>,
+    pub parameters: Vec<SpecVariable>,
     /// `env.secrets-manager`: variables with their secrets.
     pub secrets: Vec<SecretVariable>,
     /// `env.exported-variables`: names.
@@ -38,7 +38,7 @@ pub struct BuildSpec {
     /// `proxy`.
     pub proxy: Proxy,
     /// `batch`.
-    pub batch: Option<Batch>,
+    pub batch: Option<BatchSpec>,
 }
 
 /// A variable whose value is a secret's.
@@ -160,7 +160,7 @@ pub struct Proxy {
 
 /// A batch of builds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Batch {
+pub struct BatchSpec {
     /// Whether one failure stops the others.
     pub fast_fail: bool,
     /// Which builds.
@@ -199,24 +199,24 @@ pub struct BatchTask {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BatchSettings {
     /// Its buildspec; the current one where it is absent.
-    pub buildspec: Option<Written>,
+    pub buildspec: Option<SpannedText>,
     /// Whether sessions are enabled.
     pub debug_session: bool,
     /// Its image.
-    pub image: Option<Written>,
+    pub image: Option<SpannedText>,
     /// Its compute type.
-    pub compute_type: Option<Written>,
+    pub compute_type: Option<SpannedText>,
     /// Its environment type.
-    pub environment_type: Option<Written>,
+    pub environment_type: Option<SpannedText>,
     /// Whether its container is privileged.
     pub privileged: Option<bool>,
     /// Its variables.
-    pub variables: Vec<Variable>,
+    pub variables: Vec<SpecVariable>,
 }
 
-/// A text of the file.
+/// A text with its place in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Written {
+pub struct SpannedText {
     /// As it stands there.
     pub text: String,
     /// Its place in the file.
@@ -229,7 +229,7 @@ pub struct BatchMatrix {
     /// Whether one may fail.
     pub ignore_failure: bool,
     /// The environment type.
-    pub environment_type: Option<Written>,
+    pub environment_type: Option<SpannedText>,
     /// Whether containers are privileged.
     pub privileged: Option<bool>,
     /// In the order of the file.
@@ -242,7 +242,7 @@ pub struct Dimension {
     /// Of what.
     pub axis: Axis,
     /// The values there are.
-    pub values: Vec<Written>,
+    pub values: Vec<SpannedText>,
 }
 
 /// What a dimension of a matrix gives values to.
@@ -269,9 +269,9 @@ pub struct BatchFanout {
     pub settings: BatchSettings,
 }
 
-/// Version of the language.
+/// Version of the buildspec language.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Version {
+pub enum SpecVersion {
     /// Every command starts afresh in the source directory.
     V0_1,
     /// Directory and variables carry over from command to command.
@@ -280,14 +280,14 @@ pub enum Version {
 
 /// The program that runs a command's script.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shell {
+pub struct SpecShell {
     /// A path, or a name to be searched for in the image.
     pub program: String,
 }
 
-/// A variable of the buildspec's own.
+/// A variable that the buildspec sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Variable {
+pub struct SpecVariable {
     /// Its name, fit for a shell.
     pub name: String,
     /// Its value, as written; nothing in it is expanded.
@@ -339,23 +339,23 @@ pub struct PhaseSpec {
     /// What follows when it fails.
     pub on_failure: OnFailure,
     /// Run one after the other until one fails.
-    pub commands: Vec<Command>,
+    pub commands: Vec<SpecCommand>,
     /// Run afterwards in any case.
-    pub finally: Vec<Command>,
+    pub finally: Vec<SpecCommand>,
 }
 
 /// One item of `commands` or `finally`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Command {
+pub struct SpecCommand {
     /// Its text, one line or many.
     pub text: String,
     /// Its place in the file.
     pub span: Span,
     /// Where its lines stand, if each is a line of the file.
-    pub block: Option<Block>,
+    pub block: Option<BlockScalar>,
 }
 
-impl Command {
+impl SpecCommand {
     /// The place of one of its lines, from 0: that line where lines of the text are lines of the file, else
     /// the command.
     #[must_use]
@@ -366,7 +366,8 @@ impl Command {
         let shown = text.trim();
         let indent = count(text) - count(text.trim_start());
         let line = block.line.saturating_add(u32::try_from(number).unwrap_or(u32::MAX));
-        let place = Place { line, column: block.indent.saturating_add(indent).saturating_add(1) };
+        let place =
+            LineColumn { line, column: block.indent.saturating_add(indent).saturating_add(1) };
         match self.span.written {
             Some(_) => Span { written: Some(place), ..self.span },
             None => Span::new(place.line, place.column, count(shown).max(1)),

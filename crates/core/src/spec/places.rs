@@ -9,13 +9,13 @@ const STEP: usize = 256;
 /// Where lines begin, and how many characters come before every so many bytes: a place is found in a time
 /// that does not grow with the text, however long its lines are.
 #[derive(Debug)]
-pub(crate) struct Places<'t> {
+pub(crate) struct LineIndex<'t> {
     text: &'t str,
     lines: Vec<usize>,
     characters: Vec<usize>,
 }
 
-impl<'t> Places<'t> {
+impl<'t> LineIndex<'t> {
     pub(crate) fn new(text: &'t str) -> Self {
         let mut lines = vec![0];
         let mut characters = Vec::with_capacity(text.len() / STEP + 1);
@@ -30,7 +30,7 @@ impl<'t> Places<'t> {
             }
         }
         characters.push(count);
-        Places { text, lines, characters }
+        LineIndex { text, lines, characters }
     }
 
     /// The place of a part of the text; its length is that of its first line.
@@ -67,7 +67,7 @@ mod tests {
     fn places_are_those_that_counting_finds() {
         let long = format!("{}\nä{}\n\nend", "x".repeat(300), "é🦀".repeat(400));
         for text in ["", "a", "a\nb\n", long.as_str()] {
-            let places = Places::new(text);
+            let places = LineIndex::new(text);
             for (at, _) in text.char_indices().chain([(text.len(), ' ')]) {
                 let before = &text[..at];
                 let line = before.matches('\n').count() + 1;

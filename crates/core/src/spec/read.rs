@@ -5,7 +5,7 @@
 
 use super::diagnostic::Span;
 use super::language::flag;
-use super::yaml::{Block, Node, Value};
+use super::yaml::{BlockScalar, YamlNode, YamlValue};
 
 /// A text with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub(crate) struct Text {
     pub(crate) text: String,
     pub(crate) span: Span,
     /// Where its lines stand, if each is a line of the file.
-    pub(crate) block: Option<Block>,
+    pub(crate) block: Option<BlockScalar>,
 }
 
 impl Text {
@@ -22,28 +22,28 @@ impl Text {
     }
 }
 
-/// A place in the tree; nothing need be there.
+/// A place in the tree, whether or not a node is there.
 #[derive(Clone, Copy)]
-pub(crate) struct At<'n> {
+pub(crate) struct NodeSlot<'n> {
     /// The key that leads here.
-    key: Option<&'n Node>,
-    node: Option<&'n Node>,
+    key: Option<&'n YamlNode>,
+    node: Option<&'n YamlNode>,
 }
 
-impl<'n> At<'n> {
-    pub(crate) fn root(node: &'n Node) -> Self {
-        At { key: None, node: Some(node) }
+impl<'n> NodeSlot<'n> {
+    pub(crate) fn root(node: &'n YamlNode) -> Self {
+        NodeSlot { key: None, node: Some(node) }
     }
 
     /// The value of a key; the last one where it is repeated.
     pub(crate) fn get(self, name: &str) -> Self {
         let found = self.pairs().iter().rev().find(|(key, _)| scalar(key) == Some(name));
-        At { key: found.map(|(key, _)| key), node: found.map(|(_, value)| value) }
+        NodeSlot { key: found.map(|(key, _)| key), node: found.map(|(_, value)| value) }
     }
 
     /// Whether the key is there and has a value.
     pub(crate) fn is_there(self) -> bool {
-        self.node.is_some_and(|node| node.value != Value::Null)
+        self.node.is_some_and(|node| node.value != YamlValue::Null)
     }
 
     /// Whether the key is there, with a value or without.
@@ -72,28 +72,28 @@ impl<'n> At<'n> {
     /// The scalars of a list, or the one that stands for a list.
     pub(crate) fn texts(self) -> Vec<Text> {
         match self.node.map(|node| &node.value) {
-            Some(Value::Scalar(_)) => self.text().into_iter().collect(),
-            Some(Value::Sequence(_)) => self.items().filter_map(At::text).collect(),
+            Some(YamlValue::Scalar(_)) => self.text().into_iter().collect(),
+            Some(YamlValue::Sequence(_)) => self.items().filter_map(NodeSlot::text).collect(),
             _ => Vec::new(),
         }
     }
 
-    pub(crate) fn items(self) -> impl Iterator<Item = At<'n>> {
+    pub(crate) fn items(self) -> impl Iterator<Item = NodeSlot<'n>> {
         let items = match self.node.map(|node| &node.value) {
-            Some(Value::Sequence(items)) => items.as_slice(),
+            Some(YamlValue::Sequence(items)) => items.as_slice(),
             _ => &[],
         };
-        items.iter().map(At::root)
+        items.iter().map(NodeSlot::root)
     }
 
     /// Names of a map with their values, in the order of the file, each name once.
-    pub(crate) fn entries(self) -> Vec<(Text, At<'n>)> {
+    pub(crate) fn entries(self) -> Vec<(Text, NodeSlot<'n>)> {
         let pairs = self.pairs();
-        let mut found: Vec<(Text, At<'n>)> = Vec::with_capacity(pairs.len());
+        let mut found: Vec<(Text, NodeSlot<'n>)> = Vec::with_capacity(pairs.len());
         let mut places = std::collections::HashMap::new();
         for (key, value) in pairs {
             let Some(name) = scalar(key) else { continue };
-            let entry = (Text::new(name, key.span), At { key: Some(key), node: Some(value) });
+            let entry = (Text::new(name, key.span), NodeSlot { key: Some(key), node: Some(value) });
             match places.get(name) {
                 Some(&at) => found[at] = entry,
                 None => {
@@ -111,7 +111,7 @@ impl<'n> At<'n> {
         entries
             .filter_map(|(name, value)| {
                 let text = match value.node.map(|node| &node.value) {
-                    Some(Value::Null) => Text::new("", value.node?.span),
+                    Some(YamlValue::Null) => Text::new("", value.node?.span),
                     _ => value.text()?,
                 };
                 Some((name, text))
@@ -119,17 +119,17 @@ impl<'n> At<'n> {
             .collect()
     }
 
-    fn pairs(self) -> &'n [(Node, Node)] {
+    fn pairs(self) -> &'n [(YamlNode, YamlNode)] {
         match self.node.map(|node| &node.value) {
-            Some(Value::Mapping(entries)) => entries,
+            Some(YamlValue::Mapping(entries)) => entries,
             _ => &[],
         }
     }
 }
 
-fn scalar(node: &Node) -> Option<&str> {
+fn scalar(node: &YamlNode) -> Option<&str> {
     match &node.value {
-        Value::Scalar(text) => Some(text),
+        YamlValue::Scalar(text) => Some(text),
         _ => None,
     }
 }

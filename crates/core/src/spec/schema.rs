@@ -2,7 +2,7 @@
 //!
 //! Made from the same table that documents are held against, so that it cannot say anything else.
 
-use super::language::{DOCUMENT, Key, Shape};
+use super::language::{DOCUMENT, LanguageKey, ValueShape};
 use serde_json::{Map, Value, json};
 
 /// The schema, draft 2020-12. Stricter than the parser in one thing: a key that is not known is
@@ -21,20 +21,20 @@ pub fn schema() -> Value {
     schema
 }
 
-fn value(shape: &Shape) -> Value {
+fn value(shape: &ValueShape) -> Value {
     let scalar = json!({"type": ["string", "number", "boolean"]});
     match shape {
-        Shape::Any => json!({}),
-        Shape::Text => scalar,
-        Shape::Flag => json!({"anyOf": [
+        ValueShape::Any => json!({}),
+        ValueShape::Text => scalar,
+        ValueShape::Flag => json!({"anyOf": [
             {"enum": [true, false, "yes", "no", "true", "false", "on", "off"]},
             {"type": "string", "pattern": ecma("(?i)^(yes|no|true|false|on|off|y|n)$")},
         ]}),
-        Shape::Count => {
+        ValueShape::Count => {
             let digits = json!({"type": "string", "pattern": "^[0-9]+$"});
             json!({"anyOf": [{"type": "integer", "minimum": 0}, digits]})
         }
-        Shape::Choice(known) => {
+        ValueShape::Choice(known) => {
             // Names for editors to offer, and all that is taken for them.
             json!({"anyOf": [
                 {"enum": known},
@@ -42,19 +42,19 @@ fn value(shape: &Shape) -> Value {
             ]})
         }
         // A number is no text to JSON Schema's patterns.
-        Shape::Form(pattern) => json!({
+        ValueShape::Form(pattern) => json!({
             "anyOf": [{"type": "string", "pattern": ecma(pattern)}, {"type": "number"}],
         }),
-        Shape::Texts | Shape::Commands(_) => json!({"anyOf": [
+        ValueShape::Texts | ValueShape::Commands(_) => json!({"anyOf": [
             scalar,
             {"type": "array", "items": {"type": ["string", "number", "boolean", "null"]}},
         ]}),
-        Shape::Maps(keys) => json!({"type": "array", "items": object(keys)}),
-        Shape::Map(keys) => object(keys),
-        Shape::Names(_, inner) => {
+        ValueShape::Maps(keys) => json!({"type": "array", "items": object(keys)}),
+        ValueShape::Map(keys) => object(keys),
+        ValueShape::Names(_, inner) => {
             let mut schema = value(inner);
             // A variable may be empty.
-            if matches!(inner, Shape::Text | Shape::Texts) {
+            if matches!(inner, ValueShape::Text | ValueShape::Texts) {
                 allow_nothing(&mut schema);
             }
             let inner = schema;
@@ -63,7 +63,7 @@ fn value(shape: &Shape) -> Value {
     }
 }
 
-fn object(keys: &[Key]) -> Value {
+fn object(keys: &[LanguageKey]) -> Value {
     let properties: Map<String, Value> = keys
         .iter()
         .map(|key| {

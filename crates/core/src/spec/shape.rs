@@ -4,21 +4,26 @@
 //! Fed by `yaml`; tells every problem it finds and changes nothing. `raw` reads what is left without
 //! looking at it again.
 
-use super::diagnostic::{Code, Diagnostic, Few, Severity, Span};
-use super::language::{Key, Shape, flag};
-use super::yaml::{Node, Value};
+use super::diagnostic::{Diagnostic, DiagnosticCode, Few, Severity, Span};
+use super::language::{LanguageKey, ValueShape, flag};
+use super::yaml::{YamlNode, YamlValue};
 use std::collections::HashMap;
 
 /// Looks at a node and all below it. `path` is the node's place, for messages.
-pub(crate) fn check(node: &Node, shape: &Shape, path: &str, problems: &mut Vec<Diagnostic>) {
+pub(crate) fn check(
+    node: &YamlNode,
+    shape: &ValueShape,
+    path: &str,
+    problems: &mut Vec<Diagnostic>,
+) {
     Checker { problems, document: "the buildspec", is_strict: false, guesses: 0 }
         .value(node, shape, path);
 }
 
 /// The same for a document of another kind, in which a key that is not known is an error.
 pub(crate) fn check_strictly(
-    node: &Node,
-    shape: &Shape,
+    node: &YamlNode,
+    shape: &ValueShape,
     document: &'static str,
     problems: &mut Vec<Diagnostic>,
 ) {
@@ -26,10 +31,10 @@ pub(crate) fn check_strictly(
 }
 
 /// A key of a map, at its last place, with its value.
-struct Entry<'n> {
+struct MapEntry<'n> {
     name: &'n str,
     span: Span,
-    value: &'n Node,
+    value: &'n YamlNode,
 }
 
 const QUOTE_COMMAND: &str = "quote the whole command, or write it under `- |`";
@@ -45,17 +50,19 @@ struct Checker<'a> {
 }
 
 impl Checker<'_> {
-    fn value(&mut self, node: &Node, shape: &Shape, path: &str) {
+    fn value(&mut self, node: &YamlNode, shape: &ValueShape, path: &str) {
         match (shape, &node.value) {
-            (Shape::Any, _) => {}
+            (ValueShape::Any, _) => {}
             // A key without a value is as good as none; `map` tells it.
-            (Shape::Map(keys), Value::Null) => self.missing(keys, &[], node.span, path),
-            (_, Value::Null) => {}
-            (Shape::Map(keys), Value::Mapping(entries)) => self.map(node, entries, keys, path),
-            (Shape::Names(_, inner), Value::Mapping(entries)) => {
-                for Entry { name, value, .. } in self.once_each(entries, path) {
+            (ValueShape::Map(keys), YamlValue::Null) => self.missing(keys, &[], node.span, path),
+            (_, YamlValue::Null) => {}
+            (ValueShape::Map(keys), YamlValue::Mapping(entries)) => {
+                self.map(node, entries, keys, path);
+            }
+            (ValueShape::Names(_, inner), YamlValue::Mapping(entries)) => {
+                for MapEntry { name, value, .. } in self.once_each(entries, path) {
                     // A variable may be empty; everything else needs a value.
-                    if value.value == Value::Null && matches!(inner, Shape::Text) {
+                    if value.value == YamlValue::Null && matches!(inner, ValueShape::Text) {
                         if let Some(tag) = lost_tag(value) {
                             self.nothing_left(value, tag, "value", QUOTE_VALUE);
                         }
@@ -64,63 +71,77 @@ impl Checker<'_> {
                     self.value(value, inner, &join(path, name));
                 }
             }
-            (Shape::Maps(keys), Value::Sequence(items)) => {
+            (ValueShape::Maps(keys), YamlValue::Sequence(items)) => {
                 for (number, item) in items.iter().enumerate() {
-                    self.value(item, &Shape::Map(keys), &format!("{path}[{number}]"));
+                    self.value(item, &ValueShape::Map(keys), &format!("{path}[{number}]"));
                 }
             }
-            (Shape::Commands(title), Value::Sequence(items)) => self.commands(items, title),
-            (Shape::Texts, Value::Sequence(items)) => {
+            (ValueShape::Commands(title), YamlValue::Sequence(items)) => {
+                self.commands(items, title);
+            }
+            (ValueShape::Texts, YamlValue::Sequence(items)) => {
                 for (number, item) in items.iter().enumerate() {
                     match &item.value {
-                        Value::Scalar(text) => self.cut(item, text, "value", QUOTE_VALUE),
-                        Value::Null => self.empty_item(item, QUOTE_VALUE),
+                        YamlValue::Scalar(text) => self.cut(item, text, "value", QUOTE_VALUE),
+                        YamlValue::Null => self.empty_item(item, QUOTE_VALUE),
                         _ => self.wrong(item, &format!("{path}[{number}]"), "a text"),
                     }
                 }
             }
             // Not in the reference, but found in the wild: one item without the dash.
-            (Shape::Commands(_), Value::Scalar(text)) => {
+            (ValueShape::Commands(_), YamlValue::Scalar(text)) => {
                 self.cut(node, text, "command that is run", QUOTE_COMMAND);
             }
-            (Shape::Text | Shape::Form(_) | Shape::Texts, Value::Scalar(text)) => {
+            (
+                ValueShape::Text | ValueShape::Form(_) | ValueShape::Texts,
+                YamlValue::Scalar(text),
+            ) => {
                 self.cut(node, text, "value", QUOTE_VALUE);
             }
-            (Shape::Flag, Value::Scalar(text)) if flag(text).is_some() => {}
-            (Shape::Count, Value::Scalar(text)) if text.parse::<u32>().is_ok() => {}
-            (Shape::Choice(known), Value::Scalar(text)) => self.choice(node, text, known, path),
-            (Shape::Flag, Value::Scalar(text)) => {
-                let message = format!("{path} is `yes` or `no`, not `{text}`");
-                self.problems.push(Diagnostic::new(Code::BadValue, node.span, message));
+            (ValueShape::Flag, YamlValue::Scalar(text)) if flag(text).is_some() => {}
+            (ValueShape::Count, YamlValue::Scalar(text)) if text.parse::<u32>().is_ok() => {}
+            (ValueShape::Choice(known), YamlValue::Scalar(text)) => {
+                self.choice(node, text, known, path);
             }
-            (Shape::Count, Value::Scalar(text)) => {
+            (ValueShape::Flag, YamlValue::Scalar(text)) => {
+                let message = format!("{path} is `yes` or `no`, not `{text}`");
+                self.problems.push(Diagnostic::new(DiagnosticCode::BadValue, node.span, message));
+            }
+            (ValueShape::Count, YamlValue::Scalar(text)) => {
                 let message = format!("{path} is a whole number, not `{text}`");
-                self.problems.push(Diagnostic::new(Code::BadValue, node.span, message));
+                self.problems.push(Diagnostic::new(DiagnosticCode::BadValue, node.span, message));
             }
             (shape, _) => self.wrong_shape(node, shape, path),
         }
     }
 
-    fn map(&mut self, node: &Node, entries: &[(Node, Node)], keys: &'static [Key], path: &str) {
+    fn map(
+        &mut self,
+        node: &YamlNode,
+        entries: &[(YamlNode, YamlNode)],
+        keys: &'static [LanguageKey],
+        path: &str,
+    ) {
         let found = self.once_each(entries, path);
-        let has =
-            |name| found.iter().any(|entry| entry.name == name && entry.value.value != Value::Null);
+        let has = |name| {
+            found.iter().any(|entry| entry.name == name && entry.value.value != YamlValue::Null)
+        };
         // `validate` tells it of phases that nothing stands for.
         let needs_phases = path.is_empty() && !has("batch");
-        for Entry { name, span, value } in &found {
+        for MapEntry { name, span, value } in &found {
             match keys.iter().find(|key| key.name == *name) {
                 Some(key) => {
                     self.value(value, &key.shape, &join(path, name));
-                    if value.value == Value::Null && !(needs_phases && *name == "phases") {
+                    if value.value == YamlValue::Null && !(needs_phases && *name == "phases") {
                         self.empty(key, *span, value, path);
                     }
                 }
                 None => self.unknown(name, *span, path, keys),
             }
         }
-        let with_values = found.iter().filter(|entry| entry.value.value != Value::Null);
+        let with_values = found.iter().filter(|entry| entry.value.value != YamlValue::Null);
         let names: Vec<&str> = with_values.map(|entry| entry.name).collect();
-        // The document's own are told by `validate`, which knows what may stand for them.
+        // `validate` reports the document's own keys: it knows what may replace them.
         if !path.is_empty() {
             self.missing(
                 keys,
@@ -132,8 +153,8 @@ impl Checker<'_> {
     }
 
     /// A key that need not be there, and has no value.
-    fn empty(&mut self, key: &Key, span: Span, value: &Node, path: &str) {
-        // What is missing where it must be is told as that, and so is a phase without commands.
+    fn empty(&mut self, key: &LanguageKey, span: Span, value: &YamlNode, path: &str) {
+        // A required key that is missing gets its own message, and so does a phase without commands.
         let is_told = key.is_required
             || path == "phases"
             || path.starts_with("phases.") && path != "phases.install" && key.name == "commands";
@@ -146,41 +167,45 @@ impl Checker<'_> {
         let message =
             format!("`{}` of {} has no value; it counts as absent", key.name, self.place(path));
         self.problems.push(
-            Diagnostic::new(Code::Empty, span, message)
+            Diagnostic::new(DiagnosticCode::Empty, span, message)
                 .hint("give it a value, or leave the key out"),
         );
     }
 
     /// An item of a list that is nothing.
-    fn empty_item(&mut self, item: &Node, hint: &str) {
+    fn empty_item(&mut self, item: &YamlNode, hint: &str) {
         if let Some(tag) = lost_tag(item) {
             return self.nothing_left(item, tag, "item", hint);
         }
         let message = "nothing is written behind this dash; the item is left out";
         self.problems.push(
-            Diagnostic::new(Code::Empty, item.span, message)
+            Diagnostic::new(DiagnosticCode::Empty, item.span, message)
                 .hint("write what is meant, or remove the dash"),
         );
     }
 
-    fn nothing_left(&mut self, node: &Node, tag: &str, what: &str, hint: &str) {
+    fn nothing_left(&mut self, node: &YamlNode, tag: &str, what: &str, hint: &str) {
         let message = format!("YAML takes `{tag}` for a tag: nothing is left of the {what}");
-        self.problems.push(Diagnostic::new(Code::LostTag, node.span, message).hint(hint));
+        self.problems.push(Diagnostic::new(DiagnosticCode::LostTag, node.span, message).hint(hint));
     }
 
-    fn missing(&mut self, keys: &[Key], found: &[&str], span: Span, path: &str) {
+    fn missing(&mut self, keys: &[LanguageKey], found: &[&str], span: Span, path: &str) {
         for key in keys.iter().filter(|key| key.is_required && !found.contains(&key.name)) {
             let message = format!("`{}` is missing in {path}", key.name);
-            self.problems.push(Diagnostic::new(Code::MissingKey, span, message).hint(key.about));
+            self.problems
+                .push(Diagnostic::new(DiagnosticCode::MissingKey, span, message).hint(key.about));
         }
     }
 
-    fn choice(&mut self, node: &Node, text: &str, known: &[&'static str], path: &str) {
+    fn choice(&mut self, node: &YamlNode, text: &str, known: &[&'static str], path: &str) {
         if known.iter().any(|name| name.eq_ignore_ascii_case(text)) {
             return;
         }
-        let problem =
-            Diagnostic::new(Code::BadValue, node.span, format!("{path} cannot be `{text}`"));
+        let problem = Diagnostic::new(
+            DiagnosticCode::BadValue,
+            node.span,
+            format!("{path} cannot be `{text}`"),
+        );
         let near = self.guess(text, known.iter().copied());
         self.problems.push(match near {
             Some(name) => problem.hint(format!("did you mean `{name}`?")),
@@ -188,33 +213,33 @@ impl Checker<'_> {
         });
     }
 
-    fn commands(&mut self, items: &[Node], title: &str) {
+    fn commands(&mut self, items: &[YamlNode], title: &str) {
         for (index, item) in items.iter().enumerate() {
             let hint = match &item.value {
-                Value::Scalar(text) => {
+                YamlValue::Scalar(text) => {
                     self.cut(item, text, "command that is run", QUOTE_COMMAND);
                     continue;
                 }
                 // Also what is left of an item that is all comment.
-                Value::Null => {
+                YamlValue::Null => {
                     self.empty_item(item, QUOTE_COMMAND);
                     continue;
                 }
-                Value::Sequence(_) if item.span.written.is_some() => {
+                YamlValue::Sequence(_) if item.span.written.is_some() => {
                     "an alias of a list is one item that is a list: write its commands one by one, or the \
                      alias in place of the whole list"
                 }
-                Value::Mapping(_) => {
+                YamlValue::Mapping(_) => {
                     "quote the whole command, or write it under `- |`: YAML takes `name: value` and \
                      `{...}` for a map"
                 }
-                Value::Sequence(_) => "quote the whole command: YAML takes `[...]` for a list",
+                YamlValue::Sequence(_) => "quote the whole command: YAML takes `[...]` for a list",
             };
             let line = item.span.line;
             let message =
                 format!("YAML reads this command as {}, not as a text", item.value.kind());
             self.problems.push(
-                Diagnostic::new(Code::CommandIsMap, item.span, message).hint(hint).aws(format!(
+                Diagnostic::new(DiagnosticCode::CommandIsMap, item.span, message).hint(hint).aws(format!(
                     "Expected {title}[{index}] to be of string type: found subkeys instead at line \
                      {line}, value of the key tag on line {} might be empty",
                     line.saturating_sub(1)
@@ -224,30 +249,35 @@ impl Checker<'_> {
     }
 
     /// Tells what a tag has left of a text.
-    fn cut(&mut self, node: &Node, text: &str, what: &str, hint: &str) {
+    fn cut(&mut self, node: &YamlNode, text: &str, what: &str, hint: &str) {
         let Some(tag) = lost_tag(node) else { return };
         let first = text.lines().next().unwrap_or_default();
         let message = format!("YAML takes `{tag}` for a tag: the {what} is `{first}`");
-        self.problems.push(Diagnostic::new(Code::LostTag, node.span, message).hint(hint));
+        self.problems.push(Diagnostic::new(DiagnosticCode::LostTag, node.span, message).hint(hint));
     }
 
     /// Names and values, each name with its last value.
-    fn once_each<'n>(&mut self, entries: &'n [(Node, Node)], path: &str) -> Vec<Entry<'n>> {
-        let mut found: Vec<Entry> = Vec::new();
+    fn once_each<'n>(
+        &mut self,
+        entries: &'n [(YamlNode, YamlNode)],
+        path: &str,
+    ) -> Vec<MapEntry<'n>> {
+        let mut found: Vec<MapEntry> = Vec::new();
         let mut places: HashMap<&str, usize> = HashMap::new();
         for (key, value) in entries {
             let Some(name) = text(key) else {
                 self.wrong(key, &format!("a key of {}", self.place(path)), "a text");
                 continue;
             };
-            let entry = Entry { name, span: key.span, value };
+            let entry = MapEntry { name, span: key.span, value };
             match places.get(name) {
                 Some(&at) => {
                     let first = found[at].span.line;
                     let message = format!("`{name}` stands here a second time");
                     let hint = format!("this one counts; the one on line {first} is ignored");
-                    self.problems
-                        .push(Diagnostic::new(Code::DuplicateKey, key.span, message).hint(hint));
+                    self.problems.push(
+                        Diagnostic::new(DiagnosticCode::DuplicateKey, key.span, message).hint(hint),
+                    );
                     found[at] = entry;
                 }
                 None => {
@@ -259,18 +289,18 @@ impl Checker<'_> {
         found
     }
 
-    fn unknown(&mut self, name: &str, span: Span, path: &str, keys: &[Key]) {
+    fn unknown(&mut self, name: &str, span: Span, path: &str, keys: &[LanguageKey]) {
         let place = self.place(path);
         if name == "steps" && path.starts_with("phases.") {
             self.problems.push(
-                Diagnostic::new(Code::BadValue, span, "`steps` cannot be run locally")
+                Diagnostic::new(DiagnosticCode::BadValue, span, "`steps` cannot be run locally")
                     .hint("write the phase with `commands`"),
             );
             return;
         }
         let ignored = if self.is_strict { "" } else { "; it is ignored" };
         let message = format!("`{name}` is not a key of {place}{ignored}");
-        let mut problem = Diagnostic::new(Code::UnknownKey, span, message);
+        let mut problem = Diagnostic::new(DiagnosticCode::UnknownKey, span, message);
         if self.is_strict {
             problem.severity = Severity::Error;
         }
@@ -287,23 +317,27 @@ impl Checker<'_> {
         (self.guesses <= Few::MOST).then(|| nearest(name, known)).flatten()
     }
 
-    fn wrong_shape(&mut self, node: &Node, shape: &Shape, path: &str) {
+    fn wrong_shape(&mut self, node: &YamlNode, shape: &ValueShape, path: &str) {
         let wanted = match shape {
-            Shape::Map(keys) => format!("a map with keys such as `{}`", keys[0].name),
-            Shape::Names(what, _) => format!("a map from the name of {what} to its value"),
-            Shape::Maps(keys) => format!("a list of maps with keys such as `{}`", keys[0].name),
-            Shape::Texts => "a list of texts".to_owned(),
-            Shape::Commands(_) => {
+            ValueShape::Map(keys) => format!("a map with keys such as `{}`", keys[0].name),
+            ValueShape::Names(what, _) => format!("a map from the name of {what} to its value"),
+            ValueShape::Maps(keys) => {
+                format!("a list of maps with keys such as `{}`", keys[0].name)
+            }
+            ValueShape::Texts => "a list of texts".to_owned(),
+            ValueShape::Commands(_) => {
                 let message = format!("a list of commands belongs here, not {}", node.value.kind());
                 self.problems.push(
-                    Diagnostic::new(Code::WrongShape, node.span, message)
+                    Diagnostic::new(DiagnosticCode::WrongShape, node.span, message)
                         .hint("start each command with `- `"),
                 );
                 return;
             }
-            Shape::Count => "a number".to_owned(),
-            Shape::Flag => "`yes` or `no`".to_owned(),
-            Shape::Text | Shape::Form(_) | Shape::Choice(_) | Shape::Any => "a text".to_owned(),
+            ValueShape::Count => "a number".to_owned(),
+            ValueShape::Flag => "`yes` or `no`".to_owned(),
+            ValueShape::Text | ValueShape::Form(_) | ValueShape::Choice(_) | ValueShape::Any => {
+                "a text".to_owned()
+            }
         };
         self.wrong(node, path, &wanted);
     }
@@ -312,23 +346,23 @@ impl Checker<'_> {
         if path.is_empty() { self.document } else { path }
     }
 
-    fn wrong(&mut self, node: &Node, path: &str, wanted: &str) {
+    fn wrong(&mut self, node: &YamlNode, path: &str, wanted: &str) {
         let message =
             format!("{} must be {wanted}, but here is {}", self.place(path), node.value.kind());
-        self.problems.push(Diagnostic::new(Code::WrongShape, node.span, message));
+        self.problems.push(Diagnostic::new(DiagnosticCode::WrongShape, node.span, message));
     }
 }
 
 /// A tag that YAML takes away from a text: a word that begins with an exclamation mark, with which a shell
 /// negates. Those of YAML itself, `!!str` for one, are meant.
-fn lost_tag(node: &Node) -> Option<&str> {
+fn lost_tag(node: &YamlNode) -> Option<&str> {
     let is_meant = |tag: &&str| tag.starts_with("!!") || tag.starts_with("!<tag:yaml.org,2002:");
     node.tag.as_deref().filter(|tag| !is_meant(tag))
 }
 
-fn text(node: &Node) -> Option<&str> {
+fn text(node: &YamlNode) -> Option<&str> {
     match &node.value {
-        Value::Scalar(text) => Some(text),
+        YamlValue::Scalar(text) => Some(text),
         _ => None,
     }
 }

@@ -5,7 +5,7 @@
 //! is one that comes behind a file that is sourced.
 
 use super::diagnostic::Span;
-use super::model::{Axis, BatchBuilds, BuildSpec, Command, UserPhase};
+use super::model::{Axis, BatchBuilds, BuildSpec, SpecCommand, UserPhase};
 use super::shell;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,7 +28,7 @@ impl Unset {
 
 /// Finds them among the commands that are run, in the order of their first use.
 #[must_use]
-pub fn unset(spec: &BuildSpec, is_run: impl Fn(UserPhase, &Command) -> bool) -> Vec<Unset> {
+pub fn unset(spec: &BuildSpec, is_run: impl Fn(UserPhase, &SpecCommand) -> bool) -> Vec<Unset> {
     if is_windows(spec) {
         return Vec::new();
     }
@@ -67,8 +67,8 @@ pub fn unset(spec: &BuildSpec, is_run: impl Fn(UserPhase, &Command) -> bool) -> 
 
 fn run(
     spec: &BuildSpec,
-    is_run: impl Fn(UserPhase, &Command) -> bool,
-) -> impl Iterator<Item = &Command> {
+    is_run: impl Fn(UserPhase, &SpecCommand) -> bool,
+) -> impl Iterator<Item = &SpecCommand> {
     let commands = spec.phases.iter().flat_map(|phase| {
         let commands = phase.commands.iter().chain(&phase.finally);
         commands.map(|command| (phase.phase, command))
@@ -76,7 +76,7 @@ fn run(
     commands.filter(move |(phase, command)| is_run(*phase, command)).map(|(_, command)| command)
 }
 
-fn commands(spec: &BuildSpec) -> impl Iterator<Item = &Command> {
+fn commands(spec: &BuildSpec) -> impl Iterator<Item = &SpecCommand> {
     spec.phases.iter().flat_map(|phase| phase.commands.iter().chain(&phase.finally))
 }
 

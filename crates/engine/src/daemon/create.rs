@@ -22,8 +22,7 @@ pub(super) fn name_of(build: &str) -> String {
     format!("runner-{build}")
 }
 
-/// How the container begins.
-pub(super) struct Start {
+pub(super) struct ContainerStart {
     pub(super) entrypoint: Vec<String>,
     /// Whether what the container sees of this machine is mounted, or brought there.
     pub(super) mounts: bool,
@@ -35,14 +34,14 @@ pub(super) fn body(
     build: &str,
     program: Program,
     image: &str,
-    start: Start,
+    start: ContainerStart,
 ) -> ContainerCreateBody {
     // On another machine there are other paths.
     let own_walls = start.mounts && !spec.privileged;
     ContainerCreateBody {
         image: Some(image.to_owned()),
         hostname: Some(spec.hostname.clone()),
-        // CodeBuild's builds are root's, whoever the image is for.
+        // CodeBuild runs builds as root, whichever user the image names.
         user: Some("0:0".to_owned()),
         working_dir: Some("/".to_owned()),
         entrypoint: Some(start.entrypoint),
@@ -59,7 +58,7 @@ pub(super) fn body(
             network_mode: Some(match spec.network {
                 Network::Host => "host".to_owned(),
                 Network::None => "none".to_owned(),
-                // A network of its own that reaches the outside is what daemons give by default.
+                // By default daemons give a container a separate network with access to the outside.
                 Network::Pasta => "default".to_owned(),
             }),
             memory: spec.limits.memory.and_then(|bytes| i64::try_from(bytes).ok()),
@@ -136,7 +135,7 @@ fn mounts(spec: &ContainerSpec) -> Vec<Mount> {
     [own].into_iter().chain(users).chain(hidden).collect()
 }
 
-/// Those this process was started with, as in the other engines: Podman's default is more than a limited Podman may give.
+/// Limits of this process, as in the other engines. Podman's default may be more than Podman itself has.
 fn limits() -> Vec<ResourcesUlimits> {
     [("nofile", Resource::Nofile), ("nproc", Resource::Nproc)]
         .into_iter()

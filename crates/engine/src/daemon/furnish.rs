@@ -7,10 +7,10 @@
 #![deny(clippy::disallowed_methods)]
 
 use crate::container::InitContainer;
-use crate::files::{Files, FilesError, Requests};
+use crate::files::{FileRequests, FilesProgram, FilesProgramError};
 use crate::unseen::Unseen;
 use crate::{Container, ContainerSpec, EngineError, Note, OpenMode, READONLY, SourceMount, Teller};
-use runner_host::beneath::{Dir, Entry, join, kind};
+use runner_host::beneath::{Dir, DirectoryEntry, join, kind};
 use runner_wire::abi::COMMANDS;
 use runner_wire::abi::files::{DIRECTORY, REGULAR, SYMLINK};
 use runner_wire::files::{Facts, Node, Reply, make};
@@ -37,7 +37,7 @@ const DIRECTORIES: [(&str, u32); 8] = [
 /// Where the commands of a build are found; in the second one only where the name is free.
 const PROGRAMS: [&str; 2] = ["codebuild/user/bin", "usr/local/bin"];
 const GITCONFIG: &str = "etc/gitconfig";
-/// The source's owner is root here; for other users git needs to be told.
+/// The source belongs to root here; for other users git trusts it only if its configuration says so.
 const SAFE: &str = "[safe]\n\tdirectory = *\n";
 /// Bytes of a file read at a time.
 const PIECE: usize = 128 << 10;
@@ -46,7 +46,7 @@ const PIECE: usize = 128 << 10;
 #[derive(Debug, thiserror::Error)]
 enum FurnishError {
     #[error(transparent)]
-    Files(#[from] FilesError),
+    Files(#[from] FilesProgramError),
     #[error("cannot read {}: {source}", path.display())]
     Source { path: PathBuf, source: io::Error },
 }
@@ -60,12 +60,12 @@ pub(super) async fn furnish(
     let fault = |error: &dyn std::error::Error| {
         EngineError::fault(format!("cannot put the source into the container: {error}"), None)
     };
-    let start = || Files::start(container);
+    let start = || FilesProgram::start(container);
     let (lister, writer) =
         (start().await.map_err(|e| fault(&e))?, start().await.map_err(|e| fault(&e))?);
     let own = spec.clone();
     let made = tokio::task::spawn_blocking(move || make_all(lister, writer, &own)).await;
-    let Made { unread, has_gitconfig } =
+    let Furnished { unread, has_gitconfig } =
         made.map_err(|panic| fault(&panic))?.map_err(|error| fault(&error))?;
     if !unread.is_empty() {
         tell(Note::NotCopied(unread));
@@ -74,7 +74,7 @@ pub(super) async fn furnish(
     let host = format!("\n127.0.1.1\t{}\n", spec.hostname);
     let also = [("etc/hosts", host), (GITCONFIG, SAFE.to_owned())];
     for (path, text) in also.iter().take(if has_gitconfig { 2 } else { 1 }) {
-        // An image without it does not want for it.
+        // An image without it does not need it.
         let _ = append(container, path, text).await;
     }
     Ok(())
@@ -88,13 +88,17 @@ async fn append(container: &InitContainer, path: &str, text: &str) -> io::Result
     file.write_all(text.as_bytes())
 }
 
-struct Made {
+struct Furnished {
     /// Files of the sources that the caller cannot read.
     unread: Vec<PathBuf>,
     has_gitconfig: bool,
 }
 
-fn make_all(lister: Files, writer: Files, spec: &ContainerSpec) -> Result<Made, FurnishError> {
+fn make_all(
+    lister: FilesProgram,
+    writer: FilesProgram,
+    spec: &ContainerSpec,
+) -> Result<Furnished, FurnishError> {
     let names = || COMMANDS.iter().map(|name| format!("{}/{name}", PROGRAMS[1]));
     let asked = names().chain([GITCONFIG.to_owned()]);
     let there = existing(lister, asked)?;
@@ -103,15 +107,15 @@ fn make_all(lister: Files, writer: Files, spec: &ContainerSpec) -> Result<Made, 
     let failures = writer.write(b"/", 0, |requests| -> Result<(), FurnishError> {
         for (path, mode) in DIRECTORIES {
             let node = node(DIRECTORY | mode, 0);
-            requests.make(&node, path.as_bytes(), b"").map_err(FilesError::from)?;
-            requests.set(&node, path.as_bytes()).map_err(FilesError::from)?;
+            requests.make(&node, path.as_bytes(), b"").map_err(FilesProgramError::from)?;
+            requests.set(&node, path.as_bytes()).map_err(FilesProgramError::from)?;
         }
         for (name, dir) in COMMANDS.iter().flat_map(|name| PROGRAMS.map(|dir| (name, dir))) {
             let path = format!("{dir}/{name}").into_bytes();
             if !there.contains(&path) {
                 let to = format!("{READONLY}/bin/{name}");
                 let node = node(SYMLINK | 0o777, 0);
-                requests.make(&node, &path, to.as_bytes()).map_err(FilesError::from)?;
+                requests.make(&node, &path, to.as_bytes()).map_err(FilesProgramError::from)?;
             }
         }
         if !has_gitconfig {
@@ -124,17 +128,17 @@ fn make_all(lister: Files, writer: Files, spec: &ContainerSpec) -> Result<Made, 
         Ok(())
     })?;
     if let Some(failure) = failures.first.into_iter().next() {
-        return Err(FilesError::Failed(failure).into());
+        return Err(FilesProgramError::Failed(failure).into());
     }
-    Ok(Made { unread, has_gitconfig })
+    Ok(Furnished { unread, has_gitconfig })
 }
 
 /// Which of a few paths are there.
 fn existing(
-    files: Files,
+    files: FilesProgram,
     paths: impl Iterator<Item = String>,
-) -> Result<HashSet<Vec<u8>>, FilesError> {
-    let Files { mut requests, mut replies } = files;
+) -> Result<HashSet<Vec<u8>>, FilesProgramError> {
+    let FilesProgram { mut requests, mut replies } = files;
     requests.root(b"/", 0)?;
     for path in paths {
         requests.select(0, path.as_bytes())?;
@@ -145,9 +149,9 @@ fn existing(
         match replies.read()? {
             Some(Reply::Entry(entry)) => drop(there.insert(entry.path.to_vec())),
             Some(Reply::Sync) => return Ok(there),
-            // What is not there is told as a failure, and that is the answer.
+            // A missing path comes back as a failure, which answers the question.
             Some(_) => {}
-            None => return Err(FilesError::Ended),
+            None => return Err(FilesProgramError::Ended),
         }
     }
 }
@@ -157,13 +161,13 @@ fn node(mode: u32, size: u64) -> Node {
 }
 
 /// A file of our own.
-fn text(requests: &mut Requests, path: &Path, text: &str) -> Result<(), FurnishError> {
-    let make = |requests: &mut Requests| -> io::Result<()> {
+fn text(requests: &mut FileRequests, path: &Path, text: &str) -> Result<(), FurnishError> {
+    let make = |requests: &mut FileRequests| -> io::Result<()> {
         requests.make(&node(REGULAR | 0o644, text.len() as u64), inside(path), b"")?;
         requests.data(text.as_bytes())?;
         requests.end()
     };
-    Ok(make(requests).map_err(FilesError::from)?)
+    Ok(make(requests).map_err(FilesProgramError::from)?)
 }
 
 /// A path of the container as it is named below its root.
@@ -173,7 +177,7 @@ fn inside(path: &Path) -> &[u8] {
 
 /// A source, and what source control keeps outside of it, each once.
 fn copy_source(
-    requests: &mut Requests,
+    requests: &mut FileRequests,
     source: &SourceMount,
     unseen: &Unseen,
     seen: &mut HashSet<PathBuf>,
@@ -186,7 +190,7 @@ fn copy_source(
         .chain(source.extras.iter().map(|extra| (extra, extra)));
     for (from, to) in places {
         if seen.insert(to.clone()) {
-            let mut copy = Copy { requests, unseen, rewritten: &mut rewritten, unread };
+            let mut copy = TreeCopy { requests, unseen, rewritten: &mut rewritten, unread };
             copy.tree(from, to)?;
         }
     }
@@ -196,24 +200,24 @@ fn copy_source(
     Ok(())
 }
 
-/// A tree on its way in.
-struct Copy<'a, 'b> {
-    requests: &'a mut Requests,
+/// A tree that is being copied into the container.
+struct TreeCopy<'a, 'b> {
+    requests: &'a mut FileRequests,
     unseen: &'a Unseen,
     /// Files that read differently there.
     rewritten: &'a mut HashMap<PathBuf, &'b str>,
     unread: &'a mut Vec<PathBuf>,
 }
 
-/// What is to be done next, by paths below the top.
-enum Step {
+/// The next thing to do, by paths below the top.
+enum CopyStep {
     /// Make a directory and what is in it.
     Directory(Vec<u8>, Node),
     /// Set its mode and time, now that all is in it.
     Done(Vec<u8>, Node),
 }
 
-impl Copy<'_, '_> {
+impl TreeCopy<'_, '_> {
     fn tree(&mut self, from: &Path, to: &Path) -> Result<(), FurnishError> {
         let failed = |path: &[u8]| {
             let path = from.join(OsStr::from_bytes(path));
@@ -221,19 +225,19 @@ impl Copy<'_, '_> {
         };
         let top = Dir::top(from).map_err(failed(b""))?;
         let node = node_of(&top.facts().map_err(failed(b""))?);
-        let mut ahead = vec![Step::Directory(Vec::new(), node)];
+        let mut ahead = vec![CopyStep::Directory(Vec::new(), node)];
         while let Some(step) = ahead.pop() {
             let (path, node) = match step {
-                Step::Done(path, node) => {
+                CopyStep::Done(path, node) => {
                     let to = to.join(OsStr::from_bytes(&path));
-                    self.requests.set(&node, inside(&to)).map_err(FilesError::from)?;
+                    self.requests.set(&node, inside(&to)).map_err(FilesProgramError::from)?;
                     continue;
                 }
-                Step::Directory(path, node) => (path, node),
+                CopyStep::Directory(path, node) => (path, node),
             };
             let target = to.join(OsStr::from_bytes(&path));
-            self.requests.make(&node, inside(&target), b"").map_err(FilesError::from)?;
-            ahead.push(Step::Done(path.clone(), node));
+            self.requests.make(&node, inside(&target), b"").map_err(FilesProgramError::from)?;
+            ahead.push(CopyStep::Done(path.clone(), node));
             let listed = top.open(&path).and_then(|here| Ok((here.entries()?, here)));
             let (entries, here) = match listed {
                 Ok(listed) => listed,
@@ -247,7 +251,7 @@ impl Copy<'_, '_> {
                 }
                 Err(error) => return Err(failed(&path)(error)),
             };
-            for Entry { name, .. } in entries {
+            for DirectoryEntry { name, .. } in entries {
                 let path = join(&path, &name);
                 let source = from.join(OsStr::from_bytes(&path));
                 if self.unseen.is(&source) {
@@ -255,7 +259,7 @@ impl Copy<'_, '_> {
                 }
                 let target = to.join(OsStr::from_bytes(&path));
                 if let Some(node) = self.one(&here, &name, &source, &target)? {
-                    ahead.push(Step::Directory(path, node));
+                    ahead.push(CopyStep::Directory(path, node));
                 }
             }
         }
@@ -270,7 +274,7 @@ impl Copy<'_, '_> {
         source: &Path,
         target: &Path,
     ) -> Result<Option<Node>, FurnishError> {
-        // What is not there any more has gone since the directory was read.
+        // A missing entry was removed after the directory was read.
         let there = match here.stat(name) {
             Ok(there) => there,
             Err(error) => return self.left_out(source, error),
@@ -286,7 +290,7 @@ impl Copy<'_, '_> {
                     Ok(to) => to,
                     Err(error) => return self.left_out(source, error),
                 };
-                self.requests.make(&node, inside(target), &to).map_err(FilesError::from)?;
+                self.requests.make(&node, inside(target), &to).map_err(FilesProgramError::from)?;
             }
             FileType::RegularFile => match here.file(name) {
                 Ok(file) => self.file(file, &node, source, target)?,
@@ -315,7 +319,7 @@ impl Copy<'_, '_> {
         target: &Path,
     ) -> Result<(), FurnishError> {
         let size = node.facts.size;
-        self.requests.make(node, inside(target), b"").map_err(FilesError::from)?;
+        self.requests.make(node, inside(target), b"").map_err(FilesProgramError::from)?;
         let mut left = size;
         let mut file = file.take(size);
         let mut buffer = vec![0; PIECE.min(usize::try_from(size).unwrap_or(PIECE))];
@@ -324,16 +328,16 @@ impl Copy<'_, '_> {
                 // Shorter than it was when it was looked at; the rest is as a hole of it.
                 Ok(0) => break,
                 Ok(got) => {
-                    self.requests.data(&buffer[..got]).map_err(FilesError::from)?;
+                    self.requests.data(&buffer[..got]).map_err(FilesProgramError::from)?;
                     left -= got as u64;
                 }
                 Err(error) => return Err(unreadable(source, error)),
             }
         }
         if left > 0 {
-            self.requests.hole(left).map_err(FilesError::from)?;
+            self.requests.hole(left).map_err(FilesProgramError::from)?;
         }
-        Ok(self.requests.end().map_err(FilesError::from)?)
+        Ok(self.requests.end().map_err(FilesProgramError::from)?)
     }
 }
 

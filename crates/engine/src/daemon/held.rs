@@ -24,7 +24,7 @@ const REMOVAL: Duration = Duration::from_secs(60);
 pub(super) struct HeldByDaemon {
     pub(super) daemon: Daemon,
     pub(super) name: String,
-    pub(super) image: image::Prepared,
+    pub(super) image: image::DaemonImage,
     /// What limits it, where anything does.
     pub(super) groups: Option<WatchedGroups>,
 }
@@ -53,12 +53,12 @@ impl HeldByDaemon {
         u32::try_from(container.state?.pid?).ok()
     }
 
-    /// Resolves when it has ended, with its code where that is told.
+    /// Resolves when it has ended, with its exit code if the daemon gives one.
     pub(super) async fn ended(&self) -> Option<i64> {
         self.wait("not-running").await.ok().flatten()
     }
 
-    /// Waits for what the daemon calls a condition; the exit code where it is told.
+    /// Waits for one of the daemon's conditions. The exit code, if the daemon gives one.
     async fn wait(&self, condition: &str) -> Result<Option<i64>, Error> {
         let options = WaitContainerOptionsBuilder::new().condition(condition).build();
         let mut waited = pin!(self.daemon.client.wait_container(&self.name, Some(options)));
@@ -70,7 +70,7 @@ impl HeldByDaemon {
         }
     }
 
-    /// Sees to it that it is gone.
+    /// Removes it and makes sure that it is gone.
     pub(super) async fn remove(&self) {
         tracing::debug!(name = self.name, "removing the container");
         let gone = async {
@@ -109,7 +109,7 @@ impl Held for HeldByDaemon {
         let (client, name) = (self.daemon.client.clone(), self.name.clone());
         Box::pin(async move {
             let options = KillContainerOptionsBuilder::new().signal("SIGKILL").build();
-            // What a daemon does not do is left to its removal.
+            // If the daemon fails here, the removal does it.
             let _ = client.kill_container(&name, Some(options)).await;
         })
     }

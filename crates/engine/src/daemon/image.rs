@@ -5,7 +5,7 @@
 
 use crate::EngineError;
 use crate::docker::{Daemon, said};
-use crate::image::{Asker, Config, Getter, Image, LayerBar, Login, Note};
+use crate::image::{Asker, Config, Getter, Image, ImageNote, LayerBar, Login};
 use bollard::auth::DockerCredentials;
 use bollard::body_try_stream;
 use bollard::errors::Error;
@@ -37,24 +37,24 @@ fn rootfs_name(of: &str) -> String {
 }
 
 /// An image the daemon can make containers of.
-pub(super) struct Prepared {
+pub(super) struct DaemonImage {
     /// What it is called there.
     pub(super) reference: String,
     /// What it says about how it is run.
     pub(super) config: Config,
-    /// What it is called there whoever else is called so later.
+    /// The id, which stays even if another image gets the name.
     pub(super) id: Option<String>,
-    /// Whether it is of no use after this build.
+    /// Whether it can be removed after this build.
     pub(super) is_passing: bool,
 }
 
-/// Sees to it that the daemon has the image.
+/// Makes sure that the daemon has the image.
 pub(super) async fn prepare(
     daemon: &Daemon,
     image: &Image,
     build: &str,
     images: &Getter,
-) -> Result<Prepared, EngineError> {
+) -> Result<DaemonImage, EngineError> {
     let mut is_passing = false;
     let reference = match image {
         Image::Host => {
@@ -108,12 +108,12 @@ pub(super) async fn prepare(
         )
     })?;
     let id = found.id.clone();
-    Ok(Prepared { reference, config: config_of(found), id, is_passing })
+    Ok(DaemonImage { reference, config: config_of(found), id, is_passing })
 }
 
 /// Removes an image that was made for one build.
 pub(super) async fn remove(client: &bollard::Docker, reference: &str) {
-    // One that cannot be removed now is one more in the daemon's list.
+    // If it cannot be removed now, it stays in the daemon's list.
     let _ = client.remove_image(reference, None::<RemoveImageOptions>, None).await;
 }
 
@@ -161,7 +161,7 @@ async fn pull(daemon: &Daemon, name: &Reference, images: &Getter) -> Result<(), 
         Login::Nobody => None,
     };
     let (program, image) = (daemon.program, reference.clone());
-    (images.tell)(Note::Pulling { program, image: image.clone() });
+    (images.tell)(ImageNote::Pulling { program, image: image.clone() });
     let begin = Instant::now();
     let options = CreateImageOptionsBuilder::new().from_image(&reference).build();
     let mut progress = pin!(daemon.client.create_image(Some(options), None, credentials));
@@ -178,7 +178,7 @@ async fn pull(daemon: &Daemon, name: &Reference, images: &Getter) -> Result<(), 
         }
     }
     drop((layers, bars));
-    (images.tell)(Note::Pulled { program, image, time: begin.elapsed() });
+    (images.tell)(ImageNote::Pulled { program, image, time: begin.elapsed() });
     Ok(())
 }
 
@@ -187,7 +187,7 @@ async fn import(
     daemon: &Daemon,
     reference: &str,
     path: &Path,
-    write: impl FnOnce(Pieces) -> io::Result<()> + Send + 'static,
+    write: impl FnOnce(ChannelWriter) -> io::Result<()> + Send + 'static,
 ) -> Result<(), EngineError> {
     let failed = |why: String| {
         let message = format!("cannot bring {} to {}: {why}", path.display(), daemon.program);
@@ -204,7 +204,7 @@ async fn import(
             outcome = Err(failed(said(&error)));
         }
     }
-    // Why the bytes came to an end tells more than what the daemon made of that.
+    // The reason why the bytes ended says more than the daemon's error.
     match written.await {
         Ok(Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(failed(error.to_string()))
@@ -215,14 +215,14 @@ async fn import(
 
 /// The body of a request, written by a thread.
 fn pieces(
-    write: impl FnOnce(Pieces) -> io::Result<()> + Send + 'static,
+    write: impl FnOnce(ChannelWriter) -> io::Result<()> + Send + 'static,
 ) -> (impl Stream<Item = io::Result<Bytes>> + Send + 'static, JoinHandle<io::Result<()>>) {
     let (piece_tx, piece_rx) = mpsc::channel(PIECES);
     let task = tokio::task::spawn_blocking(move || {
         let last = piece_tx.clone();
-        let written = write(Pieces(piece_tx));
+        let written = write(ChannelWriter(piece_tx));
         if let Err(error) = &written {
-            // A body that merely ended would be taken for whole.
+            // A body that just ended would pass for a complete one.
             let _ = last.blocking_send(Err(io::Error::new(error.kind(), error.to_string())));
         }
         written
@@ -233,10 +233,10 @@ fn pieces(
     (stream, task)
 }
 
-/// What a thread writes into.
-struct Pieces(mpsc::Sender<io::Result<Bytes>>);
+/// Passes what a thread writes on to a channel.
+struct ChannelWriter(mpsc::Sender<io::Result<Bytes>>);
 
-impl Write for Pieces {
+impl Write for ChannelWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let piece = &bytes[..bytes.len().min(PIECE)];
         self.0
@@ -250,14 +250,14 @@ impl Write for Pieces {
     }
 }
 
-fn write_tree(directory: &Path, to: Pieces) -> io::Result<()> {
+fn write_tree(directory: &Path, to: ChannelWriter) -> io::Result<()> {
     let mut archive = tar::Builder::new(io::BufWriter::with_capacity(PIECE, to));
     archive.follow_symlinks(false);
     archive.append_dir_all(".", directory)?;
     archive.into_inner()?.flush()
 }
 
-fn write_file(path: &Path, mut to: Pieces) -> io::Result<()> {
+fn write_file(path: &Path, mut to: ChannelWriter) -> io::Result<()> {
     let mut file = File::open(path)?;
     let mut buffer = vec![0; PIECE];
     loop {
@@ -284,7 +284,7 @@ fn version_of(path: &Path) -> Result<String, EngineError> {
 async fn load(
     daemon: &Daemon,
     image: &Image,
-    write: impl FnOnce(Pieces) -> io::Result<()> + Send + 'static,
+    write: impl FnOnce(ChannelWriter) -> io::Result<()> + Send + 'static,
 ) -> Result<String, EngineError> {
     let failed = |why: String| {
         let hint = matches!(image, Image::OciArchive(_) | Image::Layout(..)).then_some(
@@ -310,7 +310,7 @@ async fn load(
             Err(error) => refused = Some(said(&error)),
         }
     }
-    // Why the bytes came to an end tells more than what the daemon made of that.
+    // The reason why the bytes ended says more than the daemon's error.
     match (written.await, refused) {
         (Ok(Err(error)), _) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(failed(error.to_string()))

@@ -23,7 +23,7 @@ use super::{Container, ContainerSpec, Engine, EngineError, Fut, Note, Recorder, 
 use crate::docker::{Daemon, Program, Storage, find};
 use crate::image::Getter;
 use held::HeldByDaemon;
-use mounted::NotStarted;
+use mounted::MountedStartError;
 use runner_host::private::make_private;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -110,8 +110,8 @@ impl DaemonEngine {
                 }
                 Ok(init)
             }
-            Err(NotStarted::Failed(error)) => Err(error),
-            Err(NotStarted::Elsewhere(how)) => {
+            Err(MountedStartError::Failed(error)) => Err(error),
+            Err(MountedStartError::Elsewhere(how)) => {
                 remote::start(self, &mut held, &spec, &image_reference, &how).await
             }
         };

@@ -19,16 +19,16 @@ const SOCKET: &str = "init.sock";
 /// What crun says on a machine whose control groups are of both versions.
 const HYBRID: &str = "cgroups in hybrid mode not supported";
 
-/// There is no container.
-pub(super) enum NotStarted {
+/// Why there is no container.
+pub(super) enum MountedStartError {
     /// The daemon is on another machine, in a virtual one, or outside of this container: how that shows.
     Elsewhere(String),
     Failed(EngineError),
 }
 
-impl NotStarted {
+impl MountedStartError {
     fn ours(doing: &str, error: &io::Error) -> Self {
-        NotStarted::Failed(EngineError::fault(format!("cannot {doing}: {error}"), None))
+        MountedStartError::Failed(EngineError::fault(format!("cannot {doing}: {error}"), None))
     }
 }
 
@@ -38,8 +38,8 @@ pub(super) async fn start(
     held: &mut HeldByDaemon,
     spec: &ContainerSpec,
     image: &str,
-) -> Result<Arc<InitClient>, NotStarted> {
-    let ours = NotStarted::ours;
+) -> Result<Arc<InitClient>, MountedStartError> {
+    let ours = MountedStartError::ours;
     let bin = spec.readonly.join("bin");
     fs::hard_link(bin.join(BREAKPOINT_NAME), bin.join(CONTAINER_NAME))
         .map_err(|error| ours("put the container's first process in place", &error))?;
@@ -53,7 +53,7 @@ pub(super) async fn start(
     // Whoever its root is there.
     let listener =
         listen(&socket, 0o666).map_err(|error| ours("listen for the container", &error))?;
-    let start = create::Start {
+    let start = create::ContainerStart {
         entrypoint: vec![
             format!("{READONLY}/bin/{CONTAINER_NAME}"),
             format!("{READONLY}/{SOCKET}"),
@@ -72,21 +72,21 @@ pub(super) async fn start(
                     .await
                     .map_err(|error| ours("talk to the container", &error)),
                 Ok(Err(error)) => Err(ours("hear from the container", &error)),
-                Err(_) => Err(NotStarted::Elsewhere(
+                Err(_) => Err(MountedStartError::Elsewhere(
                     "the container's first process does not connect".to_owned(),
                 )),
             },
             code = held.ended() => Err(match code {
                 // It sees the socket, and no kernel that has it.
-                Some(code) if code == i64::from(NOT_REACHED) => NotStarted::Elsewhere(
+                Some(code) if code == i64::from(NOT_REACHED) => MountedStartError::Elsewhere(
                     "the container's first process cannot connect".to_owned(),
                 ),
-                Some(code) => NotStarted::Failed(ended_at_once(&format!(" (exit code {code})"))),
-                None => NotStarted::Failed(ended_at_once("")),
+                Some(code) => MountedStartError::Failed(ended_at_once(&format!(" (exit code {code})"))),
+                None => MountedStartError::Failed(ended_at_once("")),
             }),
         },
     };
-    // Nobody else is to be listened to, and nobody of the build ever was.
+    // Listen to no one else. Nothing of the build has run yet.
     drop(listener);
     let _ = fs::remove_file(&socket);
     let _ = fs::remove_file(spec.readonly.join(create::PROFILE));
@@ -103,8 +103,8 @@ async fn begin(
     held: &mut HeldByDaemon,
     spec: &ContainerSpec,
     image: &str,
-    start: create::Start,
-) -> Result<(), NotStarted> {
+    start: create::ContainerStart,
+) -> Result<(), MountedStartError> {
     let program = held.daemon.program;
     let body = create::body(spec, &engine.build, program, image, start);
     let mut begun = attempt(held, &body).await;
@@ -121,13 +121,13 @@ async fn begin(
         let text = said(&error);
         // The mount of our own program is the first thing that a stranger's paths fail at.
         if is_foreign(&text) {
-            return NotStarted::Elsewhere(text);
+            return MountedStartError::Elsewhere(text);
         }
         let hint = text.contains(HYBRID).then_some(
             "crun does not take a machine with both versions of control groups; install runc, which \
              Podman then uses: apt-get install runc",
         );
-        NotStarted::Failed(EngineError::fault(
+        MountedStartError::Failed(EngineError::fault(
             format!("{program} cannot start the container: {text}"),
             hint,
         ))

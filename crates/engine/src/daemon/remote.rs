@@ -8,7 +8,7 @@ use super::{DaemonEngine, PATIENCE, create};
 use crate::docker::said;
 use crate::init::InitClient;
 use crate::limits;
-use crate::relay::Relay;
+use crate::relay::RelaySetup;
 use crate::{ContainerSpec, EngineError, Note};
 use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
@@ -48,7 +48,7 @@ pub(super) async fn start(
     let refused = |error: &dyn std::fmt::Display| {
         EngineError::fault(format!("{program} cannot start the container: {error}"), None)
     };
-    let relay = Relay::new(&spec.readonly);
+    let relay = RelaySetup::new(&spec.readonly);
     begin(engine, held, spec, image, &relay).await.map_err(|error| refused(&error))?;
     tokio::select! {
         connected = tokio::time::timeout(PATIENCE, connect(held, relay)) => match connected {
@@ -79,10 +79,10 @@ async fn begin(
     held: &HeldByDaemon,
     spec: &ContainerSpec,
     image: &str,
-    relay: &Relay,
+    relay: &RelaySetup,
 ) -> io::Result<()> {
     let packed = relay.archive().await?;
-    let start = create::Start { entrypoint: Relay::entrypoint(), mounts: false };
+    let start = create::ContainerStart { entrypoint: RelaySetup::entrypoint(), mounts: false };
     let refused = |error: bollard::errors::Error| io::Error::other(said(&error));
     let body = create::body(spec, &engine.build, held.daemon.program, image, start);
     held.create(body).await.map_err(refused)?;
@@ -94,7 +94,7 @@ async fn begin(
 }
 
 /// Starts the relay and greets PID 1 through it.
-async fn connect(held: &HeldByDaemon, relay: Relay) -> io::Result<Arc<InitClient>> {
+async fn connect(held: &HeldByDaemon, relay: RelaySetup) -> io::Result<Arc<InitClient>> {
     let refused = |error: bollard::errors::Error| io::Error::other(said(&error));
     let options = CreateExecOptions {
         attach_stdin: Some(true),

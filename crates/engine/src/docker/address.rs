@@ -43,13 +43,12 @@ pub(super) struct Candidates {
     pub(super) named_by: Option<String>,
 }
 
-/// What the caller's surroundings say.
-pub(super) struct Surroundings<'a> {
+pub(super) struct CallerEnvironment<'a> {
     pub(super) variable: &'a dyn Fn(&str) -> Option<String>,
     pub(super) uid: u32,
 }
 
-impl Surroundings<'_> {
+impl CallerEnvironment<'_> {
     fn set(&self, name: &str) -> Option<String> {
         (self.variable)(name).filter(|value| !value.is_empty())
     }
@@ -121,7 +120,7 @@ impl Surroundings<'_> {
         // Folders are named by a digest of the name; what is in them says the name itself.
         fs::read_dir(folder.join("contexts/meta")).ok()?.flatten().find_map(|entry| {
             let text = fs::read(entry.path().join("meta.json")).ok()?;
-            let context: Context = serde_json::from_slice(&text).ok()?;
+            let context: DockerContext = serde_json::from_slice(&text).ok()?;
             let address = context.endpoints.docker?.host;
             (context.name == name).then_some((context.name, address))
         })
@@ -130,7 +129,7 @@ impl Surroundings<'_> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Context {
+struct DockerContext {
     name: String,
     #[serde(default)]
     endpoints: Endpoints,
@@ -138,12 +137,12 @@ struct Context {
 
 #[derive(Default, Deserialize)]
 struct Endpoints {
-    docker: Option<Endpoint>,
+    docker: Option<ContextEndpoint>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Endpoint {
+struct ContextEndpoint {
     host: String,
 }
 
@@ -155,7 +154,7 @@ mod tests {
         let variable = |name: &str| {
             variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         };
-        Surroundings { variable: &variable, uid }.candidates(program)
+        CallerEnvironment { variable: &variable, uid }.candidates(program)
     }
 
     #[test]

@@ -13,8 +13,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// loaded machine is the longest.
 const REQUEST_S: u64 = 600;
 
-/// Who answers at an address.
-pub struct Answering {
+/// A daemon that answers, and where.
+pub struct AnsweringDaemon {
     pub program: Program,
     pub version: String,
     /// As `DOCKER_HOST` has it.
@@ -30,7 +30,7 @@ pub struct Silence {
 }
 
 /// Talks to whoever listens there.
-pub async fn connect(address: &str) -> Result<Answering, Silence> {
+pub async fn connect(address: &str) -> Result<AnsweringDaemon, Silence> {
     let silence = |text: String| Silence { text, is_absent: false };
     let connected = match address.strip_prefix("unix://") {
         Some(path) if !Path::new(path).exists() => {
@@ -59,7 +59,7 @@ pub async fn connect(address: &str) -> Result<Answering, Silence> {
         version.components.unwrap_or_default().iter().any(|part| part.name.starts_with("Podman"));
     let program = if is_podman { Program::Podman } else { Program::Docker };
     let version = version.version.unwrap_or_default();
-    Ok(Answering { program, version, address: address.to_owned(), client })
+    Ok(AnsweringDaemon { program, version, address: address.to_owned(), client })
 }
 
 /// A daemon's refusal or a connection's failure, in one line, down to its cause.

@@ -2,9 +2,9 @@
 //!
 //! Used by the engine, by `auto` and by `doctor`.
 
-use super::address::{Candidates, Program, Surroundings};
-use super::client::{Answering, connect};
-use super::service::Service;
+use super::address::{CallerEnvironment, Candidates, Program};
+use super::client::{AnsweringDaemon, connect};
+use super::service::PodmanService;
 use super::storage::Storage;
 use bollard::Docker;
 use std::fmt;
@@ -18,12 +18,12 @@ pub struct Daemon {
     pub address: String,
     pub client: Docker,
     /// What answers, where it was started for this build alone.
-    pub service: Option<Service>,
+    pub service: Option<PodmanService>,
 }
 
 impl Daemon {
-    fn new(answering: Answering, service: Option<Service>) -> Self {
-        let Answering { program, version, address, client } = answering;
+    fn new(answering: AnsweringDaemon, service: Option<PodmanService>) -> Self {
+        let AnsweringDaemon { program, version, address, client } = answering;
         Daemon { program, version, address, client, service }
     }
 
@@ -34,7 +34,7 @@ impl Daemon {
     }
 }
 
-/// Nothing that answers was found.
+/// Why no daemon was found.
 #[derive(Debug)]
 pub struct Unreachable {
     program: Program,
@@ -86,7 +86,7 @@ pub async fn find(
     for address in addresses {
         match connect(&address).await {
             Ok(answering) => return Ok(Daemon::new(answering, None)),
-            // One that is not there is no news, where nobody has said that it should be.
+            // A missing daemon is worth a message only if the caller named it.
             Err(why) if named_by.is_none() && why.is_absent => {}
             Err(why) => tried.push((address, why.text)),
         }
@@ -113,7 +113,7 @@ pub async fn listening(program: Program) -> Option<Daemon> {
 fn candidates(program: Program) -> Candidates {
     let variable = |name: &str| std::env::var(name).ok();
     let uid = nix::unistd::geteuid().as_raw();
-    Surroundings { variable: &variable, uid }.candidates(program)
+    CallerEnvironment { variable: &variable, uid }.candidates(program)
 }
 
 /// A Podman of the caller's own, with another OCI runtime where one is named.
@@ -122,7 +122,8 @@ pub async fn serve(
     place: &Path,
     storage: &Storage,
 ) -> Result<Daemon, String> {
-    let mut service = Service::start(runtime, place, storage).map_err(|error| error.to_string())?;
+    let mut service =
+        PodmanService::start(runtime, place, storage).map_err(|error| error.to_string())?;
     let answering = service.ready().await?;
     service.keep(&answering.client);
     Ok(Daemon::new(answering, Some(service)))

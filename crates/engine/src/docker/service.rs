@@ -3,7 +3,7 @@
 //! Used by `find`. It ends by itself when nobody has asked it anything for a while, so that a killed
 //! runner leaves none.
 
-use super::client::{Answering, connect};
+use super::client::{AnsweringDaemon, connect};
 use super::storage::{Storage, Traces};
 use bollard::Docker;
 use futures_util::StreamExt;
@@ -28,9 +28,9 @@ const PACE: Duration = Duration::from_millis(10);
 /// Most of what it says that is read.
 const MAX_COMPLAINTS: u64 = 64 << 10;
 
-/// The service; it ends when it goes out of scope.
+/// The service. It ends when this is dropped.
 #[derive(Debug)]
-pub struct Service {
+pub struct PodmanService {
     child: Child,
     address: String,
     complaints: File,
@@ -39,7 +39,7 @@ pub struct Service {
     client: Option<AbortHandle>,
 }
 
-impl Service {
+impl PodmanService {
     /// Starts the service with its socket in `place`, a folder that only the caller may enter.
     pub(super) fn start(
         runtime: Option<&str>,
@@ -65,11 +65,11 @@ impl Service {
             .stdout(Stdio::null())
             .stderr(complaints.try_clone()?)
             .spawn()?;
-        Ok(Service { child, address, complaints, client: None, traces })
+        Ok(PodmanService { child, address, complaints, client: None, traces })
     }
 
     /// The daemon, once it answers.
-    pub(super) async fn ready(&mut self) -> Result<Answering, String> {
+    pub(super) async fn ready(&mut self) -> Result<AnsweringDaemon, String> {
         let begin = Instant::now();
         loop {
             // It has no other way to tell.
@@ -110,7 +110,7 @@ impl Service {
     }
 }
 
-impl Drop for Service {
+impl Drop for PodmanService {
     fn drop(&mut self) {
         // It would wait for its clients.
         if let Some(client) = self.client.take() {

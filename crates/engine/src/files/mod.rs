@@ -22,9 +22,9 @@ const PIPE: usize = 1 << 20;
 /// Failures of one upload that are kept; the rest is counted.
 const KEPT_FAILURES: usize = 100;
 
-/// No conversation with the program.
+/// Why the conversation with the program failed.
 #[derive(Debug, thiserror::Error)]
-pub enum FilesError {
+pub enum FilesProgramError {
     #[error("cannot start the program that moves files in the container: {0}")]
     Start(#[from] ExecError),
     #[error("the connection to the container's files is broken: {0}")]
@@ -34,21 +34,21 @@ pub enum FilesError {
     #[error("the program that moves files in the container has ended early")]
     Ended,
     #[error("{0}")]
-    Failed(Failure),
+    Failed(FileFailure),
 }
 
-impl From<io::Error> for FilesError {
+impl From<io::Error> for FilesProgramError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::BrokenPipe => FilesError::Ended,
-            _ => FilesError::Pipe(error),
+            io::ErrorKind::BrokenPipe => FilesProgramError::Ended,
+            _ => FilesProgramError::Pipe(error),
         }
     }
 }
 
-/// Something in the container that could not be done.
+/// An operation in the container that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub struct FileFailure {
     /// One of `runner_wire::abi::files::stage`.
     pub stage: u32,
     pub errno: i32,
@@ -56,7 +56,7 @@ pub struct Failure {
     pub path: Vec<u8>,
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for FileFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (path, what) = (plain::name(&self.path), wire::stage_name(self.stage));
         let why = io::Error::from_raw_os_error(self.errno);
@@ -64,17 +64,17 @@ impl fmt::Display for Failure {
     }
 }
 
-impl From<Failed<'_>> for Failure {
+impl From<Failed<'_>> for FileFailure {
     fn from(failed: Failed<'_>) -> Self {
-        Failure { stage: failed.stage, errno: failed.errno, path: failed.path.to_vec() }
+        FileFailure { stage: failed.stage, errno: failed.errno, path: failed.path.to_vec() }
     }
 }
 
-/// The program, with nothing asked yet. It ends when both halves are dropped.
+/// The program, before the first request. It ends when both halves are dropped.
 #[derive(Debug)]
-pub struct Files {
-    pub requests: Requests,
-    pub replies: Replies,
+pub struct FilesProgram {
+    pub requests: FileRequests,
+    pub replies: FileReplies,
 }
 
 /// How the program is started; relative roots are relative to `cwd`.
@@ -92,14 +92,14 @@ pub fn exec_spec(container: &dyn Container, cwd: Vec<u8>) -> ExecSpec {
     }
 }
 
-impl Files {
+impl FilesProgram {
     /// Starts the program as root of the container, or as the caller where there is none.
-    pub async fn start(container: &dyn Container) -> Result<Self, FilesError> {
+    pub async fn start(container: &dyn Container) -> Result<Self, FilesProgramError> {
         let process = container.exec(exec_spec(container, b"/".to_vec())).await?;
         let Process { ends: Ends::Separate(pipes), .. } = process else {
-            return Err(FilesError::Ended);
+            return Err(FilesProgramError::Ended);
         };
-        Ok(Files::over(pipes))
+        Ok(FilesProgram::over(pipes))
     }
 
     /// Talks to a program that runs, over its input, output and error.
@@ -108,9 +108,12 @@ impl Files {
             // Larger pipes are fewer changes between processes; without them it works as well.
             let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE);
         }
-        Files {
-            requests: Requests { pipe: stdin.into(), gathered: Vec::with_capacity(2 * GATHERED) },
-            replies: Replies {
+        FilesProgram {
+            requests: FileRequests {
+                pipe: stdin.into(),
+                gathered: Vec::with_capacity(2 * GATHERED),
+            },
+            replies: FileReplies {
                 pipe: stdout.into(),
                 decoder: wire::Replies::default(),
                 _errors: stderr,
@@ -123,41 +126,47 @@ impl Files {
     ///
     /// # Errors
     /// The root cannot be opened, the program broke off, or what `make` says.
-    pub fn write<E: From<FilesError>>(
+    pub fn write<E: From<FilesProgramError>>(
         self,
         root: &[u8],
         flags: u32,
-        make: impl FnOnce(&mut Requests) -> Result<(), E>,
-    ) -> Result<Failures, E> {
-        let Files { mut requests, mut replies } = self;
+        make: impl FnOnce(&mut FileRequests) -> Result<(), E>,
+    ) -> Result<FileFailures, E> {
+        let FilesProgram { mut requests, mut replies } = self;
         std::thread::scope(|scope| {
-            let told = scope.spawn(move || -> Result<Failures, FilesError> {
-                let mut failures = Failures::default();
+            let told = scope.spawn(move || -> Result<FileFailures, FilesProgramError> {
+                let mut failures = FileFailures::default();
                 loop {
                     match replies.read()? {
                         Some(Reply::Sync) => return Ok(failures),
                         Some(Reply::Failed(failed)) if failed.path.is_empty() => {
                             let path = root.to_vec();
-                            return Err(FilesError::Failed(Failure { path, ..failed.into() }));
+                            return Err(FilesProgramError::Failed(FileFailure {
+                                path,
+                                ..failed.into()
+                            }));
                         }
                         Some(Reply::Failed(failed)) => failures.add(failed.into()),
                         Some(_) => {}
-                        None => return Err(FilesError::Ended),
+                        None => return Err(FilesProgramError::Ended),
                     }
                 }
             });
             let made = requests
                 .root(root, flags)
-                .map_err(|error| FilesError::from(error).into())
+                .map_err(|error| FilesProgramError::from(error).into())
                 .and_then(|()| make(&mut requests))
-                .and_then(|()| requests.sync().map_err(|error| FilesError::from(error).into()));
+                .and_then(|()| {
+                    requests.sync().map_err(|error| FilesProgramError::from(error).into())
+                });
             drop(requests);
-            let told = told.join().unwrap_or(Err(FilesError::Ended));
+            let told = told.join().unwrap_or(Err(FilesProgramError::Ended));
             match (made, told) {
                 // Why the program broke off says more than that its pipe is broken.
-                (Err(_), Err(error @ (FilesError::Failed(_) | FilesError::Nonsense(_)))) => {
-                    Err(error.into())
-                }
+                (
+                    Err(_),
+                    Err(error @ (FilesProgramError::Failed(_) | FilesProgramError::Nonsense(_))),
+                ) => Err(error.into()),
                 (Err(error), _) => Err(error),
                 (Ok(()), told) => Ok(told?),
             }
@@ -165,15 +174,15 @@ impl Files {
     }
 }
 
-/// What failed of many things: the first of them, and how many.
+/// Failures of a large number of operations: the first few, and the count.
 #[derive(Debug, Default)]
-pub struct Failures {
-    pub first: Vec<Failure>,
+pub struct FileFailures {
+    pub first: Vec<FileFailure>,
     pub count: usize,
 }
 
-impl Failures {
-    pub fn add(&mut self, failure: Failure) {
+impl FileFailures {
+    pub fn add(&mut self, failure: FileFailure) {
         self.count += 1;
         if self.first.len() < KEPT_FAILURES {
             self.first.push(failure);
@@ -183,12 +192,12 @@ impl Failures {
 
 /// The way to the program: requests, gathered into large writes. Dropping it ends the program.
 #[derive(Debug)]
-pub struct Requests {
+pub struct FileRequests {
     pipe: File,
     gathered: Vec<u8>,
 }
 
-impl Requests {
+impl FileRequests {
     /// What follows lies below this directory.
     pub fn root(&mut self, path: &[u8], flags: u32) -> io::Result<()> {
         wire::root_request(&mut self.gathered, flags, path);
@@ -278,26 +287,26 @@ fn check(path: &[u8]) -> io::Result<()> {
     if wire::is_path(path) { Ok(()) } else { Err(io::ErrorKind::InvalidInput.into()) }
 }
 
-/// The way from the program.
+/// The program's side of the conversation.
 #[derive(Debug)]
-pub struct Replies {
+pub struct FileReplies {
     pipe: File,
     decoder: wire::Replies,
     /// Open, so that a word there does not kill the program; nobody needs to read it.
     _errors: OwnedFd,
 }
 
-impl Replies {
+impl FileReplies {
     /// The next reply; `None` when the program has ended.
-    pub fn read(&mut self) -> Result<Option<Reply<'_>>, FilesError> {
+    pub fn read(&mut self) -> Result<Option<Reply<'_>>, FilesProgramError> {
         loop {
-            // Asked twice because a reply borrows the decoder for as long as it is looked at.
+            // Decoded twice, because a reply borrows the decoder as long as it lives.
             if self.decoder.has_next() {
                 return Ok(self.decoder.next_reply()?);
             }
             match self.pipe.read(self.decoder.space()) {
                 Ok(0) if self.decoder.is_at_rest() => return Ok(None),
-                Ok(0) => return Err(FilesError::Ended),
+                Ok(0) => return Err(FilesProgramError::Ended),
                 Ok(got) => self.decoder.filled(got),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),

@@ -12,20 +12,20 @@ use tempfile::TempDir;
 
 const TREE: u32 = select::RECURSIVE | select::CONTENT;
 
-impl Files {
+impl FilesProgram {
     /// Tells about paths below a root, in the order they are asked for: `each` gets entries, content
     /// and failures, but no [`Reply::Root`] and no [`Reply::Sync`]. A selection is its flags
     /// (`runner_wire::files::select`) and a path, empty for all that is in the root.
     ///
     /// # Errors
-    /// The root cannot be opened ([`FilesError::Failed`]), the program broke off, or what `each` says.
-    fn read<E: From<FilesError>>(
+    /// The root cannot be opened ([`FilesProgramError::Failed`]), the program broke off, or what `each` says.
+    fn read<E: From<FilesProgramError>>(
         self,
         root: &[u8],
         selections: impl IntoIterator<Item = (u32, Vec<u8>)> + Send,
         mut each: impl FnMut(Reply<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let Files { mut requests, mut replies } = self;
+        let FilesProgram { mut requests, mut replies } = self;
         std::thread::scope(|scope| {
             // Requests and replies are under way at once, or a long list would stand still.
             scope.spawn(move || -> io::Result<()> {
@@ -40,14 +40,14 @@ impl Files {
                     Some(Reply::Sync) => return Ok(()),
                     Some(Reply::Root(_)) => {}
                     Some(Reply::Failed(failed)) if failed.path.is_empty() => {
-                        return Err(FilesError::Failed(Failure {
+                        return Err(FilesProgramError::Failed(FileFailure {
                             path: root.to_vec(),
                             ..failed.into()
                         })
                         .into());
                     }
                     Some(reply) => each(reply)?,
-                    None => return Err(FilesError::Ended.into()),
+                    None => return Err(FilesProgramError::Ended.into()),
                 }
             };
             let result = told();
@@ -65,8 +65,8 @@ impl Files {
         self,
         root: &[u8],
         selections: impl IntoIterator<Item = (u32, Vec<u8>)> + Send,
-        mut failed: impl FnMut(Failure),
-    ) -> Result<Vec<Listed>, FilesError> {
+        mut failed: impl FnMut(FileFailure),
+    ) -> Result<Vec<Listed>, FilesProgramError> {
         let mut list = Vec::new();
         self.read(root, selections, |reply| {
             match reply {
@@ -74,7 +74,7 @@ impl Files {
                 Reply::Failed(problem) => failed(problem.into()),
                 Reply::Root(_) | Reply::Sync => {}
                 Reply::Data(_) | Reply::Hole(_) | Reply::End(_) => {
-                    return Err(FilesError::Nonsense(wire::FilesError::Content));
+                    return Err(FilesProgramError::Nonsense(wire::FilesError::Content));
                 }
             }
             Ok(())
@@ -128,7 +128,7 @@ impl Bed {
         fs::write(path, text).expect("written");
     }
 
-    fn files(&mut self) -> Files {
+    fn files(&mut self) -> FilesProgram {
         let mut child = Command::new(self.dir.path().join(FILES_NAME))
             .current_dir(self.root())
             .stdin(Connection::piped())
@@ -139,7 +139,7 @@ impl Bed {
         let (stdin, stdout, stderr) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take());
         self.child = Some(child);
-        Files::over([
+        FilesProgram::over([
             stdin.expect("piped").into(),
             stdout.expect("piped").into(),
             stderr.expect("piped").into(),
@@ -157,7 +157,7 @@ impl Bed {
         let files = self.files();
         let mut last = String::new();
         files
-            .read::<FilesError>(root, selections, |reply| {
+            .read::<FilesProgramError>(root, selections, |reply| {
                 match reply {
                     Reply::Entry(entry) => {
                         last = String::from_utf8_lossy(entry.path).into_owned();
@@ -184,10 +184,10 @@ impl Bed {
         told
     }
 
-    fn make<E: From<FilesError>>(
+    fn make<E: From<FilesProgramError>>(
         &mut self,
-        make: impl FnOnce(&mut Requests) -> Result<(), E>,
-    ) -> Result<Failures, E> {
+        make: impl FnOnce(&mut FileRequests) -> Result<(), E>,
+    ) -> Result<FileFailures, E> {
         let path = self.path();
         let failures = self.files().write(&path, 0, make);
         assert!(self.child.take().expect("started").wait().expect("ended").success());
@@ -202,7 +202,7 @@ struct Told {
     content: BTreeMap<String, Vec<u8>>,
     holes: BTreeMap<String, u64>,
     ends: BTreeMap<String, End>,
-    failed: Vec<Failure>,
+    failed: Vec<FileFailure>,
 }
 
 fn node(kind: u32, mode: u32, size: usize) -> Node {
@@ -216,7 +216,12 @@ fn node(kind: u32, mode: u32, size: usize) -> Node {
     Node { flags: make::TIMES, facts }
 }
 
-fn file(requests: &mut Requests, path: &str, mode: u32, text: &[u8]) -> Result<(), FilesError> {
+fn file(
+    requests: &mut FileRequests,
+    path: &str,
+    mode: u32,
+    text: &[u8],
+) -> Result<(), FilesProgramError> {
     requests.make(&node(REGULAR, mode, text.len()), path.as_bytes(), b"")?;
     requests.data(text)?;
     Ok(requests.end()?)
@@ -307,7 +312,7 @@ fn holes_are_not_sent() {
     assert!(told.holes["sparse"] > 60 << 20);
     assert_eq!(told.ends["sparse"], End::Whole);
     // And they are not made when they come.
-    let failures = bed.make::<FilesError>(|requests| {
+    let failures = bed.make::<FilesProgramError>(|requests| {
         requests.make(&node(REGULAR, 0o644, 64 << 20), b"copy", b"")?;
         requests.hole(32 << 20)?;
         requests.data(b"here")?;
@@ -342,7 +347,7 @@ fn what_changes_while_it_is_read_is_found_out() {
         fs::write(&path, vec![1; size]).expect("written");
         let (mut length, mut how) = (0, None);
         bed.files()
-            .read::<FilesError>(&root, [(TREE, b"log".to_vec())], |reply| {
+            .read::<FilesProgramError>(&root, [(TREE, b"log".to_vec())], |reply| {
                 match reply {
                     Reply::Data(bytes) => {
                         if length == 0 {
@@ -397,7 +402,7 @@ fn a_root_that_is_not_there_is_named() {
     // Relative to where the program runs, through links, made where it is wanted.
     symlink("real", bed.root().join("link")).expect("made");
     fs::create_dir(bed.root().join("real")).expect("made");
-    let made = bed.files().write::<FilesError>(b"link/a/b", root::CREATE, |requests| {
+    let made = bed.files().write::<FilesProgramError>(b"link/a/b", root::CREATE, |requests| {
         file(requests, "f", 0o600, b"x")
     });
     assert_eq!(made.expect("made").count, 0);
@@ -409,7 +414,7 @@ fn a_tree_is_made_with_modes_and_times() {
     let mut bed = Bed::new();
     bed.write("there", b"old and longer");
     symlink("/etc/passwd", bed.root().join("was-a-link")).expect("made");
-    let failures = bed.make::<FilesError>(|requests| {
+    let failures = bed.make::<FilesProgramError>(|requests| {
         requests.make(&node(DIRECTORY, 0o555, 0), b"dir", b"")?;
         file(requests, "dir/file", 0o4751, &[3; 300_000])?;
         file(requests, "there", 0o640, b"new")?;
@@ -445,7 +450,7 @@ fn nothing_is_made_through_a_link_or_in_the_place_of_a_directory() {
     fs::create_dir(bed.root().join("dir")).expect("made");
     bed.write("file", b"x");
     let failures = bed
-        .make::<FilesError>(|requests| {
+        .make::<FilesProgramError>(|requests| {
             file(requests, "way/out", 0o600, b"x")?;
             file(requests, "dir", 0o600, b"x")?;
             requests.make(&node(DIRECTORY, 0o755, 0), b"file", b"")?;
@@ -477,10 +482,10 @@ fn a_reader_may_leave() {
     }
     let path = bed.path();
     let mut count = 0;
-    let result = bed.files().read::<FilesError>(&path, [(TREE, Vec::new())], |_| {
+    let result = bed.files().read::<FilesProgramError>(&path, [(TREE, Vec::new())], |_| {
         count += 1;
-        if count < 3 { Ok(()) } else { Err(FilesError::Ended) }
+        if count < 3 { Ok(()) } else { Err(FilesProgramError::Ended) }
     });
-    assert!(matches!(result, Err(FilesError::Ended)));
+    assert!(matches!(result, Err(FilesProgramError::Ended)));
     let _ = bed.child.take().expect("started").wait();
 }

@@ -7,7 +7,7 @@
 mod secret;
 
 use crate::{Access, UserMount};
-use runner_host::beneath::{Dir, Entry, join};
+use runner_host::beneath::{Dir, DirectoryEntry, join};
 use rustix::fs::FileType;
 use secret::{AHEAD, has_secrets, is_secret, is_secret_directory, may_be_settings};
 use std::collections::BTreeSet;
@@ -250,7 +250,7 @@ fn hidden(top: &Dir, name: &str, place: &Path, links: &mut Vec<PathBuf>) -> Vec<
     hidden.into_iter().map(|path| PathBuf::from(OsStr::from_bytes(&path))).collect()
 }
 
-fn is_hidden(dir: &Dir, entry: &Entry, above: &str, depth: usize) -> bool {
+fn is_hidden(dir: &Dir, entry: &DirectoryEntry, above: &str, depth: usize) -> bool {
     let name = String::from_utf8_lossy(&entry.name);
     if entry.kind == FileType::Directory {
         return is_secret_directory(&name);

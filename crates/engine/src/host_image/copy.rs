@@ -2,7 +2,7 @@
 //!
 //! Used by `etc`, in a folder of the runner's own.
 
-use super::shown::{Shown, is_shown};
+use super::shown::{ShownAs, is_shown};
 use rustix::fs::{Timespec, Timestamps};
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io;
@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 /// Bits of a mode that are kept where owners are not.
 const WITHOUT_OWNER: u32 = 0o1777;
 
-/// A copy that grows.
-pub(super) struct Copy<'a> {
+/// A copy that is being made.
+pub(super) struct HostImageCopy<'a> {
     etc: &'a Path,
     tree: PathBuf,
     /// As root each file stays its owner's; else all are the caller's, who is root in a container.
@@ -24,22 +24,27 @@ pub(super) struct Copy<'a> {
     directories: Vec<(PathBuf, Metadata)>,
 }
 
-impl<'a> Copy<'a> {
+impl<'a> HostImageCopy<'a> {
     pub(super) fn new(etc: &'a Path, tree: PathBuf, keeps_owners: bool) -> io::Result<Self> {
         fs::create_dir(&tree)?;
         let directories = vec![(tree.clone(), fs::metadata(etc)?)];
         let maker = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-        Ok(Copy { etc, tree, keeps_owners, maker, directories })
+        Ok(HostImageCopy { etc, tree, keeps_owners, maker, directories })
     }
 
     /// One entry; those above it are there.
-    pub(super) fn add(&mut self, path: &Path, metadata: &Metadata, shown: Shown) -> io::Result<()> {
+    pub(super) fn add(
+        &mut self,
+        path: &Path,
+        metadata: &Metadata,
+        shown: ShownAs,
+    ) -> io::Result<()> {
         let (from, to) = (self.etc.join(path), self.tree.join(path));
         match shown {
-            Shown::Not => Ok(()),
-            Shown::File => self.file(path, &from, &to),
-            Shown::Link => self.link(metadata, &from, &to),
-            Shown::Directory | Shown::Emptied => {
+            ShownAs::Not => Ok(()),
+            ShownAs::File => self.file(path, &from, &to),
+            ShownAs::Link => self.link(metadata, &from, &to),
+            ShownAs::Directory | ShownAs::Emptied => {
                 fs::create_dir(&to)?;
                 self.directories.push((to, metadata.clone()));
                 Ok(())

@@ -12,8 +12,8 @@
 //! appears later is seen, whoever may read it (adr/0076). One copy for each state of /etc, shared by all
 //! builds that find that state. Used by the engine; what is in a copy is `shown`'s and `copy`'s.
 
-use super::copy::Copy;
-use super::shown::{Shown, walk};
+use super::copy::HostImageCopy;
+use super::shown::{ShownAs, walk};
 use runner_host::private::{make_private, remove_tree};
 use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
@@ -64,11 +64,11 @@ impl EtcCopies {
         }
         let new = tempfile::Builder::new().prefix(".new-").tempdir_in(&self.dir)?;
         open_lock(&new.path().join("lock"))?;
-        let mut copy = Copy::new(etc, new.path().join("tree"), uid.is_root())?;
+        let mut copy = HostImageCopy::new(etc, new.path().join("tree"), uid.is_root())?;
         // Named by what is seen on this way: where a file changes after it was looked at and before it was
         // read, /etc never comes to have that name again.
         let made = name(&walk(etc, &self.home, |path, metadata, shown| match shown {
-            Shown::Not => Ok(()),
+            ShownAs::Not => Ok(()),
             shown => copy.add(path, metadata, shown),
         })?);
         copy.finish()?;

@@ -18,12 +18,12 @@ const EMPTIED: [&str; 6] =
     ["ssl/private", "sudoers.d", "NetworkManager", "kubernetes", "pki/private", "letsencrypt"];
 /// Files that only root may read and that programs need all the same.
 const NEEDED: [&str; 2] = ["sudoers", "at.deny"];
-/// Files that a container has of its own.
+/// Files that each container gets anew, so that the host's are hidden.
 pub(super) const SHADOW: [&str; 2] = ["shadow", "gshadow"];
 
 /// How an entry is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shown {
+pub(super) enum ShownAs {
     Not,
     File,
     Link,
@@ -40,7 +40,7 @@ pub(super) enum Shown {
 pub(super) fn walk(
     etc: &Path,
     unseen: &Path,
-    mut visit: impl FnMut(&Path, &Metadata, Shown) -> io::Result<()>,
+    mut visit: impl FnMut(&Path, &Metadata, ShownAs) -> io::Result<()>,
 ) -> io::Result<String> {
     let mut print = Sha256::new();
     print.update([RULES]);
@@ -54,7 +54,7 @@ pub(super) fn walk(
             }
             take_note(&mut print, &path, &metadata);
             let shown = shown(&path, &metadata);
-            if shown == Shown::Directory {
+            if shown == ShownAs::Directory {
                 pending.push(path.clone());
             }
             visit(&path, &metadata, shown)?;
@@ -92,15 +92,15 @@ fn take_note(print: &mut Sha256, path: &Path, metadata: &Metadata) {
     }
 }
 
-fn shown(path: &Path, metadata: &Metadata) -> Shown {
+fn shown(path: &Path, metadata: &Metadata) -> ShownAs {
     if metadata.is_dir() {
         let is_emptied = is_one(&EMPTIED, path) || metadata.mode() & 0o005 != 0o005;
-        return if is_emptied { Shown::Emptied } else { Shown::Directory };
+        return if is_emptied { ShownAs::Emptied } else { ShownAs::Directory };
     }
     match () {
-        () if metadata.is_symlink() => Shown::Link,
-        () if metadata.is_file() && is_shown(path, metadata.mode()) => Shown::File,
-        () => Shown::Not,
+        () if metadata.is_symlink() => ShownAs::Link,
+        () if metadata.is_file() && is_shown(path, metadata.mode()) => ShownAs::File,
+        () => ShownAs::Not,
     }
 }
 

@@ -54,16 +54,15 @@ fn storage() -> Option<PathBuf> {
     Some(data.or_else(home)?.join("containers/storage"))
 }
 
-/// An image of Podman's list.
 #[derive(Deserialize)]
-struct Listed {
+struct PodmanImage {
     #[serde(default)]
     names: Vec<String>,
 }
 
 /// What an image of the list is called that has one of these names, or was built here under one.
 fn listed(list: &[u8], names: &[String]) -> Option<String> {
-    let images: Vec<Listed> = serde_json::from_slice(list).ok()?;
+    let images: Vec<PodmanImage> = serde_json::from_slice(list).ok()?;
     let known: Vec<&String> = images.iter().flat_map(|image| &image.names).collect();
     names.iter().find_map(|name| {
         let built = format!("localhost/{name}");

@@ -16,17 +16,17 @@ pub enum Login {
     Password { user: String, password: String },
 }
 
-/// Asks ECR for user and password at a registry of its own, by the registry's name and Region.
+/// Asks ECR for user and password at one of its registries, by the registry's name and Region.
 pub type EcrPasswords = Arc<
     dyn Fn(String, String) -> BoxFuture<'static, Result<(String, String), String>> + Send + Sync,
 >;
 
-/// Who has chosen an image, and so in whose name it is asked for.
+/// Who has chosen an image, and so whose credentials are used for it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Asker {
     Caller,
-    /// A file that nobody has said to trust: it is asked for as nobody. What the caller can do about it.
+    /// An untrusted file: no credentials are used. The hint says what the caller can do about it.
     Stranger {
         hint: String,
     },
@@ -100,7 +100,7 @@ fn known(
     match answer {
         Ok(credential) => Ok(Some(credential)),
         Err(ConfigNotFound | ConfigReadError | NoCredentialConfigured) => Ok(None),
-        // How a helper says that it knows nobody.
+        // A helper's message for "no credentials".
         Err(HelperFailure { ref stdout, .. }) if stdout.contains("credentials not found") => {
             Ok(None)
         }

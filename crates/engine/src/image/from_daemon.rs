@@ -11,8 +11,7 @@ use std::path::Path;
 use std::pin::pin;
 use tempfile::{NamedTempFile, TempDir, TempPath};
 
-/// An image that a daemon has.
-pub(super) struct Found {
+pub(super) struct ExportedImage {
     daemon: Daemon,
     name: String,
     /// Its id there, where that is the digest of its config.
@@ -22,7 +21,7 @@ pub(super) struct Found {
 }
 
 /// Asks Docker, else Podman.
-pub(super) async fn find(name: &str) -> Result<Found, String> {
+pub(super) async fn find(name: &str) -> Result<ExportedImage, String> {
     let place = tempfile::tempdir().map_err(|error| format!("cannot make a folder: {error}"))?;
     let mut unreachable = Vec::new();
     for program in [Program::Docker, Program::Podman] {
@@ -35,12 +34,12 @@ pub(super) async fn find(name: &str) -> Result<Found, String> {
         };
         let image = daemon.client.inspect_image(name).await.map_err(|error| said(&error))?;
         let id = image.id.and_then(|id| id.parse().ok());
-        return Ok(Found { daemon, name: name.to_owned(), id, _place: place });
+        return Ok(ExportedImage { daemon, name: name.to_owned(), id, _place: place });
     }
     Err(unreachable.join("; "))
 }
 
-impl Found {
+impl ExportedImage {
     /// Has it written to a file beside `store`, which goes with the answer.
     pub(super) async fn save(self, store: &Path) -> Result<TempPath, String> {
         let failed = |error: io::Error| format!("cannot keep it in {}: {error}", store.display());

@@ -1,7 +1,7 @@
 //! Hostile bytes for what reads images: seeded, so that a failure comes again. Tests only.
 
-use super::manifest::{self, Document};
-use super::unpack::{Marks, Rules, unpack};
+use super::manifest::{self, ManifestOrIndex};
+use super::unpack::{OpaqueMarks, Rules, unpack};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -101,7 +101,7 @@ fn no_tar_leaves_its_tree() {
             bytes[at] = random.next() as u8;
         }
         bytes.extend(vec![0; 1024]);
-        let marks = [None, Some(Marks::User)][random.below(2)];
+        let marks = [None, Some(OpaqueMarks::User)][random.below(2)];
         let before = listing(bed.path());
         let most_bytes = 1 << 20;
         unpacked += usize::from(unpack(&*bytes, &tree, Rules { marks, most_bytes }).is_ok());
@@ -149,14 +149,14 @@ fn papers_are_answered() {
                 assert!(config.env.iter().all(|(name, _)| !name.is_empty()));
             }
             match manifest::read(&bytes) {
-                Ok(Document::Image(manifest)) => {
+                Ok(ManifestOrIndex::Image(manifest)) => {
                     for layer in manifest.layers.iter().chain([&manifest.config]) {
                         // It becomes the name of a file.
                         let hex = layer.digest.hex();
                         assert!(hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()));
                     }
                 }
-                Ok(Document::Index(entries)) => drop(manifest::choose(&entries)),
+                Ok(ManifestOrIndex::Index(entries)) => drop(manifest::choose(&entries)),
                 Err(message) => assert!(!message.is_empty()),
             }
         }

@@ -4,8 +4,8 @@
 //! unpacks them; the directory becomes visible under the layer's digest only when both agree.
 
 use super::manifest::{Descriptor, Digest};
-use super::store::{Store, Variant};
-use super::unpack::{Facts, Kind, Rules, UnpackError};
+use super::store::{ImageStore, Variant};
+use super::unpack::{Rules, UnpackError, UnpackErrorKind, UnpackTotals};
 use runner_host::private::{make_private, remove_tree};
 use runner_sandbox::Chore;
 use sha2::{Digest as _, Sha256};
@@ -33,8 +33,7 @@ pub(super) enum LayerError {
     Store { doing: &'static str, source: io::Error },
 }
 
-/// A layer that is wanted.
-pub(super) struct Wanted<'a> {
+pub(super) struct WantedLayer<'a> {
     pub(super) variant: &'a Variant,
     pub(super) digest: &'a Digest,
     /// Where it is known.
@@ -46,8 +45,8 @@ pub(super) struct Wanted<'a> {
 /// Puts a layer into the store, where it is not there yet. `progress` hears how many bytes have been
 /// read, and says whether they are still wanted.
 pub(super) fn add(
-    store: &Store,
-    wanted: &Wanted<'_>,
+    store: &ImageStore,
+    wanted: &WantedLayer<'_>,
     open: impl FnOnce() -> io::Result<Box<dyn Read + Send>>,
     progress: &dyn Fn(u64) -> bool,
 ) -> Result<(), LayerError> {
@@ -77,16 +76,16 @@ pub(super) fn add(
 
 fn fill(
     new: &std::path::Path,
-    wanted: &Wanted<'_>,
+    wanted: &WantedLayer<'_>,
     open: impl FnOnce() -> io::Result<Box<dyn Read + Send>>,
     progress: &dyn Fn(u64) -> bool,
-) -> Result<Facts, LayerError> {
-    let Wanted { variant, digest, size, most_bytes } = *wanted;
+) -> Result<UnpackTotals, LayerError> {
+    let WantedLayer { variant, digest, size, most_bytes } = *wanted;
     let failed = |doing| move |source| LayerError::Store { doing, source };
     let tree = new.join("tree");
     fs::create_dir(&tree).map_err(failed("cannot make a directory for it"))?;
     let (reading, writing) = io::pipe().map_err(failed("cannot make a pipe"))?;
-    // Fewer switches between the two ends; what cannot be had is not needed.
+    // A larger pipe saves switches between the two ends. It is optional.
     let _ = nix::fcntl::fcntl(&writing, nix::fcntl::FcntlArg::F_SETPIPE_SZ(1 << 20));
     let rules = Rules { marks: Some(variant.marks), most_bytes };
     let chore = start(variant, &tree, rules, reading.into())
@@ -143,8 +142,8 @@ pub(super) fn start(
 }
 
 /// What came out of it.
-pub(super) fn finish(chore: Chore) -> Result<Facts, UnpackError> {
-    let other = |message: String| UnpackError { kind: Kind::Other, message };
+pub(super) fn finish(chore: Chore) -> Result<UnpackTotals, UnpackError> {
+    let other = |message: String| UnpackError { kind: UnpackErrorKind::Other, message };
     match chore.finish() {
         Ok(text) => serde_json::from_str(&text).map_err(|error| other(error.to_string())),
         Err(error) => {
@@ -155,7 +154,7 @@ pub(super) fn finish(chore: Chore) -> Result<Facts, UnpackError> {
     }
 }
 
-/// The size that is said of a layer, for bars.
+/// Size of all layers, as the manifest gives it, for bars.
 pub(super) fn total(layers: &[Descriptor]) -> u64 {
     layers.iter().map(|layer| layer.size).fold(0, u64::saturating_add)
 }

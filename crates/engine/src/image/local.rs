@@ -4,7 +4,7 @@
 //! Used by `pull`. An archive is read where it lies: its entries are found once, and each blob is
 //! read from its place. Nothing of it is unpacked but layers.
 
-use super::manifest::{self, Config, Descriptor, Digest, Document, MOST_JSON, Manifest};
+use super::manifest::{self, Config, Descriptor, Digest, MOST_JSON, Manifest, ManifestOrIndex};
 use runner_host::beneath::Dir;
 use rustix::fs::{Mode, OFlags};
 use serde::Deserialize;
@@ -19,9 +19,8 @@ use tempfile::TempPath;
 /// Most entries of an archive: a manifest, an index and blobs, not a file system.
 const MOST_ENTRIES: usize = 100_000;
 
-/// Where blobs are.
 #[derive(Clone, Debug)]
-pub(super) enum Files {
+pub(super) enum BlobFiles {
     /// A directory, and its name for messages.
     Dir(Arc<Dir>, PathBuf),
     /// A tar: where in it each file is, and how long.
@@ -30,11 +29,11 @@ pub(super) enum Files {
 
 /// An image in such files.
 pub(super) struct LocalImage {
-    pub(super) files: Files,
+    pub(super) files: BlobFiles,
     pub(super) digest: Digest,
     pub(super) config: Config,
     pub(super) layers: Vec<LocalLayer>,
-    /// The archive, where it is of no use to anybody else.
+    /// The archive, if nobody else uses it.
     pub(super) saved: Option<TempPath>,
 }
 
@@ -47,7 +46,7 @@ pub(super) struct LocalLayer {
     is_of_contents: bool,
 }
 
-impl Files {
+impl BlobFiles {
     /// A tar's table of contents.
     fn of_tar(path: &Path) -> Result<Self, String> {
         let shown = path.display();
@@ -80,7 +79,7 @@ impl Files {
                 places.insert(name, place);
             }
         }
-        Ok(Files::Tar(path.to_path_buf(), places))
+        Ok(BlobFiles::Tar(path.to_path_buf(), places))
     }
 
     /// Opens one of the files, and tells its length.
@@ -88,14 +87,14 @@ impl Files {
         let failed =
             |path: &Path, error: io::Error| format!("cannot read {}: {error}", path.display());
         match self {
-            Files::Dir(dir, shown) => {
+            BlobFiles::Dir(dir, shown) => {
                 let path = shown.join(name);
                 let failed = |error: io::Error| failed(&path, error);
                 let file = dir.file(name.as_os_str().as_bytes()).map_err(failed)?;
                 let length = file.metadata().map_err(failed)?.len();
                 Ok((file, 0, length))
             }
-            Files::Tar(path, places) => {
+            BlobFiles::Tar(path, places) => {
                 let (start, length) = places
                     .get(&plain(name))
                     .copied()
@@ -134,7 +133,7 @@ impl Files {
 
 impl LocalLayer {
     /// Its bytes, as they are hashed, and how many where that is known.
-    pub(super) fn open(&self, files: &Files) -> io::Result<Box<dyn Read + Send>> {
+    pub(super) fn open(&self, files: &BlobFiles) -> io::Result<Box<dyn Read + Send>> {
         let (file, _, length) = files.open(&self.path).map_err(io::Error::other)?;
         let mut file = file.take(length);
         if !self.is_of_contents {
@@ -190,10 +189,10 @@ pub(super) fn layout(dir: &Path, tag: Option<&str>) -> Result<LocalImage, String
             "{shown} is not an OCI image layout: it holds no file `oci-layout` ({error})"
         ));
     }
-    of_layout(Files::Dir(Arc::new(top), dir.to_path_buf()), tag)
+    of_layout(BlobFiles::Dir(Arc::new(top), dir.to_path_buf()), tag)
 }
 
-/// A file that a person has named: regular, and opened without waiting for anybody.
+/// A file that a person has named. It must be regular, and opening it never blocks.
 pub(super) fn regular(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
@@ -205,12 +204,12 @@ pub(super) fn regular(path: &Path) -> io::Result<File> {
 
 /// The image of a layout in a tar.
 pub(super) fn oci_archive(path: &Path) -> Result<LocalImage, String> {
-    of_layout(Files::of_tar(path)?, None)
+    of_layout(BlobFiles::of_tar(path)?, None)
 }
 
-fn of_layout(files: Files, tag: Option<&str>) -> Result<LocalImage, String> {
+fn of_layout(files: BlobFiles, tag: Option<&str>) -> Result<LocalImage, String> {
     let index = manifest::read(&files.read(Path::new("index.json"))?)?;
-    let Document::Index(entries) = index else {
+    let ManifestOrIndex::Index(entries) = index else {
         return Err("its index.json is not an index".to_owned());
     };
     let found = match tag {
@@ -232,8 +231,8 @@ fn of_layout(files: Files, tag: Option<&str>) -> Result<LocalImage, String> {
     // An index of platforms may stand below the layout's own.
     for _ in 0..3 {
         match manifest::read(&files.blob(&found)?)? {
-            Document::Index(entries) => found = manifest::choose(&entries)?.clone(),
-            Document::Image(Manifest { config, layers }) => {
+            ManifestOrIndex::Index(entries) => found = manifest::choose(&entries)?.clone(),
+            ManifestOrIndex::Image(Manifest { config, layers }) => {
                 let config = manifest::read_config(&files.blob(&config)?)?;
                 let layer = |descriptor: Descriptor| LocalLayer {
                     path: blob_path(&descriptor.digest),
@@ -262,7 +261,7 @@ fn tags(entries: &[manifest::IndexEntry]) -> String {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Saved {
+struct SavedManifest {
     config: String,
     layers: Vec<String>,
 }
@@ -270,9 +269,9 @@ struct Saved {
 /// The image of `docker save`; the first, where there are several.
 pub(super) fn docker_archive(path: &Path) -> Result<LocalImage, String> {
     use sha2::Digest as _;
-    let files = Files::of_tar(path)?;
+    let files = BlobFiles::of_tar(path)?;
     let list = files.read(Path::new("manifest.json"))?;
-    let list: Vec<Saved> = serde_json::from_slice(&list)
+    let list: Vec<SavedManifest> = serde_json::from_slice(&list)
         .map_err(|error| format!("its manifest.json cannot be read: {error}"))?;
     let saved = list.first().ok_or("its manifest.json names no image")?;
     let config = files.read(Path::new(&saved.config))?;

@@ -91,9 +91,8 @@ pub(super) struct Manifest {
     pub layers: Vec<Descriptor>,
 }
 
-/// What is found under a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Document {
+pub(super) enum ManifestOrIndex {
     Image(Manifest),
     /// Manifests of several platforms.
     Index(Vec<IndexEntry>),
@@ -105,13 +104,13 @@ pub(super) struct IndexEntry {
     #[serde(flatten)]
     pub descriptor: Descriptor,
     #[serde(default)]
-    platform: Option<Platform>,
+    platform: Option<ImagePlatform>,
     #[serde(default)]
     annotations: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-struct Platform {
+struct ImagePlatform {
     #[serde(default)]
     architecture: String,
     #[serde(default)]
@@ -136,7 +135,7 @@ pub(super) const ARCHITECTURE: &str = match std::env::consts::ARCH.as_bytes() {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Raw {
+struct RawManifest {
     #[serde(default)]
     schema_version: u64,
     config: Option<Descriptor>,
@@ -145,8 +144,8 @@ struct Raw {
 }
 
 /// Reads a manifest or an index.
-pub(super) fn read(bytes: &[u8]) -> Result<Document, String> {
-    let raw: Raw = serde_json::from_slice(bytes)
+pub(super) fn read(bytes: &[u8]) -> Result<ManifestOrIndex, String> {
+    let raw: RawManifest = serde_json::from_slice(bytes)
         .map_err(|error| format!("its manifest cannot be read: {error}"))?;
     if raw.schema_version == 1 {
         return Err("its manifest has Docker's old schema 1; push it again with a tool of this \
@@ -154,10 +153,12 @@ pub(super) fn read(bytes: &[u8]) -> Result<Document, String> {
             .to_owned());
     }
     match raw {
-        Raw { manifests: Some(entries), layers: None, .. } => Ok(Document::Index(entries)),
-        Raw { config: Some(config), layers: Some(layers), .. } => {
+        RawManifest { manifests: Some(entries), layers: None, .. } => {
+            Ok(ManifestOrIndex::Index(entries))
+        }
+        RawManifest { config: Some(config), layers: Some(layers), .. } => {
             let manifest = Manifest { config, layers };
-            check(&manifest).map(|()| Document::Image(manifest))
+            check(&manifest).map(|()| ManifestOrIndex::Image(manifest))
         }
         _ => Err("its manifest is neither that of an image nor an index of such".to_owned()),
     }
@@ -209,7 +210,7 @@ pub(super) fn choose(entries: &[IndexEntry]) -> Result<&Descriptor, String> {
     };
     let mut fitting = entries.iter().filter(fits);
     let best = fitting.clone().find(plain).or_else(|| fitting.next());
-    // A layout with one image need not say for whom it is.
+    // A layout with one image need not name a platform.
     let only = match entries {
         [only] if only.platform.is_none() => Some(only),
         _ => None,
@@ -233,7 +234,7 @@ pub struct Config {
     pub env: Vec<(String, String)>,
     /// The program that is to run first.
     pub entrypoint: Vec<String>,
-    /// What that one gets, or what is to run where it names none.
+    /// The arguments of the entrypoint, or the whole command if there is no entrypoint.
     #[serde(default)]
     pub command: Vec<String>,
     /// Ports of TCP that it says it listens at, the lowest first.
@@ -241,7 +242,7 @@ pub struct Config {
     pub ports: Vec<u16>,
     /// Its directory.
     pub working_dir: String,
-    /// Whom it is to run as; a build's commands run as root whatever it says.
+    /// The user it names. A build's commands run as root regardless.
     pub user: String,
     /// Digests of the layers, decompressed; the lowest first.
     #[serde(skip)]
@@ -322,7 +323,7 @@ mod tests {
         format!("sha256:{}", digit.to_string().repeat(64))
     }
 
-    fn read_json(value: &serde_json::Value) -> Result<Document, String> {
+    fn read_json(value: &serde_json::Value) -> Result<ManifestOrIndex, String> {
         read(value.to_string().as_bytes())
     }
 
@@ -335,7 +336,9 @@ mod tests {
         let chosen = |entries: serde_json::Value| {
             let index = json!({"schemaVersion": 2, "manifests": entries});
             match read_json(&index) {
-                Ok(Document::Index(entries)) => choose(&entries).map(|it| it.digest.to_string()),
+                Ok(ManifestOrIndex::Index(entries)) => {
+                    choose(&entries).map(|it| it.digest.to_string())
+                }
                 other => panic!("{other:?}"),
             }
         };

@@ -29,11 +29,11 @@ pub use auth::{Asker, EcrPasswords, Login};
 pub use certificates::check as check_certificates;
 pub use manifest::Config;
 pub use name::Image;
-pub use note::Note;
+pub use note::ImageNote;
 pub use progress::{Curtain, LayerBar, Progress};
 pub use pull::{Getter, MOST_BYTES};
 pub use restore::look as look_at_layers;
-pub use store::{Freed, Store};
+pub use store::{Freed, ImageStore};
 pub use swap::Swap;
 pub use unpack::{Rules, unpack};
 
@@ -55,11 +55,11 @@ pub struct Prepared {
     /// Digest of what describes it, where anything does.
     pub digest: Option<String>,
     /// Held as long as a build uses it, so that nobody replaces or removes it meanwhile.
-    _in_use: InUse,
+    _in_use: HeldImage,
 }
 
 #[derive(Debug)]
-enum InUse {
+enum HeldImage {
     Tree(#[allow(dead_code, reason = "held for its lock")] Option<File>),
     Image(#[allow(dead_code, reason = "held for its lock")] Box<store::InUse>),
 }
@@ -71,12 +71,12 @@ impl Prepared {
             restored: Vec::new(),
             config: Config::default(),
             digest: None,
-            _in_use: InUse::Tree(lock),
+            _in_use: HeldImage::Tree(lock),
         }
     }
 }
 
-/// There is no such image.
+/// Why an image cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("image {image}: {message}")]
 pub struct ImageError {

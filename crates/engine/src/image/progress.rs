@@ -1,13 +1,13 @@
 //! How far a pull is: a bar for each layer and one for all, where somebody looks at a terminal.
 //!
-//! Used by `pull`. Whoever else draws on that terminal is asked to make way.
+//! Used by `pull`. Anything else that draws on that terminal makes way.
 
 use super::manifest::Digest;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::fmt;
 use std::sync::Arc;
 
-/// Told `true` before anything is drawn, and `false` when all is gone again.
+/// Called with `true` before anything is drawn, and with `false` when everything is cleared.
 pub type Curtain = Arc<dyn Fn(bool) + Send + Sync>;
 
 /// Where bars are drawn.
@@ -54,7 +54,7 @@ impl Bars {
         LayerBar { bar: self.bars.insert_before(&self.total, bar), total: self.total.clone() }
     }
 
-    /// A bar for a layer that a daemon gets, and of which it tells more and more.
+    /// A bar for a layer that a daemon pulls.
     pub fn told(&self, name: &str) -> LayerBar {
         let bar = ProgressBar::new(0).with_style(style()).with_prefix(name.to_owned());
         LayerBar { bar: self.bars.insert_before(&self.total, bar), total: self.total.clone() }
@@ -84,7 +84,7 @@ impl LayerBar {
         self.total.inc(bytes);
     }
 
-    /// So much of so much is there, as somebody else says it.
+    /// Sets position and length as a daemon reports them.
     pub fn set(&self, bytes: u64, of: u64) {
         self.total.inc_length(of.saturating_sub(self.bar.length().unwrap_or(0)));
         self.bar.set_length(of);

@@ -1,4 +1,4 @@
-//! An image made ready: found in the store, or got and put there.
+//! Prepares an image: finds it in the store, or fetches it and puts it there.
 //!
 //! Used by the engine for a build and by `runner image`. Layers are got and unpacked side by side,
 //! each in one pass; an image is remembered when all of them are there.
@@ -9,9 +9,9 @@ use super::layer::{self, LayerError};
 use super::local::{self, LocalImage, LocalLayer};
 use super::manifest::{Descriptor, Digest};
 use super::progress::Progress;
-use super::registry::{Incoming, Registry, RegistryError};
-use super::store::{Eyes, InUse, Store, StoredImage, Variant};
-use super::{Asker, EcrPasswords, Image, ImageError, Note};
+use super::registry::{BlobReader, RegistryClient, RegistryError};
+use super::store::{Eyes, ImageStore, InUse, StoredImage, Variant};
+use super::{Asker, EcrPasswords, Image, ImageError, ImageNote};
 use runner_host::clock;
 use runner_sandbox::UserMap;
 use std::io::{self, Read};
@@ -31,17 +31,17 @@ const NO_DAEMON: &str = "docker-daemon: takes an image that Docker or Podman has
 /// How images are got.
 #[derive(Clone)]
 pub struct Getter {
-    pub store: Store,
-    /// Who asks for them.
+    pub store: ImageStore,
+    /// Whose credentials are used.
     pub asker: Asker,
     /// What ECR gives them.
     pub ecr: EcrPasswords,
     pub progress: Progress,
     /// Called with what the person should know.
-    pub tell: Arc<dyn Fn(Note) + Send + Sync>,
+    pub tell: Arc<dyn Fn(ImageNote) + Send + Sync>,
     /// Most bytes of one layer's files.
     pub most_bytes: u64,
-    /// Told when the image is wanted no more.
+    /// Notified when the image is no longer wanted.
     pub given_up: Arc<Notify>,
 }
 
@@ -58,9 +58,8 @@ impl Got {
     }
 }
 
-/// Where an image's parts come from.
-enum Source {
-    Registry(Registry),
+enum PullSource {
+    Registry(RegistryClient),
     Local(LocalImage),
     /// All of them are there.
     Store,
@@ -107,15 +106,20 @@ impl Getter {
             () = self.given_up.notified() => return Err(fail(GIVEN_UP.to_owned(), None)),
         };
         let eyes = match &source {
-            Source::Registry(registry) if registry.is_anonymous() => Eyes::Everybodys,
-            Source::Registry(_) | Source::Local(_) | Source::Store => Eyes::Callers,
+            PullSource::Registry(registry) if registry.is_anonymous() => Eyes::Everybodys,
+            PullSource::Registry(_) | PullSource::Local(_) | PullSource::Store => Eyes::Callers,
         };
         let missing = self.store.missing(&variant, &stored);
         let new_layers = missing.len();
         if new_layers > 0 {
             let bytes = layer::total(&missing);
             let layers = stored.layers.len();
-            (self.tell)(Note::Getting { image: shown.clone(), missing: new_layers, layers, bytes });
+            (self.tell)(ImageNote::Getting {
+                image: shown.clone(),
+                missing: new_layers,
+                layers,
+                bytes,
+            });
             self.add_layers(&variant, source, missing, &fail).await?;
         }
         self.tell_devices(&shown, &variant, &stored);
@@ -132,7 +136,7 @@ impl Getter {
         image: &Image,
         variant: &Variant,
         fail: &impl Fn(String, Option<String>) -> ImageError,
-    ) -> Result<(StoredImage, Source), ImageError> {
+    ) -> Result<(StoredImage, PullSource), ImageError> {
         let looked = self.look(image, variant, fail).await;
         match (looked, image, &self.asker) {
             (Err(error), Image::Registry(reference), Asker::Caller) => {
@@ -157,7 +161,7 @@ impl Getter {
         image: &Image,
         variant: &Variant,
         fail: &impl Fn(String, Option<String>) -> ImageError,
-    ) -> Result<(StoredImage, Source), ImageError> {
+    ) -> Result<(StoredImage, PullSource), ImageError> {
         let mut saved = None;
         let local = match image {
             Image::Registry(reference) => {
@@ -168,7 +172,7 @@ impl Getter {
                     Asker::Stranger { .. } | Asker::Caller => fail(error.message, error.hint),
                 };
                 let registry =
-                    Registry::new(reference, &self.asker, &self.ecr).await.map_err(failed)?;
+                    RegistryClient::new(reference, &self.asker, &self.ecr).await.map_err(failed)?;
                 let (digest, manifest) = registry.manifest().await.map_err(failed)?;
                 // The same image under another name, or once more: its config is known.
                 let known = self.store.image(&digest).ok().flatten();
@@ -179,7 +183,7 @@ impl Getter {
                         StoredImage { digest, layers: manifest.layers, config }
                     }
                 };
-                return Ok((stored, Source::Registry(registry)));
+                return Ok((stored, PullSource::Registry(registry)));
             }
             Image::Layout(dir, tag) => {
                 let (dir, tag) = (dir.clone(), tag.clone());
@@ -200,7 +204,7 @@ impl Getter {
                 if let Some(known) = known
                     && self.store.missing(variant, &known).is_empty()
                 {
-                    return Ok((known, Source::Store));
+                    return Ok((known, PullSource::Store));
                 }
                 let file = found.save(self.store.root()).await.map_err(|why| fail(why, None))?;
                 let path = file.to_path_buf();
@@ -214,13 +218,13 @@ impl Getter {
         let layers = local.layers.iter().map(|layer| layer.descriptor.clone()).collect();
         let stored =
             StoredImage { digest: local.digest.clone(), layers, config: local.config.clone() };
-        Ok((stored, Source::Local(local)))
+        Ok((stored, PullSource::Local(local)))
     }
 
     async fn add_layers(
         &self,
         variant: &Variant,
-        source: Source,
+        source: PullSource,
         missing: Vec<Descriptor>,
         fail: &impl Fn(String, Option<String>) -> ImageError,
     ) -> Result<(), ImageError> {
@@ -247,7 +251,7 @@ impl Getter {
                         wanted.has_changed().is_ok()
                     };
                     let digest = &descriptor.digest;
-                    let wanted = layer::Wanted { variant: &variant, digest, size, most_bytes };
+                    let wanted = layer::WantedLayer { variant: &variant, digest, size, most_bytes };
                     layer::add(&store, &wanted, reader, &advance)
                 });
                 match done.await {
@@ -283,12 +287,12 @@ impl Getter {
         let facts = image.layers.iter().filter_map(|it| self.store.facts(variant, &it.digest).ok());
         let count: u64 = facts.map(|facts| facts.devices).sum();
         if count > 0 {
-            (self.tell)(Note::DevicesLeftOut { image: shown.to_owned(), count });
+            (self.tell)(ImageNote::DevicesLeftOut { image: shown.to_owned(), count });
         }
     }
 }
 
-/// Reads files on a thread of its own: nobody else waits for a disk, nor for what is no file.
+/// Reads files on a separate thread, so that a slow disk, or a path that is no file, blocks nothing else.
 async fn read(
     work: impl FnOnce() -> Result<LocalImage, String> + Send + 'static,
 ) -> Result<LocalImage, String> {
@@ -299,16 +303,16 @@ type Opener = Box<dyn FnOnce() -> io::Result<Box<dyn Read + Send>> + Send>;
 
 /// A layer's bytes, opened on the thread that reads them, and how many they are where that is known.
 fn open(
-    source: &Arc<Source>,
+    source: &Arc<PullSource>,
     descriptor: &Descriptor,
     wanted: watch::Receiver<()>,
 ) -> (Opener, Option<u64>) {
     match &**source {
-        Source::Registry(registry) => {
+        PullSource::Registry(registry) => {
             let receiver = registry.blob(descriptor, wanted);
-            (Box::new(move || Ok(Box::new(Incoming::new(receiver)))), Some(descriptor.size))
+            (Box::new(move || Ok(Box::new(BlobReader::new(receiver)))), Some(descriptor.size))
         }
-        Source::Local(image) => {
+        PullSource::Local(image) => {
             let is_it = |layer: &&LocalLayer| layer.descriptor.digest == descriptor.digest;
             match image.layers.iter().find(is_it).cloned() {
                 Some(layer) => {
@@ -319,19 +323,21 @@ fn open(
             }
         }
         // It was there when it was looked for, and nothing is removed meanwhile.
-        Source::Store => (Box::new(|| Err(io::ErrorKind::NotFound.into())), None),
+        PullSource::Store => (Box::new(|| Err(io::ErrorKind::NotFound.into())), None),
     }
 }
 
 fn hint(error: &LayerError) -> Option<String> {
-    use super::unpack::Kind;
+    use super::unpack::UnpackErrorKind;
     let text = match error {
         LayerError::Unpack(error) => match error.kind {
-            Kind::Limit => {
+            UnpackErrorKind::Limit => {
                 "where that is meant to be: runner image pull --max-layer-size SIZE, then run again"
             }
-            Kind::Full => super::NO_SPACE,
-            Kind::Name | Kind::Damaged | Kind::Other => return None,
+            UnpackErrorKind::Full => super::NO_SPACE,
+            UnpackErrorKind::Name | UnpackErrorKind::Damaged | UnpackErrorKind::Other => {
+                return None;
+            }
         },
         LayerError::Store { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
             super::NO_SPACE

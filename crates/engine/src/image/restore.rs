@@ -4,8 +4,8 @@
 //! a `/root` all the same, and overlayfs shows the topmost one. So the looks of such directories are
 //! found once for each image, and given back in the container's own layer.
 
-use super::store::{InUse, Store, StoredImage, Variant};
-use super::{InUse as Held, Prepared};
+use super::store::{ImageStore, InUse, StoredImage, Variant};
+use super::{HeldImage as Held, Prepared};
 use runner_sandbox::{Chore, Restored, UserMap};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -16,16 +16,20 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// A layer, for a chore that may read it.
+/// A layer's tree, for a chore that may read it.
 #[derive(Debug, Serialize, Deserialize)]
-struct Layer {
+struct UnpackedLayer {
     tree: PathBuf,
     /// As `unpack::Facts` has them.
     implied: BTreeSet<Vec<u8>>,
 }
 
 /// The directories of an image. Blocks.
-pub(super) fn stack(store: &Store, image: InUse, users: Option<&UserMap>) -> io::Result<Prepared> {
+pub(super) fn stack(
+    store: &ImageStore,
+    image: InUse,
+    users: Option<&UserMap>,
+) -> io::Result<Prepared> {
     let variant = Variant::of(users);
     let mut lower = Vec::new();
     let mut seen = BTreeSet::new();
@@ -44,12 +48,16 @@ pub(super) fn stack(store: &Store, image: InUse, users: Option<&UserMap>) -> io:
     Ok(Prepared { lower, restored, config, digest, _in_use: Held::Image(Box::new(image)) })
 }
 
-fn restored(store: &Store, variant: &Variant, image: &StoredImage) -> io::Result<Vec<Restored>> {
+fn restored(
+    store: &ImageStore,
+    variant: &Variant,
+    image: &StoredImage,
+) -> io::Result<Vec<Restored>> {
     let mut layers = Vec::new();
     for descriptor in image.layers.iter().rev() {
         let implied = store.facts(variant, &descriptor.digest)?.implied;
         let tree = store.layer(variant, &descriptor.digest).join("tree");
-        layers.push(Layer { tree, implied: implied.into_iter().collect() });
+        layers.push(UnpackedLayer { tree, implied: implied.into_iter().collect() });
     }
     // In the lowest there is nobody to ask.
     let count = layers.len().saturating_sub(1);
@@ -67,7 +75,7 @@ fn restored(store: &Store, variant: &Variant, image: &StoredImage) -> io::Result
 
 /// Finds those looks; the chore's half. `layers` is what its other half has written.
 pub fn look(layers: impl io::Read) -> io::Result<String> {
-    let layers: Vec<Layer> = serde_json::from_reader(layers)?;
+    let layers: Vec<UnpackedLayer> = serde_json::from_reader(layers)?;
     let implied = layers.iter().flat_map(|layer| &layer.implied);
     let mut wanted = BTreeSet::new();
     for path in implied.map(|path| Path::new(OsStr::from_bytes(path))) {
@@ -86,7 +94,7 @@ pub fn look(layers: impl io::Read) -> io::Result<String> {
 }
 
 /// What the topmost layer that knows says of a directory, and whether none above it has one.
-fn looks_of(layers: &[Layer], path: &Path) -> Option<(Restored, bool)> {
+fn looks_of(layers: &[UnpackedLayer], path: &Path) -> Option<(Restored, bool)> {
     let relative = path.strip_prefix("/").ok()?;
     let mut is_topmost = true;
     for layer in layers {

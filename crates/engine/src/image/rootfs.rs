@@ -6,10 +6,10 @@
 
 use super::layer;
 use super::local::regular;
-use super::store::{Store, Variant};
+use super::store::{ImageStore, Variant};
 use super::trees;
-use super::unpack::{Kind, Rules, UnpackError};
-use super::{ImageError, MOST_BYTES, NO_SPACE, Note, Prepared};
+use super::unpack::{Rules, UnpackError, UnpackErrorKind};
+use super::{ImageError, ImageNote, MOST_BYTES, NO_SPACE, Prepared};
 use runner_sandbox::UserMap;
 use std::fs;
 use std::path::Path;
@@ -20,10 +20,10 @@ const TREE: &str = "tree";
 /// Makes the image at `path` ready. `tell` hears what the person should know.
 /// `users` are those the container will have, where they are not the host's own. Blocks.
 pub(super) fn prepare(
-    store: &Store,
+    store: &ImageStore,
     path: &Path,
     users: Option<&UserMap>,
-    tell: &dyn Fn(Note),
+    tell: &dyn Fn(ImageNote),
 ) -> Result<Prepared, ImageError> {
     let fail = |message: String, hint: Option<&str>| ImageError {
         image: format!("rootfs:{}", path.display()),
@@ -47,25 +47,25 @@ pub(super) fn prepare(
     }
     unpacked(store, path, &metadata, users, tell).map_err(|error| {
         let hint = match error.kind {
-            Kind::Name => {
+            UnpackErrorKind::Name => {
                 Some("make the tar with names relative to its root: tar -C DIR -cf FILE .")
             }
-            Kind::Damaged => {
+            UnpackErrorKind::Damaged => {
                 Some("is it a tar, plain or compressed with gzip or zstd? `tar -tf FILE` tells")
             }
-            Kind::Full => Some(NO_SPACE),
-            Kind::Limit | Kind::Other => None,
+            UnpackErrorKind::Full => Some(NO_SPACE),
+            UnpackErrorKind::Limit | UnpackErrorKind::Other => None,
         };
         fail(error.message, hint)
     })
 }
 
 fn unpacked(
-    store: &Store,
+    store: &ImageStore,
     path: &Path,
     metadata: &fs::Metadata,
     users: Option<&UserMap>,
-    tell: &dyn Fn(Note),
+    tell: &dyn Fn(ImageNote),
 ) -> Result<Prepared, UnpackError> {
     let source = fs::canonicalize(path)?;
     let variant = match users {
@@ -84,7 +84,7 @@ fn unpacked(
         let facts = layer::finish(chore)?;
         if facts.devices > 0 {
             let image = path.display().to_string();
-            tell(Note::DevicesLeftOut { image, count: facts.devices });
+            tell(ImageNote::DevicesLeftOut { image, count: facts.devices });
         }
         trees::complete(dir, &source, &facts)?;
         Ok::<_, UnpackError>(())

@@ -17,7 +17,7 @@
 //! `runner image`.
 
 use super::manifest::{Config, Descriptor, Digest};
-use super::unpack::{Facts, Marks};
+use super::unpack::{OpaqueMarks, UnpackTotals};
 use runner_host::private::{make_private, remove_tree, write_durably};
 use runner_sandbox::UserMap;
 use serde::{Deserialize, Serialize};
@@ -27,9 +27,9 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// The store.
+/// The images below one folder.
 #[derive(Clone, Debug)]
-pub struct Store {
+pub struct ImageStore {
     root: PathBuf,
 }
 
@@ -37,7 +37,7 @@ pub struct Store {
 #[derive(Clone, Debug)]
 pub(super) struct Variant {
     name: String,
-    pub(super) marks: Marks,
+    pub(super) marks: OpaqueMarks,
     pub(super) users: Option<UserMap>,
 }
 
@@ -52,7 +52,7 @@ impl Variant {
                 format!("mapped-{first}")
             }
         };
-        let marks = if users.is_some() { Marks::User } else { Marks::Trusted };
+        let marks = if users.is_some() { OpaqueMarks::User } else { OpaqueMarks::Trusted };
         Variant { name, marks, users: users.cloned() }
     }
 }
@@ -70,7 +70,7 @@ pub(super) struct StoredImage {
 /// A name for an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Named {
+pub struct NamedImage {
     pub name: String,
     pub digest: Digest,
     /// When it was got, in milliseconds since 1970.
@@ -113,10 +113,10 @@ impl Freed {
     }
 }
 
-impl Store {
+impl ImageStore {
     /// `root`: the folder `images` of the state folder.
     pub fn new(root: PathBuf) -> Self {
-        Store { root }
+        ImageStore { root }
     }
 
     pub fn root(&self) -> &Path {
@@ -180,7 +180,7 @@ impl Store {
 
     /// The image a name stands for, if it is for these eyes.
     pub(super) fn find(&self, name: &str, eyes: Eyes) -> io::Result<Option<StoredImage>> {
-        match read_json::<Named>(&self.ref_path(name))? {
+        match read_json::<NamedImage>(&self.ref_path(name))? {
             Some(named) if named.is_public || eyes == Eyes::Callers => self.image(&named.digest),
             _ => Ok(None),
         }
@@ -201,7 +201,7 @@ impl Store {
     ) -> io::Result<()> {
         let path = self.root.join("manifests").join(format!("{}.json", image.digest.hex()));
         write_durably(&path, &serde_json::to_vec(image)?)?;
-        let named = Named {
+        let named = NamedImage {
             name: name.to_owned(),
             digest: image.digest.clone(),
             pulled_ms: now_ms,
@@ -219,16 +219,16 @@ impl Store {
     }
 
     /// What was unpacked of a layer.
-    pub(super) fn facts(&self, variant: &Variant, digest: &Digest) -> io::Result<Facts> {
+    pub(super) fn facts(&self, variant: &Variant, digest: &Digest) -> io::Result<UnpackTotals> {
         let path = self.layer(variant, digest).join("facts.json");
         read_json(&path)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
     }
 
     /// All names, by name, each with the bytes its image takes here.
-    pub fn list(&self) -> io::Result<Vec<(Named, u64)>> {
+    pub fn list(&self) -> io::Result<Vec<(NamedImage, u64)>> {
         let mut list = Vec::new();
         for path in entries(&self.root.join("refs"))? {
-            let Some(named) = read_json::<Named>(&path)? else { continue };
+            let Some(named) = read_json::<NamedImage>(&path)? else { continue };
             let image = self.image(&named.digest)?;
             let size = image
                 .map_or(0, |image| image.layers.iter().map(|layer| self.size(&layer.digest)).sum());
@@ -245,7 +245,7 @@ impl Store {
             .iter()
             .find_map(|variant| {
                 let path = variant.join(digest.hex()).join("facts.json");
-                read_json::<Facts>(&path).ok().flatten().map(|facts| facts.bytes)
+                read_json::<UnpackTotals>(&path).ok().flatten().map(|facts| facts.bytes)
             })
             .unwrap_or(0)
     }
@@ -273,7 +273,7 @@ impl Store {
         }
         let mut named = HashSet::new();
         for path in entries(&self.root.join("refs"))? {
-            named.extend(read_json::<Named>(&path)?.map(|named| named.digest));
+            named.extend(read_json::<NamedImage>(&path)?.map(|named| named.digest));
         }
         let mut used = HashSet::new();
         let mut unused = Vec::new();
@@ -295,7 +295,7 @@ impl Store {
                 if used.contains(&name) {
                     continue;
                 }
-                let facts = read_json::<Facts>(&dir.join("facts.json")).ok().flatten();
+                let facts = read_json::<UnpackTotals>(&dir.join("facts.json")).ok().flatten();
                 // Under its final name a layer is whole; so it goes under another.
                 let doomed = dir.with_file_name(format!(".gone-{}", name.trim_start_matches('.')));
                 fs::rename(&dir, &doomed)?;

@@ -9,8 +9,8 @@
 //!
 //! Used by `rootfs`, which makes them, and by `runner image`.
 
-use super::store::{Freed, Store};
-use super::unpack::Facts;
+use super::store::{Freed, ImageStore};
+use super::unpack::UnpackTotals;
 use runner_host::private::{make_private, remove_tree};
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -25,9 +25,9 @@ const MAX_AGE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 const PREFIX: &str = "rootfs-";
 const LOCK: &str = ".lock";
 
-/// A tar that is unpacked, or is being so.
+/// A tar that is unpacked, or is being unpacked.
 #[derive(Debug)]
-pub struct Tree {
+pub struct ImageTree {
     /// `rootfs:PATH`; none where it is not whole.
     pub name: Option<String>,
     pub bytes: u64,
@@ -38,7 +38,7 @@ pub struct Tree {
     key: String,
 }
 
-/// What a tar's file is told by; the same for other users has other owners.
+/// Identifies a tar's file. The same file unpacked for another user has other owners.
 pub(super) fn key(metadata: &fs::Metadata, variant: &str) -> String {
     format!(
         "{PREFIX}{}-{}-{}-{}.{:09}{variant}",
@@ -51,12 +51,12 @@ pub(super) fn key(metadata: &fs::Metadata, variant: &str) -> String {
 }
 
 /// Names a tree for whoever lists it, once it is whole.
-pub(super) fn complete(dir: &Path, source: &Path, facts: &Facts) -> io::Result<()> {
+pub(super) fn complete(dir: &Path, source: &Path, facts: &UnpackTotals) -> io::Result<()> {
     fs::write(dir.join("facts.json"), serde_json::to_vec(facts)?)?;
     fs::write(dir.join("source"), source.as_os_str().as_bytes())
 }
 
-impl Store {
+impl ImageStore {
     pub(super) fn tree_dir(&self, key: &str) -> PathBuf {
         self.root().join(key)
     }
@@ -102,14 +102,14 @@ impl Store {
     }
 
     /// All of them, by name.
-    pub fn trees(&self) -> io::Result<Vec<Tree>> {
+    pub fn trees(&self) -> io::Result<Vec<ImageTree>> {
         let mut trees = Vec::new();
         for entry in fs::read_dir(self.root())? {
             let name = entry?.file_name();
             let Some(key) = name.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };
-            // A lock is told by its tree, and where that has gone by itself.
+            // A lock counts for its tree, and on its own once the tree has gone.
             let key = key.strip_suffix(LOCK).unwrap_or(key);
-            if !trees.iter().any(|tree: &Tree| tree.key == key) {
+            if !trees.iter().any(|tree: &ImageTree| tree.key == key) {
                 trees.push(self.tree(key)?);
             }
         }
@@ -117,7 +117,7 @@ impl Store {
         Ok(trees)
     }
 
-    fn tree(&self, key: &str) -> io::Result<Tree> {
+    fn tree(&self, key: &str) -> io::Result<ImageTree> {
         let dir = self.tree_dir(key);
         let source = match fs::read(dir.join("source")) {
             Ok(path) => Some(PathBuf::from(OsStr::from_bytes(&path))),
@@ -128,11 +128,11 @@ impl Store {
             fs::metadata(source).is_ok_and(|metadata| key.starts_with(&self::key(&metadata, "")))
         });
         let facts = fs::read(dir.join("facts.json")).ok();
-        let facts = facts.and_then(|facts| serde_json::from_slice::<Facts>(&facts).ok());
+        let facts = facts.and_then(|facts| serde_json::from_slice::<UnpackTotals>(&facts).ok());
         let used = fs::metadata(self.root().join(format!("{key}{LOCK}")))
             .and_then(|lock| lock.modified())
             .unwrap_or(SystemTime::UNIX_EPOCH);
-        Ok(Tree {
+        Ok(ImageTree {
             name: source.map(|source| format!("rootfs:{}", source.display())),
             bytes: facts.map_or(0, |facts| facts.bytes),
             used,
@@ -144,7 +144,7 @@ impl Store {
     /// Removes what earlier versions of the same tar have left, unless a build still uses it.
     pub(super) fn forget_older(&self, key: &str, source: &Path) {
         let name = format!("rootfs:{}", source.display());
-        let is_older = |tree: &Tree| {
+        let is_older = |tree: &ImageTree| {
             !tree.is_current && tree.key != key && tree.name.as_deref() == Some(&name)
         };
         if let Err(error) = self.remove_trees(is_older) {
@@ -155,8 +155,8 @@ impl Store {
 
     /// Removes those of this name; whether there were any, and how many builds still use one.
     pub fn forget_trees(&self, name: &str) -> io::Result<(Freed, bool, usize)> {
-        let is_it = |tree: &Tree| tree.name.as_deref() == Some(name);
-        let found: Vec<Tree> = self.trees()?.into_iter().filter(is_it).collect();
+        let is_it = |tree: &ImageTree| tree.name.as_deref() == Some(name);
+        let found: Vec<ImageTree> = self.trees()?.into_iter().filter(is_it).collect();
         let mut freed = Freed::default();
         let mut used = 0;
         for tree in &found {
@@ -175,13 +175,14 @@ impl Store {
 
     /// Removes those that nobody has used for long. What cannot be removed is for the next time.
     pub fn prune_old_trees(&self, now: SystemTime) {
-        let is_old = |tree: &Tree| now.duration_since(tree.used).is_ok_and(|age| age > MAX_AGE);
+        let is_old =
+            |tree: &ImageTree| now.duration_since(tree.used).is_ok_and(|age| age > MAX_AGE);
         if let Err(error) = self.remove_trees(is_old) {
             tracing::debug!(%error, "old root file systems stay");
         }
     }
 
-    fn remove_trees(&self, which: impl Fn(&Tree) -> bool) -> io::Result<Freed> {
+    fn remove_trees(&self, which: impl Fn(&ImageTree) -> bool) -> io::Result<Freed> {
         let mut freed = Freed::default();
         for tree in self.trees()?.iter().filter(|tree| which(tree)) {
             if self.remove_unused(tree)? {
@@ -192,7 +193,7 @@ impl Store {
     }
 
     /// Whether nobody used it, and it is gone.
-    fn remove_unused(&self, tree: &Tree) -> io::Result<bool> {
+    fn remove_unused(&self, tree: &ImageTree) -> io::Result<bool> {
         let lock = self.tree_lock(&tree.key)?;
         match lock.try_lock() {
             Ok(()) => {}

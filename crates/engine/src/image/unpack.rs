@@ -33,25 +33,25 @@ const MOST_XATTR: usize = 64 << 10;
 pub struct Rules {
     /// For a layer of an image: how overlayfs is told what a layer takes away. A root file system
     /// takes nothing away.
-    pub marks: Option<Marks>,
+    pub marks: Option<OpaqueMarks>,
     /// Most bytes of files.
     pub most_bytes: u64,
 }
 
-/// By whose attributes overlayfs knows an opaque directory.
+/// Whose extended attributes mark a directory as opaque for overlayfs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Marks {
+pub enum OpaqueMarks {
     /// Those that root alone may set.
     Trusted,
     /// Those of overlays in a user namespace.
     User,
 }
 
-impl Marks {
+impl OpaqueMarks {
     fn opaque(self) -> &'static str {
         match self {
-            Marks::Trusted => "trusted.overlay.opaque",
-            Marks::User => "user.overlay.opaque",
+            OpaqueMarks::Trusted => "trusted.overlay.opaque",
+            OpaqueMarks::User => "user.overlay.opaque",
         }
     }
 }
@@ -61,8 +61,8 @@ impl Rules {
     pub fn words(self) -> [String; 2] {
         let marks = match self.marks {
             None => "none",
-            Some(Marks::Trusted) => "trusted",
-            Some(Marks::User) => "user",
+            Some(OpaqueMarks::Trusted) => "trusted",
+            Some(OpaqueMarks::User) => "user",
         };
         [marks.to_owned(), self.most_bytes.to_string()]
     }
@@ -71,22 +71,22 @@ impl Rules {
     pub fn from_words(marks: &str, most_bytes: &str) -> Option<Self> {
         let marks = match marks {
             "none" => None,
-            "trusted" => Some(Marks::Trusted),
-            "user" => Some(Marks::User),
+            "trusted" => Some(OpaqueMarks::Trusted),
+            "user" => Some(OpaqueMarks::User),
             _ => return None,
         };
         Some(Rules { marks, most_bytes: most_bytes.parse().ok()? })
     }
 }
 
-/// What has been unpacked.
+/// Totals of what was unpacked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Facts {
+pub struct UnpackTotals {
     pub entries: u64,
     /// Bytes of files.
     pub bytes: u64,
-    /// Device nodes, which are left out: a container has a /dev of its own.
+    /// Device nodes, which are left out: a container gets a new /dev.
     pub devices: u64,
     /// Directories that were only named on the way to something else: what they look like is for
     /// the layers below to say.
@@ -97,13 +97,13 @@ pub struct Facts {
 #[derive(Debug, thiserror::Error, Serialize, Deserialize)]
 #[error("{message}")]
 pub struct UnpackError {
-    pub kind: Kind,
+    pub kind: UnpackErrorKind,
     pub message: String,
 }
 
-/// What is to blame.
+/// What caused an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Kind {
+pub enum UnpackErrorKind {
     /// An entry with a name outside the tree.
     Name,
     /// Larger than allowed.
@@ -122,33 +122,33 @@ impl From<io::Error> for UnpackError {
         if error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<UnpackError>) {
             let inner = error.into_inner().and_then(|inner| inner.downcast::<UnpackError>().ok());
             return inner.map_or_else(
-                || UnpackError { kind: Kind::Other, message: String::new() },
+                || UnpackError { kind: UnpackErrorKind::Other, message: String::new() },
                 |inner| *inner,
             );
         }
         let kind = match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Kind::Full,
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => UnpackErrorKind::Full,
             // What the readers of tar and of compressed data say.
             io::ErrorKind::UnexpectedEof
             | io::ErrorKind::InvalidData
             | io::ErrorKind::InvalidInput
-            | io::ErrorKind::Other => Kind::Damaged,
-            _ => Kind::Other,
+            | io::ErrorKind::Other => UnpackErrorKind::Damaged,
+            _ => UnpackErrorKind::Other,
         };
         UnpackError { kind, message: format!("cannot read it: {error}") }
     }
 }
 
 /// Unpacks `input` into the empty directory `tree`.
-pub fn unpack(input: impl Read, tree: &Path, rules: Rules) -> Result<Facts, UnpackError> {
+pub fn unpack(input: impl Read, tree: &Path, rules: Rules) -> Result<UnpackTotals, UnpackError> {
     let mut reader = Limited::new(input, rules.most_bytes)?;
     let mut unpacker = Unpacker {
         root: InRoot::open(tree).map_err(|error| {
             let message = format!("cannot open {}: {error}", tree.display());
-            UnpackError { kind: Kind::Other, message }
+            UnpackError { kind: UnpackErrorKind::Other, message }
         })?,
         rules,
-        facts: Facts::default(),
+        facts: UnpackTotals::default(),
         explicit: HashMap::new(),
         implied: BTreeSet::new(),
         buffer: vec![0; CHUNK],
@@ -162,7 +162,7 @@ pub fn unpack(input: impl Read, tree: &Path, rules: Rules) -> Result<Facts, Unpa
     // An image may have an empty layer; an empty root file system is a mistake.
     if unpacker.facts.entries == 0 && rules.marks.is_none() {
         let message = "cannot read it: it holds nothing".to_owned();
-        return Err(UnpackError { kind: Kind::Damaged, message });
+        return Err(UnpackError { kind: UnpackErrorKind::Damaged, message });
     }
     // What comes after the tar's end belongs to the bytes whose digest is checked.
     io::copy(&mut reader, &mut io::sink())?;
@@ -173,7 +173,7 @@ pub fn unpack(input: impl Read, tree: &Path, rules: Rules) -> Result<Facts, Unpa
 struct Unpacker {
     root: InRoot,
     rules: Rules,
-    facts: Facts,
+    facts: UnpackTotals,
     /// Directories that have an entry of their own, and the time it says.
     explicit: HashMap<PathBuf, Timestamps>,
     implied: BTreeSet<PathBuf>,
@@ -189,7 +189,7 @@ impl Unpacker {
         let name = entry.path()?.into_owned();
         let number = self.facts.entries;
         let refused = |what: &str| UnpackError {
-            kind: Kind::Name,
+            kind: UnpackErrorKind::Name,
             message: format!("entry {number} `{}` {what}", name.display()),
         };
         // Other tools read such names in a layer from the tree's root; so do we. A root file system
@@ -220,7 +220,7 @@ impl Unpacker {
             let message = format!("cannot unpack entry {number} `{}`: {what}", name.display());
             match inner.kind {
                 // Already told as a whole.
-                Kind::Limit => inner,
+                UnpackErrorKind::Limit => inner,
                 kind => UnpackError { kind, message },
             }
         };
@@ -397,7 +397,7 @@ impl Unpacker {
     }
 
     /// What the layers below have at this place is not there.
-    fn whiteout(&mut self, place: &Path, marks: Marks) -> io::Result<()> {
+    fn whiteout(&mut self, place: &Path, marks: OpaqueMarks) -> io::Result<()> {
         let (parent, name) = self.parent(place)?;
         match rustix::fs::mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0) {
             // The layer has something of its own there, which hides what is below as it is; of a
@@ -414,17 +414,17 @@ impl Unpacker {
     }
 
     /// Nothing of the layers below shows in the directory that holds `place`.
-    fn opaque(&mut self, place: &Path, marks: Marks) -> io::Result<()> {
+    fn opaque(&mut self, place: &Path, marks: OpaqueMarks) -> io::Result<()> {
         self.parent(place)?;
         self.set_opaque(place.parent().unwrap_or(Path::new("/")), marks)
     }
 
-    fn set_opaque(&self, directory: &Path, marks: Marks) -> io::Result<()> {
+    fn set_opaque(&self, directory: &Path, marks: OpaqueMarks) -> io::Result<()> {
         let directory = self.root.open_directory(directory)?;
         Ok(rustix::fs::fsetxattr(directory, marks.opaque(), b"y", XattrFlags::empty())?)
     }
 
-    fn finish(mut self) -> Result<Facts, UnpackError> {
+    fn finish(mut self) -> Result<UnpackTotals, UnpackError> {
         // Last, because every file made in a directory touches its time.
         for (place, time) in &self.explicit {
             // Gone when a later entry of the same name was something else.
@@ -501,59 +501,62 @@ fn set_attributes<R: Read>(file: &OwnedFd, entry: &mut TarEntry<'_, R>) -> io::R
 
 /// A tar's bytes, decompressed, as many as are allowed.
 struct Limited<R: Read> {
-    inner: Decoder<R>,
+    inner: LayerDecoder<R>,
     given: u64,
     most_bytes: u64,
 }
 
-enum Decoder<R: Read> {
-    Plain(Input<R>),
-    Gzip(Box<flate2::bufread::MultiGzDecoder<Input<R>>>),
-    Zstd(Box<zstd::stream::read::Decoder<'static, Input<R>>>),
+enum LayerDecoder<R: Read> {
+    Plain(CompressedInput<R>),
+    Gzip(Box<flate2::bufread::MultiGzDecoder<CompressedInput<R>>>),
+    Zstd(Box<zstd::stream::read::Decoder<'static, CompressedInput<R>>>),
 }
 
 /// The compressed bytes: the first few, once more, and the rest, counted.
-type Input<R> = BufReader<Counted<io::Chain<io::Cursor<Vec<u8>>, R>>>;
+type CompressedInput<R> = BufReader<CountingReader<io::Chain<io::Cursor<Vec<u8>>, R>>>;
 
 impl<R: Read> Limited<R> {
     fn new(mut input: R, most_bytes: u64) -> Result<Self, UnpackError> {
         let mut magic = Vec::new();
         (&mut input).take(6).read_to_end(&mut magic)?;
         let start = io::Cursor::new(magic.clone());
-        let counted = Counted { inner: start.chain(input), count: 0 };
+        let counted = CountingReader { inner: start.chain(input), count: 0 };
         let input = BufReader::with_capacity(CHUNK, counted);
         let inner = match magic.as_slice() {
             [0x1f, 0x8b, ..] => {
-                Decoder::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(input)))
+                LayerDecoder::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(input)))
             }
             [0x28, 0xb5, 0x2f, 0xfd, ..] => {
                 let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
                 // 128 MiB: what `zstd -d` takes by itself.
                 decoder.window_log_max(27)?;
-                Decoder::Zstd(Box::new(decoder))
+                LayerDecoder::Zstd(Box::new(decoder))
             }
             b"\xfd7zXZ\0" => {
                 let message = "it is compressed with xz, which is not read; decompress it: xz -d";
-                return Err(UnpackError { kind: Kind::Damaged, message: message.to_owned() });
+                return Err(UnpackError {
+                    kind: UnpackErrorKind::Damaged,
+                    message: message.to_owned(),
+                });
             }
-            _ => Decoder::Plain(input),
+            _ => LayerDecoder::Plain(input),
         };
         Ok(Limited { inner, given: 0, most_bytes })
     }
 
-    fn input(&self) -> &Input<R> {
+    fn input(&self) -> &CompressedInput<R> {
         match &self.inner {
-            Decoder::Plain(input) => input,
-            Decoder::Gzip(decoder) => decoder.get_ref(),
-            Decoder::Zstd(decoder) => decoder.get_ref(),
+            LayerDecoder::Plain(input) => input,
+            LayerDecoder::Gzip(decoder) => decoder.get_ref(),
+            LayerDecoder::Zstd(decoder) => decoder.get_ref(),
         }
     }
 
-    fn into_input(self) -> Input<R> {
+    fn into_input(self) -> CompressedInput<R> {
         match self.inner {
-            Decoder::Plain(input) => input,
-            Decoder::Gzip(decoder) => decoder.into_inner(),
-            Decoder::Zstd(decoder) => decoder.finish(),
+            LayerDecoder::Plain(input) => input,
+            LayerDecoder::Gzip(decoder) => decoder.into_inner(),
+            LayerDecoder::Zstd(decoder) => decoder.finish(),
         }
     }
 
@@ -570,27 +573,27 @@ impl<R: Read> Limited<R> {
 impl<R: Read> Read for Limited<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = match &mut self.inner {
-            Decoder::Plain(input) => input.read(buffer)?,
-            Decoder::Gzip(decoder) => decoder.read(buffer)?,
-            Decoder::Zstd(decoder) => decoder.read(buffer)?,
+            LayerDecoder::Plain(input) => input.read(buffer)?,
+            LayerDecoder::Gzip(decoder) => decoder.read(buffer)?,
+            LayerDecoder::Zstd(decoder) => decoder.read(buffer)?,
         };
         self.given += count as u64;
         match self.excess() {
             None => Ok(count),
             Some(much) => {
                 let message = format!("it would unpack to {much}");
-                Err(io::Error::other(UnpackError { kind: Kind::Limit, message }))
+                Err(io::Error::other(UnpackError { kind: UnpackErrorKind::Limit, message }))
             }
         }
     }
 }
 
-struct Counted<R> {
+struct CountingReader<R> {
     inner: R,
     count: u64,
 }
 
-impl<R: Read> Read for Counted<R> {
+impl<R: Read> Read for CountingReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
         self.count += count as u64;

@@ -1,7 +1,7 @@
 //! What there is below the directories of a layer, as lines of a file beside its copies.
 
 use super::now;
-use runner_host::beneath::{Dir, Item};
+use runner_host::beneath::{Dir, WalkItem};
 use runner_sandbox::{Written, overlay_marks};
 use rustix::fs::{FileType, Stat};
 use std::collections::HashMap;
@@ -157,7 +157,7 @@ impl Index {
             let path = Vec::new();
             index.add(Entry { upper, path, facts, is_settled, mark: Mark::None });
             let place = place.as_os_str().as_bytes();
-            let walked = top.walk(|item: Item<'_>| {
+            let walked = top.walk(|item: WalkItem<'_>| {
                 if is_ours(place, item.path) {
                     return Ok(());
                 }
@@ -245,7 +245,13 @@ impl Index {
     ) -> bool {
         let entries = self.below(upper);
         let Some(before) = before else { return entries.len() > 1 };
-        same.of(upper).iter().any(|is_same| !is_same)
+        // A new top cannot be settled yet, and is none the less as it was.
+        let is_top = |entry: &Entry| {
+            let was = before.find(upper, b"").filter(|_| entry.path.is_empty());
+            was.is_some_and(|was| entry.facts.is_as(&was.facts))
+        };
+        let mut pairs = entries.iter().zip(same.of(upper));
+        pairs.any(|(entry, is_same)| !is_same && !is_top(entry))
             || before.below(upper).iter().any(|was| self.find(upper, &was.path).is_none())
     }
 
@@ -299,7 +305,7 @@ fn is_ours(place: &[u8], path: &[u8]) -> bool {
     })
 }
 
-fn mark(item: &Item<'_>, (opaque, redirect): &(String, String)) -> io::Result<Mark> {
+fn mark(item: &WalkItem<'_>, (opaque, redirect): &(String, String)) -> io::Result<Mark> {
     let attribute = |name: &str| match item.place.attribute(item.name, name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         done => done,

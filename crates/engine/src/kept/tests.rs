@@ -228,7 +228,8 @@ fn what_is_sealed_comes_back() {
     let new = dir.path().join("sealed/1/image");
     assert_eq!(fs::metadata(&new).expect("there").mode() & 0o7777, 0o710);
     // Nothing has changed; then something has.
-    assert_eq!(second.save(keep(2, Some(1))).expect("looked at").0, Saved::Same);
+    let again = second.save(keep(4, Some(1))).expect("looked at").0;
+    assert!(matches!(again, Saved::Same | Saved::Copied { .. }), "it is not sealed again");
     fs::write(new.join("g"), "two").expect("written");
     assert!(matches!(second.save(keep(2, Some(1))).expect("looked at").0, Saved::Not { .. }));
     second.begin(2, &seal.names).expect("made");

@@ -175,7 +175,7 @@ impl Namespaces {
         let pasta = match spec.network {
             Network::Host | Network::None => None,
             Network::Pasta => {
-                let wanted = pasta::Wanted {
+                let wanted = pasta::PastaOptions {
                     pid: sandbox.pid,
                     port: spec.loopback_port,
                     resolver: &Resolver::of_host(&pasta::resolv_conf()).0,
@@ -237,7 +237,8 @@ impl Namespaces {
                     let is_layered = layered.is_some();
                     let layer = match store {
                         Store::Directory => {
-                            Ok(Written::new(sandbox_spec, layered.unwrap_or_default()))
+                            let handed = layered.unwrap_or_default();
+                            Ok(Written::new(sandbox_spec, handed, spec.privileged))
                         }
                         Store::Memory(_) => Err("what the build writes is in memory"),
                     };

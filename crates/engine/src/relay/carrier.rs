@@ -6,12 +6,12 @@
 //!
 //! [`InitClient`]: crate::init::InitClient
 
-use super::copies::Copies;
+use super::copies::FileCopies;
 use super::flows::{Flows, Say, nonsense};
 use futures_util::{Stream, StreamExt};
 use runner_host::private::ShortPath;
 use runner_wire::abi::relay::{ERROR, FIRST_SHIM, GIVEN, INPUT, MAX_SHIMS, OUTPUT, channel};
-use runner_wire::abi::{self, HEADER_LEN, Header, MAX_BODY, Reply, flags, reply, request};
+use runner_wire::abi::{self, HEADER_LEN, Header, MAX_BODY, Pid1Reply, flags, reply, request};
 use runner_wire::relay::{Given, Word, Words, end, request as request_word, resize, stop};
 use std::collections::HashMap;
 use std::io;
@@ -27,8 +27,8 @@ use tokio::sync::watch;
 /// How long the news that no process is left waits for what the last ones have written.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// What a job was asked for, while it is not answered.
-enum Asked {
+/// The request of a job that has not been answered.
+enum PendingJob {
     /// A program; whether its terminal is still to come.
     Program { wants_terminal: bool },
     /// A connection.
@@ -42,8 +42,8 @@ pub(super) struct Carrier {
     engine: UnixStream,
     say: Say,
     flows: Arc<Flows>,
-    asked: Mutex<HashMap<u64, Asked>>,
-    copies: Mutex<Copies>,
+    asked: Mutex<HashMap<u64, PendingJob>>,
+    copies: Mutex<FileCopies>,
     /// Where shims are listened to, where they are.
     shims: Option<PathBuf>,
     /// Ends of programs that are not told yet.
@@ -125,15 +125,15 @@ impl Carrier {
             request::EXEC => {
                 lock(&self.copies).bring(&self.say)?;
                 let wants_terminal = first & flags::PTY != 0;
-                lock(&self.asked).insert(job, Asked::Program { wants_terminal });
+                lock(&self.asked).insert(job, PendingJob::Program { wants_terminal });
             }
             request::OPEN => {
                 lock(&self.copies).bring(&self.say)?;
                 let writes = first & rustix::fs::OFlags::RWMODE.bits() != 0;
                 let path = writes.then(|| body.get(8..).unwrap_or_default().to_vec());
-                lock(&self.asked).insert(job, Asked::File(path));
+                lock(&self.asked).insert(job, PendingJob::File(path));
             }
-            request::DIAL => drop(lock(&self.asked).insert(job, Asked::Stream)),
+            request::DIAL => drop(lock(&self.asked).insert(job, PendingJob::Stream)),
             _ => {}
         }
         // Before the request, so that no answer finds nobody.
@@ -181,14 +181,14 @@ impl Carrier {
         Ok(())
     }
 
-    async fn reply(self: &Arc<Self>, said: Reply, given: Given<'_>) -> io::Result<()> {
+    async fn reply(self: &Arc<Self>, said: Pid1Reply, given: Given<'_>) -> io::Result<()> {
         match said.kind {
             reply::TERMINAL | reply::OPENED => {
                 let fd = self.given(said, given)?;
                 return self.pass(said, Some(fd)).await;
             }
             reply::EXITED => match lock(&self.asked).remove(&said.id) {
-                Some(Asked::Program { .. }) => self.exited(said),
+                Some(PendingJob::Program { .. }) => self.exited(said),
                 _ => return Err(nonsense("the end of a program that was not started")),
             },
             reply::ALL_GONE => {
@@ -209,7 +209,7 @@ impl Carrier {
     }
 
     /// A program has ended: told when all that it has written is there.
-    fn exited(self: &Arc<Self>, said: Reply) {
+    fn exited(self: &Arc<Self>, said: Pid1Reply) {
         let (carrier, settled) = (Arc::clone(self), self.flows.settled(said.id));
         self.untold.send_modify(|count| *count += 1);
         tokio::spawn(async move {
@@ -220,16 +220,20 @@ impl Carrier {
     }
 
     /// The descriptor that stands for what is there.
-    fn given(&self, said: Reply, given: Given<'_>) -> io::Result<OwnedFd> {
+    fn given(&self, said: Pid1Reply, given: Given<'_>) -> io::Result<OwnedFd> {
         let id = channel(said.id, GIVEN);
         let asked = lock(&self.asked).remove(&said.id);
         match (said.kind, asked, given) {
-            (reply::TERMINAL, Some(Asked::Program { wants_terminal: true }), Given::Stream) => {
-                lock(&self.asked).insert(said.id, Asked::Program { wants_terminal: false });
+            (
+                reply::TERMINAL,
+                Some(PendingJob::Program { wants_terminal: true }),
+                Given::Stream,
+            ) => {
+                lock(&self.asked).insert(said.id, PendingJob::Program { wants_terminal: false });
                 self.stream(id)
             }
-            (reply::OPENED, Some(Asked::Stream), Given::Stream) => self.stream(id),
-            (reply::OPENED, Some(Asked::File(path)), Given::File { mode, contents }) => {
+            (reply::OPENED, Some(PendingJob::Stream), Given::Stream) => self.stream(id),
+            (reply::OPENED, Some(PendingJob::File(path)), Given::File { mode, contents }) => {
                 let copy = lock(&self.copies).add(id, path, mode, contents, &self.say)?;
                 Ok(copy.into())
             }
@@ -245,7 +249,7 @@ impl Carrier {
         Ok(theirs.into())
     }
 
-    async fn pass(&self, said: Reply, fd: Option<OwnedFd>) -> io::Result<()> {
+    async fn pass(&self, said: Pid1Reply, fd: Option<OwnedFd>) -> io::Result<()> {
         let fds: Vec<_> = fd.iter().map(AsFd::as_fd).collect();
         // So short a message goes whole or not at all.
         let send = || runner_sandbox::send(&self.engine, &said.to_bytes(), &fds);

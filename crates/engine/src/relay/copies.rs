@@ -12,11 +12,11 @@ use std::fs::{File, Permissions};
 use std::io::{self, Seek, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 
-/// Those that were opened for writing, by their paths.
+/// Files opened for writing, by their paths.
 #[derive(Default)]
-pub(super) struct Copies(HashMap<Vec<u8>, Copy>);
+pub(super) struct FileCopies(HashMap<Vec<u8>, FileCopy>);
 
-struct Copy {
+struct FileCopy {
     id: u64,
     file: File,
     /// What the container has.
@@ -24,7 +24,7 @@ struct Copy {
     contents: Vec<u8>,
 }
 
-impl Copies {
+impl FileCopies {
     /// A file that has come. Only one opened for writing is kept.
     pub(super) fn add(
         &mut self,
@@ -39,7 +39,7 @@ impl Copies {
         file.rewind()?;
         file.set_permissions(Permissions::from_mode(mode))?;
         if let Some(path) = written {
-            let copy = Copy { id, file: file.try_clone()?, mode, contents: contents.to_vec() };
+            let copy = FileCopy { id, file: file.try_clone()?, mode, contents: contents.to_vec() };
             if let Some(before) = self.0.insert(path, copy) {
                 say.later(&end(before.id));
             }

@@ -66,11 +66,11 @@ pub(super) struct Flows {
 
 /// A channel from the relay.
 struct Arriving {
-    queue: mpsc::UnboundedSender<Piece>,
+    queue: mpsc::UnboundedSender<FlowPiece>,
     under_way: Arc<watch::Sender<usize>>,
 }
 
-enum Piece {
+enum FlowPiece {
     Bytes(Vec<u8>),
     /// Answered when all before it has been written.
     Mark(oneshot::Sender<()>),
@@ -112,7 +112,7 @@ impl Flows {
             let mut taken = 0;
             while let Some(piece) = pieces.recv().await {
                 match piece {
-                    Piece::Bytes(bytes) => {
+                    FlowPiece::Bytes(bytes) => {
                         if to.write_all(&bytes).await.is_err() {
                             // As a pipe without a reader is for the program.
                             flows.say.word(stop(id));
@@ -126,8 +126,8 @@ impl Flows {
                             taken = 0;
                         }
                     }
-                    Piece::Mark(written) => drop(written.send(())),
-                    Piece::End => break,
+                    FlowPiece::Mark(written) => drop(written.send(())),
+                    FlowPiece::End => break,
                 }
             }
             let _ = to.shutdown().await;
@@ -199,14 +199,14 @@ impl Flows {
             return Err(nonsense("more bytes than were asked for"));
         }
         // Refused only where its end has come before.
-        let _ = queue.send(Piece::Bytes(bytes.to_vec()));
+        let _ = queue.send(FlowPiece::Bytes(bytes.to_vec()));
         Ok(())
     }
 
     /// The relay sends no more.
     pub(super) fn ended(&self, id: u64) {
         if let Some(arriving) = lock(&self.arriving).get(&id) {
-            let _ = arriving.queue.send(Piece::End);
+            let _ = arriving.queue.send(FlowPiece::End);
         }
     }
 
@@ -236,7 +236,7 @@ impl Flows {
             .filter_map(|which| arriving.get(&channel(job, which)))
             .map(|arriving| {
                 let (written, mark) = oneshot::channel();
-                let _ = arriving.queue.send(Piece::Mark(written));
+                let _ = arriving.queue.send(FlowPiece::Mark(written));
                 mark
             })
             .collect();

@@ -24,18 +24,18 @@ use tokio::io::AsyncWrite;
 use tokio::net::UnixStream;
 
 /// What a container is to have at [`READONLY`], and how its PID 1 is reached.
-pub(super) struct Relay {
+pub(super) struct RelaySetup {
     /// The folder here.
     readonly: PathBuf,
     /// Where shims are listened to, where they are.
     shims: Option<PathBuf>,
 }
 
-impl Relay {
+impl RelaySetup {
     /// For a container that has what is in this folder.
     pub(super) fn new(readonly: &Path) -> Self {
         let shims = Some(readonly.join(SHIM_SOCKET)).filter(|socket| socket.exists());
-        Relay { readonly: readonly.to_path_buf(), shims }
+        RelaySetup { readonly: readonly.to_path_buf(), shims }
     }
 
     /// An archive of the folder with our programs in it, to be unpacked at `/` before the container starts.

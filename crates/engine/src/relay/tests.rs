@@ -7,7 +7,7 @@ use futures_util::{StreamExt, stream};
 use runner_wire::abi::relay::{
     FILE, FIRST_SHIM, GIVEN, MAX_DATA, NOTHING, REPLY, SHIM, STREAM, WINDOW, channel,
 };
-use runner_wire::abi::{ABI_VERSION, Header, Reply, reply};
+use runner_wire::abi::{ABI_VERSION, Header, Pid1Reply, reply};
 use runner_wire::init::Listener;
 use runner_wire::relay::{credit, data, end, stop};
 use std::io;
@@ -40,7 +40,7 @@ fn word(kind: u32, id: u64, body: &[u8]) -> Vec<u8> {
 }
 
 fn said(kind: u32, job: u64, a: u32, given: u32, rest: &[u8]) -> Vec<u8> {
-    let reply = Reply { kind, a, id: job, b: 2 };
+    let reply = Pid1Reply { kind, a, id: job, b: 2 };
     let body = [&reply.to_bytes()[..], &given.to_le_bytes(), rest].concat();
     word(REPLY, channel(job, GIVEN), &body)
 }

@@ -31,9 +31,9 @@ mod walk;
 
 pub use cursor::Cursor;
 pub use top::real;
-pub use walk::Item;
+pub use walk::WalkItem;
 
-use crate::users::{self, Caller};
+use crate::users::{self, SudoCaller};
 use rustix::fs::{
     Access, AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, Stat, StatVfs,
     Timestamps, openat2,
@@ -45,7 +45,6 @@ use std::io::{self, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 use std::sync::OnceLock;
 
 /// Bits of a mode that are set: none of those that lend rights.
@@ -72,7 +71,7 @@ const NEW: OFlags = FILE.union(OFlags::WRONLY).union(OFlags::CREATE).union(OFlag
 pub struct Dir(OwnedFd);
 
 /// The directory above a path's last name.
-enum Above<'a> {
+enum ParentDirectory<'a> {
     Here(BorrowedFd<'a>),
     Below(OwnedFd),
 }
@@ -83,11 +82,11 @@ impl AsFd for Dir {
     }
 }
 
-impl AsFd for Above<'_> {
+impl AsFd for ParentDirectory<'_> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Above::Here(fd) => fd.as_fd(),
-            Above::Below(fd) => fd.as_fd(),
+            ParentDirectory::Here(fd) => fd.as_fd(),
+            ParentDirectory::Below(fd) => fd.as_fd(),
         }
     }
 }
@@ -155,7 +154,7 @@ impl Dir {
     }
 
     /// What is in it, in no order.
-    pub fn entries(&self) -> io::Result<Vec<Entry>> {
+    pub fn entries(&self) -> io::Result<Vec<DirectoryEntry>> {
         let flags = OFlags::RDONLY | DIRECTORY;
         let opened = rustix::fs::openat(&self.0, ".", flags, Mode::empty())?;
         let mut buffer = [MaybeUninit::uninit(); 16 << 10];
@@ -168,11 +167,11 @@ impl Dir {
                 continue;
             }
             let kind = match entry.file_type() {
-                // A file system that does not tell.
+                // The file system does not report types.
                 FileType::Unknown => kind(&self.stat(name)?),
                 kind => kind,
             };
-            entries.push(Entry { name: name.to_vec(), kind });
+            entries.push(DirectoryEntry { name: name.to_vec(), kind });
         }
         Ok(entries)
     }
@@ -195,7 +194,7 @@ impl Dir {
     }
 
     /// The path that the kernel has for it now.
-    pub fn path(&self) -> io::Result<PathBuf> {
+    pub fn path(&self) -> io::Result<std::path::PathBuf> {
         let name = format!("/proc/self/fd/{}", self.0.as_raw_fd());
         let path = rustix::fs::readlink(name, Vec::new())?;
         Ok(OsStr::from_bytes(path.to_bytes()).into())
@@ -211,7 +210,7 @@ impl Dir {
 
 /// An entry of a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct DirectoryEntry {
     pub name: Vec<u8>,
     pub kind: FileType,
 }
@@ -479,12 +478,12 @@ impl Dir {
         None
     }
 
-    fn above<'p>(&self, path: &'p [u8]) -> io::Result<(Above<'_>, &'p OsStr)> {
+    fn above<'p>(&self, path: &'p [u8]) -> io::Result<(ParentDirectory<'_>, &'p OsStr)> {
         check(path)?;
         let (above, name) = split(path);
         let place = match above {
-            b"" => Above::Here(self.0.as_fd()),
-            above => Above::Below(self.go_down(above, PLACE, Mode::empty())?),
+            b"" => ParentDirectory::Here(self.0.as_fd()),
+            above => ParentDirectory::Below(self.go_down(above, PLACE, Mode::empty())?),
         };
         Ok((place, OsStr::from_bytes(name)))
     }
@@ -527,21 +526,21 @@ pub fn described(kind: FileType) -> &'static str {
 /// Gives an open file to the caller.
 pub fn own(file: BorrowedFd<'_>) -> io::Result<()> {
     match owner() {
-        Some(Caller { uid, gid }) => std::os::unix::fs::fchown(file, Some(uid), Some(gid)),
+        Some(SudoCaller { uid, gid }) => std::os::unix::fs::fchown(file, Some(uid), Some(gid)),
         None => Ok(()),
     }
 }
 
 /// Gives what has a name in a directory to the caller.
 fn give_at(above: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
-    let Some(Caller { uid, gid }) = owner() else { return Ok(()) };
+    let Some(SudoCaller { uid, gid }) = owner() else { return Ok(()) };
     let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
     Ok(rustix::fs::chownat(above, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
 /// The caller, where that is not the user this program runs as.
-fn owner() -> Option<Caller> {
-    static OWNER: OnceLock<Option<Caller>> = OnceLock::new();
+fn owner() -> Option<SudoCaller> {
+    static OWNER: OnceLock<Option<SudoCaller>> = OnceLock::new();
     *OWNER.get_or_init(users::caller)
 }
 

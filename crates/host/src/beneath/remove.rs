@@ -1,5 +1,5 @@
-//! Removal of trees, whatever somebody has made of them: deeper than paths may be long or descriptors open,
-//! or closed to their own owner. A process that is being killed may still put things there, and take some away.
+//! Removal of trees, whatever a build has made of them: deeper than a path or the number of
+//! descriptors allows, or closed to their own owner. A process that is being killed may still put things there, and take some away.
 
 use super::{PERMISSIONS, PLACE};
 use rustix::fs::{AtFlags, Dir as Listing, FileType, Mode, OFlags, fstat, openat, unlinkat};
@@ -8,19 +8,17 @@ use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-/// How often something is found in a directory that was empty a moment ago, before that is an error.
+/// How often a directory that was just emptied may have something in it again before that is an error.
 const ROUNDS: u32 = 64;
 
-/// A directory that is being emptied.
-struct Level {
+struct EmptyingLevel {
     name: CString,
     /// The directory it is in.
-    above: Id,
+    above: DirectoryId,
 }
 
-/// What a directory is known by.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Id(u64, u64);
+struct DirectoryId(u64, u64);
 
 /// Removes what has a name in a directory, with all that is below it, if it is there.
 pub(super) fn tree(above: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
@@ -67,17 +65,17 @@ fn remove_empty<P: rustix::path::Arg>(
 /// taken only to where the way came from, for somebody may move directories meanwhile.
 fn empty(top: OwnedFd, rounds: &mut u32) -> Result<(), Errno> {
     let mut here = top;
-    let mut way: Vec<Level> = Vec::new();
+    let mut way: Vec<EmptyingLevel> = Vec::new();
     loop {
         match empty_but_for_one(&here)? {
             Some(name) => {
                 let above = id(&here)?;
                 let Some(below) = unless_gone(enter(&here, name.as_c_str()))? else { continue };
                 here = below;
-                way.push(Level { name, above });
+                way.push(EmptyingLevel { name, above });
             }
             None => {
-                let Some(Level { name, above }) = way.pop() else { return Ok(()) };
+                let Some(EmptyingLevel { name, above }) = way.pop() else { return Ok(()) };
                 here = enter(&here, c"..")?;
                 if id(&here)? != above {
                     return Err(Errno::STALE);
@@ -89,8 +87,8 @@ fn empty(top: OwnedFd, rounds: &mut u32) -> Result<(), Errno> {
     }
 }
 
-fn id(dir: &OwnedFd) -> Result<Id, Errno> {
-    fstat(dir).map(|stat| Id(stat.st_dev, stat.st_ino))
+fn id(dir: &OwnedFd) -> Result<DirectoryId, Errno> {
+    fstat(dir).map(|stat| DirectoryId(stat.st_dev, stat.st_ino))
 }
 
 /// Removes the files and empty directories of a directory up to the first directory that is not
@@ -114,7 +112,7 @@ fn empty_but_for_one(here: &OwnedFd) -> Result<Option<CString>, Errno> {
         };
         match remove(flags) {
             Ok(()) | Err(Errno::NOENT) => {}
-            // A file system that does not tell what is what.
+            // The file system does not report types.
             Err(Errno::ISDIR) => match remove(AtFlags::REMOVEDIR) {
                 Err(Errno::NOTEMPTY | Errno::EXIST) => return Ok(Some(name.to_owned())),
                 done => done?,

@@ -66,7 +66,7 @@ impl Dir {
     }
 }
 
-/// A handle on what has a name, a link itself.
+/// A handle on an entry; on a link, not its target.
 fn itself(dir: &Dir, name: &[u8]) -> io::Result<OwnedFd> {
     let flags = PLACE.difference(OFlags::DIRECTORY);
     Ok(rustix::fs::openat(dir, OsStr::from_bytes(name), flags, Mode::empty())?)

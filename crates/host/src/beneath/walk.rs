@@ -4,8 +4,8 @@ use super::{Dir, join};
 use rustix::fs::FileType;
 use std::io;
 
-/// Something that is below a directory.
-pub struct Item<'a> {
+/// What a walk finds below a directory.
+pub struct WalkItem<'a> {
     /// The directory it is in.
     pub place: &'a Dir,
     pub name: &'a [u8],
@@ -22,7 +22,7 @@ impl Dir {
     /// A directory cannot be read, or `each` has failed.
     pub fn walk<E: From<io::Error>>(
         &self,
-        mut each: impl FnMut(Item<'_>) -> Result<(), E>,
+        mut each: impl FnMut(WalkItem<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut ahead = vec![Vec::new()];
         while let Some(path) = ahead.pop() {
@@ -33,7 +33,7 @@ impl Dir {
             for entry in entries {
                 let whole = join(&path, &entry.name);
                 let (place, name, kind) = (&here, &*entry.name, entry.kind);
-                each(Item { place, name, path: &whole, kind })?;
+                each(WalkItem { place, name, path: &whole, kind })?;
                 if kind == FileType::Directory {
                     inner.push(whole);
                 }

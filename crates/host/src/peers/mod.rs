@@ -8,7 +8,7 @@ mod owner;
 mod places;
 
 pub use owner::owner;
-pub use places::{Place, Places};
+pub use places::{Slot, Slots};
 
 use rustix::process::{Resource, getrlimit};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -33,11 +33,11 @@ pub enum Peer {
     Address(IpAddr),
 }
 
-/// Listens, and accepts as many connections as there are places.
-pub struct Listener {
+/// Listens, and accepts as many connections as there are slots.
+pub struct PeerListener {
     tcp: TcpListener,
-    ours: Arc<Places<Peer>>,
-    strangers: Arc<Places<Peer>>,
+    ours: Arc<Slots<Peer>>,
+    strangers: Arc<Slots<Peer>>,
     /// Bounds descriptors while connections without places close.
     open: Arc<Semaphore>,
 }
@@ -45,12 +45,12 @@ pub struct Listener {
 /// A connection's place.
 #[derive(Debug)]
 pub struct Guest {
-    place: Arc<Place<Peer>>,
+    place: Arc<Slot<Peer>>,
     _open: Option<OwnedSemaphorePermit>,
 }
 
-/// Keeps a connection that has shown who it is.
-pub type Kept = places::Kept<Peer>;
+/// Keeps a connection that has authenticated.
+pub type KeptPeer = places::KeptSlot<Peer>;
 
 /// The limit of descriptors divided by `part`, and at most `most`: how many of something there may be that strangers
 /// can ask for.
@@ -60,15 +60,15 @@ pub fn share(part: usize, most: usize) -> usize {
     (limit / part).clamp(4, most)
 }
 
-impl Listener {
+impl PeerListener {
     /// With `most` places: strangers have a quarter, and each of them a quarter of that.
     pub fn new(tcp: TcpListener, most: usize) -> Self {
         let strangers = (most / 4).max(1);
         let ours = most.saturating_sub(strangers).max(1);
-        Listener {
+        PeerListener {
             tcp,
-            ours: Places::new(ours, ours),
-            strangers: Places::new(strangers, (strangers / 4).max(1)),
+            ours: Slots::new(ours, ours),
+            strangers: Slots::new(strangers, (strangers / 4).max(1)),
             open: Arc::new(Semaphore::new(ours + strangers + LEAVING)),
         }
     }
@@ -103,13 +103,13 @@ impl Guest {
     }
 
     /// Keeps a connection that has shown who it is.
-    pub fn keep(&self) -> Kept {
+    pub fn keep(&self) -> KeptPeer {
         self.place.keep()
     }
 
     /// One that came by no listener, with a place that nobody else takes.
     pub fn alone() -> Arc<Self> {
-        let place = Places::new(1, 1).enter(Peer::Ours).map(Arc::new).expect("a place");
+        let place = Slots::new(1, 1).enter(Peer::Ours).map(Arc::new).expect("a place");
         Arc::new(Guest { place, _open: None })
     }
 }
@@ -157,7 +157,7 @@ mod tests {
     async fn no_more_than_there_are_places() {
         let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = tcp.local_addr().expect("an address");
-        let listener = Listener::new(tcp, 8);
+        let listener = PeerListener::new(tcp, 8);
         let (mut clients, mut guests) = (Vec::new(), Vec::new());
         for _ in 0..12 {
             clients.push(TcpStream::connect(address).await.expect("a connection"));

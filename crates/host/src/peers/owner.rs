@@ -11,16 +11,16 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-/// A socket's user, and the number by which processes have it open.
+/// A socket's user, and the inode by which processes have it open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Owner {
+pub struct SocketOwner {
     pub uid: u32,
     pub inode: u64,
 }
 
 /// The owner of the socket at `peer` that is connected to `local`; `None` where that socket is on another machine, in
 /// another network namespace, or closed.
-pub fn owner(peer: SocketAddr, local: SocketAddr) -> Option<Owner> {
+pub fn owner(peer: SocketAddr, local: SocketAddr) -> Option<SocketOwner> {
     let (peer, local) = (canonical(peer), canonical(local));
     let found = ask(peer, local).unwrap_or_else(|_| look_up(peer, local));
     // A closed socket lingers without an inode, and as root's.
@@ -40,7 +40,7 @@ const NLMSG_ERROR: u16 = 2;
 const NLM_F_REQUEST: u16 = 1;
 
 /// Asks the kernel for one socket.
-fn ask(peer: SocketAddr, local: SocketAddr) -> io::Result<Option<Owner>> {
+fn ask(peer: SocketAddr, local: SocketAddr) -> io::Result<Option<SocketOwner>> {
     let (family, flags) = (AddressFamily::NETLINK, SocketFlags::CLOEXEC);
     let socket = socket_with(family, SocketType::DGRAM, flags, Some(netlink::SOCK_DIAG))?;
     let request = request(peer, local);
@@ -83,7 +83,7 @@ fn request(peer: SocketAddr, local: SocketAddr) -> [u8; REQUEST] {
     bytes
 }
 
-fn read(answer: &[u8]) -> io::Result<Option<Owner>> {
+fn read(answer: &[u8]) -> io::Result<Option<SocketOwner>> {
     let strange = || io::Error::from(io::ErrorKind::InvalidData);
     let word = |at: usize| -> io::Result<[u8; 4]> {
         answer.get(at..at + 4).and_then(|part| part.try_into().ok()).ok_or_else(strange)
@@ -92,7 +92,7 @@ fn read(answer: &[u8]) -> io::Result<Option<Owner>> {
     match kind {
         SOCK_DIAG_BY_FAMILY if answer.len() >= ANSWER => {
             let number = |at| word(at).map(u32::from_ne_bytes);
-            Ok(Some(Owner { uid: number(ANSWER - 8)?, inode: number(ANSWER - 4)?.into() }))
+            Ok(Some(SocketOwner { uid: number(ANSWER - 8)?, inode: number(ANSWER - 4)?.into() }))
         }
         NLMSG_ERROR => {
             let number = i32::from_ne_bytes(word(HEAD)?).checked_neg().ok_or_else(strange)?;
@@ -106,14 +106,14 @@ fn read(answer: &[u8]) -> io::Result<Option<Owner>> {
 }
 
 /// Looks through the table of all sockets.
-fn look_up(peer: SocketAddr, local: SocketAddr) -> Option<Owner> {
+fn look_up(peer: SocketAddr, local: SocketAddr) -> Option<SocketOwner> {
     ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|table| {
         let text = fs::read_to_string(table).ok()?;
         text.lines().skip(1).find_map(|line| {
             let fields: Vec<&str> = line.split_ascii_whitespace().collect();
             let is_it = address(fields.get(1)?)? == peer && address(fields.get(2)?)? == local;
             is_it.then(|| {
-                Some(Owner {
+                Some(SocketOwner {
                     uid: fields.get(7)?.parse().ok()?,
                     inode: fields.get(9)?.parse().ok()?,
                 })
@@ -160,7 +160,7 @@ mod tests {
             let (_server, peer) = listener.accept().expect("a connection");
             let inode = rustix::fs::fstat(client.as_fd()).expect("a socket").st_ino;
             let uid = nix::unistd::geteuid().as_raw();
-            let wanted = Some(Owner { uid, inode });
+            let wanted = Some(SocketOwner { uid, inode });
             assert_eq!(owner(peer, local), wanted, "{bound}");
             assert_eq!(look_up(canonical(peer), canonical(local)), wanted, "{bound}");
             drop(client);

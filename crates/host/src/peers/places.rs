@@ -7,55 +7,55 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
-/// Places that can be taken.
+/// A limited number of slots.
 #[derive(Debug)]
-pub struct Places<K> {
+pub struct Slots<K> {
     most: usize,
     /// The most of one key.
     each: usize,
-    table: Mutex<Table<K>>,
+    table: Mutex<SlotTable<K>>,
 }
 
-/// Places that are taken, the oldest first.
+/// Slots that are taken, the oldest first.
 #[derive(Debug)]
-struct Table<K> {
+struct SlotTable<K> {
     next: u64,
-    taken: BTreeMap<u64, Taken<K>>,
+    taken: BTreeMap<u64, TakenSlot<K>>,
 }
 
 #[derive(Debug)]
-struct Taken<K> {
+struct TakenSlot<K> {
     key: K,
     /// Reasons to keep it.
     kept: usize,
     leave: watch::Sender<bool>,
 }
 
-/// A place, until it is dropped.
+/// A slot, taken until this is dropped.
 #[derive(Debug)]
-pub struct Place<K> {
-    places: Arc<Places<K>>,
+pub struct Slot<K> {
+    places: Arc<Slots<K>>,
     number: u64,
     leave: watch::Receiver<bool>,
 }
 
-/// Keeps a place until it is dropped.
+/// Keeps a slot until this is dropped.
 #[derive(Debug)]
-pub struct Kept<K>(Arc<Place<K>>);
+pub struct KeptSlot<K>(Arc<Slot<K>>);
 
-impl<K: PartialEq> Places<K> {
+impl<K: PartialEq> Slots<K> {
     pub fn new(most: usize, each: usize) -> Arc<Self> {
-        let table = Table { next: 0, taken: BTreeMap::new() };
-        Arc::new(Places { most, each, table: Mutex::new(table) })
+        let table = SlotTable { next: 0, taken: BTreeMap::new() };
+        Arc::new(Slots { most, each, table: Mutex::new(table) })
     }
 
-    fn table(&self) -> MutexGuard<'_, Table<K>> {
+    fn table(&self) -> MutexGuard<'_, SlotTable<K>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a place. Where there is none, the oldest of this key loses its place if the key has reached its limit,
     /// else the oldest of all. `None` where each of them is kept.
-    pub fn enter(self: &Arc<Self>, key: K) -> Option<Place<K>> {
+    pub fn enter(self: &Arc<Self>, key: K) -> Option<Slot<K>> {
         let mut table = self.table();
         if table.taken.values().filter(|taken| taken.key == key).count() >= self.each {
             table.send_away(|taken| taken.key == key)?;
@@ -65,15 +65,15 @@ impl<K: PartialEq> Places<K> {
         let number = table.next;
         table.next += 1;
         let (leave, told) = watch::channel(false);
-        table.taken.insert(number, Taken { key, kept: 0, leave });
-        Some(Place { places: Arc::clone(self), number, leave: told })
+        table.taken.insert(number, TakenSlot { key, kept: 0, leave });
+        Some(Slot { places: Arc::clone(self), number, leave: told })
     }
 }
 
-impl<K> Table<K> {
+impl<K> SlotTable<K> {
     /// Takes the place of the oldest of these that nothing keeps.
-    fn send_away(&mut self, is_wanted: impl Fn(&Taken<K>) -> bool) -> Option<()> {
-        let oldest = |(_, taken): &(&u64, &Taken<K>)| taken.kept == 0 && is_wanted(taken);
+    fn send_away(&mut self, is_wanted: impl Fn(&TakenSlot<K>) -> bool) -> Option<()> {
+        let oldest = |(_, taken): &(&u64, &TakenSlot<K>)| taken.kept == 0 && is_wanted(taken);
         let number = *self.taken.iter().find(oldest)?.0;
         let taken = self.taken.remove(&number)?;
         taken.leave.send_replace(true);
@@ -81,8 +81,8 @@ impl<K> Table<K> {
     }
 }
 
-impl<K> Place<K> {
-    fn change(&self, change: impl FnOnce(&mut Taken<K>)) {
+impl<K> Slot<K> {
+    fn change(&self, change: impl FnOnce(&mut TakenSlot<K>)) {
         let mut table = self.places.table.lock().unwrap_or_else(PoisonError::into_inner);
         // A place that was lost is no longer there.
         if let Some(taken) = table.taken.get_mut(&self.number) {
@@ -98,19 +98,19 @@ impl<K> Place<K> {
     }
 
     /// Keeps it.
-    pub fn keep(self: &Arc<Self>) -> Kept<K> {
+    pub fn keep(self: &Arc<Self>) -> KeptSlot<K> {
         self.change(|taken| taken.kept += 1);
-        Kept(Arc::clone(self))
+        KeptSlot(Arc::clone(self))
     }
 }
 
-impl<K> Drop for Kept<K> {
+impl<K> Drop for KeptSlot<K> {
     fn drop(&mut self) {
         self.0.change(|taken| taken.kept -= 1);
     }
 }
 
-impl<K> Drop for Place<K> {
+impl<K> Drop for Slot<K> {
     fn drop(&mut self) {
         let mut table = self.places.table.lock().unwrap_or_else(PoisonError::into_inner);
         table.taken.remove(&self.number);
@@ -121,13 +121,13 @@ impl<K> Drop for Place<K> {
 mod tests {
     use super::*;
 
-    fn is_lost<K>(place: &Place<K>) -> bool {
+    fn is_lost<K>(place: &Slot<K>) -> bool {
         *place.leave.borrow()
     }
 
     #[test]
     fn the_oldest_goes() {
-        let places = Places::new(3, 2);
+        let places = Slots::new(3, 2);
         let enter = |key| Arc::new(places.enter(key).expect("a place"));
         let (a, b) = (enter('a'), enter('a'));
         // As many as one may have: one of theirs, though there is room.
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn who_is_kept_stays() {
-        let places = Places::new(2, 2);
+        let places = Slots::new(2, 2);
         let enter = || places.enter(()).map(Arc::new);
         let (a, b) = (enter().expect("a place"), enter().expect("a place"));
         let (kept, also) = (a.keep(), a.keep());
@@ -166,7 +166,7 @@ mod tests {
 
     #[tokio::test]
     async fn all_that_wait_hear_of_a_loss() {
-        let places = Places::new(1, 1);
+        let places = Slots::new(1, 1);
         let first = Arc::new(places.enter(()).expect("a place"));
         let waiting = Arc::clone(&first);
         let told = tokio::spawn(async move { waiting.is_lost().await });

@@ -68,7 +68,7 @@ pub const GIT_CREDENTIALS: &str = "CODEBUILD_GIT_CREDENTIALS";
 
 /// Length of a [`Header`] on the wire, in bytes.
 pub const HEADER_LEN: usize = 16;
-/// Length of a [`Reply`] on the wire, in bytes.
+/// Length of a [`Pid1Reply`] on the wire, in bytes.
 pub const REPLY_LEN: usize = 24;
 /// Longest request body, in bytes. Linux refuses an environment beyond 6 MiB whatever the limits.
 pub const MAX_BODY: usize = 8 << 20;
@@ -231,7 +231,7 @@ impl Header {
 
 /// One message from PID 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reply {
+pub struct Pid1Reply {
     /// One of [`reply`].
     pub kind: u32,
     /// Meaning depends on the kind.
@@ -242,7 +242,7 @@ pub struct Reply {
     pub b: u32,
 }
 
-impl Reply {
+impl Pid1Reply {
     /// The reply as it travels.
     #[must_use]
     pub fn to_bytes(self) -> [u8; REPLY_LEN] {
@@ -257,7 +257,7 @@ impl Reply {
     /// Reads a reply; any bytes make one, its fields are judged by the reader.
     #[must_use]
     pub fn from_bytes(bytes: &[u8; REPLY_LEN]) -> Self {
-        Reply {
+        Pid1Reply {
             kind: u32_at(bytes, 0).unwrap_or(0),
             a: u32_at(bytes, 4).unwrap_or(0),
             id: u64_at(bytes, 8).unwrap_or(0),
@@ -308,7 +308,7 @@ impl ExecHead {
         bytes
     }
 
-    /// Reads the fixed part; `None` where the body is shorter than that.
+    /// Reads the fixed part; `None` if the body is shorter.
     #[must_use]
     pub fn from_body(body: &[u8]) -> Option<Self> {
         Some(ExecHead {
@@ -377,8 +377,8 @@ mod tests {
     fn layouts_survive_the_way_there_and_back() {
         let header = Header { body_len: 7, kind: request::OPEN, id: u64::MAX - 1 };
         assert_eq!(Header::from_bytes(&header.to_bytes()), header);
-        let reply = Reply { kind: reply::FAILED, a: stage::EXEC, id: 1 << 40, b: 2 };
-        assert_eq!(Reply::from_bytes(&reply.to_bytes()), reply);
+        let reply = Pid1Reply { kind: reply::FAILED, a: stage::EXEC, id: 1 << 40, b: 2 };
+        assert_eq!(Pid1Reply::from_bytes(&reply.to_bytes()), reply);
         let head =
             ExecHead { flags: 3, uid: 1, gid: 2, rows: 24, cols: 80, groups: 4, argc: 5, envc: 6 };
         assert_eq!(ExecHead::from_body(&head.to_bytes()), Some(head));

@@ -14,11 +14,11 @@ mod tell;
 use crate::abi::files::{FACTS_LEN, Facts, is_path, request, root, stage};
 use crate::abi::u32_at;
 use crate::sys::{self, Errno};
-use output::Output;
-use places::Places;
-use requests::Requests;
+use output::OutputBuffer;
+use places::PlaceCache;
+use requests::RequestBuffer;
 use take::Taker;
-use tell::Teller;
+use tell::TreeLister;
 
 const OK: i32 = 0;
 const FAILED: i32 = 1;
@@ -29,12 +29,12 @@ pub(crate) fn run() -> i32 {
     sys::umask(0);
     sys::nodes::raise_descriptor_limit();
     let (Ok(mut requests), Ok(mut output), Ok(mut teller)) =
-        (Requests::new(), Output::new(), Teller::new())
+        (RequestBuffer::new(), OutputBuffer::new(), TreeLister::new())
     else {
         sys::complain(b"runner-files: no memory\n");
         return FAILED;
     };
-    let mut places = Places::new();
+    let mut places = PlaceCache::new();
     let mut taker = Taker::new();
     while let Some((kind, body)) = requests.next(&mut output) {
         match kind {
@@ -54,7 +54,7 @@ pub(crate) fn run() -> i32 {
             request::END => taker.end(&mut places, &mut output),
             request::ABANDON => taker.abandon(&mut places),
             request::REMOVE => taker.remove(&mut places, &mut output, body),
-            request::MAKE | request::LINK | request::SET => match Node::read(body) {
+            request::MAKE | request::LINK | request::SET => match NodeRequest::read(body) {
                 Some(node) => taker.take(&mut places, &mut output, kind, &node),
                 None => output.failed(stage::REQUEST, Errno::INVAL, b""),
             },
@@ -66,7 +66,7 @@ pub(crate) fn run() -> i32 {
     OK
 }
 
-fn open_root(places: &mut Places, output: &mut Output, body: &[u8]) {
+fn open_root(places: &mut PlaceCache, output: &mut OutputBuffer, body: &[u8]) {
     let flags = u32_at(body, 0).unwrap_or(0);
     let path = body.get(4..).unwrap_or_default();
     match places.open_root(path, flags & root::CREATE != 0) {
@@ -75,8 +75,8 @@ fn open_root(places: &mut Places, output: &mut Output, body: &[u8]) {
     }
 }
 
-/// The body of a request to make something.
-struct Node<'a> {
+/// Body of a request to make a file, directory, link or device.
+struct NodeRequest<'a> {
     flags: u32,
     facts: Facts,
     path: &'a [u8],
@@ -84,12 +84,12 @@ struct Node<'a> {
     target: &'a [u8],
 }
 
-impl<'a> Node<'a> {
+impl<'a> NodeRequest<'a> {
     fn read(body: &'a [u8]) -> Option<Self> {
         let flags = u32_at(body, 0)?;
         let facts = Facts::from_body(body.get(4..)?)?;
         let rest = &body[4 + FACTS_LEN..];
         let (path, target) = rest.split_at_checked(facts.path_len as usize)?;
-        (path.is_empty() || is_path(path)).then_some(Node { flags, facts, path, target })
+        (path.is_empty() || is_path(path)).then_some(NodeRequest { flags, facts, path, target })
     }
 }

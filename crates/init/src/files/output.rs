@@ -11,15 +11,15 @@ const ROOM: usize = 2 * MAX_DATA;
 /// A read shorter than this is not worth the call while the buffer can be emptied first.
 const LEAST_READ: usize = 16 << 10;
 
-pub(super) struct Output {
+pub(super) struct OutputBuffer {
     stdout: Fd,
     buffer: Pages,
     filled: usize,
 }
 
-impl Output {
+impl OutputBuffer {
     pub(super) fn new() -> sys::Result<Self> {
-        Ok(Output { stdout: Fd::from_number(1), buffer: Pages::new(ROOM)?, filled: 0 })
+        Ok(OutputBuffer { stdout: Fd::from_number(1), buffer: Pages::new(ROOM)?, filled: 0 })
     }
 
     /// Sends what has been gathered. Without a reader there is nothing left to do.

@@ -9,7 +9,7 @@ use crate::sys::{self, Errno, Fd, Result};
 /// Mode of a directory that had to be made for what is in it.
 const IMPLIED_MODE: u32 = 0o755;
 
-pub(super) struct Places {
+pub(super) struct PlaceCache {
     root: Option<Fd>,
     /// Path of the directory that was found last, below the root; empty for the root itself.
     above: Path,
@@ -17,9 +17,9 @@ pub(super) struct Places {
     followed: bool,
 }
 
-/// How directories on the way to a path are passed.
+/// How links and missing directories along a path are treated.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum Traversal {
     /// Links are followed.
     Following,
     /// A link is an error.
@@ -28,9 +28,9 @@ pub(super) enum Way {
     Making,
 }
 
-impl Places {
+impl PlaceCache {
     pub(super) fn new() -> Self {
-        Places { root: None, above: Path::new(), place: None, followed: false }
+        PlaceCache { root: None, above: Path::new(), place: None, followed: false }
     }
 
     pub(super) fn has_root(&self) -> bool {
@@ -61,8 +61,8 @@ impl Places {
     }
 
     /// Finds the directory above a path; [`Self::place`] is that directory from now on.
-    pub(super) fn find(&mut self, path: &Path, way: Way) -> Result<()> {
-        let follows = way == Way::Following;
+    pub(super) fn find(&mut self, path: &Path, way: Traversal) -> Result<()> {
+        let follows = way == Traversal::Following;
         if self.above.text() == path.parent() && self.followed == follows {
             return Ok(());
         }
@@ -77,7 +77,7 @@ impl Places {
             }
             Some(nodes::open_place_below(root, self.above.c_string(), true))
         } else {
-            Some(enter(root, &mut self.above, path.parent(), way == Way::Making))
+            Some(enter(root, &mut self.above, path.parent(), way == Traversal::Making))
         };
         match place.transpose() {
             Ok(place) => {

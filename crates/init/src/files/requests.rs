@@ -2,7 +2,7 @@
 //!
 //! Feeds `files`. Whatever has been answered goes out before more input is waited for.
 
-use super::output::Output;
+use super::output::OutputBuffer;
 use crate::abi::files::{HEAD_LEN, MAX_DATA};
 use crate::abi::u32_at;
 use crate::sys::{self, Errno, Fd, Pages};
@@ -10,20 +10,20 @@ use crate::sys::{self, Errno, Fd, Pages};
 /// Room for the longest request and a good part of those that follow.
 const ROOM: usize = 2 * (MAX_DATA + HEAD_LEN);
 
-pub(super) struct Requests {
+pub(super) struct RequestBuffer {
     stdin: Fd,
     buffer: Pages,
     start: usize,
     end: usize,
 }
 
-impl Requests {
+impl RequestBuffer {
     pub(super) fn new() -> sys::Result<Self> {
-        Ok(Requests { stdin: Fd::from_number(0), buffer: Pages::new(ROOM)?, start: 0, end: 0 })
+        Ok(RequestBuffer { stdin: Fd::from_number(0), buffer: Pages::new(ROOM)?, start: 0, end: 0 })
     }
 
     /// The next request's kind and body; `None` at the end of input, and where that is none of ours.
-    pub(super) fn next(&mut self, output: &mut Output) -> Option<(u32, &[u8])> {
+    pub(super) fn next(&mut self, output: &mut OutputBuffer) -> Option<(u32, &[u8])> {
         let length = loop {
             let waiting = &self.buffer.bytes()[self.start..self.end];
             if let (Some(length), Some(_)) = (u32_at(waiting, 0), u32_at(waiting, 4)) {
@@ -43,7 +43,7 @@ impl Requests {
         Some((u32_at(bytes, 4)?, &bytes[HEAD_LEN..]))
     }
 
-    fn fill(&mut self, output: &mut Output) -> Option<()> {
+    fn fill(&mut self, output: &mut OutputBuffer) -> Option<()> {
         let (start, end) = (self.start, self.end);
         if start > 0 {
             self.buffer.bytes_mut().copy_within(start..end, 0);

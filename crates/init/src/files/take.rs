@@ -3,9 +3,9 @@
 //! Fed by `files`. A file that is there keeps its content until the new one is whole; a directory that
 //! is there stays; a link is replaced and never followed.
 
-use super::Node;
-use super::output::Output;
-use super::places::{Places, Way, enter};
+use super::NodeRequest;
+use super::output::OutputBuffer;
+use super::places::{PlaceCache, Traversal, enter};
 use crate::abi::files::{
     DIRECTORY, Facts, KIND_MASK, REGULAR, SYMLINK, is_path, make, request, stage,
 };
@@ -47,10 +47,10 @@ impl Taker {
 
     pub(super) fn take(
         &mut self,
-        places: &mut Places,
-        output: &mut Output,
+        places: &mut PlaceCache,
+        output: &mut OutputBuffer,
         kind: u32,
-        node: &Node<'_>,
+        node: &NodeRequest<'_>,
     ) {
         self.abandon(places);
         let done = self.make(places, kind, node);
@@ -61,9 +61,9 @@ impl Taker {
 
     fn make(
         &mut self,
-        places: &mut Places,
+        places: &mut PlaceCache,
         kind: u32,
-        node: &Node<'_>,
+        node: &NodeRequest<'_>,
     ) -> core::result::Result<(), TakeFailure> {
         let at = |stage| move |errno| TakeFailure(stage, errno);
         if !self.path.set(node.path) {
@@ -75,7 +75,7 @@ impl Taker {
             };
             return dress(root, node.flags, &node.facts).map_err(at(stage::SET));
         }
-        places.find(&self.path, Way::Making).map_err(at(stage::FIND))?;
+        places.find(&self.path, Traversal::Making).map_err(at(stage::FIND))?;
         let (Some(place), Some(root)) = (places.place(), places.root()) else {
             return Err(TakeFailure(stage::REQUEST, Errno::INVAL));
         };
@@ -114,7 +114,12 @@ impl Taker {
         }
     }
 
-    pub(super) fn data(&mut self, places: &mut Places, output: &mut Output, mut bytes: &[u8]) {
+    pub(super) fn data(
+        &mut self,
+        places: &mut PlaceCache,
+        output: &mut OutputBuffer,
+        mut bytes: &[u8],
+    ) {
         // The failure was reported; the rest of the entry is skipped.
         let Some(file) = &self.file else { return };
         while !bytes.is_empty() {
@@ -126,19 +131,19 @@ impl Taker {
         }
     }
 
-    pub(super) fn hole(&mut self, places: &mut Places, output: &mut Output, length: u64) {
+    pub(super) fn hole(&mut self, places: &mut PlaceCache, output: &mut OutputBuffer, length: u64) {
         let Some(file) = &self.file else { return };
         if let Err(errno) = nodes::skip(&file.fd, length) {
             self.give_up(places, output, errno);
         }
     }
 
-    fn give_up(&mut self, places: &mut Places, output: &mut Output, errno: Errno) {
+    fn give_up(&mut self, places: &mut PlaceCache, output: &mut OutputBuffer, errno: Errno) {
         output.failed(stage::WRITE, errno, self.path.text());
         self.abandon(places);
     }
 
-    pub(super) fn end(&mut self, places: &mut Places, output: &mut Output) {
+    pub(super) fn end(&mut self, places: &mut PlaceCache, output: &mut OutputBuffer) {
         let Some(file) = &self.file else { return };
         // A hole at the end, and space that was asked for and does not come.
         if let Err(errno) = nodes::set_length(&file.fd, file.facts.size) {
@@ -158,12 +163,17 @@ impl Taker {
     }
 
     /// Removes a name; that of a directory only where nothing is in it.
-    pub(super) fn remove(&mut self, places: &mut Places, output: &mut Output, path: &[u8]) {
+    pub(super) fn remove(
+        &mut self,
+        places: &mut PlaceCache,
+        output: &mut OutputBuffer,
+        path: &[u8],
+    ) {
         self.abandon(places);
         if !is_path(path) || !self.path.set(path) {
             return output.failed(stage::REQUEST, Errno::INVAL, b"");
         }
-        let removed = match places.find(&self.path, Way::Strict) {
+        let removed = match places.find(&self.path, Traversal::Strict) {
             Ok(()) => places.place().ok_or(Errno::NOENT).and_then(|place| {
                 nodes::remove(place, self.path.last())
                     .or_else(|_| nodes::remove_directory(place, self.path.last()))
@@ -178,7 +188,7 @@ impl Taker {
     }
 
     /// Removes a file that did not become whole.
-    pub(super) fn abandon(&mut self, places: &mut Places) {
+    pub(super) fn abandon(&mut self, places: &mut PlaceCache) {
         if let (Some(file), Some(place)) = (self.file.take(), places.place()) {
             let name = file.part.as_ref().map_or(self.path.last(), Path::last);
             let _ = nodes::remove(place, name);

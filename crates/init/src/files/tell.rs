@@ -2,10 +2,10 @@
 //!
 //! Fed by `files` with one selection after the other.
 
-use super::output::Output;
-use super::places::{Places, Way};
+use super::output::OutputBuffer;
+use super::places::{PlaceCache, Traversal};
 use crate::abi::files::{DIRECTORY, KIND_MASK, REGULAR, SYMLINK, end, is_path, select, stage};
-use crate::listing::Names;
+use crate::listing::NameList;
 use crate::path::{PATH_MAX, Path};
 use crate::sys::nodes::{self, Stat};
 use crate::sys::{self, Errno, Fd, Pages};
@@ -13,28 +13,28 @@ use crate::sys::{self, Errno, Fd, Pages};
 /// Bytes of a directory, or of a file of the kernel's, that are read at once.
 const CHUNK: usize = 32 << 10;
 
-pub(super) struct Teller {
+pub(super) struct TreeLister {
     path: Path,
     /// Names of the directories that are being walked, one below the other.
-    names: Names,
+    names: NameList,
     chunk: Pages,
 }
 
-/// The directories above, to find that one is among them again.
-struct Above<'a> {
+/// The directories above, to notice when one comes again.
+struct Ancestors<'a> {
     stat: &'a Stat,
-    next: Option<&'a Above<'a>>,
+    next: Option<&'a Ancestors<'a>>,
 }
 
-impl Teller {
+impl TreeLister {
     pub(super) fn new() -> sys::Result<Self> {
-        Ok(Teller { path: Path::new(), names: Names::new()?, chunk: Pages::new(CHUNK)? })
+        Ok(TreeLister { path: Path::new(), names: NameList::new()?, chunk: Pages::new(CHUNK)? })
     }
 
     pub(super) fn select(
         &mut self,
-        places: &mut Places,
-        output: &mut Output,
+        places: &mut PlaceCache,
+        output: &mut OutputBuffer,
         flags: u32,
         path: &[u8],
     ) {
@@ -45,7 +45,7 @@ impl Teller {
                 let all = opened.and_then(|dir| Ok((nodes::stat_open(&dir)?, dir)));
                 match all {
                     Ok((stat, dir)) => {
-                        self.inside(output, &dir, flags, &Above { stat: &stat, next: None });
+                        self.inside(output, &dir, flags, &Ancestors { stat: &stat, next: None });
                     }
                     Err(errno) => output.failed(stage::LIST, errno, b""),
                 }
@@ -56,7 +56,8 @@ impl Teller {
             output.failed(stage::REQUEST, Errno::INVAL, path);
             return;
         }
-        let way = if flags & select::FOLLOW != 0 { Way::Following } else { Way::Strict };
+        let way =
+            if flags & select::FOLLOW != 0 { Traversal::Following } else { Traversal::Strict };
         match places.find(&self.path, way) {
             Ok(()) => {
                 if let Some(place) = places.place() {
@@ -68,7 +69,13 @@ impl Teller {
     }
 
     /// What is under the last name of the path, in the directory `place`.
-    fn entry(&mut self, output: &mut Output, place: &Fd, flags: u32, above: Option<&Above<'_>>) {
+    fn entry(
+        &mut self,
+        output: &mut OutputBuffer,
+        place: &Fd,
+        flags: u32,
+        above: Option<&Ancestors<'_>>,
+    ) {
         let follows = flags & select::FOLLOW != 0;
         let stat = match nodes::stat(place, self.path.last(), follows) {
             // A link that leads nowhere, or round in a circle.
@@ -100,11 +107,11 @@ impl Teller {
 
     fn directory(
         &mut self,
-        output: &mut Output,
+        output: &mut OutputBuffer,
         place: &Fd,
         flags: u32,
         stat: &Stat,
-        above: Option<&Above<'_>>,
+        above: Option<&Ancestors<'_>>,
     ) {
         let follows = flags & select::FOLLOW != 0;
         let is_same = |other: &Stat| (other.device, other.inode) == (stat.device, stat.inode);
@@ -123,11 +130,11 @@ impl Teller {
         if is_mount && nodes::is_of_the_kernel(&dir) {
             return;
         }
-        self.inside(output, &dir, flags, &Above { stat, next: above });
+        self.inside(output, &dir, flags, &Ancestors { stat, next: above });
     }
 
     /// All that is in a directory, in the order of the names.
-    fn inside(&mut self, output: &mut Output, dir: &Fd, flags: u32, above: &Above<'_>) {
+    fn inside(&mut self, output: &mut OutputBuffer, dir: &Fd, flags: u32, above: &Ancestors<'_>) {
         let first = match self.names.read(dir, self.chunk.bytes_mut()) {
             Ok(first) => first,
             Err(errno) => return output.failed(stage::LIST, errno, self.path.text()),
@@ -147,7 +154,7 @@ impl Teller {
     }
 
     /// A file that was a regular one a moment ago.
-    fn file(&mut self, output: &mut Output, place: &Fd, follows: bool) {
+    fn file(&mut self, output: &mut OutputBuffer, place: &Fd, follows: bool) {
         let opened = nodes::open_to_read(place, self.path.last(), follows)
             .and_then(|file| Ok((nodes::stat_open(&file)?, file)));
         let (mut stat, file) = match opened {
@@ -178,7 +185,7 @@ impl Teller {
 }
 
 /// Sends exactly as many bytes as the file had when it was opened.
-fn content(output: &mut Output, file: &Fd, stat: &Stat) -> sys::Result<()> {
+fn content(output: &mut OutputBuffer, file: &Fd, stat: &Stat) -> sys::Result<()> {
     let size = stat.size;
     let may_have_holes = stat.blocks < size.div_ceil(512);
     let mut at = 0;

@@ -3,13 +3,12 @@
 //! Kept by `channels`. Never waits: what the descriptor does not take now is kept in a ring, and what the
 //! runner does not take yet stays where it is.
 
-use super::words::Words;
+use super::words::WordStreams;
 use crate::abi::relay;
 use crate::sys::{self, Errno, Fd, POLLIN, POLLOUT, Pages, PollFd, Result, nodes};
 
-/// What a descriptor is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ChannelKind {
     /// The end of a pipe that a program reads.
     Input,
     /// The end of a pipe that programs write.
@@ -21,14 +20,14 @@ pub(super) enum Kind {
     File,
 }
 
-pub(super) struct Channel {
+pub(super) struct RelayChannel {
     pub(super) id: u64,
-    kind: Kind,
+    kind: ChannelKind,
     fd: Fd,
     /// What goes to the runner, while there is more.
     source: Option<OutputSource>,
     /// What comes from the runner, while there is more.
-    sink: Option<Sink>,
+    sink: Option<ChannelSink>,
 }
 
 struct OutputSource {
@@ -39,26 +38,26 @@ struct OutputSource {
 }
 
 #[derive(Default)]
-struct Sink {
+struct ChannelSink {
     ring: Option<Ring>,
     /// Nothing comes after what waits.
     is_ending: bool,
 }
 
-impl Channel {
-    pub(super) fn new(id: u64, fd: Fd, kind: Kind) -> Result<Self> {
+impl RelayChannel {
+    pub(super) fn new(id: u64, fd: Fd, kind: ChannelKind) -> Result<Self> {
         let (reads, writes) = match kind {
-            Kind::Input => (false, true),
-            Kind::Output => (true, false),
-            Kind::Terminal | Kind::Socket => (true, true),
-            Kind::File => (false, false),
+            ChannelKind::Input => (false, true),
+            ChannelKind::Output => (true, false),
+            ChannelKind::Terminal | ChannelKind::Socket => (true, true),
+            ChannelKind::File => (false, false),
         };
-        if kind != Kind::File {
+        if kind != ChannelKind::File {
             sys::stream::never_wait(&fd)?;
         }
         let source = reads.then_some(OutputSource { window: relay::WINDOW, owed: 0 });
-        let sink = writes.then(Sink::default);
-        Ok(Channel { id, kind, fd, source, sink })
+        let sink = writes.then(ChannelSink::default);
+        Ok(RelayChannel { id, kind, fd, source, sink })
     }
 
     /// Whether it belongs to a job's output.
@@ -69,7 +68,7 @@ impl Channel {
     /// What it waits for; an idle place where that is the runner.
     pub(super) fn wanted(&self) -> PollFd {
         let reads = self.source.as_ref().is_some_and(|source| source.window > 0);
-        let writes = self.sink.as_ref().is_some_and(Sink::has_bytes);
+        let writes = self.sink.as_ref().is_some_and(ChannelSink::has_bytes);
         match (reads, writes) {
             (false, false) => PollFd::idle(),
             (true, false) => PollFd::new(&self.fd, POLLIN),
@@ -79,18 +78,18 @@ impl Channel {
     }
 
     /// Moves what it has and takes; whether it is still of use.
-    pub(super) fn pass(&mut self, words: &mut Words) -> Result<bool> {
+    pub(super) fn pass(&mut self, words: &mut WordStreams) -> Result<bool> {
         self.write(words)?;
         self.read(words)?;
         Ok(self.is_open())
     }
 
     fn is_open(&self) -> bool {
-        self.source.is_some() || self.sink.is_some() || self.kind == Kind::File
+        self.source.is_some() || self.sink.is_some() || self.kind == ChannelKind::File
     }
 
     /// Sends one piece to the runner; whether there may be another.
-    fn read(&mut self, words: &mut Words) -> Result<bool> {
+    fn read(&mut self, words: &mut WordStreams) -> Result<bool> {
         let Some(source) = &mut self.source else { return Ok(false) };
         if source.window == 0 {
             return Ok(false);
@@ -112,7 +111,7 @@ impl Channel {
         Ok(false)
     }
 
-    fn write(&mut self, words: &mut Words) -> Result<()> {
+    fn write(&mut self, words: &mut WordStreams) -> Result<()> {
         let Some(sink) = &mut self.sink else { return Ok(()) };
         if let Some(ring) = &mut sink.ring {
             while !ring.front().is_empty() {
@@ -133,7 +132,7 @@ impl Channel {
         }
         if sink.is_ending {
             self.sink = None;
-            if self.kind == Kind::Socket {
+            if self.kind == ChannelKind::Socket {
                 sys::stream::end_writing(&self.fd);
             }
         }
@@ -141,12 +140,12 @@ impl Channel {
     }
 
     /// The program has ended: what it has written by now goes out before the end is reported.
-    pub(super) fn settle(&mut self, words: &mut Words) -> Result<bool> {
+    pub(super) fn settle(&mut self, words: &mut WordStreams) -> Result<bool> {
         if let Some(source) = &mut self.source {
             source.owed = match self.kind {
                 // What was written to a terminal may not have arrived at its master: a read that finds
                 // nothing is all that tells.
-                Kind::Terminal => usize::MAX,
+                ChannelKind::Terminal => usize::MAX,
                 _ => sys::stream::readable(&self.fd),
             };
         }
@@ -154,7 +153,7 @@ impl Channel {
     }
 
     /// Sends what is owed, as far as the runner takes it; whether the channel is still of use.
-    pub(super) fn pay(&mut self, words: &mut Words) -> Result<bool> {
+    pub(super) fn pay(&mut self, words: &mut WordStreams) -> Result<bool> {
         while self.owes() && self.read(words)? {}
         Ok(self.is_open())
     }
@@ -164,7 +163,7 @@ impl Channel {
     }
 
     /// Does what the runner says; whether the channel is still of use.
-    pub(super) fn obey(&mut self, kind: u32, body: &[u8], words: &mut Words) -> Result<bool> {
+    pub(super) fn obey(&mut self, kind: u32, body: &[u8], words: &mut WordStreams) -> Result<bool> {
         match kind {
             relay::DATA => {
                 if let Some(sink) = &mut self.sink {
@@ -173,7 +172,9 @@ impl Channel {
                 }
             }
             // Nobody has it open any more; a terminal that is closed hangs up.
-            relay::END if matches!(self.kind, Kind::File | Kind::Terminal) => return Ok(false),
+            relay::END if matches!(self.kind, ChannelKind::File | ChannelKind::Terminal) => {
+                return Ok(false);
+            }
             relay::END => {
                 if let Some(sink) = &mut self.sink {
                     sink.is_ending = true;
@@ -188,14 +189,14 @@ impl Channel {
                 }
                 return self.pay(words);
             }
-            relay::RESIZE if self.kind == Kind::Terminal => {
+            relay::RESIZE if self.kind == ChannelKind::Terminal => {
                 let size = (crate::abi::u16_at(body, 0), crate::abi::u16_at(body, 2));
                 if let (Some(rows), Some(cols)) = size {
                     // It may have gone with its program.
                     let _ = sys::set_size(&self.fd, rows, cols);
                 }
             }
-            relay::PUT if self.kind == Kind::File => self.replace(body)?,
+            relay::PUT if self.kind == ChannelKind::File => self.replace(body)?,
             _ => return Err(Errno::INVAL),
         }
         Ok(self.is_open())
@@ -219,7 +220,7 @@ impl Channel {
     }
 }
 
-impl Sink {
+impl ChannelSink {
     fn has_bytes(&self) -> bool {
         self.ring.as_ref().is_some_and(|ring| !ring.front().is_empty())
     }

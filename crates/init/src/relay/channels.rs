@@ -2,22 +2,22 @@
 //!
 //! Used by the relay's loop.
 
-use super::channel::Channel;
-use super::words::Words;
-use crate::abi::{Reply, relay};
+use super::channel::RelayChannel;
+use super::words::WordStreams;
+use crate::abi::{Pid1Reply, relay};
 use crate::sys::{PollFd, Result};
 
-pub(super) struct Channels {
-    places: [Option<Channel>; relay::MAX_CHANNELS],
+pub(super) struct RelayChannels {
+    places: [Option<RelayChannel>; relay::MAX_CHANNELS],
     /// Places from here on have never been used.
     used: usize,
     /// `EXITED` of programs whose output has not been sent whole.
-    exits: [Option<Reply>; relay::MAX_CHANNELS],
+    exits: [Option<Pid1Reply>; relay::MAX_CHANNELS],
 }
 
-impl Channels {
+impl RelayChannels {
     pub(super) fn new() -> Self {
-        Channels {
+        RelayChannels {
             places: [const { None }; relay::MAX_CHANNELS],
             used: 0,
             exits: [const { None }; relay::MAX_CHANNELS],
@@ -29,14 +29,14 @@ impl Channels {
     }
 
     pub(super) fn has_room_for_shim(&self) -> bool {
-        let is_shim = |place: &&Option<Channel>| {
+        let is_shim = |place: &&Option<RelayChannel>| {
             place.as_ref().is_some_and(|channel| channel.id >= relay::FIRST_SHIM)
         };
         self.has_room(1) && self.places.iter().filter(is_shim).count() < relay::MAX_SHIMS
     }
 
     /// The caller has made sure that there is room.
-    pub(super) fn add(&mut self, channel: Channel) {
+    pub(super) fn add(&mut self, channel: RelayChannel) {
         if let Some(at) = self.places.iter().position(Option::is_none) {
             self.places[at] = Some(channel);
             self.used = self.used.max(at + 1);
@@ -46,13 +46,13 @@ impl Channels {
     /// Says what each waits for; how many places that takes.
     pub(super) fn fill(&self, polled: &mut [PollFd]) -> usize {
         for (place, channel) in polled.iter_mut().zip(&self.places[..self.used]) {
-            *place = channel.as_ref().map_or(PollFd::idle(), Channel::wanted);
+            *place = channel.as_ref().map_or(PollFd::idle(), RelayChannel::wanted);
         }
         self.used
     }
 
     /// Moves what can be moved.
-    pub(super) fn pass(&mut self, polled: &[PollFd], words: &mut Words) -> Result<()> {
+    pub(super) fn pass(&mut self, polled: &[PollFd], words: &mut WordStreams) -> Result<()> {
         for (at, ready) in polled.iter().enumerate() {
             if ready.is_any() {
                 self.with(at, |channel| channel.pass(words))?;
@@ -67,7 +67,7 @@ impl Channels {
         kind: u32,
         id: u64,
         body: &[u8],
-        words: &mut Words,
+        words: &mut WordStreams,
     ) -> Result<()> {
         let found = self.places[..self.used]
             .iter()
@@ -79,7 +79,7 @@ impl Channels {
     }
 
     /// A program has ended: reported after all it has written.
-    pub(super) fn exited(&mut self, said: Reply, words: &mut Words) -> Result<()> {
+    pub(super) fn exited(&mut self, said: Pid1Reply, words: &mut WordStreams) -> Result<()> {
         for at in 0..self.used {
             if self.places[at].as_ref().is_some_and(|channel| channel.is_output_of(said.id)) {
                 self.with(at, |channel| channel.settle(words))?;
@@ -95,7 +95,7 @@ impl Channels {
     }
 
     /// Tells the ends of programs that owe nothing any more.
-    pub(super) fn tell_exits(&mut self, words: &mut Words) -> Result<()> {
+    pub(super) fn tell_exits(&mut self, words: &mut WordStreams) -> Result<()> {
         for at in 0..self.exits.len() {
             if let Some(said) = self.exits[at]
                 && !self.owes(said.id)
@@ -115,7 +115,11 @@ impl Channels {
     }
 
     /// Has a channel do something, and lets it go where that was the last of it.
-    fn with(&mut self, at: usize, act: impl FnOnce(&mut Channel) -> Result<bool>) -> Result<()> {
+    fn with(
+        &mut self,
+        at: usize,
+        act: impl FnOnce(&mut RelayChannel) -> Result<bool>,
+    ) -> Result<()> {
         if let Some(channel) = &mut self.places[at]
             && !act(channel)?
         {

@@ -10,13 +10,13 @@ mod channels;
 mod words;
 
 use crate::abi::{
-    self, HEADER_LEN, Header, MAX_FDS, REPLY_LEN, Reply, SHIM_SOCKET, flags, relay, reply, request,
-    stage,
+    self, HEADER_LEN, Header, MAX_FDS, Pid1Reply, REPLY_LEN, SHIM_SOCKET, flags, relay, reply,
+    request, stage,
 };
 use crate::sys::{self, Errno, Fd, POLLHUP, POLLIN, POLLOUT, Pages, PollFd, Result, nodes};
-use channel::{Channel, Kind};
-use channels::Channels;
-use words::Words;
+use channel::{ChannelKind, RelayChannel};
+use channels::RelayChannels;
+use words::WordStreams;
 
 const NOT_REACHED: i32 = abi::NOT_REACHED;
 const BROKEN: i32 = 70;
@@ -28,8 +28,8 @@ const FIXED: usize = 3;
 struct Relay {
     control: Fd,
     shims: Option<Fd>,
-    words: Words,
-    channels: Channels,
+    words: WordStreams,
+    channels: RelayChannels,
     /// Number of the next shim's channel.
     next_shim: u64,
 }
@@ -86,7 +86,7 @@ impl Relay {
         } else {
             None
         };
-        let (words, channels) = (Words::new()?, Channels::new());
+        let (words, channels) = (WordStreams::new()?, RelayChannels::new());
         Ok(Relay { control, shims, words, channels, next_shim: relay::FIRST_SHIM })
     }
 
@@ -132,7 +132,7 @@ impl Relay {
         let Some(Ok(shim)) = self.shims.as_ref().map(sys::stream::accept) else { return Ok(()) };
         let id = self.next_shim;
         self.next_shim += 1;
-        let channel = Channel::new(id, shim, Kind::Socket)?;
+        let channel = RelayChannel::new(id, shim, ChannelKind::Socket)?;
         self.words.tell(relay::SHIM, id, &[])?;
         self.channels.add(channel);
         Ok(())
@@ -148,7 +148,7 @@ impl Relay {
             Err(Errno::AGAIN | Errno::INTR) => return Ok(true),
             _ => return Ok(false),
         }
-        let said = Reply::from_bytes(&bytes);
+        let said = Pid1Reply::from_bytes(&bytes);
         let [fd, ..] = fds;
         match fd {
             Some(fd) => self.hand_over(said, fd)?,
@@ -159,25 +159,25 @@ impl Relay {
     }
 
     /// The descriptor of a reply, as the runner can have it.
-    fn hand_over(&mut self, said: Reply, fd: Fd) -> Result<()> {
+    fn hand_over(&mut self, said: Pid1Reply, fd: Fd) -> Result<()> {
         const KIND: u32 = 0o170_000;
         const SOCKET: u32 = 0o140_000;
         const REGULAR: u32 = 0o100_000;
         let id = relay::channel(said.id, relay::GIVEN);
         let stat = nodes::stat_open(&fd)?;
         let kind = match stat.mode & KIND {
-            _ if said.kind == reply::TERMINAL => Kind::Terminal,
-            SOCKET => Kind::Socket,
-            REGULAR => Kind::File,
+            _ if said.kind == reply::TERMINAL => ChannelKind::Terminal,
+            SOCKET => ChannelKind::Socket,
+            REGULAR => ChannelKind::File,
             // The runner has no use for the rest: neither would it have locally.
             _ => return self.words.failed(said.id, stage::OPEN, Errno::INVAL),
         };
-        if kind != Kind::File {
+        if kind != ChannelKind::File {
             if !self.channels.has_room(1) {
                 // Closed, which ends a terminal's program.
                 return self.words.failed(said.id, stage::FORK, Errno::AGAIN);
             }
-            self.channels.add(Channel::new(id, fd, kind)?);
+            self.channels.add(RelayChannel::new(id, fd, kind)?);
             return self.words.reply_with(id, said, relay::STREAM, &[]);
         }
         let writes = sys::stream::is_writable(&fd);
@@ -198,7 +198,7 @@ impl Relay {
         let mode = (stat.mode & 0o7777).to_le_bytes();
         self.words.reply_with(id, said, relay::FILE, &[&mode, &contents.bytes()[..got]])?;
         if writes {
-            self.channels.add(Channel::new(id, fd, kind)?);
+            self.channels.add(RelayChannel::new(id, fd, kind)?);
         }
         Ok(())
     }
@@ -231,11 +231,11 @@ impl Relay {
         for (which, place) in kinds.iter().zip(&mut theirs) {
             let (reader, writer) = sys::stream::pipe()?;
             let (ours, kind, end) = if *which == relay::INPUT {
-                (writer, Kind::Input, reader)
+                (writer, ChannelKind::Input, reader)
             } else {
-                (reader, Kind::Output, writer)
+                (reader, ChannelKind::Output, writer)
             };
-            self.channels.add(Channel::new(relay::channel(header.id, *which), ours, kind)?);
+            self.channels.add(RelayChannel::new(relay::channel(header.id, *which), ours, kind)?);
             *place = Some(end);
         }
         let number = |at: usize| theirs.get(at).and_then(Option::as_ref).map_or(-1, Fd::number);

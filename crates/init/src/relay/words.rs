@@ -2,20 +2,20 @@
 //!
 //! Used by the rest of the relay. Both are waited for: the runner sends whole words and always reads.
 
-use crate::abi::{HEADER_LEN, Header, REPLY_LEN, Reply, relay, reply};
+use crate::abi::{HEADER_LEN, Header, Pid1Reply, REPLY_LEN, relay, reply};
 use crate::sys::{self, Errno, Fd, Pages, Result};
 
 /// The two streams, and room to put a word together.
-pub(super) struct Words {
+pub(super) struct WordStreams {
     input: Fd,
     output: Fd,
     word: Pages,
 }
 
-impl Words {
+impl WordStreams {
     pub(super) fn new() -> Result<Self> {
         let word = Pages::new(HEADER_LEN + relay::MAX_DATA)?;
-        Ok(Words { input: Fd::from_number(0), output: Fd::from_number(1), word })
+        Ok(WordStreams { input: Fd::from_number(0), output: Fd::from_number(1), word })
     }
 
     pub(super) fn input(&self) -> &Fd {
@@ -79,14 +79,14 @@ impl Words {
     }
 
     /// Says what PID 1 has said, where that has no descriptor.
-    pub(super) fn reply(&mut self, said: Reply) -> Result<()> {
+    pub(super) fn reply(&mut self, said: Pid1Reply) -> Result<()> {
         self.reply_with(relay::channel(said.id, relay::GIVEN), said, relay::NOTHING, &[])
     }
 
     pub(super) fn reply_with(
         &mut self,
         id: u64,
-        said: Reply,
+        said: Pid1Reply,
         given: u32,
         parts: &[&[u8]],
     ) -> Result<()> {
@@ -99,9 +99,9 @@ impl Words {
         }
     }
 
-    /// Says that a job has come to nothing here.
+    /// Reports that a job has failed here.
     pub(super) fn failed(&mut self, job: u64, stage: u32, errno: Errno) -> Result<()> {
-        self.reply(Reply { kind: reply::FAILED, a: stage, id: job, b: errno.0 as u32 })
+        self.reply(Pid1Reply { kind: reply::FAILED, a: stage, id: job, b: errno.0 as u32 })
     }
 }
 

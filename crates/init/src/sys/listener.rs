@@ -5,10 +5,10 @@
 use super::{Errno, Fd, IoVec, Result, checked, plain};
 use crate::arch::{nr, syscall};
 
-/// A call that waits for its answer, as the kernel tells it.
+/// A system call that waits for an answer, as the kernel describes it.
 #[repr(C)]
 #[derive(Default)]
-pub(crate) struct Notice {
+pub(crate) struct SeccompNotice {
     pub(crate) id: u64,
     /// The thread that makes it.
     pub(crate) thread: u32,
@@ -45,8 +45,8 @@ const ADD_AND_ANSWER: u32 = 2;
 
 /// The next call. Does not wait where the descriptor can be read and nobody else reads it: each call that was
 /// ever made can be taken once, also one that was given up meanwhile, which is an error.
-pub(crate) fn next(listener: &Fd) -> Result<Notice> {
-    let mut notice = Notice::default();
+pub(crate) fn next(listener: &Fd) -> Result<SeccompNotice> {
+    let mut notice = SeccompNotice::default();
     // SAFETY: the kernel writes one notice, of the size in the request's number, over zeros.
     checked(unsafe {
         syscall(nr::IOCTL, [listener.arg(), RECEIVE, &raw mut notice as usize, 0, 0, 0])

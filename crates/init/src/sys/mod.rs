@@ -416,7 +416,7 @@ pub(crate) fn unblock_signals() {
     signal_mask(0);
 }
 
-/// Holds SIGCHLD back and returns the descriptor that becomes readable in its stead.
+/// Blocks SIGCHLD and returns the descriptor that becomes readable instead.
 pub(crate) fn child_signals() -> Result<Fd> {
     const NONBLOCK_CLOEXEC: usize = O_NONBLOCK | O_CLOEXEC;
     let mask: u64 = 1 << (SIGCHLD - 1);

@@ -7,13 +7,13 @@ use super::super::meter::Meter;
 use super::super::{OutputError, hex};
 use super::caching::Caching;
 use super::copy::{broken, finish_directory, make_item, tell};
-use super::gather::{Gathered, Item, ROOT, SOURCE, parts};
-use super::names::{Wanted, decode, encode};
+use super::gather::{CacheItem, Gathered, ROOT, SOURCE, parts};
+use super::names::{WantedCache, decode, encode};
 use super::tar::{PASSED, TarKeeper};
 use ::tar::{Archive, EntryType};
 use flate2::read::GzDecoder;
 use runner_cloud::s3::{Location, Object, S3};
-use runner_engine::files::{Files, Requests};
+use runner_engine::files::{FileRequests, FilesProgram};
 use runner_wire::abi::files::{DIRECTORY, REGULAR, SYMLINK, root};
 use runner_wire::files::Facts;
 use sha2::{Digest, Sha256};
@@ -21,30 +21,30 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 
 pub(super) const END: &str = ".tar.gz";
-/// What a cache without a key is called: no key looks like that.
+/// Name of a cache without a key. No key looks like it.
 pub(super) const NO_KEY: &str = "%";
 /// In the object's metadata.
 pub(super) const DIGEST: &str = "runner-sha256";
 const ITEMS: &str = "runner-digest";
 pub(super) const COUNTS: &str = "runner-counts";
-/// Bytes that are handed on at once.
+/// Bytes passed on in one piece.
 const CHUNK: usize = 256 << 10;
 
-fn folder(location: &Location, wanted: &Wanted) -> Object {
+fn folder(location: &Location, wanted: &WantedCache) -> Object {
     location.object(&format!("{}/{}", encode(wanted.project.as_bytes()), wanted.paths))
 }
 
-fn object(location: &Location, wanted: &Wanted) -> Object {
+fn object(location: &Location, wanted: &WantedCache) -> Object {
     let key = wanted.key.as_ref().map_or(NO_KEY.to_owned(), |key| encode(key.as_bytes()));
     let folder = folder(location, wanted);
     Object { key: format!("{}/{key}{END}", folder.key), ..folder }
 }
 
-/// Whether there is just this cache already.
+/// Whether the bucket has exactly this cache already.
 pub(super) async fn has(
     s3: &S3,
     location: &Location,
-    wanted: &Wanted,
+    wanted: &WantedCache,
 ) -> Result<bool, OutputError> {
     let object = object(location, wanted);
     let listed = s3.list(&object.bucket, &object.key).await?;
@@ -56,7 +56,7 @@ pub(super) async fn restore(
     caching: &Caching,
     s3: &S3,
     location: &Location,
-    wanted: &Wanted,
+    wanted: &WantedCache,
 ) -> Result<Option<String>, OutputError> {
     let mut found = object(location, wanted);
     let mut key = wanted.key.clone();
@@ -110,7 +110,7 @@ pub(super) async fn restore(
     for (side, to) in [(SOURCE, caching.at.source.as_bytes()), (ROOT, &b"/"[..])] {
         file.seek(SeekFrom::Start(0)).map_err(failed())?;
         let (archive, to) = (file.try_clone().map_err(failed())?, to.to_vec());
-        let files = Files::start(&*caching.at.container).await?;
+        let files = FilesProgram::start(&*caching.at.container).await?;
         let work = tokio::task::spawn_blocking(move || {
             files.write(&to, root::CREATE, |requests| unpack(&archive, side, requests))
         });
@@ -129,8 +129,8 @@ pub(super) fn counts(text: Option<&str>) -> (u64, u64) {
     (number(files), number(bytes))
 }
 
-/// Hands on what of an archive belongs to one side.
-fn unpack(archive: &File, side: &[u8], requests: &mut Requests) -> Result<(), OutputError> {
+/// Passes on the part of an archive that belongs to one side.
+fn unpack(archive: &File, side: &[u8], requests: &mut FileRequests) -> Result<(), OutputError> {
     let bad = |error: std::io::Error| OutputError::Other(format!("it cannot be unpacked: {error}"));
     let mut archive = Archive::new(GzDecoder::new(archive));
     let mut directories = Vec::new();
@@ -175,7 +175,7 @@ fn unpack(archive: &File, side: &[u8], requests: &mut Requests) -> Result<(), Ou
                 _ => {}
             }
         }
-        let item = Item { facts, target: None, is_passed };
+        let item = CacheItem { facts, target: None, is_passed };
         make_item(requests, &item, path, if kind == SYMLINK { &target } else { b"" })?;
         match kind {
             DIRECTORY => directories.push((path.to_vec(), item)),
@@ -204,7 +204,7 @@ pub(super) async fn save(
     caching: &Caching,
     s3: &S3,
     location: &Location,
-    wanted: &Wanted,
+    wanted: &WantedCache,
     gathered: Gathered,
 ) -> Result<(), OutputError> {
     let failed = || OutputError::folder("read a file in", &caching.at.scratch);

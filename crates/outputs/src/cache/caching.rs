@@ -1,14 +1,14 @@
-//! What moves caches: where it finds things, and whom it tells.
+//! What all code that moves caches needs: places, and where messages go.
 //!
 //! Made by the driver. What is done with it is in `cache`, and for buckets in `bucket`.
 
 use super::super::transfer::{Keeper, keep};
 use super::super::{OutputError, Workplace};
-use super::entry::Entry;
-use super::gather::{Gathered, Origin};
-use super::names::Wanted;
+use super::entry::CacheEntry;
+use super::gather::{CacheOrigin, Gathered};
+use super::names::WantedCache;
 use runner_core::event::Notice;
-use runner_engine::files::Files;
+use runner_engine::files::FilesProgram;
 
 /// What moves caches.
 pub struct Caching {
@@ -16,8 +16,8 @@ pub struct Caching {
 }
 
 impl Caching {
-    pub(super) fn origin(&self) -> Origin<'_> {
-        Origin {
+    pub(super) fn origin(&self) -> CacheOrigin<'_> {
+        CacheOrigin {
             container: &*self.at.container,
             source: &self.at.source,
             leavings: &self.at.leavings,
@@ -30,7 +30,7 @@ impl Caching {
         key: &Option<String>,
         files: u64,
         bytes: u64,
-        wanted: &Wanted,
+        wanted: &WantedCache,
     ) {
         let of = match key {
             Some(key) if *key != *wanted.key.as_deref().unwrap_or_default() => {
@@ -44,7 +44,7 @@ impl Caching {
     }
 
     /// A large cache that could be a layer, if this user's runner had saved it here, says so.
-    pub(super) async fn tell_why_copied(&self, entry: &Entry) {
+    pub(super) async fn tell_why_copied(&self, entry: &CacheEntry) {
         let could_be_layer =
             || entry.trees().is_some_and(|trees| self.at.container.can_hold(&trees));
         if !entry.is_ours && entry.is_large() && could_be_layer() {
@@ -63,7 +63,7 @@ impl Caching {
         mut keeper: K,
     ) -> Result<K, OutputError> {
         let chosen = gathered.chosen(&self.at.source);
-        let files = Files::start(&*self.at.container).await?;
+        let files = FilesProgram::start(&*self.at.container).await?;
         let work = tokio::task::spawn_blocking(move || {
             let mut changed = Vec::new();
             keep(files, &chosen, &mut keeper, &mut |text| changed.push(text))?;

@@ -2,9 +2,9 @@
 
 use super::super::OutputError;
 use super::caching::Caching;
-use super::entry::{Entry, Remarks};
-use super::gather::{Item, ROOT, SOURCE};
-use runner_engine::files::{Failures, Files, FilesError, Requests};
+use super::entry::{CacheEntry, Remarks};
+use super::gather::{CacheItem, ROOT, SOURCE};
+use runner_engine::files::{FileFailures, FileRequests, FilesProgram, FilesProgramError};
 use runner_host::beneath;
 use runner_wire::abi::files::{SYMLINK, make, root};
 use runner_wire::files::{Facts, Node};
@@ -15,20 +15,23 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Bytes that are handed on at once.
+/// Bytes passed on in one piece.
 const CHUNK: usize = 256 << 10;
 
-/// Copies it; the cache again.
-pub(super) async fn restore(caching: &Caching, entry: Entry) -> Result<Entry, OutputError> {
+/// Copies the cache, and returns it.
+pub(super) async fn restore(
+    caching: &Caching,
+    entry: CacheEntry,
+) -> Result<CacheEntry, OutputError> {
     let mut entry = entry;
     for (side, to) in [(SOURCE, caching.at.source.as_bytes()), (ROOT, b"/")] {
-        let files = Files::start(&*caching.at.container).await?;
+        let files = FilesProgram::start(&*caching.at.container).await?;
         let to = to.to_vec();
         let work = tokio::task::spawn_blocking(move || {
             let (tree, remarks) = (entry.tree(side)?, entry.details()?);
             let place = entry.place().join("tree").join(OsStr::from_bytes(side));
             let copied = files.write(&to, root::CREATE, |requests| {
-                let mut copy = Copy { requests, remarks: &remarks, side, place: &place };
+                let mut copy = CacheCopy { requests, remarks: &remarks, side, place: &place };
                 copy.tree(&tree)
             })?;
             Ok::<_, OutputError>((entry, copied))
@@ -42,7 +45,7 @@ pub(super) async fn restore(caching: &Caching, entry: Entry) -> Result<Entry, Ou
 }
 
 /// What did not work, in a few words.
-pub(super) async fn tell(caching: &Caching, failures: &Failures) {
+pub(super) async fn tell(caching: &Caching, failures: &FileFailures) {
     if let Some(first) = failures.first.first() {
         let more = failures.count - 1;
         let text = format!("cache: not all of it is restored: {first} (and {more} more)");
@@ -50,8 +53,8 @@ pub(super) async fn tell(caching: &Caching, failures: &Failures) {
     }
 }
 
-struct Copy<'a> {
-    requests: &'a mut Requests,
+struct CacheCopy<'a> {
+    requests: &'a mut FileRequests,
     remarks: &'a Remarks,
     side: &'a [u8],
     /// Where the tree is, for messages.
@@ -59,19 +62,19 @@ struct Copy<'a> {
 }
 
 /// Why a walk has stopped.
-enum Stop {
+enum WalkStop {
     /// A directory that cannot be read.
     Walk(io::Error),
     Item(OutputError),
 }
 
-impl From<io::Error> for Stop {
+impl From<io::Error> for WalkStop {
     fn from(error: io::Error) -> Self {
-        Stop::Walk(error)
+        WalkStop::Walk(error)
     }
 }
 
-impl Copy<'_> {
+impl CacheCopy<'_> {
     /// All that is in a tree of the cache.
     fn tree(&mut self, tree: &beneath::Dir) -> Result<(), OutputError> {
         let mut directories = Vec::new();
@@ -79,19 +82,19 @@ impl Copy<'_> {
         let walked = tree.walk(|found| {
             match found.kind {
                 FileType::Directory => {
-                    let item = self.directory(&found).map_err(Stop::Item)?;
+                    let item = self.directory(&found).map_err(WalkStop::Item)?;
                     directories.push((found.path.to_vec(), item));
                 }
-                FileType::Symlink => self.link(&found).map_err(Stop::Item)?,
-                FileType::RegularFile => self.file(&found, &mut buffer).map_err(Stop::Item)?,
+                FileType::Symlink => self.link(&found).map_err(WalkStop::Item)?,
+                FileType::RegularFile => self.file(&found, &mut buffer).map_err(WalkStop::Item)?,
                 // Nothing of ours.
                 _ => {}
             }
             Ok(())
         });
         walked.map_err(|stop| match stop {
-            Stop::Walk(error) => OutputError::folder("read", self.place)(error),
-            Stop::Item(error) => error,
+            WalkStop::Walk(error) => OutputError::folder("read", self.place)(error),
+            WalkStop::Item(error) => error,
         })?;
         // From the inside out.
         for (path, item) in directories.iter().rev() {
@@ -101,29 +104,37 @@ impl Copy<'_> {
     }
 
     /// What was read, or why not, with its place.
-    fn read<T>(&self, found: &beneath::Item<'_>, done: io::Result<T>) -> Result<T, OutputError> {
+    fn read<T>(
+        &self,
+        found: &beneath::WalkItem<'_>,
+        done: io::Result<T>,
+    ) -> Result<T, OutputError> {
         let path = || self.place.join(OsStr::from_bytes(found.path));
         done.map_err(|source| OutputError::Folder { doing: "read", path: path(), source })
     }
 
-    fn item(&self, found: &beneath::Item<'_>, stat: &rustix::fs::Stat) -> Item {
+    fn item(&self, found: &beneath::WalkItem<'_>, stat: &rustix::fs::Stat) -> CacheItem {
         self.remarks.facts(&[self.side, b"/", found.path].concat(), stat)
     }
 
-    fn directory(&mut self, found: &beneath::Item<'_>) -> Result<Item, OutputError> {
+    fn directory(&mut self, found: &beneath::WalkItem<'_>) -> Result<CacheItem, OutputError> {
         let stat = self.read(found, found.place.stat(found.name))?;
         let item = self.item(found, &stat);
         make_item(self.requests, &item, found.path, b"")?;
         Ok(item)
     }
 
-    fn link(&mut self, found: &beneath::Item<'_>) -> Result<(), OutputError> {
+    fn link(&mut self, found: &beneath::WalkItem<'_>) -> Result<(), OutputError> {
         let stat = self.read(found, found.place.stat(found.name))?;
         let target = self.read(found, found.place.read_link(found.name))?;
         make_item(self.requests, &self.item(found, &stat), found.path, &target)
     }
 
-    fn file(&mut self, found: &beneath::Item<'_>, buffer: &mut [u8]) -> Result<(), OutputError> {
+    fn file(
+        &mut self,
+        found: &beneath::WalkItem<'_>,
+        buffer: &mut [u8],
+    ) -> Result<(), OutputError> {
         let mut file: File = self.read(found, found.place.file(found.name))?;
         let stat = self.read(found, rustix::fs::fstat(&file).map_err(io::Error::from))?;
         let item = self.item(found, &stat);
@@ -144,8 +155,8 @@ impl Copy<'_> {
 }
 /// Asks for an item; the content of a file follows.
 pub(super) fn make_item(
-    requests: &mut Requests,
-    item: &Item,
+    requests: &mut FileRequests,
+    item: &CacheItem,
     path: &[u8],
     target: &[u8],
 ) -> Result<(), OutputError> {
@@ -156,8 +167,8 @@ pub(super) fn make_item(
 
 /// Mode and time of a directory that is cached itself, once all is in it.
 pub(super) fn finish_directory(
-    requests: &mut Requests,
-    item: &Item,
+    requests: &mut FileRequests,
+    item: &CacheItem,
     path: &[u8],
 ) -> Result<(), OutputError> {
     if item.is_passed {
@@ -173,5 +184,5 @@ fn node(facts: Facts) -> Node {
 }
 
 pub(super) fn broken(error: io::Error) -> OutputError {
-    FilesError::from(error).into()
+    FilesProgramError::from(error).into()
 }

@@ -2,7 +2,7 @@
 //! any process that could write there.
 
 use super::super::OutputError;
-use super::gather::{Item, ROOT, SOURCE};
+use super::gather::{CacheItem, ROOT, SOURCE};
 use super::names::{decode, encode};
 use super::signature::{Signed, Signer};
 use runner_core::machine::is_large_cache;
@@ -21,7 +21,7 @@ pub(super) const FACTS: &str = "entry.json";
 pub(super) const DETAILS: &str = "details.json";
 pub(super) const SIGNATURE: &str = "signature";
 pub(super) const LOCK: &str = "lock";
-/// Most bytes of what a cache says of itself. Keys are far shorter.
+/// Most bytes of a cache's own description. Keys are far shorter.
 const MOST_FACTS: u64 = 64 << 10;
 /// Most bytes of details: those of some hundred thousand directories.
 pub(super) const MOST_DETAILS: u64 = 64 << 20;
@@ -45,17 +45,17 @@ pub struct EntryFacts {
     pub(super) is_plain: bool,
 }
 
-/// What does not show in the tree.
+/// What the stored tree does not show about the cached files.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Details {
+pub(super) struct TreeDetails {
     /// Names of directories that are cached themselves.
     directories: Vec<String>,
     /// Names, owner, group and mode of what is not plain.
     odd: Vec<(String, u32, u32, u32)>,
 }
 
-impl Details {
-    pub(super) fn add(&mut self, name: &[u8], item: &Item) {
+impl TreeDetails {
+    pub(super) fn add(&mut self, name: &[u8], item: &CacheItem) {
         if item.is_directory() && !item.is_passed {
             self.directories.push(encode(name));
         }
@@ -70,9 +70,9 @@ impl Details {
     }
 }
 
-/// A cache that cannot be removed while this lives.
+/// A cache. Nobody can remove it while this lives.
 #[derive(Debug)]
-pub struct Entry {
+pub struct CacheEntry {
     pub facts: EntryFacts,
     /// Whether this user's runner has saved it, here.
     pub is_ours: bool,
@@ -87,21 +87,21 @@ pub(super) fn words(dir: &Dir) -> io::Result<Vec<u8>> {
     dir.read_small(FACTS, MOST_FACTS)
 }
 
-impl Entry {
-    /// Takes hold of a cache; nothing where somebody is about to remove it.
+impl CacheEntry {
+    /// Locks a cache; `None` if another process is removing it.
     pub(super) fn hold(dir: Dir, place: &Path, signer: &Signer) -> Option<Self> {
         let lock = dir.file(LOCK).ok()?;
         // The process that removes it holds an exclusive lock.
         lock.try_lock_shared().ok()?;
         let words = words(&dir).ok()?;
         let facts = serde_json::from_slice(&words).ok()?;
-        // Eviction goes by this time. Who may only read leaves it as it is.
+        // Eviction goes by this time. A user who may only read leaves it unchanged.
         let _ = rustix::fs::futimens(&lock, &now());
         let id = place.file_name().unwrap_or_default();
         let signed = Signed { dir: &dir, id: id.as_encoded_bytes(), words: &words };
         let signature = dir.read_small(SIGNATURE, MOST_SIGNATURE).unwrap_or_default();
         let is_ours = signer.knows(&signed, &signature);
-        Some(Entry { facts, is_ours, dir, place: place.to_path_buf(), _lock: lock })
+        Some(CacheEntry { facts, is_ours, dir, place: place.to_path_buf(), _lock: lock })
     }
 
     /// Whether it takes longer to copy than a container takes to be made once more.
@@ -134,7 +134,7 @@ impl Entry {
 
     /// What its items are, as far as the tree does not tell: cached directories, owners and modes.
     pub(super) fn details(&self) -> Result<Remarks, OutputError> {
-        let read = || -> io::Result<Details> {
+        let read = || -> io::Result<TreeDetails> {
             Ok(serde_json::from_slice(&self.dir.read_small(DETAILS, MOST_DETAILS)?)?)
         };
         let details = read().map_err(OutputError::folder("read", &self.place.join(DETAILS)))?;
@@ -163,7 +163,7 @@ pub(super) struct Remarks {
 
 impl Remarks {
     /// The facts of an item as they were in the container.
-    pub(super) fn facts(&self, name: &[u8], stat: &Stat) -> Item {
+    pub(super) fn facts(&self, name: &[u8], stat: &Stat) -> CacheItem {
         let (uid, gid, mode) = self.odd.get(name).copied().unwrap_or((0, 0, stat.st_mode));
         let facts = Facts {
             mode: stat.st_mode & 0o170_000 | mode & 0o7777,
@@ -178,6 +178,6 @@ impl Remarks {
             ..Facts::default()
         };
         let is_passed = kind(stat) == FileType::Directory && !self.directories.contains(name);
-        Item { facts, target: None, is_passed }
+        CacheItem { facts, target: None, is_passed }
     }
 }

@@ -1,11 +1,11 @@
 //! What of a container a cache is made of.
 
-use super::super::listing::{Found, Links, Start, list};
-use super::super::transfer::{Ask, Chosen, converse};
-use super::super::{Leavings, OutputError, Teller, Values, hex};
-use runner_core::select::{Pattern, starts};
+use super::super::listing::{Links, ListedPath, ListingStart, list};
+use super::super::transfer::{Chosen, TransferRequest, converse};
+use super::super::{OutputError, PriorLeavings, Reporter, ShellValues, hex};
+use runner_core::select::{FilePattern, starts};
 use runner_engine::Container;
-use runner_engine::files::{Files, FilesError};
+use runner_engine::files::{FilesProgram, FilesProgramError};
 use runner_wire::files::{Facts, Reply};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +18,7 @@ pub(super) const ROOT: &[u8] = b"root";
 
 /// A file, directory or link of a cache.
 #[derive(Clone, Debug)]
-pub(super) struct Item {
+pub(super) struct CacheItem {
     pub(super) facts: Facts,
     /// Of a link.
     pub(super) target: Option<Vec<u8>>,
@@ -29,34 +29,34 @@ pub(super) struct Item {
 /// Everything, by its name in the cache: [`SOURCE`] or [`ROOT`] and the path below it.
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
-    pub(super) items: BTreeMap<Vec<u8>, Item>,
+    pub(super) items: BTreeMap<Vec<u8>, CacheItem>,
 }
 
 /// The patterns of a cache.
-pub(super) fn patterns(paths: &[String], values: &Values, source: &str) -> Vec<Pattern> {
-    paths.iter().map(|text| Pattern::new(&values.expand(text), source.as_bytes())).collect()
+pub(super) fn patterns(paths: &[String], values: &ShellValues, source: &str) -> Vec<FilePattern> {
+    paths.iter().map(|text| FilePattern::new(&values.expand(text), source.as_bytes())).collect()
 }
 
-/// Where it is looked for.
-pub(super) struct Origin<'a> {
+/// Where to look for the paths of a cache.
+pub(super) struct CacheOrigin<'a> {
     pub(super) container: &'a dyn Container,
     /// `CODEBUILD_SRC_DIR`.
     pub(super) source: &'a str,
     /// What is left out.
-    pub(super) leavings: &'a Leavings,
-    pub(super) teller: &'a Teller,
+    pub(super) leavings: &'a PriorLeavings,
+    pub(super) teller: &'a Reporter,
 }
 
-/// Looks what there is to cache.
+/// Lists what to cache.
 pub(super) async fn gather(
-    from: &Origin<'_>,
-    patterns: &[Pattern],
+    from: &CacheOrigin<'_>,
+    patterns: &[FilePattern],
 ) -> Result<Gathered, OutputError> {
-    let Origin { container, source, leavings, teller } = *from;
+    let CacheOrigin { container, source, leavings, teller } = *from;
     let literal = |path: &[u8]| patterns.iter().any(|p| p.is_literal() && p.start() == path);
-    let begin: Vec<Start> = starts(patterns)
+    let begin: Vec<ListingStart> = starts(patterns)
         .into_iter()
-        .map(|(path, _)| Start { is_passed: !literal(&path), path })
+        .map(|(path, _)| ListingStart { is_passed: !literal(&path), path })
         .collect();
     let listing = list(container, source.as_bytes(), begin, Links::All).await?;
     if let Some((path, why)) = listing.failures.into_iter().next() {
@@ -66,16 +66,16 @@ pub(super) async fn gather(
     let (mut items, mut on_the_way) = (BTreeMap::new(), BTreeSet::new());
     let all = listing.directories.into_iter().chain(listing.files).collect();
     let all = leavings.taken_from(all, source.as_bytes(), patterns, teller).await?;
-    for Found { path, facts, target } in all.into_iter().filter(|found| takes(&found.path)) {
+    for ListedPath { path, facts, target } in all.into_iter().filter(|found| takes(&found.path)) {
         let slashes = path.iter().enumerate().filter(|(at, byte)| **byte == b'/' && *at > 0);
         for (at, _) in slashes {
             on_the_way.insert(path[..at].to_vec());
         }
-        items.insert(name(&path), Item { facts, target, is_passed: false });
+        items.insert(name(&path), CacheItem { facts, target, is_passed: false });
     }
     on_the_way.retain(|path| !items.contains_key(&name(path)));
     for (path, facts) in look(container, source, on_the_way).await? {
-        items.insert(name(&path), Item { facts, target: None, is_passed: true });
+        items.insert(name(&path), CacheItem { facts, target: None, is_passed: true });
     }
     let gathered = Gathered { items };
     gathered.check()?;
@@ -93,19 +93,20 @@ async fn look(
         true => path.clone(),
         false => [source.as_bytes(), b"/", path].concat(),
     };
-    let asks = paths.iter().map(|path| Ask { root: whole(path), paths: Vec::new() }).collect();
-    let files = Files::start(container).await?;
+    let asks =
+        paths.iter().map(|path| TransferRequest { root: whole(path), paths: Vec::new() }).collect();
+    let files = FilesProgram::start(container).await?;
     let looked = tokio::task::spawn_blocking(move || {
         let mut found = Vec::new();
         converse(files, asks, |number, reply| {
             if let (Reply::Root(facts), Some(path)) = (reply, paths.get(number)) {
                 found.push((path.clone(), facts));
             }
-            Ok::<_, FilesError>(())
+            Ok::<_, FilesProgramError>(())
         })
         .map(|()| found)
     });
-    let looked = looked.await.map_err(|error| FilesError::Pipe(io::Error::other(error)))?;
+    let looked = looked.await.map_err(|error| FilesProgramError::Pipe(io::Error::other(error)))?;
     Ok(looked?)
 }
 
@@ -130,7 +131,7 @@ impl Gathered {
             let slash = name.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
             let above = &name[..slash];
             let is_in_directory = matches!(above, SOURCE | ROOT)
-                || self.items.get(above).is_some_and(Item::is_directory);
+                || self.items.get(above).is_some_and(CacheItem::is_directory);
             if !is_in_directory {
                 let shown = |name: &[u8]| parts(name).map_or(Vec::new(), |(_, path)| path.to_vec());
                 let problem = format!("{} is no directory", shown(above).escape_ascii());
@@ -187,7 +188,7 @@ impl Gathered {
     }
 }
 
-impl Item {
+impl CacheItem {
     pub(super) fn is_directory(&self) -> bool {
         self.facts.kind() == runner_wire::abi::files::DIRECTORY
     }
@@ -211,7 +212,7 @@ mod tests {
     #[test]
     fn everything_lies_in_directories_of_the_same_cache() {
         let check = |items: &[(&str, u32)]| {
-            let item = |mode: u32| Item {
+            let item = |mode: u32| CacheItem {
                 facts: Facts { mode, ..Facts::default() },
                 target: (mode == SYMLINK).then(|| b"/home".to_vec()),
                 is_passed: false,

@@ -10,9 +10,9 @@ pub const OLDEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// And the ones not used for longest, beyond so much in all.
 pub const LARGEST: u64 = 10 << 30;
 
-/// A cache as it is listed.
+/// One line of the list of caches.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed {
+pub struct ListedCache {
     /// What it is called where it is kept.
     pub id: String,
     pub project: String,
@@ -31,7 +31,7 @@ pub struct Listed {
 /// What a prune has done.
 #[derive(Debug)]
 pub struct Pruned {
-    pub removed: Vec<Listed>,
+    pub removed: Vec<ListedCache>,
     /// Saved anew since they were looked at, and left.
     pub renewed: usize,
     /// What else stays, and why.
@@ -40,15 +40,19 @@ pub struct Pruned {
     pub abandoned: Result<usize, OutputError>,
 }
 
-impl From<Vec<Listed>> for Pruned {
-    fn from(removed: Vec<Listed>) -> Self {
+impl From<Vec<ListedCache>> for Pruned {
+    fn from(removed: Vec<ListedCache>) -> Self {
         Pruned { removed, renewed: 0, failures: Vec::new(), abandoned: Ok(0) }
     }
 }
 
 /// Of these, the newest first: what was not used since `before`, what is older than another of its name, and
 /// beyond `most` bytes what was not used for longest.
-pub(super) fn superfluous(listed: Vec<Listed>, before: SystemTime, most: u64) -> Vec<Listed> {
+pub(super) fn superfluous(
+    listed: Vec<ListedCache>,
+    before: SystemTime,
+    most: u64,
+) -> Vec<ListedCache> {
     let (mut kept, mut gone, mut names) = (Vec::new(), Vec::new(), HashSet::new());
     for entry in listed {
         let name = (entry.project.clone(), entry.paths.clone(), entry.key.clone());
@@ -74,8 +78,8 @@ mod tests {
     use super::*;
 
     /// Of a key, so many bytes, used at that second.
-    fn cache(key: &str, bytes: u64, used: u64) -> Listed {
-        Listed {
+    fn cache(key: &str, bytes: u64, used: u64) -> ListedCache {
+        ListedCache {
             id: format!("{key}-{used}"),
             project: "demo".to_owned(),
             paths: "0".to_owned(),

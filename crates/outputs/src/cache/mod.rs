@@ -18,23 +18,23 @@ mod tar;
 mod upkeep;
 
 pub use caching::Caching;
-pub use entry::Entry;
+pub use entry::CacheEntry;
 pub use folder::CacheFolder;
-pub use listed::{LARGEST, Listed, OLDEST, Pruned};
+pub use listed::{LARGEST, ListedCache, OLDEST, Pruned};
 pub use signature::Signer;
 pub use upkeep::CacheBucket;
 
 use super::folder::FolderKeeper;
 use super::meter::Meter;
 use super::transfer::keep;
-use super::{OutputError, Store, Values};
+use super::{OutputError, ShellValues, Store};
 use gather::{Gathered, gather, patterns};
-use names::Wanted;
+use names::WantedCache;
 use runner_core::event::CacheFacts;
 use runner_core::mask::Secrets;
 use runner_core::spec;
 use runner_engine::CachedTrees;
-use runner_engine::files::Files;
+use runner_engine::files::FilesProgram;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -59,7 +59,7 @@ impl CacheTo {
             Store::Folder(path) => {
                 self.folder(path).prune(SystemTime::now() - OLDEST, LARGEST).map(drop)
             }
-            // What many machines share, none of them tidies unasked.
+            // Many machines share a bucket, so none removes anything unasked.
             Store::Bucket(_) => Ok(()),
         }
     }
@@ -81,11 +81,11 @@ impl CacheTo {
 /// What is known of a build's cache between its two ends.
 #[derive(Debug, Default)]
 pub struct CacheState {
-    wanted: Option<Wanted>,
+    wanted: Option<WantedCache>,
     /// Digest of what was restored.
     restored: Option<String>,
     /// Keeps what the build sees from being removed.
-    entry: Option<Entry>,
+    entry: Option<CacheEntry>,
 }
 
 impl Caching {
@@ -110,7 +110,7 @@ impl Caching {
         CacheState { wanted: Some(wanted), restored: None, entry }
     }
 
-    /// Puts the cache in place; what there is to know of it later. `found` may be in the container already.
+    /// Puts the cache in place. Returns what saving needs later. `found` may be in the container already.
     pub async fn restore(
         &self,
         cache: &spec::Cache,
@@ -149,7 +149,7 @@ impl Caching {
         state
     }
 
-    async fn restore_found(&self, wanted: Wanted, entry: Entry) -> CacheState {
+    async fn restore_found(&self, wanted: WantedCache, entry: CacheEntry) -> CacheState {
         let facts = entry.facts.clone();
         let is_there = self.at.container.has_cache();
         if !is_there {
@@ -169,7 +169,7 @@ impl Caching {
         CacheState { wanted: Some(wanted), restored, entry }
     }
 
-    /// Saves what the next build shall find.
+    /// Saves the cache for the next build.
     pub async fn save(&self, cache: &spec::Cache, to: &CacheTo, state: &CacheState) {
         let Some(wanted) = &state.wanted else { return };
         if !cache.save || cache.paths.is_empty() {
@@ -184,7 +184,7 @@ impl Caching {
         &self,
         cache: &spec::Cache,
         to: &CacheTo,
-        wanted: &Wanted,
+        wanted: &WantedCache,
         state: &CacheState,
     ) -> Result<(), OutputError> {
         let is_there = match &to.store {
@@ -222,13 +222,13 @@ impl Caching {
     async fn save_in_folder(
         &self,
         folder: CacheFolder,
-        wanted: &Wanted,
+        wanted: &WantedCache,
         gathered: Gathered,
     ) -> Result<(), OutputError> {
         let (build, wanted) = (self.at.build.clone(), wanted.clone());
         let (meter, bytes) = (Meter::default(), gathered.bytes());
         let chosen = gathered.chosen(&self.at.source);
-        let files = Files::start(&*self.at.container).await?;
+        let files = FilesProgram::start(&*self.at.container).await?;
         let counted = meter.clone();
         let work = tokio::task::spawn_blocking(move || {
             let new = folder.begin(&build)?;
@@ -238,7 +238,7 @@ impl Caching {
             let mut changed = Vec::new();
             keep(files, &chosen, &mut keeper, &mut |text| changed.push(text))?;
             if let Some(text) = changed.into_iter().next() {
-                // The next build would find what nobody ever wrote.
+                // The next build would restore something that no build wrote.
                 return Err(OutputError::Other(text));
             }
             folder.finish(new, &wanted, &gathered).map(drop)
@@ -248,7 +248,7 @@ impl Caching {
     }
 
     /// Resolves what the buildspec asks for.
-    async fn wanted(&self, cache: &spec::Cache, to: &CacheTo) -> Result<Wanted, String> {
+    async fn wanted(&self, cache: &spec::Cache, to: &CacheTo) -> Result<WantedCache, String> {
         let secrets = self.at.secrets.get();
         let evaluate = async |text: &String| {
             let value = self.at.values.evaluate(&*self.at.container, text).await;
@@ -264,7 +264,7 @@ impl Caching {
                 fallback.push(to.without_secrets(text, evaluate(text).await?, &secrets)?);
             }
         }
-        Ok(Wanted::new(cache, &to.project, key, fallback))
+        Ok(WantedCache::new(cache, &to.project, key, fallback))
     }
 }
 
@@ -302,12 +302,14 @@ impl CacheState {
     pub fn found_before(cache: &spec::Cache, to: &CacheTo) -> Self {
         let mut keys = cache.key.iter().chain(&cache.fallback_keys);
         let Store::Folder(path) = &to.store else { return CacheState::default() };
-        if !cache.restore || cache.paths.is_empty() || keys.any(|key| Values::has_to_evaluate(key))
+        if !cache.restore
+            || cache.paths.is_empty()
+            || keys.any(|key| ShellValues::has_to_evaluate(key))
         {
             return CacheState::default();
         }
         let fallback = if cache.key.is_some() { cache.fallback_keys.clone() } else { Vec::new() };
-        let wanted = Wanted::new(cache, &to.project, cache.key.clone(), fallback);
+        let wanted = WantedCache::new(cache, &to.project, cache.key.clone(), fallback);
         let entry = to.folder(path).find(&wanted).ok().flatten();
         CacheState { entry, wanted: Some(wanted), restored: None }
     }

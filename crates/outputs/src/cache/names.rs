@@ -12,9 +12,8 @@ pub(super) fn is_paths(text: &str) -> bool {
     text.len() == 2 * PATHS && text.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Which cache.
 #[derive(Clone, Debug)]
-pub(super) struct Wanted {
+pub(super) struct WantedCache {
     pub(super) project: String,
     /// Digest of the paths.
     pub(super) paths: String,
@@ -23,7 +22,7 @@ pub(super) struct Wanted {
     pub(super) fallback: Vec<String>,
 }
 
-impl Wanted {
+impl WantedCache {
     pub(super) fn new(
         cache: &spec::Cache,
         project: &str,
@@ -36,7 +35,7 @@ impl Wanted {
             paths.update(path);
         }
         let paths = hex(&paths.finalize()[..PATHS]);
-        Wanted { project: project.to_owned(), paths, key, fallback }
+        WantedCache { project: project.to_owned(), paths, key, fallback }
     }
 }
 

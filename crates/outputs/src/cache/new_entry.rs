@@ -1,11 +1,11 @@
 //! A cache of a folder that is being made.
 
 use super::super::OutputError;
-use super::super::folder::{Place, times};
-use super::super::shared::{Naming, Shared};
-use super::entry::{DETAILS, Details, EntryFacts, FACTS, LOCK, MOST_DETAILS, SIGNATURE};
+use super::super::folder::{OutputDirectory, times};
+use super::super::shared::{Naming, SharedFolder};
+use super::entry::{DETAILS, EntryFacts, FACTS, LOCK, MOST_DETAILS, SIGNATURE, TreeDetails};
 use super::gather::{Gathered, ROOT, SOURCE};
-use super::names::Wanted;
+use super::names::WantedCache;
 use super::signature::{Signed, Signer};
 use runner_host::beneath::{Cursor, Dir};
 use std::ffi::OsStr;
@@ -51,7 +51,7 @@ impl NewEntry {
                 let lock = dir.create(LOCK)?;
                 lock.set_permissions(Permissions::from_mode(0o644))?;
                 lock.lock()?;
-                // A sweep may have taken it for what somebody has left, before it was locked.
+                // Before it was locked, a sweep may have taken it for a leftover and removed it.
                 if is_there(&lock)? {
                     return Ok((dir, lock));
                 }
@@ -63,17 +63,17 @@ impl NewEntry {
     }
 
     /// Where its files go, by their names.
-    pub(super) fn place(&self) -> Result<Place, OutputError> {
-        Ok(Place { dir: self.tree()?, path: self.place.join("tree") })
+    pub(super) fn place(&self) -> Result<OutputDirectory, OutputError> {
+        Ok(OutputDirectory { dir: self.tree()?, path: self.place.join("tree") })
     }
 
     fn tree(&self) -> Result<Dir, OutputError> {
         self.dir.make_all("tree", DIRECTORY).map_err(self.failed("make", "tree"))
     }
 
-    pub(super) fn shared(&self, naming: Naming) -> Result<Shared, OutputError> {
+    pub(super) fn shared(&self, naming: Naming) -> Result<SharedFolder, OutputError> {
         let content = self.content.again().map_err(self.failed("open the content of", ""))?;
-        Ok(Shared::new(content, naming))
+        Ok(SharedFolder::new(content, naming))
     }
 
     fn failed(&self, doing: &'static str, name: &str) -> impl FnOnce(io::Error) -> OutputError {
@@ -115,14 +115,14 @@ impl NewEntry {
         done.map_err(|source| OutputError::Folder { doing, path: path(), source })
     }
 
-    /// Says what it is, and gives it its name.
+    /// Writes its description, and gives it its name.
     pub(super) fn finish(
         mut self,
-        wanted: &Wanted,
+        wanted: &WantedCache,
         gathered: &Gathered,
         signer: &Signer,
     ) -> Result<EntryFacts, OutputError> {
-        let mut details = Details::default();
+        let mut details = TreeDetails::default();
         let tree = self.tree()?;
         // From the inside out: a directory may be closed to writing.
         for (name, item) in gathered.items.iter().rev() {
@@ -167,7 +167,7 @@ impl NewEntry {
 impl Drop for NewEntry {
     fn drop(&mut self) {
         if self.lock.is_some() {
-            // What is left of it, the next one who saves removes.
+            // The next build that saves a cache removes the rest.
             let _ = self.new.remove_tree(&self.id);
         }
     }

@@ -6,7 +6,7 @@ use super::super::meter::Meter;
 use super::super::transfer::{Chosen, Keeper};
 use super::super::zip::Gzip;
 use super::super::{OutputError, hex};
-use super::gather::{Gathered, Item};
+use super::gather::{CacheItem, Gathered};
 use ::tar::{EntryType, Header};
 use runner_wire::files::Facts;
 use sha2::{Digest, Sha256};
@@ -74,7 +74,7 @@ impl TarKeeper {
         finish().map_err(OutputError::folder("write", &place))
     }
 
-    fn head(&mut self, name: &[u8], item: &Item) -> io::Result<()> {
+    fn head(&mut self, name: &[u8], item: &CacheItem) -> io::Result<()> {
         let Facts { mode, uid, gid, size, modified, modified_ns, .. } = item.facts;
         let target = item.target.as_deref().unwrap_or_default();
         let mut records = Vec::new();
@@ -150,7 +150,7 @@ fn record(records: &mut Vec<u8>, key: &str, value: &[u8]) {
 
 impl Keeper for TarKeeper {
     fn begin(&mut self, file: &Chosen, facts: &Facts) -> Result<(), OutputError> {
-        let item = Item { facts: *facts, target: None, is_passed: false };
+        let item = CacheItem { facts: *facts, target: None, is_passed: false };
         (self.left, self.padding) = (facts.size, facts.size);
         self.head(&file.name, &item).map_err(OutputError::folder("write", &self.place))
     }

@@ -8,10 +8,10 @@
 
 use super::super::OutputError;
 use super::bucket::{COUNTS, DIGEST, END, NO_KEY, counts};
-use super::listed::{Listed, Pruned, superfluous};
+use super::listed::{ListedCache, Pruned, superfluous};
 use super::names::{decode, encode, is_paths};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use runner_cloud::s3::{Doomed, Location, Looked, S3};
+use runner_cloud::s3::{Doomed, Location, ObjectHead, S3};
 use runner_cloud::{Amazon, Identity};
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -46,7 +46,7 @@ impl CacheBucket {
     }
 
     /// Everything in it, the newest first.
-    pub async fn list(&self) -> Result<Vec<Listed>, OutputError> {
+    pub async fn list(&self) -> Result<Vec<ListedCache>, OutputError> {
         Ok(self.look().await?.into_iter().map(|(listed, _)| listed).collect())
     }
 
@@ -80,7 +80,7 @@ impl CacheBucket {
     }
 
     /// Everything in it, the newest first, with what tells whether it has changed since.
-    async fn look(&self) -> Result<Vec<(Listed, Option<String>)>, OutputError> {
+    async fn look(&self) -> Result<Vec<(ListedCache, Option<String>)>, OutputError> {
         let (bucket, prefix) = (&self.location.bucket, self.prefix());
         let mut named = Vec::new();
         self.s3.visit(bucket, &prefix, |one| named.extend(name(&prefix, one.key))).await?;
@@ -98,7 +98,7 @@ impl CacheBucket {
     async fn look_at(
         &self,
         named: ObjectKey,
-    ) -> Result<Option<(Listed, Option<String>)>, OutputError> {
+    ) -> Result<Option<(ListedCache, Option<String>)>, OutputError> {
         let ObjectKey { object, project, paths, key } = named;
         let place = Location { prefix: String::new(), ..self.location.clone() }.object(&object);
         let Some(looked) = self.s3.look(&place).await? else { return Ok(None) };
@@ -106,16 +106,19 @@ impl CacheBucket {
             return Ok(None);
         }
         let (files, _) = counts(looked.metadata(COUNTS));
-        let Looked { size: bytes, modified, etag, .. } = looked;
+        let ObjectHead { size: bytes, modified, etag, .. } = looked;
         let modified = modified.and_then(|seconds| u64::try_from(seconds).ok());
-        // Nothing is old because nobody says when it was made.
+        // An unknown age does not make a cache old.
         let saved = modified.map_or_else(since_1970, Duration::from_secs);
         let created = u64::try_from(saved.as_millis()).unwrap_or(u64::MAX);
         let used = SystemTime::UNIX_EPOCH + saved;
-        Ok(Some((Listed { id: object, project, paths, key, files, bytes, created, used }, etag)))
+        Ok(Some((
+            ListedCache { id: object, project, paths, key, files, bytes, created, used },
+            etag,
+        )))
     }
 
-    /// What runners that were killed have left of uploads in parts.
+    /// Multipart uploads that killed runners left behind.
     async fn throw_away_abandoned(&self) -> Result<usize, OutputError> {
         let (bucket, prefix) = (&self.location.bucket, self.prefix());
         let before = since_1970().saturating_sub(ABANDONED).as_secs();
@@ -140,7 +143,7 @@ fn name(prefix: &str, object: String) -> Option<ObjectKey> {
     let rest = object.strip_prefix(prefix)?.strip_suffix(END)?;
     let (project, rest) = rest.split_once('/')?;
     let (paths, key) = rest.split_once('/')?;
-    // As it is written here, and in no other way that comes to the same.
+    // Only in the spelling used here, not in an equivalent one.
     let text = |encoded: &str| {
         String::from_utf8(decode(encoded)?).ok().filter(|text| encode(text.as_bytes()) == encoded)
     };

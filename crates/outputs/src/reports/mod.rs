@@ -8,17 +8,19 @@ mod reader;
 
 use super::OutputError;
 use super::artifacts::{Collector, begin, choice};
-use super::folder::{FolderKeeper, Place, Staging};
+use super::folder::{FolderKeeper, OutputDirectory, Staging};
 use super::listing::{Links, list};
 use super::meter::Meter;
 use super::transfer::Chosen;
-use reader::{Raw, Reader};
+use reader::{RawKeeper, ReportReader};
 use runner_core::artifact::Packaging;
 use runner_core::machine::Input;
 use runner_core::mask::Secrets;
 use runner_core::phase::PhaseContext;
-use runner_core::report::{self, Format, Group, ReportDetails, ReportType, Verdict};
-use runner_core::select::Pattern;
+use runner_core::report::{
+    self, ReportDetails, ReportFormat, ReportGroupReader, ReportType, ReportVerdict,
+};
+use runner_core::select::FilePattern;
 use runner_core::spec::{Artifact, ReportGroup};
 use runner_host::beneath::Dir;
 use std::collections::HashSet;
@@ -58,7 +60,7 @@ pub struct Reports {
 
 /// A group and what is to be called by its name.
 struct NamedGroup {
-    group: Group,
+    group: ReportGroupReader,
     arn: String,
     group_arn: String,
     /// The name of its folder.
@@ -66,8 +68,8 @@ struct NamedGroup {
 }
 
 /// Where reports go besides the build's own folder.
-struct Copies {
-    place: Option<Place>,
+struct ReportCopies {
+    place: Option<OutputDirectory>,
     /// Names of folders that are taken, there and in the build's folder.
     taken: HashSet<String>,
 }
@@ -89,8 +91,8 @@ impl Reports {
             }
         };
         let (staging, place) = staging.unzip();
-        let mut copies = Copies { place, taken: HashSet::new() };
-        let mut verdict = Verdict::default();
+        let mut copies = ReportCopies { place, taken: HashSet::new() };
+        let mut verdict = ReportVerdict::default();
         if groups.is_empty() && self.discovers {
             self.discover(collector, &mut copies).await;
         }
@@ -115,7 +117,7 @@ impl Reports {
     }
 
     /// The place for what is not whole yet, and the directory in it that is filled.
-    fn staging(&self, build: &str) -> Result<Option<(Staging, Place)>, OutputError> {
+    fn staging(&self, build: &str) -> Result<Option<(Staging, OutputDirectory)>, OutputError> {
         let make = |dir: &PathBuf| {
             let staging = Staging::make(dir, &name(build))?;
             let place = staging.inner().within(INNER)?;
@@ -128,12 +130,12 @@ impl Reports {
     fn raw(
         &self,
         collector: &Collector,
-        copies: &Copies,
+        copies: &ReportCopies,
         folder: &str,
-    ) -> Result<Option<Raw>, OutputError> {
+    ) -> Result<Option<RawKeeper>, OutputError> {
         let (Some(to), Some(dir)) = (&copies.place, &self.dir) else { return Ok(None) };
         let place = to.within(folder)?.within("raw")?;
-        Ok(Some(Raw {
+        Ok(Some(RawKeeper {
             keeper: FolderKeeper::new(place, Meter::default()),
             secrets: self.secrets.clone(),
             sources: collector.at.sources.clone(),
@@ -146,9 +148,9 @@ impl Reports {
     fn named(
         &self,
         collector: &Collector,
-        copies: &mut Copies,
+        copies: &mut ReportCopies,
         written: &str,
-        format: Format,
+        format: ReportFormat,
     ) -> NamedGroup {
         let written = collector.at.values.expand(written);
         // arn:aws:codebuild:<region>:<account>:build/...
@@ -164,7 +166,7 @@ impl Reports {
         };
         let arn = format!("{owner}:report/{name}:{}", uuid::Uuid::new_v4());
         let folder = copies.folder(&name);
-        NamedGroup { group: Group::new(name, format), arn, group_arn, folder }
+        NamedGroup { group: ReportGroupReader::new(name, format), arn, group_arn, folder }
     }
 
     /// One group of the buildspec.
@@ -172,10 +174,10 @@ impl Reports {
         &self,
         collector: &Collector,
         wanted: &ReportGroup,
-        copies: &mut Copies,
-        verdict: &mut Verdict,
+        copies: &mut ReportCopies,
+        verdict: &mut ReportVerdict,
     ) {
-        let format = Format::from_name(&wanted.format).unwrap_or(Format::JunitXml);
+        let format = ReportFormat::from_name(&wanted.format).unwrap_or(ReportFormat::JunitXml);
         let mut named = self.named(collector, copies, &wanted.group, format);
         let kind = match format.kind() {
             ReportType::Test => "TEST",
@@ -202,10 +204,10 @@ impl Reports {
     async fn read(
         &self,
         collector: &Collector,
-        mut group: Group,
+        mut group: ReportGroupReader,
         mut chosen: Vec<Chosen>,
-        raw: Result<Option<Raw>, OutputError>,
-    ) -> Group {
+        raw: Result<Option<RawKeeper>, OutputError>,
+    ) -> ReportGroupReader {
         if chosen.is_empty() {
             group.problem("no matching report paths found".to_owned());
             return group;
@@ -220,8 +222,8 @@ impl Reports {
             group.problem(error.to_string());
             None
         });
-        let empty = Group::new(group.name.clone(), group.format);
-        let mut reader = Reader::new(group, raw, &collector.at.source);
+        let empty = ReportGroupReader::new(group.name.clone(), group.format);
+        let mut reader = ReportReader::new(group, raw, &collector.at.source);
         let read = collector
             .keep(chosen, move |keep| {
                 let result = keep(&mut reader);
@@ -242,7 +244,7 @@ impl Reports {
     }
 
     /// Looks for files that are reports, whatever the buildspec says, unless the build does not want it.
-    async fn discover(&self, collector: &Collector, copies: &mut Copies) {
+    async fn discover(&self, collector: &Collector, copies: &mut ReportCopies) {
         let teller = &collector.at.teller;
         if collector
             .at
@@ -308,9 +310,9 @@ impl Reports {
         &self,
         collector: &Collector,
         pattern: &str,
-    ) -> Result<Vec<Group>, OutputError> {
+    ) -> Result<Vec<ReportGroupReader>, OutputError> {
         let base = collector.at.source.as_bytes();
-        let patterns = [Pattern::new(pattern, base)];
+        let patterns = [FilePattern::new(pattern, base)];
         let listing = list(&*collector.at.container, base, begin(&patterns), Links::None).await?;
         let files = collector
             .at
@@ -338,7 +340,7 @@ impl Reports {
         if chosen.is_empty() {
             return Ok(Vec::new());
         }
-        let mut reader = Reader::new(Vec::new(), None, &collector.at.source);
+        let mut reader = ReportReader::new(Vec::new(), None, &collector.at.source);
         let (groups, result) = collector
             .keep(chosen, move |keep| {
                 let result = keep(&mut reader);
@@ -354,8 +356,8 @@ impl Reports {
         &self,
         collector: &Collector,
         named: NamedGroup,
-        copies: &Copies,
-    ) -> Arc<Group> {
+        copies: &ReportCopies,
+    ) -> Arc<ReportGroupReader> {
         let NamedGroup { mut group, arn, group_arn, folder } = named;
         group.finish(&collector.at.source, &self.secrets);
         let report = group.report(&arn, &group_arn, &collector.arn, self.created);
@@ -378,14 +380,18 @@ impl Reports {
     }
 
     /// The place in the build's folder.
-    fn own(&self) -> Result<Place, OutputError> {
+    fn own(&self) -> Result<OutputDirectory, OutputError> {
         let path = self.kept.join(INNER);
         let dir = Dir::make_top(&path, 0o700).map_err(OutputError::folder("make", &path))?;
-        Ok(Place { dir, path })
+        Ok(OutputDirectory { dir, path })
     }
 }
 
-fn write(place: &Place, group: &Group, details: &ReportDetails) -> Result<(), OutputError> {
+fn write(
+    place: &OutputDirectory,
+    group: &ReportGroupReader,
+    details: &ReportDetails,
+) -> Result<(), OutputError> {
     place.write("report.json", |file| {
         let mut out = BufWriter::new(file);
         serde_json::to_writer_pretty(&mut out, details)?;
@@ -416,7 +422,7 @@ fn selection(wanted: &ReportGroup) -> Artifact {
 }
 
 /// A group whose files could not all be read. That this machine could not keep them is no fault of theirs.
-fn refused(mut group: Group, error: &OutputError) -> Group {
+fn refused(mut group: ReportGroupReader, error: &OutputError) -> ReportGroupReader {
     match error {
         OutputError::Folder { .. } => group.problem(error.to_string()),
         _ => group.unreadable(error.to_string()),
@@ -437,7 +443,7 @@ fn name(build: &str) -> String {
 /// Where all of it is made.
 const INNER: &str = "reports";
 
-impl Copies {
+impl ReportCopies {
     /// A group's folder; its name is the buildspec's to choose, and a build's variables may be in it.
     fn folder(&mut self, name: &str) -> String {
         let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);

@@ -4,9 +4,9 @@
 
 use super::super::folder::FolderKeeper;
 use super::super::transfer::{Chosen, Keeper};
-use super::super::{OutputError, Sources};
+use super::super::{OutputError, SourceDirectories};
 use runner_core::mask::Secrets;
-use runner_core::report::{self, Group, MAX_BYTES, ReportFile};
+use runner_core::report::{self, MAX_BYTES, ReportFile, ReportGroupReader};
 use runner_host::beneath::join;
 use runner_wire::files::Facts;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ pub(super) trait Takes {
 }
 
 /// All files are one group's.
-impl Takes for Group {
+impl Takes for ReportGroupReader {
     fn take(&mut self, file: ReportFile, bytes: Option<&[u8]>) {
         match bytes {
             Some(bytes) => self.add(file, report::read(self.format, bytes)),
@@ -31,24 +31,24 @@ impl Takes for Group {
 }
 
 /// Each file is what it looks like; a group a format.
-impl Takes for Vec<Group> {
+impl Takes for Vec<ReportGroupReader> {
     fn take(&mut self, file: ReportFile, bytes: Option<&[u8]>) {
         let Some(bytes) = bytes else { return };
         let head = String::from_utf8_lossy(&bytes[..bytes.len().min(16 << 10)]);
         let Some(format) = report::detect(&head) else { return };
         let at = self.iter().position(|group| group.format == format).unwrap_or_else(|| {
-            self.push(Group::new(String::new(), format));
+            self.push(ReportGroupReader::new(String::new(), format));
             self.len() - 1
         });
         self[at].take(file, Some(bytes));
     }
 }
 
-/// Keeps a group's files as they are, but for secrets.
-pub(super) struct Raw {
+/// Keeps a group's files unchanged, except for masked secrets.
+pub(super) struct RawKeeper {
     pub(super) keeper: FolderKeeper,
     pub(super) secrets: Secrets,
-    pub(super) sources: Sources,
+    pub(super) sources: SourceDirectories,
     /// Where all reports go, and the path below it.
     pub(super) dir: PathBuf,
     pub(super) path: Vec<u8>,
@@ -56,7 +56,7 @@ pub(super) struct Raw {
     pub(super) left_out: Vec<String>,
 }
 
-impl Raw {
+impl RawKeeper {
     /// Keeps a file; `bytes` are none of one that is too large to be looked through.
     fn keep(
         &mut self,
@@ -85,20 +85,20 @@ impl Raw {
     }
 }
 
-/// Takes files in, one after the other.
-pub(super) struct Reader<T> {
+/// Reads files one after the other.
+pub(super) struct ReportReader<T> {
     pub(super) taker: T,
-    pub(super) raw: Option<Raw>,
+    pub(super) raw: Option<RawKeeper>,
     source: String,
     /// The file that is read.
     file: Option<(Chosen, Facts)>,
     bytes: Vec<u8>,
 }
 
-impl<T: Takes> Reader<T> {
+impl<T: Takes> ReportReader<T> {
     /// `source` is the directory that paths are shown from.
-    pub(super) fn new(taker: T, raw: Option<Raw>, source: &str) -> Self {
-        Reader { taker, raw, source: source.to_owned(), file: None, bytes: Vec::new() }
+    pub(super) fn new(taker: T, raw: Option<RawKeeper>, source: &str) -> Self {
+        ReportReader { taker, raw, source: source.to_owned(), file: None, bytes: Vec::new() }
     }
 
     fn is_too_large(&self) -> bool {
@@ -115,7 +115,7 @@ impl<T: Takes> Reader<T> {
     }
 }
 
-impl<T: Takes> Keeper for Reader<T> {
+impl<T: Takes> Keeper for ReportReader<T> {
     fn begin(&mut self, file: &Chosen, facts: &Facts) -> Result<(), OutputError> {
         self.bytes.clear();
         self.file = Some((file.clone(), *facts));

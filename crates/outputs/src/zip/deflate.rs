@@ -19,9 +19,9 @@ const LEVEL: u32 = 6;
 /// What begins a block is tried first; where it does not shrink, the block is not worth the time.
 const SAMPLE: usize = 16 << 10;
 
-/// How a piece is squeezed.
+/// How a piece is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Piece {
+pub(super) enum DeflatePiece {
     /// All of a file: a whole stream, or the bytes as they are where that is shorter.
     Whole,
     /// Part of a file.
@@ -41,7 +41,7 @@ pub(super) struct Squeezed {
 
 struct DeflateJob {
     pieces: Vec<Vec<u8>>,
-    kind: Piece,
+    kind: DeflatePiece,
     answer: SyncSender<Vec<Squeezed>>,
 }
 
@@ -73,7 +73,11 @@ impl Pool {
     }
 
     /// Squeezes some pieces; they come out of the receiver, in order.
-    pub(super) fn squeeze(&self, pieces: Vec<Vec<u8>>, kind: Piece) -> Receiver<Vec<Squeezed>> {
+    pub(super) fn squeeze(
+        &self,
+        pieces: Vec<Vec<u8>>,
+        kind: DeflatePiece,
+    ) -> Receiver<Vec<Squeezed>> {
         let (answer, squeezed) = sync_channel(1);
         if let Some(jobs) = &self.jobs {
             // Threads that are gone leave the receiver without an answer; it reports that.
@@ -120,8 +124,8 @@ impl Squeezer {
         }
     }
 
-    fn squeeze(&mut self, piece: Vec<u8>, kind: Piece) -> Squeezed {
-        let is_zeros = kind == Piece::Block && piece.len() == BLOCK && is_zero(&piece);
+    fn squeeze(&mut self, piece: Vec<u8>, kind: DeflatePiece) -> Squeezed {
+        let is_zeros = kind == DeflatePiece::Block && piece.len() == BLOCK && is_zero(&piece);
         if is_zeros && let Some(zeros) = &self.zeros {
             return zeros.clone();
         }
@@ -129,20 +133,22 @@ impl Squeezer {
         crc.update(&piece);
         let length = piece.len();
         let flush = match kind {
-            Piece::Whole => FlushCompress::Finish,
-            Piece::Block => FlushCompress::Sync,
+            DeflatePiece::Whole => FlushCompress::Finish,
+            DeflatePiece::Block => FlushCompress::Sync,
         };
         let shrinks = length <= SAMPLE * 2 || {
             let sample = deflate(&mut self.usual, &piece[..SAMPLE], FlushCompress::Finish);
             sample.len() < SAMPLE - SAMPLE / 32
         };
         let squeezed = match kind {
-            Piece::Whole if !shrinks => None,
-            Piece::Block if !shrinks => Some(deflate(&mut self.stored, &piece, flush)),
-            Piece::Whole | Piece::Block => Some(deflate(&mut self.usual, &piece, flush)),
+            DeflatePiece::Whole if !shrinks => None,
+            DeflatePiece::Block if !shrinks => Some(deflate(&mut self.stored, &piece, flush)),
+            DeflatePiece::Whole | DeflatePiece::Block => {
+                Some(deflate(&mut self.usual, &piece, flush))
+            }
         };
         let squeezed = match squeezed {
-            Some(bytes) if kind == Piece::Block || bytes.len() < length => {
+            Some(bytes) if kind == DeflatePiece::Block || bytes.len() < length => {
                 Squeezed { crc, length, is_deflated: true, bytes }
             }
             _ => Squeezed { crc, length, is_deflated: false, bytes: piece },

@@ -1,6 +1,6 @@
 //! gzip on every processor.
 
-use super::deflate::{BLOCK, END, Piece, Pool, Squeezed};
+use super::deflate::{BLOCK, DeflatePiece, END, Pool, Squeezed};
 use crc32fast::Hasher;
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -45,7 +45,7 @@ impl<W: Write> Gzip<W> {
     fn cut(&mut self) -> io::Result<()> {
         if !self.block.is_empty() {
             let block = std::mem::replace(&mut self.block, Vec::with_capacity(BLOCK));
-            self.queue.push_back(self.pool.squeeze(vec![block], Piece::Block));
+            self.queue.push_back(self.pool.squeeze(vec![block], DeflatePiece::Block));
         }
         self.take(self.pool.depth())
     }

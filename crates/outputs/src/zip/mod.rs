@@ -10,7 +10,7 @@ mod gzip;
 pub(crate) use gzip::Gzip;
 
 use crc32fast::Hasher;
-use deflate::{BLOCK, END, Piece, Pool, Squeezed};
+use deflate::{BLOCK, DeflatePiece, END, Pool, Squeezed};
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::mpsc::Receiver;
@@ -25,9 +25,8 @@ const LARGE: u64 = 3 << 30;
 const MAX_32: u64 = 0xFFFF_FFFF;
 const MAX_16: u64 = 0xFFFF;
 
-/// A file that is put in.
 #[derive(Clone, Debug)]
-pub(crate) struct Member {
+pub(crate) struct ZipMember {
     /// Any bytes; parts by slashes.
     pub name: Vec<u8>,
     /// Type and permissions, as in `st_mode`.
@@ -45,17 +44,16 @@ pub(crate) struct ZipWriter<W> {
     pool: Pool,
     queue: VecDeque<Pending>,
     /// Small files that are not under way yet.
-    batch: Vec<(Member, Vec<u8>)>,
+    batch: Vec<(ZipMember, Vec<u8>)>,
     batch_bytes: usize,
-    current: Option<Current>,
+    current: Option<CurrentMember>,
     open: Option<OpenMember>,
     directory: Vec<u8>,
     files: u64,
 }
 
-/// The file that is being put in.
-struct Current {
-    member: Member,
+struct CurrentMember {
+    member: ZipMember,
     bytes: Vec<u8>,
     /// Whether a part of it is under way.
     is_cut: bool,
@@ -63,15 +61,15 @@ struct Current {
 
 /// What has been handed out, in the order of the file.
 enum Pending {
-    Batch(Vec<Member>, Receiver<Vec<Squeezed>>),
-    Begin(Member),
+    Batch(Vec<ZipMember>, Receiver<Vec<Squeezed>>),
+    Begin(ZipMember),
     Block(Receiver<Vec<Squeezed>>),
     End,
 }
 
 /// A large file that is being written.
 struct OpenMember {
-    member: Member,
+    member: ZipMember,
     crc: Hasher,
     length: u64,
     squeezed: u64,
@@ -97,11 +95,11 @@ impl<W: Write> ZipWriter<W> {
     }
 
     /// Begins a file; the one before must have been ended.
-    pub(crate) fn begin(&mut self, member: Member) -> io::Result<()> {
+    pub(crate) fn begin(&mut self, member: ZipMember) -> io::Result<()> {
         if member.name.len() as u64 > MAX_16 {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a ZIP takes no longer names"));
         }
-        self.current = Some(Current { member, bytes: Vec::new(), is_cut: false });
+        self.current = Some(CurrentMember { member, bytes: Vec::new(), is_cut: false });
         Ok(())
     }
 
@@ -125,7 +123,7 @@ impl<W: Write> ZipWriter<W> {
         let Some(current) = self.current.take() else { return Ok(()) };
         if current.is_cut {
             if !current.bytes.is_empty() {
-                let block = self.pool.squeeze(vec![current.bytes], Piece::Block);
+                let block = self.pool.squeeze(vec![current.bytes], DeflatePiece::Block);
                 self.queue.push_back(Pending::Block(block));
             }
             self.queue.push_back(Pending::End);
@@ -185,7 +183,7 @@ impl<W: Write> ZipWriter<W> {
             current.is_cut = true;
             self.queue.push_back(Pending::Begin(current.member.clone()));
         }
-        let block = self.pool.squeeze(vec![bytes], Piece::Block);
+        let block = self.pool.squeeze(vec![bytes], DeflatePiece::Block);
         self.queue.push_back(Pending::Block(block));
         self.take(self.pool.depth())
     }
@@ -196,7 +194,7 @@ impl<W: Write> ZipWriter<W> {
         }
         self.batch_bytes = 0;
         let (members, pieces) = std::mem::take(&mut self.batch).into_iter().unzip();
-        let squeezed = self.pool.squeeze(pieces, Piece::Whole);
+        let squeezed = self.pool.squeeze(pieces, DeflatePiece::Whole);
         self.queue.push_back(Pending::Batch(members, squeezed));
     }
 
@@ -231,7 +229,7 @@ impl<W: Write> ZipWriter<W> {
         Ok(())
     }
 
-    fn small(&mut self, member: &Member, squeezed: &Squeezed) -> io::Result<()> {
+    fn small(&mut self, member: &ZipMember, squeezed: &Squeezed) -> io::Result<()> {
         let entry = CentralEntry {
             member,
             crc: squeezed.crc.clone().finalize(),
@@ -322,7 +320,7 @@ impl OpenMember {
 
 /// A file as the ZIP's structures describe it.
 struct CentralEntry<'m> {
-    member: &'m Member,
+    member: &'m ZipMember,
     crc: u32,
     length: u64,
     squeezed: u64,

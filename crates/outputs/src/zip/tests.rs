@@ -4,12 +4,12 @@ use super::*;
 use std::path::Path;
 use std::process::Command;
 
-fn member(name: &[u8], mode: u32, size: u64) -> Member {
+fn member(name: &[u8], mode: u32, size: u64) -> ZipMember {
     // 2001-09-09 01:46:40
-    Member { name: name.to_vec(), mode, modified: 1_000_000_000, size }
+    ZipMember { name: name.to_vec(), mode, modified: 1_000_000_000, size }
 }
 
-fn write(path: &Path, files: &[(Member, Vec<u8>)]) {
+fn write(path: &Path, files: &[(ZipMember, Vec<u8>)]) {
     let mut zip = ZipWriter::new(std::fs::File::create(path).expect("made")).expect("threads");
     for (member, bytes) in files {
         zip.begin(member.clone()).expect("begun");

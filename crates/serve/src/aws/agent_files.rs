@@ -1,6 +1,6 @@
 //! The host's own configuration of AWS's agent: the file that was named, and that of the state folder.
 
-use runner_core::agent::{AgentConfig, Layer, MAX_BYTES, Problem};
+use runner_core::agent::{AgentConfig, DocumentProblem, Layer, MAX_BYTES};
 use runner_folder::state::Home;
 use runner_host::users::with_tilde;
 use rustix::fs::OFlags;
@@ -23,7 +23,7 @@ pub struct AgentError {
 #[derive(Debug)]
 enum Why {
     Unreadable(io::Error),
-    Wrong(Vec<Problem>),
+    Wrong(Vec<DocumentProblem>),
 }
 
 impl std::error::Error for AgentError {}

@@ -86,7 +86,7 @@ pub(super) struct Origin {
     /// The Region that the call was signed for.
     pub(super) region: String,
     /// What the call tells, by condition keys. Empty for the owner.
-    pub(super) facts: iam::Context,
+    pub(super) facts: iam::RequestContext,
     /// What the audit is to have of it.
     judged: Mutex<Judged>,
 }
@@ -103,7 +103,7 @@ impl Origin {
         caller: Caller,
         host: String,
         region: Option<&str>,
-        facts: iam::Context,
+        facts: iam::RequestContext,
     ) -> Self {
         let region = region.unwrap_or(REGION).to_owned();
         Origin { caller, host, region, facts, judged: Mutex::default() }
@@ -272,8 +272,8 @@ impl Endpoint {
     }
 
     /// What a call tells about a user, by condition keys. The owner's calls are not judged by any.
-    pub(super) fn facts(&self, caller: &Caller, parts: &Parts, ends: Ends) -> iam::Context {
-        let mut facts = iam::Context::default();
+    pub(super) fn facts(&self, caller: &Caller, parts: &Parts, ends: Ends) -> iam::RequestContext {
+        let mut facts = iam::RequestContext::default();
         let Some(bound) = &caller.bound else { return facts };
         if let Some(user) = bound.directory.user(&bound.user) {
             identified(&mut facts, user, &caller.arn);
@@ -333,7 +333,7 @@ impl Endpoint {
 }
 
 /// A user who has signed a call.
-fn signed_by(user: &iam::User, key: &str, directory: &Arc<Directory>) -> Caller {
+fn signed_by(user: &iam::IamUser, key: &str, directory: &Arc<Directory>) -> Caller {
     Caller {
         name: user.name.clone(),
         arn: user_arn(&user.name),

@@ -4,7 +4,7 @@
 //! the owner of these builds and may do everything; users may do what their policies say.
 
 use super::resources::Resource;
-use runner_core::iam::{self, Decision, Directory, User};
+use runner_core::iam::{self, Directory, IamUser, PolicyDecision};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ pub(super) struct Bound {
 }
 
 /// The id of a user: their own, or, where the file has none, the same for one name, always.
-pub(super) fn user_id(user: &User) -> String {
+pub(super) fn user_id(user: &IamUser) -> String {
     user.id.clone().unwrap_or_else(|| id_of_name(&user.name))
 }
 
@@ -64,7 +64,7 @@ pub(super) struct Question<'q> {
     /// What the request has named itself: tags that it gives.
     pub(super) requested: &'q [(String, String)],
     /// What the call itself tells: who, from where, when. Empty for the owner.
-    pub(super) facts: &'q iam::Context,
+    pub(super) facts: &'q iam::RequestContext,
 }
 
 /// What a policy says.
@@ -101,17 +101,17 @@ impl Policy for UserPolicies {
         }
         tagged(&mut context, question.resource);
         let Resource { names, also, .. } = question.resource;
-        let request = iam::Request::new(question.action, names, also, &context);
+        let request = iam::IamRequest::new(question.action, names, also, &context);
         match iam::evaluate(bound.directory.policies(user), &request) {
-            Decision::Allowed(statement) => Verdict::Allowed(Some(statement.to_string())),
-            Decision::ExplicitDeny(statement) => Verdict::Denied(statement.to_string()),
-            Decision::ImplicitDeny => Verdict::NotAllowed,
+            PolicyDecision::Allowed(statement) => Verdict::Allowed(Some(statement.to_string())),
+            PolicyDecision::ExplicitDeny(statement) => Verdict::Denied(statement.to_string()),
+            PolicyDecision::ImplicitDeny => Verdict::NotAllowed,
         }
     }
 }
 
 /// Adds a thing's tags, under every name that services have for them.
-pub(super) fn tagged(context: &mut iam::Context, resource: &Resource) {
+pub(super) fn tagged(context: &mut iam::RequestContext, resource: &Resource) {
     for (key, value) in &resource.tags {
         for prefix in ["aws:ResourceTag", "ssm:resourceTag", "ecs:ResourceTag"] {
             context.set(&format!("{prefix}/{key}"), value.as_str());
@@ -120,7 +120,7 @@ pub(super) fn tagged(context: &mut iam::Context, resource: &Resource) {
 }
 
 /// Adds what is known of a user whoever asks: who they are, and their tags.
-pub(super) fn identified(context: &mut iam::Context, user: &User, arn: &str) {
+pub(super) fn identified(context: &mut iam::RequestContext, user: &IamUser, arn: &str) {
     context.set("aws:username", user.name.as_str());
     context.set("aws:userid", user_id(user));
     context.set("aws:PrincipalArn", arn);

@@ -3,13 +3,13 @@
 
 use aws_credential_types::Credentials;
 use runner_cloud::KeysInFiles;
-use runner_core::iam::{Directory, User};
+use runner_core::iam::{Directory, IamUser};
 
 /// Whose key this is, and the whole of it.
 pub(super) async fn of_key<'d>(
     directory: &'d Directory,
     id: &str,
-) -> Option<(&'d User, Credentials)> {
+) -> Option<(&'d IamUser, Credentials)> {
     directory.profiles().next()?;
     let keys = match KeysInFiles::read().await {
         Ok(keys) => keys,
@@ -26,7 +26,7 @@ fn found<'d>(
     directory: &'d Directory,
     id: &str,
     keys: impl Fn(&str) -> Option<Credentials>,
-) -> Option<(&'d User, Credentials)> {
+) -> Option<(&'d IamUser, Credentials)> {
     let all = directory.profiles().filter_map(|(user, name)| Some((user, keys(name)?)));
     let mut all = all.filter(|(_, keys)| keys.access_key_id() == id);
     let first = all.next()?;

@@ -10,7 +10,7 @@ use super::resources::{Resource, last};
 use super::users::{Users, owner};
 use runner_cloud::{Amazon, Identity};
 use runner_core::arn::ACCOUNT;
-use runner_core::iam::{self, Decision, Directory, Policy};
+use runner_core::iam::{self, Directory, IamPolicy, PolicyDecision};
 use runner_folder::state::Home;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -48,10 +48,10 @@ pub(super) enum Subject<'d> {
     Owner,
     /// The role that tasks have: this program itself, and whoever it calls AWS as.
     Role,
-    User(&'d iam::User),
-    Group(&'d iam::Group),
+    User(&'d iam::IamUser),
+    Group(&'d iam::IamGroup),
     /// Nobody's in particular.
-    Policies(&'d [Policy]),
+    Policies(&'d [IamPolicy]),
 }
 
 /// The ARN of a user.
@@ -72,7 +72,7 @@ impl<'d> Subject<'d> {
         }
     }
 
-    fn policies(&self, directory: &'d Directory) -> Vec<&'d Policy> {
+    fn policies(&self, directory: &'d Directory) -> Vec<&'d IamPolicy> {
         match self {
             Subject::Owner | Subject::Role => Vec::new(),
             Subject::User(user) => directory.policies(user).collect(),
@@ -123,7 +123,7 @@ pub(super) async fn ask<'d>(
         let missing: Vec<String> =
             keys.iter().filter(|key| !context.has(key)).map(|key| (*key).to_owned()).collect();
         for action in &asked.actions {
-            let request = iam::Request::new(action, &resource.names, &resource.also, &context);
+            let request = iam::IamRequest::new(action, &resource.names, &resource.also, &context);
             let (decision, by) = match subject {
                 Subject::Owner => ("allowed", None),
                 Subject::Role => (of_role(action, has_identity), None),
@@ -162,12 +162,12 @@ async fn has_identity(home: &Home, identity: &Identity) -> bool {
     own.is_none_or(|own| own.id != found.access_key_id())
 }
 
-fn decided(decision: &Decision<'_>) -> (&'static str, Option<String>) {
+fn decided(decision: &PolicyDecision<'_>) -> (&'static str, Option<String>) {
     let by = match decision {
-        Decision::Allowed(statement) | Decision::ExplicitDeny(statement) => {
+        PolicyDecision::Allowed(statement) | PolicyDecision::ExplicitDeny(statement) => {
             Some(statement.to_string())
         }
-        Decision::ImplicitDeny => None,
+        PolicyDecision::ImplicitDeny => None,
     };
     (decision.name(), by)
 }
@@ -195,8 +195,8 @@ async fn resource(arn: &str, builds: &Builds) -> Resource {
 }
 
 /// What is given goes before what is known.
-fn context(subject: &Subject<'_>, resource: &Resource, asked: &Simulation) -> iam::Context {
-    let mut context = iam::Context::default();
+fn context(subject: &Subject<'_>, resource: &Resource, asked: &Simulation) -> iam::RequestContext {
+    let mut context = iam::RequestContext::default();
     if let Subject::User(user) = subject {
         identified(&mut context, user, &user_arn(&user.name));
     }

@@ -5,7 +5,7 @@
 
 use super::call::Refusal;
 use super::iam::Document;
-use runner_core::iam::{Directory, Problem};
+use runner_core::iam::{Directory, DocumentProblem};
 use runner_folder::state::Home;
 use runner_host::private::write_durably;
 use runner_host::stdio::say;
@@ -37,7 +37,7 @@ pub struct UsersError {
 enum Why {
     Unreadable(io::Error),
     Unsafe(&'static str),
-    Wrong(Vec<Problem>),
+    Wrong(Vec<DocumentProblem>),
 }
 
 impl std::error::Error for UsersError {}

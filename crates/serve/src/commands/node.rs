@@ -5,8 +5,8 @@ use super::lanes::InLane;
 use super::script::{self, Ran, RunScript};
 use crate::deliveries::Writing;
 use runner_client::{ClientError, Link};
-use runner_core::document::command::{Script, Step};
-use runner_core::document::command_run::{End, Ended, Next, Outcome, Run};
+use runner_core::document::command::{Step, StepScript};
+use runner_core::document::command_run::{DocumentRun, End, EndedStep, NextStep, Outcome};
 use runner_core::run_command::Details;
 use runner_folder::state::{BuildDir, CommandNode, CommandStep, OwnedCommand, StepState};
 use runner_host::clock;
@@ -133,7 +133,7 @@ impl Work {
     /// Takes the steps in turn; what they come to.
     async fn carry_out(&mut self, link: Link) -> (Details, String, Vec<StepState>) {
         let all = Arc::clone(&self.steps);
-        let mut run = Run::new(all.to_vec());
+        let mut run = DocumentRun::new(all.to_vec());
         let (mut states, mut link, mut trace) = (Vec::new(), Some(link), String::new());
         let mut is_stopped = false;
         let mut writing: Option<Arc<Writing>> = None;
@@ -148,9 +148,9 @@ impl Work {
             };
             let Some(name) = self.names.get(states.len()).cloned() else { break };
             let (ended, notes) = match run.go_on() {
-                Next::Done => break,
-                Next::Over(_, ended) => (ended, Ran::default()),
-                Next::Run(step, script) => {
+                NextStep::Done => break,
+                NextStep::Over(_, ended) => (ended, Ran::default()),
+                NextStep::Run(step, script) => {
                     let (step, script) = (step.clone(), script.clone());
                     states.push(state.clone());
                     self.say(&states).await;
@@ -205,7 +205,7 @@ impl Work {
         &mut self,
         name: &CommandStep,
         step: &Step,
-        script: &Script,
+        script: &StepScript,
         link: Option<Link>,
         writing: Option<Arc<Writing>>,
     ) -> (End, Ran) {
@@ -261,7 +261,7 @@ impl Work {
     }
 
     /// Keeps what answers have of a step that is over.
-    async fn keep(&self, name: &CommandStep, ended: Ended, ran: Ran) {
+    async fn keep(&self, name: &CommandStep, ended: EndedStep, ran: Ran) {
         let (owned, node, step) = (Arc::clone(&self.owned), self.at.node.clone(), name.clone());
         let id = self.at.command.clone();
         let kept = tokio::task::spawn_blocking(move || {

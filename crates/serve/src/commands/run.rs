@@ -12,7 +12,7 @@ use crate::gateway::{Audit, Identity, Record};
 use runner_core::agent::AgentConfig;
 use runner_core::arn::REGION;
 use runner_core::document::command::Step;
-use runner_core::run_command::{Course, Details, Effect, Input};
+use runner_core::run_command::{CommandCourse, CourseEffect, CourseInput, Details};
 use runner_folder::state::{BuildDir, Command, Invocation, OwnedCommand, STOPPED};
 use runner_host::clock;
 use std::io;
@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, watch};
 pub(super) struct Run {
     command: Command,
     owned: Arc<OwnedCommand>,
-    course: Course,
+    course: CommandCourse,
     nodes: Vec<Node>,
     steps: Arc<Vec<Step>>,
     cancels: Lines<BufReader<Receiver>>,
@@ -74,7 +74,7 @@ impl Run {
         let (to_us, said) = mpsc::channel(16);
         let Order { command, steps, builds, max_concurrency, ramps_up } = order;
         let count = command.nodes.len();
-        let course = Course::new(count, max_concurrency, command.errors_allowed, ramps_up);
+        let course = CommandCourse::new(count, max_concurrency, command.errors_allowed, ramps_up);
         let node = |(build, lane)| Node {
             build,
             invocation: Invocation::pending(),
@@ -97,7 +97,7 @@ impl Run {
     }
 
     pub(super) async fn run(mut self) {
-        self.apply(Input::Begin, "").await;
+        self.apply(CourseInput::Begin, "").await;
         let mut is_late = false;
         let mut stop = Stop::No;
         while !self.course.is_over() {
@@ -105,12 +105,12 @@ impl Run {
                 Happened::Said(said) => self.hear(said).await,
                 Happened::Late => {
                     is_late = true;
-                    self.apply(Input::Late, "").await;
+                    self.apply(CourseInput::Late, "").await;
                 }
                 Happened::Cancel(id) => self.cancel(&id).await,
                 Happened::Stop(now) => {
                     stop = now;
-                    self.apply(Input::Stop, STOPPED).await;
+                    self.apply(CourseInput::Stop, STOPPED).await;
                     if stop == Stop::Now {
                         (0..self.nodes.len()).for_each(|node| self.tell(node, Told::Stop));
                     }
@@ -132,14 +132,14 @@ impl Run {
 
     async fn cancel(&mut self, id: &str) {
         if let Some(node) = self.command.nodes.iter().position(|node| node.id == id) {
-            self.apply(Input::Cancel(node), "").await;
+            self.apply(CourseInput::Cancel(node), "").await;
         }
     }
 
     async fn hear(&mut self, said: Said) {
         match said {
-            Said::Delayed(node) => self.apply(Input::Delayed(node), "").await,
-            Said::Ready(node) => self.apply(Input::Begun(node), "").await,
+            Said::Delayed(node) => self.apply(CourseInput::Delayed(node), "").await,
+            Said::Ready(node) => self.apply(CourseInput::Begun(node), "").await,
             Said::Steps(node, steps) => {
                 if let Some(at) = self.nodes.get_mut(node) {
                     at.invocation.steps = steps;
@@ -151,19 +151,19 @@ impl Run {
                     at.invocation.steps = steps;
                     at.lane = None;
                 }
-                self.apply(Input::Ended(node, details), &trace).await;
+                self.apply(CourseInput::Ended(node, details), &trace).await;
             }
         }
     }
 
     /// Takes what has happened, and does what follows. Of invocations that end by it, this is said.
-    async fn apply(&mut self, input: Input, trace: &str) {
+    async fn apply(&mut self, input: CourseInput, trace: &str) {
         for effect in self.course.apply(input) {
             match effect {
-                Effect::Go(node) => self.go(node),
-                Effect::Withdraw(node) => self.tell(node, Told::Withdraw),
-                Effect::Kill(node) => self.tell(node, Told::Cancel),
-                Effect::Changed(node) => {
+                CourseEffect::Go(node) => self.go(node),
+                CourseEffect::Withdraw(node) => self.tell(node, Told::Withdraw),
+                CourseEffect::Kill(node) => self.tell(node, Told::Cancel),
+                CourseEffect::Changed(node) => {
                     let details = self.course.details(node).unwrap_or(Details::Failed);
                     let has_ended = details.is_end();
                     if let Some(at) = self.nodes.get_mut(node) {

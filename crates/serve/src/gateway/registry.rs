@@ -15,7 +15,7 @@ use runner_core::agent::AgentConfig;
 use runner_folder::state::BuildDir;
 use runner_folder::state::random;
 use runner_host::clock;
-use runner_host::peers::{Place, Places, share};
+use runner_host::peers::{Slot, Slots, share};
 use runner_wire::ssm::{Channel, Config};
 use serde_json::json;
 use std::collections::{BTreeMap, VecDeque};
@@ -93,8 +93,8 @@ impl Handle {
 pub struct Gateway {
     sessions: Mutex<Table>,
     most: usize,
-    waiting: Arc<Places<String>>,
-    lost: Arc<Places<String>>,
+    waiting: Arc<Slots<String>>,
+    lost: Arc<Slots<String>>,
     open: watch::Sender<usize>,
     pub audit: Arc<Audit>,
     deliveries: Arc<Deliveries>,
@@ -112,8 +112,8 @@ impl Gateway {
         Arc::new(Gateway {
             sessions: Mutex::default(),
             most: share(SESSIONS.0, SESSIONS.1),
-            waiting: Places::new(WAITING.0, WAITING.1),
-            lost: Places::new(LOST, LOST),
+            waiting: Slots::new(WAITING.0, WAITING.1),
+            lost: Slots::new(LOST, LOST),
             open: watch::Sender::new(0),
             audit,
             deliveries,
@@ -126,7 +126,7 @@ impl Gateway {
     }
 
     /// A place for a client that has not shown a token. Clients of sessions that do not exist share a few.
-    pub(super) fn waiting_place(&self, id: &str) -> Option<Place<String>> {
+    pub(super) fn waiting_place(&self, id: &str) -> Option<Slot<String>> {
         match self.handle(id) {
             Ok(Some(_)) => self.waiting.enter(id.to_owned()),
             _ => self.lost.enter(String::new()),

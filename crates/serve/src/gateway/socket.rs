@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::{Sink, Stream};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use runner_host::peers::{Guest, Kept};
+use runner_host::peers::{Guest, KeptPeer};
 use runner_wire::ssm::message::{HEADER_LEN, MAX_PAYLOAD};
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -32,7 +32,7 @@ pub(super) struct Socket {
     is_dirty: bool,
     /// Its connection's place.
     guest: Arc<Guest>,
-    kept: Option<Kept>,
+    kept: Option<KeptPeer>,
 }
 
 /// What a socket has to say.

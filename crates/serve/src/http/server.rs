@@ -8,7 +8,7 @@ use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use runner_host::peers::{Guest, Listener, share};
+use runner_host::peers::{Guest, PeerListener, share};
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -41,7 +41,7 @@ impl Server {
     /// Serves until it is closed.
     pub fn start(listener: TcpListener, sites: Vec<Box<dyn Site>>) -> Self {
         let busy = watch::Sender::new(0);
-        let listener = Listener::new(listener, share(CONNECTIONS.0, CONNECTIONS.1));
+        let listener = PeerListener::new(listener, share(CONNECTIONS.0, CONNECTIONS.1));
         let accepting = tokio::spawn(accept(listener, sites.into(), busy.clone()));
         Server { busy, accepting }
     }
@@ -58,7 +58,7 @@ impl Server {
     }
 }
 
-async fn accept(listener: Listener, sites: Sites, busy: watch::Sender<usize>) {
+async fn accept(listener: PeerListener, sites: Sites, busy: watch::Sender<usize>) {
     loop {
         let (stream, peer, guest) = listener.accept().await;
         let (sites, busy) = (Arc::clone(&sites), busy.clone());

@@ -3,7 +3,7 @@
 use super::{COMBINE, DOWNLOAD};
 use crate::db::batches::Batch;
 use crate::project::{self, Merged, is_privileged, text};
-use runner_core::batch::{PlannedBuild, Restrictions, Settings};
+use runner_core::batch::{BatchBuildSettings, PlannedBuild, Restrictions};
 use runner_core::spec::MOST_BUILDS;
 use serde_json::{Value, json};
 
@@ -154,7 +154,7 @@ pub fn child(batch: &Batch, planned: &PlannedBuild) -> Result<Value, Vec<String>
 }
 
 /// What a build has of its own, as overrides of StartBuild; what the batch was started with goes before.
-fn overrides(own: &Settings, order: &Value) -> Value {
+fn overrides(own: &BatchBuildSettings, order: &Value) -> Value {
     let has = |list: &str, name: &str| {
         order[list].as_array().into_iter().flatten().any(|known| known == name)
     };

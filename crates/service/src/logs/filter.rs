@@ -3,9 +3,9 @@
 //! A stream is opened when its time has come, and read a piece at a time, so that what a request costs follows from what it
 //! looks at and not from what the group holds.
 
-use super::pattern::Pattern;
-use super::stream::{Entry, PAGE, Place, read_on};
-use super::{LogError, Reader};
+use super::pattern::FilterPattern;
+use super::stream::{LogLine, PAGE, StreamPlace, read_on};
+use super::{LogError, StreamReader};
 use crate::db::Db;
 use crate::db::streams::{self, Stream};
 use sha2::{Digest, Sha256};
@@ -14,37 +14,37 @@ use std::collections::BinaryHeap;
 use std::collections::VecDeque;
 use std::io;
 
-/// Bytes of text that one request looks at.
+/// Most bytes of text that one request reads.
 const LOOKS_AT: usize = 16 << 20;
 /// Bytes of a stream that are read at once, where few are open.
 const PIECE: usize = 64 << 10;
-/// And the least, where many are: what waits in all of them is bounded by what a request looks at.
+/// The same where many are open, so that all that waits stays below what a request may read.
 const SMALLEST: usize = 1 << 10;
 
-/// What is looked for.
+/// Which lines to find.
 #[derive(Clone, Debug)]
-pub struct Filter {
+pub struct LogFilter {
     pub group: String,
     pub names: streams::Names,
     /// From the first to the second, both included.
     pub start: Option<i64>,
     pub end: Option<i64>,
-    pub pattern: Pattern,
+    pub pattern: FilterPattern,
     pub limit: usize,
     /// Goes on behind this line.
-    pub after: Option<Key>,
+    pub after: Option<LineKey>,
 }
 
-/// The place of a line among those of all streams: its time, its stream, its number.
-pub type Key = (i64, u64, u64);
+/// Orders lines of all streams: time, stream, number.
+pub type LineKey = (i64, u64, u64);
 
-/// What was found.
+/// The lines found, and where to go on.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct FilteredLines {
     /// Names of streams with their lines.
-    pub entries: Vec<(String, Key, Entry)>,
-    /// The last line that was looked at, where there may be more.
-    pub next: Option<Key>,
+    pub entries: Vec<(String, LineKey, LogLine)>,
+    /// The last line that was read, if there may be more.
+    pub next: Option<LineKey>,
 }
 
 /// A number for a stream, the same after every start.
@@ -54,30 +54,29 @@ pub fn number(stream: &Stream) -> u64 {
     digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-/// A stream that is being read.
-struct Cursor {
+struct StreamCursor {
     stream: Stream,
     number: u64,
-    place: Place,
-    waiting: VecDeque<Entry>,
+    place: StreamPlace,
+    waiting: VecDeque<LogLine>,
     is_end: bool,
 }
 
 /// All streams of a request, as one.
 struct Merge<'a> {
-    filter: &'a Filter,
-    reader: &'a Reader,
-    /// Those whose time has not come, the first first.
+    filter: &'a LogFilter,
+    reader: &'a StreamReader,
+    /// Streams not opened yet, in the order of their first lines.
     later: VecDeque<Stream>,
-    open: Vec<Cursor>,
+    open: Vec<StreamCursor>,
     /// The line that waits first in each that is open.
-    order: BinaryHeap<Reverse<(Key, usize)>>,
+    order: BinaryHeap<Reverse<(LineKey, usize)>>,
     /// Bytes of lines that have been taken: what was read of others waits, and would be read again by the next request.
     looked: usize,
 }
 
-impl Filter {
-    pub(crate) fn run(&self, db: &Db, reader: &Reader) -> Result<Found, LogError> {
+impl LogFilter {
+    pub(crate) fn run(&self, db: &Db, reader: &StreamReader) -> Result<FilteredLines, LogError> {
         let since = self.since();
         let later = db.read_now(|connection| {
             streams::between(connection, &self.group, &self.names, since, self.end)
@@ -90,7 +89,7 @@ impl Filter {
             order: BinaryHeap::new(),
             looked: 0,
         };
-        let (mut found, mut bytes, mut last) = (Found::default(), 0, None);
+        let (mut found, mut bytes, mut last) = (FilteredLines::default(), 0, None);
         while let Some((key, at)) = merge.first() {
             if self.end.is_some_and(|end| key.0 > end) {
                 break;
@@ -118,13 +117,13 @@ impl Filter {
         Ok(found)
     }
 
-    /// From when on lines are of interest.
+    /// Lines before this time are skipped.
     fn since(&self) -> Option<i64> {
         let after = self.after.map(|(time, ..)| time);
         self.start.max(after)
     }
 
-    fn is_over(&self, key: Key) -> bool {
+    fn is_over(&self, key: LineKey) -> bool {
         self.start.is_some_and(|start| key.0 < start)
             || self.after.is_some_and(|after| key <= after)
     }
@@ -132,7 +131,7 @@ impl Filter {
 
 impl Merge<'_> {
     /// The first of all lines that wait, and the stream that has it.
-    fn first(&mut self) -> Option<(Key, usize)> {
+    fn first(&mut self) -> Option<(LineKey, usize)> {
         loop {
             let next = self.order.peek().map(|Reverse(first)| *first);
             let is_due = |stream: &mut Stream| next.is_none_or(|(key, _)| stream.begun <= key.0);
@@ -149,16 +148,16 @@ impl Merge<'_> {
         if let Some(place) = told(&stream, place) {
             let number = number(&stream);
             let waiting = VecDeque::new();
-            self.open.push(Cursor { stream, number, place, waiting, is_end: false });
+            self.open.push(StreamCursor { stream, number, place, waiting, is_end: false });
             self.fill(self.open.len() - 1);
         }
     }
 
     /// Takes the first line of all, which this stream has.
-    fn take(&mut self, at: usize) -> Option<Entry> {
+    fn take(&mut self, at: usize) -> Option<LogLine> {
         self.order.pop();
         let entry = self.open[at].waiting.pop_front();
-        self.looked += entry.as_ref().map_or(0, Entry::size);
+        self.looked += entry.as_ref().map_or(0, LogLine::size);
         self.fill(at);
         entry
     }

@@ -9,9 +9,9 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub use filter::{Filter, Found, Key, number};
-pub use pattern::Pattern;
-pub use stream::{Entry, From, Page, Range};
+pub use filter::{FilteredLines, LineKey, LogFilter, number};
+pub use pattern::FilterPattern;
+pub use stream::{From, LinePage, LogLine, TimeRange};
 
 use crate::db::streams::{self, Stream};
 use crate::db::{Db, DbError};
@@ -19,7 +19,7 @@ use runner_folder::state::{BuildDir, Home};
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use stream::Index;
+use stream::StreamIndex;
 
 /// Streams whose places are remembered.
 const REMEMBERED: usize = 1024;
@@ -37,16 +37,16 @@ pub enum LogError {
     Read(String, io::Error),
 }
 
-/// Places in streams, by the uuids of their builds.
+/// Indexes of streams, by the uuids of their builds.
 #[derive(Default)]
-pub(crate) struct Places {
-    known: HashMap<String, (u64, Arc<Mutex<Index>>)>,
-    /// Counts looks, to forget what has not been looked at for longest.
+pub(crate) struct StreamIndexes {
+    known: HashMap<String, (u64, Arc<Mutex<StreamIndex>>)>,
+    /// Counts accesses, to forget the index not used for longest.
     looks: u64,
 }
 
-impl Places {
-    fn of(&mut self, uuid: &str) -> Arc<Mutex<Index>> {
+impl StreamIndexes {
+    fn of(&mut self, uuid: &str) -> Arc<Mutex<StreamIndex>> {
         self.looks += 1;
         if self.known.len() >= REMEMBERED && !self.known.contains_key(uuid) {
             let mut ages: Vec<u64> = self.known.values().map(|(looked, _)| *looked).collect();
@@ -60,24 +60,24 @@ impl Places {
     }
 }
 
-/// A log as it is described.
+/// A stream with the times of its first and last line.
 #[derive(Clone, Debug)]
-pub struct Described {
+pub struct DescribedStream {
     pub stream: Stream,
     /// Times of its first and its last line so far.
     pub first: Option<i64>,
     pub last: Option<i64>,
 }
 
-/// What a number of streams is read with; blocks.
-pub(crate) struct Reader {
+/// Reads a number of streams. Blocks.
+pub(crate) struct StreamReader {
     home: Home,
-    places: Arc<Mutex<Places>>,
+    places: Arc<Mutex<StreamIndexes>>,
 }
 
-impl Reader {
-    pub(crate) fn new(home: Home, places: Arc<Mutex<Places>>) -> Self {
-        Reader { home, places }
+impl StreamReader {
+    pub(crate) fn new(home: Home, places: Arc<Mutex<StreamIndexes>>) -> Self {
+        StreamReader { home, places }
     }
 
     fn dir(&self, uuid: &str) -> BuildDir {
@@ -89,7 +89,7 @@ impl Reader {
         self.dir(uuid).events().exists()
     }
 
-    fn index(&self, uuid: &str) -> Arc<Mutex<Index>> {
+    fn index(&self, uuid: &str) -> Arc<Mutex<StreamIndex>> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner).of(uuid)
     }
 
@@ -97,7 +97,7 @@ impl Reader {
     pub(crate) fn with<T>(
         &self,
         uuid: &str,
-        work: impl FnOnce(&mut Index, &BuildDir) -> io::Result<T>,
+        work: impl FnOnce(&mut StreamIndex, &BuildDir) -> io::Result<T>,
     ) -> Result<T, LogError> {
         let index = self.index(uuid);
         let mut index = index.lock().unwrap_or_else(PoisonError::into_inner);
@@ -114,12 +114,12 @@ pub(crate) fn has_group(db: &Db, group: &str) -> Result<(), LogError> {
     if is_there { Ok(()) } else { Err(LogError::NoGroup) }
 }
 
-impl Reader {
-    pub(crate) fn described(&self, stream: Stream) -> Described {
+impl StreamReader {
+    pub(crate) fn described(&self, stream: Stream) -> DescribedStream {
         let dir = self.dir(&stream.uuid);
-        // One that cannot be read is there all the same; reading it says why.
+        // A log that cannot be read is listed all the same; reading it gives the error.
         let first = stream::first_time(&dir).unwrap_or_default();
         let last = stream::last_time(&dir).unwrap_or_default();
-        Described { stream, first, last: last.or(first) }
+        DescribedStream { stream, first, last: last.or(first) }
     }
 }

@@ -8,9 +8,9 @@ use regex_lite::{Regex, RegexBuilder};
 /// How large a compiled expression may be.
 const REGEX_SIZE: usize = 256 << 10;
 
-/// What lines are to have.
+/// Terms of which a line must have all, at least one, or none.
 #[derive(Clone, Debug, Default)]
-pub struct Pattern {
+pub struct FilterPattern {
     all: Vec<Term>,
     any: Vec<Term>,
     none: Vec<Term>,
@@ -31,13 +31,13 @@ impl Term {
     }
 }
 
-impl Pattern {
+impl FilterPattern {
     /// Reads one.
     ///
     /// # Errors
     /// What is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let mut pattern = Pattern::default();
+        let mut pattern = FilterPattern::default();
         let mut rest = text.trim();
         if rest.starts_with('{') || rest.starts_with('[') {
             return Err(

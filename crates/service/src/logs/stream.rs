@@ -1,7 +1,7 @@
 //! One build's log as a stream of events.
 //!
 //! A line has a number, from 0, and a time, which never goes back; both follow from the build's files alone, so that they are
-//! the same after every start. Its [`Index`] knows places between lines.
+//! the same after every start. Its [`StreamIndex`] knows places between lines.
 
 use runner_core::event::EventBody;
 use runner_folder::events::{Lines, LinesState, LogReader, OutputReader};
@@ -21,29 +21,29 @@ pub(super) const OVERHEAD: usize = 26;
 /// Bytes at the end of the events among which the last line's is looked for.
 const TAIL: u64 = 64 << 10;
 
-/// A line.
+/// One line of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct LogLine {
     pub seq: u64,
     /// Milliseconds since 1970.
     pub time: i64,
     pub text: String,
 }
 
-impl Entry {
+impl LogLine {
     pub(super) fn size(&self) -> usize {
         self.text.len() + OVERHEAD
     }
 }
 
-/// Between which times; from the first, and up to but without the second.
+/// From `start` up to but not including `end`.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Range {
+pub struct TimeRange {
     pub start: Option<i64>,
     pub end: Option<i64>,
 }
 
-impl Range {
+impl TimeRange {
     fn is_before(self, time: i64) -> bool {
         self.start.is_some_and(|start| time < start)
     }
@@ -64,10 +64,10 @@ pub enum From {
     Backward(u64),
 }
 
-/// Some lines that follow one another.
+/// Consecutive lines.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Page {
-    pub entries: Vec<Entry>,
+pub struct LinePage {
+    pub entries: Vec<LogLine>,
     /// The number of the first line, and of the one behind the last.
     pub first: u64,
     pub next: u64,
@@ -75,7 +75,7 @@ pub struct Page {
 
 /// A place between two events of the build's log.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Place {
+pub(super) struct StreamPlace {
     /// In `events.jsonl`.
     position: u64,
     /// The number of the next line.
@@ -85,23 +85,23 @@ pub(super) struct Place {
     rest: Vec<u8>,
 }
 
-impl Place {
+impl StreamPlace {
     /// No later line has an earlier time.
     fn time(&self) -> i64 {
         i64::try_from(self.lines.time).unwrap_or(i64::MAX)
     }
 }
 
-/// What has been read on.
+/// What reading on has found.
 pub(super) struct Read {
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Vec<LogLine>,
     pub(super) bytes: usize,
     /// There is nothing more so far.
     pub(super) is_end: bool,
 }
 
 /// Reads on from a place, events until they have added so many bytes, or until there is no more.
-pub(super) fn read_on(dir: &BuildDir, place: &mut Place, most: usize) -> io::Result<Read> {
+pub(super) fn read_on(dir: &BuildDir, place: &mut StreamPlace, most: usize) -> io::Result<Read> {
     let mut events = LogReader::open_at(dir, place.position)?;
     let mut output = OutputReader::open(dir)?;
     let mut lines = Lines::from(std::mem::take(&mut place.lines));
@@ -119,7 +119,7 @@ pub(super) fn read_on(dir: &BuildDir, place: &mut Place, most: usize) -> io::Res
             let (seq, entries) = (&mut place.seq, &mut read.entries);
             lines.cut(&mut place.rest, is_over, |line| {
                 let time = i64::try_from(line.time).unwrap_or(i64::MAX);
-                entries.push(Entry { seq: *seq, time, text: line.text });
+                entries.push(LogLine { seq: *seq, time, text: line.text });
                 *seq += 1;
             });
             place.position = events.position();
@@ -133,24 +133,24 @@ pub(super) fn read_on(dir: &BuildDir, place: &mut Place, most: usize) -> io::Res
 
 /// Places of a stream, in order.
 #[derive(Debug, Default)]
-pub(crate) struct Index {
-    places: Vec<Place>,
-    /// How far it has been read.
-    end: Place,
+pub(crate) struct StreamIndex {
+    places: Vec<StreamPlace>,
+    /// Where reading goes on.
+    end: StreamPlace,
     /// Bytes of text since the last place.
     since: usize,
 }
 
-impl Index {
+impl StreamIndex {
     /// Reads on until `is_enough` of the end so far, or what was there at first: a build may write faster than this reads.
     pub(super) fn reach(
         &mut self,
         dir: &BuildDir,
-        is_enough: impl Fn(&Place) -> bool,
+        is_enough: impl Fn(&StreamPlace) -> bool,
     ) -> io::Result<()> {
         let length = fs::metadata(dir.events())?.len();
         while !is_enough(&self.end) && self.end.position < length {
-            // An error leaves what stands: the next look begins there.
+            // An error keeps what was read so far; the next read begins there.
             let mut end = self.end.clone();
             let read = read_on(dir, &mut end, STEP)?;
             self.end = end;
@@ -167,23 +167,23 @@ impl Index {
     }
 
     /// The last place behind which are all lines from this time on.
-    pub(super) fn before(&mut self, dir: &BuildDir, time: i64) -> io::Result<Place> {
+    pub(super) fn before(&mut self, dir: &BuildDir, time: i64) -> io::Result<StreamPlace> {
         self.reach(dir, |end| end.time() >= time)?;
         Ok(self.nth(self.places.partition_point(|place| place.time() < time)))
     }
 
     /// The place of this number; the first of all is the beginning.
-    fn nth(&self, number: usize) -> Place {
-        number.checked_sub(1).map_or_else(Place::default, |at| self.places[at].clone())
+    fn nth(&self, number: usize) -> StreamPlace {
+        number.checked_sub(1).map_or_else(StreamPlace::default, |at| self.places[at].clone())
     }
 
     pub(crate) fn page(
         &mut self,
         dir: &BuildDir,
-        range: Range,
+        range: TimeRange,
         from: From,
         limit: usize,
-    ) -> io::Result<Page> {
+    ) -> io::Result<LinePage> {
         match from {
             From::Head => self.forward(dir, range, None, limit),
             From::Forward(seq) => self.forward(dir, range, Some(seq), limit),
@@ -195,15 +195,15 @@ impl Index {
     fn forward(
         &mut self,
         dir: &BuildDir,
-        range: Range,
+        range: TimeRange,
         from: Option<u64>,
         limit: usize,
-    ) -> io::Result<Page> {
+    ) -> io::Result<LinePage> {
         let seq = from.unwrap_or(0);
         self.reach(dir, |end| {
             end.seq >= seq && range.start.is_none_or(|start| end.time() >= start)
         })?;
-        let is_good = |place: &Place| {
+        let is_good = |place: &StreamPlace| {
             place.seq <= seq || range.start.is_some_and(|start| place.time() < start)
         };
         let mut place = self.nth(self.places.partition_point(is_good));
@@ -226,27 +226,27 @@ impl Index {
                 break;
             }
         }
-        // Where nothing is, the next look begins at the same line.
+        // An empty page: the next read begins at the same line.
         let (first, next) = match (entries.first(), entries.last()) {
             (Some(first), Some(last)) => (first.seq, last.seq + 1),
             _ => (from.unwrap_or(place.seq), from.unwrap_or(place.seq)),
         };
-        Ok(Page { entries, first, next })
+        Ok(LinePage { entries, first, next })
     }
 
     /// The last lines of a range, from the end on a piece at a time.
     fn backward(
         &mut self,
         dir: &BuildDir,
-        range: Range,
+        range: TimeRange,
         before: Option<u64>,
         limit: usize,
-    ) -> io::Result<Page> {
+    ) -> io::Result<LinePage> {
         self.reach(dir, |end| {
             before.is_some_and(|seq| end.seq >= seq)
                 || range.end.is_some_and(|time| end.time() >= time)
         })?;
-        let is_good = |place: &Place| {
+        let is_good = |place: &StreamPlace| {
             before.is_none_or(|seq| place.seq < seq) && !range.is_behind(place.time())
         };
         let mut number = self.places.partition_point(is_good);
@@ -276,11 +276,11 @@ impl Index {
             (Some(first), Some(last)) => (first.seq, last.seq + 1),
             _ => (none, none),
         };
-        Ok(Page { entries: entries.into(), first, next })
+        Ok(LinePage { entries: entries.into(), first, next })
     }
 
     /// The lines from a place on up to the line `stop`.
-    fn piece(&self, dir: &BuildDir, number: usize, stop: u64) -> io::Result<Vec<Entry>> {
+    fn piece(&self, dir: &BuildDir, number: usize, stop: u64) -> io::Result<Vec<LogLine>> {
         let mut place = self.nth(number);
         let mut all = Vec::new();
         while place.seq < stop {
@@ -297,7 +297,7 @@ impl Index {
 
 /// The time of the first line.
 pub(super) fn first_time(dir: &BuildDir) -> io::Result<Option<i64>> {
-    let mut place = Place::default();
+    let mut place = StreamPlace::default();
     loop {
         // One event at a time.
         let read = read_on(dir, &mut place, 1)?;

@@ -1,6 +1,6 @@
 //! Streams and their pages, from real files.
 
-use super::stream::{Index, last_time, read_on};
+use super::stream::{StreamIndex, last_time, read_on};
 use super::*;
 use crate::db::builds::{self, Build, State};
 use runner_core::event::{EventBody, Outcome};
@@ -37,7 +37,7 @@ fn at(ms: i64) -> WallTime {
     WallTime(ms * 1000)
 }
 
-fn texts(page: &Page) -> Vec<&str> {
+fn texts(page: &LinePage) -> Vec<&str> {
     page.entries.iter().map(|entry| entry.text.trim_end()).collect()
 }
 
@@ -68,8 +68,8 @@ fn row(uuid: &str, begun: i64, record: Value) -> Build {
     }
 }
 
-fn all() -> Range {
-    Range::default()
+fn all() -> TimeRange {
+    TimeRange::default()
 }
 
 #[test]
@@ -78,11 +78,11 @@ fn pages_of_a_stream_meet_at_their_tokens() {
     let dir = rig.build(UUID);
     // More than one place of the index.
     let log = log(&dir, 3000, 400);
-    let mut index = Index::default();
-    let mut page = |range: Range, from: From, limit: usize| {
+    let mut index = StreamIndex::default();
+    let mut page = |range: TimeRange, from: From, limit: usize| {
         index.page(&dir, range, from, limit).expect("a page")
     };
-    let number = |entry: &Entry| entry.text.trim().parse::<i64>().expect("a number");
+    let number = |entry: &LogLine| entry.text.trim().parse::<i64>().expect("a number");
     for limit in [7, 10_000] {
         let head = page(all(), From::Head, limit);
         assert_eq!((head.first, number(&head.entries[0])), (0, 0));
@@ -109,7 +109,7 @@ fn pages_of_a_stream_meet_at_their_tokens() {
         assert_eq!(seen, 3000);
     }
     // From one time on, up to another.
-    let range = Range { start: Some(2500), end: Some(2503) };
+    let range = TimeRange { start: Some(2500), end: Some(2503) };
     for from in [From::Head, From::Tail, From::Forward(0), From::Backward(3000)] {
         let some = page(range, from, 100);
         assert_eq!((some.first, some.next), (1500, 1503), "{from:?}");
@@ -154,9 +154,9 @@ fn a_place_forgets_nothing_of_what_was_before_it() {
         let ended = EventBody::CommandEnded { command, outcome, duration_ms: 1 };
         log.append([ended], at(60)).expect("written");
     }
-    let mut place = stream::Place::default();
+    let mut place = stream::StreamPlace::default();
     let whole = read_on(&dir, &mut place, usize::MAX).expect("read").entries;
-    let mut place = stream::Place::default();
+    let mut place = stream::StreamPlace::default();
     let mut pieces = Vec::new();
     loop {
         // An event at a time.
@@ -194,19 +194,19 @@ fn lines_of_a_group_are_in_the_order_of_their_times() {
             log.append_output(1, line.as_bytes(), at(first + 2 * number)).expect("written");
         }
     }
-    let reader = Reader { home: rig.home(), places: Arc::default() };
-    let asked = Filter {
+    let reader = StreamReader { home: rig.home(), places: Arc::default() };
+    let asked = LogFilter {
         group: "/g".to_owned(),
         names: streams::Names::All,
         start: None,
         end: None,
-        pattern: Pattern::default(),
+        pattern: FilterPattern::default(),
         limit: 7,
         after: None,
     };
     let (mut seen, mut after) = (Vec::new(), None);
     loop {
-        let found = Filter { after, ..asked.clone() }.run(&db, &reader).expect("found");
+        let found = LogFilter { after, ..asked.clone() }.run(&db, &reader).expect("found");
         assert!(found.entries.len() <= 7);
         seen.extend(found.entries.into_iter().map(|(_, key, _)| key.0));
         after = found.next;
@@ -215,15 +215,15 @@ fn lines_of_a_group_are_in_the_order_of_their_times() {
         }
     }
     assert_eq!(seen, (1000..1100).collect::<Vec<i64>>(), "each once, in order, over all pages");
-    let run = |filter: Filter| filter.run(&db, &reader).expect("found").entries.len();
-    let some = Filter { limit: 1000, start: Some(1010), end: Some(1012), ..asked.clone() };
+    let run = |filter: LogFilter| filter.run(&db, &reader).expect("found").entries.len();
+    let some = LogFilter { limit: 1000, start: Some(1010), end: Some(1012), ..asked.clone() };
     assert_eq!(run(some.clone()), 3, "both ends are included");
-    let pattern = Pattern::parse("odd").expect("a pattern");
-    assert_eq!(run(Filter { pattern, limit: 1000, ..asked.clone() }), 50);
+    let pattern = FilterPattern::parse("odd").expect("a pattern");
+    assert_eq!(run(LogFilter { pattern, limit: 1000, ..asked.clone() }), 50);
     let names = streams::Names::Prefix(format!("s/{two}"));
-    assert_eq!(run(Filter { names, limit: 1000, ..asked.clone() }), 50);
+    assert_eq!(run(LogFilter { names, limit: 1000, ..asked.clone() }), 50);
     let names = streams::Names::These(vec![format!("s/{one}"), "none".to_owned()]);
-    assert_eq!(run(Filter { names, limit: 1000, ..asked }), 50);
+    assert_eq!(run(LogFilter { names, limit: 1000, ..asked }), 50);
 }
 
 /// What waits in other streams is not what a request has looked at: else each of them would tell one line.
@@ -244,21 +244,21 @@ fn a_page_of_many_streams_is_a_whole_one() {
             log.append_output(1, line.as_bytes(), at(1000 + number)).expect("written");
         }
     }
-    let reader = Reader { home: rig.home(), places: Arc::default() };
-    let asked = Filter {
+    let reader = StreamReader { home: rig.home(), places: Arc::default() };
+    let asked = LogFilter {
         group: "/g".to_owned(),
         names: streams::Names::All,
         start: None,
         end: None,
-        pattern: Pattern::default(),
+        pattern: FilterPattern::default(),
         limit: 20,
         after: None,
     };
     let found = asked.run(&db, &reader).expect("found");
     assert_eq!(found.entries.len(), 20);
     // A request that finds nothing comes to an end as well, far from where it has begun.
-    let pattern = Pattern::parse("nothing").expect("a pattern");
-    let found = Filter { pattern, ..asked }.run(&db, &reader).expect("found");
+    let pattern = FilterPattern::parse("nothing").expect("a pattern");
+    let found = LogFilter { pattern, ..asked }.run(&db, &reader).expect("found");
     assert!(found.next.is_some_and(|(time, ..)| time > 1000), "{:?}", found.next);
 }
 
@@ -269,13 +269,13 @@ fn the_end_is_where_it_was() {
     let dir = rig.build(UUID);
     let log = log(&dir, 10, 100);
     let looks = std::cell::Cell::new(0);
-    let grows = |_: &stream::Place| {
+    let grows = |_: &stream::StreamPlace| {
         looks.set(looks.get() + 1);
         assert!(looks.get() < 50, "it has no end");
         log.append_output(1, &[b'x'; 300 << 10], at(5000)).expect("written");
         false
     };
-    Index::default().reach(&dir, grows).expect("read");
+    StreamIndex::default().reach(&dir, grows).expect("read");
 }
 
 #[test]
@@ -298,9 +298,13 @@ fn patterns() {
         // A choice beside anything else counts for nothing.
         ("ERROR ?empty", true),
     ] {
-        assert_eq!(Pattern::parse(pattern).expect(pattern).matches(line), matches, "{pattern}");
+        assert_eq!(
+            FilterPattern::parse(pattern).expect(pattern).matches(line),
+            matches,
+            "{pattern}"
+        );
     }
     for bad in ["{ $.a = 1 }", "[a, b]", "\"open", "%open", "%(%", "a/b", "-", "?"] {
-        assert!(Pattern::parse(bad).is_err(), "{bad}");
+        assert!(FilterPattern::parse(bad).is_err(), "{bad}");
     }
 }

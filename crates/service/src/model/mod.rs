@@ -5,7 +5,7 @@ mod logs;
 pub mod shape;
 
 use serde_json::Value;
-use shape::{Problems, Shape, check};
+use shape::{InputProblems, MemberShape, check};
 
 /// A service whose inputs are described here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub enum Described {
 
 /// Inputs of a service, by the names of its operations.
 #[must_use]
-pub fn inputs(service: Described) -> &'static [(&'static str, &'static Shape)] {
+pub fn inputs(service: Described) -> &'static [(&'static str, &'static MemberShape)] {
     match service {
         Described::CodeBuild => codebuild::INPUTS,
         Described::Logs => logs::INPUTS,
@@ -27,7 +27,7 @@ pub fn inputs(service: Described) -> &'static [(&'static str, &'static Shape)] {
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn validate(service: Described, operation: &str, input: &Value) -> Result<(), Problems> {
+pub fn validate(service: Described, operation: &str, input: &Value) -> Result<(), InputProblems> {
     let shape = inputs(service).iter().find(|(name, _)| *name == operation);
     shape.map_or(Ok(()), |(_, shape)| check(shape, input))
 }
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn refused(operation: &str, input: &Value) -> Problems {
+    fn refused(operation: &str, input: &Value) -> InputProblems {
         validate(Described::CodeBuild, operation, input).expect_err("refused")
     }
 
@@ -52,7 +52,7 @@ mod tests {
     fn all_problems_are_said_at_once_in_the_words_of_aws() {
         let input = json!({"name": "a", "description": "x".repeat(256), "timeoutInMinutes": 4,
             "source": {"type": "SVN"}, "artifacts": {}, "environment": {"environmentVariables": [{"name": ""}]}});
-        let Problems::Constraints(problems) = refused("CreateProject", &input) else {
+        let InputProblems::Constraints(problems) = refused("CreateProject", &input) else {
             panic!("constraints")
         };
         let has = |text: &str| problems.iter().any(|problem| problem.contains(text));
@@ -72,7 +72,7 @@ mod tests {
             "Value null at 'artifacts.type' failed to satisfy constraint: Member must not be null"
         ));
         assert!(has("Value null at 'environment.environmentVariables.1.member.value' failed"));
-        let text = Problems::Constraints(problems.clone()).to_string();
+        let text = InputProblems::Constraints(problems.clone()).to_string();
         assert!(text.starts_with(&format!("{} validation errors detected: ", problems.len())));
     }
 
@@ -96,7 +96,7 @@ mod tests {
         ] {
             let problems = refused("BatchGetProjects", &input);
             assert!(
-                matches!(&problems, Problems::Type(text) if text.contains(told)),
+                matches!(&problems, InputProblems::Type(text) if text.contains(told)),
                 "{problems:?}"
             );
         }

@@ -3,18 +3,21 @@
 use super::Service;
 use crate::db::streams::{self, Stream};
 use crate::db::{Db, DbError};
-use crate::logs::{Described, Filter, Found, From, LogError, Page, Range, Reader, has_group};
+use crate::logs::{
+    DescribedStream, FilteredLines, From, LinePage, LogError, LogFilter, StreamReader, TimeRange,
+    has_group,
+};
 use std::sync::Arc;
 
 impl Service {
-    fn reader(&self) -> Reader {
-        Reader::new(self.home.clone(), Arc::clone(&self.places))
+    fn reader(&self) -> StreamReader {
+        StreamReader::new(self.home.clone(), Arc::clone(&self.places))
     }
 
     /// Reads the database and logs where that holds up nobody else.
     async fn read_logs<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Db, &Reader) -> Result<T, LogError> + Send + 'static,
+        read: impl FnOnce(&Db, &StreamReader) -> Result<T, LogError> + Send + 'static,
     ) -> Result<T, LogError> {
         self.refresh().await?;
         let (db, reader) = (self.db.clone(), self.reader());
@@ -59,7 +62,7 @@ impl Service {
         wanted: streams::Wanted,
         after: Option<streams::After>,
         most: usize,
-    ) -> Result<Vec<(Described, streams::After)>, LogError> {
+    ) -> Result<Vec<(DescribedStream, streams::After)>, LogError> {
         self.read_logs(move |db, reader| {
             has_group(db, &wanted.group)?;
             let (mut found, mut after) = (Vec::new(), after);
@@ -94,10 +97,10 @@ impl Service {
         &self,
         group: String,
         name: String,
-        range: Range,
+        range: TimeRange,
         from: From,
         limit: usize,
-    ) -> Result<Page, LogError> {
+    ) -> Result<LinePage, LogError> {
         self.read_logs(move |db, reader| {
             let stream = db.read_now(|connection| streams::get(connection, &group, &name))?;
             match stream.filter(|stream| reader.is_there(&stream.uuid)) {
@@ -117,7 +120,7 @@ impl Service {
     ///
     /// # Errors
     /// There is no such group.
-    pub async fn filter_log_events(&self, filter: Filter) -> Result<Found, LogError> {
+    pub async fn filter_log_events(&self, filter: LogFilter) -> Result<FilteredLines, LogError> {
         self.read_logs(move |db, reader| {
             has_group(db, &filter.group)?;
             filter.run(db, reader)

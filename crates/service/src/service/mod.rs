@@ -11,7 +11,7 @@ use crate::db::builds::{self, State};
 use crate::db::projects::{self, Order, Project};
 use crate::db::{Db, DbError, OpenError, Opened, unmark};
 use crate::index::{self, Looks};
-use crate::logs::Places;
+use crate::logs::StreamIndexes;
 use crate::model::{Described, known};
 use crate::pages::Sealer;
 use crate::{project, record};
@@ -65,7 +65,7 @@ pub struct Service {
     pub(crate) settings: Settings,
     pub(crate) queue: Queue,
     pub(crate) clock: Steady,
-    pub(crate) places: Arc<Mutex<Places>>,
+    pub(crate) places: Arc<Mutex<StreamIndexes>>,
     looks: Arc<Looks>,
     records: Arc<batches::Records>,
     sealer: Sealer,

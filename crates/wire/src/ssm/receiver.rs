@@ -116,7 +116,7 @@ mod tests {
             .count();
         assert_eq!(taken, MAX_BYTES / (body.len() + OVERHEAD));
         assert_eq!(receiver.turn(0, Payload::Bytes, b"x", Readiness::No), Turn::Refused);
-        assert_eq!(receiver.turn(0, Payload::Bytes, b"x", Readiness::Keeps), Turn::Refused);
+        assert_eq!(receiver.turn(0, Payload::Bytes, &body, Readiness::Keeps), Turn::Refused);
         assert_eq!(receiver.turn(0, Payload::Bytes, b"x", Readiness::Takes), Turn::Now);
     }
 

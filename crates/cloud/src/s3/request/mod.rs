@@ -51,7 +51,7 @@ const PASSING: &[&str] = &[
 
 /// A request about a bucket or an object in it.
 #[derive(Debug)]
-pub(super) struct Request<'a> {
+pub(super) struct S3Request<'a> {
     method: Method,
     bucket: &'a str,
     /// Empty for the bucket itself.
@@ -61,10 +61,10 @@ pub(super) struct Request<'a> {
     body: Bytes,
 }
 
-impl<'a> Request<'a> {
+impl<'a> S3Request<'a> {
     pub(super) fn new(method: Method, bucket: &'a str, key: &'a str) -> Self {
         let (query, headers, body) = (Vec::new(), Vec::new(), Bytes::new());
-        Request { method, bucket, key, query, headers, body }
+        S3Request { method, bucket, key, query, headers, body }
     }
 
     /// A parameter; one without a value has an empty one.
@@ -102,16 +102,16 @@ pub(super) fn crc32(bytes: &[u8]) -> String {
     STANDARD.encode(crc32fast::hash(bytes).to_be_bytes())
 }
 
-/// An answer that has arrived whole.
+/// A response, read to its end.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct S3Response {
     pub(super) headers: HeaderMap,
     pub(super) body: String,
 }
 
-/// Why a request came to nothing.
+/// Why a request failed.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct S3Failure {
     /// The answer's status; `None` where there was none.
     pub(super) status: Option<u16>,
     /// S3's code; empty where it gives none.
@@ -122,15 +122,15 @@ pub(super) struct Failure {
     may_pass: bool,
 }
 
-impl Failure {
+impl S3Failure {
     /// No server was asked, or none can be.
     fn lasting(message: String) -> Self {
-        Failure { status: None, code: String::new(), message, region: None, may_pass: false }
+        S3Failure { status: None, code: String::new(), message, region: None, may_pass: false }
     }
 
     /// There was no answer, this time.
     fn silent(message: String) -> Self {
-        Failure { may_pass: true, ..Failure::lasting(message) }
+        S3Failure { may_pass: true, ..S3Failure::lasting(message) }
     }
 
     fn refusal(status: u16, headers: &HeaderMap, body: &str) -> Self {
@@ -139,13 +139,13 @@ impl Failure {
         let region = region.filter(|_| matches!(status, 301 | 307 | 400)).map(str::to_owned);
         let is_busy = matches!(status, 500 | 502 | 503 | 504);
         let may_pass = region.is_none() && (is_busy || PASSING.contains(&code.as_str()));
-        Failure { status: Some(status), code, message, region, may_pass }
+        S3Failure { status: Some(status), code, message, region, may_pass }
     }
 }
 
-/// Where requests go, and as whom.
+/// Where requests go, and with whose credentials.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(super) struct S3Client {
     amazon: Amazon,
     http: Result<reqwest::Client, String>,
     /// Whether checksums are sent that S3 does not demand.
@@ -153,17 +153,17 @@ pub(super) struct Client {
     silence: Duration,
 }
 
-impl Client {
+impl S3Client {
     pub(super) fn new(amazon: &Amazon) -> Self {
         let wanted = amazon.config.request_checksum_calculation();
         let checks = !matches!(wanted, Some(RequestChecksumCalculation::WhenRequired));
         // Silence is watched over by `patience`.
         let reach = Reach { connect: Some(CONNECT), read: None, is_proxied: true };
-        Client { amazon: amazon.clone(), http: reach.client(), checks, silence: SILENCE }
+        S3Client { amazon: amazon.clone(), http: reach.client(), checks, silence: SILENCE }
     }
 
     /// Makes a request whose answer's body is read by the caller.
-    pub(super) async fn stream(&self, request: &Request<'_>) -> Result<Response, Failure> {
+    pub(super) async fn stream(&self, request: &S3Request<'_>) -> Result<Response, S3Failure> {
         let mut attempts = self.attempts();
         loop {
             match self.send(request).await {
@@ -174,7 +174,7 @@ impl Client {
     }
 
     /// Makes a request and reads the answer.
-    pub(super) async fn call(&self, request: &Request<'_>) -> Result<Answer, Failure> {
+    pub(super) async fn call(&self, request: &S3Request<'_>) -> Result<S3Response, S3Failure> {
         let mut attempts = self.attempts();
         loop {
             match self.call_once(request).await {
@@ -185,13 +185,13 @@ impl Client {
     }
 
     /// An error that comes as a success, as S3 tells some, is an error.
-    async fn call_once(&self, request: &Request<'_>) -> Result<Answer, Failure> {
+    async fn call_once(&self, request: &S3Request<'_>) -> Result<S3Response, S3Failure> {
         let response = self.send(request).await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body = self.text(response).await?;
         match xml::error(&body) {
-            Some(_) => Err(Failure::refusal(status, &headers, &body)),
-            None => Ok(Answer { headers, body }),
+            Some(_) => Err(S3Failure::refusal(status, &headers, &body)),
+            None => Ok(S3Response { headers, body }),
         }
     }
 
@@ -213,15 +213,15 @@ impl Client {
     }
 
     /// Makes a request once.
-    async fn send(&self, request: &Request<'_>) -> Result<Response, Failure> {
-        let http = self.http.as_ref().map_err(|problem| Failure::lasting(problem.clone()))?;
+    async fn send(&self, request: &S3Request<'_>) -> Result<Response, S3Failure> {
+        let http = self.http.as_ref().map_err(|problem| S3Failure::lasting(problem.clone()))?;
         let credentials = self.amazon.credentials().await.map_err(|error| match error {
-            CallError::Credentials(_) => Failure::lasting(error.to_string()),
-            other => Failure::silent(other.to_string()),
+            CallError::Credentials(_) => S3Failure::lasting(error.to_string()),
+            other => S3Failure::silent(other.to_string()),
         })?;
         let region = self.amazon.region().to_owned();
         let scope = Scope { credentials, region, service: "s3" };
-        let signed = scope.signed(self.unsigned(request)?).await.map_err(Failure::lasting)?;
+        let signed = scope.signed(self.unsigned(request)?).await.map_err(S3Failure::lasting)?;
         let response = patiently(self.silence, request.body.clone(), |body| async move {
             let length = signed.body().len();
             let request =
@@ -234,9 +234,9 @@ impl Client {
         });
         let response = match response.await {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) if error.is_builder() => return Err(Failure::lasting(chain(&error))),
-            Ok(Err(error)) => return Err(Failure::silent(chain(&error))),
-            Err(silent) => return Err(Failure::silent(silent.to_string())),
+            Ok(Err(error)) if error.is_builder() => return Err(S3Failure::lasting(chain(&error))),
+            Ok(Err(error)) => return Err(S3Failure::silent(chain(&error))),
+            Err(silent) => return Err(S3Failure::silent(silent.to_string())),
         };
         let status = response.status().as_u16();
         if (200..300).contains(&status) {
@@ -245,22 +245,23 @@ impl Client {
         let headers = response.headers().clone();
         // A refusal that breaks off is a refusal.
         let body = self.text(response).await.unwrap_or_default();
-        Err(Failure::refusal(status, &headers, &body))
+        Err(S3Failure::refusal(status, &headers, &body))
     }
 
     /// The whole of an answer.
-    async fn text(&self, mut response: Response) -> Result<String, Failure> {
+    async fn text(&self, mut response: Response) -> Result<String, S3Failure> {
         let mut body = Vec::new();
-        while let Some(chunk) = self.chunk(&mut response).await.map_err(Failure::silent)? {
+        while let Some(chunk) = self.chunk(&mut response).await.map_err(S3Failure::silent)? {
             if body.len() + chunk.len() > MAX_ANSWER {
-                return Err(Failure::lasting("the answer is too large".to_owned()));
+                return Err(S3Failure::lasting("the answer is too large".to_owned()));
             }
             body.extend_from_slice(&chunk);
         }
-        String::from_utf8(body).map_err(|_| Failure::lasting("the answer is not UTF-8".to_owned()))
+        String::from_utf8(body)
+            .map_err(|_| S3Failure::lasting("the answer is not UTF-8".to_owned()))
     }
 
-    fn unsigned(&self, request: &Request<'_>) -> Result<http::Request<Bytes>, Failure> {
+    fn unsigned(&self, request: &S3Request<'_>) -> Result<http::Request<Bytes>, S3Failure> {
         let uri = self.place(request.bucket, request.key)?;
         let query: Vec<String> = request
             .query
@@ -275,15 +276,15 @@ impl Client {
         for (name, value) in &request.headers {
             builder = builder.header(name, value);
         }
-        builder.body(request.body.clone()).map_err(|error| Failure::lasting(error.to_string()))
+        builder.body(request.body.clone()).map_err(|error| S3Failure::lasting(error.to_string()))
     }
 
     /// The address of an object, or of its bucket.
-    fn place(&self, bucket: &str, key: &str) -> Result<String, Failure> {
+    fn place(&self, bucket: &str, key: &str) -> Result<String, S3Failure> {
         // HTTP clients resolve such parts, however they are written, and would ask for another object.
         if key.split('/').any(|part| matches!(part, "." | "..")) {
             let problem = "a key with `.` or `..` as one of its parts cannot be sent";
-            return Err(Failure::lasting(problem.to_owned()));
+            return Err(S3Failure::lasting(problem.to_owned()));
         }
         let key = encoded(key, true);
         // A server that is not AWS's has no name for each bucket.
@@ -310,7 +311,7 @@ struct Attempts {
 
 impl Attempts {
     /// Waits before the next attempt; the failure comes back where there is none.
-    async fn again(&mut self, failure: Failure) -> Result<(), Failure> {
+    async fn again(&mut self, failure: S3Failure) -> Result<(), S3Failure> {
         if !failure.may_pass || self.left == 0 {
             return Err(failure);
         }

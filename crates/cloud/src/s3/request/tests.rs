@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn client(region: &str) -> Client {
-    Client::new(&Amazon {
+fn client(region: &str) -> S3Client {
+    S3Client::new(&Amazon {
         config: aws_config::SdkConfig::builder().build(),
         client: Err("none is needed".to_owned()),
         region: Some(region.to_owned()),
@@ -43,12 +43,12 @@ fn what_is_tried_again_is_what_may_pass() {
         (404, "NoSuchKey", false),
         (501, "NotImplemented", false),
     ] {
-        let failure = Failure::refusal(status, &none, &error(code));
+        let failure = S3Failure::refusal(status, &none, &error(code));
         assert_eq!(failure.may_pass, may_pass, "{status} {code}");
     }
     let mut elsewhere = HeaderMap::new();
     elsewhere.insert("x-amz-bucket-region", "eu-west-1".parse().expect("a value"));
-    let failure = Failure::refusal(301, &elsewhere, &error("PermanentRedirect"));
+    let failure = S3Failure::refusal(301, &elsewhere, &error("PermanentRedirect"));
     assert_eq!(failure.region.as_deref(), Some("eu-west-1"));
 }
 

@@ -36,7 +36,7 @@ fn any_plan(chance: &mut Chance) -> BatchPlan {
             identifier: format!("b{at}"),
             depends_on,
             ignore_failure: chance.one_in(4),
-            settings: Settings::default(),
+            settings: BatchBuildSettings::default(),
             shard: None,
         }
     });
@@ -53,12 +53,12 @@ struct Law {
 }
 
 impl Law {
-    fn check(&mut self, machine: &BatchMachine, most: usize, effects: &[Effect]) {
+    fn check(&mut self, machine: &BatchMachine, most: usize, effects: &[BatchEffect]) {
         let plan = machine.plan();
         for effect in effects {
             assert_eq!(self.finished, None, "after the end: {effect:?}");
             match *effect {
-                Effect::Start(at) => {
+                BatchEffect::Start(at) => {
                     assert!(!self.stopping, "{at} starts late");
                     assert!(!std::mem::replace(&mut self.started[at], true), "{at} starts twice");
                     for on in &plan.builds[at].depends_on {
@@ -70,9 +70,9 @@ impl Law {
                         assert!(has_let_go, "{at} does not wait for {on}");
                     }
                 }
-                Effect::Combine => panic!("nothing is combined here"),
-                Effect::Stop(at) => assert!(self.started[at] && self.ended[at].is_none()),
-                Effect::Finish(status) => {
+                BatchEffect::Combine => panic!("nothing is combined here"),
+                BatchEffect::Stop(at) => assert!(self.started[at] && self.ended[at].is_none()),
+                BatchEffect::Finish(status) => {
                     let open = (0..self.started.len())
                         .find(|at| self.started[*at] && self.ended[*at].is_none());
                     assert_eq!(open, None, "one is left behind");
@@ -112,22 +112,25 @@ fn no_order_of_events_reaches_an_illegal_state() {
             let is_running = at < count && law.started[at] && law.ended[at].is_none();
             let any_end = if chance.one_in(2) { ENDS.len() } else { 1 };
             let input = match chance.below(12) {
-                0 if chance.one_in(6) => Input::Stop,
-                1 if chance.one_in(6) => Input::TimeIsUp,
-                2 => Input::Paused(at),
-                3 => Input::Resumed(at),
-                _ => Input::Ended(at, ENDS[chance.below(any_end)]),
+                0 if chance.one_in(6) => BatchInput::Stop,
+                1 if chance.one_in(6) => BatchInput::TimeIsUp,
+                2 => BatchInput::Paused(at),
+                3 => BatchInput::Resumed(at),
+                _ => BatchInput::Ended(at, ENDS[chance.below(any_end)]),
             };
             match input {
-                Input::Ended(_, status) if is_running => {
+                BatchInput::Ended(_, status) if is_running => {
                     let status = if status == Status::InProgress { Status::Fault } else { status };
                     law.ended[at] = Some(status);
                     let is_failure =
                         status != Status::Succeeded && !machine.plan().builds[at].ignore_failure;
                     law.stopping |= is_failure && machine.plan().fast_fail;
                 }
-                Input::Stop | Input::TimeIsUp => law.stopping = true,
-                Input::Ended(..) | Input::Paused(_) | Input::Resumed(_) | Input::Combined(_) => {}
+                BatchInput::Stop | BatchInput::TimeIsUp => law.stopping = true,
+                BatchInput::Ended(..)
+                | BatchInput::Paused(_)
+                | BatchInput::Resumed(_)
+                | BatchInput::Combined(_) => {}
             }
             let effects = machine.apply(input, NOW);
             law.check(&machine, most, &effects);
@@ -157,8 +160,8 @@ fn no_order_of_events_reaches_an_illegal_state() {
             }
         }
         // A batch that is over takes nothing any more, but to be run again.
-        assert_eq!(machine.apply(Input::Ended(0, Status::Failed), NOW), []);
-        assert_eq!(machine.apply(Input::Stop, NOW), []);
+        assert_eq!(machine.apply(BatchInput::Ended(0, Status::Failed), NOW), []);
+        assert_eq!(machine.apply(BatchInput::Stop, NOW), []);
         let what = if chance.one_in(2) { RetryType::All } else { RetryType::Failed };
         let retried = machine.retry(what, |at| format!("new:{at}"), NOW);
         assert_eq!(retried.is_ok(), status != Status::Succeeded);

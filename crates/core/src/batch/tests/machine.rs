@@ -5,12 +5,12 @@ use super::*;
 #[test]
 fn dependants_of_a_failure_never_run_and_siblings_do() {
     let mut machine = machine(graph("a b c<a d<c,b e?<a f<e"), 4);
-    assert_eq!(machine.begin(NOW), [Effect::Start(0), Effect::Start(1)]);
-    assert_eq!(machine.apply(Input::Ended(0, Status::Failed), NOW), []);
+    assert_eq!(machine.begin(NOW), [BatchEffect::Start(0), BatchEffect::Start(1)]);
+    assert_eq!(machine.apply(BatchInput::Ended(0, Status::Failed), NOW), []);
     let left = (2..6).map(|at| machine.stand(at)).collect::<Vec<_>>();
     assert_eq!(left, [Some(Stand::Left); 4]);
-    let end = machine.apply(Input::Ended(1, Status::Succeeded), NOW);
-    assert_eq!(end, [Effect::Finish(Status::Failed)]);
+    let end = machine.apply(BatchInput::Ended(1, Status::Succeeded), NOW);
+    assert_eq!(end, [BatchEffect::Finish(Status::Failed)]);
     let counting: Vec<usize> = (0..6).filter(|at| machine.counts(*at)).collect();
     assert_eq!(counting, [0, 1]);
 }
@@ -20,9 +20,9 @@ fn a_failure_that_is_ignored_lets_dependants_run() {
     for status in [Status::Failed, Status::TimedOut, Status::Fault, Status::Stopped] {
         let mut machine = machine(graph("a? b<a"), 4);
         machine.begin(NOW);
-        assert_eq!(machine.apply(Input::Ended(0, status), NOW), [Effect::Start(1)]);
-        let end = machine.apply(Input::Ended(1, Status::Succeeded), NOW);
-        assert_eq!(end, [Effect::Finish(Status::Succeeded)]);
+        assert_eq!(machine.apply(BatchInput::Ended(0, status), NOW), [BatchEffect::Start(1)]);
+        let end = machine.apply(BatchInput::Ended(1, Status::Succeeded), NOW);
+        assert_eq!(end, [BatchEffect::Finish(Status::Succeeded)]);
         assert!(!machine.counts(0) && machine.counts(1));
     }
 }
@@ -32,25 +32,27 @@ fn fast_fail_stops_what_runs_and_that_does_not_count() {
     let mut plan = graph("a b c d<b");
     plan.fast_fail = true;
     let mut machine = machine(plan, 2);
-    assert_eq!(machine.begin(NOW), [Effect::Start(0), Effect::Start(1)]);
-    assert_eq!(machine.apply(Input::Ended(0, Status::Failed), NOW), [Effect::Stop(1)]);
+    assert_eq!(machine.begin(NOW), [BatchEffect::Start(0), BatchEffect::Start(1)]);
+    assert_eq!(machine.apply(BatchInput::Ended(0, Status::Failed), NOW), [BatchEffect::Stop(1)]);
     assert_eq!(machine.stand(2), Some(Stand::Left));
-    let end = machine.apply(Input::Ended(1, Status::Stopped), NOW);
-    assert_eq!(end, [Effect::Finish(Status::Failed)]);
+    let end = machine.apply(BatchInput::Ended(1, Status::Stopped), NOW);
+    assert_eq!(end, [BatchEffect::Finish(Status::Failed)]);
     assert!(machine.counts(0) && !machine.counts(1));
 }
 
 #[test]
 fn a_stop_is_told_twice_and_a_time_that_is_up_once() {
-    for (input, status) in [(Input::Stop, Status::Stopped), (Input::TimeIsUp, Status::TimedOut)] {
+    for (input, status) in
+        [(BatchInput::Stop, Status::Stopped), (BatchInput::TimeIsUp, Status::TimedOut)]
+    {
         let mut machine = machine(graph("a b c"), 2);
         machine.begin(NOW);
-        let both = [Effect::Stop(0), Effect::Stop(1)];
+        let both = [BatchEffect::Stop(0), BatchEffect::Stop(1)];
         assert_eq!(machine.apply(input, NOW), both);
-        assert_eq!(machine.apply(Input::Stop, NOW), both);
-        machine.apply(Input::Ended(0, Status::Stopped), NOW);
-        let end = machine.apply(Input::Ended(1, Status::Succeeded), NOW);
-        assert_eq!(end, [Effect::Finish(status)]);
+        assert_eq!(machine.apply(BatchInput::Stop, NOW), both);
+        machine.apply(BatchInput::Ended(0, Status::Stopped), NOW);
+        let end = machine.apply(BatchInput::Ended(1, Status::Succeeded), NOW);
+        assert_eq!(end, [BatchEffect::Finish(status)]);
         assert!(machine.counts(0) && !machine.counts(2));
     }
 }
@@ -58,14 +60,17 @@ fn a_stop_is_told_twice_and_a_time_that_is_up_once() {
 #[test]
 fn a_paused_build_leaves_its_place_to_others() {
     let mut machine = machine(graph("a b c d e f"), 1);
-    assert_eq!(machine.begin(NOW), [Effect::Start(0)]);
+    assert_eq!(machine.begin(NOW), [BatchEffect::Start(0)]);
     for at in 0..3 {
-        assert_eq!(machine.apply(Input::Paused(at), NOW), [Effect::Start(at + 1)]);
+        assert_eq!(machine.apply(BatchInput::Paused(at), NOW), [BatchEffect::Start(at + 1)]);
     }
     // So many alive, and no more.
-    assert_eq!(machine.apply(Input::Paused(3), NOW), []);
-    assert_eq!(machine.apply(Input::Resumed(2), NOW), []);
-    assert_eq!(machine.apply(Input::Ended(2, Status::Succeeded), NOW), [Effect::Start(4)]);
+    assert_eq!(machine.apply(BatchInput::Paused(3), NOW), []);
+    assert_eq!(machine.apply(BatchInput::Resumed(2), NOW), []);
+    assert_eq!(
+        machine.apply(BatchInput::Ended(2, Status::Succeeded), NOW),
+        [BatchEffect::Start(4)]
+    );
 }
 
 #[test]
@@ -74,7 +79,7 @@ fn a_batch_that_is_rejected_has_no_build() {
     let context = PhaseContext::new(StatusCode::YamlFileError, "why");
     assert_eq!(
         machine.reject(Status::Failed, Some(context), NOW),
-        [Effect::Finish(Status::Failed)]
+        [BatchEffect::Finish(Status::Failed)]
     );
     assert_eq!(machine.begin(NOW), []);
     let record = BuildBatch::of(&facts(), &machine);
@@ -88,11 +93,11 @@ fn a_batch_that_is_rejected_has_no_build() {
 fn a_plan_comes_when_the_source_is_there_and_again_with_a_retry() {
     let mut machine = machine(BatchPlan::default(), 8).combining(true);
     machine.expand(graph("a b<a"), |at| format!("first:{at}"), NOW);
-    assert_eq!(machine.begin(NOW), [Effect::Start(0)]);
+    assert_eq!(machine.begin(NOW), [BatchEffect::Start(0)]);
     assert_eq!(machine.place_of("first:1"), Some(1));
     machine.expand(graph("z"), |_| String::new(), NOW);
     assert_eq!(machine.plan().builds.len(), 2, "not while it runs");
-    machine.apply(Input::Ended(0, Status::Failed), NOW);
+    machine.apply(BatchInput::Ended(0, Status::Failed), NOW);
     machine.retry(RetryType::All, |at| format!("second:{at}"), NOW).expect("again");
     machine.expand(graph("b c"), |at| format!("third:{at}"), NOW);
     // What is kept of it is by name.
@@ -103,29 +108,37 @@ fn a_plan_comes_when_the_source_is_there_and_again_with_a_retry() {
     // A machine that was written down goes on.
     let text = serde_json::to_string(&machine).expect("json");
     let mut machine: BatchMachine = serde_json::from_str(&text).expect("the same");
-    assert_eq!(machine.begin(NOW), [Effect::Start(0), Effect::Start(1)]);
-    machine.apply(Input::Ended(0, Status::Succeeded), NOW);
-    let end = machine.apply(Input::Ended(1, Status::Succeeded), NOW);
-    assert_eq!((end.as_slice(), machine.status()), (&[Effect::Combine][..], Status::InProgress));
-    assert_eq!(machine.apply(Input::Ended(1, Status::Failed), NOW), []);
-    let end = machine.apply(Input::Combined(Status::Failed), NOW);
-    assert_eq!(end, [Effect::Finish(Status::Failed)]);
-    assert_eq!(machine.apply(Input::Combined(Status::Succeeded), NOW), []);
+    assert_eq!(machine.begin(NOW), [BatchEffect::Start(0), BatchEffect::Start(1)]);
+    machine.apply(BatchInput::Ended(0, Status::Succeeded), NOW);
+    let end = machine.apply(BatchInput::Ended(1, Status::Succeeded), NOW);
+    assert_eq!(
+        (end.as_slice(), machine.status()),
+        (&[BatchEffect::Combine][..], Status::InProgress)
+    );
+    assert_eq!(machine.apply(BatchInput::Ended(1, Status::Failed), NOW), []);
+    let end = machine.apply(BatchInput::Combined(Status::Failed), NOW);
+    assert_eq!(end, [BatchEffect::Finish(Status::Failed)]);
+    assert_eq!(machine.apply(BatchInput::Combined(Status::Succeeded), NOW), []);
 }
 
 #[test]
 fn a_stop_before_the_first_build_and_after_the_last() {
-    for (input, wanted) in [(Input::Stop, Status::Stopped), (Input::TimeIsUp, Status::TimedOut)] {
+    for (input, wanted) in
+        [(BatchInput::Stop, Status::Stopped), (BatchInput::TimeIsUp, Status::TimedOut)]
+    {
         let mut early = machine(graph("a"), 8);
         assert_eq!(early.apply(input, NOW), []);
         assert!(early.is_ending());
-        assert_eq!(early.begin(NOW), [Effect::Finish(wanted)]);
+        assert_eq!(early.begin(NOW), [BatchEffect::Finish(wanted)]);
         let mut late = machine(graph("a"), 8).combining(true);
         late.begin(NOW);
-        assert_eq!(late.apply(Input::Ended(0, Status::Succeeded), NOW), [Effect::Combine]);
+        assert_eq!(
+            late.apply(BatchInput::Ended(0, Status::Succeeded), NOW),
+            [BatchEffect::Combine]
+        );
         assert_eq!(late.apply(input, NOW), []);
-        let end = late.apply(Input::Combined(Status::Succeeded), NOW);
-        assert_eq!(end, [Effect::Finish(wanted)]);
+        let end = late.apply(BatchInput::Combined(Status::Succeeded), NOW);
+        assert_eq!(end, [BatchEffect::Finish(wanted)]);
     }
 }
 
@@ -153,8 +166,8 @@ fn the_record_is_as_aws_gives_it() {
         ("IN_PROGRESS".into(), "PENDING".into())
     );
     assert_eq!(running["buildGroups"][1]["dependsOn"][0], "a");
-    machine.apply(Input::Ended(0, Status::Failed), later);
-    machine.apply(Input::Ended(2, Status::Succeeded), later);
+    machine.apply(BatchInput::Ended(0, Status::Failed), later);
+    machine.apply(BatchInput::Ended(2, Status::Succeeded), later);
     let failed = json(&machine);
     assert_eq!((status(&failed, 0), status(&failed, 1)), ("FAILED".into(), "STOPPED".into()));
     let artifact = &failed["buildGroups"][0]["currentBuildSummary"]["primaryArtifact"];
@@ -176,10 +189,10 @@ fn the_record_is_as_aws_gives_it() {
     // Again, what has failed: the id stays.
     assert_eq!(machine.retry(RetryType::Failed, |at| format!("new:{at}"), later), Ok(()));
     assert_eq!(machine.retry(RetryType::All, |_| String::new(), later), Err(NotRetried::Running));
-    assert_eq!(machine.begin(later), [Effect::Start(0)]);
-    machine.apply(Input::Ended(0, Status::Succeeded), later);
-    let end = machine.apply(Input::Ended(1, Status::Succeeded), later);
-    assert_eq!(end, [Effect::Finish(Status::Succeeded)]);
+    assert_eq!(machine.begin(later), [BatchEffect::Start(0)]);
+    machine.apply(BatchInput::Ended(0, Status::Succeeded), later);
+    let end = machine.apply(BatchInput::Ended(1, Status::Succeeded), later);
+    assert_eq!(end, [BatchEffect::Finish(Status::Succeeded)]);
     let again = json(&machine);
     assert_eq!(
         phases(&again),

@@ -10,7 +10,7 @@ use crate::spec::{self, Diagnostic};
 use crate::time::WallTime;
 
 /// A buildspec's batch, with phases, so that its builds need none of their own.
-fn read(batch: &str) -> Result<spec::Batch, Vec<Diagnostic>> {
+fn read(batch: &str) -> Result<spec::BatchSpec, Vec<Diagnostic>> {
     let text = format!("version: 0.2\nphases: {{build: {{commands: [make]}}}}\nbatch:\n{batch}");
     spec::parse_batch(&text).map(|(spec, _)| spec.batch.expect("a batch"))
 }

@@ -13,7 +13,7 @@ fn a_list_is_all_at_once() {
     let [a, b] = plan.builds.as_slice() else { panic!("{plan:?}") };
     assert_eq!(
         a.settings,
-        Settings {
+        BatchBuildSettings {
             buildspec: Some("a.yml".to_owned()),
             image: Some("i".to_owned()),
             compute_type: Some("BUILD_GENERAL1_LARGE".to_owned()),
@@ -23,9 +23,9 @@ fn a_list_is_all_at_once() {
             variables: vec![("A".to_owned(), "010".to_owned())],
         }
     );
-    assert_eq!((b.ignore_failure, &b.settings), (true, &Settings::default()));
+    assert_eq!((b.ignore_failure, &b.settings), (true, &BatchBuildSettings::default()));
     let mut machine = machine(plan, 8);
-    assert_eq!(machine.begin(NOW), [Effect::Start(0), Effect::Start(1)]);
+    assert_eq!(machine.begin(NOW), [BatchEffect::Start(0), BatchEffect::Start(1)]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::*;
 
 fn problems(text: &str) -> Vec<String> {
-    let found = Policy::parse("p", text).err().unwrap_or_default();
+    let found = IamPolicy::parse("p", text).err().unwrap_or_default();
     found.iter().map(ToString::to_string).collect()
 }
 

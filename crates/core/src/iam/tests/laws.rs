@@ -47,8 +47,8 @@ impl Dice {
         (0..self.roll(5)).map(|_| self.statement(None)).collect()
     }
 
-    fn context(&mut self) -> Context {
-        let mut context = Context::default();
+    fn context(&mut self) -> RequestContext {
+        let mut context = RequestContext::default();
         for (key, values) in [
             ("aws:username", ["ann", "*", "bob"]),
             ("ecs:cluster", ["c", "d", "ann"]),
@@ -80,13 +80,13 @@ fn decided(
     statements: &[String],
     action: &str,
     names: &(Vec<String>, Vec<String>),
-    context: &Context,
+    context: &RequestContext,
 ) -> &'static str {
-    let policies: Vec<Policy> = statements
+    let policies: Vec<IamPolicy> = statements
         .iter()
         .map(|one| read(&format!(r#"{{"Version": "2012-10-17", "Statement": [{one}]}}"#)))
         .collect();
-    evaluate(&policies, &Request::new(action, &names.0, &names.1, context)).name()
+    evaluate(&policies, &IamRequest::new(action, &names.0, &names.1, context)).name()
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn spoilt_documents_are_read_to_an_end() {
             }
         }
         let text: String = text.into_iter().collect();
-        if let Err(problems) = Policy::parse("p", &text) {
+        if let Err(problems) = IamPolicy::parse("p", &text) {
             let lines = u32::try_from(text.lines().count()).expect("few") + 1;
             assert!(
                 !problems.is_empty() && problems.iter().all(|one| one.place.line <= lines),

@@ -7,18 +7,23 @@ mod rules;
 use super::*;
 
 /// What a policy comes to for an action on one name.
-pub(super) fn judged(policy: &str, action: &str, name: &str, context: &Context) -> &'static str {
+pub(super) fn judged(
+    policy: &str,
+    action: &str,
+    name: &str,
+    context: &RequestContext,
+) -> &'static str {
     let policy = read(policy);
     let names = [name.to_owned()];
-    evaluate([&policy], &Request::new(action, &names, &[], context)).name()
+    evaluate([&policy], &IamRequest::new(action, &names, &[], context)).name()
 }
 
-pub(super) fn read(text: &str) -> Policy {
-    Policy::parse("p", text).unwrap_or_else(|problems| panic!("{text}: {problems:?}"))
+pub(super) fn read(text: &str) -> IamPolicy {
+    IamPolicy::parse("p", text).unwrap_or_else(|problems| panic!("{text}: {problems:?}"))
 }
 
-pub(super) fn context(facts: &[(&str, &str)]) -> Context {
-    let mut context = Context::default();
+pub(super) fn context(facts: &[(&str, &str)]) -> RequestContext {
+    let mut context = RequestContext::default();
     for (key, value) in facts {
         context.add(key, *value);
     }

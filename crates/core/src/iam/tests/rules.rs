@@ -196,9 +196,9 @@ fn the_documented_policies() {
         (13, one(BY_STARTER), "ssm:ResumeSession", bob, starter("AIDABOB"), "implicitDeny"),
         (14, vec![old], "ssm:ResumeSession", ann, by("ann"), "implicitDeny"),
     ] {
-        let policies: Vec<Policy> = policies.iter().map(|text| read(text)).collect();
+        let policies: Vec<IamPolicy> = policies.iter().map(|text| read(text)).collect();
         let (names, context) = ([name.to_owned()], context(&facts));
-        let decision = evaluate(&policies, &Request::new(action, &names, &[], &context));
+        let decision = evaluate(&policies, &IamRequest::new(action, &names, &[], &context));
         assert_eq!(decision.name(), wanted, "case {number}: {action} on {name} {facts:?}");
     }
 }
@@ -217,11 +217,11 @@ fn a_thing_is_denied_under_all_its_names() {
             .filter(|(at, _)| *at != used)
             .map(|(_, name)| name.clone())
             .collect();
-        let context = Context::default();
+        let context = RequestContext::default();
         let used = &names[used..=used];
-        let both = evaluate(&policies, &Request::new("ssm:StartSession", used, &also, &context));
+        let both = evaluate(&policies, &IamRequest::new("ssm:StartSession", used, &also, &context));
         let alone =
-            evaluate(&policies[..1], &Request::new("ssm:StartSession", used, &also, &context));
+            evaluate(&policies[..1], &IamRequest::new("ssm:StartSession", used, &also, &context));
         (both.name(), alone.name())
     };
     let all = |policy: &str| [0, 1, 2].map(|used| judged(policy, used));
@@ -246,7 +246,7 @@ fn a_thing_is_denied_under_all_its_names() {
 
 #[test]
 fn actions_and_resources_are_patterns() {
-    let none = Context::default();
+    let none = RequestContext::default();
     for (action, asked, wanted) in [
         ("ssm:Start*", "ssm:StartSession", true),
         ("ssm:*Session", "ssm:StartSession", true),
@@ -383,7 +383,7 @@ fn variables() {
     // Nor does it in what is left out.
     let rest =
         statement("Allow", "*", "arn:aws:s3:::${k:d}", "").replace("Resource", "NotResource");
-    assert_eq!(judged(&rest, "x:Y", "arn:aws:s3:::b", &Context::default()), "implicitDeny");
+    assert_eq!(judged(&rest, "x:Y", "arn:aws:s3:::b", &RequestContext::default()), "implicitDeny");
     let keys =
         read(&statement("Allow", "*", "arn:aws:s3:::${k:d}", r#""Null": {"k:e": "${k:f}"}"#));
     assert_eq!(keys.keys().into_iter().collect::<Vec<_>>(), ["k:d", "k:e", "k:f"]);

@@ -8,7 +8,7 @@ use crate::debug::{Place, What};
 use crate::event::{Block, StopKind};
 use crate::machine::build::held::{Cut, Next};
 use crate::machine::stops::Here;
-use crate::spec::{Command, OnFailure};
+use crate::spec::{OnFailure, SpecCommand};
 use std::time::Duration;
 
 /// A phase of the buildspec under way.
@@ -46,7 +46,7 @@ impl Running {
     }
 
     /// The command of the buildspec.
-    pub(super) fn written<'w>(&self, work: &'w PhaseWork) -> Option<&'w Command> {
+    pub(super) fn written<'w>(&self, work: &'w PhaseWork) -> Option<&'w SpecCommand> {
         let list = match self.block {
             Block::Finally => &work.finally,
             Block::Commands | Block::Eval => &work.commands,

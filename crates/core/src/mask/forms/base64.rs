@@ -5,7 +5,7 @@ const URL_SAFE: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 
 /// Lengths of lines: of base64(1) and of mail, and of PEM.
 const WIDTHS: [usize; 2] = [76, 64];
-/// Shortest line that is told from harmless text.
+/// Shortest line that can be distinguished from harmless text.
 const MIN_ROW: usize = 8;
 
 /// In both alphabets, at all three offsets.

@@ -4,7 +4,7 @@
 use super::escaped;
 
 /// How a library goes beyond what JSON asks for.
-struct Style {
+struct JsonStyle {
     /// Written as `\uXXXX`.
     coded: &'static str,
     is_ascii: bool,
@@ -13,20 +13,21 @@ struct Style {
     has_letters: bool,
 }
 
-const PLAIN: Style = Style { coded: "", is_ascii: false, is_upper: false, has_letters: true };
+const PLAIN: JsonStyle =
+    JsonStyle { coded: "", is_ascii: false, is_upper: false, has_letters: true };
 
-const STYLES: [Style; 6] = [
+const STYLES: [JsonStyle; 6] = [
     PLAIN,
     // Python
-    Style { is_ascii: true, ..PLAIN },
+    JsonStyle { is_ascii: true, ..PLAIN },
     // Jackson
-    Style { is_ascii: true, is_upper: true, ..PLAIN },
+    JsonStyle { is_ascii: true, is_upper: true, ..PLAIN },
     // Go, and with it Docker, Kubernetes, Terraform
-    Style { coded: "<>&\u{2028}\u{2029}", has_letters: false, ..PLAIN },
+    JsonStyle { coded: "<>&\u{2028}\u{2029}", has_letters: false, ..PLAIN },
     // Gson
-    Style { coded: "<>&='\u{2028}\u{2029}", ..PLAIN },
+    JsonStyle { coded: "<>&='\u{2028}\u{2029}", ..PLAIN },
     // .NET, PowerShell 7
-    Style { coded: "\"<>&'+`\u{7f}", is_ascii: true, is_upper: true, ..PLAIN },
+    JsonStyle { coded: "\"<>&'+`\u{7f}", is_ascii: true, is_upper: true, ..PLAIN },
 ];
 
 pub(super) fn forms(text: &str) -> Vec<String> {
@@ -41,7 +42,7 @@ pub(super) fn forms(text: &str) -> Vec<String> {
     forms
 }
 
-fn inside(text: &str, style: &Style) -> String {
+fn inside(text: &str, style: &JsonStyle) -> String {
     let mut inside = String::with_capacity(text.len() + 8);
     for c in text.chars() {
         let letter = match c {

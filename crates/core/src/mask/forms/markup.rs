@@ -1,9 +1,9 @@
 //! A text inside XML and HTML: between tags, and as an attribute.
 
-/// What a library writes for each of the characters it does not leave alone.
-type Style = &'static [(char, &'static str)];
+/// How a library writes the characters that it escapes.
+type MarkupEscapes = &'static [(char, &'static str)];
 
-const STYLES: [Style; 8] = [
+const STYLES: [MarkupEscapes; 8] = [
     // Between tags
     &[('&', "&amp;"), ('<', "&lt;")],
     &[('&', "&amp;"), ('<', "&lt;"), ('>', "&gt;")],
@@ -24,7 +24,7 @@ pub(super) fn forms(text: &str) -> Vec<String> {
     kept.chain(numbered).collect()
 }
 
-fn inside(text: &str, style: Style, is_ascii: bool) -> String {
+fn inside(text: &str, style: MarkupEscapes, is_ascii: bool) -> String {
     let mut inside = String::with_capacity(text.len() + 8);
     for c in text.chars() {
         match style.iter().find(|(plain, _)| *plain == c) {

@@ -2,17 +2,17 @@
 //!
 //! Held against a file by `shape`; what the values mean is the neighbour's to say.
 
-use crate::spec::language::{Key, Shape, key, required};
-use Shape::{Any, Choice, Count, Flag, Map, Maps, Text, Texts};
+use crate::spec::language::{LanguageKey, ValueShape, key, required};
+use ValueShape::{Any, Choice, Count, Flag, Map, Maps, Text, Texts};
 
-pub(super) const ANSWER: Shape = Map(&[
+pub(super) const ANSWER: ValueShape = Map(&[
     key("projects", Maps(KEYS), "Projects."),
     key("projectsNotFound", Texts, "Names of projects that are not there."),
 ]);
 
-pub(super) const PROJECT: Shape = Map(KEYS);
+pub(super) const PROJECT: ValueShape = Map(KEYS);
 
-const KEYS: &[Key] = &[
+const KEYS: &[LanguageKey] = &[
     key("name", Text, "Its name."),
     key("arn", Text, "Its long name."),
     key("description", Text, "About it."),
@@ -77,7 +77,7 @@ const KEYS: &[Key] = &[
     key("autoRetryLimit", Count, "How often a failed build is run again."),
 ];
 
-const SOURCE: &[Key] = &[
+const SOURCE: &[LanguageKey] = &[
     key(
         "type",
         Choice(&[
@@ -108,7 +108,7 @@ const SOURCE: &[Key] = &[
     key("sourceIdentifier", Text, "Its name among the sources."),
 ];
 
-const ARTIFACTS: &[Key] = &[
+const ARTIFACTS: &[LanguageKey] = &[
     key("type", Choice(&["CODEPIPELINE", "S3", "NO_ARTIFACTS"]), "What becomes of them."),
     key("location", Text, "The bucket."),
     key("path", Text, "A prefix of the key."),
@@ -121,14 +121,14 @@ const ARTIFACTS: &[Key] = &[
     key("bucketOwnerAccess", Text, "What the bucket's owner may."),
 ];
 
-const CACHE: &[Key] = &[
+const CACHE: &[LanguageKey] = &[
     key("type", Choice(&["NO_CACHE", "S3", "LOCAL"]), "Where it is."),
     key("location", Text, "Bucket and prefix."),
     key("modes", Texts, "What is kept locally."),
     key("cacheNamespace", Text, "Whose caches it shares."),
 ];
 
-const LOGS: &[Key] = &[
+const LOGS: &[LanguageKey] = &[
     key(
         "cloudWatchLogs",
         Map(&[
@@ -150,7 +150,7 @@ const LOGS: &[Key] = &[
     ),
 ];
 
-const ENVIRONMENT: &[Key] = &[
+const ENVIRONMENT: &[LanguageKey] = &[
     key(
         "type",
         Choice(&[

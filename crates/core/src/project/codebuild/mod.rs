@@ -7,15 +7,15 @@ mod keys;
 mod tests;
 
 use super::json::json;
-use crate::spec::read::At;
-use crate::spec::yaml::{Node, Value};
-use crate::spec::{Code, Diagnostic, Span, shape};
+use crate::spec::read::NodeSlot;
+use crate::spec::yaml::{YamlNode, YamlValue};
+use crate::spec::{Diagnostic, DiagnosticCode, Span, shape};
 use keys::{ANSWER, PROJECT};
 use serde::{Deserialize, Serialize};
 
-/// Something with its place in the file.
+/// A value with its place in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Written<T> {
+pub struct Located<T> {
     /// What is written.
     pub value: T,
     /// Where.
@@ -101,35 +101,35 @@ pub struct CloudWatchLogs {
     pub stream: Option<String>,
 }
 
-/// What a project says, as far as it means something here.
+/// What a project file sets, as far as this program can use it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Project {
+pub struct ProjectFile {
     /// Its name.
-    pub name: Option<Written<String>>,
+    pub name: Option<Located<String>>,
     /// Its buildspec, where it is not `buildspec.yml`.
-    pub buildspec: Option<Written<ProjectBuildspec>>,
+    pub buildspec: Option<Located<ProjectBuildspec>>,
     /// Its image.
-    pub image: Option<Written<String>>,
+    pub image: Option<Located<String>>,
     /// Whether its builds may do what containers otherwise may not.
-    pub privileged: Option<Written<bool>>,
+    pub privileged: Option<Located<bool>>,
     /// Its variables.
     pub variables: Vec<ProjectVariable>,
     /// How long a build may run.
-    pub timeout_minutes: Option<Written<u32>>,
+    pub timeout_minutes: Option<Located<u32>>,
     /// Memory of its compute type, in GiB, and processors.
-    pub compute: Option<Written<(u32, u32)>>,
+    pub compute: Option<Located<(u32, u32)>>,
     /// The build's own artifacts.
-    pub artifacts: Option<Written<ProjectArtifacts>>,
+    pub artifacts: Option<Located<ProjectArtifacts>>,
     /// Further ones.
     pub secondary_artifacts: Vec<ProjectArtifacts>,
     /// Its cache.
-    pub cache: Option<Written<ProjectCache>>,
+    pub cache: Option<Located<ProjectCache>>,
     /// Where its logs go.
-    pub cloudwatch: Option<Written<CloudWatchLogs>>,
+    pub cloudwatch: Option<Located<CloudWatchLogs>>,
     /// Bucket and prefix of its logs.
-    pub s3_logs: Option<Written<String>>,
+    pub s3_logs: Option<Located<String>>,
     /// What it asks for and does not get here.
-    pub unheeded: Vec<Written<String>>,
+    pub unheeded: Vec<Located<String>>,
 }
 
 /// Reads a project: the answer of BatchGetProjects, or one project alone. Of several, the one that is
@@ -137,7 +137,7 @@ pub struct Project {
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn codebuild(text: &str, wanted: Option<&str>) -> Result<Project, Vec<Diagnostic>> {
+pub fn codebuild(text: &str, wanted: Option<&str>) -> Result<ProjectFile, Vec<Diagnostic>> {
     let node = json(text).map_err(|problem| vec![*problem])?;
     let project = choose(&node, wanted).map_err(|problem| vec![*problem])?;
     let mut problems = Vec::new();
@@ -146,23 +146,23 @@ pub fn codebuild(text: &str, wanted: Option<&str>) -> Result<Project, Vec<Diagno
     } else {
         shape::check_strictly(&node, &ANSWER, "the answer", &mut problems);
     }
-    let read = read(At::root(project), &mut problems);
+    let read = read(NodeSlot::root(project), &mut problems);
     problems.sort_by_key(|problem| (problem.span.line, problem.span.column));
     if problems.iter().any(Diagnostic::is_error) { Err(problems) } else { Ok(read) }
 }
 
-fn choose<'n>(node: &'n Node, wanted: Option<&str>) -> Result<&'n Node, Box<Diagnostic>> {
-    let refuse = |message: String| Diagnostic::new(Code::BadValue, node.span, message);
-    let Value::Mapping(entries) = &node.value else {
+fn choose<'n>(node: &'n YamlNode, wanted: Option<&str>) -> Result<&'n YamlNode, Box<Diagnostic>> {
+    let refuse = |message: String| Diagnostic::new(DiagnosticCode::BadValue, node.span, message);
+    let YamlValue::Mapping(entries) = &node.value else {
         return Err(Box::new(refuse("a project is an object".to_owned())));
     };
     let is_answer =
-        entries.iter().find(|(key, _)| key.value == Value::Scalar("projects".to_owned()));
+        entries.iter().find(|(key, _)| key.value == YamlValue::Scalar("projects".to_owned()));
     let Some((_, projects)) = is_answer else { return Ok(node) };
-    let Value::Sequence(projects) = &projects.value else {
+    let YamlValue::Sequence(projects) = &projects.value else {
         return Err(Box::new(refuse("`projects` is a list".to_owned())));
     };
-    let name = |node: &Node| At::root(node).get("name").string().unwrap_or_default();
+    let name = |node: &YamlNode| NodeSlot::root(node).get("name").string().unwrap_or_default();
     match (projects.as_slice(), wanted) {
         ([], _) => {
             Err(Box::new(refuse("there is no project in it".to_owned()).hint(
@@ -183,16 +183,16 @@ fn choose<'n>(node: &'n Node, wanted: Option<&str>) -> Result<&'n Node, Box<Diag
     }
 }
 
-fn read(map: At<'_>, problems: &mut Vec<Diagnostic>) -> Project {
+fn read(map: NodeSlot<'_>, problems: &mut Vec<Diagnostic>) -> ProjectFile {
     let environment = map.get("environment");
-    let mut project = Project {
+    let mut project = ProjectFile {
         name: written(map.get("name")),
         buildspec: map
             .get("source")
             .get("buildspec")
             .text()
             .filter(|text| !text.text.is_empty())
-            .map(|text| Written { value: buildspec(text.text), span: text.span }),
+            .map(|text| Located { value: buildspec(text.text), span: text.span }),
         image: written(environment.get("image")),
         privileged: flag(environment.get("privilegedMode")),
         variables: environment
@@ -212,9 +212,9 @@ fn read(map: At<'_>, problems: &mut Vec<Diagnostic>) -> Project {
         timeout_minutes: map
             .get("timeoutInMinutes")
             .text()
-            .and_then(|text| Some(Written { value: text.text.parse().ok()?, span: text.span })),
+            .and_then(|text| Some(Located { value: text.text.parse().ok()?, span: text.span })),
         compute: compute(environment),
-        artifacts: map.get("artifacts").is_there().then(|| Written {
+        artifacts: map.get("artifacts").is_there().then(|| Located {
             value: artifacts(map.get("artifacts")),
             span: map.get("artifacts").span(),
         }),
@@ -227,24 +227,24 @@ fn read(map: At<'_>, problems: &mut Vec<Diagnostic>) -> Project {
                 modes: cache.get("modes").texts().into_iter().map(|text| text.text).collect(),
                 namespace: cache.get("cacheNamespace").string(),
             };
-            Written { value, span: cache.span() }
+            Located { value, span: cache.span() }
         }),
-        ..Project::default()
+        ..ProjectFile::default()
     };
     let logs = map.get("logsConfig");
-    let is_enabled = |at: At<'_>| at.get("status").string().as_deref() == Some("ENABLED");
+    let is_enabled = |at: NodeSlot<'_>| at.get("status").string().as_deref() == Some("ENABLED");
     let (cloudwatch, s3) = (logs.get("cloudWatchLogs"), logs.get("s3Logs"));
     if is_enabled(cloudwatch) {
         let text = |name| cloudwatch.get(name).string().filter(|text: &String| !text.is_empty());
         let value = CloudWatchLogs { group: text("groupName"), stream: text("streamName") };
-        project.cloudwatch = Some(Written { value, span: cloudwatch.span() });
+        project.cloudwatch = Some(Located { value, span: cloudwatch.span() });
     }
     if is_enabled(s3) {
         match s3.get("location").text().filter(|text| !text.text.is_empty()) {
-            Some(text) => project.s3_logs = Some(Written { value: text.text, span: text.span }),
+            Some(text) => project.s3_logs = Some(Located { value: text.text, span: text.span }),
             None => problems.push(
                 Diagnostic::new(
-                    Code::MissingKey,
+                    DiagnosticCode::MissingKey,
                     s3.span(),
                     "`location` is missing in logsConfig.s3Logs",
                 )
@@ -256,12 +256,12 @@ fn read(map: At<'_>, problems: &mut Vec<Diagnostic>) -> Project {
     project
 }
 
-fn written(at: At<'_>) -> Option<Written<String>> {
-    at.text().map(|text| Written { value: text.text, span: text.span })
+fn written(at: NodeSlot<'_>) -> Option<Located<String>> {
+    at.text().map(|text| Located { value: text.text, span: text.span })
 }
 
-fn flag(at: At<'_>) -> Option<Written<bool>> {
-    Some(Written { value: at.flag()?, span: at.span() })
+fn flag(at: NodeSlot<'_>) -> Option<Located<bool>> {
+    Some(Located { value: at.flag()?, span: at.span() })
 }
 
 /// A text with a line break, or one that begins like a buildspec, is the buildspec itself.
@@ -275,7 +275,7 @@ fn buildspec(text: String) -> ProjectBuildspec {
     }
 }
 
-fn artifacts(map: At<'_>) -> ProjectArtifacts {
+fn artifacts(map: NodeSlot<'_>) -> ProjectArtifacts {
     let text = |name| map.get(name).string();
     ProjectArtifacts {
         identifier: text("artifactIdentifier"),
@@ -290,7 +290,7 @@ fn artifacts(map: At<'_>) -> ProjectArtifacts {
 }
 
 /// What AWS gives to a compute type: GiB of memory and processors.
-fn compute(environment: At<'_>) -> Option<Written<(u32, u32)>> {
+fn compute(environment: NodeSlot<'_>) -> Option<Located<(u32, u32)>> {
     let at = environment.get("computeType");
     let own = environment.get("computeConfiguration");
     let number = |name| own.get(name).string().and_then(|text: String| text.parse::<u32>().ok());
@@ -303,11 +303,11 @@ fn compute(environment: At<'_>) -> Option<Written<(u32, u32)>> {
         "ATTRIBUTE_BASED_COMPUTE" => (number("memory")?, number("vCpu")?),
         _ => return None,
     };
-    (value.0 > 0 && value.1 > 0).then(|| Written { value, span: at.span() })
+    (value.0 > 0 && value.1 > 0).then(|| Located { value, span: at.span() })
 }
 
 /// What would make a difference to the build, and cannot be had here.
-fn unheeded(map: At<'_>) -> Vec<Written<String>> {
+fn unheeded(map: NodeSlot<'_>) -> Vec<Located<String>> {
     let list = |name: &str| (map.get(name), map.get(name).items().count() > 0);
     let (sources, has_sources) = list("secondarySources");
     let (mounts, has_mounts) = list("fileSystemLocations");
@@ -325,6 +325,6 @@ fn unheeded(map: At<'_>) -> Vec<Written<String>> {
     ]
     .into_iter()
     .filter(|(_, is_there, _)| *is_there)
-    .map(|(at, _, text)| Written { value: text.to_owned(), span: at.span() })
+    .map(|(at, _, text)| Located { value: text.to_owned(), span: at.span() })
     .collect()
 }

@@ -106,7 +106,7 @@ fn everything_that_is_wrong_is_told_with_its_place() {
     assert_eq!(problems[0].message, "`nam` is not a key of the project");
     assert_eq!(problems[0].hint.as_deref(), Some("did you mean `name`?"));
     let broken = codebuild("{\n  \"name\": \n}", None).expect_err("is no JSON");
-    assert_eq!((broken[0].code, broken[0].span.line), (Code::Syntax, 3));
+    assert_eq!((broken[0].code, broken[0].span.line), (DiagnosticCode::Syntax, 3));
 }
 
 #[test]

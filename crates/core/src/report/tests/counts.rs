@@ -1,9 +1,9 @@
 //! What is counted and what is not, and what is doubted.
 
-use super::{Format, covered, letters, place, read, sound};
+use super::{ReportFormat, covered, letters, place, read, sound};
 
 /// Why the file may not be all of it.
-fn doubts(format: Format, text: &str) -> Vec<String> {
+fn doubts(format: ReportFormat, text: &str) -> Vec<String> {
     let contents = read(format, text.as_bytes());
     assert_eq!(contents.problem, None, "{text}");
     contents.doubts.iter().map(ToString::to_string).collect()
@@ -18,9 +18,9 @@ fn simplecov_from_its_first_version_on_has_other_keys() {
         {"type": "then", "start_line": 1, "end_line": 1, "coverage": 4},
         {"type": "else", "start_line": 2, "end_line": 2, "coverage": "ignored"}]}},
         "groups": {"Models": {"coverage": 5}}, "errors": {}, "contexts": []}"#;
-    assert_eq!(covered(&sound(Format::Simplecov, text)), [("lib/a.rb", [2, 1, 1, 1])]);
+    assert_eq!(covered(&sound(ReportFormat::Simplecov, text)), [("lib/a.rb", [2, 1, 1, 1])]);
     let text = text.replace("\"missed\": 1}", "\"missed\": 8}");
-    assert_eq!(doubts(Format::Simplecov, &text), ["lines announced: 10, found: 3"]);
+    assert_eq!(doubts(ReportFormat::Simplecov, &text), ["lines announced: 10, found: 3"]);
 }
 
 #[test]
@@ -28,7 +28,7 @@ fn branches_of_several_runs_unite() {
     let text = r#"{"RSpec": {"coverage": {"/a.rb": {"lines": [1, 0], "branches": {"[:if, 0]":
         {"[:then, 1]": 2, "[:else, 2]": 0}}}}, "timestamp": 1}, "Minitest": {"coverage": {"/a.rb":
         {"lines": [0, 1], "branches": {"[:if, 0]": {"[:then, 1]": 0, "[:else, 2]": 1}}}}}, "version": 2}"#;
-    assert_eq!(covered(&sound(Format::Simplecov, text)), [("/a.rb", [2, 0, 2, 0])]);
+    assert_eq!(covered(&sound(ReportFormat::Simplecov, text)), [("/a.rb", [2, 0, 2, 0])]);
 }
 
 #[test]
@@ -39,12 +39,12 @@ fn test_code_is_no_source() {
         </project><testproject name='x'><metrics statements='2' coveredstatements='2'/><package name='p'>\
         <file name='ATest.java' path='/w/ATest.java'><line num='2' count='1' type='stmt'/></file></package>\
         </testproject></coverage>";
-    assert_eq!(covered(&sound(Format::CloverXml, text)), [("p/q/A.java", [1, 3, 0, 0])]);
+    assert_eq!(covered(&sound(ReportFormat::CloverXml, text)), [("p/q/A.java", [1, 3, 0, 0])]);
     // A condition is a statement as well, on one line.
     let text = "<coverage clover='4' generated='1'><project><file path='/a'><metrics statements='1' \
         coveredstatements='1' conditionals='2' coveredconditionals='1'/><line num='2' count='3' type='stmt'/>\
         <line num='2' truecount='3' falsecount='0' type='cond'/></file></project></coverage>";
-    assert_eq!(covered(&sound(Format::CloverXml, text)), [("/a", [1, 0, 1, 1])]);
+    assert_eq!(covered(&sound(ReportFormat::CloverXml, text)), [("/a", [1, 0, 1, 1])]);
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn lines_of_methods_alone_are_counted() {
         <line number='2' hits='0' branch='true' condition-coverage='50% (1/2)'/></lines></method></methods><lines/>\
         </class><class name='B'><lines><line number='1' hits='1'/></lines></class>\
         </classes></package></packages></coverage>";
-    let contents = sound(Format::CoberturaXml, text);
+    let contents = sound(ReportFormat::CoberturaXml, text);
     assert_eq!(covered(&contents), [("a.py", [1, 1, 1, 1]), ("B", [1, 0, 0, 0])]);
 }
 
@@ -64,14 +64,14 @@ fn status_comes_from_children_as_well() {
         <test-case name='N.Ok' executed='True'/><test-case name='N.Bad' executed='True'><failure>\
         <message>m</message></failure></test-case><test-case name='N.Odd' result='Success'><failure/></test-case>\
         </results></test-suite></test-results>";
-    assert_eq!(letters(&sound(Format::NunitXml, two)), "SFF");
+    assert_eq!(letters(&sound(ReportFormat::NunitXml, two)), "SFF");
     // What a suite does after its cases; a suite around a failed case says so once more.
     let three = "<test-run total='2' failed='1'><test-suite name='All' result='Failed'><failure><message>One or more \
         child tests had errors</message></failure><test-suite name='Down' result='Failed' site='TearDown'><failure>\
         <message>TearDown: no</message></failure><test-case name='a' result='Passed'/></test-suite>\
         <test-suite name='In' result='Failed' site='Child'><failure><message>One or more</message></failure>\
         <test-case name='b' result='Failed'/></test-suite></test-suite></test-run>";
-    let contents = sound(Format::Nunit3Xml, three);
+    let contents = sound(ReportFormat::Nunit3Xml, three);
     assert_eq!(letters(&contents), "SFF");
     assert_eq!(
         (contents.cases[1].name.as_str(), contents.cases[1].message.as_str()),
@@ -80,9 +80,9 @@ fn status_comes_from_children_as_well() {
 
     let junit = "<testsuite name='s'><testcase name='a' status='failed'/><testcase name='b' result='error'/>\
         <testcase name='c' status='passed'><error/></testcase></testsuite>";
-    assert_eq!(letters(&sound(Format::JunitXml, junit)), "FEE");
+    assert_eq!(letters(&sound(ReportFormat::JunitXml, junit)), "FEE");
     let junit = "<testsuites><testsuite name='s'><error message='cannot begin'>at a.js:3:1</error></testsuite></testsuites>";
-    let contents = sound(Format::JunitXml, junit);
+    let contents = sound(ReportFormat::JunitXml, junit);
     assert_eq!(
         (letters(&contents), place(&contents.cases[0])),
         ("E".to_owned(), "a.js:3".to_owned())
@@ -91,13 +91,13 @@ fn status_comes_from_children_as_well() {
     let testng = "<testng-results><suite name='S'><class name='C'><test-method name='a'><exception class='x'/>\
         </test-method><test-method name='b' status='PASS'><exception class='expected'/></test-method></class>\
         </suite></testng-results>";
-    assert_eq!(letters(&sound(Format::TestngXml, testng)), "FS");
+    assert_eq!(letters(&sound(ReportFormat::TestngXml, testng)), "FS");
 
     // A test that has failed although its rows have not.
     let trx = "<TestRun><Results><UnitTestResult testId='1' testName='Rows' outcome='Failed'><InnerResults>\
         <UnitTestResult testId='1' testName='Rows (1)' outcome='Passed'/></InnerResults></UnitTestResult></Results>\
         </TestRun>";
-    assert_eq!(letters(&sound(Format::VisualStudioTrx, trx)), "SF");
+    assert_eq!(letters(&sound(ReportFormat::VisualStudioTrx, trx)), "SF");
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn cucumber_hooks_and_steps_without_a_result() {
     ];
     let text =
         format!(r#"[{{"uri": "f.feature", "name": "F", "elements": [{}]}}]"#, scenarios.join(","));
-    let contents = sound(Format::CucumberJson, &text);
+    let contents = sound(ReportFormat::CucumberJson, &text);
     assert_eq!(letters(&contents), "FFUUS");
     assert_eq!(contents.cases[0].message, "failed: hook after the step Hooks.x()\nboom");
     assert_eq!(
@@ -131,7 +131,7 @@ fn cucumber_hooks_and_steps_without_a_result() {
 fn fractions_of_nanoseconds_are_read_and_told() {
     let text = r#"[{"uri": "f", "elements": [{"name": "s", "steps": [{"result": {"status": "passed",
         "duration": 253118.99999999997}}, {"result": {"status": "passed", "duration": 1.5}}]}]}]"#;
-    let contents = sound(Format::CucumberJson, text);
+    let contents = sound(ReportFormat::CucumberJson, text);
     assert_eq!(contents.cases[0].duration_ns, 253_119);
     let told: Vec<String> = contents.warnings.iter().map(ToString::to_string).collect();
     assert_eq!(told.len(), 1);
@@ -142,7 +142,7 @@ fn fractions_of_nanoseconds_are_read_and_told() {
 fn a_suite_whose_totals_make_no_sense_is_refused() {
     let text = "<testsuites>\n<testsuite name='img' tests='1' failures='3' time=''><testcase name='a'><failure/></testcase>\
         <testcase name='b'><failure/></testcase><testcase name='c'><failure/></testcase></testsuite></testsuites>";
-    let contents = read(Format::JunitXml, text.as_bytes());
+    let contents = read(ReportFormat::JunitXml, text.as_bytes());
     let problem = contents.problem.as_ref().expect("is refused");
     assert_eq!((problem.line, problem.column), (2, 1));
     assert_eq!(
@@ -155,75 +155,75 @@ fn a_suite_whose_totals_make_no_sense_is_refused() {
         let text = format!(
             "{fine}<testcase><failure/></testcase><testcase><skipped/></testcase></testsuite>"
         );
-        assert_eq!(read(Format::JunitXml, text.as_bytes()).problem, None, "{fine}");
+        assert_eq!(read(ReportFormat::JunitXml, text.as_bytes()).problem, None, "{fine}");
     }
 }
 
 #[test]
 fn what_yields_nothing_is_doubted() {
     for (format, text, doubt) in [
-        (Format::JunitXml, "<testsuite/>", "there is no test in it"),
-        (Format::JunitXml, "<testsuites tests='0'/>", "there is no test in it"),
+        (ReportFormat::JunitXml, "<testsuite/>", "there is no test in it"),
+        (ReportFormat::JunitXml, "<testsuites tests='0'/>", "there is no test in it"),
         (
-            Format::JunitXml,
+            ReportFormat::JunitXml,
             "<testsuites>\n<testsuite tests='2'/></testsuites>",
             "2:1: tests announced: 2, found: 0",
         ),
         (
-            Format::JunitXml,
+            ReportFormat::JunitXml,
             "<testsuites tests='3'><testsuite><testcase/></testsuite><testcase/></testsuites>",
             "1:1: tests announced: 3, found: 2",
         ),
         (
-            Format::JunitXml,
+            ReportFormat::JunitXml,
             "<testsuite tests='1' failures='1'><testcase/></testsuite>",
             "1:1: failures announced: 1, found: none",
         ),
-        (Format::CucumberJson, "[]", "there is no test in it"),
-        (Format::CucumberJson, r#"[{"uri": "a", "elements": []}]"#, "there is no test in it"),
-        (Format::NunitXml, "<test-results total='1'/>", "1:1: tests announced: 1, found: 0"),
+        (ReportFormat::CucumberJson, "[]", "there is no test in it"),
+        (ReportFormat::CucumberJson, r#"[{"uri": "a", "elements": []}]"#, "there is no test in it"),
+        (ReportFormat::NunitXml, "<test-results total='1'/>", "1:1: tests announced: 1, found: 0"),
         (
-            Format::Nunit3Xml,
+            ReportFormat::Nunit3Xml,
             "<test-run total='1' failed='1'><test-case result='Passed'/></test-run>",
             "1:1: failures announced: 1, found: none",
         ),
         (
-            Format::TestngXml,
+            ReportFormat::TestngXml,
             "<testng-results passed='1' skipped='1'><suite><class><test-method status='PASS'/></class></suite>\
              </testng-results>",
             "1:1: tests announced: 2, found: 1",
         ),
         (
-            Format::VisualStudioTrx,
+            ReportFormat::VisualStudioTrx,
             "<TestRun><ResultSummary outcome='Completed'><Counters total='4'/></ResultSummary></TestRun>",
             "1:1: results announced: 4, found: 0",
         ),
         (
-            Format::VisualStudioTrx,
+            ReportFormat::VisualStudioTrx,
             "<TestRun><Results><UnitTestResult outcome='Passed'/></Results><ResultSummary outcome='Failed'>\
              <RunInfos><RunInfo><Text>The run was aborted</Text></RunInfo></RunInfos></ResultSummary></TestRun>",
             "the run as a whole has failed: The run was aborted",
         ),
-        (Format::CloverXml, "<coverage generated='1'/>", "there is no line in it"),
+        (ReportFormat::CloverXml, "<coverage generated='1'/>", "there is no line in it"),
         (
-            Format::CloverXml,
+            ReportFormat::CloverXml,
             "<coverage><project><metrics statements='4'/></project></coverage>",
             "statements announced: 4, found: 0",
         ),
-        (Format::CoberturaXml, "<coverage line-rate='1'/>", "there is no line in it"),
+        (ReportFormat::CoberturaXml, "<coverage line-rate='1'/>", "there is no line in it"),
         (
-            Format::CoberturaXml,
+            ReportFormat::CoberturaXml,
             "<coverage lines-valid='9'><packages><package><classes><class filename='a'><lines>\
              <line number='1' hits='1'/></lines></class></classes></package></packages></coverage>",
             "1:1: lines announced: 9, found: 1",
         ),
-        (Format::JacocoXml, "<report><package name='p'/></report>", "debug information"),
+        (ReportFormat::JacocoXml, "<report><package name='p'/></report>", "debug information"),
         (
-            Format::JacocoXml,
+            ReportFormat::JacocoXml,
             "<report><counter type='LINE' missed='1' covered='1'/></report>",
             "lines announced: 2, found: 0",
         ),
-        (Format::Simplecov, r#"{"coverage": {}}"#, "there is no line in it"),
+        (ReportFormat::Simplecov, r#"{"coverage": {}}"#, "there is no line in it"),
     ] {
         let found = doubts(format, text);
         assert!(found.len() == 1 && found[0].contains(doubt), "{text}: {found:?}");
@@ -235,6 +235,6 @@ fn what_yields_nothing_is_doubted() {
         "<testsuites tests='1'><testsuite tests='1' failures='1'><testsuite tests='1'><testcase><failure/></testcase>\
          </testsuite></testsuite></testsuites>",
     ] {
-        assert_eq!(doubts(Format::JunitXml, text), Vec::<String>::new(), "{text}");
+        assert_eq!(doubts(ReportFormat::JunitXml, text), Vec::<String>::new(), "{text}");
     }
 }

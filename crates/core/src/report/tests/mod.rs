@@ -15,7 +15,7 @@ fn letters(contents: &Contents) -> String {
     contents.cases.iter().map(|case| case.status.name().chars().next().unwrap_or('?')).collect()
 }
 
-fn sound(format: Format, text: &str) -> Contents {
+fn sound(format: ReportFormat, text: &str) -> Contents {
     let contents = read(format, text.as_bytes());
     assert_eq!(contents.problem, None, "{format}");
     assert_eq!(contents.doubts, [], "{format}");
@@ -29,7 +29,7 @@ fn place(case: &Case) -> String {
 
 #[test]
 fn junit_as_pytest_jest_and_nextest_write_it() {
-    let contents = sound(Format::JunitXml, PYTEST);
+    let contents = sound(ReportFormat::JunitXml, PYTEST);
     assert_eq!(letters(&contents), "SFFFES", "errors are no failures");
     let places: Vec<String> = contents.cases.iter().map(place).collect();
     let wanted = ["", "test_shop.py:12", "test_shop.py:12", "shop.py:3", "test_shop.py:21", ""];
@@ -38,14 +38,14 @@ fn junit_as_pytest_jest_and_nextest_write_it() {
     assert_eq!((case.title().as_str(), case.suite.as_str()), ("test_shop › test_stock", "pytest"));
     assert!(case.message.contains("no stock <today> & \"tomorrow\""), "{}", case.message);
 
-    let contents = sound(Format::JunitXml, JEST);
+    let contents = sound(ReportFormat::JunitXml, JEST);
     assert_eq!(letters(&contents), "SFFS");
     assert_eq!(place(&contents.cases[1]), "/tmp/beta/reports/jest/shop.test.js:9");
     assert_eq!(place(&contents.cases[2]), "/tmp/beta/reports/jest/shop.js:3");
     assert_eq!(contents.cases[1].title(), "price of few cents");
     assert_eq!(contents.cases[0].duration_ns, 2_000_000);
 
-    let contents = sound(Format::JunitXml, NEXTEST);
+    let contents = sound(ReportFormat::JunitXml, NEXTEST);
     assert_eq!(letters(&contents), "SFF");
     assert_eq!(place(&contents.cases[2]), "src/lib.rs:4");
     assert_eq!(contents.cases[2].class, "shop");
@@ -59,7 +59,7 @@ fn a_failure_without_words_is_told_by_what_the_case_has_written() {
                 'tests::few' (12425) panicked at src/lib.rs:19:9:]]>&#xA;<![CDATA[assertion failed]]>\
                 </system-out></testcase><testcase classname='tests' name='fine' time='0'><system-out>talk\
                 </system-out></testcase><system-out/></testsuite></testsuites>";
-    let contents = sound(Format::JunitXml, text);
+    let contents = sound(ReportFormat::JunitXml, text);
     assert_eq!(letters(&contents), "FS");
     assert_eq!(place(&contents.cases[0]), "src/lib.rs:19");
     assert!(contents.cases[0].message.contains("assertion failed"), "{:?}", contents.cases[0]);
@@ -74,7 +74,7 @@ fn dialects_of_junit() {
                 <testcase name='d'><skipped>why</skipped></testcase>\
                 <testcase name='e' file='e.py'><error message='m'>m\nat e.py:9: no</error><failure>f</failure></testcase>\
                 <system-out>noise</system-out></testsuite>";
-    let contents = sound(Format::JunitXml, text);
+    let contents = sound(ReportFormat::JunitXml, text);
     assert_eq!(letters(&contents), "SSFSF");
     assert_eq!(contents.cases[0].duration_ns, 1_234_500_000_000);
     assert_eq!(contents.cases[0].status, CaseStatus::Succeeded);
@@ -94,7 +94,7 @@ fn nunit_in_both_generations() {
         <test-case name=\"N.C.Worse\" result=\"Error\"/><test-case name=\"N.C.Not\" executed=\"False\"><reason>\
         <message>later</message></reason></test-case><test-case name=\"N.C.What\" result=\"Inconclusive\"/>\
         </results></test-suite></test-results>";
-    let contents = sound(Format::NunitXml, two);
+    let contents = sound(ReportFormat::NunitXml, two);
     assert_eq!(letters(&contents), "SFESU");
     assert_eq!(contents.cases[0].name, "Good(1.5,\"a.b\")");
     assert_eq!(
@@ -111,7 +111,7 @@ fn nunit_in_both_generations() {
         result='Failed' label='Error'/><test-case name='Not' classname='N.C' result='Skipped' label='Ignored'>\
         <reason><message>r</message></reason></test-case><test-case fullname='N.C.What' result='Inconclusive'/>\
         </test-suite></test-run>";
-    let contents = sound(Format::Nunit3Xml, three);
+    let contents = sound(ReportFormat::Nunit3Xml, three);
     assert_eq!(letters(&contents), "SFESU");
     assert_eq!(contents.cases[4].title(), "N.C › What");
 }
@@ -124,7 +124,7 @@ fn testng_without_its_set_up() {
         <message><![CDATA[no]]></message><full-stacktrace><![CDATA[java.lang.AssertionError: no\n\tat \
         a.B.bad(B.java:8)]]></full-stacktrace></exception></test-method><test-method status='SKIP' name='not'/>\
         <test-method status='FAIL' name='tearDown' is-config='true'/></class></test></suite></testng-results>";
-    let contents = sound(Format::TestngXml, text);
+    let contents = sound(ReportFormat::TestngXml, text);
     assert_eq!(letters(&contents), "SFSF");
     assert_eq!(contents.cases[0].duration_ns, 15_000_000);
     assert_eq!(place(&contents.cases[1]), "B.java:8");
@@ -146,7 +146,7 @@ fn trx_with_rows_of_data() {
         </InnerResults></UnitTestResult><UnitTestResult testId='4' testName='Not' outcome='NotExecuted'/></Results>\
         <TestDefinitions><UnitTest id='1' name='Good'><TestMethod className='N.C, Assembly' name='Good'/></UnitTest>\
         </TestDefinitions></TestRun>";
-    let contents = sound(Format::VisualStudioTrx, text);
+    let contents = sound(ReportFormat::VisualStudioTrx, text);
     assert_eq!(letters(&contents), "SFSES");
     assert_eq!(contents.cases[0].title(), "N.C › Good");
     assert_eq!(contents.cases[0].duration_ns, 62_500_000_000);
@@ -162,7 +162,7 @@ fn cucumber_scenarios_are_as_bad_as_their_worst_step() {
          "result": {"status": "failed", "error_message": "it does not"}}, {"result": {"status": "skipped"}}]},
         {"name": "new", "steps": [{"result": {"status": "undefined"}}]},
         {"name": "not", "steps": [{"result": {"status": "pending"}}]}]}]"#;
-    let contents = sound(Format::CucumberJson, text);
+    let contents = sound(ReportFormat::CucumberJson, text);
     assert_eq!(letters(&contents), "SFES");
     assert_eq!(contents.cases[0].duration_ns, 1_000_005);
     assert_eq!(place(&contents.cases[1]), "features/a.feature:11");
@@ -184,18 +184,18 @@ fn covered(contents: &Contents) -> Vec<(&str, [u64; 4])> {
 #[test]
 fn coverage_in_four_formats() {
     let recorded = include_str!("../../../../../tests/reports/recorded/coverage.py.xml");
-    assert_eq!(covered(&sound(Format::CoberturaXml, recorded)), [("shop.py", [5, 1, 2, 0])]);
+    assert_eq!(covered(&sound(ReportFormat::CoberturaXml, recorded)), [("shop.py", [5, 1, 2, 0])]);
     let recorded = include_str!("../../../../../tests/reports/recorded/jest-cobertura.xml");
-    assert_eq!(covered(&sound(Format::CoberturaXml, recorded)), [("shop.js", [4, 1, 2, 0])]);
+    assert_eq!(covered(&sound(ReportFormat::CoberturaXml, recorded)), [("shop.js", [4, 1, 2, 0])]);
     let recorded = include_str!("../../../../../tests/reports/recorded/jest-clover.xml");
     let path = "/tmp/beta/reports/jest/shop.js";
-    assert_eq!(covered(&sound(Format::CloverXml, recorded)), [(path, [4, 1, 2, 0])]);
+    assert_eq!(covered(&sound(ReportFormat::CloverXml, recorded)), [(path, [4, 1, 2, 0])]);
 
     let clover = "<coverage clover='3' generated='1'><project><file name='a'><line num='1' type='method' count='1'/>\
         <line num='2' type='cond' truecount='3' falsecount='0'/><line num='3' type='stmt' count='0'/></file>\
         <file path='b'><metrics statements='9' coveredstatements='4' conditionals='2' coveredconditionals='1'/></file>\
         </project></coverage>";
-    let contents = sound(Format::CloverXml, clover);
+    let contents = sound(ReportFormat::CloverXml, clover);
     assert_eq!(covered(&contents), [("a", [1, 1, 1, 1]), ("b", [4, 5, 1, 1])]);
 
     let jacoco = "<?xml version='1.0'?><!DOCTYPE report PUBLIC '-//JACOCO//DTD Report 1.1//EN' 'report.dtd'>\
@@ -203,47 +203,57 @@ fn coverage_in_four_formats() {
         <counter type='LINE' missed='9' covered='9'/></class><sourcefile name='C.java'><line nr='1' mi='0'/>\
         <counter type='LINE' missed='1' covered='3'/><counter type='BRANCH' missed='2' covered='4'/></sourcefile>\
         </package></group></report>";
-    let contents = sound(Format::JacocoXml, jacoco);
+    let contents = sound(ReportFormat::JacocoXml, jacoco);
     assert_eq!(covered(&contents), [("a/b/C.java", [3, 1, 4, 2])]);
 
     let simplecov = r#"{"RSpec": {"coverage": {"/a.rb": {"lines": [1, null, 0, "ignored"], "branches":
         {"[:if, 0]": {"[:then, 1]": 2, "[:else, 2]": 0}}}, "/b.rb": [1, 0]}, "timestamp": 1},
         "Minitest": {"coverage": {"/a.rb": {"lines": [0, null, 5, null]}}}}"#;
-    let contents = sound(Format::Simplecov, simplecov);
+    let contents = sound(ReportFormat::Simplecov, simplecov);
     assert_eq!(covered(&contents), [("/a.rb", [2, 0, 1, 1]), ("/b.rb", [1, 1, 0, 0])]);
     let formatter = r#"{"meta": {"simplecov_version": "1"}, "coverage": {"/a.rb": {"lines": [1, 0],
         "branches": [{"coverage": 1}, {"coverage": 0}]}}, "groups": {}}"#;
-    assert_eq!(covered(&read(Format::Simplecov, formatter.as_bytes())), [("/a.rb", [1, 1, 1, 1])]);
+    assert_eq!(
+        covered(&read(ReportFormat::Simplecov, formatter.as_bytes())),
+        [("/a.rb", [1, 1, 1, 1])]
+    );
 }
 
 #[test]
 fn what_is_malformed_is_told_with_its_place_and_the_rest_is_kept() {
     for (format, text, line, column, reason, cases) in [
-        (Format::JunitXml, "", 0, 0, "the file is empty", 0),
-        (Format::JunitXml, "no xml", 1, 1, "outside of any element", 0),
+        (ReportFormat::JunitXml, "", 0, 0, "the file is empty", 0),
+        (ReportFormat::JunitXml, "no xml", 1, 1, "outside of any element", 0),
         (
-            Format::JunitXml,
+            ReportFormat::JunitXml,
             "<testsuite>\n<testcase name='a'/>\n<testcase name='b'>\n",
             4,
             1,
             "within <testcase>",
             1,
         ),
-        (Format::JunitXml, "<testsuite>\n<testcase name='a'/></testcase>", 2, 21, "testcase", 1),
-        (Format::JunitXml, "<testsuite>\n  <testcase name='a' x=y/>", 2, 3, "attribute", 0),
         (
-            Format::JunitXml,
+            ReportFormat::JunitXml,
+            "<testsuite>\n<testcase name='a'/></testcase>",
+            2,
+            21,
+            "testcase",
+            1,
+        ),
+        (ReportFormat::JunitXml, "<testsuite>\n  <testcase name='a' x=y/>", 2, 3, "attribute", 0),
+        (
+            ReportFormat::JunitXml,
             "<testsuite><a>&nosuch;</a></testsuite>",
             1,
             15,
             "&nosuch; is not known",
             0,
         ),
-        (Format::JunitXml, "<coverage line-rate='1'/>", 1, 1, "looks like COBERTURAXML", 0),
-        (Format::CucumberJson, "[{\"uri\": 5}]", 1, 10, "invalid type", 0),
-        (Format::CucumberJson, "[\n  {]", 2, 4, "", 0),
-        (Format::Simplecov, "{\"a\": {\"coverage\": []}}", 1, 19, "a map of files", 0),
-        (Format::Simplecov, "{}", 0, 0, "no `coverage`", 0),
+        (ReportFormat::JunitXml, "<coverage line-rate='1'/>", 1, 1, "looks like COBERTURAXML", 0),
+        (ReportFormat::CucumberJson, "[{\"uri\": 5}]", 1, 10, "invalid type", 0),
+        (ReportFormat::CucumberJson, "[\n  {]", 2, 4, "", 0),
+        (ReportFormat::Simplecov, "{\"a\": {\"coverage\": []}}", 1, 19, "a map of files", 0),
+        (ReportFormat::Simplecov, "{}", 0, 0, "no `coverage`", 0),
     ] {
         let contents = read(format, text.as_bytes());
         let problem = contents.problem.unwrap_or_else(|| panic!("{text} is sound"));
@@ -251,12 +261,15 @@ fn what_is_malformed_is_told_with_its_place_and_the_rest_is_kept() {
         assert!(problem.reason.contains(reason), "{text}: {problem}");
         assert_eq!(contents.cases.len(), cases, "{text}");
     }
-    let contents = read(Format::JunitXml, b"<testsuite>\n<testcase name='a\xff'/></testsuite>");
+    let contents =
+        read(ReportFormat::JunitXml, b"<testsuite>\n<testcase name='a\xff'/></testsuite>");
     assert_eq!(contents.problem.map(|p| (p.line, p.column)), Some((2, 18)));
     assert_eq!(contents.cases.len(), 1);
     let deep = "<testsuite>".repeat(10_000);
     assert!(
-        read(Format::JunitXml, deep.as_bytes()).problem.is_some_and(|p| p.reason.contains("deep"))
+        read(ReportFormat::JunitXml, deep.as_bytes())
+            .problem
+            .is_some_and(|p| p.reason.contains("deep"))
     );
 }
 
@@ -270,7 +283,7 @@ fn other_encodings() {
     let mut marked = b"\xef\xbb\xbf".to_vec();
     marked.extend(text.as_bytes());
     for bytes in [wide, latin, marked] {
-        let contents = read(Format::JunitXml, &bytes);
+        let contents = read(ReportFormat::JunitXml, &bytes);
         assert_eq!(contents.problem, None);
         assert_eq!(contents.cases[0].name, "\u{e4}");
     }
@@ -281,9 +294,9 @@ fn file(name: &str) -> ReportFile {
     ReportFile { name: name.to_owned(), shown: name.to_owned(), path: format!("/src/{name}") }
 }
 
-fn group(text: &str) -> Group {
-    let mut group = Group::new("demo-unit".to_owned(), Format::JunitXml);
-    group.add(file("out/a.xml"), read(Format::JunitXml, text.as_bytes()));
+fn group(text: &str) -> ReportGroupReader {
+    let mut group = ReportGroupReader::new("demo-unit".to_owned(), ReportFormat::JunitXml);
+    group.add(file("out/a.xml"), read(ReportFormat::JunitXml, text.as_bytes()));
     group
 }
 
@@ -351,14 +364,14 @@ fn junit_that_is_written_reads_back_as_the_same() {
     group.add(
         file("b.xml"),
         read(
-            Format::JunitXml,
+            ReportFormat::JunitXml,
             b"<testsuite name='b'><testcase name='\"&lt;&#27;]]>'/></testsuite>",
         ),
     );
     group.finish("/src", &Secrets::default());
     let mut xml = Vec::new();
     junit(&group, &mut xml).expect("written");
-    let again = read(Format::JunitXml, &xml);
+    let again = read(ReportFormat::JunitXml, &xml);
     assert_eq!(again.problem, None, "{}", String::from_utf8_lossy(&xml));
     assert_eq!(letters(&again), "SFFFESS");
     for ((_, before), after) in group.cases().zip(&again.cases) {
@@ -371,12 +384,13 @@ fn junit_that_is_written_reads_back_as_the_same() {
 #[test]
 fn the_table_says_what_failed_and_where() {
     let mut tests = group(PYTEST);
-    tests.add(file("b.xml"), read(Format::JunitXml, b"<testsuite>"));
+    tests.add(file("b.xml"), read(ReportFormat::JunitXml, b"<testsuite>"));
     tests.finish("/src", &Secrets::default());
     let tests = tests.facts(tests.report("arn:r/a:1", "arn:x:report-group/demo-unit", "b", 0.0));
-    let mut coverage = Group::new("demo-coverage".to_owned(), Format::CoberturaXml);
+    let mut coverage =
+        ReportGroupReader::new("demo-coverage".to_owned(), ReportFormat::CoberturaXml);
     let recorded = include_str!("../../../../../tests/reports/recorded/coverage.py.xml");
-    coverage.add(file("coverage.xml"), read(Format::CoberturaXml, recorded.as_bytes()));
+    coverage.add(file("coverage.xml"), read(ReportFormat::CoberturaXml, recorded.as_bytes()));
     let report = coverage.report("arn:r/c:1", "arn:x:report-group/demo-coverage", "b", 0.0);
     let coverage = coverage.facts(report);
     let lines: Vec<String> = table(&[tests, coverage]).into_iter().map(|(_, line)| line).collect();

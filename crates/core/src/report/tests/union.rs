@@ -3,8 +3,8 @@
 use super::*;
 
 /// Files of a group of these reports, in the shape of the API: path, lines, branches.
-fn united(format: Format, reports: &[(&str, &str)]) -> Vec<(String, [u64; 4])> {
-    let mut group = Group::new("g".to_owned(), format);
+fn united(format: ReportFormat, reports: &[(&str, &str)]) -> Vec<(String, [u64; 4])> {
+    let mut group = ReportGroupReader::new("g".to_owned(), format);
     for (name, text) in reports {
         let contents = read(format, text.as_bytes());
         assert_eq!((&contents.problem, &contents.doubts), (&None, &Vec::new()), "{text}");
@@ -46,7 +46,7 @@ fn modules_keep_their_files_apart() {
     let text =
         format!("<report name='all'>{}{}</report>", module("mod-a", 4, 0), module("mod-b", 0, 10));
     assert_eq!(
-        united(Format::JacocoXml, &[("j.xml", &text)]),
+        united(ReportFormat::JacocoXml, &[("j.xml", &text)]),
         named(&[
             ("mod-a/com/acme/App.java", [4, 0, 0, 0]),
             ("mod-b/com/acme/App.java", [0, 10, 0, 0])
@@ -58,7 +58,10 @@ fn modules_keep_their_files_apart() {
     let both = "<report name='it'><group name='mod-a'><package name='a'><sourcefile name='App.java'>\
                 <line nr='3' ci='0'/><line nr='4' ci='1'/></sourcefile></package></group></report>";
     assert_eq!(
-        united(Format::JacocoXml, &[("a/j.xml", &one), ("b/j.xml", &other), ("it/j.xml", both)]),
+        united(
+            ReportFormat::JacocoXml,
+            &[("a/j.xml", &one), ("b/j.xml", &other), ("it/j.xml", both)]
+        ),
         named(&[("mod-a/a/App.java", [2, 0, 0, 0]), ("mod-b/a/App.java", [0, 2, 0, 0])])
     );
 }
@@ -70,7 +73,7 @@ fn jacocos_unit_and_integration_tests_unite() {
     let integration = "<line nr='1' mi='1' mb='2' cb='0'/><line nr='2' ci='3'/>";
     let (unit, integration) = (jacoco("app", unit), jacoco("app", integration));
     assert_eq!(
-        united(Format::JacocoXml, &[("ut/j.xml", &unit), ("it/j.xml", &integration)]),
+        united(ReportFormat::JacocoXml, &[("ut/j.xml", &unit), ("it/j.xml", &integration)]),
         named(&[("a/App.java", [2, 0, 1, 1])])
     );
     // Where sums are all there is, the better is no more than the truth.
@@ -79,7 +82,7 @@ fn jacocos_unit_and_integration_tests_unite() {
     };
     let (one, other) = (jacoco("app", &sum(4)), jacoco("app", &sum(6)));
     assert_eq!(
-        united(Format::JacocoXml, &[("a.xml", &one), ("b.xml", &other)]),
+        united(ReportFormat::JacocoXml, &[("a.xml", &one), ("b.xml", &other)]),
         named(&[("a/App.java", [6, 3, 0, 0])])
     );
 }
@@ -103,18 +106,18 @@ fn coberturas_sources_tell_files_apart() {
     let one = cobertura(&["/src/svc-a"], &[("main.py", &[(1, 1), (2, 0)])]);
     let other = cobertura(&["/src/svc-b"], &[("main.py", &[(1, 1), (2, 0)])]);
     assert_eq!(
-        united(Format::CoberturaXml, &[("a.xml", &one), ("b.xml", &other)]),
+        united(ReportFormat::CoberturaXml, &[("a.xml", &one), ("b.xml", &other)]),
         named(&[("svc-a/main.py", [1, 1, 0, 0]), ("svc-b/main.py", [1, 1, 0, 0])])
     );
     // The same file by another beginning of its path, and with other lines.
     let more = cobertura(&["/src"], &[("svc-a/main.py", &[(2, 3), (7, 0)])]);
     assert_eq!(
-        united(Format::CoberturaXml, &[("a.xml", &one), ("it/a.xml", &more)]),
+        united(ReportFormat::CoberturaXml, &[("a.xml", &one), ("it/a.xml", &more)]),
         named(&[("main.py", [2, 1, 0, 0])])
     );
     let whole = cobertura(&[], &[("/src/svc-a/main.py", &[(1, 0), (2, 1)])]);
     assert_eq!(
-        united(Format::CoberturaXml, &[("a.xml", &one), ("w.xml", &whole)]),
+        united(ReportFormat::CoberturaXml, &[("a.xml", &one), ("w.xml", &whole)]),
         named(&[("main.py", [2, 0, 0, 0])])
     );
 }
@@ -126,13 +129,13 @@ fn without_a_place_the_lines_decide() {
     let other = cobertura(&["."], &[("main.py", &[(1, 1), (5, 1), (6, 0)])]);
     let reports = [("unit/c.xml", &*unit), ("it/c.xml", &*integration), ("svc-b/c.xml", &*other)];
     assert_eq!(
-        united(Format::CoberturaXml, &reports),
+        united(ReportFormat::CoberturaXml, &reports),
         named(&[("main.py", [2, 0, 0, 0]), ("main.py", [2, 1, 0, 0])])
     );
     // Reports that lie beside each other are of one place.
     let part = cobertura(&[], &[("main.py", &[(9, 1)])]);
     assert_eq!(
-        united(Format::CoberturaXml, &[("out/a.xml", &unit), ("out/b.xml", &part)]),
+        united(ReportFormat::CoberturaXml, &[("out/a.xml", &unit), ("out/b.xml", &part)]),
         named(&[("main.py", [2, 1, 0, 0])])
     );
 }
@@ -144,8 +147,8 @@ fn one_name_below_several_directories_is_several_files() {
     let (unit, again) =
         (cobertura(&["/src/a", "/src/b"], &files), cobertura(&["/src/a", "/src/b"], &files));
     let wanted = named(&[("x/__init__.py", [1, 0, 0, 0]), ("x/__init__.py", [0, 2, 0, 0])]);
-    assert_eq!(united(Format::CoberturaXml, &[("a.xml", &unit)]), wanted);
-    assert_eq!(united(Format::CoberturaXml, &[("a.xml", &unit), ("b.xml", &again)]), wanted);
+    assert_eq!(united(ReportFormat::CoberturaXml, &[("a.xml", &unit)]), wanted);
+    assert_eq!(united(ReportFormat::CoberturaXml, &[("a.xml", &unit), ("b.xml", &again)]), wanted);
 }
 
 #[test]
@@ -161,7 +164,7 @@ fn clover_unites_by_path() {
     };
     let (unit, integration) = (clover(1, 0, 0, 3), clover(0, 1, 2, 1));
     assert_eq!(
-        united(Format::CloverXml, &[("u/c.xml", &unit), ("i/c.xml", &integration)]),
+        united(ReportFormat::CloverXml, &[("u/c.xml", &unit), ("i/c.xml", &integration)]),
         named(&[("a.js", [2, 0, 2, 1])])
     );
 }
@@ -173,7 +176,7 @@ fn simplecov_unites_over_files() {
     let other = r#"{"Cucumber": {"coverage": {"/src/a.rb": {"lines": [0, 1, null], "branches": {"[:if, 0]": {"[:t]": 0,
         "[:e]": 1}}}}}}"#;
     assert_eq!(
-        united(Format::Simplecov, &[("u.json", unit), ("c/c.json", other)]),
+        united(ReportFormat::Simplecov, &[("u.json", unit), ("c/c.json", other)]),
         named(&[("a.rb", [2, 0, 2, 0])])
     );
 }
@@ -181,9 +184,10 @@ fn simplecov_unites_over_files() {
 #[test]
 fn a_failure_is_not_hidden_by_what_is_missing_besides() {
     let status = |texts: &[&str]| {
-        let mut group = Group::new("g".to_owned(), Format::JunitXml);
+        let mut group = ReportGroupReader::new("g".to_owned(), ReportFormat::JunitXml);
         for (number, text) in texts.iter().enumerate() {
-            group.add(file(&format!("{number}.xml")), read(Format::JunitXml, text.as_bytes()));
+            group
+                .add(file(&format!("{number}.xml")), read(ReportFormat::JunitXml, text.as_bytes()));
         }
         group.finish("/src", &Secrets::default());
         let report = group.report("arn:r", "arn:g", "arn:b", 0.0);
@@ -201,14 +205,17 @@ fn a_failure_is_not_hidden_by_what_is_missing_besides() {
 
 #[test]
 fn a_refusal_has_its_place_for_a_person_and_awss_words_for_the_phase() {
-    let mut group = Group::new("g".to_owned(), Format::JunitXml);
+    let mut group = ReportGroupReader::new("g".to_owned(), ReportFormat::JunitXml);
     let clover = ReportFile {
         name: "c.xml".to_owned(),
         shown: "reports/c.xml".to_owned(),
         path: "/codebuild/output/src1/src/reports/c.xml".to_owned(),
     };
-    group.add(clover, read(Format::JunitXml, b"\n<coverage generated='1'><project/></coverage>"));
-    group.add(file("b.xml"), read(Format::JunitXml, b"<testsuite>"));
+    group.add(
+        clover,
+        read(ReportFormat::JunitXml, b"\n<coverage generated='1'><project/></coverage>"),
+    );
+    group.add(file("b.xml"), read(ReportFormat::JunitXml, b"<testsuite>"));
     assert_eq!(
         group.refused().0,
         [

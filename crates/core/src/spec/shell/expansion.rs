@@ -1,6 +1,6 @@
 //! What begins with a dollar, or a backtick.
 
-use super::{Reader, Use, is_name};
+use super::{ShellReader, Use, is_name};
 
 /// What an expansion is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub(super) enum Expansion {
     Written,
 }
 
-impl Reader {
+impl ShellReader {
     /// What follows a dollar, which is taken.
     pub(super) fn dollar(&mut self, is_quoted: bool) -> Expansion {
         self.next();

@@ -6,7 +6,7 @@
 mod expansion;
 mod simple;
 
-use simple::{Simple, Word};
+use simple::{ShellWord, Simple};
 use std::collections::BTreeSet;
 
 /// A variable that is expanded.
@@ -19,9 +19,9 @@ pub(super) struct Use {
     is_asked: bool,
 }
 
-/// What a text says of variables.
+/// Variables that a script uses and sets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Variables {
+pub(super) struct ScriptVariables {
     /// Those that it needs, in the order of the text.
     pub(super) uses: Vec<Use>,
     /// Names that get a value somewhere in it.
@@ -33,8 +33,8 @@ pub(super) struct Variables {
 }
 
 /// Reads a text. What does not come to its end, a quotation for one, is said to use nothing.
-pub(super) fn read(text: &str) -> Variables {
-    let mut reader = Reader::new(text, 0);
+pub(super) fn read(text: &str) -> ScriptVariables {
+    let mut reader = ShellReader::new(text, 0);
     reader.commands(None);
     if reader.is_broken {
         reader.found.uses.clear();
@@ -54,17 +54,17 @@ fn is_separator(c: char) -> bool {
 }
 
 /// Where a here-document ends, and whether something in it is expanded.
-struct Awaited {
+struct HereDocument {
     end: String,
     is_plain: bool,
 }
 
-struct Reader {
+struct ShellReader {
     chars: Vec<char>,
     at: usize,
     line: usize,
-    found: Variables,
-    awaited: Vec<Awaited>,
+    found: ScriptVariables,
+    awaited: Vec<HereDocument>,
     is_broken: bool,
     /// How many substitutions it is in.
     depth: usize,
@@ -73,13 +73,13 @@ struct Reader {
 /// Deepest nesting that is followed.
 const DEPTH: usize = 50;
 
-impl Reader {
+impl ShellReader {
     fn new(text: &str, line: usize) -> Self {
-        Reader {
+        ShellReader {
             chars: text.chars().collect(),
             at: 0,
             line,
-            found: Variables::default(),
+            found: ScriptVariables::default(),
             awaited: Vec::new(),
             is_broken: false,
             depth: 0,
@@ -171,7 +171,7 @@ impl Reader {
             let word = self.raw_word();
             let is_plain = word.contains(['\'', '"', '\\']);
             let end = word.chars().filter(|c| !matches!(c, '\'' | '"' | '\\')).collect();
-            self.awaited.push(Awaited { end, is_plain });
+            self.awaited.push(HereDocument { end, is_plain });
         } else if self.starts_with("<(") || self.starts_with(">(") {
             self.skip(2);
             self.commands(Some(')'));
@@ -196,7 +196,7 @@ impl Reader {
 
     /// The bodies of here-documents that begin on this line.
     fn here_documents(&mut self) {
-        for Awaited { end, is_plain } in std::mem::take(&mut self.awaited) {
+        for HereDocument { end, is_plain } in std::mem::take(&mut self.awaited) {
             loop {
                 if self.peek(0).is_none() {
                     self.is_broken = true;
@@ -210,18 +210,18 @@ impl Reader {
                 }
                 if !is_plain {
                     // What it expands may go over several lines; what stands on one is read.
-                    self.part(&line, number, Reader::expanded);
+                    self.part(&line, number, ShellReader::expanded);
                 }
             }
         }
     }
 
     /// Reads a part of the text by itself.
-    fn part(&mut self, text: &str, line: usize, read: impl FnOnce(&mut Reader)) {
-        let mut reader = Reader::new(text, line);
+    fn part(&mut self, text: &str, line: usize, read: impl FnOnce(&mut ShellReader)) {
+        let mut reader = ShellReader::new(text, line);
         reader.depth = self.depth;
         read(&mut reader);
-        let Variables { mut uses, sets, optional, open_from } = reader.found;
+        let ScriptVariables { mut uses, sets, optional, open_from } = reader.found;
         if reader.is_broken {
             uses.clear();
         }
@@ -248,9 +248,9 @@ impl Reader {
     }
 
     /// One word, with what it expands.
-    fn word(&mut self) -> Word {
+    fn word(&mut self) -> ShellWord {
         let mut word =
-            Word { first_use: self.found.uses.len(), line: self.line, ..Word::default() };
+            ShellWord { first_use: self.found.uses.len(), line: self.line, ..ShellWord::default() };
         while let Some(c) = self.peek(0).filter(|c| !is_separator(*c)) {
             match c {
                 '\\' => {
@@ -324,7 +324,7 @@ impl Reader {
         }
     }
 
-    fn single_quoted(&mut self, word: &mut Word) {
+    fn single_quoted(&mut self, word: &mut ShellWord) {
         word.is_quoted = true;
         loop {
             match self.next() {
@@ -352,7 +352,7 @@ impl Reader {
         }
     }
 
-    fn double_quoted(&mut self, word: &mut Word) {
+    fn double_quoted(&mut self, word: &mut ShellWord) {
         word.is_quoted = true;
         loop {
             match self.peek(0) {

@@ -1,11 +1,10 @@
 //! A simple command as its words come in: what its builtins set, and what its conditions ask for.
 
 use super::expansion::Expansion;
-use super::{Variables, is_name};
+use super::{ScriptVariables, is_name};
 
-/// A word.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Word {
+pub(super) struct ShellWord {
     /// Its text, each expansion a NUL.
     pub(super) text: String,
     /// Whether a part of it is quoted.
@@ -19,7 +18,7 @@ pub(super) struct Word {
     pub(super) line: usize,
 }
 
-impl Word {
+impl ShellWord {
     pub(super) fn literal(&mut self, c: char) {
         self.text.push(c);
     }
@@ -53,9 +52,8 @@ impl Word {
     }
 }
 
-/// What the next word is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Awaited {
+enum ExpectedWord {
     /// An assignment or the command.
     #[default]
     Command,
@@ -73,8 +71,8 @@ enum Awaited {
 
 #[derive(Debug, Default)]
 pub(super) struct Simple {
-    words: Vec<Word>,
-    awaited: Awaited,
+    words: Vec<ShellWord>,
+    awaited: ExpectedWord,
     /// The next word is where a redirection goes.
     pub(super) has_target: bool,
     /// Inside `[[`, where separators are operators.
@@ -91,7 +89,8 @@ const KEYWORDS: [&str; 11] =
 
 impl Simple {
     pub(super) fn is_empty(&self) -> bool {
-        self.words.is_empty() && matches!(self.awaited, Awaited::Command | Awaited::LoopName)
+        self.words.is_empty()
+            && matches!(self.awaited, ExpectedWord::Command | ExpectedWord::LoopName)
     }
 
     /// Whether a closing parenthesis ends a pattern.
@@ -99,14 +98,14 @@ impl Simple {
         self.is_pattern
     }
 
-    pub(super) fn separator(&mut self, c: char, found: &mut Variables) {
+    pub(super) fn separator(&mut self, c: char, found: &mut ScriptVariables) {
         if self.is_test {
             return;
         }
         if c == ')' && self.is_pattern {
             self.is_pattern = false;
             self.words.clear();
-            self.awaited = Awaited::Command;
+            self.awaited = ExpectedWord::Command;
             return;
         }
         if c == '|' && self.is_pattern {
@@ -120,53 +119,55 @@ impl Simple {
         }
     }
 
-    pub(super) fn push(&mut self, word: Word, found: &mut Variables) {
+    pub(super) fn push(&mut self, word: ShellWord, found: &mut ScriptVariables) {
         self.last_separator = None;
         if std::mem::take(&mut self.has_target) {
             return;
         }
         let text = word.text.as_str();
         match self.awaited {
-            Awaited::LoopName => {
+            ExpectedWord::LoopName => {
                 if is_name(text) {
                     found.sets.insert(text.to_owned());
                 }
-                self.awaited = Awaited::Argument;
+                self.awaited = ExpectedWord::Argument;
                 self.words.push(word);
             }
-            Awaited::Subject => {
+            ExpectedWord::Subject => {
                 ask(&word, found);
-                self.awaited = Awaited::In;
+                self.awaited = ExpectedWord::In;
             }
-            Awaited::FunctionName => self.awaited = Awaited::Command,
-            Awaited::In => {
+            ExpectedWord::FunctionName => self.awaited = ExpectedWord::Command,
+            ExpectedWord::In => {
                 if text == "in" {
                     self.cases += 1;
                     self.is_pattern = true;
                 }
-                self.awaited = Awaited::Command;
+                self.awaited = ExpectedWord::Command;
             }
-            Awaited::Command if self.is_pattern && text != "esac" => {}
-            Awaited::Command if word.is_function => {}
-            Awaited::Command if !word.is_quoted && KEYWORDS.contains(&text) => {}
-            Awaited::Command if matches!(text, "for" | "select") => {
-                self.awaited = Awaited::LoopName;
+            ExpectedWord::Command if self.is_pattern && text != "esac" => {}
+            ExpectedWord::Command if word.is_function => {}
+            ExpectedWord::Command if !word.is_quoted && KEYWORDS.contains(&text) => {}
+            ExpectedWord::Command if matches!(text, "for" | "select") => {
+                self.awaited = ExpectedWord::LoopName;
             }
-            Awaited::Command if text == "function" => self.awaited = Awaited::FunctionName,
-            Awaited::Command if text == "case" => self.awaited = Awaited::Subject,
-            Awaited::Command if text == "esac" => {
+            ExpectedWord::Command if text == "function" => {
+                self.awaited = ExpectedWord::FunctionName;
+            }
+            ExpectedWord::Command if text == "case" => self.awaited = ExpectedWord::Subject,
+            ExpectedWord::Command if text == "esac" => {
                 self.cases = self.cases.saturating_sub(1);
                 self.is_pattern = false;
             }
-            Awaited::Command if word.is_assignment() => {
+            ExpectedWord::Command if word.is_assignment() => {
                 found.sets.extend(word.assigned().map(str::to_owned));
             }
-            Awaited::Command => {
+            ExpectedWord::Command => {
                 self.is_test = text == "[[";
-                self.awaited = Awaited::Argument;
+                self.awaited = ExpectedWord::Argument;
                 self.words.push(word);
             }
-            Awaited::Argument => {
+            ExpectedWord::Argument => {
                 self.is_test &= text != "]]";
                 self.words.push(word);
             }
@@ -174,14 +175,14 @@ impl Simple {
     }
 
     /// The command is complete.
-    pub(super) fn end(&mut self, found: &mut Variables) {
+    pub(super) fn end(&mut self, found: &mut ScriptVariables) {
         if self.is_test {
             return;
         }
         let words = std::mem::take(&mut self.words);
         self.has_target = false;
-        if !matches!(self.awaited, Awaited::Subject | Awaited::In) {
-            self.awaited = Awaited::Command;
+        if !matches!(self.awaited, ExpectedWord::Subject | ExpectedWord::In) {
+            self.awaited = ExpectedWord::Command;
         }
         if let Some((command, arguments)) = words.split_first() {
             run(command, arguments, found);
@@ -189,12 +190,12 @@ impl Simple {
     }
 }
 
-fn run(command: &Word, arguments: &[Word], found: &mut Variables) {
+fn run(command: &ShellWord, arguments: &[ShellWord], found: &mut ScriptVariables) {
     let name = command.text.as_str();
-    let set = |found: &mut Variables, name: &str| {
+    let set = |found: &mut ScriptVariables, name: &str| {
         found.sets.insert(name.to_owned());
     };
-    let open = |found: &mut Variables| {
+    let open = |found: &mut ScriptVariables| {
         found.open_from.get_or_insert(command.line);
     };
     match name {
@@ -214,12 +215,16 @@ fn run(command: &Word, arguments: &[Word], found: &mut Variables) {
             }
         }
         "coproc" => {
-            let own = arguments.first().and_then(Word::declared);
+            let own = arguments.first().and_then(ShellWord::declared);
             set(found, own.unwrap_or("COPROC"));
         }
         "wait" => {
             let mut behind = arguments.iter().skip_while(|word| word.text != "-p").skip(1);
-            behind.next().and_then(Word::declared).into_iter().for_each(|name| set(found, name));
+            behind
+                .next()
+                .and_then(ShellWord::declared)
+                .into_iter()
+                .for_each(|name| set(found, name));
         }
         "read" | "getopts" | "mapfile" | "readarray" | "let" | "printf" => {
             let is_any = name != "printf" || arguments.first().is_some_and(|a| a.text == "-v");
@@ -247,18 +252,18 @@ fn run(command: &Word, arguments: &[Word], found: &mut Variables) {
 }
 
 /// A condition compares: that there is no value is one of its answers.
-fn ask(word: &Word, found: &mut Variables) {
+fn ask(word: &ShellWord, found: &mut ScriptVariables) {
     let uses = found.uses.get_mut(word.first_use..word.last_use);
     uses.into_iter().flatten().for_each(|used| used.is_asked = true);
 }
 
 /// `[ "$X" ]`: whether it has a value at all.
-fn ask_alone(arguments: &[Word], found: &mut Variables) {
-    let is_end = |word: &Word| {
+fn ask_alone(arguments: &[ShellWord], found: &mut ScriptVariables) {
+    let is_end = |word: &ShellWord| {
         matches!(word.text.as_str(), "]" | "]]" | "-a" | "-o" | "&&" | "||" | "(" | ")")
     };
     for condition in arguments.split(is_end) {
-        if let [word] | [Word { .. }, word] = condition
+        if let [word] | [ShellWord { .. }, word] = condition
             && (condition.len() == 1 || condition[0].text == "!")
         {
             optional(word, found);
@@ -267,7 +272,7 @@ fn ask_alone(arguments: &[Word], found: &mut Variables) {
 }
 
 /// `-z`, `-n`, `-v`, or compared with nothing: it may have no value anywhere.
-fn ask_for_values(arguments: &[Word], found: &mut Variables) {
+fn ask_for_values(arguments: &[ShellWord], found: &mut ScriptVariables) {
     for (at, word) in arguments.iter().enumerate() {
         let next = arguments.get(at + 1);
         match word.text.as_str() {
@@ -280,7 +285,8 @@ fn ask_for_values(arguments: &[Word], found: &mut Variables) {
             }
             "=" | "==" | "!=" => {
                 let before = at.checked_sub(1).and_then(|at| arguments.get(at));
-                let is_mark = |word: &&Word| word.text.chars().count() <= 1 && word.text != "\0";
+                let is_mark =
+                    |word: &&ShellWord| word.text.chars().count() <= 1 && word.text != "\0";
                 if next.as_ref().is_some_and(is_mark) || before.as_ref().is_some_and(is_mark) {
                     before.into_iter().chain(next).for_each(|word| optional(word, found));
                 }
@@ -295,7 +301,7 @@ fn is_question(text: &str) -> bool {
     matches!(text.as_bytes(), [b'-', letter] if letter.is_ascii_alphabetic() && !b"ao".contains(letter))
 }
 
-fn optional(word: &Word, found: &mut Variables) {
+fn optional(word: &ShellWord, found: &mut ScriptVariables) {
     let uses = found.uses.get(word.first_use..word.last_use);
     let names = uses.into_iter().flatten().map(|used| used.name.clone());
     found.optional.extend(names);

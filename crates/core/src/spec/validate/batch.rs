@@ -3,12 +3,12 @@
 //! What is wrong in any case is told whoever reads the file ([`batch`]); what stands in the way of a batch
 //! only, when it is read as one ([`check`]).
 
-use super::super::diagnostic::{Code, Diagnostic};
+use super::super::diagnostic::{Diagnostic, DiagnosticCode};
 use super::super::model::{
-    Axis, Batch, BatchBuilds, BatchFanout, BatchMatrix, BatchSettings, BatchTask, Dimension,
-    Written,
+    Axis, BatchBuilds, BatchFanout, BatchMatrix, BatchSettings, BatchSpec, BatchTask, Dimension,
+    SpannedText,
 };
-use super::super::read::{At, Text};
+use super::super::read::{NodeSlot, Text};
 use super::super::shape::nearest;
 use super::{env, graph, is_identifier, strings};
 use std::collections::HashSet;
@@ -49,11 +49,11 @@ const TYPES_ELSEWHERE: [&str; 9] = [
 ];
 
 /// The kinds of builds that are written.
-fn kinds(map: At<'_>) -> Vec<&'static str> {
+fn kinds(map: NodeSlot<'_>) -> Vec<&'static str> {
     KINDS.into_iter().filter(|name| map.get(name).is_there()).collect()
 }
 
-pub(super) fn batch(map: At<'_>, problems: &mut Vec<Diagnostic>) -> Option<Batch> {
+pub(super) fn batch(map: NodeSlot<'_>, problems: &mut Vec<Diagnostic>) -> Option<BatchSpec> {
     if !map.is_there() {
         return None;
     }
@@ -61,11 +61,11 @@ pub(super) fn batch(map: At<'_>, problems: &mut Vec<Diagnostic>) -> Option<Batch
     if let [_, second, ..] = written.as_slice() {
         let message =
             format!("a batch has one kind of builds, and here are {}", written.join(", "));
-        problems.push(Diagnostic::new(Code::BadValue, map.get(second).span(), message));
+        problems.push(Diagnostic::new(DiagnosticCode::BadValue, map.get(second).span(), message));
     }
     let Some(&kind) = written.first() else {
         problems.push(
-            Diagnostic::new(Code::MissingKey, map.span(), "`batch` names no builds")
+            Diagnostic::new(DiagnosticCode::MissingKey, map.span(), "`batch` names no builds")
                 .hint(format!("it needs one of {}", KINDS.join(", "))),
         );
         return None;
@@ -81,10 +81,10 @@ pub(super) fn batch(map: At<'_>, problems: &mut Vec<Diagnostic>) -> Option<Batch
         _ => BatchBuilds::Tasks(tasks(at, kind == "build-graph", problems)),
     };
     let fast_fail = map.get("fast-fail").flag().unwrap_or(false);
-    Some(Batch { fast_fail, builds, span: map.span() })
+    Some(BatchSpec { fast_fail, builds, span: map.span() })
 }
 
-fn tasks(list: At<'_>, is_graph: bool, problems: &mut Vec<Diagnostic>) -> Vec<BatchTask> {
+fn tasks(list: NodeSlot<'_>, is_graph: bool, problems: &mut Vec<Diagnostic>) -> Vec<BatchTask> {
     let mut tasks: Vec<BatchTask> = Vec::new();
     let mut waits: Vec<(String, Text)> = Vec::new();
     let mut seen = HashSet::new();
@@ -92,7 +92,7 @@ fn tasks(list: At<'_>, is_graph: bool, problems: &mut Vec<Diagnostic>) -> Vec<Ba
         let Some(identifier) = item.get("identifier").text() else { continue };
         if !is_identifier(&identifier.text) {
             problems.push(Diagnostic::new(
-                Code::BadValue,
+                DiagnosticCode::BadValue,
                 identifier.span,
                 "identifier must contain only alphanumeric characters and underscores and be less \
                  than 128 characters in length",
@@ -100,7 +100,7 @@ fn tasks(list: At<'_>, is_graph: bool, problems: &mut Vec<Diagnostic>) -> Vec<Ba
         }
         if !seen.insert(identifier.text.clone()) {
             let message = format!("there is another build `{}` in this batch", identifier.text);
-            problems.push(Diagnostic::new(Code::BadValue, identifier.span, message));
+            problems.push(Diagnostic::new(DiagnosticCode::BadValue, identifier.span, message));
         }
         let depend_on = if is_graph { item.get("depend-on").texts() } else { Vec::new() };
         waits.extend(depend_on.iter().map(|name| (identifier.text.clone(), name.clone())));
@@ -116,12 +116,16 @@ fn tasks(list: At<'_>, is_graph: bool, problems: &mut Vec<Diagnostic>) -> Vec<Ba
     tasks
 }
 
-/// What a build has of its own.
-fn settings(map: At<'_>, problems: &mut Vec<Diagnostic>) -> BatchSettings {
+/// Settings of one build.
+fn settings(map: NodeSlot<'_>, problems: &mut Vec<Diagnostic>) -> BatchSettings {
     let environment = map.get("env");
     if environment.get("fleet").is_there() && environment.get("compute-type").is_there() {
         let message = "`fleet` and `compute-type` exclude each other";
-        problems.push(Diagnostic::new(Code::BadValue, environment.get("fleet").span(), message));
+        problems.push(Diagnostic::new(
+            DiagnosticCode::BadValue,
+            environment.get("fleet").span(),
+            message,
+        ));
     }
     BatchSettings {
         buildspec: written(map.get("buildspec")),
@@ -134,11 +138,11 @@ fn settings(map: At<'_>, problems: &mut Vec<Diagnostic>) -> BatchSettings {
     }
 }
 
-fn written(at: At<'_>) -> Option<Written> {
-    at.text().map(|Text { text, span, .. }| Written { text, span })
+fn written(at: NodeSlot<'_>) -> Option<SpannedText> {
+    at.text().map(|Text { text, span, .. }| SpannedText { text, span })
 }
 
-fn matrix(map: At<'_>, problems: &mut Vec<Diagnostic>) -> BatchMatrix {
+fn matrix(map: NodeSlot<'_>, problems: &mut Vec<Diagnostic>) -> BatchMatrix {
     let all = map.get("static");
     let mut dimensions = Vec::new();
     for (name, at) in map.get("dynamic").entries() {
@@ -174,14 +178,14 @@ fn matrix(map: At<'_>, problems: &mut Vec<Diagnostic>) -> BatchMatrix {
 }
 
 /// A key without a value counts as absent.
-fn dimension(axis: Axis, at: At<'_>) -> Option<Dimension> {
-    let values = at.texts().into_iter().map(|Text { text, span, .. }| Written { text, span });
+fn dimension(axis: Axis, at: NodeSlot<'_>) -> Option<Dimension> {
+    let values = at.texts().into_iter().map(|Text { text, span, .. }| SpannedText { text, span });
     at.is_there().then(|| Dimension { axis, values: values.collect() })
 }
 
 /// What keeps the document from being run as a batch. `has_phases`: whether a build can use this file itself.
 pub(super) fn check(
-    document: At<'_>,
+    document: NodeSlot<'_>,
     has_phases: bool,
     is_wanted: bool,
     problems: &mut Vec<Diagnostic>,
@@ -191,7 +195,7 @@ pub(super) fn check(
         if is_wanted {
             let message = "this buildspec has no `batch`";
             problems.push(
-                Diagnostic::new(Code::MissingKey, super::FILE, message)
+                Diagnostic::new(DiagnosticCode::MissingKey, super::FILE, message)
                     .hint("run it as one build: runner run"),
             );
         }
@@ -199,7 +203,7 @@ pub(super) fn check(
     }
     let Some(&kind) = kinds(map).first() else { return };
     let at = map.get(kind);
-    let mut look = Look { has_phases, problems };
+    let mut look = BatchCheck { has_phases, problems };
     let count = match kind {
         "build-matrix" => look.matrix(at),
         "build-fanout" => {
@@ -229,18 +233,18 @@ pub(super) fn check(
     }
 }
 
-struct Look<'p> {
+struct BatchCheck<'p> {
     has_phases: bool,
     problems: &'p mut Vec<Diagnostic>,
 }
 
-impl Look<'_> {
+impl BatchCheck<'_> {
     fn bad(&mut self, span: super::Span, message: String) {
-        self.problems.push(Diagnostic::new(Code::BadValue, span, message));
+        self.problems.push(Diagnostic::new(DiagnosticCode::BadValue, span, message));
     }
 
-    /// What a build has of its own. `at`: where the build as a whole is meant.
-    fn settings(&mut self, map: At<'_>, at: At<'_>) {
+    /// Settings of one build. `at`: the place of the build as a whole.
+    fn settings(&mut self, map: NodeSlot<'_>, at: NodeSlot<'_>) {
         self.buildspecs(map.get("buildspec"), at);
         let environment = map.get("env");
         self.compute_types(environment.get("compute-type"));
@@ -248,19 +252,19 @@ impl Look<'_> {
         let fleet = environment.get("fleet");
         if fleet.is_there() {
             let message = "`fleet` has no effect: this machine runs the build";
-            self.problems.push(Diagnostic::new(Code::NoEffect, fleet.span(), message));
+            self.problems.push(Diagnostic::new(DiagnosticCode::NoEffect, fleet.span(), message));
         }
     }
 
     /// How many builds there are of it.
-    fn matrix(&mut self, map: At<'_>) -> u64 {
+    fn matrix(&mut self, map: NodeSlot<'_>) -> u64 {
         let all = map.get("static").get("env");
         for name in ["image", "compute-type", "variables"] {
             let at = all.get(name);
             if at.is_there() {
                 let message = format!("`{name}` has no effect in `static`");
                 self.problems.push(
-                    Diagnostic::new(Code::NoEffect, at.span(), message)
+                    Diagnostic::new(DiagnosticCode::NoEffect, at.span(), message)
                         .hint(format!("write it in `dynamic`, as a list: env, {name}")),
                 );
             }
@@ -284,24 +288,24 @@ impl Look<'_> {
         count
     }
 
-    fn buildspecs(&mut self, named: At<'_>, at: At<'_>) {
+    fn buildspecs(&mut self, named: NodeSlot<'_>, at: NodeSlot<'_>) {
         for Text { text, span, .. } in named.texts() {
             if text.starts_with("arn:") || text.starts_with("s3://") {
                 let message =
                     format!("the buildspec is an object on S3 ({text}), which is not fetched");
-                self.problems.push(Diagnostic::new(Code::NotRunnable, span, message));
+                self.problems.push(Diagnostic::new(DiagnosticCode::NotRunnable, span, message));
             }
         }
         if !self.has_phases && !named.is_there() {
             let message = "a build of this buildspec, which has no `phases`";
             self.problems.push(
-                Diagnostic::new(Code::MissingKey, at.span(), message)
+                Diagnostic::new(DiagnosticCode::MissingKey, at.span(), message)
                     .hint("name its buildspec: `buildspec: FILE`; or give this one `phases`"),
             );
         }
     }
 
-    fn compute_types(&mut self, at: At<'_>) {
+    fn compute_types(&mut self, at: NodeSlot<'_>) {
         for Text { text, span, .. } in at.texts() {
             if !COMPUTE_TYPES.contains(&text.as_str()) {
                 self.unknown("compute type", &text, span, &COMPUTE_TYPES);
@@ -309,14 +313,14 @@ impl Look<'_> {
         }
     }
 
-    fn environment_type(&mut self, at: At<'_>) {
+    fn environment_type(&mut self, at: NodeSlot<'_>) {
         let Some(Text { text, span, .. }) = at.text() else { return };
         if TYPES_HERE.contains(&text.as_str()) {
             return;
         }
         if TYPES_ELSEWHERE.contains(&text.as_str()) {
             let message = format!("this machine has no {text}");
-            self.problems.push(Diagnostic::new(Code::NotRunnable, span, message));
+            self.problems.push(Diagnostic::new(DiagnosticCode::NotRunnable, span, message));
             return;
         }
         let known: Vec<&str> = TYPES_HERE.into_iter().chain(TYPES_ELSEWHERE).collect();
@@ -324,8 +328,9 @@ impl Look<'_> {
     }
 
     fn unknown(&mut self, what: &str, text: &str, span: super::Span, known: &[&'static str]) {
-        let problem = Diagnostic::new(Code::BadValue, span, format!("there is no {what} `{text}`"))
-            .aws(format!("Invalid {what}"));
+        let problem =
+            Diagnostic::new(DiagnosticCode::BadValue, span, format!("there is no {what} `{text}`"))
+                .aws(format!("Invalid {what}"));
         self.problems.push(match nearest(text, known.iter().copied()) {
             Some(near) => problem.hint(format!("did you mean `{near}`?")),
             None => problem,

@@ -1,8 +1,10 @@
 //! `env`: the shell, variables, and where values come from.
 
-use super::super::diagnostic::{Code, Diagnostic};
-use super::super::model::{SecretReference, SecretVariable, SecretVersion, Shell, Variable};
-use super::super::read::{At, Text};
+use super::super::diagnostic::{Diagnostic, DiagnosticCode};
+use super::super::model::{
+    SecretReference, SecretVariable, SecretVersion, SpecShell, SpecVariable,
+};
+use super::super::read::{NodeSlot, Text};
 use super::{FILE, at_most};
 use crate::env::is_name;
 use std::collections::HashSet;
@@ -12,16 +14,16 @@ const ARN_FIELDS: usize = 7;
 /// The version where none is asked for.
 const CURRENT: &str = "AWSCURRENT";
 
-pub(super) fn shell(written: Option<&Text>, problems: &mut Vec<Diagnostic>) -> Shell {
+pub(super) fn shell(written: Option<&Text>, problems: &mut Vec<Diagnostic>) -> SpecShell {
     let program = match written.map(|shell| shell.text.as_str()) {
         None | Some("sh" | "/bin/sh") => "/bin/sh",
         Some(shell @ ("bash" | "/bin/bash")) => shell,
         Some(other) => {
             let (code, hint) = match other {
                 "powershell.exe" | "cmd.exe" | "pwsh" => {
-                    (Code::NotRunnable, "Windows shells run on Windows images only")
+                    (DiagnosticCode::NotRunnable, "Windows shells run on Windows images only")
                 }
-                _ => (Code::BadValue, "CodeBuild knows `sh` and `bash` on Linux"),
+                _ => (DiagnosticCode::BadValue, "CodeBuild knows `sh` and `bash` on Linux"),
             };
             let message = format!("commands cannot be run with `{other}`");
             let span = written.map_or(FILE, |shell| shell.span);
@@ -29,26 +31,29 @@ pub(super) fn shell(written: Option<&Text>, problems: &mut Vec<Diagnostic>) -> S
             other
         }
     };
-    Shell { program: program.to_owned() }
+    SpecShell { program: program.to_owned() }
 }
 
-pub(super) fn variables(maps: [At<'_>; 2], problems: &mut Vec<Diagnostic>) -> Vec<Variable> {
-    let entries = maps.into_iter().flat_map(At::named_texts);
+pub(super) fn variables(
+    maps: [NodeSlot<'_>; 2],
+    problems: &mut Vec<Diagnostic>,
+) -> Vec<SpecVariable> {
+    let entries = maps.into_iter().flat_map(NodeSlot::named_texts);
     entries
         .filter(|(name, _)| check_name(name, problems))
-        .map(|(name, value)| Variable { name: name.text, value: value.text, span: value.span })
+        .map(|(name, value)| SpecVariable { name: name.text, value: value.text, span: value.span })
         .collect()
 }
 
-pub(super) fn parameters(map: At<'_>, problems: &mut Vec<Diagnostic>) -> Vec<Variable> {
+pub(super) fn parameters(map: NodeSlot<'_>, problems: &mut Vec<Diagnostic>) -> Vec<SpecVariable> {
     let entries = map.named_texts().into_iter();
     entries
         .filter(|(name, value)| check_name(name, problems) & names_something(value, problems))
-        .map(|(name, value)| Variable { name: name.text, value: value.text, span: value.span })
+        .map(|(name, value)| SpecVariable { name: name.text, value: value.text, span: value.span })
         .collect()
 }
 
-pub(super) fn secrets(map: At<'_>, problems: &mut Vec<Diagnostic>) -> Vec<SecretVariable> {
+pub(super) fn secrets(map: NodeSlot<'_>, problems: &mut Vec<Diagnostic>) -> Vec<SecretVariable> {
     let entries = map.named_texts().into_iter();
     entries
         .filter_map(|(name, value)| {
@@ -59,7 +64,7 @@ pub(super) fn secrets(map: At<'_>, problems: &mut Vec<Diagnostic>) -> Vec<Secret
         .collect()
 }
 
-pub(super) fn exported(list: At<'_>, problems: &mut Vec<Diagnostic>) -> Vec<String> {
+pub(super) fn exported(list: NodeSlot<'_>, problems: &mut Vec<Diagnostic>) -> Vec<String> {
     let names = list.texts();
     at_most(100, names.len(), "exported variables", list, problems);
     let mut exported = Vec::new();
@@ -68,7 +73,7 @@ pub(super) fn exported(list: At<'_>, problems: &mut Vec<Diagnostic>) -> Vec<Stri
         if name.text.starts_with("AWS_") {
             problems.push(
                 Diagnostic::new(
-                    Code::ReservedName,
+                    DiagnosticCode::ReservedName,
                     name.span,
                     format!(
                         "`{}`: variables whose names start with AWS_ cannot be exported",
@@ -91,8 +96,12 @@ fn names_something(value: &Text, problems: &mut Vec<Diagnostic>) -> bool {
     let is_empty = value.text.trim().is_empty();
     if is_empty {
         problems.push(
-            Diagnostic::new(Code::BadValue, value.span, "this names nothing to take a value from")
-                .hint("write the name of the parameter or the secret"),
+            Diagnostic::new(
+                DiagnosticCode::BadValue,
+                value.span,
+                "this names nothing to take a value from",
+            )
+            .hint("write the name of the parameter or the secret"),
         );
     }
     !is_empty
@@ -118,7 +127,7 @@ fn reference(written: &Text, problems: &mut Vec<Diagnostic>) -> Option<SecretRef
         _ => "here are more fields than a reference to a secret has",
     };
     problems.push(
-        Diagnostic::new(Code::BadValue, written.span, refused)
+        Diagnostic::new(DiagnosticCode::BadValue, written.span, refused)
             .hint("it is secret-id[:json-key[:version-stage[:version-id]]]"),
     );
     None
@@ -132,7 +141,7 @@ pub fn secret_reference(text: &str) -> Result<SecretReference, Box<Diagnostic>> 
     let mut problems = Vec::new();
     let written = Text::new(text, FILE);
     reference(&written, &mut problems).ok_or_else(|| {
-        let none = || Diagnostic::new(Code::BadValue, FILE, "it names no secret");
+        let none = || Diagnostic::new(DiagnosticCode::BadValue, FILE, "it names no secret");
         Box::new(problems.pop().unwrap_or_else(none))
     })
 }
@@ -146,7 +155,7 @@ pub(super) fn check_name(name: &Text, problems: &mut Vec<Diagnostic>) -> bool {
     } else if name.text.starts_with("CODEBUILD_") {
         problems.push(
             Diagnostic::new(
-                Code::ReservedName,
+                DiagnosticCode::ReservedName,
                 name.span,
                 format!("`{}`: names that start with CODEBUILD_ are CodeBuild's own", name.text),
             )
@@ -159,7 +168,7 @@ pub(super) fn check_name(name: &Text, problems: &mut Vec<Diagnostic>) -> bool {
 fn bad_name(name: &Text, problems: &mut Vec<Diagnostic>) {
     problems.push(
         Diagnostic::new(
-            Code::BadName,
+            DiagnosticCode::BadName,
             name.span,
             format!("no shell can hold a variable named `{}`; it is left out", name.text),
         )

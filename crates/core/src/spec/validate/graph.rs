@@ -1,15 +1,15 @@
 //! Builds that wait for others: names that nobody has, and circles.
 
-use super::super::diagnostic::{Code, Diagnostic};
+use super::super::diagnostic::{Diagnostic, DiagnosticCode};
 use super::super::read::Text;
 use std::collections::{HashMap, HashSet};
 
 /// Most names of a circle in a message.
 const MOST_NAMED: usize = 8;
 
-/// How far the search has come with a build.
+/// How far the search has got with a build.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Mark {
+enum VisitMark {
     /// On the path, at this place.
     On(usize),
     Done,
@@ -27,10 +27,10 @@ pub(super) fn check(
             behind.entry(task).or_default().push(name);
         } else {
             let message = format!("there is no build `{}` in this batch", name.text);
-            problems.push(Diagnostic::new(Code::BadValue, name.span, message));
+            problems.push(Diagnostic::new(DiagnosticCode::BadValue, name.span, message));
         }
     }
-    let mut marks: HashMap<&str, Mark> = HashMap::new();
+    let mut marks: HashMap<&str, VisitMark> = HashMap::new();
     for (start, _) in waits {
         if !marks.contains_key(start.as_str()) {
             search(start, &behind, &mut marks, problems);
@@ -42,7 +42,7 @@ pub(super) fn check(
 fn search<'t>(
     start: &'t str,
     behind: &HashMap<&'t str, Vec<&'t Text>>,
-    marks: &mut HashMap<&'t str, Mark>,
+    marks: &mut HashMap<&'t str, VisitMark>,
     problems: &mut Vec<Diagnostic>,
 ) {
     let none = Vec::new();
@@ -50,27 +50,27 @@ fn search<'t>(
     let mut path = vec![(start, next(start))];
     // What the build on the path at this place waits for.
     let mut ways: Vec<&Text> = Vec::new();
-    marks.insert(start, Mark::On(0));
+    marks.insert(start, VisitMark::On(0));
     while let Some((name, rest)) = path.last_mut() {
         let Some(&way) = rest.next() else {
-            marks.insert(*name, Mark::Done);
+            marks.insert(*name, VisitMark::Done);
             path.pop();
             ways.pop();
             continue;
         };
         match marks.get(way.text.as_str()) {
-            Some(Mark::Done) => {}
+            Some(VisitMark::Done) => {}
             None => {
                 ways.push(way);
-                marks.insert(&way.text, Mark::On(ways.len()));
+                marks.insert(&way.text, VisitMark::On(ways.len()));
                 path.push((&way.text, next(&way.text)));
             }
-            Some(&Mark::On(from)) => {
+            Some(&VisitMark::On(from)) => {
                 let count = path.len() - from;
                 let circle = path[from..].iter().map(|(name, _)| *name);
                 // Told where it begins, at the first build of it that was met.
                 let span = ways.get(from).copied().unwrap_or(way).span;
-                problems.push(Diagnostic::new(Code::BadValue, span, told(circle, count)));
+                problems.push(Diagnostic::new(DiagnosticCode::BadValue, span, told(circle, count)));
             }
         }
     }

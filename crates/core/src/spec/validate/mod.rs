@@ -12,10 +12,10 @@ mod phases;
 pub use batch::MOST_BUILDS;
 pub use env::secret_reference;
 
-use super::diagnostic::{Code, Diagnostic, Span};
-use super::model::{BuildSpec, USER_PHASES, Version};
-use super::read::{At, Text};
-use super::yaml::Node;
+use super::diagnostic::{Diagnostic, DiagnosticCode, Span};
+use super::model::{BuildSpec, SpecVersion, USER_PHASES};
+use super::read::{NodeSlot, Text};
+use super::yaml::YamlNode;
 
 /// Where the file as a whole is meant.
 const FILE: Span = Span::new(1, 1, 1);
@@ -33,17 +33,17 @@ pub(super) enum Purpose {
 
 /// Judges the document. `None` where no buildspec comes of it.
 pub(super) fn validate(
-    node: &Node,
+    node: &YamlNode,
     purpose: Purpose,
     problems: &mut Vec<Diagnostic>,
 ) -> Option<BuildSpec> {
-    let document = At::root(node);
+    let document = NodeSlot::root(node);
     let version = version(document.get("version").text().as_ref(), problems);
     let old = document.get("environment_variables");
-    if version == Some(Version::V0_2) && old.is_there() {
+    if version == Some(SpecVersion::V0_2) && old.is_there() {
         problems.push(
             Diagnostic::new(
-                Code::UnknownKey,
+                DiagnosticCode::UnknownKey,
                 old.span(),
                 "`environment_variables` belongs to version 0.1",
             )
@@ -80,22 +80,22 @@ pub(super) fn validate(
     })
 }
 
-fn version(written: Option<&Text>, problems: &mut Vec<Diagnostic>) -> Option<Version> {
+fn version(written: Option<&Text>, problems: &mut Vec<Diagnostic>) -> Option<SpecVersion> {
     let Some(written) = written else {
         problems.push(
-            Diagnostic::new(Code::MissingKey, FILE, "`version` is missing")
+            Diagnostic::new(DiagnosticCode::MissingKey, FILE, "`version` is missing")
                 .hint("start the file with `version: 0.2`")
                 .aws("Invalid buildspec version: "),
         );
         return None;
     };
     match written.text.as_str() {
-        "0.2" => Some(Version::V0_2),
-        "0.1" => Some(Version::V0_1),
+        "0.2" => Some(SpecVersion::V0_2),
+        "0.1" => Some(SpecVersion::V0_1),
         other => {
             problems.push(
                 Diagnostic::new(
-                    Code::BadValue,
+                    DiagnosticCode::BadValue,
                     written.span,
                     format!("there is no buildspec version `{other}`"),
                 )
@@ -107,14 +107,14 @@ fn version(written: Option<&Text>, problems: &mut Vec<Diagnostic>) -> Option<Ver
     }
 }
 
-fn missing_phases(document: At<'_>, purpose: Purpose, problems: &mut Vec<Diagnostic>) {
+fn missing_phases(document: NodeSlot<'_>, purpose: Purpose, problems: &mut Vec<Diagnostic>) {
     let (batch, phases) = (document.get("batch"), document.get("phases"));
     problems.push(if batch.is_there() {
         if purpose != Purpose::Build {
             return;
         }
         Diagnostic::new(
-            Code::NotRunnable,
+            DiagnosticCode::NotRunnable,
             batch.span(),
             "this buildspec is for batch builds only: it has no `phases`",
         )
@@ -124,7 +124,7 @@ fn missing_phases(document: At<'_>, purpose: Purpose, problems: &mut Vec<Diagnos
             true => (phases.span(), "`phases` is empty"),
             false => (FILE, "`phases` is missing"),
         };
-        Diagnostic::new(Code::MissingKey, span, message)
+        Diagnostic::new(DiagnosticCode::MissingKey, span, message)
             .hint("a build needs at least `phases:`, `build:` and `commands:`")
     });
 }
@@ -138,10 +138,16 @@ pub fn is_identifier(text: &str) -> bool {
 }
 
 /// Told of what there may be only so many of.
-fn at_most(most: usize, found: usize, what: &str, at: At<'_>, problems: &mut Vec<Diagnostic>) {
+fn at_most(
+    most: usize,
+    found: usize,
+    what: &str,
+    at: NodeSlot<'_>,
+    problems: &mut Vec<Diagnostic>,
+) {
     if found > most {
         let message = format!("here are {found} {what}, and CodeBuild takes at most {most}");
-        problems.push(Diagnostic::new(Code::BadValue, at.span(), message));
+        problems.push(Diagnostic::new(DiagnosticCode::BadValue, at.span(), message));
     }
 }
 

@@ -1,8 +1,8 @@
 //! What a build leaves and finds: `artifacts`, `reports`, `cache`, and the `proxy` for them.
 
-use super::super::diagnostic::{Code, Diagnostic};
+use super::super::diagnostic::{Diagnostic, DiagnosticCode};
 use super::super::model::{Artifact, Artifacts, Cache, Proxy, ReportGroup};
-use super::super::read::At;
+use super::super::read::NodeSlot;
 use super::{at_most, is_identifier, strings};
 
 /// Most of each that CodeBuild takes.
@@ -10,7 +10,7 @@ const MAX_REPORTS: usize = 5;
 const MAX_SECONDARY: usize = 12;
 const MAX_FALLBACK_KEYS: usize = 5;
 
-pub(super) fn artifacts(map: At<'_>, problems: &mut Vec<Diagnostic>) -> Option<Artifacts> {
+pub(super) fn artifacts(map: NodeSlot<'_>, problems: &mut Vec<Diagnostic>) -> Option<Artifacts> {
     if !map.is_there() {
         return None;
     }
@@ -20,8 +20,12 @@ pub(super) fn artifacts(map: At<'_>, problems: &mut Vec<Diagnostic>) -> Option<A
     let primary = artifact(map);
     if primary.files.is_empty() && entries.is_empty() {
         problems.push(
-            Diagnostic::new(Code::MissingKey, map.span(), "`files` is missing in artifacts")
-                .hint("name what is collected, such as `- '**/*'`"),
+            Diagnostic::new(
+                DiagnosticCode::MissingKey,
+                map.span(),
+                "`files` is missing in artifacts",
+            )
+            .hint("name what is collected, such as `- '**/*'`"),
         );
     }
     let secondary = entries
@@ -30,7 +34,7 @@ pub(super) fn artifacts(map: At<'_>, problems: &mut Vec<Diagnostic>) -> Option<A
             if !is_identifier(&id.text) {
                 problems.push(
                     Diagnostic::new(
-                        Code::BadValue,
+                        DiagnosticCode::BadValue,
                         id.span,
                         format!("`{}` cannot be the identifier of an artifact", id.text),
                     )
@@ -41,7 +45,7 @@ pub(super) fn artifacts(map: At<'_>, problems: &mut Vec<Diagnostic>) -> Option<A
             if artifact.files.is_empty() {
                 let message =
                     format!("`files` is missing in artifacts.secondary-artifacts.{}", id.text);
-                problems.push(Diagnostic::new(Code::MissingKey, map.span(), message));
+                problems.push(Diagnostic::new(DiagnosticCode::MissingKey, map.span(), message));
             }
             (id.text, artifact)
         })
@@ -49,7 +53,7 @@ pub(super) fn artifacts(map: At<'_>, problems: &mut Vec<Diagnostic>) -> Option<A
     Some(Artifacts { primary, secondary })
 }
 
-fn artifact(map: At<'_>) -> Artifact {
+fn artifact(map: NodeSlot<'_>) -> Artifact {
     let flag = |name| map.get(name).flag().unwrap_or(false);
     Artifact {
         files: strings(map.get("files").texts()),
@@ -63,7 +67,7 @@ fn artifact(map: At<'_>) -> Artifact {
     }
 }
 
-pub(super) fn reports(map: At<'_>, problems: &mut Vec<Diagnostic>) -> Vec<ReportGroup> {
+pub(super) fn reports(map: NodeSlot<'_>, problems: &mut Vec<Diagnostic>) -> Vec<ReportGroup> {
     let entries = map.entries();
     at_most(MAX_REPORTS, entries.len(), "report groups", map, problems);
     entries
@@ -82,7 +86,7 @@ pub(super) fn reports(map: At<'_>, problems: &mut Vec<Diagnostic>) -> Vec<Report
         .collect()
 }
 
-pub(super) fn cache(map: At<'_>, problems: &mut Vec<Diagnostic>) -> Option<Cache> {
+pub(super) fn cache(map: NodeSlot<'_>, problems: &mut Vec<Diagnostic>) -> Option<Cache> {
     if !map.is_there() {
         return None;
     }
@@ -92,7 +96,7 @@ pub(super) fn cache(map: At<'_>, problems: &mut Vec<Diagnostic>) -> Option<Cache
     if key.is_none() && !fallback_keys.is_empty() {
         problems.push(
             Diagnostic::new(
-                Code::NoEffect,
+                DiagnosticCode::NoEffect,
                 fallback.span(),
                 "`fallback-keys` has no effect without `key`",
             )
@@ -110,14 +114,14 @@ pub(super) fn cache(map: At<'_>, problems: &mut Vec<Diagnostic>) -> Option<Cache
     })
 }
 
-pub(super) fn proxy(map: At<'_>, problems: &mut Vec<Diagnostic>) -> Proxy {
+pub(super) fn proxy(map: NodeSlot<'_>, problems: &mut Vec<Diagnostic>) -> Proxy {
     let flag = |name| map.get(name).flag().unwrap_or(false);
     let proxy =
         Proxy { upload_artifacts: flag("upload-artifacts"), logs: flag("logs"), span: map.span() };
     if proxy.upload_artifacts || proxy.logs {
         problems.push(
             Diagnostic::new(
-                Code::NotSupportedYet,
+                DiagnosticCode::NotSupportedYet,
                 map.span(),
                 "`proxy` is not carried out: nothing of a local build is sent to CodeBuild",
             )

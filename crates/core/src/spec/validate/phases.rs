@@ -1,8 +1,8 @@
 //! `phases`: users, commands, what follows a failure, runtimes.
 
-use super::super::diagnostic::{Code, Diagnostic};
-use super::super::model::{Command, OnFailure, PhaseSpec, Retry, Runtime, UserPhase};
-use super::super::read::{At, Text};
+use super::super::diagnostic::{Diagnostic, DiagnosticCode};
+use super::super::model::{OnFailure, PhaseSpec, Retry, Runtime, SpecCommand, UserPhase};
+use super::super::read::{NodeSlot, Text};
 
 /// Most retries `on-failure: RETRY-<n>` can ask for.
 const MAX_RETRIES: u32 = 100;
@@ -11,12 +11,12 @@ const DEFAULT_RETRIES: u32 = 3;
 
 pub(super) fn phase(
     phase: UserPhase,
-    written: At<'_>,
+    written: NodeSlot<'_>,
     problems: &mut Vec<Diagnostic>,
 ) -> PhaseSpec {
     let commands = |name: &str| {
         let texts = written.get(name).texts().into_iter();
-        let command = |Text { text, span, block }| Command { text, span, block };
+        let command = |Text { text, span, block }| SpecCommand { text, span, block };
         texts.map(command).collect::<Vec<_>>()
     };
     let spec = PhaseSpec {
@@ -35,7 +35,7 @@ pub(super) fn phase(
     if spec.present && is_empty && phase != UserPhase::Install {
         problems.push(
             Diagnostic::new(
-                Code::NoCommands,
+                DiagnosticCode::NoCommands,
                 written.span(),
                 format!("the phase `{}` has no commands", phase.key()),
             )
@@ -45,22 +45,26 @@ pub(super) fn phase(
     spec
 }
 
-pub(super) fn user_name(user: At<'_>, problems: &mut Vec<Diagnostic>) -> Option<String> {
+pub(super) fn user_name(user: NodeSlot<'_>, problems: &mut Vec<Diagnostic>) -> Option<String> {
     let user = user.text()?;
     let fits = !user.text.is_empty() && !user.text.contains([':', '/', '\n', '\0']);
     if !fits {
         let message = format!("`{}` cannot be the name of a user", user.text.escape_debug());
-        problems.push(Diagnostic::new(Code::BadValue, user.span, message));
+        problems.push(Diagnostic::new(DiagnosticCode::BadValue, user.span, message));
     }
     fits.then_some(user.text)
 }
 
-pub(super) fn runtimes(map: At<'_>, problems: &mut Vec<Diagnostic>) -> Vec<Runtime> {
+pub(super) fn runtimes(map: NodeSlot<'_>, problems: &mut Vec<Diagnostic>) -> Vec<Runtime> {
     let entries = map.named_texts();
     if map.is_there() && entries.is_empty() {
         problems.push(
-            Diagnostic::new(Code::MissingKey, map.span(), "`runtime-versions` names no runtime")
-                .hint("name one, such as `python: 3.12`, or leave the key out"),
+            Diagnostic::new(
+                DiagnosticCode::MissingKey,
+                map.span(),
+                "`runtime-versions` names no runtime",
+            )
+            .hint("name one, such as `python: 3.12`, or leave the key out"),
         );
     }
     let mut runtimes = Vec::new();
@@ -68,7 +72,7 @@ pub(super) fn runtimes(map: At<'_>, problems: &mut Vec<Diagnostic>) -> Vec<Runti
         if version.text.trim().is_empty() {
             let message = format!("the runtime `{}` has no version", name.text);
             problems.push(
-                Diagnostic::new(Code::BadValue, version.span, message)
+                Diagnostic::new(DiagnosticCode::BadValue, version.span, message)
                     .hint("write an exact version, `<major>.x` or `latest`"),
             );
         } else {
@@ -83,7 +87,7 @@ pub(super) fn runtimes(map: At<'_>, problems: &mut Vec<Diagnostic>) -> Vec<Runti
 fn on_failure(written: &Text, problems: &mut Vec<Diagnostic>) -> OnFailure {
     let text = written.text.as_str();
     let mut refuse = |message: String, hint: &str| {
-        problems.push(Diagnostic::new(Code::BadValue, written.span, message).hint(hint));
+        problems.push(Diagnostic::new(DiagnosticCode::BadValue, written.span, message).hint(hint));
         OnFailure::Default
     };
     if text.eq_ignore_ascii_case("ABORT") {

@@ -1,8 +1,10 @@
 //! Events to a tree: anchors, merge keys, limits.
 
-use super::context::Context;
-use super::{Block, Document, MAX_BYTES, MAX_DEPTH, MAX_NODES, Node, Value, syntax};
-use crate::spec::diagnostic::{Code, Diagnostic, Place, Span};
+use super::context::CollectionStack;
+use super::{
+    BlockScalar, MAX_BYTES, MAX_DEPTH, MAX_NODES, YamlDocument, YamlNode, YamlValue, syntax,
+};
+use crate::spec::diagnostic::{Diagnostic, DiagnosticCode, LineColumn, Span};
 use serde_yaml::granit_parser::{self, Event, Parser, ScalarStyle, StrInput, Tag};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -12,7 +14,7 @@ type Marked<'s> = (Event<'s>, granit_parser::Span);
 type Composed<T> = Result<T, Box<Diagnostic>>;
 
 /// The first document of a text.
-pub(super) fn document(source: &str) -> Composed<Document> {
+pub(super) fn document(source: &str) -> Composed<YamlDocument> {
     let options = granit_parser::options! { emit_comments: false, emit_anchor_events: true };
     let parser = Parser::new_from_str_with_options(source, options);
     let mut composer = Composer {
@@ -21,7 +23,7 @@ pub(super) fn document(source: &str) -> Composed<Document> {
         anchors: HashMap::new(),
         nodes: 0,
         bytes: 0,
-        context: Context::default(),
+        context: CollectionStack::default(),
     };
     composer.document()
 }
@@ -30,23 +32,23 @@ struct Composer<'s> {
     source: &'s str,
     parser: Parser<'s, StrInput<'s>>,
     /// Nodes by the numbers of their anchors; none while a node is not whole.
-    anchors: HashMap<usize, Option<Rc<Node>>>,
+    anchors: HashMap<usize, Option<Rc<YamlNode>>>,
     /// Nodes that have been made, copies among them.
     nodes: usize,
     /// Bytes of their texts.
     bytes: usize,
     /// What the parser is in the middle of.
-    context: Context,
+    context: CollectionStack,
 }
 
 impl<'s> Composer<'s> {
-    fn document(&mut self) -> Composed<Document> {
+    fn document(&mut self) -> Composed<YamlDocument> {
         let (event, span) = loop {
             match self.next()? {
                 (Event::StreamStart | Event::DocumentStart(..), _) => {}
                 (Event::StreamEnd, _) => {
-                    let root = Node::new(Span::default(), Value::Null);
-                    return Ok(Document { root, next: None });
+                    let root = YamlNode::new(Span::default(), YamlValue::Null);
+                    return Ok(YamlDocument { root, next: None });
                 }
                 node => break node,
             }
@@ -59,7 +61,7 @@ impl<'s> Composer<'s> {
             Some(Err(error)) => Some(syntax::place(error.marker())),
             _ => None,
         };
-        Ok(Document { root, next })
+        Ok(YamlDocument { root, next })
     }
 
     fn next(&mut self) -> Composed<Marked<'s>> {
@@ -81,7 +83,12 @@ impl<'s> Composer<'s> {
         }
     }
 
-    fn node(&mut self, event: Event<'s>, at: granit_parser::Span, depth: usize) -> Composed<Node> {
+    fn node(
+        &mut self,
+        event: Event<'s>,
+        at: granit_parser::Span,
+        depth: usize,
+    ) -> Composed<YamlNode> {
         let span = self.place(at);
         if depth > MAX_DEPTH {
             return Err(too_large(span, &format!("it is nested more than {MAX_DEPTH} deep")));
@@ -104,19 +111,19 @@ impl<'s> Composer<'s> {
                         (event, at) => items.push(self.node(event, at, depth + 1)?),
                     }
                 }
-                (anchor, Value::Sequence(items), tag.is_some(), None)
+                (anchor, YamlValue::Sequence(items), tag.is_some(), None)
             }
             Event::MappingStart(_, anchor, tag) => {
                 self.count(1, 0, span)?;
                 self.anchors.insert(anchor, None);
                 let entries = self.entries(depth)?;
-                (anchor, Value::Mapping(entries), tag.is_some(), None)
+                (anchor, YamlValue::Mapping(entries), tag.is_some(), None)
             }
             // The parser makes no other event where a node belongs.
-            _ => (0, Value::Null, false, None),
+            _ => (0, YamlValue::Null, false, None),
         };
         let tag = at.tag_span().filter(|_| tag).and_then(|span| span.slice(self.source));
-        let node = Node { span, value, tag: tag.map(Box::from), block, is_plain };
+        let node = YamlNode { span, value, tag: tag.map(Box::from), block, is_plain };
         if anchor != 0 {
             // What is kept for aliases counts as well: nested anchors would be kept many times.
             let kept = self.copy(&node, None, depth)?;
@@ -127,8 +134,8 @@ impl<'s> Composer<'s> {
 
     /// A mapping's entries. Those of a map that is merged into it come where that is written, as far as the
     /// mapping has none of their own.
-    fn entries(&mut self, depth: usize) -> Composed<Vec<(Node, Node)>> {
-        let mut entries: Vec<(Node, Node)> = Vec::new();
+    fn entries(&mut self, depth: usize) -> Composed<Vec<(YamlNode, YamlNode)>> {
+        let mut entries: Vec<(YamlNode, YamlNode)> = Vec::new();
         let mut merges = Vec::new();
         loop {
             let (event, at) = self.next()?;
@@ -158,17 +165,17 @@ impl<'s> Composer<'s> {
             merged.extend(own.by_ref().take(at - done));
             done = at;
             let maps = match value.value {
-                Value::Sequence(maps) => maps,
+                YamlValue::Sequence(maps) => maps,
                 _ => vec![value],
             };
             for map in maps {
-                let Value::Mapping(entries) = map.value else {
+                let YamlValue::Mapping(entries) = map.value else {
                     let message = format!("`<<` merges a map, not {}", map.value.kind());
-                    let problem = Diagnostic::new(Code::Syntax, map.span, message)
+                    let problem = Diagnostic::new(DiagnosticCode::Syntax, map.span, message)
                         .hint("write `<<: *name` with an anchor of a map");
                     return Err(Box::new(problem));
                 };
-                let is_new = |(key, _): &(Node, Node)| {
+                let is_new = |(key, _): &(YamlNode, YamlNode)| {
                     name(key).is_none_or(|name| taken.insert(name.to_owned()))
                 };
                 merged.extend(entries.into_iter().filter(is_new));
@@ -179,7 +186,7 @@ impl<'s> Composer<'s> {
     }
 
     /// What an alias stands for, as if it were written there.
-    fn alias(&mut self, id: usize, at: granit_parser::Span, depth: usize) -> Composed<Node> {
+    fn alias(&mut self, id: usize, at: granit_parser::Span, depth: usize) -> Composed<YamlNode> {
         let written = at.slice(self.source).unwrap_or_default();
         self.check_name(written.trim_start_matches('*'), "*", at)?;
         let span = self.place(at);
@@ -190,42 +197,42 @@ impl<'s> Composer<'s> {
             }
             _ => {
                 let message = format!("`{written}` stands for something that it is a part of");
-                Err(Box::new(Diagnostic::new(Code::Syntax, span, message)))
+                Err(Box::new(Diagnostic::new(DiagnosticCode::Syntax, span, message)))
             }
         }
     }
 
     /// A copy of a node, and of all below it, at the place of an alias, or at its own.
-    fn copy(&mut self, node: &Node, at: Option<Span>, depth: usize) -> Composed<Node> {
+    fn copy(&mut self, node: &YamlNode, at: Option<Span>, depth: usize) -> Composed<YamlNode> {
         let span = at.map_or(node.span, |at| Span {
-            written: node.span.written.or(Some(Place::of(node.span))),
+            written: node.span.written.or(Some(LineColumn::of(node.span))),
             ..at
         });
         if depth > MAX_DEPTH {
             return Err(too_large(span, &format!("it is nested more than {MAX_DEPTH} deep")));
         }
         let value = match &node.value {
-            Value::Null => Value::Null,
-            Value::Scalar(text) => Value::Scalar(text.clone()),
-            Value::Sequence(items) => {
+            YamlValue::Null => YamlValue::Null,
+            YamlValue::Scalar(text) => YamlValue::Scalar(text.clone()),
+            YamlValue::Sequence(items) => {
                 let mut copies = Vec::with_capacity(items.len());
                 for item in items {
                     copies.push(self.copy(item, at, depth + 1)?);
                 }
-                Value::Sequence(copies)
+                YamlValue::Sequence(copies)
             }
-            Value::Mapping(entries) => {
+            YamlValue::Mapping(entries) => {
                 let mut copies = Vec::with_capacity(entries.len());
                 for (key, value) in entries {
                     copies.push((self.copy(key, at, depth + 1)?, self.copy(value, at, depth + 1)?));
                 }
-                Value::Mapping(copies)
+                YamlValue::Mapping(copies)
             }
         };
-        let length = if let Value::Scalar(text) = &value { text.len() } else { 0 };
+        let length = if let YamlValue::Scalar(text) = &value { text.len() } else { 0 };
         self.count(1, length, span)?;
         let (tag, block) = (node.tag.clone(), node.block);
-        Ok(Node { span, value, tag, block, is_plain: node.is_plain })
+        Ok(YamlNode { span, value, tag, block, is_plain: node.is_plain })
     }
 
     fn count(&mut self, nodes: usize, bytes: usize, span: Span) -> Composed<()> {
@@ -260,39 +267,39 @@ impl<'s> Composer<'s> {
 }
 
 /// A scalar's value: nothing, or its text, whatever it looks like.
-fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&Tag>) -> Value {
+fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&Tag>) -> YamlValue {
     let is_core = |name: &str| tag.is_some_and(|tag| tag.is_yaml_core_schema_tag(name));
     let is_forced = is_core("str") || tag.is_some_and(|tag| tag.parts() == ("", "!"));
     let looks_null = matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
     if is_core("null") || style == ScalarStyle::Plain && looks_null && !is_forced {
-        return Value::Null;
+        return YamlValue::Null;
     }
-    Value::Scalar(text.into_owned())
+    YamlValue::Scalar(text.into_owned())
 }
 
 /// Where the lines of a text below `|` stand. Its span begins with the first that is not empty.
-fn block(text: &str, at: &granit_parser::Span) -> Option<Block> {
+fn block(text: &str, at: &granit_parser::Span) -> Option<BlockScalar> {
     let empty = text.bytes().take_while(|byte| *byte == b'\n').count();
     if empty == text.len() {
         return None;
     }
     let number = |value: usize| u32::try_from(value).ok();
-    Some(Block {
+    Some(BlockScalar {
         line: number(at.start.line())?.checked_sub(number(empty)?)?,
         indent: number(at.start.col())?,
     })
 }
 
-fn name(key: &Node) -> Option<&str> {
+fn name(key: &YamlNode) -> Option<&str> {
     match &key.value {
-        Value::Scalar(text) => Some(text),
+        YamlValue::Scalar(text) => Some(text),
         _ => None,
     }
 }
 
 fn too_large(span: Span, why: &str) -> Box<Diagnostic> {
     let message = format!("the buildspec is too large or too deeply nested: {why}");
-    Box::new(Diagnostic::new(Code::TooLarge, span, message).hint(format!(
+    Box::new(Diagnostic::new(DiagnosticCode::TooLarge, span, message).hint(format!(
         "at most {MAX_NODES} values, nested {MAX_DEPTH} deep, are looked at; a buildspec needs few"
     )))
 }

@@ -7,51 +7,50 @@ use serde_yaml::granit_parser::{Event, Span, StructureStyle};
 
 /// Open collections, the innermost last.
 #[derive(Debug, Default)]
-pub(super) struct Context {
-    open: Vec<Open>,
+pub(super) struct CollectionStack {
+    open: Vec<OpenCollection>,
     /// Where the last node has ended, in bytes.
     pub(super) last_end: usize,
 }
 
-/// A collection that has begun.
 #[derive(Debug)]
-pub(super) struct Open {
-    pub(super) kind: Kind,
+pub(super) struct OpenCollection {
+    pub(super) kind: CollectionKind,
     /// A mapping's key has been seen, and not its value.
     pub(super) awaits_value: bool,
     /// Its column, from 0.
     pub(super) column: usize,
 }
 
-impl Open {
+impl OpenCollection {
     fn is_flow(&self) -> bool {
-        matches!(self.kind, Kind::FlowSequence | Kind::FlowMapping)
+        matches!(self.kind, CollectionKind::FlowSequence | CollectionKind::FlowMapping)
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum CollectionKind {
     BlockSequence,
     BlockMapping,
     FlowSequence,
     FlowMapping,
 }
 
-impl Context {
-    pub(super) fn innermost(&self) -> Option<&Open> {
+impl CollectionStack {
+    pub(super) fn innermost(&self) -> Option<&OpenCollection> {
         self.open.last()
     }
 
     pub(super) fn is_in_flow(&self) -> bool {
-        self.innermost().is_some_and(Open::is_flow)
+        self.innermost().is_some_and(OpenCollection::is_flow)
     }
 
     /// Whether the outermost brackets begin where a key of the map around them would.
     pub(super) fn is_flow_a_key(&self) -> bool {
-        let Some(first) = self.open.iter().position(Open::is_flow) else { return false };
+        let Some(first) = self.open.iter().position(OpenCollection::is_flow) else { return false };
         let around = first.checked_sub(1).and_then(|at| self.open.get(at));
         around.is_some_and(|around| {
-            around.kind == Kind::BlockMapping && around.column == self.open[first].column
+            around.kind == CollectionKind::BlockMapping && around.column == self.open[first].column
         })
     }
 
@@ -62,15 +61,15 @@ impl Context {
             Event::SequenceStart(style, ..) => self.begin(
                 span,
                 match style {
-                    StructureStyle::Block => Kind::BlockSequence,
-                    StructureStyle::Flow => Kind::FlowSequence,
+                    StructureStyle::Block => CollectionKind::BlockSequence,
+                    StructureStyle::Flow => CollectionKind::FlowSequence,
                 },
             ),
             Event::MappingStart(style, ..) => self.begin(
                 span,
                 match style {
-                    StructureStyle::Block => Kind::BlockMapping,
-                    StructureStyle::Flow => Kind::FlowMapping,
+                    StructureStyle::Block => CollectionKind::BlockMapping,
+                    StructureStyle::Flow => CollectionKind::FlowMapping,
                 },
             ),
             Event::SequenceEnd | Event::MappingEnd => {
@@ -81,15 +80,18 @@ impl Context {
         }
     }
 
-    fn begin(&mut self, span: &Span, kind: Kind) {
+    fn begin(&mut self, span: &Span, kind: CollectionKind) {
         self.node(span.end.byte_offset());
-        self.open.push(Open { kind, awaits_value: false, column: span.start.col() });
+        self.open.push(OpenCollection { kind, awaits_value: false, column: span.start.col() });
     }
 
     fn node(&mut self, end: Option<usize>) {
         self.last_end = end.unwrap_or(self.last_end);
-        if let Some(Open { kind: Kind::BlockMapping | Kind::FlowMapping, awaits_value, .. }) =
-            self.open.last_mut()
+        if let Some(OpenCollection {
+            kind: CollectionKind::BlockMapping | CollectionKind::FlowMapping,
+            awaits_value,
+            ..
+        }) = self.open.last_mut()
         {
             *awaits_value = !*awaits_value;
         }

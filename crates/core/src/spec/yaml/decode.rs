@@ -1,6 +1,6 @@
 //! Bytes of a file to text: UTF-8, or UTF-16 with its mark, as CodeBuild's YAML library takes them.
 
-use crate::spec::diagnostic::{Code, Diagnostic, Span};
+use crate::spec::diagnostic::{Diagnostic, DiagnosticCode, Span};
 use crate::text::utf16;
 
 /// The text of a file, without a byte order mark.
@@ -29,7 +29,7 @@ fn no_text(before: &str, encoding: &str) -> Box<Diagnostic> {
     let number = |value| u32::try_from(value).unwrap_or(u32::MAX);
     let span = Span { line: number(line), column: number(column), length: 1, ..Span::default() };
     Box::new(
-        Diagnostic::new(Code::NotText, span, format!("this is not text in {encoding}"))
+        Diagnostic::new(DiagnosticCode::NotText, span, format!("this is not text in {encoding}"))
             .hint("is it the right file? a buildspec is a YAML text"),
     )
 }
@@ -63,7 +63,7 @@ mod tests {
         {
             let problem = decode(bytes).expect_err("is none");
             assert_eq!((problem.span.line, problem.span.column), place, "{problem:?}");
-            assert_eq!(problem.code, Code::NotText);
+            assert_eq!(problem.code, DiagnosticCode::NotText);
         }
     }
 }

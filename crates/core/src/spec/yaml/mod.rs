@@ -15,7 +15,7 @@ pub(crate) mod tokens;
 
 pub use decode::decode;
 
-use super::diagnostic::{Code, Diagnostic, Span};
+use super::diagnostic::{Diagnostic, DiagnosticCode, Span};
 
 /// Largest buildspec that is looked at, in bytes.
 pub const MAX_BYTES: usize = 16 << 20;
@@ -26,22 +26,22 @@ const MAX_DEPTH: usize = 64;
 
 /// A value with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Node {
+pub struct YamlNode {
     /// Where it is used: where it is written, or where an alias stands for it.
     pub span: Span,
     /// What is written there.
-    pub value: Value,
+    pub value: YamlValue,
     /// Its tag, as it is written.
     pub tag: Option<Box<str>>,
     /// Where the lines of its text stand, if each is a line of the file.
-    pub block: Option<Block>,
+    pub block: Option<BlockScalar>,
     /// Whether it is a scalar without quotes and without a tag, which other languages read as a number or a truth value.
     pub is_plain: bool,
 }
 
-/// Where the lines of a text below `|` stand.
+/// Position of the lines of a `|` block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Block {
+pub struct BlockScalar {
     /// The file's line with the text's first.
     pub line: u32,
     /// Characters of indentation that are no part of the text.
@@ -50,43 +50,43 @@ pub struct Block {
 
 /// A YAML value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Value {
+pub enum YamlValue {
     /// Nothing, `~` or `null`.
     Null,
     /// A text, or whatever else a scalar may look like, as written (quotes and escapes resolved).
     Scalar(String),
     /// A list.
-    Sequence(Vec<Node>),
+    Sequence(Vec<YamlNode>),
     /// Keys and values in the order of the file; a repeated key stands in it twice.
-    Mapping(Vec<(Node, Node)>),
+    Mapping(Vec<(YamlNode, YamlNode)>),
 }
 
-/// What a text holds.
+/// The first document of a text, and where a second one begins.
 #[derive(Clone, Debug)]
-pub struct Document {
+pub struct YamlDocument {
     /// The first document.
-    pub root: Node,
+    pub root: YamlNode,
     /// Where a second one begins, of which nothing is looked at.
     pub next: Option<Span>,
 }
 
-impl Node {
+impl YamlNode {
     /// A value without a tag.
     #[must_use]
-    pub fn new(span: Span, value: Value) -> Self {
-        Node { span, value, tag: None, block: None, is_plain: false }
+    pub fn new(span: Span, value: YamlValue) -> Self {
+        YamlNode { span, value, tag: None, block: None, is_plain: false }
     }
 }
 
-impl Value {
+impl YamlValue {
     /// What kind of value it is, for a message.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
-            Value::Null => "nothing",
-            Value::Scalar(_) => "a text",
-            Value::Sequence(_) => "a list",
-            Value::Mapping(_) => "a map",
+            YamlValue::Null => "nothing",
+            YamlValue::Scalar(_) => "a text",
+            YamlValue::Sequence(_) => "a list",
+            YamlValue::Mapping(_) => "a map",
         }
     }
 }
@@ -95,13 +95,13 @@ impl Value {
 ///
 /// # Errors
 /// The first place where the text is not YAML; there is no telling what comes after it.
-pub fn parse(source: &str) -> Result<Document, Box<Diagnostic>> {
+pub fn parse(source: &str) -> Result<YamlDocument, Box<Diagnostic>> {
     if source.len() > MAX_BYTES {
         let message = format!(
             "the buildspec has {} bytes, more than the {MAX_BYTES} that are looked at",
             source.len()
         );
-        return Err(Box::new(Diagnostic::new(Code::TooLarge, Span::default(), message)));
+        return Err(Box::new(Diagnostic::new(DiagnosticCode::TooLarge, Span::default(), message)));
     }
     compose::document(source)
 }

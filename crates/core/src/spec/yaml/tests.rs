@@ -1,20 +1,21 @@
 use super::*;
 
-fn root(source: &str) -> Node {
+fn root(source: &str) -> YamlNode {
     parse(source).unwrap_or_else(|problem| panic!("{source:?}: {problem:?}")).root
 }
 
-fn at<'a>(node: &'a Node, path: &[&str]) -> &'a Node {
+fn at<'a>(node: &'a YamlNode, path: &[&str]) -> &'a YamlNode {
     path.iter().fold(node, |node, name| {
-        let Value::Mapping(entries) = &node.value else { panic!("{name}: not a map") };
-        let found = entries.iter().find(|(key, _)| key.value == Value::Scalar((*name).to_owned()));
+        let YamlValue::Mapping(entries) = &node.value else { panic!("{name}: not a map") };
+        let found =
+            entries.iter().find(|(key, _)| key.value == YamlValue::Scalar((*name).to_owned()));
         &found.unwrap_or_else(|| panic!("{name}: missing")).1
     })
 }
 
-fn text(node: &Node) -> &str {
+fn text(node: &YamlNode) -> &str {
     match &node.value {
-        Value::Scalar(text) => text,
+        YamlValue::Scalar(text) => text,
         other => panic!("{other:?}"),
     }
 }
@@ -75,14 +76,14 @@ fn a_tag_changes_no_text() {
         assert_eq!((text(node), node.tag.as_deref()), (wanted, tag), "{name}");
     }
     for name in ["j", "k"] {
-        assert_eq!(at(&node, &[name]).value, Value::Null, "{name}");
+        assert_eq!(at(&node, &[name]).value, YamlValue::Null, "{name}");
     }
 }
 
 #[test]
 fn repeated_keys_and_merged_maps_are_both_there() {
     let node = root("a: &x {k: 1}\nb:\n  <<: *x\n  m: 2\na: 3\n");
-    let Value::Mapping(entries) = &node.value else { panic!("a map") };
+    let YamlValue::Mapping(entries) = &node.value else { panic!("a map") };
     assert_eq!(entries.len(), 3);
     assert_eq!(text(at(&node, &["b", "k"])), "1");
 }
@@ -92,7 +93,7 @@ fn what_a_map_has_itself_goes_before_what_is_merged() {
     let node = root(
         "one: &one {a: 1, b: 1, c: 1}\ntwo: &two {b: 2, d: 2}\nboth:\n  a: own\n  <<: [*one, *two]\n  c: own\n",
     );
-    let Value::Mapping(entries) = &at(&node, &["both"]).value else { panic!("a map") };
+    let YamlValue::Mapping(entries) = &at(&node, &["both"]).value else { panic!("a map") };
     let told: Vec<_> = entries.iter().map(|(key, value)| (text(key), text(value))).collect();
     assert_eq!(told, [("a", "own"), ("b", "1"), ("d", "2"), ("c", "own")]);
     for source in ["a:\n  <<: text\n", "a: &a [x]\nb:\n  <<: *a\n"] {
@@ -106,12 +107,12 @@ fn what_a_map_has_itself_goes_before_what_is_merged() {
 fn an_alias_has_the_place_where_it_stands() {
     let node = root("x: &a\n  - one\n  - {k: two}\ny:\n  z: *a\n");
     let alias = at(&node, &["y", "z"]);
-    let place = |node: &Node| {
+    let place = |node: &YamlNode| {
         let Span { line, column, length, written } = node.span;
         (line, column, length, written.map(|place| (place.line, place.column)))
     };
     assert_eq!(place(alias), (5, 6, 2, Some((2, 3))));
-    let Value::Sequence(items) = &alias.value else { panic!("a list") };
+    let YamlValue::Sequence(items) = &alias.value else { panic!("a list") };
     assert_eq!(place(&items[0]), (5, 6, 2, Some((2, 5))));
     assert_eq!(place(at(&items[1], &["k"])), (5, 6, 2, Some((3, 9))));
 }
@@ -125,8 +126,8 @@ fn lines_of_a_block_know_theirs() {
             .expect("all"),
     );
     for (name, wanted) in [
-        ("a", Some(Block { line: 2, indent: 2 })),
-        ("b", Some(Block { line: 5, indent: 2 })),
+        ("a", Some(BlockScalar { line: 2, indent: 2 })),
+        ("b", Some(BlockScalar { line: 5, indent: 2 })),
         ("c", None),
         ("d", None),
         ("e", None),
@@ -150,8 +151,8 @@ fn the_first_document_counts() {
         assert_eq!(text(at(&document.root, &["a"])), "1", "{source:?}");
         assert_eq!(document.next.map(|span| span.line), next, "{source:?}");
     }
-    assert_eq!(parse("").expect("is YAML").root.value, Value::Null);
-    assert_eq!(parse("---\n---\na: 1\n").expect("is YAML").root.value, Value::Null);
+    assert_eq!(parse("").expect("is YAML").root.value, YamlValue::Null);
+    assert_eq!(parse("---\n---\na: 1\n").expect("is YAML").root.value, YamlValue::Null);
 }
 
 #[test]
@@ -176,14 +177,14 @@ fn what_is_not_yaml_is_told_with_its_place() {
 #[test]
 fn hostile_text_is_refused_at_once() {
     let error = parse(&"[".repeat(200_000)).expect_err("nested too deeply");
-    assert_eq!(error.code, Code::TooLarge);
+    assert_eq!(error.code, DiagnosticCode::TooLarge);
     let bomb = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\n\
                 c: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\n\
                 e: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\n\
                 g: &g [*f,*f,*f,*f,*f,*f,*f,*f,*f]\nh: [*g,*g,*g,*g,*g,*g,*g,*g,*g]\n";
-    assert_eq!(parse(bomb).expect_err("a bomb").code, Code::TooLarge);
+    assert_eq!(parse(bomb).expect_err("a bomb").code, DiagnosticCode::TooLarge);
     let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(1 << 20), "*a,".repeat(40));
-    assert_eq!(parse(&long).expect_err("another").code, Code::TooLarge);
+    assert_eq!(parse(&long).expect_err("another").code, DiagnosticCode::TooLarge);
     // Each anchor would keep all that is within it.
     let nested = format!("{}x{}", "&a [".repeat(60), ",x]".repeat(60));
     assert!(parse(&nested).is_ok());
@@ -192,5 +193,5 @@ fn hostile_text_is_refused_at_once() {
         "[".repeat(50),
         "]".repeat(50)
     );
-    assert_eq!(parse(&deep).expect_err("deep").code, Code::TooLarge);
+    assert_eq!(parse(&deep).expect_err("deep").code, DiagnosticCode::TooLarge);
 }

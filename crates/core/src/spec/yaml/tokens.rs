@@ -1,17 +1,17 @@
 //! Where the scalars of a text are written, and how: for who changes one and leaves the rest as it is.
 
 use super::{MAX_BYTES, syntax};
-use crate::spec::diagnostic::{Place, Span};
+use crate::spec::diagnostic::{LineColumn, Span};
 use serde_yaml::granit_parser::{self, Event, Parser, ScalarStyle, StructureStyle};
 use std::ops::Range;
 
 /// A scalar, or an alias, as it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Token {
-    pub(crate) place: Place,
+pub(crate) struct ScalarToken {
+    pub(crate) place: LineColumn,
     /// Its bytes; of a block without its header.
     pub(crate) range: Range<usize>,
-    pub(crate) style: Style,
+    pub(crate) style: ScalarForm,
     /// The number of its anchor, or of the one it stands for; 0 without.
     pub(crate) anchor: usize,
     pub(crate) has_tag: bool,
@@ -23,9 +23,8 @@ pub(crate) struct Token {
     pub(crate) column: usize,
 }
 
-/// How a scalar is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Style {
+pub(crate) enum ScalarForm {
     Plain,
     Single,
     Double,
@@ -35,7 +34,7 @@ pub(crate) enum Style {
 }
 
 /// All of a text that has been found to be YAML; as far as it is.
-pub(crate) fn tokens(source: &str) -> Vec<Token> {
+pub(crate) fn tokens(source: &str) -> Vec<ScalarToken> {
     let options = granit_parser::options! { emit_comments: false };
     let mut found = Vec::new();
     if source.len() > MAX_BYTES {
@@ -55,22 +54,22 @@ pub(crate) fn tokens(source: &str) -> Vec<Token> {
             }
             Event::Scalar(_, style, anchor, tag) => {
                 let style = match style {
-                    ScalarStyle::Plain => Style::Plain,
-                    ScalarStyle::SingleQuoted => Style::Single,
-                    ScalarStyle::DoubleQuoted => Style::Double,
-                    ScalarStyle::Literal => Style::Literal,
-                    ScalarStyle::Folded => Style::Folded,
+                    ScalarStyle::Plain => ScalarForm::Plain,
+                    ScalarStyle::SingleQuoted => ScalarForm::Single,
+                    ScalarStyle::DoubleQuoted => ScalarForm::Double,
+                    ScalarStyle::Literal => ScalarForm::Literal,
+                    ScalarStyle::Folded => ScalarForm::Folded,
                 };
                 (style, anchor, tag.is_some())
             }
-            Event::Alias(anchor) => (Style::Alias, anchor, false),
+            Event::Alias(anchor) => (ScalarForm::Alias, anchor, false),
             _ => continue,
         };
         let Some(range) = at.byte_range() else { continue };
         let (is_flow, parent) = open.last().copied().unwrap_or_default();
         let column = at.start.col();
-        let place = Place::of(Span { length: 1, ..syntax::place(&at.start) });
-        found.push(Token { place, range, style, anchor, has_tag, is_flow, parent, column });
+        let place = LineColumn::of(Span { length: 1, ..syntax::place(&at.start) });
+        found.push(ScalarToken { place, range, style, anchor, has_tag, is_flow, parent, column });
     }
     found
 }

@@ -22,9 +22,9 @@ impl RegistryError {
     }
 }
 
-/// What went wrong with one request.
+/// Why one request failed.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum RegistryFailure {
     /// No connection.
     Connect(String),
     /// A connection that broke.
@@ -39,28 +39,30 @@ pub(super) enum Failure {
 
 /// The body of a refusal.
 #[derive(Default, Deserialize)]
-struct Refusal {
+struct ErrorBody {
     #[serde(default)]
-    errors: Vec<Problem>,
+    errors: Vec<RegistryProblem>,
 }
 
 #[derive(Default, Deserialize)]
-struct Problem {
+struct RegistryProblem {
     #[serde(default)]
     code: String,
     #[serde(default)]
     message: String,
 }
 
-impl Failure {
+impl RegistryFailure {
     /// A refusal with what there is of its body.
     pub(super) fn status(status: u16, body: &[u8]) -> Self {
-        let refusal: Refusal = serde_json::from_slice(body).unwrap_or_default();
+        let refusal: ErrorBody = serde_json::from_slice(body).unwrap_or_default();
         match refusal.errors.into_iter().next() {
-            Some(Problem { code, message }) => Failure::Status { status, code, message },
+            Some(RegistryProblem { code, message }) => {
+                RegistryFailure::Status { status, code, message }
+            }
             None => {
                 let message = String::from_utf8_lossy(body).into_owned();
-                Failure::Status { status, code: String::new(), message }
+                RegistryFailure::Status { status, code: String::new(), message }
             }
         }
     }
@@ -68,11 +70,11 @@ impl Failure {
     /// Whether asking again would bring the same.
     pub(super) fn is_final(&self) -> bool {
         match self {
-            Failure::Answer(_) | Failure::NotLetIn(_) => true,
-            Failure::Status { status, .. } => {
+            RegistryFailure::Answer(_) | RegistryFailure::NotLetIn(_) => true,
+            RegistryFailure::Status { status, .. } => {
                 (400..500).contains(status) && ![408, 416, 429].contains(status)
             }
-            Failure::Connect(_) | Failure::Broke(_) => false,
+            RegistryFailure::Connect(_) | RegistryFailure::Broke(_) => false,
         }
     }
 
@@ -89,7 +91,7 @@ impl Failure {
             is_refused: true,
         };
         match self {
-            Failure::Connect(why) => RegistryError {
+            RegistryFailure::Connect(why) => RegistryError {
                 message: format!("cannot reach {registry}: {why}"),
                 hint: Some(
                     "is the network there? Without it, --image host takes this machine's tools; for an image \
@@ -98,14 +100,14 @@ impl Failure {
                 ),
                 is_refused: false,
             },
-            Failure::Broke(why) => {
+            RegistryFailure::Broke(why) => {
                 RegistryError::new(format!("the transfer from {registry} broke: {why}"))
             }
-            Failure::NotLetIn(why) => {
+            RegistryFailure::NotLetIn(why) => {
                 refused(format!("{registry} does not let us in: {}", cut(why)))
             }
-            Failure::Answer(why) => RegistryError::new(format!("{registry}: {why}")),
-            Failure::Status { status, code, message } => match (code.as_str(), status) {
+            RegistryFailure::Answer(why) => RegistryError::new(format!("{registry}: {why}")),
+            RegistryFailure::Status { status, code, message } => match (code.as_str(), status) {
                 ("MANIFEST_UNKNOWN" | "NAME_UNKNOWN" | "NOT_FOUND", _) => {
                     no_such_image(Some("look at the name and the tag"))
                 }
@@ -126,12 +128,12 @@ impl Failure {
     }
 }
 
-impl From<reqwest::Error> for Failure {
+impl From<reqwest::Error> for RegistryFailure {
     fn from(error: reqwest::Error) -> Self {
         let why = innermost(&error);
         match error.is_body() || error.is_decode() {
-            true => Failure::Broke(why),
-            false => Failure::Connect(why),
+            true => RegistryFailure::Broke(why),
+            false => RegistryFailure::Connect(why),
         }
     }
 }

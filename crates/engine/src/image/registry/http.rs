@@ -3,8 +3,8 @@
 //! Redirects are followed here and not by the client, so that `route` judges each and only the registry gets
 //! credentials.
 
-use super::failure::Failure;
-use super::route::{Base, Want, is_near_address};
+use super::failure::RegistryFailure;
+use super::route::{RegistryBase, Want, is_near_address};
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
@@ -28,12 +28,11 @@ const MOST_REFUSAL: usize = 64 << 10;
 /// A registry's HTTP client.
 pub(super) struct Http {
     client: Client,
-    names: Arc<Names>,
-    pub(super) base: Base,
+    names: Arc<GuardedResolver>,
+    pub(super) base: RegistryBase,
 }
 
-/// One request.
-pub(super) struct Ask<'a> {
+pub(super) struct RegistryRequest<'a> {
     pub(super) want: Want,
     pub(super) url: Url,
     pub(super) headers: &'a HeaderMap,
@@ -42,8 +41,8 @@ pub(super) struct Ask<'a> {
 }
 
 impl Http {
-    pub(super) fn new(base: Base) -> Result<Self, Failure> {
-        let names = Arc::new(Names::default());
+    pub(super) fn new(base: RegistryBase) -> Result<Self, RegistryFailure> {
+        let names = Arc::new(GuardedResolver::default());
         let client = Client::builder()
             .redirect(Policy::none())
             .dns_resolver(Arc::clone(&names))
@@ -56,8 +55,8 @@ impl Http {
     }
 
     /// Asks, and follows redirects that may be followed. An answer of any status is an answer.
-    pub(super) async fn get(&self, ask: Ask<'_>) -> Result<Response, Failure> {
-        let Ask { want, mut url, headers, mut authorization } = ask;
+    pub(super) async fn get(&self, ask: RegistryRequest<'_>) -> Result<Response, RegistryFailure> {
+        let RegistryRequest { want, mut url, headers, mut authorization } = ask;
         for _ in 0..=HOPS {
             let mut request = self.client.get(url.clone()).headers(headers.clone());
             if let Some(value) = authorization {
@@ -68,7 +67,7 @@ impl Http {
             }
             let response = request.send().await?;
             let Some(next) = redirect(&response, &url)? else { return Ok(response) };
-            self.base.may_follow(want, &url, &next).map_err(Failure::Answer)?;
+            self.base.may_follow(want, &url, &next).map_err(RegistryFailure::Answer)?;
             if next.origin() != url.origin() {
                 // No credentials there, nor on the way from there.
                 authorization = None;
@@ -76,7 +75,7 @@ impl Http {
             }
             url = next;
         }
-        Err(Failure::Answer(format!("it redirects more than {HOPS} times")))
+        Err(RegistryFailure::Answer(format!("it redirects more than {HOPS} times")))
     }
 
     /// Another host is asked next: its name must not lead to this machine.
@@ -94,11 +93,12 @@ fn trusted() -> Result<Vec<Certificate>, reqwest::Error> {
 }
 
 /// Where an answer sends us, if it does.
-fn redirect(response: &Response, from: &Url) -> Result<Option<Url>, Failure> {
+fn redirect(response: &Response, from: &Url) -> Result<Option<Url>, RegistryFailure> {
     let is_one = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
     let Some(to) = response.headers().get(LOCATION).filter(|_| is_one) else { return Ok(None) };
     let to = to.to_str().ok().and_then(|to| from.join(to).ok());
-    to.map(Some).ok_or_else(|| Failure::Answer("it redirects to what is no address".to_owned()))
+    to.map(Some)
+        .ok_or_else(|| RegistryFailure::Answer("it redirects to what is no address".to_owned()))
 }
 
 /// The whole of a good answer, if it is no longer than this; a refusal is an error.
@@ -106,11 +106,11 @@ pub(super) async fn whole(
     mut response: Response,
     most: u64,
     what: &str,
-) -> Result<Vec<u8>, Failure> {
+) -> Result<Vec<u8>, RegistryFailure> {
     if response.status() != StatusCode::OK {
         return Err(refusal(response).await);
     }
-    let too_long = || Failure::Answer(format!("its {what} is longer than {most} bytes"));
+    let too_long = || RegistryFailure::Answer(format!("its {what} is longer than {most} bytes"));
     if response.content_length().is_some_and(|length| length > most) {
         return Err(too_long());
     }
@@ -125,7 +125,7 @@ pub(super) async fn whole(
 }
 
 /// A refusal, with the beginning of what it says.
-pub(super) async fn refusal(mut response: Response) -> Failure {
+pub(super) async fn refusal(mut response: Response) -> RegistryFailure {
     let status = response.status().as_u16();
     let mut bytes = Vec::new();
     let reading = async {
@@ -139,17 +139,17 @@ pub(super) async fn refusal(mut response: Response) -> Failure {
         }
     };
     let _ = tokio::time::timeout(WHOLE, reading).await;
-    Failure::status(status, &bytes)
+    RegistryFailure::status(status, &bytes)
 }
 
 /// Looks names up. A name of another host that comes from a registry may not lead to this machine or to a link-local
 /// address: anybody can give such an address a name.
 #[derive(Default)]
-struct Names {
+struct GuardedResolver {
     away: Mutex<HashSet<String>>,
 }
 
-impl Resolve for Names {
+impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
         let is_away = away.contains(name.as_str());
@@ -178,7 +178,7 @@ mod tests {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let url = Url::parse("https://localhost:9/x").expect("an address");
         for (registry, leads_here) in [("registry.example", false), ("127.0.0.1:5000", true)] {
-            let http = Http::new(Base::new(registry).expect("a name")).expect("a client");
+            let http = Http::new(RegistryBase::new(registry).expect("a name")).expect("a client");
             let look_up = || http.names.resolve("localhost".parse().expect("a name"));
             assert!(look_up().await.is_ok_and(|mut found| found.next().is_some()));
             http.leave_home(&url);

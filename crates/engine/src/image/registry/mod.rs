@@ -11,14 +11,14 @@ mod token;
 pub(super) use failure::RegistryError;
 
 use super::auth::{Asker, EcrPasswords, Login};
-use super::manifest::{self, Config, Descriptor, Digest, Document, MOST_JSON, Manifest};
+use super::manifest::{self, Config, Descriptor, Digest, MOST_JSON, Manifest, ManifestOrIndex};
 use ::http::header::{ACCEPT, HeaderMap, HeaderValue, RANGE};
 use bytes::Bytes;
-use failure::Failure;
-use http::{Ask, Http, refusal, whole};
+use failure::RegistryFailure;
+use http::{Http, RegistryRequest, refusal, whole};
 use oci_spec::distribution::Reference;
 use reqwest::{Response, StatusCode};
-use route::{Base, Want};
+use route::{RegistryBase, Want};
 use sha2::{Digest as _, Sha256};
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -37,14 +37,14 @@ const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
                          application/vnd.oci.image.manifest.v1+json, \
                          application/vnd.docker.distribution.manifest.v2+json";
 
-/// A repository of a registry, as somebody.
-pub(super) struct Registry {
-    inner: Arc<Inner>,
+/// A repository of a registry, and whose credentials are used there.
+pub(super) struct RegistryClient {
+    inner: Arc<RegistryInner>,
     reference: Reference,
     is_anonymous: bool,
 }
 
-struct Inner {
+struct RegistryInner {
     http: Http,
     entrance: Entrance,
     /// As it is called in messages.
@@ -52,7 +52,7 @@ struct Inner {
     repository: String,
 }
 
-impl Registry {
+impl RegistryClient {
     pub(super) async fn new(
         reference: &Reference,
         asker: &Asker,
@@ -61,14 +61,14 @@ impl Registry {
         // An earlier caller has chosen the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let name = reference.registry().to_owned();
-        let base = Base::new(reference.resolve_registry()).map_err(RegistryError::new)?;
+        let base = RegistryBase::new(reference.resolve_registry()).map_err(RegistryError::new)?;
         let http = Http::new(base).map_err(|error| error.explain(&name))?;
         let login = asker.login(&name, ecr).await.map_err(RegistryError::new)?;
         let is_anonymous = login == Login::Nobody;
         let repository = reference.repository().to_owned();
         let entrance = Entrance::new(login, &repository);
-        let inner = Arc::new(Inner { http, entrance, name, repository });
-        Ok(Registry { inner, reference: reference.clone(), is_anonymous })
+        let inner = Arc::new(RegistryInner { http, entrance, name, repository });
+        Ok(RegistryClient { inner, reference: reference.clone(), is_anonymous })
     }
 
     /// Whether it gives to everybody what it gives to us.
@@ -96,8 +96,8 @@ impl Registry {
                 }
             }
             match manifest::read(&bytes).map_err(RegistryError::new)? {
-                Document::Image(manifest) => return Ok((digest, manifest)),
-                Document::Index(entries) => {
+                ManifestOrIndex::Image(manifest) => return Ok((digest, manifest)),
+                ManifestOrIndex::Index(entries) => {
                     let found = manifest::choose(&entries).map_err(RegistryError::new)?;
                     wanted = Some(found.digest.to_string());
                 }
@@ -150,9 +150,9 @@ impl Registry {
     }
 }
 
-impl Inner {
+impl RegistryInner {
     /// A manifest's bytes, by its tag or its digest.
-    async fn manifest(&self, under: &str) -> Result<Vec<u8>, Failure> {
+    async fn manifest(&self, under: &str) -> Result<Vec<u8>, RegistryFailure> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static(MANIFESTS));
         let path = format!("{}/manifests/{under}", self.repository);
@@ -163,18 +163,25 @@ impl Inner {
         let told: Option<Digest> = told.and_then(|told| told.to_str().ok()?.parse().ok());
         let digest = Digest::of(&Sha256::digest(&bytes));
         match told {
-            Some(told) if told != digest => {
-                Err(Failure::Answer(format!("its manifest has the digest {digest}, not {told}")))
-            }
+            Some(told) if told != digest => Err(RegistryFailure::Answer(format!(
+                "its manifest has the digest {digest}, not {told}"
+            ))),
             _ => Ok(bytes),
         }
     }
 
     /// Asks as nobody, and as who we are where that is not enough.
-    async fn ask(&self, want: Want, path: &str, headers: &HeaderMap) -> Result<Response, Failure> {
-        let url = self.http.base.at(path).map_err(Failure::Answer)?;
+    async fn ask(
+        &self,
+        want: Want,
+        path: &str,
+        headers: &HeaderMap,
+    ) -> Result<Response, RegistryFailure> {
+        let url = self.http.base.at(path).map_err(RegistryFailure::Answer)?;
         let shown = self.entrance.shown().await;
-        let ask = |url, authorization| self.http.get(Ask { want, url, headers, authorization });
+        let ask = |url, authorization| {
+            self.http.get(RegistryRequest { want, url, headers, authorization })
+        };
         let response = ask(url.clone(), shown.as_ref()).await?;
         // A host that the registry has redirected to is shown nothing.
         let is_refused =
@@ -201,8 +208,8 @@ impl Inner {
         loop {
             let before = got;
             let error = match self.part(descriptor, &mut got, sender).await {
-                Ok(Part::Whole | Part::Unwanted) => return Ok(()),
-                Ok(Part::Short) => None,
+                Ok(BlobArrival::Whole | BlobArrival::Unwanted) => return Ok(()),
+                Ok(BlobArrival::Short) => None,
                 Err(error) if error.is_final() => {
                     return Err(io::Error::other(error.explain(&self.name).message));
                 }
@@ -223,7 +230,7 @@ impl Inner {
         descriptor: &Descriptor,
         got: &mut u64,
         sender: &mpsc::Sender<io::Result<Bytes>>,
-    ) -> Result<Part, Failure> {
+    ) -> Result<BlobArrival, RegistryFailure> {
         let mut headers = HeaderMap::new();
         if let Ok(range) = HeaderValue::from_str(&format!("bytes={got}-")) {
             headers.insert(RANGE, range);
@@ -235,7 +242,7 @@ impl Inner {
             // A registry that cannot go on in the middle.
             StatusCode::OK => *got,
             // There is no more of it, says the registry.
-            StatusCode::RANGE_NOT_SATISFIABLE => return Ok(Part::Whole),
+            StatusCode::RANGE_NOT_SATISFIABLE => return Ok(BlobArrival::Whole),
             _ => return Err(refusal(response).await),
         };
         while let Some(mut chunk) = response.chunk().await? {
@@ -247,34 +254,34 @@ impl Inner {
             }
             *got += chunk.len() as u64;
             if sender.send(Ok(chunk)).await.is_err() {
-                return Ok(Part::Unwanted);
+                return Ok(BlobArrival::Unwanted);
             }
         }
-        Ok(if *got >= descriptor.size { Part::Whole } else { Part::Short })
+        Ok(if *got >= descriptor.size { BlobArrival::Whole } else { BlobArrival::Short })
     }
 }
 
-/// How much of a blob has come.
-enum Part {
+/// How much of a blob has arrived.
+enum BlobArrival {
     Whole,
     Short,
     /// Nobody takes it any more.
     Unwanted,
 }
 
-/// A blob's bytes, for a thread that may wait.
-pub(super) struct Incoming {
+/// A blob's bytes, for a thread that may block.
+pub(super) struct BlobReader {
     receiver: mpsc::Receiver<io::Result<Bytes>>,
     chunk: Bytes,
 }
 
-impl Incoming {
+impl BlobReader {
     pub(super) fn new(receiver: mpsc::Receiver<io::Result<Bytes>>) -> Self {
-        Incoming { receiver, chunk: Bytes::new() }
+        BlobReader { receiver, chunk: Bytes::new() }
     }
 }
 
-impl Read for Incoming {
+impl Read for BlobReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.chunk.is_empty() {
             match self.receiver.blocking_recv() {

@@ -17,15 +17,14 @@ pub(super) enum Want {
     Token,
 }
 
-/// Where a registry is.
 #[derive(Clone, Debug)]
-pub(super) struct Base {
+pub(super) struct RegistryBase {
     url: Url,
     /// It is on this machine, by an address or as `localhost`.
     is_here: bool,
 }
 
-impl Base {
+impl RegistryBase {
     /// The registry of this name: over TLS, unless it is on this machine, where nobody listens in.
     pub(super) fn new(registry: &str) -> Result<Self, String> {
         let parsed = |scheme: &str| {
@@ -34,8 +33,8 @@ impl Base {
         };
         let url = parsed("https")?;
         match is_loopback(host(&url)) {
-            true => Ok(Base { url: parsed("http")?, is_here: true }),
-            false => Ok(Base { url, is_here: false }),
+            true => Ok(RegistryBase { url: parsed("http")?, is_here: true }),
+            false => Ok(RegistryBase { url, is_here: false }),
         }
     }
 
@@ -168,8 +167,8 @@ mod tests {
         Url::parse(text).expect("an address")
     }
 
-    fn base(registry: &str) -> Base {
-        Base::new(registry).expect("a registry")
+    fn base(registry: &str) -> RegistryBase {
+        RegistryBase::new(registry).expect("a registry")
     }
 
     #[test]

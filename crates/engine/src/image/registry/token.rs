@@ -3,8 +3,8 @@
 //! A password goes to the registry, or to the one address that the registry names for tokens, and no redirect carries
 //! it on (docs/adr/0072).
 
-use super::failure::Failure;
-use super::http::{Ask, Http, whole};
+use super::failure::RegistryFailure;
+use super::http::{Http, RegistryRequest, whole};
 use super::route::{Want, shown};
 use crate::image::auth::Login;
 use base64::Engine;
@@ -58,7 +58,7 @@ impl Entrance {
         http: &Http,
         refused: Option<&HeaderValue>,
         headers: &HeaderMap,
-    ) -> Result<Option<HeaderValue>, Failure> {
+    ) -> Result<Option<HeaderValue>, RegistryFailure> {
         let mut shown = self.shown.lock().await;
         if shown.as_ref() != refused {
             // Another request was refused too, and has renewed it.
@@ -82,10 +82,10 @@ impl Entrance {
         http: &Http,
         realm: &str,
         service: Option<&str>,
-    ) -> Result<HeaderValue, Failure> {
+    ) -> Result<HeaderValue, RegistryFailure> {
         let mut url = Url::parse(realm)
-            .map_err(|_| Failure::Answer("it names no address for tokens".to_owned()))?;
-        http.base.may_ask(&url).map_err(Failure::Answer)?;
+            .map_err(|_| RegistryFailure::Answer("it names no address for tokens".to_owned()))?;
+        http.base.may_ask(&url).map_err(RegistryFailure::Answer)?;
         http.leave_home(&url);
         url.query_pairs_mut().append_pair("scope", &self.scope);
         if let Some(service) = service {
@@ -94,14 +94,17 @@ impl Entrance {
         let place = shown(&url);
         let authorization = self.login.basic().transpose()?;
         let (headers, authorization) = (&HeaderMap::new(), authorization.as_ref());
-        let response = http.get(Ask { want: Want::Token, url, headers, authorization }).await?;
+        let response =
+            http.get(RegistryRequest { want: Want::Token, url, headers, authorization }).await?;
         let bytes = match whole(response, MOST_ANSWER, "answer with a token").await {
-            Err(Failure::Status { status, message, .. }) => {
-                return Err(Failure::NotLetIn(format!("{place} answers {status}: {message}")));
+            Err(RegistryFailure::Status { status, message, .. }) => {
+                return Err(RegistryFailure::NotLetIn(format!(
+                    "{place} answers {status}: {message}"
+                )));
             }
             read => read?,
         };
-        let unusable = |why: &str| Failure::Answer(format!("the token of {place} {why}"));
+        let unusable = |why: &str| RegistryFailure::Answer(format!("the token of {place} {why}"));
         let granted: Granted =
             serde_json::from_slice(&bytes).map_err(|_| unusable("is not in its answer"))?;
         let token = granted.token.filter(|token| !token.is_empty()).or(granted.access_token);
@@ -118,14 +121,14 @@ impl Entrance {
 
 impl Login {
     /// As a header; `None` for nobody.
-    fn basic(&self) -> Option<Result<HeaderValue, Failure>> {
+    fn basic(&self) -> Option<Result<HeaderValue, RegistryFailure>> {
         let Login::Password { user, password } = self else { return None };
         let text = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
         let value = HeaderValue::from_str(&text).map(|mut value| {
             value.set_sensitive(true);
             value
         });
-        Some(value.map_err(|error| Failure::Answer(error.to_string())))
+        Some(value.map_err(|error| RegistryFailure::Answer(error.to_string())))
     }
 }
 

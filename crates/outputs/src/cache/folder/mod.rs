@@ -19,10 +19,10 @@
 //! has not the very name and form of what is made here.
 
 use super::super::OutputError;
-use super::super::shared::{Naming, Shared};
-use super::entry::{Entry, EntryFacts, LOCK, words};
-use super::listed::{Listed, superfluous};
-use super::names::Wanted;
+use super::super::shared::{Naming, SharedFolder};
+use super::entry::{CacheEntry, EntryFacts, LOCK, words};
+use super::listed::{ListedCache, superfluous};
+use super::names::WantedCache;
 use super::new_entry::{Folders, NewEntry, is_there};
 use super::signature::Signer;
 use runner_host::beneath::{Dir, real};
@@ -79,11 +79,11 @@ impl CacheFolder {
     }
 
     /// Everything in it, the newest first.
-    pub fn list(&self) -> Result<Vec<Listed>, OutputError> {
+    pub fn list(&self) -> Result<Vec<ListedCache>, OutputError> {
         let Some(entries) = self.open(ENTRIES)? else { return Ok(Vec::new()) };
         let listed = self.known(&entries)?.into_iter().map(|KnownCache { id, facts, used }| {
             let EntryFacts { project, paths, key, created, files, bytes, .. } = facts;
-            Listed { id, project, paths, key, files, bytes, created, used }
+            ListedCache { id, project, paths, key, files, bytes, created, used }
         });
         Ok(listed.collect())
     }
@@ -108,7 +108,7 @@ impl CacheFolder {
     }
 
     /// The cache that is meant; held.
-    pub(super) fn find(&self, wanted: &Wanted) -> Result<Option<Entry>, OutputError> {
+    pub(super) fn find(&self, wanted: &WantedCache) -> Result<Option<CacheEntry>, OutputError> {
         let Some(entries) = self.open(ENTRIES)? else { return Ok(None) };
         let known = self.known(&entries)?;
         let of_project = || {
@@ -126,12 +126,12 @@ impl CacheFolder {
         let Some(found) = exact.or_else(similar) else { return Ok(None) };
         // One that is gone meanwhile is as good as none.
         let Ok(dir) = entries.open(&found.id) else { return Ok(None) };
-        Ok(Entry::hold(dir, &self.path.join(ENTRIES).join(&found.id), &self.signer))
+        Ok(CacheEntry::hold(dir, &self.path.join(ENTRIES).join(&found.id), &self.signer))
     }
 
     /// Whether there is just this cache already.
-    pub(super) fn has(&self, wanted: &Wanted) -> Result<bool, OutputError> {
-        Ok(self.list()?.iter().any(|Listed { project, paths, key, .. }| {
+    pub(super) fn has(&self, wanted: &WantedCache) -> Result<bool, OutputError> {
+        Ok(self.list()?.iter().any(|ListedCache { project, paths, key, .. }| {
             *project == wanted.project && *paths == wanted.paths && *key == wanted.key
         }))
     }
@@ -156,7 +156,7 @@ impl CacheFolder {
     pub(super) fn finish(
         &self,
         new: NewEntry,
-        wanted: &Wanted,
+        wanted: &WantedCache,
         gathered: &super::gather::Gathered,
     ) -> Result<EntryFacts, OutputError> {
         new.finish(wanted, gathered, &self.signer)
@@ -181,7 +181,7 @@ impl CacheFolder {
 
     /// Removes what was not used since `before`, what is older than another of its name, and beyond
     /// `most` bytes what was not used for longest. What builds use stays. What was removed.
-    pub fn prune(&self, before: SystemTime, most: u64) -> Result<Vec<Listed>, OutputError> {
+    pub fn prune(&self, before: SystemTime, most: u64) -> Result<Vec<ListedCache>, OutputError> {
         let mut removed = Vec::new();
         if let Some(entries) = self.open(ENTRIES)? {
             for entry in superfluous(self.list()?, before, most) {
@@ -194,7 +194,7 @@ impl CacheFolder {
             sweep(&new);
         }
         if let Some(content) = self.open(CONTENT)? {
-            Shared::sweep(&content);
+            SharedFolder::sweep(&content);
         }
         Ok(removed)
     }

@@ -59,7 +59,7 @@ fn two_who_prune_remove_each_cache_once() -> Tested {
     let bed = tempfile::tempdir().map_err(failed)?;
     let folder = CacheFolder::signed(&real(bed.path()).map_err(failed)?, &Signer::default());
     let (project, paths) = ("demo".to_owned(), String::new());
-    let wanted = Wanted { project, paths, key: None, fallback: Vec::new() };
+    let wanted = WantedCache { project, paths, key: None, fallback: Vec::new() };
     let later = SystemTime::now() + OLDEST;
     for number in 0..50 {
         let new = folder.begin(&id(number))?;

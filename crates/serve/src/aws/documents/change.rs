@@ -7,7 +7,7 @@ use crate::aws::endpoint::{Endpoint, Origin};
 use crate::aws::operations::{Input, Scope};
 use crate::aws::resources::last;
 use runner_core::arn::ACCOUNT;
-use runner_core::document::{self, Format, Session, SessionKind, Type, Unread, Wrong};
+use runner_core::document::{self, ContentError, Format, Session, SessionKind, Type, Wrong};
 use runner_folder::state::{Documents, Stored, StoredVersion, Writing};
 use runner_host::clock;
 use serde::Deserialize;
@@ -33,8 +33,8 @@ impl Checked {
     fn new(name: &str, kind: Type, format: Format, text: String) -> Result<Self, Refusal> {
         let content = document::read(&text, format).map_err(|error| {
             let code = match error {
-                Unread::TooLong(_) => "MaxDocumentSizeExceeded",
-                Unread::Malformed(_) => "InvalidDocumentContent",
+                ContentError::TooLong(_) => "MaxDocumentSizeExceeded",
+                ContentError::Malformed(_) => "InvalidDocumentContent",
             };
             let is_yaml = format == Format::Json && document::read(&text, Format::Yaml).is_ok();
             let hint = if is_yaml { "; it is YAML: DocumentFormat says so" } else { "" };

@@ -3,7 +3,7 @@
 use super::administer::{About, Administer, Asked, invalid};
 use super::document::{Document, names, no_such, part};
 use crate::aws::call::Refusal;
-use runner_core::iam::Policy;
+use runner_core::iam::IamPolicy;
 use serde_json::{Map, Value, json};
 
 type Members = Map<String, Value>;
@@ -16,7 +16,7 @@ fn put(asked: &Asked, holder: &mut Members) -> Result<Value, Refusal> {
     }
     let text = asked.need("PolicyDocument")?;
     // Everything that is wrong with it, and names that stand twice, which `Value` would not show.
-    Policy::parse(name, text).map_err(|problems| {
+    IamPolicy::parse(name, text).map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
         Refusal::new("MalformedPolicyDocument", lines.join("; "))
     })?;

@@ -6,7 +6,7 @@ use crate::aws::endpoint::{Endpoint, Origin};
 use crate::aws::operations::{Input, Scope};
 use crate::aws::resources::Resource;
 use crate::aws::simulate::{Simulated, Simulation, Subject, ask};
-use runner_core::iam::{Directory, Policy, Problem};
+use runner_core::iam::{Directory, DocumentProblem, IamPolicy};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -106,8 +106,9 @@ impl Input for SimulateCustomPolicy {
         endpoint: &Endpoint,
     ) -> Result<Value, Refusal> {
         let texts = members(&self.0, "PolicyInputList");
-        let read = |(at, text): (usize, &&str)| Policy::parse(&format!("policy {}", at + 1), text);
-        let policies: Vec<Policy> =
+        let read =
+            |(at, text): (usize, &&str)| IamPolicy::parse(&format!("policy {}", at + 1), text);
+        let policies: Vec<IamPolicy> =
             texts.iter().enumerate().map(read).collect::<Result<_, _>>().map_err(malformed)?;
         let directory = Directory::default();
         let subject = Subject::Policies(&policies);
@@ -117,7 +118,7 @@ impl Input for SimulateCustomPolicy {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
-fn malformed(problems: Vec<Problem>) -> Refusal {
+fn malformed(problems: Vec<DocumentProblem>) -> Refusal {
     let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
     Refusal::new("MalformedPolicyDocument", lines.join("; "))
 }

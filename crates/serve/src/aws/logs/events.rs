@@ -6,7 +6,7 @@ use crate::aws::endpoint::{Endpoint, Origin};
 use crate::aws::operations::{Input, Scope};
 use crate::aws::resources::Resource;
 use runner_service::db::streams::{Names, Stream};
-use runner_service::logs::{Filter, From, Key, Pattern, Range, number};
+use runner_service::logs::{FilterPattern, From, LineKey, LogFilter, TimeRange, number};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -60,7 +60,7 @@ impl Input for GetLogEvents {
             None if self.start_from_head == Some(true) => From::Head,
             None => From::Tail,
         };
-        let range = Range { start: self.start_time, end: self.end_time };
+        let range = TimeRange { start: self.start_time, end: self.end_time };
         let group = self.group.name().to_owned();
         let limit = most(self.limit, PAGE);
         let page = service.log_events(group, self.log_stream_name, range, from, limit).await?;
@@ -143,7 +143,7 @@ impl Input for FilterLogEvents {
                 &self.filter_pattern,
             )
         );
-        let after: Option<Key> = match &self.next_token {
+        let after: Option<LineKey> = match &self.next_token {
             None => None,
             Some(token) => Some(service.sealer().open(&kind, token).ok_or_else(bad_token)?),
         };
@@ -152,8 +152,8 @@ impl Input for FilterLogEvents {
             (None, Some(prefix)) => Names::Prefix(prefix),
             (None, None) => Names::All,
         };
-        let pattern = Pattern::parse(self.filter_pattern.as_deref().unwrap_or_default());
-        let filter = Filter {
+        let pattern = FilterPattern::parse(self.filter_pattern.as_deref().unwrap_or_default());
+        let filter = LogFilter {
             group,
             names,
             start: self.start_time,
@@ -178,7 +178,7 @@ impl Input for FilterLogEvents {
 }
 
 /// The same after every start, and in the order of times.
-fn event_id((time, stream, line): Key) -> String {
+fn event_id((time, stream, line): LineKey) -> String {
     format!("{time:014}{stream:020}{line:022}")
 }
 

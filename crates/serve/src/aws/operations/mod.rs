@@ -8,7 +8,7 @@ use super::call::{Call, Refusal};
 use super::endpoint::{Endpoint, Origin};
 use super::policy::Context;
 use super::resources::Resource;
-use runner_service::model::shape::Problems;
+use runner_service::model::shape::InputProblems;
 use runner_service::model::{Described, validate};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -104,8 +104,8 @@ impl Service {
         };
         validate(described, call.operation.name, &call.body).map_err(|problems| {
             let code = match problems {
-                Problems::Type(_) => "SerializationException",
-                Problems::Constraints(_) => code,
+                InputProblems::Type(_) => "SerializationException",
+                InputProblems::Constraints(_) => code,
             };
             Refusal::new(code, problems.to_string())
         })

@@ -14,9 +14,9 @@ use crate::commands::{NotSent, Order};
 use futures_util::future::join_all;
 use runner_core::arn::ACCOUNT;
 use runner_core::destination::{Bucket, Destinations, Form, LogGroup};
-use runner_core::document::command::{self, Step, Work};
+use runner_core::document::command::{self, Step, StepWork};
 use runner_core::document::{Given, Parameters};
-use runner_core::run_command::bound::Bound;
+use runner_core::run_command::bound::CommandBound;
 use runner_core::run_command::{Details, standing};
 use runner_core::time::WallTime;
 use runner_folder::state::{BuildDir, Command, CommandNode, CommandStep, random};
@@ -104,12 +104,13 @@ impl Input for SendCommand {
         places::may_write(&destinations, origin, endpoint)?;
         let steps = self.steps(&document.content)?;
         let (nodes, builds) = self.reachable(subject.nodes).await?;
-        let limit = |bound: Bound, given: &Option<String>, default: &str| {
+        let limit = |bound: CommandBound, given: &Option<String>, default: &str| {
             let text = given.clone().unwrap_or_else(|| default.to_owned());
             bound.of(&text, nodes.len()).map(|allowed| (text, allowed)).map_err(invalid)
         };
-        let (max_concurrency, at_once) = limit(Bound::Concurrency, &self.max_concurrency, "50")?;
-        let (max_errors, errors_allowed) = limit(Bound::Errors, &self.max_errors, "0")?;
+        let (max_concurrency, at_once) =
+            limit(CommandBound::Concurrency, &self.max_concurrency, "50")?;
+        let (max_errors, errors_allowed) = limit(CommandBound::Errors, &self.max_errors, "0")?;
         // Somebody who names builds wants all of them; a group is entered with care.
         let ramps_up = !self.targets.is_empty() || self.max_concurrency.is_some();
         let now = clock::wall();
@@ -215,7 +216,7 @@ impl SendCommand {
         let name = shown(&self.document_name);
         let unfit =
             |what: String| Refusal::new("InvalidDocument", format!("Document {name}: {what}."));
-        let document = command::Command::read(content).map_err(unfit)?;
+        let document = command::CommandDocument::read(content).map_err(unfit)?;
         let parameters = Parameters::read(content.get("parameters"));
         let parameters = parameters.map_err(|problems| unfit(problems.join("; ")))?;
         let given = self.parameters.clone().unwrap_or_default();
@@ -290,8 +291,8 @@ fn says_something(value: &Value) -> bool {
 /// How long all scripts may run.
 fn all_of(steps: &[Step]) -> Duration {
     let timeout = |step: &Step| match &step.work {
-        Work::Script(script) => script.timeout,
-        Work::Skip(_) | Work::Fail(_) => Duration::ZERO,
+        StepWork::Script(script) => script.timeout,
+        StepWork::Skip(_) | StepWork::Fail(_) => Duration::ZERO,
     };
     steps.iter().map(timeout).sum()
 }

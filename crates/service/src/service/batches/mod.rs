@@ -15,7 +15,7 @@ use crate::record;
 use crate::service::queue::{self, Deleted};
 use crate::service::{Fault, Service, no_project};
 use crate::sources;
-use runner_core::batch::{BatchMachine, BatchPlan, Input, RetryType};
+use runner_core::batch::{BatchInput, BatchMachine, BatchPlan, RetryType};
 use runner_core::phase::{PhaseContext, Status, StatusCode};
 use runner_folder::state::{BatchDir, Home};
 use runner_host::clock;
@@ -150,7 +150,7 @@ impl Service {
                 // One that is told again is not told twice: a second stop would wait for nothing.
                 Some(batch) if batch.progress.machine.is_being_stopped() => Ok(Follow::default()),
                 Some(batch) if batch.state == State::Live => {
-                    step::stopped(connection, &home, batch, Input::Stop, now)
+                    step::stopped(connection, &home, batch, BatchInput::Stop, now)
                 }
                 _ => Ok(Follow::default()),
             }

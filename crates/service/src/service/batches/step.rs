@@ -7,7 +7,7 @@ use crate::db::batches::{self, Batch};
 use crate::db::builds::{self, Build, State};
 use crate::record;
 use crate::service::queue;
-use runner_core::batch::{Effect, Input, Stand};
+use runner_core::batch::{BatchEffect, BatchInput, Stand};
 use runner_core::phase::{PhaseContext, Status, StatusCode};
 use runner_core::time::WallTime;
 use runner_folder::state::Home;
@@ -57,7 +57,7 @@ pub(crate) fn ended(
         _ => {
             let machine = &mut turn.batch.progress.machine;
             let at = machine.place_of(&arn);
-            at.map_or_else(Vec::new, |at| machine.apply(Input::Ended(at, status), wall(now)))
+            at.map_or_else(Vec::new, |at| machine.apply(BatchInput::Ended(at, status), wall(now)))
         }
     };
     turn.perform(effects)?;
@@ -69,12 +69,12 @@ pub(crate) fn stopped(
     connection: &Connection,
     home: &Home,
     batch: Batch,
-    input: Input,
+    input: BatchInput,
     now: (i64, i64),
 ) -> Result<Follow, DbError> {
     let mut turn = Turn { connection, home, batch, now, follow: Follow::default() };
     let progress = &mut turn.batch.progress;
-    if input == Input::Stop {
+    if input == BatchInput::Stop {
         progress.stopped.get_or_insert(wall(now));
     }
     // Not again.
@@ -153,7 +153,7 @@ impl Turn<'_> {
         &mut self,
         status: Status,
         planned: Option<&Result<Planned, Rejected>>,
-    ) -> Vec<Effect> {
+    ) -> Vec<BatchEffect> {
         let now = wall(self.now);
         let project = self.batch.project.clone();
         let progress = &mut self.batch.progress;
@@ -177,7 +177,7 @@ impl Turn<'_> {
     }
 
     /// The build that puts artifacts together has ended.
-    fn has_combined(&mut self, status: Status, record: &Value) -> Vec<Effect> {
+    fn has_combined(&mut self, status: Status, record: &Value) -> Vec<BatchEffect> {
         let now = wall(self.now);
         let progress = &mut self.batch.progress;
         if let Some(combine) = &mut progress.combine {
@@ -186,24 +186,24 @@ impl Turn<'_> {
         if status == Status::Succeeded {
             progress.artifacts = Some(record["artifacts"].clone());
         }
-        progress.machine.apply(Input::Combined(status), now)
+        progress.machine.apply(BatchInput::Combined(status), now)
     }
 
-    fn perform(&mut self, effects: Vec<Effect>) -> Result<(), DbError> {
+    fn perform(&mut self, effects: Vec<BatchEffect>) -> Result<(), DbError> {
         let mut left = VecDeque::from(effects);
         while let Some(effect) = left.pop_front() {
             match effect {
-                Effect::Start(at) => left.extend(self.start(at)?),
-                Effect::Stop(at) => left.extend(self.stop(at)?),
-                Effect::Combine => self.combine()?,
-                Effect::Finish(status) => self.finish(status),
+                BatchEffect::Start(at) => left.extend(self.start(at)?),
+                BatchEffect::Stop(at) => left.extend(self.stop(at)?),
+                BatchEffect::Combine => self.combine()?,
+                BatchEffect::Finish(status) => self.finish(status),
             }
         }
         Ok(())
     }
 
     /// Puts a build into the queue.
-    fn start(&mut self, at: usize) -> Result<Vec<Effect>, DbError> {
+    fn start(&mut self, at: usize) -> Result<Vec<BatchEffect>, DbError> {
         let machine = &mut self.batch.progress.machine;
         let arn = machine.arn(at).unwrap_or_default().to_owned();
         let planned = machine.plan().builds[at].clone();
@@ -216,7 +216,7 @@ impl Turn<'_> {
             Err(problems) => {
                 tracing::warn!(?problems, batch = self.batch.id(), "a build of a batch cannot be");
                 let machine = &mut self.batch.progress.machine;
-                Ok(machine.apply(Input::Ended(at, Status::Fault), wall(self.now)))
+                Ok(machine.apply(BatchInput::Ended(at, Status::Fault), wall(self.now)))
             }
         }
     }
@@ -230,7 +230,7 @@ impl Turn<'_> {
     }
 
     /// Stops a build: one that waits has ended with that, one that lives is to be asked.
-    fn stop(&mut self, at: usize) -> Result<Vec<Effect>, DbError> {
+    fn stop(&mut self, at: usize) -> Result<Vec<BatchEffect>, DbError> {
         let arn = self.batch.progress.machine.arn(at).unwrap_or_default().to_owned();
         let machine = &self.batch.progress.machine;
         if !matches!(machine.stand(at), Some(Stand::Running { .. })) {
@@ -240,7 +240,7 @@ impl Turn<'_> {
             None => Vec::new(),
             Some(_) => {
                 let machine = &mut self.batch.progress.machine;
-                machine.apply(Input::Ended(at, Status::Stopped), wall(self.now))
+                machine.apply(BatchInput::Ended(at, Status::Stopped), wall(self.now))
             }
         })
     }

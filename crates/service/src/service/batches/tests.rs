@@ -88,7 +88,7 @@ fn plan(names: &[&str]) -> Planned {
         identifier: (*name).to_owned(),
         depends_on: if at == 1 { vec![0] } else { Vec::new() },
         ignore_failure: false,
-        settings: runner_core::batch::Settings::default(),
+        settings: runner_core::batch::BatchBuildSettings::default(),
         shard: None,
     });
     Planned { plan: BatchPlan { fast_fail: false, builds: builds.collect() }, commit: None }
@@ -270,13 +270,13 @@ fn what_an_override_has_said_no_build_says_otherwise() {
     let home = tempfile::tempdir().expect("a folder");
     let home = Home::at(home.path().to_path_buf()).expect("a state folder");
     let batch = new_batch(&home, "demo", order, (0, 0)).expect("a batch");
-    let settings = runner_core::batch::Settings {
+    let settings = runner_core::batch::BatchBuildSettings {
         image: Some("theirs".to_owned()),
         compute_type: Some("BUILD_GENERAL1_LARGE".to_owned()),
         variables: [("A", "own"), ("B", "own")]
             .map(|(name, value)| (name.into(), value.into()))
             .into(),
-        ..runner_core::batch::Settings::default()
+        ..runner_core::batch::BatchBuildSettings::default()
     };
     let mut planned = plan(&["a"]).plan.builds.remove(0);
     planned.settings = settings;

@@ -24,7 +24,7 @@ use crate::record;
 use crate::service::Service;
 use crate::service::batches::{Follow, step};
 use paused::Pauses;
-use runner_core::batch::Input;
+use runner_core::batch::BatchInput;
 use runner_folder::state::Home;
 use runner_host::clock;
 use runner_host::private::make_private;
@@ -267,7 +267,7 @@ fn late(connection: &Connection, home: &Home, now: (i64, i64)) -> Result<Follow,
         follow.join(note(connection, home, end, now)?);
     }
     for batch in batches::late(connection, now.1)? {
-        follow.join(step::stopped(connection, home, batch, Input::TimeIsUp, now)?);
+        follow.join(step::stopped(connection, home, batch, BatchInput::TimeIsUp, now)?);
     }
     Ok(follow)
 }

@@ -5,8 +5,8 @@
 //! doubt, nothing is said in CodeBuild's name. Each row of the table has its test against what libyaml itself
 //! says.
 
-use super::context::{Context, Kind};
-use crate::spec::diagnostic::{Code, Diagnostic, Span};
+use super::context::{CollectionKind, CollectionStack};
+use crate::spec::diagnostic::{Diagnostic, DiagnosticCode, Span};
 use serde_yaml::granit_parser::{ErrorKind, Marker, ScanError};
 
 #[cfg(test)]
@@ -46,19 +46,28 @@ fn span_at(source: &str, at: usize) -> Span {
 /// An anchor or an alias whose name is none.
 pub(super) fn bad_name(span: Span, sign: &str) -> Diagnostic {
     let what = if sign == "*" { "an alias" } else { "an anchor" };
-    Diagnostic::new(Code::Syntax, span, format!("YAML takes what starts with `{sign}` for {what}"))
-        .hint(format!("quote a text that starts with `{sign}`"))
-        .aws(at_line(NO_NAME, span.line.saturating_sub(1) as usize))
+    Diagnostic::new(
+        DiagnosticCode::Syntax,
+        span,
+        format!("YAML takes what starts with `{sign}` for {what}"),
+    )
+    .hint(format!("quote a text that starts with `{sign}`"))
+    .aws(at_line(NO_NAME, span.line.saturating_sub(1) as usize))
 }
 
 /// What the parser has stumbled over.
-pub(super) fn explain(source: &str, error: &ScanError, context: &Context) -> Diagnostic {
+pub(super) fn explain(source: &str, error: &ScanError, context: &CollectionStack) -> Diagnostic {
     let kind = error.kind();
     if matches!(kind, ErrorKind::RecursionLimitExceeded) {
-        return Diagnostic::new(Code::TooLarge, place(error.marker()), "it is too deeply nested");
+        return Diagnostic::new(
+            DiagnosticCode::TooLarge,
+            place(error.marker()),
+            "it is too deeply nested",
+        );
     }
-    let scene = Scene::new(source, error.marker(), context);
-    let mut problem = Diagnostic::new(Code::Syntax, place(error.marker()), kind.to_string());
+    let scene = ErrorScene::new(source, error.marker(), context);
+    let mut problem =
+        Diagnostic::new(DiagnosticCode::Syntax, place(error.marker()), kind.to_string());
     problem.aws = scene.aws(kind).map(|(text, line)| at_line(text, line));
     if let Some(open) = scene.open_quote(kind) {
         problem.span = span_at(source, open);
@@ -99,20 +108,19 @@ fn is_about_tabs(kind: &ErrorKind) -> bool {
     )
 }
 
-/// The text around an error.
-struct Scene<'s> {
+struct ErrorScene<'s> {
     source: &'s str,
     /// The error's place in bytes.
     at: usize,
     /// Its line, from 0.
     line: usize,
-    context: &'s Context,
+    context: &'s CollectionStack,
 }
 
-impl<'s> Scene<'s> {
-    fn new(source: &'s str, mark: &Marker, context: &'s Context) -> Self {
+impl<'s> ErrorScene<'s> {
+    fn new(source: &'s str, mark: &Marker, context: &'s CollectionStack) -> Self {
         let at = source.floor_char_boundary(mark.byte_offset().unwrap_or(source.len()));
-        Scene { source, at, line: mark.line().saturating_sub(1), context }
+        ErrorScene { source, at, line: mark.line().saturating_sub(1), context }
     }
 
     /// libyaml's words and line.
@@ -223,10 +231,10 @@ impl<'s> Scene<'s> {
     /// What belongs where the innermost collection goes on.
     fn expected(&self) -> Option<&'static str> {
         Some(match self.context.innermost()?.kind {
-            Kind::BlockSequence => "did not find expected '-' indicator",
-            Kind::BlockMapping => NO_KEY,
-            Kind::FlowSequence => flow_goes_on('['),
-            Kind::FlowMapping => flow_goes_on('{'),
+            CollectionKind::BlockSequence => "did not find expected '-' indicator",
+            CollectionKind::BlockMapping => NO_KEY,
+            CollectionKind::FlowSequence => flow_goes_on('['),
+            CollectionKind::FlowMapping => flow_goes_on('{'),
         })
     }
 
@@ -323,7 +331,7 @@ impl<'s> Scene<'s> {
     fn is_key(&self, at: usize) -> bool {
         let line = self.source[..at].rsplit('\n').next().unwrap_or_default();
         self.context.innermost().is_some_and(|open| {
-            open.kind == Kind::BlockMapping
+            open.kind == CollectionKind::BlockMapping
                 && line.chars().all(|c| c == ' ')
                 && line.len() == open.column
         })
