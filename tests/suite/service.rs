@@ -14,7 +14,7 @@ use std::path::PathBuf;
 cases! {
     [Containers] => builds_of_a_project, what_is_refused, a_build_outlives_a_killed_serve, a_stop_in_the_queue,
         builds_of_others_are_indexed, a_paused_build_gives_its_place,
-        buildspecs_that_lead_elsewhere, a_stop_at_once, projects_are_imported, artifacts_stay_here;
+        buildspecs_that_lead_elsewhere, a_stop_at_once, projects_are_imported, artifacts_stay_here, artifacts_of_one_name;
     [Containers, Python] => artifacts_go_where_the_project_says;
     [Containers, Python] => the_cli_and_its_session, botocore_reads_every_answer, terraforms_order_of_calls;
     [Python] => inputs_are_described_as_aws_does;
@@ -93,6 +93,24 @@ pub(super) fn pauses(bed: &Bed, id: &str) {
 
 pub(super) fn has_ended(record: &Value) -> bool {
     record["buildComplete"] == true
+}
+
+/// What is of one name in two buckets is two things here as well.
+fn artifacts_of_one_name() {
+    let bed = Bed::host();
+    let (endpoint, server) = Endpoint::serve(&bed, &["--no-auth"]);
+    let mut project = with_artifacts("a-bucket");
+    project["secondaryArtifacts"][0]["location"] = json!("another-bucket");
+    project["secondaryArtifacts"][0]["name"] = json!("first");
+    call(&endpoint, "CreateProject", &project);
+    let id = start(&endpoint, json!({}));
+    let whole = until(&endpoint, &id, has_ended);
+    assert_eq!(whole["buildStatus"], "SUCCEEDED", "{whole:#}");
+    let kept = bed.home().join("builds").join(id.rsplit_once(':').unwrap().1).join("artifacts");
+    assert_eq!(crate::common::list(&kept.join("first")), ["one"]);
+    assert_eq!(crate::common::list(&kept.join("more/first")), ["two"]);
+    server.signal(Signal::SIGTERM);
+    server.ends(0);
 }
 
 /// A project whose builds leave two kinds of artifacts in this bucket.

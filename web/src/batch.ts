@@ -66,8 +66,9 @@ export class Batch implements Tab {
       this.draw(batch);
       if (batch.complete) return;
     } catch (error) {
-      if (error instanceof Failed) return void replace(this.element, el("p", { class: "told" }, error.message));
-      // Without a connection what is here stays.
+      const passes = !(error instanceof Failed) || error.status >= 500 || error.status === 429;
+      if (!passes) return void replace(this.element, el("p", { class: "told" }, error.message));
+      // What is here stays until the connection, or the runner, is back.
     }
     if (this.isShown) this.timer = window.setTimeout(() => void this.look(), PACE);
   }

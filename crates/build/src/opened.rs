@@ -156,8 +156,8 @@ impl Opened {
         self.spec.is_err()
     }
 
-    /// Where builds with these options leave things in the source, if it is there.
-    /// Each source with where the build sees it.
+    /// Where builds with these options leave things in the source, if it is there. `sources`: each with where the build
+    /// sees it.
     pub(super) fn leavings(&self, sources: &[(PathBuf, PathBuf)]) -> LeavingPlaces {
         let cache = self.cache.iter().filter_map(|cache| match &cache.store {
             Store::Folder(folder) => Some(folder.clone()),

@@ -12,6 +12,7 @@ use runner_engine::image::Swap;
 use runner_folder::state::{BuildDir, Home};
 use runner_host::private::make_private;
 use runner_host::stdio::say;
+use runner_outputs::{ArtifactDestinations, Store};
 use runner_service::batch::{Planned, Rejected};
 use runner_service::project::{is_inline, is_privileged};
 use runner_service::queue::{Launcher, Process, Start};
@@ -81,7 +82,9 @@ impl Launcher for Processes {
     }
 
     fn sweep(&self) {
-        if let Err(error) = sweep(&self.home) {
+        // Batches are put right once their builds are.
+        let swept = sweep(&self.home).map(drop);
+        if let Err(error) = swept.and_then(|()| runner_batch::sweep::sweep(&self.home).map(drop)) {
             tracing::warn!(%error, "what killed runners have left stays");
         }
     }
@@ -122,8 +125,9 @@ impl Processes {
         let shown = format!("project {name}");
         let mut typed = self.words(&project, start.order["sessions"] == true, words.source)?;
         let mut notes = Vec::new();
+        let stays = words.artifacts.is_none() && self.leaves_artifacts(&project, words.combines);
         let place = words.artifacts.or_else(|| {
-            self.leaves_artifacts(&project, words.combines).then(|| {
+            stays.then(|| {
                 let dir = BuildDir::of(&self.home, &start.uuid);
                 notes.push(format!(
                     "the artifacts stay in {}, as long as the build's folder does; `runner serve --upload` sends them \
@@ -160,6 +164,9 @@ impl Processes {
         if let Some(file) = buildspec {
             request.buildspec = file;
         }
+        if let (Some(all), true) = (&mut request.outputs.artifacts, stays) {
+            part(all);
+        }
         request.accepted = Some(Accepted { uuid, number: start.number, initiator, notes });
         if let Some(cache) = &mut request.outputs.cache
             && let Some(epoch) = start.order["cacheEpoch"].as_i64().filter(|epoch| *epoch > 0)
@@ -172,10 +179,12 @@ impl Processes {
 
     /// Whether artifacts that a project sends to AWS are left in the build's folder.
     fn leaves_artifacts(&self, project: &Value, combines: bool) -> bool {
-        let secondary = project["secondaryArtifacts"].as_array().into_iter().flatten();
-        let primary = (!combines).then_some(&project["artifacts"]);
-        !self.upload
-            && primary.into_iter().chain(secondary).any(|artifacts| artifacts["type"] == "S3")
+        let in_bucket = |artifacts: &Value| artifacts["type"] == "S3";
+        let mut secondary = project["secondaryArtifacts"].as_array().into_iter().flatten();
+        // Without primary artifacts in a bucket a project leaves no secondary ones, either.
+        let leaves =
+            if combines { secondary.any(in_bucket) } else { in_bucket(&project["artifacts"]) };
+        leaves && !self.upload
     }
 
     /// The file that a project names, read through no link; taken out of the project.
@@ -222,6 +231,20 @@ impl Processes {
         }
         let location = source["location"].as_str().unwrap_or_default();
         sources::folder(location, self.source_root.as_deref())
+    }
+}
+
+/// Gives secondary artifacts a folder by their identifier that would take the place of others in one folder, as they do not in
+/// buckets of their own.
+fn part(all: &mut ArtifactDestinations) {
+    let mut taken = vec![all.primary.settings.clone()];
+    for (id, to) in &mut all.secondary {
+        if taken.contains(&to.settings)
+            && let Store::Folder(folder) = &mut to.store
+        {
+            folder.push(id);
+        }
+        taken.push(to.settings.clone());
     }
 }
 

@@ -144,9 +144,11 @@ impl BatchDir {
         }
     }
 
-    /// Removes all there is of a batch that has ended.
-    pub fn remove(&self) -> io::Result<()> {
-        remove_tree(&self.path)
+    /// Removes all there is of a batch, unless its owner still lives: whether it did.
+    pub fn remove(&self) -> io::Result<bool> {
+        let Some(_owned) = self.take_over()? else { return Ok(false) };
+        self.retire()?;
+        remove_tree(&self.path).map(|()| true)
     }
 
     /// Removes what only a live batch needs, with what an owner that was killed has half written, and takes it off

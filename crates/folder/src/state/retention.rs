@@ -7,6 +7,7 @@ use super::home::Home;
 use super::lookup::all_builds;
 use runner_host::private::remove_tree;
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 const MAX_AGE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -39,10 +40,41 @@ pub fn prune_old(home: &Home, now: SystemTime) {
 
 fn ended_build(dir: BuildDir) -> Option<Ended> {
     let ended = fs::metadata(dir.path().join("record.json")).ok()?.modified().ok()?;
-    let bytes = fs::read_dir(dir.path())
-        .ok()?
-        .filter_map(|entry| entry.ok()?.metadata().ok())
-        .map(|metadata| metadata.len())
-        .sum();
+    let bytes = bytes_below(dir.path());
     Some(Ended { dir, ended, bytes })
+}
+
+/// What all below a folder take. No link is followed, and what cannot be looked at counts for nothing.
+fn bytes_below(folder: &Path) -> u64 {
+    let (mut bytes, mut folders) = (0, vec![folder.to_path_buf()]);
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = fs::read_dir(folder) else { continue };
+        for entry in entries.flatten() {
+            let Ok(metadata) = entry.metadata() else { continue };
+            bytes += metadata.len();
+            if metadata.is_dir() {
+                folders.push(entry.path());
+            }
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_in_folders_counts() -> std::io::Result<()> {
+        let outside = tempfile::tempdir()?;
+        fs::write(outside.path().join("large"), vec![1; 1 << 20])?;
+        let dir = tempfile::tempdir()?;
+        fs::create_dir_all(dir.path().join("artifacts/deep"))?;
+        std::os::unix::fs::symlink(outside.path(), dir.path().join("artifacts/link"))?;
+        let few = bytes_below(dir.path());
+        fs::write(dir.path().join("artifacts/deep/f"), vec![1; 300_000])?;
+        let more = bytes_below(dir.path()) - few;
+        assert!((300_000..400_000).contains(&more) && few < 100_000, "{few} {more}");
+        Ok(())
+    }
 }

@@ -44,6 +44,9 @@ pub struct Job {
     /// The owner's id that outlasts their name, and the key they have called with.
     pub user_id: String,
     pub key_id: String,
+    /// As whom AWS is called; empty for whatever credentials are found first.
+    #[serde(default)]
+    pub identity: String,
     pub sources: Vec<Source>,
     /// The file, below the state folder, that is locked as long as more may be written.
     pub writer: PathBuf,
@@ -322,6 +325,7 @@ mod tests {
             context: Context::default(),
             user_id: String::new(),
             key_id: String::new(),
+            identity: String::new(),
             sources: vec![Source::new(Spool::text_of(id), "p/x.log".to_owned(), id.to_owned())],
             writer: Spool::text_of(id),
             made: WallTime(1_000_000),

@@ -27,8 +27,13 @@ pub(super) fn wrong_bucket((member, name): Member<'_>) -> Option<String> {
 /// What is wrong with what keys begin with.
 pub(super) fn wrong_prefix((member, prefix): Member<'_>) -> Option<String> {
     let is_long = prefix.chars().count() > 500;
-    (is_long || prefix.chars().any(char::is_control))
-        .then(|| format!("{member} has at most 500 characters, and no control characters"))
+    // A request for such a key is for another one.
+    let leads_elsewhere = prefix.split('/').any(|part| part == "." || part == "..");
+    (is_long || leads_elsewhere || prefix.chars().any(char::is_control)).then(|| {
+        format!(
+            "{member} has at most 500 characters, no control characters, and no part `.` or `..`"
+        )
+    })
 }
 
 /// Whether it can stand in the name of a log group.
@@ -71,4 +76,19 @@ pub(super) fn may_write(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_that_lead_elsewhere() {
+        for fine in ["", "a", "a/b/", "..a/b.", "a..b"] {
+            assert_eq!(wrong_prefix(("p", fine)), None, "{fine}");
+        }
+        for wrong in ["..", "a/../b", "./a", "a/.", "a\nb"] {
+            assert!(wrong_prefix(("p", wrong)).is_some(), "{wrong}");
+        }
+    }
 }

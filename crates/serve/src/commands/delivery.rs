@@ -55,6 +55,7 @@ impl Delivery {
             },
             user_id: owner_id.clone(),
             key_id: owner_key.clone(),
+            identity: String::new(),
             sources: StepOutputs::sources(&self.command, node, step)
                 .into_iter()
                 .map(source)

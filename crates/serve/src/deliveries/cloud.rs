@@ -121,8 +121,7 @@ impl Deliveries {
 
     /// AWS where a key is: `arn:aws:kms:REGION:...` says it, else whoever names the key.
     async fn of_key(&self, key_id: &str, region: &str) -> Result<Amazon, String> {
-        let of_arn = key_id.strip_prefix("arn:").and_then(|rest| rest.split(':').nth(2));
-        let region = of_arn.filter(|region| !region.is_empty()).unwrap_or(region);
+        let region = region_of(key_id, region)?;
         let amazon = self.amazon().await.in_region(region);
         self.leads_elsewhere(&amazon, KMS).await.map(|()| amazon)
     }
@@ -185,9 +184,37 @@ fn is_of_this_machine(ip: IpAddr) -> bool {
     from.is_ok_and(|from| from.ip() == ip)
 }
 
+/// Where a key is: where its ARN says, else where whoever names it is.
+fn region_of<'a>(key_id: &'a str, region: &'a str) -> Result<&'a str, String> {
+    let of_arn = key_id.strip_prefix("arn:").and_then(|rest| rest.split(':').nth(2));
+    let region = of_arn.filter(|region| !region.is_empty()).unwrap_or(region);
+    // It becomes a part of a host's name, and whoever signs for a Region may call it as they like.
+    let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    match !region.is_empty() && region.len() <= 32 && region.chars().all(is_part) {
+        true => Ok(region),
+        false => Err(format!("`{}` is no Region", region.escape_default())),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn regions_lead_nowhere_else() {
+        assert_eq!(region_of("alias/a", "eu-west-1").as_deref(), Ok("eu-west-1"));
+        let arn = "arn:aws:kms:us-gov-east-1:1:key/k";
+        assert_eq!(region_of(arn, "eu-west-1").as_deref(), Ok("us-gov-east-1"));
+        for (key, region) in [
+            ("arn:aws:kms:evil.example/x:1:key/k", "eu-west-1"),
+            ("arn:aws:kms:x@10.0.0.5:1:key/k", "eu-west-1"),
+            ("alias/a", "evil.example?x"),
+            ("alias/a", "evil.example#"),
+            ("alias/a", ""),
+        ] {
+            assert!(region_of(key, region).is_err(), "{key} {region}");
+        }
+    }
 
     #[test]
     fn addresses_that_are_the_same() {

@@ -137,6 +137,15 @@ impl Deliveries {
         &self.settings.identity
     }
 
+    /// The same for [`Job::identity`].
+    fn identity_name(&self) -> String {
+        match &self.settings.identity {
+            Identity::Default => String::new(),
+            Identity::Profile(name) => format!("profile {name}"),
+            Identity::Environment => "environment".to_owned(),
+        }
+    }
+
     /// Looks whether something may go to these places; `thoroughly`, whether each of them is there as well.
     pub fn check(
         self: &Arc<Self>,
@@ -155,6 +164,7 @@ impl Deliveries {
     /// Begins to send what is written from now on.
     pub async fn begin(self: &Arc<Self>, job: Job) -> io::Result<Writing> {
         let spool = self.spool.clone();
+        let job = Job { identity: self.identity_name(), ..job };
         let begun = tokio::task::spawn_blocking(move || spool.begin(job));
         let owned = begun.await.map_err(io::Error::other)??;
         let progress = watch::Sender::new(Progress::default());
@@ -170,13 +180,23 @@ impl Deliveries {
             match left.unwrap_or_else(|error| Err(io::Error::other(error))) {
                 Ok(left) => {
                     for owned in left {
-                        let ends = Progress { written: 0, end: End::Soon };
-                        self.spawn(owned, watch::Sender::new(ends).subscribe(), true);
+                        self.take_up(owned).await;
                     }
                 }
                 Err(error) => tracing::warn!(%error, "cannot look for logs that were left"),
             }
             tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Sends what another process has left, if that called AWS as this one does: elsewhere it would come into another's account.
+    async fn take_up(self: &Arc<Self>, owned: OwnedJob) {
+        if owned.job.identity == self.identity_name() {
+            let ends = Progress { written: 0, end: End::Soon };
+            self.spawn(owned, watch::Sender::new(ends).subscribe(), true);
+        } else if is_too_old(&owned.job) {
+            let why = format!("nobody has called AWS as `{}` since then", owned.job.identity);
+            self.ended(Sending::new(owned), &Outcome::GivenUp(why)).await;
         }
     }
 
@@ -240,9 +260,7 @@ impl Deliveries {
                 }
                 Err(problem) => {
                     self.doubt();
-                    let job = sending.job();
-                    let age = clock::wall().0.saturating_sub(job.made.0);
-                    if age > i64::try_from(LONGEST.as_micros()).unwrap_or(i64::MAX) {
+                    if is_too_old(sending.job()) {
                         let outcome = Outcome::GivenUp(problem);
                         return self.ended(sending, &outcome).await;
                     }
@@ -272,6 +290,11 @@ impl Deliveries {
             tracing::warn!(%error, "cannot remove a log that was sent");
         }
     }
+}
+
+fn is_too_old(job: &Job) -> bool {
+    let age = clock::wall().0.saturating_sub(job.made.0);
+    age > i64::try_from(LONGEST.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// One that is counted as long as it lives.

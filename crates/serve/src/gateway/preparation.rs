@@ -240,6 +240,7 @@ fn job(id: &str, asked: &Asked) -> Job {
         },
         user_id: asked.user_id.clone(),
         key_id: asked.key_id.clone(),
+        identity: String::new(),
         sources: vec![Source::new(Spool::text_of(id), key, id.to_owned())],
         writer: Spool::text_of(id),
         made: clock::wall(),

@@ -27,7 +27,7 @@ const HANDSHAKE: Duration = Duration::from_secs(15);
 /// What is said where something takes longer.
 const NOT_ANSWERED: &str = "the client has not answered the handshake";
 const NOT_ENCRYPTED: &str = "The session could not be encrypted in time.";
-const NOT_CHECKED: &str = "Couldn't start the session because AWS has not said in time whether its log is encrypted there.";
+const NOT_CHECKED: &str = "Couldn't start the session because AWS has not said in time whether its log can go there as it is to.";
 /// What AWS's agent says.
 const ENCRYPTED: &str = "This session is encrypted using AWS KMS.";
 /// How long what was sent last may take to be acknowledged where a session was ended from this side. A program

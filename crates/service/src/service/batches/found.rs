@@ -4,9 +4,11 @@ use crate::db::DbError;
 use crate::db::batches::{After, Filter};
 use crate::db::builds;
 use crate::service::Service;
-use crate::service::queue::Deleted;
+use crate::service::queue::{Deleted, Launcher};
 use runner_core::batch::BuildBatch;
-use runner_folder::state::{BatchDir, Home, StateError, Written, batches_with_records};
+use runner_folder::state::{
+    BatchDir, Home, StateError, Written, batches_with_records, listed_batches,
+};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -80,14 +82,23 @@ fn read(home: &Home, uuid: &str) -> Option<BuildBatch> {
     }
 }
 
+/// Has those put right whose owner was killed.
+fn sweep_dead(home: &Home, launcher: &dyn Launcher) {
+    let is_dead = |dir: &BatchDir| matches!(dir.take_over(), Ok(Some(_)));
+    if listed_batches(home).is_ok_and(|listed| listed.iter().any(is_dead)) {
+        launcher.sweep();
+    }
+}
+
 impl Service {
     /// The records of those of these uuids that `runner batch` has begun, in their order.
     pub async fn found_batches(
         &self,
         uuids: Vec<String>,
     ) -> Result<Vec<Option<BuildBatch>>, DbError> {
-        let home = self.home.clone();
+        let (home, launcher) = (self.home.clone(), Arc::clone(&self.queue.launcher));
         let look = move || {
+            sweep_dead(&home, &*launcher);
             // Nothing else names a folder.
             let named = |uuid: &String| uuid::Uuid::try_parse(uuid).ok();
             let record = |uuid: uuid::Uuid| read(&home, &uuid.hyphenated().to_string());
@@ -106,7 +117,11 @@ impl Service {
     ) -> Result<Vec<(String, After)>, DbError> {
         let mut page = self.list_own_batches(filter.clone(), is_descending, after, most).await?;
         let (home, records) = (self.home.clone(), Arc::clone(&self.records));
-        let look = move || records.listed(&home, &filter, is_descending, after);
+        let launcher = Arc::clone(&self.queue.launcher);
+        let look = move || {
+            sweep_dead(&home, &*launcher);
+            records.listed(&home, &filter, is_descending, after)
+        };
         let found = tokio::task::spawn_blocking(look).await.map_err(|_| DbError::Closed)?;
         page.extend(found.map_err(|error| DbError::File(error.to_string()))?);
         page.sort_by_key(|(_, after)| *after);
@@ -131,12 +146,15 @@ impl Service {
             self.db.read(move |connection| builds::get_all(connection, &builds)).await?
         };
         let is_known = builds.into_iter().zip(known).filter_map(|(uuid, row)| row.map(|_| uuid));
-        let deleted = self.delete_builds(is_known.collect()).await?;
+        let mut deleted = self.delete_builds(is_known.collect()).await?;
         if deleted.alive.is_empty() && deleted.failed.is_empty() {
             let removed = tokio::task::spawn_blocking(move || dir.remove()).await;
-            removed
+            let removed = removed
                 .map_err(|_| DbError::Closed)?
                 .map_err(|error| DbError::File(format!("the batch's folder stays: {error}")))?;
+            if !removed {
+                deleted.alive.push(record.arn.clone());
+            }
         }
         Ok(deleted)
     }

@@ -91,7 +91,7 @@ struct Running {
 
 /// What runs, and who hears of changes.
 pub(crate) struct Queue {
-    launcher: Arc<dyn Launcher>,
+    pub(crate) launcher: Arc<dyn Launcher>,
     starts: PathBuf,
     /// The service's builds that have a process, or are about to, by uuid.
     running: Mutex<HashMap<String, Running>>,
