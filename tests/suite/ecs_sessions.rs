@@ -119,7 +119,7 @@ fn sessions_are_logged_where_the_cluster_says() {
     place.ends();
 }
 
-/// Each is told with its own cause, and only what is to be encrypted keeps anybody out.
+/// Each failure has its own cause; only a place that has to be encrypted keeps a session from beginning.
 fn places_of_a_cluster_that_are_not_as_they_are_to_be() {
     let place = place(aws::aws(), &[]);
     let (plain, bare, gone) = (named("plain"), aws::bucket(&named("bare")), named("gone"));
@@ -179,7 +179,7 @@ fn sessions_are_encrypted_with_the_clusters_key() {
     let (mut other, _) = keyed_for(&format!("codebuild:{}", uuid(&place)), &started, |_| ());
     let why = other.channel.wait_for_close();
     assert!(why.starts_with("Error calling KMS Decrypt API: InvalidCiphertextException"), "{why}");
-    // Whoever asks what the key is hears what AWS says of it.
+    // A client that asks for the key gets AWS's own answer.
     let describe =
         |id: &str| place.endpoint.call("TrentService.DescribeKey", &json!({"KeyId": id}));
     let (status, described) = describe(&key);

@@ -168,7 +168,7 @@ pub(super) fn heard_of(started: &Started) -> Result<String, String> {
     }
 }
 
-/// Each is told with its own cause, and only what is to be encrypted keeps anybody out.
+/// Each failure has its own cause; only a place that has to be encrypted keeps a session from beginning.
 fn places_that_are_not_as_they_are_to_be() {
     let place = place(aws::aws(), &[]);
     let (plain, bare) = (named("plain"), aws::bucket(&named("bare")));

@@ -136,7 +136,7 @@ fn start(
     Ok((channel, Child::new(pidfd)))
 }
 
-/// The helper: does what it is told, and answers. Its exit code.
+/// The helper: carries out one request and answers it. Its exit code.
 #[must_use]
 pub fn restack_and_answer() -> u8 {
     // With the runner the container ends as well.

@@ -65,7 +65,7 @@ pub(super) struct Reachable {
     pub(super) is_idle_fixed: bool,
     /// The longest a session may be open.
     pub(super) longest: Option<Duration>,
-    /// Whether whoever started the build wants no session that AWS gets no log of.
+    /// Whether sessions that AWS gets no log of are refused.
     pub(super) requires_log: bool,
 }
 

@@ -67,7 +67,7 @@ impl Deliveries {
         self.leads_elsewhere(&cloud.amazon, service).await.map(|()| cloud)
     }
 
-    /// Something has failed: the next call is made with what the files, and whoever else has keys, say then.
+    /// Something failed: the next call loads the credentials again.
     pub(super) fn doubt(&self) {
         let mut known = self.known();
         if known.as_ref().is_some_and(|cloud| cloud.made.elapsed() >= DOUBTED) {
@@ -119,7 +119,7 @@ impl Deliveries {
         kms::describe(&amazon, key_id).await
     }
 
-    /// AWS where a key is: `arn:aws:kms:REGION:...` says it, else whoever names the key.
+    /// AWS in the Region of a key.
     async fn of_key(&self, key_id: &str, region: &str) -> Result<Amazon, String> {
         let region = region_of(key_id, region)?;
         let amazon = self.amazon().await.in_region(region);
@@ -184,11 +184,11 @@ fn is_of_this_machine(ip: IpAddr) -> bool {
     from.is_ok_and(|from| from.ip() == ip)
 }
 
-/// Where a key is: where its ARN says, else where whoever names it is.
+/// The Region of a key: its ARN's, else the client's.
 fn region_of<'a>(key_id: &'a str, region: &'a str) -> Result<&'a str, String> {
     let of_arn = key_id.strip_prefix("arn:").and_then(|rest| rest.split(':').nth(2));
     let region = of_arn.filter(|region| !region.is_empty()).unwrap_or(region);
-    // It becomes a part of a host's name, and whoever signs for a Region may call it as they like.
+    // The Region becomes part of a host name, and a client can sign for any text.
     let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     match !region.is_empty() && region.len() <= 32 && region.chars().all(is_part) {
         true => Ok(region),

@@ -14,7 +14,7 @@ const OVERHEAD: usize = 64;
 pub(super) enum Readiness {
     /// It is taken.
     Takes,
-    /// It is kept for whoever takes it later.
+    /// It is kept until it can be taken.
     Keeps,
     /// Nobody takes it now.
     No,
