@@ -1,5 +1,4 @@
-//! KMS, as far as it is asked what the key of encrypted sessions is: AWS's own answer, asked as whoever this program calls
-//! AWS as.
+//! KMS: what the key of encrypted sessions is. AWS answers, asked with this program's own credentials.
 
 use super::call::Refusal;
 use super::endpoint::{Endpoint, Origin};
