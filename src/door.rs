@@ -4,13 +4,15 @@
 //! it is, the build is told over its control socket, and logs it: who shows the build reads it there.
 
 use runner_build::BuildRequest;
-use runner_client::{ClientError, Link};
-use runner_cloud::Identity;
+use runner_client::{ClientError, SharedClient};
+use runner_cloud::CloudIdentity;
 use runner_core::agent::AgentConfig;
 use runner_folder::state::{BuildDir, Home, live_serve};
-use runner_serve::aws::{Access, Endpoint, EndpointParts, KeyPair, Server, Users, bind};
-use runner_serve::page::{Followers, Page};
-use runner_wire::control::Request;
+use runner_serve::aws::{
+    Endpoint, EndpointAccess, EndpointParts, EndpointServer, KeyPair, Users, bind,
+};
+use runner_serve::page::{Followers, WebPage};
+use runner_wire::control::ControlRequest;
 use std::net::{Ipv4Addr, SocketAddr};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -21,7 +23,7 @@ pub(crate) struct DoorParts {
     /// How AWS's agent is configured.
     pub(crate) agent: AgentConfig,
     /// As whom AWS is called.
-    pub(crate) identity: Identity,
+    pub(crate) identity: CloudIdentity,
 }
 
 impl DoorParts {
@@ -54,7 +56,7 @@ impl Door {
 }
 
 /// An endpoint of our own, and who follows the build there.
-type Open = (Server, Followers);
+type OpenDoor = (EndpointServer, Followers);
 
 async fn open_and_wait(
     home: Home,
@@ -86,17 +88,17 @@ async fn opened(
     home: &Home,
     dir: &BuildDir,
     parts: DoorParts,
-) -> Result<Option<Open>, ClientError> {
+) -> Result<Option<OpenDoor>, ClientError> {
     let (said, server) = match open(home, parts).await {
-        Ok((address, server)) => (Request::EndpointOpened { address }, server),
-        Err(problem) => (Request::EndpointFailed { problem }, None),
+        Ok((address, server)) => (ControlRequest::EndpointOpened { address }, server),
+        Err(problem) => (ControlRequest::EndpointFailed { problem }, None),
     };
-    Link::connect(dir).await?.ask(&said).await?;
+    SharedClient::connect(dir).await?.ask(&said).await?;
     Ok(server)
 }
 
 /// The address of the endpoint that serves this machine's builds, and the endpoint itself if it is ours.
-async fn open(home: &Home, parts: DoorParts) -> Result<(String, Option<Open>), String> {
+async fn open(home: &Home, parts: DoorParts) -> Result<(String, Option<OpenDoor>), String> {
     let DoorParts { agent, identity } = parts;
     let keys = KeyPair::open(home).map_err(|error| error.to_string())?;
     if let Some(serving) = live_serve(home) {
@@ -108,11 +110,11 @@ async fn open(home: &Home, parts: DoorParts) -> Result<(String, Option<Open>), S
         .map_err(|error| format!("cannot listen on the loopback address: {error}"))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?.to_string();
     // Whether sessions are to be logged, the build says.
-    let (access, service, requires_log) = (Access::Signed, None, false);
+    let (access, service, requires_log) = (EndpointAccess::Signed, None, false);
     let parts = EndpointParts { keys, access, users, agent, service, identity, requires_log };
     let endpoint = Endpoint::new(home, parts);
-    let page = Page::of(&endpoint);
+    let page = WebPage::of(&endpoint);
     let followers = page.followers();
-    let server = Server::start(listener, endpoint, vec![Box::new(page)]);
+    let server = EndpointServer::start(listener, endpoint, vec![Box::new(page)]);
     Ok((address, Some((server, followers))))
 }

@@ -8,9 +8,9 @@ use crate::terminal::{no_proxy, word};
 use clap::Args;
 use runner_client::Client;
 use runner_cloud::REGION;
-use runner_folder::state::{Home, LookupError, Need, find, live_serve};
+use runner_folder::state::{BuildLookupError, BuildNeed, Home, find, live_serve};
 use runner_serve::aws::{KeyPair, PROFILE};
-use runner_wire::control::{Answer, Request};
+use runner_wire::control::{ControlRequest, ControlResponse};
 
 /// Options of `runner aws-env`.
 #[derive(Debug, Args)]
@@ -67,13 +67,15 @@ pub(super) fn address(home: &Home, build: Option<&str>) -> Result<String, CliErr
     if let (None, Some(address)) = (build, &serve) {
         return Ok(address.clone());
     }
-    let known = match find(home, build, Need::Live) {
-        Err(error @ LookupError::NoneLive) => {
+    let known = match find(home, build, BuildNeed::Live) {
+        Err(error @ BuildLookupError::NoneLive) => {
             return Err(CliError::from(error).hint("an endpoint for all builds: runner serve"));
         }
         found => found?,
     };
-    let Answer::Status(status) = Client::connect(&known.dir)?.ask(&Request::Status)? else {
+    let ControlResponse::Status(status) =
+        Client::connect(&known.dir)?.ask(&ControlRequest::Status)?
+    else {
         return Err(CliError::ours("the build does not say how it stands"));
     };
     status.endpoint.or(serve).ok_or_else(|| {

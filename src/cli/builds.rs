@@ -6,9 +6,9 @@ use super::home::open;
 use clap::Args;
 use clap_complete::ArgValueCandidates;
 use runner_client::{Client, ClientError};
-use runner_folder::state::{Need, find, live_builds};
+use runner_folder::state::{BuildNeed, find, live_builds};
 use runner_host::stdio::say;
-use runner_wire::control::Request;
+use runner_wire::control::ControlRequest;
 
 /// A build.
 #[derive(Debug, Args)]
@@ -37,8 +37,8 @@ pub(super) struct StopArgs {
 
 /// Releases the first breakpoint.
 pub(super) fn resume(args: &BuildArg) -> Result<u8, CliError> {
-    let known = find(&open()?, args.name(), Need::Live)?;
-    match Client::connect(&known.dir)?.ask(&Request::Resume) {
+    let known = find(&open()?, args.name(), BuildNeed::Live)?;
+    match Client::connect(&known.dir)?.ask(&ControlRequest::Resume) {
         Ok(_) => Ok(0),
         // Nothing is paused: there is nothing to be done, and that is no failure.
         Err(ClientError::Refused { code: 0, message }) => {
@@ -54,13 +54,13 @@ pub(super) fn stop(args: &StopArgs) -> Result<u8, CliError> {
     let home = open()?;
     let builds = match args.all {
         true => live_builds(&home)?,
-        false => vec![find(&home, args.build.name(), Need::Live)?],
+        false => vec![find(&home, args.build.name(), BuildNeed::Live)?],
     };
     // Each is asked before any is waited for; one that has ended meanwhile needs neither.
     let mut problems = Vec::new();
     let mut asked = Vec::new();
     for known in &builds {
-        match Client::connect(&known.dir).and_then(|mut client| client.ask(&Request::Stop)) {
+        match Client::connect(&known.dir).and_then(|mut client| client.ask(&ControlRequest::Stop)) {
             Ok(_) => asked.push(known),
             Err(_) if args.all && !known.dir.is_under_way() => {}
             Err(error) => problems.push(CliError::from(error)),

@@ -1,14 +1,14 @@
 //! `runner cache`: what builds have left for the next ones, listed and removed.
 
 use super::error::{CliError, OURS};
-use super::values::{self, Format};
+use super::values::{self, OutputFormat};
 use super::{certificates, notice, say};
 use clap::{Args, Subcommand};
-use runner_cloud::Identity;
+use runner_cloud::CloudIdentity;
 use runner_core::event::Notice;
 use runner_core::plain;
 use runner_outputs::cache::{CacheBucket, CacheFolder, LARGEST, ListedCache, OLDEST, Pruned};
-use runner_outputs::{OutputError, Store};
+use runner_outputs::{OutputError, OutputStore};
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -20,7 +20,7 @@ const TOLD: usize = 10;
 #[derive(Debug, Subcommand)]
 pub(super) enum CacheVerb {
     /// Caches in folders of this machine and in buckets
-    Ls(LsArgs),
+    Ls(CacheLsArgs),
     /// Remove caches that nobody has used for long, and beyond a size those not used for longest
     ///
     /// In a bucket nobody takes note of a use: there the time is that at which a cache was saved. Builds may
@@ -35,10 +35,10 @@ struct PlaceArgs {
     /// Folders and buckets, as given to `runner run --cache` [default: all folders that builds of this user
     /// have used]
     #[arg(value_name = "DIR|s3://...", value_parser = values::as_typed)]
-    places: Vec<Store>,
+    places: Vec<OutputStore>,
     /// The same, as an option
     #[arg(long, value_name = "DIR|s3://...", value_parser = values::as_typed)]
-    cache: Vec<Store>,
+    cache: Vec<OutputStore>,
     /// Whose AWS credentials open buckets: those of a profile, or, for `env`, of the caller's variables
     #[arg(long, value_name = "NAME|env")]
     aws_profile: Option<String>,
@@ -49,12 +49,12 @@ struct PlaceArgs {
 
 /// Options of `runner cache ls`.
 #[derive(Debug, Args)]
-pub(super) struct LsArgs {
+pub(super) struct CacheLsArgs {
     #[command(flatten)]
     of: PlaceArgs,
     /// How they are listed
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    format: OutputFormat,
 }
 
 /// Options of `runner cache prune`.
@@ -76,25 +76,25 @@ pub(super) struct PruneArgs {
 /// Does it.
 pub(super) fn cache(verb: CacheVerb) -> Result<u8, CliError> {
     let home = super::home::open()?;
-    let places = |args: PlaceArgs| -> Result<Places, CliError> {
-        let mut stores: Vec<Store> = args.places.into_iter().chain(args.cache).collect();
+    let places = |args: PlaceArgs| -> Result<CachePlaces, CliError> {
+        let mut stores: Vec<OutputStore> = args.places.into_iter().chain(args.cache).collect();
         match stores.is_empty() {
-            true => stores.extend(home.cache_folders().into_iter().map(Store::Folder)),
+            true => stores.extend(home.cache_folders().into_iter().map(OutputStore::Folder)),
             false => check(&stores)?,
         }
         if let Some(path) = &args.ca_file {
             certificates::trust(path)?;
         }
-        let identity = args.aws_profile.as_deref().map_or(Identity::Default, values::identity);
-        Ok(Places { stores, identity })
+        let identity = args.aws_profile.as_deref().map_or(CloudIdentity::Default, values::identity);
+        Ok(CachePlaces { stores, identity })
     };
     let runtime = runner_host::runtime::start()?;
     match verb {
         CacheVerb::Ls(args) => {
             let rows = runtime.block_on(places(args.of)?.list())?;
             print(&match args.format {
-                Format::Json => as_json(&rows),
-                Format::Text => as_text(rows),
+                OutputFormat::Json => as_json(&rows),
+                OutputFormat::Text => as_text(rows),
             })?;
         }
         CacheVerb::Prune(args) => {
@@ -112,9 +112,9 @@ pub(super) fn cache(verb: CacheVerb) -> Result<u8, CliError> {
 }
 
 /// Folders have to be there. Buckets answer for themselves.
-fn check(stores: &[Store]) -> Result<(), CliError> {
+fn check(stores: &[OutputStore]) -> Result<(), CliError> {
     for store in stores {
-        if let Store::Folder(folder) = store
+        if let OutputStore::Folder(folder) = store
             && !folder.is_dir()
         {
             return Err(CliError::usage(format!("there is no folder {}", folder.display()))
@@ -125,19 +125,19 @@ fn check(stores: &[Store]) -> Result<(), CliError> {
 }
 
 /// Where caches are, and who may look there.
-struct Places {
-    stores: Vec<Store>,
-    identity: Identity,
+struct CachePlaces {
+    stores: Vec<OutputStore>,
+    identity: CloudIdentity,
 }
 
-impl Places {
+impl CachePlaces {
     /// All of them, each with its place.
     async fn list(&self) -> Result<Vec<(String, ListedCache)>, CliError> {
         let mut rows = Vec::new();
         for store in &self.stores {
             let listed = match store {
-                Store::Folder(path) => CacheFolder::new(path)?.list()?,
-                Store::Bucket(location) => {
+                OutputStore::Folder(path) => CacheFolder::new(path)?.list()?,
+                OutputStore::Bucket(location) => {
                     CacheBucket::new(location.clone(), &self.identity).await.list().await?
                 }
             };
@@ -151,11 +151,11 @@ impl Places {
         let mut failed = Vec::new();
         for store in &self.stores {
             let pruned = match store {
-                Store::Folder(path) => {
+                OutputStore::Folder(path) => {
                     let folder = CacheFolder::new(path);
                     folder.and_then(|folder| folder.prune(before, most)).map(Pruned::from)
                 }
-                Store::Bucket(location) => {
+                OutputStore::Bucket(location) => {
                     let bucket = CacheBucket::new(location.clone(), &self.identity).await;
                     bucket.prune(before, most).await
                 }
@@ -175,7 +175,7 @@ impl Places {
 
 /// Says what has become of a place; the failures: what stays there against the caller's will, and that it could
 /// not be said.
-fn tell(store: &Store, pruned: Pruned) -> Vec<CliError> {
+fn tell(store: &OutputStore, pruned: Pruned) -> Vec<CliError> {
     let Pruned { removed, renewed, failures, abandoned } = pruned;
     let bytes = removed.iter().map(|entry| entry.bytes).sum();
     let size = indicatif::BinaryBytes(bytes);

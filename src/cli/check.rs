@@ -26,8 +26,8 @@ pub(super) struct CheckArgs {
     #[arg(long, value_name = "DIR", default_value = ".")]
     source: PathBuf,
     /// How the report is written
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = CheckFormat::Text)]
+    format: CheckFormat,
     /// Leave out warnings of this kind, by the name in their brackets
     #[arg(long, value_name = "CODE", value_parser = warning)]
     allow: Vec<DiagnosticCode>,
@@ -37,7 +37,7 @@ pub(super) struct CheckArgs {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
+enum CheckFormat {
     /// For a person
     Text,
     /// One object
@@ -78,9 +78,9 @@ pub(super) fn check(args: &CheckArgs) -> Result<u8, CliError> {
     problems.retain(|problem| problem.is_error() || !args.allow.contains(&problem.code));
     problems.sort_by_key(|problem| (problem.span.line, problem.span.column));
     let report = match args.format {
-        Format::Text => text(&file, &problems),
-        Format::Json => pretty(&as_json(&file, &problems)),
-        Format::Sarif => pretty(&as_sarif(&file, &problems)),
+        CheckFormat::Text => text(&file, &problems),
+        CheckFormat::Json => pretty(&as_json(&file, &problems)),
+        CheckFormat::Sarif => pretty(&as_sarif(&file, &problems)),
     };
     super::answer(report)?;
     Ok(if problems.iter().any(Diagnostic::is_error) { USAGE } else { 0 })

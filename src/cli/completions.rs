@@ -7,7 +7,7 @@ use super::error::{CliError, OURS};
 use clap::{Args, ValueEnum};
 use clap_complete::CompletionCandidate;
 use clap_complete::env::{CompleteEnv, Shells};
-use runner_folder::state::{Home, Known, all_builds, listed_builds};
+use runner_folder::state::{Home, KnownBuild, all_builds, listed_builds};
 use std::path::PathBuf;
 
 /// The variable by which a shell asks.
@@ -99,7 +99,7 @@ pub(super) fn builds() -> Vec<CompletionCandidate> {
         false => live,
     };
     // By uuid: the colon of an id parts words in some shells.
-    let offered = |build: &Known| {
+    let offered = |build: &KnownBuild| {
         let project = build.id.rsplit_once(':').map_or("", |(project, _)| project);
         CompletionCandidate::new(&build.uuid).help(Some(project.to_owned().into()))
     };

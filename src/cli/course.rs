@@ -7,7 +7,7 @@ use super::error::CliError;
 use runner_build::sweep::sweep;
 use runner_core::record::Build;
 use runner_folder::events::Follower;
-use runner_folder::state::{Changes, Home, Known, Waited};
+use runner_folder::state::{FolderChanges, Home, KnownBuild, Waited};
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -20,8 +20,8 @@ const AGAIN: Duration = Duration::from_millis(300);
 
 pub(super) struct FollowedBuild<'a> {
     home: &'a Home,
-    known: &'a Known,
-    changes: Changes,
+    known: &'a KnownBuild,
+    changes: FolderChanges,
     log: Option<Follower>,
     is_paused: bool,
     pauses: u32,
@@ -34,9 +34,9 @@ pub(super) struct FollowedBuild<'a> {
 
 impl<'a> FollowedBuild<'a> {
     /// From its beginning, and on.
-    pub(super) fn of(home: &'a Home, known: &'a Known) -> Result<Self, CliError> {
+    pub(super) fn of(home: &'a Home, known: &'a KnownBuild) -> Result<Self, CliError> {
         // Before the first look, so that nothing happens in between.
-        let changes = Changes::of_build(known.dir.path(), known.dir.listing())
+        let changes = FolderChanges::of_build(known.dir.path(), known.dir.listing())
             .map_err(|error| not_followed(known, &error))?;
         let mut course = FollowedBuild {
             home,
@@ -147,6 +147,6 @@ impl<'a> FollowedBuild<'a> {
     }
 }
 
-fn not_followed(known: &Known, error: &io::Error) -> CliError {
+fn not_followed(known: &KnownBuild, error: &io::Error) -> CliError {
     CliError::ours(format!("cannot follow build {}: {error}", known.id))
 }

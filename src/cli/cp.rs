@@ -5,7 +5,7 @@ use super::sessions::connect;
 use clap::Args;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use runner_client::{self as client, Copied, CopyDirection, CopyError, Manner, Unfinished};
-use runner_host::signals::{ENDS, Signals};
+use runner_host::signals::{ENDS, SignalReader};
 use runner_host::stdio::say;
 use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
@@ -127,7 +127,7 @@ fn finish(copied: &Copied) -> Result<u8, CliError> {
 
 /// Sees to it that no half file stays where a signal ends this program.
 fn clean_up_on_signals() -> std::io::Result<Arc<Unfinished>> {
-    let signals = Signals::listen(&ENDS)?;
+    let signals = SignalReader::listen(&ENDS)?;
     let unfinished = Arc::new(Unfinished::default());
     let shared = Arc::clone(&unfinished);
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {

@@ -6,11 +6,11 @@ use super::home::open;
 use crate::terminal::{EditError, edit};
 use clap::{Args, Subcommand};
 use runner_client::Client;
-use runner_core::debug::{Breakpoint, Decision, Place, Rewind, Then};
+use runner_core::debug::{Breakpoint, CommandPlace, Decision, Rewind, Then};
 use runner_folder::events::Follower;
-use runner_folder::state::{Known, Need, find};
+use runner_folder::state::{BuildNeed, KnownBuild, find};
 use runner_host::stdio::say;
-use runner_wire::control::{Answer, Request};
+use runner_wire::control::{ControlRequest, ControlResponse};
 
 /// `runner retry`
 #[derive(Debug, Args)]
@@ -37,7 +37,7 @@ pub(super) struct SkipArgs {
     build: Option<String>,
     /// Skip every command before this one, too: PHASE[:finally][:N]
     #[arg(long, value_name = "PLACE", value_parser = place)]
-    to: Option<Place>,
+    to: Option<CommandPlace>,
 }
 
 /// A build, where it may be left out, and what else a verb takes.
@@ -71,7 +71,7 @@ pub(super) enum BreakVerb {
     },
 }
 
-fn place(text: &str) -> Result<Place, String> {
+fn place(text: &str) -> Result<CommandPlace, String> {
     text.parse().map_err(|error: runner_core::debug::ParseError| error.to_string())
 }
 
@@ -83,7 +83,7 @@ pub(super) fn breakpoint(text: &str) -> Result<Breakpoint, String> {
 /// Runs the command at hand again.
 pub(super) fn retry(args: RetryArgs) -> Result<u8, CliError> {
     let home = open()?;
-    let known = find(&home, args.build.as_deref(), Need::Live)?;
+    let known = find(&home, args.build.as_deref(), BuildNeed::Live)?;
     let text = if args.edit { Some(edited(&known)?) } else { args.text };
     if args.clean {
         let rewind = Rewind { then: Then::Retry { text }, ..Rewind::default() };
@@ -94,25 +94,25 @@ pub(super) fn retry(args: RetryArgs) -> Result<u8, CliError> {
 
 /// Leaves the command at hand out.
 pub(super) fn skip(args: &SkipArgs) -> Result<u8, CliError> {
-    decide(&find(&open()?, args.build.as_deref(), Need::Live)?, Decision::Skip { to: args.to })
+    decide(&find(&open()?, args.build.as_deref(), BuildNeed::Live)?, Decision::Skip { to: args.to })
 }
 
 /// Goes on from an earlier place.
 pub(super) fn rerun(args: &RerunArgs) -> Result<u8, CliError> {
     let (build, word) = split(&args.words);
     let place = place(word).map_err(|why| CliError::usage(format!("`{word}`: {why}")))?;
-    decide(&find(&open()?, build, Need::Live)?, Decision::Rerun { place })
+    decide(&find(&open()?, build, BuildNeed::Live)?, Decision::Rerun { place })
 }
 
 /// Goes on to the next command.
 pub(super) fn step(build: Option<&str>) -> Result<u8, CliError> {
-    decide(&find(&open()?, build, Need::Live)?, Decision::Step)
+    decide(&find(&open()?, build, BuildNeed::Live)?, Decision::Step)
 }
 
 /// Ends the build without anything further, and waits until it is over.
 pub(super) fn abort(build: Option<&str>) -> Result<u8, CliError> {
     let home = open()?;
-    let known = find(&home, build, Need::Live)?;
+    let known = find(&home, build, BuildNeed::Live)?;
     decide(&known, Decision::Abort)?;
     let mut course = FollowedBuild::of(&home, &known)?;
     while course.record().is_none() {
@@ -124,11 +124,11 @@ pub(super) fn abort(build: Option<&str>) -> Result<u8, CliError> {
 /// Breakpoints of a live build.
 pub(super) fn breakpoints(verb: &BreakVerb) -> Result<u8, CliError> {
     let (build, request) = match verb {
-        BreakVerb::Ls { build } => (build.as_deref(), Request::Breakpoints),
+        BreakVerb::Ls { build } => (build.as_deref(), ControlRequest::Breakpoints),
         BreakVerb::Add { words } => {
             let (build, text) = split(words);
             breakpoint(text).map_err(|why| CliError::usage(format!("`{text}`: {why}")))?;
-            (build, Request::AddBreakpoint { text: text.to_owned() })
+            (build, ControlRequest::AddBreakpoint { text: text.to_owned() })
         }
         BreakVerb::Rm { words } => {
             let (build, number) = split(words);
@@ -136,12 +136,12 @@ pub(super) fn breakpoints(verb: &BreakVerb) -> Result<u8, CliError> {
                 CliError::usage(format!("`{number}` is no number of a breakpoint"))
                     .hint("`runner break ls` shows them")
             })?;
-            (build, Request::RemoveBreakpoint { id })
+            (build, ControlRequest::RemoveBreakpoint { id })
         }
     };
-    let known = find(&open()?, build, Need::Live)?;
+    let known = find(&open()?, build, BuildNeed::Live)?;
     let answer = Client::connect(&known.dir)?.ask(&request)?;
-    let Answer::Breakpoints(all) = answer else { return Ok(0) };
+    let ControlResponse::Breakpoints(all) = answer else { return Ok(0) };
     let lines: Vec<String> = all
         .iter()
         .map(|found| format!("{:>3}  {}  {}\n", found.id, found.owner, found.text))
@@ -162,13 +162,13 @@ pub(super) fn split(words: &[String]) -> (Option<&str>, &str) {
     }
 }
 
-pub(super) fn decide(known: &Known, decision: Decision) -> Result<u8, CliError> {
-    Client::connect(&known.dir)?.ask(&Request::Decide(decision))?;
+pub(super) fn decide(known: &KnownBuild, decision: Decision) -> Result<u8, CliError> {
+    Client::connect(&known.dir)?.ask(&ControlRequest::Decide(decision))?;
     Ok(0)
 }
 
 /// The text of the command at hand, as a person has edited it.
-fn edited(known: &Known) -> Result<String, CliError> {
+fn edited(known: &KnownBuild) -> Result<String, CliError> {
     let failed =
         |error: std::io::Error| CliError::ours(format!("cannot edit the command: {error}"));
     let mut log = Follower::open(&known.dir).map_err(failed)?;

@@ -3,7 +3,7 @@
 
 use super::error::{CliError, OURS};
 use runner_build::BuildRequest;
-use runner_build::headless::{self, Answer, Refusal};
+use runner_build::headless::{self, HeadlessAnswer, HeadlessRefusal};
 use std::io;
 use std::process::{Child, Stdio};
 
@@ -30,8 +30,8 @@ pub(super) fn begin(
     // Readers of standard error wait for its end, and have gone by the time that anything is said there.
     let mut child = headless::spawn(request, Stdio::null()).map_err(failed)?;
     match headless::answer(&mut child).map_err(failed)? {
-        Some(Answer::Started { id, uuid, .. }) => Ok((child, id, uuid)),
-        Some(Answer::Failed(Refusal { code, message, hints })) => {
+        Some(HeadlessAnswer::Started { id, uuid, .. }) => Ok((child, id, uuid)),
+        Some(HeadlessAnswer::Failed(HeadlessRefusal { code, message, hints })) => {
             // It ends now.
             let _ = child.wait();
             Err(CliError::new(code, message).hints(hints))

@@ -12,7 +12,7 @@ use runner_core::debug::RunRef;
 use runner_core::plain;
 use runner_engine::unseen::Unseen;
 use runner_folder::events::Follower;
-use runner_folder::state::{Known, LookupError, Need, find};
+use runner_folder::state::{BuildLookupError, BuildNeed, KnownBuild, find};
 use runner_host::stdio::{CheckedStdout, has_colors, is_gone, of_output, say};
 use std::ffi::OsString;
 use std::io::{self, BufWriter, IsTerminal, Write};
@@ -91,10 +91,12 @@ pub(super) fn diff(args: &DiffArgs) -> Result<u8, CliError> {
         return recorded::diff(args.build.name(), range, &args.paths);
     }
     let home = open()?;
-    let known = find(&home, args.build.name(), Need::Live).map_err(|error| {
+    let known = find(&home, args.build.name(), BuildNeed::Live).map_err(|error| {
         let is_over = matches!(
             error,
-            LookupError::Ended { .. } | LookupError::AllEnded { .. } | LookupError::NoneLive
+            BuildLookupError::Ended { .. }
+                | BuildLookupError::AllEnded { .. }
+                | BuildLookupError::NoneLive
         );
         let error = CliError::from(error);
         if is_over {
@@ -115,7 +117,7 @@ pub(super) fn diff(args: &DiffArgs) -> Result<u8, CliError> {
     let hidden: Vec<Vec<u8>> = hidden.collect();
     let trees = Trees { here, there: there.as_bytes(), hidden: &hidden, only: &only, has_content };
     let client = Client::connect(&known.dir)?;
-    let mut shown = Shown {
+    let mut shown = DiffOutput {
         out: BufWriter::new(CheckedStdout),
         is_terminal: io::stdout().is_terminal(),
         is_over: false,
@@ -141,7 +143,7 @@ pub(super) fn diff(args: &DiffArgs) -> Result<u8, CliError> {
 }
 
 /// The source on this machine, and in the build.
-fn places(known: &Known) -> Result<(String, String), CliError> {
+fn places(known: &KnownBuild) -> Result<(String, String), CliError> {
     let failed =
         |error: io::Error| CliError::ours(format!("the log of build {}: {error}", known.id));
     let mut log = Follower::open(&known.dir).map_err(failed)?;
@@ -156,7 +158,7 @@ fn relative(path: &[u8]) -> Vec<u8> {
     names.collect::<Vec<_>>().join(&b'/')
 }
 
-struct Shown {
+struct DiffOutput {
     out: BufWriter<CheckedStdout>,
     is_terminal: bool,
     /// Nobody reads any more.
@@ -165,7 +167,7 @@ struct Shown {
     left_out: u64,
 }
 
-impl Shown {
+impl DiffOutput {
     fn name(&mut self, change: &PathChange) -> io::Result<()> {
         let letter = match (&change.old, &change.new) {
             (None, _) => 'A',

@@ -1,11 +1,11 @@
 //! `runner doctor`: what works here, as a table or as JSON.
 
 use super::error::{CliError, OURS};
-use super::values::Format;
-use crate::doctor::{Report, Row, build, machine};
+use super::values::OutputFormat;
+use crate::doctor::{CheckRow, Report, build, machine};
 use clap::Args;
 use runner_core::plain;
-use runner_folder::state::{Need, find};
+use runner_folder::state::{BuildNeed, find};
 use std::fmt::Write as _;
 
 /// Options of `runner doctor`.
@@ -15,26 +15,26 @@ pub(super) struct DoctorArgs {
     /// Say why a session to this build would not work
     build: Option<String>,
     /// How it is shown
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    format: OutputFormat,
 }
 
 /// Tries everything; its exit code.
 pub(super) fn doctor(args: &DoctorArgs) -> Result<u8, CliError> {
     let home = super::home::open()?;
     let report = match &args.build {
-        Some(wanted) => build::look(&home, &find(&home, Some(wanted), Need::Any)?),
+        Some(wanted) => build::look(&home, &find(&home, Some(wanted), BuildNeed::Any)?),
         None => machine::look(&home, runner_host::runtime::start()?).map_err(|error| {
             CliError::ours(format!("cannot try anything in {}: {error}", home.root().display()))
         })?,
     };
     let text = match args.format {
-        Format::Json => {
+        OutputFormat::Json => {
             let text =
                 serde_json::to_string_pretty(&report).map_err(|error| CliError::of(OURS, error))?;
             plain::json(&text).into_owned()
         }
-        Format::Text => table(&report),
+        OutputFormat::Text => table(&report),
     };
     super::answer(format!("{}\n", text.trim_end()))?;
     Ok(if report.works { 0 } else { OURS })
@@ -43,7 +43,7 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<u8, CliError> {
 fn table(report: &Report) -> String {
     let name = report.rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
     let mut text = String::new();
-    for Row { name: shown, state, found, consequence, mend } in &report.rows {
+    for CheckRow { name: shown, state, found, consequence, mend } in &report.rows {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{shown:name$}  {:7}  {found}", state.name());
         for (what, line) in [("so", consequence), ("mend", mend)] {

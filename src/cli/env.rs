@@ -2,14 +2,14 @@
 
 use super::error::{CliError, OURS};
 use super::home::open;
-use super::values::Format;
+use super::values::OutputFormat;
 use clap::Args;
 use runner_client::Client;
 use runner_core::exports::quote;
 use runner_core::plain;
-use runner_folder::state::{Known, Need, find};
+use runner_folder::state::{BuildNeed, KnownBuild, find};
 use runner_host::stdio::say;
-use runner_wire::control::{Answer, Request, VariableLine};
+use runner_wire::control::{ControlRequest, ControlResponse, VariableLine};
 use serde::Serialize;
 
 /// `runner env`
@@ -22,40 +22,45 @@ pub(super) struct EnvArgs {
     #[arg(long)]
     changed: bool,
     /// How they are shown
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    format: OutputFormat,
 }
 
 const HELP: &str = "Secrets are shown as ***, in values before and after alike.";
 
 /// A variable in JSON.
 #[derive(Serialize)]
-struct Row<'a> {
+struct VariableRow<'a> {
     name: &'a str,
     value: Option<&'a str>,
     before: Option<&'a str>,
     changed: bool,
 }
 
-impl<'a> From<&'a VariableLine> for Row<'a> {
+impl<'a> From<&'a VariableLine> for VariableRow<'a> {
     fn from(line: &'a VariableLine) -> Self {
         let VariableLine { name, value, before, is_changed } = line;
-        Row { name, value: value.as_deref(), before: before.as_deref(), changed: *is_changed }
+        VariableRow {
+            name,
+            value: value.as_deref(),
+            before: before.as_deref(),
+            changed: *is_changed,
+        }
     }
 }
 
 /// Shows the variables.
 pub(super) fn env(args: &EnvArgs) -> Result<u8, CliError> {
-    let known = find(&open()?, args.build.name(), Need::Live)?;
+    let known = find(&open()?, args.build.name(), BuildNeed::Live)?;
     let mut all = variables(&known)?;
     all.retain(|line| if args.changed { line.is_changed } else { line.value.is_some() });
-    if args.changed && all.is_empty() && args.format == Format::Text {
+    if args.changed && all.is_empty() && args.format == OutputFormat::Text {
         say("the last command has changed no variable");
     }
     let text = match args.format {
-        Format::Text => all.iter().map(|line| shown(line, args.changed)).collect(),
-        Format::Json => {
-            let rows: Vec<Row<'_>> = all.iter().map(Row::from).collect();
+        OutputFormat::Text => all.iter().map(|line| shown(line, args.changed)).collect(),
+        OutputFormat::Json => {
+            let rows: Vec<VariableRow<'_>> = all.iter().map(VariableRow::from).collect();
             let text =
                 serde_json::to_string_pretty(&rows).map_err(|error| CliError::of(OURS, error))?;
             plain::json(&text).into_owned() + "\n"
@@ -65,9 +70,9 @@ pub(super) fn env(args: &EnvArgs) -> Result<u8, CliError> {
 }
 
 /// The variables of the commands to come, and what they were before the last one.
-pub(super) fn variables(known: &Known) -> Result<Vec<VariableLine>, CliError> {
-    match Client::connect(&known.dir)?.ask(&Request::Variables)? {
-        Answer::Variables(all) => Ok(all),
+pub(super) fn variables(known: &KnownBuild) -> Result<Vec<VariableLine>, CliError> {
+    match Client::connect(&known.dir)?.ask(&ControlRequest::Variables)? {
+        ControlResponse::Variables(all) => Ok(all),
         _ => Ok(Vec::new()),
     }
 }

@@ -7,7 +7,7 @@ use runner_build::credentials::EndpointError;
 use runner_build::{BuildError, Unusable};
 use runner_client::{ClientError, goes_on};
 use runner_core::phase::Status;
-use runner_folder::state::{LookupError, StateError};
+use runner_folder::state::{BuildLookupError, StateError};
 use runner_host::runtime::NoRuntime;
 use runner_host::stdio::say;
 use std::error::Error;
@@ -48,10 +48,10 @@ pub(super) struct CliError {
     pub(super) message: String,
     pub(super) hints: Vec<String>,
     /// What brought it about, and what that.
-    source: Option<Source>,
+    source: Option<ErrorSource>,
 }
 
-type Source = Box<dyn Error + Send + Sync>;
+type ErrorSource = Box<dyn Error + Send + Sync>;
 
 impl CliError {
     pub(super) fn new(code: u8, message: impl Into<String>) -> Self {
@@ -82,7 +82,7 @@ impl CliError {
         self
     }
 
-    pub(super) fn because(mut self, source: impl Into<Source>) -> Self {
+    pub(super) fn because(mut self, source: impl Into<ErrorSource>) -> Self {
         self.source = Some(source.into());
         self
     }
@@ -164,27 +164,31 @@ impl From<Unusable> for CliError {
     }
 }
 
-impl From<LookupError> for CliError {
-    fn from(error: LookupError) -> Self {
+impl From<BuildLookupError> for CliError {
+    fn from(error: BuildLookupError) -> Self {
         let one_of = |ids: &[String]| vec![format!("one of these: {}", ids.join(", "))];
         let hints = match &error {
-            LookupError::NoneLive => vec!["builds of the past: runner ps --all".to_owned()],
-            LookupError::NoneAtAll => vec!["start one: runner run".to_owned()],
-            LookupError::Unreadable { .. } => vec!["what there is: runner ps --all".to_owned()],
-            LookupError::Ambiguous { ids, .. } | LookupError::NotUnique { ids, .. } => one_of(ids),
-            LookupError::Ended { id, live } if live.is_empty() => vec![log_of(id)],
-            LookupError::Ended { id, live } => vec![log_of(id), live_ones(live)],
-            LookupError::Unknown { wanted, live } => vec![match waits(wanted) {
+            BuildLookupError::NoneLive => vec!["builds of the past: runner ps --all".to_owned()],
+            BuildLookupError::NoneAtAll => vec!["start one: runner run".to_owned()],
+            BuildLookupError::Unreadable { .. } => {
+                vec!["what there is: runner ps --all".to_owned()]
+            }
+            BuildLookupError::Ambiguous { ids, .. } | BuildLookupError::NotUnique { ids, .. } => {
+                one_of(ids)
+            }
+            BuildLookupError::Ended { id, live } if live.is_empty() => vec![log_of(id)],
+            BuildLookupError::Ended { id, live } => vec![log_of(id), live_ones(live)],
+            BuildLookupError::Unknown { wanted, live } => vec![match waits(wanted) {
                 Some(id) => {
                     format!("it waits in the queue of `runner serve`: runner wait {id} --for ended")
                 }
                 None => live_ones(live),
             }],
-            LookupError::AllEnded { live, .. } => vec![live_ones(live)],
-            LookupError::State(_) => Vec::new(),
+            BuildLookupError::AllEnded { live, .. } => vec![live_ones(live)],
+            BuildLookupError::State(_) => Vec::new(),
         };
         match error {
-            LookupError::State(error) => error.into(),
+            BuildLookupError::State(error) => error.into(),
             other => CliError::of(USAGE, other).hints(hints),
         }
     }

@@ -8,12 +8,12 @@ use clap::Args;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use runner_client::Client;
-use runner_core::event::{EventBody, Outcome};
+use runner_core::event::{CommandOutcome, EventBody};
 use runner_folder::events::{LogReader, OutputReader};
-use runner_folder::state::{Home, Known, Need, find};
-use runner_host::signals::{STOPS, Signals};
+use runner_folder::state::{BuildNeed, Home, KnownBuild, find};
+use runner_host::signals::{STOPS, SignalReader};
 use runner_host::stdio::{CheckedStdout, is_gone, say};
-use runner_wire::control::{Answer, Request};
+use runner_wire::control::{ControlRequest, ControlResponse};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::sync::{Arc, OnceLock};
@@ -41,15 +41,17 @@ pub(super) struct SetArgs {
 pub(super) fn eval(args: &EvalArgs) -> Result<u8, CliError> {
     let home = open()?;
     let (build, text) = split(&args.words);
-    let known = find(&home, build, Need::Live).map_err(|error| {
+    let known = find(&home, build, BuildNeed::Live).map_err(|error| {
         let quotes = build.map(|_| "a text of several words stands in quotes: runner eval 'ls -l'");
         CliError::from(error).hints(quotes)
     })?;
     // Before any thread starts.
-    let signals = Signals::listen(&STOPS)
+    let signals = SignalReader::listen(&STOPS)
         .map_err(|error| CliError::ours(format!("cannot listen for signals: {error}")))?;
-    let request = Request::Eval { text: text.to_owned() };
-    let Answer::Runs { run } = Client::connect(&known.dir)?.ask(&request)? else { return Ok(0) };
+    let request = ControlRequest::Eval { text: text.to_owned() };
+    let ControlResponse::Runs { run } = Client::connect(&known.dir)?.ask(&request)? else {
+        return Ok(0);
+    };
     let failed =
         |error: io::Error| CliError::ours(format!("the log of build {}: {error}", known.id));
     let mut eval = Eval {
@@ -60,12 +62,12 @@ pub(super) fn eval(args: &EvalArgs) -> Result<u8, CliError> {
     let asked = end_with_signals(&known, run, signals)
         .map_err(|error| CliError::ours(format!("cannot start a thread: {error}")))?;
     match eval.follow(&home, &known)? {
-        Some(Outcome::Exited(code)) => Ok(u8::try_from(code).unwrap_or(1)),
-        Some(Outcome::Signaled(signal)) => Ok(match asked.get() {
+        Some(CommandOutcome::Exited(code)) => Ok(u8::try_from(code).unwrap_or(1)),
+        Some(CommandOutcome::Signaled(signal)) => Ok(match asked.get() {
             Some(asked) => of_signal(*asked),
             None => u8::try_from(128 + signal).unwrap_or(1),
         }),
-        Some(ended @ (Outcome::NotStarted(_) | Outcome::Cut)) => {
+        Some(ended @ (CommandOutcome::NotStarted(_) | CommandOutcome::Cut)) => {
             Err(CliError::ours(format!("the text has not run: {ended}")))
         }
         None => Err(CliError::ours("the build has ended before the text has")),
@@ -74,9 +76,9 @@ pub(super) fn eval(args: &EvalArgs) -> Result<u8, CliError> {
 
 /// Ends the text with the first signal, and this program with the second. Which has come first.
 fn end_with_signals(
-    known: &Known,
+    known: &KnownBuild,
     run: u32,
-    signals: Signals,
+    signals: SignalReader,
 ) -> io::Result<Arc<OnceLock<Signal>>> {
     let asked = Arc::new(OnceLock::new());
     let (dir, first) = (known.dir.clone(), Arc::clone(&asked));
@@ -85,7 +87,7 @@ fn end_with_signals(
             let mut ready = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
             let _ = poll(&mut ready, PollTimeout::NONE);
             let Some(signal) = signals.next() else { continue };
-            let request = Request::EndEval { run };
+            let request = ControlRequest::EndEval { run };
             let is_told = first.set(signal).is_ok()
                 && Client::connect(&dir).and_then(|mut client| client.ask(&request)).is_ok();
             if !is_told {
@@ -105,7 +107,11 @@ struct Eval {
 
 impl Eval {
     /// Shows what it writes until it ends; nothing where the build ends first.
-    fn follow(&mut self, home: &Home, known: &Known) -> Result<Option<Outcome>, CliError> {
+    fn follow(
+        &mut self,
+        home: &Home,
+        known: &KnownBuild,
+    ) -> Result<Option<CommandOutcome>, CliError> {
         let failed =
             |error: io::Error| CliError::ours(format!("the log of build {}: {error}", known.id));
         let mut course = FollowedBuild::of(home, known)?;
@@ -122,7 +128,7 @@ impl Eval {
     }
 
     /// Shows what has come; how it ended, once it has.
-    fn show(&mut self) -> io::Result<Option<Outcome>> {
+    fn show(&mut self) -> io::Result<Option<CommandOutcome>> {
         while let Some(event) = self.log.next_event()? {
             match event.body {
                 EventBody::Output { command, offset, length } if command == self.run => {
@@ -145,7 +151,7 @@ pub(super) fn set(args: &SetArgs) -> Result<u8, CliError> {
     let (build, request) = match (&args.unset, args.words.as_slice()) {
         (Some(name), [] | [_]) => {
             let build = args.words.first().map(String::as_str);
-            (build, Request::Set { name: name.clone(), value: None })
+            (build, ControlRequest::Set { name: name.clone(), value: None })
         }
         (Some(_), _) => {
             return Err(CliError::usage("--unset NAME takes no value")
@@ -157,18 +163,18 @@ pub(super) fn set(args: &SetArgs) -> Result<u8, CliError> {
                 return Err(CliError::usage(format!("`{word}` is not NAME=VALUE")));
             };
             let value = Some(value.to_owned());
-            (build, Request::Set { name: name.to_owned(), value })
+            (build, ControlRequest::Set { name: name.to_owned(), value })
         }
     };
-    let known = find(&open()?, build, Need::Live)?;
+    let known = find(&open()?, build, BuildNeed::Live)?;
     Client::connect(&known.dir)?.ask(&request)?;
     Ok(0)
 }
 
 /// Stops a build in the middle of its command.
 pub(super) fn pause(build: Option<&str>) -> Result<u8, CliError> {
-    let known = find(&open()?, build, Need::Live)?;
-    Client::connect(&known.dir)?.ask(&Request::Pause)?;
+    let known = find(&open()?, build, BuildNeed::Live)?;
+    Client::connect(&known.dir)?.ask(&ControlRequest::Pause)?;
     say(&format!("build {} stands still; `runner resume` lets it go on", known.id));
     Ok(0)
 }

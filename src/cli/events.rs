@@ -7,7 +7,7 @@ use crate::terminal::JsonLines;
 use clap::Args;
 use runner_core::event::SCHEMA;
 use runner_folder::events::{LogReader, OutputReader};
-use runner_folder::state::{Need, find};
+use runner_folder::state::{BuildNeed, find};
 use runner_host::stdio::{CheckedStdout, is_gone};
 use std::io;
 
@@ -35,7 +35,7 @@ pub(super) fn events(args: &EventsArgs) -> Result<u8, CliError> {
         return super::answer(SCHEMA);
     }
     let home = open()?;
-    let known = find(&home, args.build.name(), Need::Reading)?;
+    let known = find(&home, args.build.name(), BuildNeed::Reading)?;
     let failed =
         |error: io::Error| CliError::ours(format!("the log of build {}: {error}", known.id));
     let mut reader = LogReader::open(&known.dir).map_err(failed)?;

@@ -43,13 +43,13 @@ build ends (exit status 0) or a signal n comes (128+n).";
 
 /// What is typed for one port.
 #[derive(Debug, PartialEq, Eq)]
-struct Ports {
+struct PortPair {
     /// 0: a free one.
     local: u16,
     remote: Remote,
 }
 
-impl Ports {
+impl PortPair {
     /// None where the text is neither a pair nor a port, and may be a build.
     fn parse(text: &str) -> Option<Result<Self, String>> {
         let (local, remote) = text.split_once(':').unwrap_or((text, text));
@@ -57,15 +57,15 @@ impl Ports {
             "" => 0,
             digits => digits.parse::<u16>().ok().filter(|port| *port > 0)?,
         };
-        Some(remote.parse().map(|remote| Ports { local, remote }))
+        Some(remote.parse().map(|remote| PortPair { local, remote }))
     }
 }
 
 /// Which build, and which ports.
-fn read(words: &[String]) -> Result<(Option<&str>, Vec<Ports>), CliError> {
+fn read(words: &[String]) -> Result<(Option<&str>, Vec<PortPair>), CliError> {
     // A number alone may be either; before others it is a build.
     let is_number = words.len() > 1 && !words[0].contains(':');
-    let first_is_build = is_number || !matches!(Ports::parse(&words[0]), Some(Ok(_)));
+    let first_is_build = is_number || !matches!(PortPair::parse(&words[0]), Some(Ok(_)));
     let (build, pairs) = match words {
         [build, pairs @ ..] if first_is_build && !pairs.is_empty() => (Some(build.as_str()), pairs),
         pairs => (None, pairs),
@@ -73,7 +73,7 @@ fn read(words: &[String]) -> Result<(Option<&str>, Vec<Ports>), CliError> {
     let mut ports = Vec::new();
     let mut problems = Vec::new();
     for text in pairs {
-        match Ports::parse(text) {
+        match PortPair::parse(text) {
             Some(Ok(pair)) => ports.push(pair),
             Some(Err(problem)) => problems.push(problem),
             None => problems.push(format!("`{text}` is not of the form LOCAL:REMOTE")),
@@ -83,7 +83,7 @@ fn read(words: &[String]) -> Result<(Option<&str>, Vec<Ports>), CliError> {
         return Ok((build, ports));
     }
     // Taken for a build, it may have been meant as a port as well.
-    if let Some(Some(Err(problem))) = build.map(Ports::parse) {
+    if let Some(Some(Err(problem))) = build.map(PortPair::parse) {
         problems.insert(0, problem);
     }
     Err(CliError::usage(problems.join("; "))
@@ -96,7 +96,7 @@ pub(super) fn forward(args: &ForwardArgs) -> Result<u8, CliError> {
     let client = connect(build)?;
     let mut forwards = Vec::new();
     let mut problems = Vec::new();
-    for Ports { local, remote } in ports {
+    for PortPair { local, remote } in ports {
         let at = SocketAddr::new(args.address, local);
         match Forward::listen(at, remote) {
             Ok(forward) => forwards.push(forward),

@@ -8,8 +8,8 @@
 use super::error::{CliError, USAGE, of_status};
 use super::say;
 use crate::door::{Door, DoorParts};
-use runner_build::headless::{Answer, Refusal};
-use runner_build::{self as build, Begun, BuildRequest, Ended, Face, Opened};
+use runner_build::headless::{HeadlessAnswer, HeadlessRefusal};
+use runner_build::{self as build, BuildOutcome, BuildRequest, Face, OpenedBuild, ReadyBuild};
 use runner_engine::Fut;
 use runner_folder::state::Home;
 use runner_host::stdio;
@@ -23,7 +23,7 @@ use std::os::fd::AsFd;
 const MAX_REQUEST: u64 = 16 << 20;
 
 /// The one who asked, who hears of the build's beginning and no more.
-struct Asker {
+struct Requester {
     has_heard: bool,
     /// Where AWS's clients are let in, and by what.
     way_in: Option<(Home, DoorParts)>,
@@ -34,7 +34,7 @@ struct Asker {
 
 /// Runs the build; its exit code.
 pub(crate) fn main() -> u8 {
-    let mut asker = Asker { has_heard: false, way_in: None, door: None, start: None };
+    let mut asker = Requester { has_heard: false, way_in: None, door: None, start: None };
     match run(&mut asker) {
         Ok(code) => code,
         Err(error) if asker.has_heard => error.print(),
@@ -42,13 +42,13 @@ pub(crate) fn main() -> u8 {
             let CliError { code, message, hints, .. } = &error;
             // Who is gone need not know.
             let (message, hints) = (message.clone(), hints.clone());
-            let _ = tell(&Answer::Failed(Refusal { code: *code, message, hints }));
+            let _ = tell(&HeadlessAnswer::Failed(HeadlessRefusal { code: *code, message, hints }));
             *code
         }
     }
 }
 
-fn run(asker: &mut Asker) -> Result<u8, CliError> {
+fn run(asker: &mut Requester) -> Result<u8, CliError> {
     leave_terminal();
     let request = read(&mut io::stdin().lock())?;
     forget_request()
@@ -66,10 +66,10 @@ fn run(asker: &mut Asker) -> Result<u8, CliError> {
     })?;
     let home = super::home::open()?;
     let (spec, _) = request.buildspec.parse(&request.values.fetched)?;
-    let opened = Opened::open(&request, spec, &home)?;
+    let opened = OpenedBuild::open(&request, spec, &home)?;
     let rejected = opened.is_rejected();
     asker.way_in = request.sessions.is_enabled.then(|| (home.clone(), DoorParts::of(&request)));
-    let Ended { status, warnings } = build::run(request, opened, home, of_status, asker)?;
+    let BuildOutcome { status, warnings } = build::run(request, opened, home, of_status, asker)?;
     for text in warnings {
         say(&format!("warning: {text}"));
     }
@@ -125,23 +125,23 @@ fn read(from: &mut impl Read) -> Result<BuildRequest, CliError> {
 }
 
 /// Says it, and that nothing more will be said.
-fn tell(answer: &Answer) -> io::Result<()> {
+fn tell(answer: &HeadlessAnswer) -> io::Result<()> {
     let line = serde_json::to_string(answer)? + "\n";
     stdio::answer(line)?;
     let nothing = File::options().write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdout(nothing).map_err(Into::into)
 }
 
-impl Face for Asker {
-    fn begin(&mut self, begun: &Begun<'_>) -> io::Result<()> {
+impl Face for Requester {
+    fn begin(&mut self, begun: &ReadyBuild<'_>) -> io::Result<()> {
         self.has_heard = true;
         if let Some(start) = &mut self.start {
             start.write_all(BEGUN.as_bytes())?;
         }
-        let Begun { id, uuid, dir, .. } = begun;
+        let ReadyBuild { id, uuid, dir, .. } = begun;
         let (id, uuid) = ((*id).to_owned(), (*uuid).to_owned());
         let folder = dir.path().to_path_buf();
-        if let Err(error) = tell(&Answer::Started { id, uuid, folder }) {
+        if let Err(error) = tell(&HeadlessAnswer::Started { id, uuid, folder }) {
             // The build does without whoever asked for it.
             tracing::debug!(%error, "nobody hears which build this is");
         }

@@ -2,15 +2,15 @@
 
 use super::error::{CliError, OURS};
 use super::home::open;
-use super::values::Format;
+use super::values::OutputFormat;
 use clap::Args;
 use runner_core::changes::Counts;
-use runner_core::debug::{DecisionKind, Place};
+use runner_core::debug::{CommandPlace, DecisionKind};
 use runner_core::event::{Block, ChangedFacts, CheckpointFacts, CheckpointKind, EventBody};
 use runner_core::phase::Phase;
 use runner_core::plain;
 use runner_folder::events::LogReader;
-use runner_folder::state::{Need, find};
+use runner_folder::state::{BuildNeed, find};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io;
@@ -21,14 +21,14 @@ pub(super) struct HistoryArgs {
     #[command(flatten)]
     build: super::builds::BuildArg,
     /// How it is shown
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    format: OutputFormat,
 }
 
 /// A run, or a command that was left out.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Row {
+pub(super) struct HistoryRow {
     /// None for a command that was left out.
     pub(super) run: Option<u32>,
     pub(super) place: String,
@@ -41,7 +41,7 @@ pub(super) struct Row {
     pub(super) checkpoint: Option<CheckpointFacts>,
     /// What it has changed in the files.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) changes: Option<Changes>,
+    pub(super) changes: Option<RunChanges>,
     /// Whether a rewind has gone back before it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     rewound: bool,
@@ -55,14 +55,14 @@ pub(super) struct Row {
 
 /// What a run has changed in the files, or why that is not known.
 #[derive(Debug, Serialize)]
-pub(super) struct Changes {
+pub(super) struct RunChanges {
     #[serde(flatten)]
     pub(super) counts: Counts,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) why: Option<String>,
 }
 
-impl Row {
+impl HistoryRow {
     /// Whether it is a command of the buildspec.
     pub(super) fn is_of_buildspec(&self) -> bool {
         !matches!(&*self.place, EVAL | RUNTIMES)
@@ -82,13 +82,13 @@ const RUNTIMES: &str = "runtimes";
 /// Shows a build's runs.
 pub(super) fn history(args: &HistoryArgs) -> Result<u8, CliError> {
     let home = open()?;
-    let known = find(&home, args.build.name(), Need::Reading)?;
+    let known = find(&home, args.build.name(), BuildNeed::Reading)?;
     let rows = LogReader::open(&known.dir)
         .and_then(rows)
         .map_err(|error| CliError::ours(format!("the log of build {}: {error}", known.id)))?;
     super::answer(match args.format {
-        Format::Text => table(&rows),
-        Format::Json => {
+        OutputFormat::Text => table(&rows),
+        OutputFormat::Json => {
             let text =
                 serde_json::to_string_pretty(&rows).map_err(|error| CliError::of(OURS, error))?;
             plain::json(&text).into_owned() + "\n"
@@ -96,8 +96,8 @@ pub(super) fn history(args: &HistoryArgs) -> Result<u8, CliError> {
     })
 }
 
-pub(super) fn rows(mut log: LogReader) -> io::Result<Vec<Row>> {
-    let mut rows: Vec<Row> = Vec::new();
+pub(super) fn rows(mut log: LogReader) -> io::Result<Vec<HistoryRow>> {
+    let mut rows: Vec<HistoryRow> = Vec::new();
     let mut decided: Option<(DecisionKind, String)> = None;
     // Whether a decision has left commands out already.
     let mut skips = false;
@@ -134,7 +134,7 @@ pub(super) fn rows(mut log: LogReader) -> io::Result<Vec<Row>> {
                 {
                     kept.entry(command).or_insert(facts);
                 }
-                rows.push(Row {
+                rows.push(HistoryRow {
                     checkpoint: kept.get(&command).filter(|_| block != Block::Eval).cloned(),
                     changes: None,
                     rewound: false,
@@ -151,10 +151,11 @@ pub(super) fn rows(mut log: LogReader) -> io::Result<Vec<Row>> {
             EventBody::Rewound(rewound) => {
                 again = Some(rewound.to);
                 let is_lost =
-                    |row: &&mut Row| row.run.is_some_and(|run| rewound.lost.contains(&run));
+                    |row: &&mut HistoryRow| row.run.is_some_and(|run| rewound.lost.contains(&run));
                 rows.iter_mut().filter(is_lost).for_each(|row| row.rewound = true);
                 // What was typed at stops behind it is undone as well.
-                let is_behind = |row: &&mut Row| row.run.is_some_and(|run| run >= rewound.to);
+                let is_behind =
+                    |row: &&mut HistoryRow| row.run.is_some_and(|run| run >= rewound.to);
                 rows.iter_mut().filter(is_behind).for_each(|row| row.is_undone = true);
             }
             EventBody::CommandEnded { command, outcome, duration_ms } => {
@@ -165,12 +166,12 @@ pub(super) fn rows(mut log: LogReader) -> io::Result<Vec<Row>> {
             }
             EventBody::FilesChanged(ChangedFacts { command, counts, why, .. }) => {
                 if let Some(row) = rows.iter_mut().rev().find(|row| row.run == Some(command)) {
-                    row.changes = Some(Changes { counts, why });
+                    row.changes = Some(RunChanges { counts, why });
                 }
             }
             EventBody::CommandSkipped { phase, block, index, text } => {
                 skips |= decided.is_some();
-                rows.push(Row {
+                rows.push(HistoryRow {
                     checkpoint: None,
                     changes: None,
                     rewound: false,
@@ -193,7 +194,7 @@ pub(super) fn rows(mut log: LogReader) -> io::Result<Vec<Row>> {
 }
 
 /// Tells it of the last run there was.
-fn pin(rows: &mut [Row], told: String) {
+fn pin(rows: &mut [HistoryRow], told: String) {
     if let Some(row) = rows.iter_mut().rev().find(|row| row.run.is_some()) {
         row.intervention = Some(told);
     }
@@ -202,15 +203,15 @@ fn pin(rows: &mut [Row], told: String) {
 fn place(phase: Phase, block: Block, index: u32) -> String {
     match (block, phase.user_phase()) {
         (Block::Eval, _) => EVAL.to_owned(),
-        (_, Some(phase)) => Place { phase, block, index }.to_string(),
+        (_, Some(phase)) => CommandPlace { phase, block, index }.to_string(),
         (_, None) => RUNTIMES.to_owned(),
     }
 }
 
 /// How many files it has changed.
-fn files(row: &Row) -> String {
+fn files(row: &HistoryRow) -> String {
     match &row.changes {
-        Some(Changes { why: None, counts }) => match counts.total() {
+        Some(RunChanges { why: None, counts }) => match counts.total() {
             1 => "1 file".to_owned(),
             total => format!("{total} files"),
         },
@@ -219,19 +220,19 @@ fn files(row: &Row) -> String {
     }
 }
 
-fn table(rows: &[Row]) -> String {
+fn table(rows: &[HistoryRow]) -> String {
     let width = rows.iter().map(|row| row.place.len()).max().unwrap_or(0);
-    let ended = |row: &Row| row.outcome.clone().unwrap_or_else(|| "runs".to_owned());
+    let ended = |row: &HistoryRow| row.outcome.clone().unwrap_or_else(|| "runs".to_owned());
     let outcomes = rows.iter().map(|row| ended(row).len()).max().unwrap_or(0);
     let is_kept = rows.iter().any(|row| row.checkpoint.is_some());
     let is_counted = rows.iter().any(|row| row.changes.is_some());
     let files_width = rows.iter().map(|row| files(row).len()).max().unwrap_or(0);
-    let kept = |row: &Row| match &row.checkpoint {
+    let kept = |row: &HistoryRow| match &row.checkpoint {
         Some(facts) => format!("{} {}ms", facts.kind.name(), facts.ms),
         None => String::new(),
     };
     let kept_width = rows.iter().map(|row| kept(row).len()).max().unwrap_or(0);
-    let line = |row: &Row| {
+    let line = |row: &HistoryRow| {
         let run = row.run.map_or_else(|| "-".to_owned(), |run| run.to_string());
         let time = row
             .duration_ms
@@ -252,7 +253,7 @@ fn table(rows: &[Row]) -> String {
             "{run:>4}  {place:<width$}  {outcome:<outcomes$}  {time:>8}  {kept}{files}{text}{by}{gone}\n"
         )
     };
-    let none = |row: &Row| {
+    let none = |row: &HistoryRow| {
         let facts = row.checkpoint.as_ref().filter(|it| it.kind == CheckpointKind::None)?;
         let why = plain::lines(facts.why.as_deref().unwrap_or_default()).into_owned();
         Some(format!("no checkpoint before run {}: {why}\n", row.run?))

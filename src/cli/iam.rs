@@ -2,7 +2,7 @@
 
 use super::error::{CliError, OURS};
 use super::home::open;
-use super::values::Format;
+use super::values::OutputFormat;
 use clap::{Args, Subcommand};
 use runner_core::plain;
 use runner_host::runtime;
@@ -36,8 +36,8 @@ pub(super) struct SimulateArgs {
     #[arg(long, value_name = "FILE")]
     iam: Option<PathBuf>,
     /// How it is shown
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    format: OutputFormat,
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
@@ -63,8 +63,8 @@ pub(super) fn iam(verb: &IamVerb) -> Result<u8, CliError> {
     let answers = runtime::start()?.block_on(simulate(&home, &users, &args.user, &asked));
     let answers = answers.map_err(CliError::usage)?;
     super::answer(match args.format {
-        Format::Text => answers.iter().map(line).collect(),
-        Format::Json => {
+        OutputFormat::Text => answers.iter().map(line).collect(),
+        OutputFormat::Json => {
             let rows: Vec<_> = answers.iter().map(row).collect();
             let text =
                 serde_json::to_string_pretty(&rows).map_err(|error| CliError::of(OURS, error))?;

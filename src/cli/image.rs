@@ -3,12 +3,12 @@
 use super::error::{CliError, OURS};
 use super::{certificates, values};
 use clap::{Args, Subcommand, ValueEnum};
-use runner_cloud::{Identity, ecr};
+use runner_cloud::{CloudIdentity, ecr};
 use runner_core::plain;
 use runner_engine::image::{
-    Asker, Freed, Getter, Image, ImageError, ImageStore, MOST_BYTES, Progress,
+    Freed, Getter, Image, ImageError, ImageRequester, ImageStore, MOST_BYTES, PullProgress,
 };
-use runner_host::signals::{STOPS, Signals};
+use runner_host::signals::{STOPS, SignalReader};
 use runner_host::users;
 use serde_json::json;
 use std::io::{self, IsTerminal};
@@ -26,9 +26,9 @@ pub(super) enum ImageVerb {
     Pull(PullArgs),
     /// Put an image of this machine's files into the store: oci:DIR[:TAG], oci-archive:FILE or
     /// docker-archive:FILE
-    Import(ImportArgs),
+    Import(ImageImportArgs),
     /// Images in the store
-    Ls(LsArgs),
+    Ls(ImageLsArgs),
     /// Remove images, and what no other image uses of them
     Rm(RmArgs),
     /// Free what no image uses, also what a killed pull has left
@@ -47,7 +47,7 @@ pub(super) struct PullArgs {
 
 /// Options of `runner image import`.
 #[derive(Debug, Args)]
-pub(super) struct ImportArgs {
+pub(super) struct ImageImportArgs {
     /// Where it is
     #[arg(value_parser = str::parse::<Image>)]
     source: Image,
@@ -78,7 +78,7 @@ struct GetArgs {
 
 /// Options of `runner image ls`.
 #[derive(Debug, Args)]
-pub(super) struct LsArgs {
+pub(super) struct ImageLsArgs {
     /// How they are shown
     #[arg(long, value_enum, default_value_t = ListFormat::Text)]
     format: ListFormat,
@@ -110,7 +110,7 @@ pub(super) fn image(verb: ImageVerb) -> Result<u8, CliError> {
             }
             fetch(store, &image, None, &get, true)
         }
-        ImageVerb::Import(ImportArgs { source, name, get }) => {
+        ImageVerb::Import(ImageImportArgs { source, name, get }) => {
             if matches!(source, Image::Registry(_) | Image::Host | Image::Rootfs(_)) {
                 return Err(CliError::usage(format!("{source} is nothing to import")).hint(
                     "write oci:DIR[:TAG], oci-archive:FILE or docker-archive:FILE; from a registry: \
@@ -139,13 +139,13 @@ fn fetch(
     if let Some(path) = &args.ca_file {
         certificates::trust(path)?;
     }
-    let identity = args.aws_profile.as_deref().map_or(Identity::Default, values::identity);
+    let identity = args.aws_profile.as_deref().map_or(CloudIdentity::Default, values::identity);
     let quiet = args.quiet;
     let getter = Getter {
         store,
-        asker: Asker::Caller,
+        asker: ImageRequester::Caller,
         ecr: ecr::passwords(identity),
-        progress: Progress { is_visible: io::stderr().is_terminal() && !quiet, curtain: None },
+        progress: PullProgress { is_visible: io::stderr().is_terminal() && !quiet, curtain: None },
         tell: Arc::new(move |note| {
             if !quiet {
                 super::say(&note.to_string());
@@ -154,7 +154,7 @@ fn fetch(
         most_bytes: args.max_layer_size.unwrap_or(MOST_BYTES),
         given_up: Arc::default(),
     };
-    let signals = Signals::listen(&STOPS)
+    let signals = SignalReader::listen(&STOPS)
         .map_err(|error| CliError::ours(format!("cannot listen for signals: {error}")))?;
     let runtime = runner_host::runtime::start()?;
     let users = users::maps();
@@ -186,7 +186,7 @@ fn fetch(
     ))
 }
 
-fn list(store: &ImageStore, args: &LsArgs) -> Result<u8, CliError> {
+fn list(store: &ImageStore, args: &ImageLsArgs) -> Result<u8, CliError> {
     let list = store.list().map_err(store_failed)?;
     let trees = store.trees().map_err(store_failed)?;
     let text = match args.format {

@@ -9,7 +9,7 @@ use runner_core::event::{Event, EventBody};
 use runner_core::phase::Phase;
 use runner_core::time::WallTime;
 use runner_folder::events::{CodeBuild, LogReader, OutputReader};
-use runner_folder::state::{BuildDir, Need, find};
+use runner_folder::state::{BuildDir, BuildNeed, find};
 use runner_host::clock;
 use runner_host::stdio::{CheckedStdout, is_gone};
 use std::io::{self, BufWriter, Write};
@@ -65,16 +65,19 @@ impl From<ShownPhase> for Phase {
 /// Prints the log.
 pub(super) fn logs(args: &LogsArgs) -> Result<u8, CliError> {
     let home = open()?;
-    let known = find(&home, args.build.name(), Need::Reading)?;
+    let known = find(&home, args.build.name(), BuildNeed::Reading)?;
     let failed =
         |error: io::Error| CliError::ours(format!("the log of build {}: {error}", known.id));
-    let wanted = Wanted::of(args);
+    let wanted = LogSelection::of(args);
     let left_out = match args.tail {
         Some(tail) => lines(&known.dir, &wanted).map_err(failed)?.saturating_sub(tail),
         None => 0,
     };
-    let to = Lines { left_out, ..Lines::new(BufWriter::with_capacity(64 << 10, CheckedStdout)) };
-    let mut shown = Shown::open(&known.dir, wanted, to).map_err(failed)?;
+    let to = LineFilter {
+        left_out,
+        ..LineFilter::new(BufWriter::with_capacity(64 << 10, CheckedStdout))
+    };
+    let mut shown = LogOutput::open(&known.dir, wanted, to).map_err(failed)?;
     let mut show = || match shown.replay() {
         // `runner logs | head`
         Err(error) if is_gone(&error) => Ok(false),
@@ -93,16 +96,16 @@ pub(super) fn logs(args: &LogsArgs) -> Result<u8, CliError> {
 }
 
 /// How many lines there are so far. They are counted, not kept: a log may be longer than memory.
-fn lines(dir: &BuildDir, wanted: &Wanted) -> io::Result<u64> {
-    let mut counted = Shown::open(dir, wanted.clone(), Lines::new(io::sink()))?;
+fn lines(dir: &BuildDir, wanted: &LogSelection) -> io::Result<u64> {
+    let mut counted = LogOutput::open(dir, wanted.clone(), LineFilter::new(io::sink()))?;
     counted.replay()?;
-    let Lines { begun, .. } = counted.sink.flushed()?;
+    let LineFilter { begun, .. } = counted.sink.flushed()?;
     Ok(*begun)
 }
 
 /// What of a log is wanted.
 #[derive(Clone, Debug)]
-struct Wanted {
+struct LogSelection {
     since: Option<WallTime>,
     phases: Vec<Phase>,
     has_times: bool,
@@ -110,14 +113,14 @@ struct Wanted {
     phase: Option<Phase>,
 }
 
-impl Wanted {
+impl LogSelection {
     fn of(args: &LogsArgs) -> Self {
         let since = args.since.map(|since| {
             let micros = i64::try_from(since.as_micros()).unwrap_or(i64::MAX);
             WallTime(clock::wall().0.saturating_sub(micros))
         });
         let phases = args.phase.iter().map(|phase| Phase::from(*phase)).collect();
-        Wanted { since, phases, has_times: args.timestamps, phase: None }
+        LogSelection { since, phases, has_times: args.timestamps, phase: None }
     }
 
     /// Whether it matters which event a line comes from.
@@ -135,16 +138,16 @@ impl Wanted {
 }
 
 /// A log on its way out.
-struct Shown<W: Write + Send> {
+struct LogOutput<W: Write + Send> {
     reader: LogReader,
     output: OutputReader,
-    sink: CodeBuild<Lines<W>>,
-    wanted: Wanted,
+    sink: CodeBuild<LineFilter<W>>,
+    wanted: LogSelection,
 }
 
-impl<W: Write + Send> Shown<W> {
-    fn open(dir: &BuildDir, wanted: Wanted, to: Lines<W>) -> io::Result<Self> {
-        Ok(Shown {
+impl<W: Write + Send> LogOutput<W> {
+    fn open(dir: &BuildDir, wanted: LogSelection, to: LineFilter<W>) -> io::Result<Self> {
+        Ok(LogOutput {
             reader: LogReader::open(dir)?,
             output: OutputReader::open(dir)?,
             sink: CodeBuild::new(to).for_people(true),
@@ -168,7 +171,7 @@ impl<W: Write + Send> Shown<W> {
 }
 
 /// Takes lines, leaves some out, and puts the time before the others.
-struct Lines<W> {
+struct LineFilter<W> {
     out: W,
     /// Whether what comes is wanted at all.
     is_open: bool,
@@ -181,9 +184,9 @@ struct Lines<W> {
     is_shown: bool,
 }
 
-impl<W: Write> Lines<W> {
+impl<W: Write> LineFilter<W> {
     fn new(out: W) -> Self {
-        Lines {
+        LineFilter {
             out,
             is_open: true,
             time: None,
@@ -205,7 +208,7 @@ impl<W: Write> Lines<W> {
     }
 }
 
-impl<W: Write> Write for Lines<W> {
+impl<W: Write> Write for LineFilter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if !self.is_open {
             return Ok(bytes.len());
@@ -234,7 +237,7 @@ mod tests {
 
     /// What becomes of these pieces, each with its time.
     fn shown(left_out: u64, pieces: &[(&str, Option<i64>)]) -> (String, u64) {
-        let mut lines = Lines { left_out, ..Lines::new(Vec::new()) };
+        let mut lines = LineFilter { left_out, ..LineFilter::new(Vec::new()) };
         for (text, time) in pieces {
             lines.time = time.map(WallTime);
             lines.write_all(text.as_bytes()).expect("written");

@@ -5,19 +5,19 @@
 //! terminal nor its standard streams, so that whoever reads those comes to their end.
 
 use super::error::{CliError, OURS, PAUSED};
-use crate::terminal::{Face, Shown};
+use crate::terminal::{FaceOptions, TerminalFace};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use runner_build::{Begun, BuildRequest, Face as _};
+use runner_build::{BuildRequest, Face as _, ReadyBuild};
 use runner_client::Client;
 use runner_core::time::WallTime;
 use runner_folder::events::{Follower, Growth, Heads};
-use runner_folder::state::{BuildDir, Changes, Home};
+use runner_folder::state::{BuildDir, FolderChanges, Home};
 use runner_host::clock;
-use runner_host::signals::Signals;
+use runner_host::signals::SignalReader;
 use runner_host::stdio::say;
-use runner_wire::control::{Answer, Request};
+use runner_wire::control::{ControlRequest, ControlResponse};
 use std::io;
 use std::os::fd::AsFd;
 use std::process::{Child, ExitStatus};
@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 const ENDS: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 
 /// What has happened.
-enum Happened {
+enum OnStopEvent {
     /// The log has grown, or the build's owner has let go of it.
     Change,
     Ended(io::Result<ExitStatus>),
@@ -36,11 +36,11 @@ enum Happened {
 }
 
 /// Runs the build until it is paused or over; the exit code.
-pub(super) fn run(request: &BuildRequest, home: &Home, shown: Shown) -> Result<u8, CliError> {
+pub(super) fn run(request: &BuildRequest, home: &Home, shown: FaceOptions) -> Result<u8, CliError> {
     // Before any thread starts.
-    let signals = Signals::listen(&ENDS).map_err(failed("listen for signals"))?;
+    let signals = SignalReader::listen(&ENDS).map_err(failed("listen for signals"))?;
     // Nobody stays here who could press a key or open an endpoint.
-    let mut face = Face::new(Shown { sessions: false, ..shown }, home)
+    let mut face = TerminalFace::new(FaceOptions { sessions: false, ..shown }, home)
         .map_err(failed("listen for signals"))?;
     let (child, id, uuid) = super::detach::begin("--on-stop exit", request)?;
     let dir = BuildDir::of(home, &uuid);
@@ -49,7 +49,7 @@ pub(super) fn run(request: &BuildRequest, home: &Home, shown: Shown) -> Result<u
         if dir.is_owned()
             && let Ok(mut client) = Client::connect(&dir)
         {
-            let _ = client.ask(&Request::Stop);
+            let _ = client.ask(&ControlRequest::Stop);
         }
         error.message = format!("{}; the build is {id}", error.message);
         error
@@ -61,14 +61,14 @@ fn follow_to_stop(
     id: &str,
     uuid: &str,
     dir: &BuildDir,
-    face: &mut Face,
-    signals: Signals,
+    face: &mut TerminalFace,
+    signals: SignalReader,
 ) -> Result<u8, CliError> {
     // Before the first look, so that nothing happens in between.
     let changes =
-        Changes::of_build(dir.path(), dir.listing()).map_err(failed("follow the build"))?;
+        FolderChanges::of_build(dir.path(), dir.listing()).map_err(failed("follow the build"))?;
     let growth = Growth::default();
-    let begun = Begun { id, uuid, dir, growth: growth.clone() };
+    let begun = ReadyBuild { id, uuid, dir, growth: growth.clone() };
     let mut log = follow(dir, &changes).map_err(failed("follow the build"))?;
     face.begin(&begun).map_err(failed("show the build"))?;
     let pid = child.id();
@@ -76,12 +76,12 @@ fn follow_to_stop(
     let mut code = None;
     while let Ok(what) = happened.recv() {
         match what {
-            Happened::Change => {}
-            Happened::Asked(signal) => {
+            OnStopEvent::Change => {}
+            OnStopEvent::Asked(signal) => {
                 // It is gone: then its end is on its way.
                 let _ = kill(Pid::from_raw(pid.cast_signed()), signal);
             }
-            Happened::Ended(status) => {
+            OnStopEvent::Ended(status) => {
                 let status = status.map_err(failed("wait for the build"))?;
                 code = Some(status.code().and_then(|code| u8::try_from(code).ok()));
             }
@@ -111,7 +111,7 @@ fn follow_to_stop(
 }
 
 /// Not all of the log was shown: nobody may take that for a success.
-fn unless_broken(face: &Face) -> Result<(), CliError> {
+fn unless_broken(face: &TerminalFace) -> Result<(), CliError> {
     face.broken_output().map_or(Ok(()), |error| Err(CliError::ours(error)))
 }
 
@@ -120,7 +120,7 @@ fn failed(what: &'static str) -> impl Fn(io::Error) -> CliError {
 }
 
 /// The build's log, which is there a moment after the build has begun.
-fn follow(dir: &BuildDir, changes: &Changes) -> io::Result<Follower> {
+fn follow(dir: &BuildDir, changes: &FolderChanges) -> io::Result<Follower> {
     loop {
         match Follower::open(dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && dir.is_owned() => {
@@ -146,12 +146,12 @@ fn reached(dir: &BuildDir) -> Heads {
 /// Tells all that happens, from a thread each.
 fn listen(
     mut child: Child,
-    changes: Changes,
-    signals: Signals,
-) -> io::Result<mpsc::Receiver<Happened>> {
+    changes: FolderChanges,
+    signals: SignalReader,
+) -> io::Result<mpsc::Receiver<OnStopEvent>> {
     let (tell, happened) = mpsc::channel();
     // What was there before anybody listened.
-    let _ = tell.send(Happened::Change);
+    let _ = tell.send(OnStopEvent::Change);
     let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
         std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
     };
@@ -160,7 +160,7 @@ fn listen(
         "changes",
         Box::new(
             move || {
-                while changes.wait(None).is_ok() && told.send(Happened::Change).is_ok() {}
+                while changes.wait(None).is_ok() && told.send(OnStopEvent::Change).is_ok() {}
             },
         ),
     )?;
@@ -172,22 +172,22 @@ fn listen(
                 let mut ready = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
                 let _ = poll(&mut ready, PollTimeout::NONE);
                 if let Some(signal) = signals.next()
-                    && told.send(Happened::Asked(signal)).is_err()
+                    && told.send(OnStopEvent::Asked(signal)).is_err()
                 {
                     return;
                 }
             }
         }),
     )?;
-    spawn("build", Box::new(move || drop(tell.send(Happened::Ended(child.wait())))))?;
+    spawn("build", Box::new(move || drop(tell.send(OnStopEvent::Ended(child.wait())))))?;
     Ok(happened)
 }
 
 /// The last word: which build it is, and until when it waits.
 fn paused(dir: &BuildDir, id: &str) -> u8 {
-    let status = Client::connect(dir).and_then(|mut client| client.ask(&Request::Status));
+    let status = Client::connect(dir).and_then(|mut client| client.ask(&ControlRequest::Status));
     let left = match status {
-        Ok(Answer::Status(status)) => status.pause_left_s,
+        Ok(ControlResponse::Status(status)) => status.pause_left_s,
         _ => None,
     };
     let until = left.map(|left| {

@@ -5,7 +5,7 @@ use super::error::{CliError, OURS, USAGE};
 use super::home::open;
 use crate::terminal::{is_ci, page_link};
 use clap::Args;
-use runner_folder::state::{LinkFor, Need, find, live_serve};
+use runner_folder::state::{BuildNeed, LinkFor, find, live_serve};
 
 /// Options of `runner page`.
 #[derive(Debug, Args)]
@@ -32,7 +32,7 @@ pub(super) fn page(args: &PageArgs) -> Result<u8, CliError> {
         return Err(CliError::new(USAGE, text));
     }
     let home = open()?;
-    let need = if args.read_only { Need::Reading } else { Need::Any };
+    let need = if args.read_only { BuildNeed::Reading } else { BuildNeed::Any };
     let known = match (args.build.name(), args.read_only) {
         (None, false) => None,
         (name, _) => Some(find(&home, name, need)?),

@@ -11,9 +11,9 @@ use runner_core::patch::{
 use runner_core::plain;
 use runner_core::unified::hunks;
 use runner_folder::events::LogReader;
-use runner_folder::state::{Known, Need, find};
+use runner_folder::state::{BuildNeed, KnownBuild, find};
 use runner_host::beneath::Dir;
-use runner_host::named::Named;
+use runner_host::named::NamedFile;
 use runner_host::stdio::{self, say};
 use std::io::{self, IsTerminal, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -61,7 +61,7 @@ struct Logged {
 
 /// Shows or writes the buildspec with what was edited.
 pub(super) fn patch(args: &PatchArgs) -> Result<u8, CliError> {
-    let known = find(&open()?, args.build.name(), Need::Reading)?;
+    let known = find(&open()?, args.build.name(), BuildNeed::Reading)?;
     let failed =
         |error: io::Error| CliError::ours(format!("the log of build {}: {error}", known.id));
     let logged = read(&known).map_err(failed)?;
@@ -170,7 +170,7 @@ fn masked_text(what: &str) -> CliError {
         .hint("put it in by hand")
 }
 
-fn read(known: &Known) -> io::Result<Logged> {
+fn read(known: &KnownBuild) -> io::Result<Logged> {
     let mut log = LogReader::open(&known.dir)?;
     let mut logged = Logged { source: String::new(), file: None, runs: Runs::default() };
     while let Some(event) = log.next_event()? {
@@ -217,7 +217,7 @@ fn write(source: &Path, path: &Path, (text, new): (&str, &str)) -> Result<(), Cl
         return Err(CliError::usage(format!("{name} is not UTF-8, or has changed just now"))
             .hint("put it in by hand"));
     };
-    let named = Named::open(path).map_err(failed)?;
+    let named = NamedFile::open(path).map_err(failed)?;
     named.write(&[mark, new.as_bytes()].concat()).map_err(failed)?;
     say(&format!("{} is written", plain::line(&name)));
     Ok(())

@@ -5,7 +5,7 @@ use super::project::text_at;
 use clap::{Args, Subcommand};
 use runner_folder::state::{Home, ServeLock};
 use runner_host::stdio::say;
-use runner_service::import::{self, ImportError, Imported, Named};
+use runner_service::import::{self, ImportError, Imported, ImportedProject};
 use serde_json::Value;
 use std::path::PathBuf;
 
@@ -13,13 +13,13 @@ use std::path::PathBuf;
 #[derive(Debug, Subcommand)]
 pub(super) enum ProjectVerb {
     /// Take projects in from JSON, as `aws codebuild batch-get-projects` prints it
-    Import(ImportArgs),
+    Import(ProjectImportArgs),
 }
 
 /// Options of `runner project import`.
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
-pub(super) struct ImportArgs {
+pub(super) struct ProjectImportArgs {
     /// What batch-get-projects of a real account printed, or the input of create-project
     file: PathBuf,
     /// Replaces projects that are there already
@@ -68,7 +68,7 @@ fn refused(shown: &str, problems: &[String]) -> CliError {
     CliError::usage(format!("{} error{s} in {shown}; nothing was imported", problems.len()))
 }
 
-fn put(home: &Home, all: Vec<Named>, replaces: bool) -> Result<Vec<Imported>, CliError> {
+fn put(home: &Home, all: Vec<ImportedProject>, replaces: bool) -> Result<Vec<Imported>, CliError> {
     // Held to the end: no `serve` begins meanwhile.
     let lock = ServeLock::take(home)?;
     import::put(home, lock.is_none(), all, replaces).map_err(|error| match error {

@@ -12,8 +12,8 @@ use nix::sys::signal::Signal;
 use runner_core::phase::Block;
 use runner_core::view::BuildView;
 use runner_folder::events::{CodeBuild, Follower, LogReader, OutputReader};
-use runner_folder::state::{Home, Known, Need, find};
-use runner_host::signals::Signals;
+use runner_folder::state::{BuildNeed, Home, KnownBuild, find};
+use runner_host::signals::SignalReader;
 use runner_host::stdio::{CheckedStdout, is_gone, say};
 use rustyline::completion::{Completer, Pair};
 use rustyline::error::ReadlineError;
@@ -64,18 +64,18 @@ const GO_ON: [&str; 8] = ["resume", "step", "retry", "skip", "rerun", "rewind", 
 /// Reads and performs lines until one says that it is enough, or the build is over.
 pub(super) fn debug(build: Option<&str>) -> Result<u8, CliError> {
     let home = open()?;
-    let known = find(&home, build, Need::Live)?;
+    let known = find(&home, build, BuildNeed::Live)?;
     let failed = |error: ReadlineError| CliError::ours(format!("cannot read lines: {error}"));
     // Ctrl-C gives up a line, ends what a line has started, or stops following; only at a terminal is a key
     // for the end of the prompt left.
     let interrupts = io::stdin()
         .is_terminal()
-        .then(|| Signals::listen(&[Signal::SIGINT]))
+        .then(|| SignalReader::listen(&[Signal::SIGINT]))
         .transpose()
         .map_err(|error| CliError::ours(format!("cannot listen for signals: {error}")))?;
     let mut prompt = Prompt::new(&home, &known, interrupts)?;
-    let mut editor: Editor<Words, DefaultHistory> = Editor::new().map_err(failed)?;
-    editor.set_helper(Some(Words::default()));
+    let mut editor: Editor<Completions, DefaultHistory> = Editor::new().map_err(failed)?;
+    editor.set_helper(Some(Completions::default()));
     where_it_is::show(&known)?;
     while !prompt.is_over {
         if let (Some(words), Some(view)) =
@@ -114,21 +114,21 @@ pub(super) fn debug(build: Option<&str>) -> Result<u8, CliError> {
 /// One build, and how far it was shown.
 struct Prompt<'a> {
     home: &'a Home,
-    known: &'a Known,
+    known: &'a KnownBuild,
     log: Follower,
     reader: LogReader,
     output: OutputReader,
     sink: CodeBuild<CheckedStdout>,
     /// Ctrl-C, where there is a terminal to press it at.
-    interrupts: Option<Signals>,
+    interrupts: Option<SignalReader>,
     is_over: bool,
 }
 
 impl<'a> Prompt<'a> {
     fn new(
         home: &'a Home,
-        known: &'a Known,
-        interrupts: Option<Signals>,
+        known: &'a KnownBuild,
+        interrupts: Option<SignalReader>,
     ) -> Result<Self, CliError> {
         let failed = not_read(known);
         let mut prompt = Prompt {
@@ -240,7 +240,7 @@ impl<'a> Prompt<'a> {
     }
 }
 
-fn not_read(known: &Known) -> impl Fn(io::Error) -> CliError + use<> {
+fn not_read(known: &KnownBuild) -> impl Fn(io::Error) -> CliError + use<> {
     let id = known.id.clone();
     move |error| CliError::ours(format!("the log of build {id}: {error}"))
 }
@@ -304,11 +304,11 @@ fn places(view: &BuildView, mut known: BTreeSet<String>) -> BTreeSet<String> {
 
 /// What can be completed.
 #[derive(Default)]
-struct Words {
+struct Completions {
     places: BTreeSet<String>,
 }
 
-impl Words {
+impl Completions {
     fn candidates(&self, before: &str) -> Vec<String> {
         let mut typed = before.split_whitespace();
         let Some(verb) = typed.next() else {
@@ -325,7 +325,7 @@ impl Words {
     }
 }
 
-impl Completer for Words {
+impl Completer for Completions {
     type Candidate = Pair;
 
     fn complete(
@@ -343,12 +343,12 @@ impl Completer for Words {
     }
 }
 
-impl Hinter for Words {
+impl Hinter for Completions {
     type Hint = String;
 }
-impl Highlighter for Words {}
-impl Validator for Words {}
-impl Helper for Words {}
+impl Highlighter for Completions {}
+impl Validator for Completions {}
+impl Helper for Completions {}
 
 #[cfg(test)]
 mod tests {
@@ -391,7 +391,7 @@ mod tests {
 
     #[test]
     fn words_are_completed() {
-        let words = Words { places: ["build:2".to_owned()].into() };
+        let words = Completions { places: ["build:2".to_owned()].into() };
         let has = |before: &str, wanted: &str| words.candidates(before).iter().any(|w| w == wanted);
         assert!(has("", "retry") && has("retry ", "--edit") && has("rerun ", "build:2"));
         assert!(has("break ", "add") && !has("retry ", "build:2") && !has("nothing ", "x"));

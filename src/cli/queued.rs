@@ -1,9 +1,9 @@
 //! Builds that wait in the queue of `runner serve`: they have no folder, and its database tells of them.
 
 use super::error::CliError;
-use runner_folder::state::{Changes, Home, Known, Waited, known};
+use runner_folder::state::{FolderChanges, Home, KnownBuild, Waited, known};
 use runner_host::stdio::say;
-use runner_service::db::builds::Waiting;
+use runner_service::db::builds::QueuedBuild;
 use runner_service::db::waiting;
 use std::io;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Those that have no folder yet.
-pub(super) fn all(home: &Home) -> Vec<Waiting> {
+pub(super) fn all(home: &Home) -> Vec<QueuedBuild> {
     let mut all = waiting(home.root()).unwrap_or_else(|error| {
         say(&format!("warning: the queue of `runner serve` is not shown: {error}"));
         Vec::new()
@@ -22,8 +22,8 @@ pub(super) fn all(home: &Home) -> Vec<Waiting> {
 }
 
 /// The one that is meant: by its id, its uuid, or a prefix of either that only it has.
-pub(super) fn named(home: &Home, wanted: &str) -> Option<Waiting> {
-    let is_meant = |one: &Waiting| one.id.starts_with(wanted) || one.uuid.starts_with(wanted);
+pub(super) fn named(home: &Home, wanted: &str) -> Option<QueuedBuild> {
+    let is_meant = |one: &QueuedBuild| one.id.starts_with(wanted) || one.uuid.starts_with(wanted);
     let mut found = all(home).into_iter().filter(is_meant);
     let first = found.next().filter(|_| !wanted.is_empty())?;
     found.next().is_none().then_some(first)
@@ -31,7 +31,7 @@ pub(super) fn named(home: &Home, wanted: &str) -> Option<Waiting> {
 
 /// What has become of one.
 pub(super) enum Became {
-    Begun(Known),
+    Begun(KnownBuild),
     /// It has ended in the queue.
     Ended,
     /// Why it could not be seen whether it still waits, where it could not.
@@ -41,11 +41,11 @@ pub(super) enum Became {
 /// Waits for one to begin.
 pub(super) fn begins(
     home: &Home,
-    one: &Waiting,
+    one: &QueuedBuild,
     deadline: Option<Instant>,
 ) -> Result<Became, CliError> {
     let failed = |error: io::Error| CliError::ours(format!("cannot wait for a build: {error}"));
-    let changes = Changes::of_builds(&home.builds()).map_err(failed)?;
+    let changes = FolderChanges::of_builds(&home.builds()).map_err(failed)?;
     loop {
         // A database that cannot be read now is looked at again.
         let (is_waiting, unseen) = match waiting(home.root()) {

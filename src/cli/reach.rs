@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 pub(super) struct Field {
     /// The option's long name.
     pub(super) name: &'static str,
-    pub(super) reach: Reach,
+    pub(super) reach: OptionReach,
     pub(super) path: PathIn,
 }
 
 /// What an option takes effect on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reach {
+pub(super) enum OptionReach {
     /// Says where the project file is, or that it is trusted: no file holds it.
     TypedOnly,
     /// No more than any build may have.
@@ -58,14 +58,14 @@ pub(super) enum PathIn {
 /// Kinds of images that are files of this machine.
 const IMAGES_OF_FILES: [&str; 4] = ["rootfs", "oci", "oci-archive", "docker-archive"];
 
-const SKIPS: Reach = Reach::Beyond("leaves out what the buildspec says");
-const READS: Reach = Reach::Beyond("reads a file of this machine");
+const SKIPS: OptionReach = OptionReach::Beyond("leaves out what the buildspec says");
+const READS: OptionReach = OptionReach::Beyond("reads a file of this machine");
 
 /// In the order of `RunArgs`.
 pub(super) const FIELDS: &[Field] = {
+    use OptionReach::{Beyond, Build, Engine, Image, Shown, Stub, TypedOnly, Variable, Written};
     use PathIn::{AfterEquals, AfterEqualsAndKind, AfterKind, BeforeColon, Nowhere, Store, Whole};
-    use Reach::{Beyond, Build, Engine, Image, Shown, Stub, TypedOnly, Variable, Written};
-    const fn field(name: &'static str, reach: Reach, path: PathIn) -> Field {
+    const fn field(name: &'static str, reach: OptionReach, path: PathIn) -> Field {
         Field { name, reach, path }
     }
     &[
@@ -144,7 +144,7 @@ pub(super) fn field(name: &str) -> Option<&'static Field> {
 
 /// The row of an option that a project file may hold.
 pub(super) fn field_of_file(name: &str) -> Option<&'static Field> {
-    field(name).filter(|field| field.reach != Reach::TypedOnly)
+    field(name).filter(|field| field.reach != OptionReach::TypedOnly)
 }
 
 impl Field {
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn every_option_that_writes_is_kept_out_of_git() {
-        let rows = FIELDS.iter().filter(|field| field.reach == Reach::Written);
+        let rows = FIELDS.iter().filter(|field| field.reach == OptionReach::Written);
         let mut options: Vec<_> = rows.map(|field| field.name).collect();
         let mut kept = runner_build::WRITTEN.to_vec();
         options.sort_unstable();

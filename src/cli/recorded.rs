@@ -2,18 +2,18 @@
 //! builds that have ended.
 
 use super::error::CliError;
-use super::history::{Row, rows};
+use super::history::{HistoryRow, rows};
 use super::home::open;
 use clap::Args;
 use indicatif::BinaryBytes;
-use runner_core::changes::{Change, Counts, Kind, Op, net};
+use runner_core::changes::{Counts, FileChange, FileKind, Op, net};
 use runner_core::debug::{NO_CHECKPOINTS, RunRef};
 use runner_core::event::CheckpointKind;
 use runner_core::plain;
 use runner_core::select::{below, normal};
 use runner_folder::events::{Follower, LogReader};
-use runner_folder::ledger::{At, Ledger};
-use runner_folder::state::{Known, Need, find};
+use runner_folder::ledger::{Ledger, LedgerTime};
+use runner_folder::state::{BuildNeed, KnownBuild, find};
 use runner_host::stdio::say;
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -42,13 +42,13 @@ pub(super) struct Range {
 
 /// A build's record.
 struct Recorded {
-    rows: Vec<Row>,
+    rows: Vec<HistoryRow>,
     ledger: Ledger,
     source: Vec<u8>,
 }
 
 impl Recorded {
-    fn of(known: &Known) -> Result<Self, CliError> {
+    fn of(known: &KnownBuild) -> Result<Self, CliError> {
         let failed = |error: io::Error| of_log(known, &error);
         let rows = LogReader::open(&known.dir).and_then(rows).map_err(failed)?;
         let mut log = Follower::open(&known.dir).map_err(failed)?;
@@ -62,7 +62,7 @@ impl Recorded {
 
     /// The place of a run among all of them.
     fn find(&self, named: RunRef) -> Result<usize, CliError> {
-        let counts = |row: &Row| !row.is_undone && row.is_of_buildspec();
+        let counts = |row: &HistoryRow| !row.is_undone && row.is_of_buildspec();
         let runs = || self.rows.iter().enumerate().filter(|(_, row)| row.run.is_some());
         let counted: Vec<usize> = runs().filter(|(_, row)| counts(row)).map(|(at, _)| at).collect();
         let found = match named {
@@ -80,24 +80,24 @@ impl Recorded {
         })
     }
 
-    fn read(&self, at: At) -> Result<Vec<Change>, CliError> {
+    fn read(&self, at: LedgerTime) -> Result<Vec<FileChange>, CliError> {
         self.ledger.read(at).map_err(|error| {
             CliError::ours(format!("what run {} has changed cannot be read: {error}", at.run))
         })
     }
 
     /// A path as it is shown.
-    fn name(&self, path: &[u8], kind: Kind) -> String {
+    fn name(&self, path: &[u8], kind: FileKind) -> String {
         let inner = below(path, &self.source).filter(|inner| !inner.is_empty());
-        let slash = if kind == Kind::Directory { "/" } else { "" };
+        let slash = if kind == FileKind::Directory { "/" } else { "" };
         plain::name(inner.unwrap_or(path)) + slash
     }
 
-    fn line(&self, change: &Change) -> String {
-        let Change { op, kind, size, path } = change;
+    fn line(&self, change: &FileChange) -> String {
+        let FileChange { op, kind, size, path } = change;
         let size = match kind {
-            Kind::File => BinaryBytes(*size).to_string(),
-            Kind::Directory | Kind::Link | Kind::Other => String::new(),
+            FileKind::File => BinaryBytes(*size).to_string(),
+            FileKind::Directory | FileKind::Link | FileKind::Other => String::new(),
         };
         let name = self.name(path, *kind);
         let name = match op {
@@ -109,19 +109,19 @@ impl Recorded {
 }
 
 /// Why nothing is recorded.
-fn lack(rows: &[Row]) -> String {
+fn lack(rows: &[HistoryRow]) -> String {
     let kept = rows.iter().filter_map(|row| row.checkpoint.as_ref());
     let why = kept.filter(|facts| facts.kind == CheckpointKind::None).find_map(|it| it.why.clone());
     why.map_or_else(|| NO_CHECKPOINTS.to_owned(), |why| format!("no checkpoints: {why}"))
 }
 
-fn of_log(known: &Known, error: &io::Error) -> CliError {
+fn of_log(known: &KnownBuild, error: &io::Error) -> CliError {
     CliError::ours(format!("the log of build {}: {error}", known.id))
 }
 
 /// Shows what runs have changed.
 pub(super) fn diff(build: Option<&str>, range: Range, paths: &[OsString]) -> Result<u8, CliError> {
-    let known = find(&open()?, build, Need::Reading)?;
+    let known = find(&open()?, build, BuildNeed::Reading)?;
     let recorded = Recorded::of(&known)?;
     let (first, last) = (recorded.find(range.from)?, recorded.find(range.to)?);
     let run = |at: usize| recorded.rows[at].run.unwrap_or_default();
@@ -133,7 +133,7 @@ pub(super) fn diff(build: Option<&str>, range: Range, paths: &[OsString]) -> Res
     if let Some(row) = inner.iter().find(|row| row.outcome.is_none()) {
         return Err(CliError::usage(format!("run {} runs", row.run.unwrap_or_default())));
     }
-    let unknown: Vec<&Row> =
+    let unknown: Vec<&HistoryRow> =
         inner.iter().filter(|row| counts(row, range) && !row.is_known()).collect();
     for row in &unknown {
         let why = row.changes.as_ref().and_then(|facts| facts.why.clone());
@@ -165,7 +165,7 @@ pub(super) fn diff(build: Option<&str>, range: Range, paths: &[OsString]) -> Res
 }
 
 /// A run that was named alone counts, whatever has become of it.
-fn counts(row: &Row, range: Range) -> bool {
+fn counts(row: &HistoryRow, range: Range) -> bool {
     row.run.is_some() && (range.is_one || !row.is_undone)
 }
 
@@ -185,7 +185,7 @@ pub(super) fn blame(args: &BlameArgs) -> Result<u8, CliError> {
         [build, path] => (Some(build.to_string_lossy()), path),
         _ => return Err(CliError::usage("name a path")),
     };
-    let known = find(&open()?, build.as_deref(), Need::Reading)?;
+    let known = find(&open()?, build.as_deref(), BuildNeed::Reading)?;
     let recorded = Recorded::of(&known)?;
     let path = recorded.absolute(path);
     let mut lines = Vec::new();
@@ -202,7 +202,7 @@ pub(super) fn blame(args: &BlameArgs) -> Result<u8, CliError> {
         }
     }
     if lines.is_empty() {
-        say(&format!("no run has changed {}", recorded.name(&path, Kind::File)));
+        say(&format!("no run has changed {}", recorded.name(&path, FileKind::File)));
         return Ok(0);
     }
     let width = lines.iter().map(|(_, who, ..)| who.len()).max().unwrap_or(0);

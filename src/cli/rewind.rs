@@ -9,7 +9,7 @@ use clap::Args;
 use runner_core::debug::{Decision, Rewind, RunRef, Then};
 use runner_core::event::EventBody;
 use runner_folder::events::LogReader;
-use runner_folder::state::{Home, Known, Need, find};
+use runner_folder::state::{BuildNeed, Home, KnownBuild, find};
 use runner_host::stdio::say;
 use std::io;
 
@@ -56,7 +56,7 @@ pub(super) fn run(text: &str) -> Result<RunRef, String> {
 /// Goes back, and waits until the build stands there.
 pub(super) fn rewind(args: &RewindArgs) -> Result<u8, CliError> {
     let home = open()?;
-    let known = find(&home, args.build.as_deref(), Need::Live)?;
+    let known = find(&home, args.build.as_deref(), BuildNeed::Live)?;
     let then = if args.resume { Then::Resume } else { Then::Stop };
     let rewind = Rewind {
         to: Some(args.to),
@@ -68,7 +68,7 @@ pub(super) fn rewind(args: &RewindArgs) -> Result<u8, CliError> {
 }
 
 /// Decides it, and waits until the build is there.
-pub(super) fn go_back(home: &Home, known: &Known, rewind: Rewind) -> Result<u8, CliError> {
+pub(super) fn go_back(home: &Home, known: &KnownBuild, rewind: Rewind) -> Result<u8, CliError> {
     let failed =
         |error: io::Error| CliError::ours(format!("the log of build {}: {error}", known.id));
     let stops = rewind.then == Then::Stop;

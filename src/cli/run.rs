@@ -8,11 +8,11 @@ use super::run_args::{
 };
 use super::{certificates, detach, on_stop, project, render, say, values, watch};
 use crate::door::DoorParts;
-use crate::terminal::{CiSystem, Face, LogFormat, Places, Shown};
+use crate::terminal::{AnnotationPlaces, CiSystem, FaceOptions, LogFormat, TerminalFace};
 use runner_build::session::SessionOptions;
 use runner_build::{
-    self as build, BuildRequest, BuildspecFile, ContainerRequest, Ended, Opened, OutputsRequest,
-    Service, Stub, Unusable, ValuesRequest,
+    self as build, BuildOutcome, BuildRequest, BuildspecFile, ContainerRequest, OpenedBuild,
+    OutputsRequest, ServiceRequest, Stub, Unusable, ValuesRequest,
 };
 use runner_core::agent::AgentConfig;
 use runner_core::env::Variables;
@@ -21,11 +21,11 @@ use runner_core::plan::{self, BreakAction};
 use runner_core::project::ProjectVariable;
 use runner_core::skip::{Glob, Skips};
 use runner_core::spec::{BuildSpec, Diagnostic, USER_PHASES, UserPhase};
-use runner_engine::image::{Asker, Image, Swap};
-use runner_engine::{Network, Traits};
+use runner_engine::image::{Image, ImageRequester, Swap};
+use runner_engine::{NetworkAccess, Traits};
 use runner_folder::state::Home;
 use runner_host::stdio::tell;
-use runner_sandbox::Limits;
+use runner_sandbox::ResourceLimits;
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -51,7 +51,7 @@ pub(super) fn run(args: RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
         watched.of(&mut args.break_on);
     }
     let (detaches, exits) = (args.detach, args.on_stop == OnStopName::Exit);
-    let Asked { request, spec, home, shown } = ask(args, extras, BuildspecFile::parse)?;
+    let RunRequest { request, spec, home, shown } = ask(args, extras, BuildspecFile::parse)?;
     if !shown.quiet && spec.as_ref().is_ok_and(|spec| spec.batch.is_some()) {
         say("not run: batch (all of its builds: runner batch)");
     }
@@ -61,14 +61,14 @@ pub(super) fn run(args: RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
     }
     let annotations = (shown.system == Some(CiSystem::Github)).then(|| {
         let BuildRequest { source, buildspec, .. } = &request;
-        let places = Places::at_github(source, buildspec);
+        let places = AnnotationPlaces::at_github(source, buildspec);
         (places, spec.as_ref().err().cloned().unwrap_or_default())
     });
-    let shown = Shown { annotations, ..shown };
+    let shown = FaceOptions { annotations, ..shown };
     if exits {
         return on_stop::run(&request, &home, shown);
     }
-    let opened = Opened::open(&request, spec, &home)?;
+    let opened = OpenedBuild::open(&request, spec, &home)?;
     let rejected = opened.is_rejected();
     let status = shown_at_terminal(request, opened, home, shown)?;
     Ok(if rejected { super::error::USAGE } else { of_status(status) })
@@ -82,16 +82,16 @@ pub(super) type Parse =
 const IDLE: Duration = Duration::from_secs(20 * 60);
 
 /// What the options come to.
-pub(super) struct Asked {
+pub(super) struct RunRequest {
     pub(super) request: BuildRequest,
     /// What the buildspec says, or what is wrong with it, which is told already.
     pub(super) spec: Result<BuildSpec, Vec<Diagnostic>>,
     pub(super) home: Home,
-    pub(super) shown: Shown,
+    pub(super) shown: FaceOptions,
 }
 
 /// Resolves options into a request.
-pub(super) fn ask(args: RunArgs, extras: Extras, parse: Parse) -> Result<Asked, CliError> {
+pub(super) fn ask(args: RunArgs, extras: Extras, parse: Parse) -> Result<RunRequest, CliError> {
     let source = source(&args.source)?;
     let engine = args.engine.0;
     let traits = engine.traits();
@@ -177,11 +177,15 @@ pub(super) fn ask(args: RunArgs, extras: Extras, parse: Parse) -> Result<Asked, 
             engine,
             image,
             // Whose word it is that another one is taken, chooses that one.
-            asker: if replaces.is_some() { Asker::Caller } else { asker(&extras) },
+            asker: if replaces.is_some() { ImageRequester::Caller } else { asker(&extras) },
             replaces,
             mounts: args.mount.clone(),
             home_tools: args.home_tools,
-            resources: Limits { memory: args.memory, cpus: args.cpus, pids: args.pids_limit },
+            resources: ResourceLimits {
+                memory: args.memory,
+                cpus: args.cpus,
+                pids: args.pids_limit,
+            },
             network,
             privileged: args.privileged,
             toolbox: args.toolbox,
@@ -214,7 +218,7 @@ pub(super) fn ask(args: RunArgs, extras: Extras, parse: Parse) -> Result<Asked, 
         source,
         buildspec,
     };
-    let shown = Shown {
+    let shown = FaceOptions {
         format: format(args.log_format),
         quiet: args.quiet,
         sessions: has_sessions,
@@ -224,7 +228,7 @@ pub(super) fn ask(args: RunArgs, extras: Extras, parse: Parse) -> Result<Asked, 
         system,
         annotations: None,
     };
-    Ok(Asked { request, spec, home, shown })
+    Ok(RunRequest { request, spec, home, shown })
 }
 
 /// Whose log standard output is.
@@ -240,7 +244,7 @@ fn system(args: &RunArgs) -> Option<CiSystem> {
 }
 
 /// Where it stops. Checkpoints are for builds that do.
-fn stops(args: &RunArgs) -> plan::Stops {
+fn stops(args: &RunArgs) -> plan::PlannedStops {
     let stops = args.step || !args.break_on.is_empty();
     let checkpoints = match args.checkpoint {
         CheckpointName::Auto if stops => plan::Checkpointing::Auto,
@@ -249,16 +253,16 @@ fn stops(args: &RunArgs) -> plan::Stops {
             plan::Checkpointing::Off
         }
     };
-    plan::Stops { breakpoints: args.break_on.clone(), step: args.step, checkpoints }
+    plan::PlannedStops { breakpoints: args.break_on.clone(), step: args.step, checkpoints }
 }
 
 /// How long things may take.
-fn limits(args: &RunArgs) -> plan::Limits {
+fn limits(args: &RunArgs) -> plan::TimeLimits {
     let exits = args.on_stop == OnStopName::Exit;
     // Nobody is at the terminal of a build that has none.
     let waits = std::io::stderr().is_terminal() && !exits && !args.detach;
     let action = args.break_timeout_action;
-    plan::Limits {
+    plan::TimeLimits {
         timeout: args.timeout,
         timeout_while_paused: args.timeout_while_paused,
         break_timeout: args.break_timeout.or((!waits).then_some(BREAK_TIMEOUT)),
@@ -293,14 +297,15 @@ fn outputs(
 /// Runs the build in this process, and shows it here.
 fn shown_at_terminal(
     request: BuildRequest,
-    opened: Opened,
+    opened: OpenedBuild,
     home: Home,
-    shown: Shown,
+    shown: FaceOptions,
 ) -> Result<Status, CliError> {
-    let mut face = Face::new(shown, &home).map_err(|error| {
+    let mut face = TerminalFace::new(shown, &home).map_err(|error| {
         CliError::ours(format!("cannot listen for signals: {error}")).because(error)
     })?;
-    let Ended { status, warnings } = build::run(request, opened, home, of_status, &mut face)?;
+    let BuildOutcome { status, warnings } =
+        build::run(request, opened, home, of_status, &mut face)?;
     for text in warnings {
         say(&format!("warning: {text}"));
     }
@@ -312,11 +317,11 @@ fn shown_at_terminal(
 
 /// Services with their variables, the last of each name: what is typed stands behind what a file says.
 fn services(
-    given: Vec<Service>,
+    given: Vec<ServiceRequest>,
     variables: Vec<(String, (String, String))>,
     swaps: &[Swap],
-) -> Result<Vec<Service>, CliError> {
-    let mut services: Vec<Service> = Vec::new();
+) -> Result<Vec<ServiceRequest>, CliError> {
+    let mut services: Vec<ServiceRequest> = Vec::new();
     for mut service in given {
         services.retain(|known| known.name != service.name);
         if let Some(image) = Swap::find(swaps, &service.image) {
@@ -352,31 +357,31 @@ pub(super) fn source(path: &Path) -> Result<PathBuf, CliError> {
 }
 
 /// Who asks a registry for the image: the caller, where they have chosen it.
-fn asker(extras: &Extras) -> Asker {
+fn asker(extras: &Extras) -> ImageRequester {
     match extras.is_image_untrusted {
-        true => Asker::Stranger { hint: UNTRUSTED_IMAGE.to_owned() },
-        false => Asker::Caller,
+        true => ImageRequester::Stranger { hint: UNTRUSTED_IMAGE.to_owned() },
+        false => ImageRequester::Caller,
     }
 }
 
 /// What the build can reach, unless other options contradict that.
-fn network(args: &RunArgs, traits: &Traits) -> Result<Network, CliError> {
+fn network(args: &RunArgs, traits: &Traits) -> Result<NetworkAccess, CliError> {
     let network = match args.network {
-        Some(NetworkName::Host) => Network::Host,
-        Some(NetworkName::None) => Network::None,
-        Some(NetworkName::Pasta) => Network::Pasta,
+        Some(NetworkName::Host) => NetworkAccess::Host,
+        Some(NetworkName::None) => NetworkAccess::None,
+        Some(NetworkName::Pasta) => NetworkAccess::Pasta,
         // A Docker daemon would change the firewall of the network it finds.
-        None if args.privileged && traits.networks => Network::Pasta,
-        None => Network::Host,
+        None if args.privileged && traits.networks => NetworkAccess::Pasta,
+        None => NetworkAccess::Host,
     };
-    if network != Network::Host && !traits.networks {
+    if network != NetworkAccess::Host && !traits.networks {
         return Err(CliError::usage(format!(
             "--engine {} has no network but this machine's",
             traits.name
         ))
         .hint("leave out --network, or take an engine that has containers"));
     }
-    if network == Network::None && args.aws_profile.is_some() {
+    if network == NetworkAccess::None && args.aws_profile.is_some() {
         return Err(CliError::usage(
             "--network none keeps the build from everything that --aws-profile is for",
         )

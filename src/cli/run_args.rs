@@ -3,16 +3,16 @@
 //! Read by `run`, and by `project` for the same options in files; what each of them reaches is in
 //! `reach`.
 
-use super::watch::Watched;
+use super::watch::WatchedBuild;
 use super::{debug, values};
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
-use runner_build::{Service, Stub};
+use runner_build::{ServiceRequest, Stub};
 use runner_core::debug::Breakpoint;
 use runner_core::spec::UserPhase;
 use runner_engine::image::{Image, Swap};
-use runner_engine::{Kind, UserMount};
-use runner_outputs::{ArtifactDestination, Store};
+use runner_engine::{EngineKind, UserMount};
+use runner_outputs::{ArtifactDestination, OutputStore};
 use runner_sandbox::Cpus;
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -94,12 +94,12 @@ pub(super) struct RunArgs {
     #[arg(long)]
     pub(super) watch: bool,
     /// Says that this is such a build, and where it stops
-    #[arg(long, hide = true, value_name = "JSON", value_parser = Watched::parse)]
-    pub(super) watched: Option<Watched>,
+    #[arg(long, hide = true, value_name = "JSON", value_parser = WatchedBuild::parse)]
+    pub(super) watched: Option<WatchedBuild>,
     /// Start a container of this image beside the build, reached by NAME, and wait until its port answers: by
     /// default the first one that the image exposes. Behind a name without a tag a number is the tag
     #[arg(long, value_name = "NAME=IMAGE[:PORT]", value_parser = values::service)]
-    pub(super) service: Vec<Service>,
+    pub(super) service: Vec<ServiceRequest>,
     /// Set a variable of a service, or pass the caller's own through
     #[arg(long, value_name = "SERVICE:NAME[=VALUE]", value_parser = values::service_variable)]
     pub(super) service_env: Vec<(String, (String, String))>,
@@ -186,7 +186,7 @@ pub(super) struct RunArgs {
     pub(super) artifacts: Option<ArtifactDestination>,
     /// Restore the build's cache from a directory or a bucket, and save it there
     #[arg(long, value_name = "DIR|s3://...", value_parser = values::store)]
-    pub(super) cache: Option<Store>,
+    pub(super) cache: Option<OutputStore>,
     /// Project name [default: the source directory's name]
     #[arg(long, value_name = "NAME", value_parser = values::project)]
     pub(super) project: Option<String>,
@@ -242,12 +242,12 @@ Exit status:
 
 /// A kind of engine, by the name its traits have.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct EngineName(pub(super) Kind);
+pub(super) struct EngineName(pub(super) EngineKind);
 
 impl ValueEnum for EngineName {
     fn value_variants<'a>() -> &'a [Self] {
-        static ALL: LazyLock<[EngineName; Kind::ALL.len()]> =
-            LazyLock::new(|| Kind::ALL.map(EngineName));
+        static ALL: LazyLock<[EngineName; EngineKind::ALL.len()]> =
+            LazyLock::new(|| EngineKind::ALL.map(EngineName));
         &*ALL
     }
 

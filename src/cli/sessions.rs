@@ -6,8 +6,8 @@ use clap_complete::ArgValueCandidates;
 use nix::sys::signal::Signal;
 use runner_client::{self as client, Client, ClientError, SessionEnd};
 use runner_core::plain;
-use runner_folder::state::{Need, find};
-use runner_host::signals::{ENDS, Signals};
+use runner_folder::state::{BuildNeed, find};
+use runner_host::signals::{ENDS, SignalReader};
 use runner_host::stdio::{say, tell};
 use std::io::IsTerminal;
 
@@ -72,7 +72,7 @@ pub(super) fn attach(args: AttachArgs) -> Result<u8, CliError> {
 }
 
 /// Those that matter on a terminal.
-fn terminal_signals() -> Result<Signals, CliError> {
+fn terminal_signals() -> Result<SignalReader, CliError> {
     signals(&[&ENDS[..], &[Signal::SIGWINCH]].concat())
 }
 
@@ -106,15 +106,15 @@ pub(super) fn exec(args: ExecArgs) -> Result<u8, CliError> {
     finish(client::exec(client, command, user, &signals))
 }
 
-fn signals(list: &[Signal]) -> Result<Signals, CliError> {
-    Signals::listen(list)
+fn signals(list: &[Signal]) -> Result<SignalReader, CliError> {
+    SignalReader::listen(list)
         .map_err(|error| CliError::ours(format!("cannot listen for signals: {error}")).in_session())
 }
 
 /// A connection to a live build.
 pub(super) fn connect(build: Option<&str>) -> Result<Client, CliError> {
     let home = super::home::open()?;
-    let known = find(&home, build, Need::Live)?;
+    let known = find(&home, build, BuildNeed::Live)?;
     Ok(Client::connect(&known.dir)?)
 }
 

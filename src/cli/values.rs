@@ -1,22 +1,22 @@
 //! Values of options, from text to types.
 
 use jiff::SignedDuration;
-use runner_build::{Service, Stub};
-use runner_cloud::Identity;
+use runner_build::{ServiceRequest, Stub};
+use runner_cloud::CloudIdentity;
 use runner_cloud::s3::Location;
 use runner_core::artifact::{ArtifactSettings, Packaging};
 use runner_core::env::is_name;
 use runner_core::spec::is_identifier;
-use runner_engine::{Access, UserMount};
+use runner_engine::{MountAccess, UserMount};
 use runner_host::beneath;
-use runner_outputs::{ArtifactDestination, Store};
+use runner_outputs::{ArtifactDestination, OutputStore};
 use runner_sandbox::Cpus;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How a list is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Format {
+pub(super) enum OutputFormat {
     Text,
     Json,
 }
@@ -86,9 +86,13 @@ pub(super) fn cpus(text: &str) -> Result<Cpus, String> {
 /// `SRC:DST`, `SRC:DST:rw` or `SRC:DST:cow`.
 pub(super) fn mount(text: &str) -> Result<UserMount, String> {
     const FORM: &str = "write SRC:DST, SRC:DST:rw or SRC:DST:cow";
-    let endings = [(":rw", Access::Write), (":cow", Access::CopyOnWrite), (":ro", Access::Read)];
+    let endings = [
+        (":rw", MountAccess::Write),
+        (":cow", MountAccess::CopyOnWrite),
+        (":ro", MountAccess::Read),
+    ];
     let named = |(ending, access)| Some((text.strip_suffix(ending)?, access));
-    let (rest, access) = endings.into_iter().find_map(named).unwrap_or((text, Access::Read));
+    let (rest, access) = endings.into_iter().find_map(named).unwrap_or((text, MountAccess::Read));
     let (source, target) = rest.split_once(':').ok_or(FORM)?;
     if source.is_empty() || !target.starts_with('/') || target.contains(':') {
         return Err(format!("{FORM}, with DST an absolute path in the container"));
@@ -122,7 +126,7 @@ pub(super) fn variable(text: &str) -> Result<(String, String), String> {
 }
 
 /// `NAME=IMAGE`, `NAME=IMAGE:TAG`, and behind a tag, a digest or a file `:PORT`.
-pub(super) fn service(text: &str) -> Result<Service, String> {
+pub(super) fn service(text: &str) -> Result<ServiceRequest, String> {
     const FORM: &str = "write NAME=IMAGE[:PORT], such as db=postgres:16:5432";
     let (name, rest) = text.split_once('=').ok_or(FORM)?;
     let is_label = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
@@ -141,7 +145,7 @@ pub(super) fn service(text: &str) -> Result<Service, String> {
         Some((image, port)) => (image, Some(port)),
         None => (rest, None),
     };
-    Ok(Service { name: name.to_owned(), image: image.parse()?, port, variables: Vec::new() })
+    Ok(ServiceRequest { name: name.to_owned(), image: image.parse()?, port, variables: Vec::new() })
 }
 
 /// Whether what comes after the next colon behind an image's name can be no tag.
@@ -159,33 +163,33 @@ pub(super) fn service_variable(text: &str) -> Result<(String, (String, String)),
 }
 
 /// A directory or `s3://bucket/prefix`.
-pub(super) fn store(text: &str) -> Result<Store, String> {
+pub(super) fn store(text: &str) -> Result<OutputStore, String> {
     match as_typed(text)? {
-        Store::Folder(path) => {
+        OutputStore::Folder(path) => {
             let path = beneath::real(&path).map_err(|error| error.to_string())?;
-            Ok(Store::Folder(path))
+            Ok(OutputStore::Folder(path))
         }
-        bucket @ Store::Bucket(_) => Ok(bucket),
+        bucket @ OutputStore::Bucket(_) => Ok(bucket),
     }
 }
 
 /// The same, with a directory's name as it is written.
-pub(super) fn as_typed(text: &str) -> Result<Store, String> {
+pub(super) fn as_typed(text: &str) -> Result<OutputStore, String> {
     match Location::parse(text) {
-        Some(location) => Ok(Store::Bucket(location?)),
+        Some(location) => Ok(OutputStore::Bucket(location?)),
         None if text.is_empty() => Err("name a directory or s3://BUCKET/PREFIX".to_owned()),
         None if text.contains("://") => {
             Err("write a directory or s3://BUCKET/PREFIX; there is nothing else".to_owned())
         }
-        None => Ok(Store::Folder(PathBuf::from(text))),
+        None => Ok(OutputStore::Folder(PathBuf::from(text))),
     }
 }
 
 /// Whose AWS credentials are meant: those of a profile, or, for `env`, of the caller's variables.
-pub(super) fn identity(name: &str) -> Identity {
+pub(super) fn identity(name: &str) -> CloudIdentity {
     match name {
-        "env" => Identity::Environment,
-        name => Identity::Profile(name.to_owned()),
+        "env" => CloudIdentity::Environment,
+        name => CloudIdentity::Profile(name.to_owned()),
     }
 }
 
@@ -311,9 +315,9 @@ mod tests {
     #[test]
     fn mounts_need_a_place_that_is_free() {
         let mount_of = |text: &str| mount(text).map(|m| (m.target, m.access));
-        assert_eq!(mount_of("/usr:/tools"), Ok((PathBuf::from("/tools"), Access::Read)));
-        assert_eq!(mount_of("/usr:/tools:rw"), Ok((PathBuf::from("/tools"), Access::Write)));
-        let cow = Ok((PathBuf::from("/tools"), Access::CopyOnWrite));
+        assert_eq!(mount_of("/usr:/tools"), Ok((PathBuf::from("/tools"), MountAccess::Read)));
+        assert_eq!(mount_of("/usr:/tools:rw"), Ok((PathBuf::from("/tools"), MountAccess::Write)));
+        let cow = Ok((PathBuf::from("/tools"), MountAccess::CopyOnWrite));
         assert_eq!(mount_of("/usr:/tools:cow"), cow);
         for bad in ["/usr", "/usr:tools", "/usr:/", "/usr:/a/../b", "/usr:/proc/x", "/nowhere:/a"] {
             assert!(mount(bad).is_err(), "{bad}");

@@ -4,12 +4,12 @@ use super::course::FollowedBuild;
 use super::error::{CliError, TIMED_OUT, USAGE, of_status};
 use super::home::open;
 use super::queued::{self, Became};
-use super::values::{self, Format};
+use super::values::{self, OutputFormat};
 use clap::{Args, ValueEnum};
 use runner_core::phase::{Status, StatusCode};
 use runner_core::record::Build;
 use runner_folder::state::{
-    Changes, Home, Known, LookupError, Need, Waited, find, known, live_builds,
+    BuildLookupError, BuildNeed, FolderChanges, Home, KnownBuild, Waited, find, known, live_builds,
 };
 use runner_host::stdio::say;
 use std::time::{Duration, Instant};
@@ -33,8 +33,8 @@ pub(super) struct WaitArgs {
     #[arg(long)]
     exit_code: bool,
     /// Print the build as `ps` shows it, when it is so
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    format: OutputFormat,
 }
 
 const HELP: &str = "\
@@ -54,9 +54,9 @@ enum WaitFor {
 pub(super) fn wait(args: &WaitArgs) -> Result<u8, CliError> {
     let deadline = args.timeout.map(|timeout| Instant::now() + timeout);
     let home = open()?;
-    let known = match find(&home, args.build.name(), Need::Any) {
-        Err(LookupError::NoneLive) => started(&home, deadline)?,
-        Err(LookupError::Unknown { wanted, live }) => match queued::named(&home, &wanted) {
+    let known = match find(&home, args.build.name(), BuildNeed::Any) {
+        Err(BuildLookupError::NoneLive) => started(&home, deadline)?,
+        Err(BuildLookupError::Unknown { wanted, live }) => match queued::named(&home, &wanted) {
             Some(one) => match queued::begins(&home, &one, deadline)? {
                 Became::Begun(known) => known,
                 Became::Ended => return left_the_queue(args, &one.id),
@@ -67,7 +67,7 @@ pub(super) fn wait(args: &WaitArgs) -> Result<u8, CliError> {
                     return Err(CliError::new(TIMED_OUT, message));
                 }
             },
-            None => return Err(LookupError::Unknown { wanted, live }.into()),
+            None => return Err(BuildLookupError::Unknown { wanted, live }.into()),
         },
         found => found?,
     };
@@ -101,10 +101,10 @@ fn left_the_queue(args: &WaitArgs, id: &str) -> Result<u8, CliError> {
     }
 }
 
-fn shown(args: &WaitArgs, known: &Known) -> Result<(), CliError> {
+fn shown(args: &WaitArgs, known: &KnownBuild) -> Result<(), CliError> {
     match args.format {
-        Format::Text => Ok(()),
-        Format::Json => super::answer(super::ps::described(known)?).map(drop),
+        OutputFormat::Text => Ok(()),
+        OutputFormat::Json => super::answer(super::ps::described(known)?).map(drop),
     }
 }
 
@@ -139,17 +139,17 @@ fn of_record(record: &Build) -> u8 {
 }
 
 /// The build that starts within the time.
-fn started(home: &Home, deadline: Option<Instant>) -> Result<Known, CliError> {
+fn started(home: &Home, deadline: Option<Instant>) -> Result<KnownBuild, CliError> {
     let failed =
         |error: std::io::Error| CliError::ours(format!("cannot wait for a build: {error}"));
-    let changes = Changes::of_builds(&home.builds()).map_err(failed)?;
+    let changes = FolderChanges::of_builds(&home.builds()).map_err(failed)?;
     let until = deadline.unwrap_or_else(|| Instant::now() + START);
     loop {
         let mut live = live_builds(home)?;
         match live.len() {
             0 => {}
-            1 => return live.pop().ok_or_else(|| LookupError::NoneLive.into()),
-            _ => return Ok(find(home, None, Need::Any)?),
+            1 => return live.pop().ok_or_else(|| BuildLookupError::NoneLive.into()),
+            _ => return Ok(find(home, None, BuildNeed::Any)?),
         }
         match changes.wait(Some(until)).map_err(failed)? {
             Waited::Changed(names) => {

@@ -6,12 +6,12 @@ use runner_client::Client;
 use runner_core::event::{EventBody, PauseId, StopFacts};
 use runner_core::plain;
 use runner_folder::events::LogReader;
-use runner_folder::state::Known;
-use runner_wire::control::{Answer, Request, Status};
+use runner_folder::state::KnownBuild;
+use runner_wire::control::{ControlRequest, ControlResponse, ControlStatus};
 use std::io;
 
 /// What the log says of a stop.
-struct Stop {
+struct LoggedStop {
     pause: PauseId,
     facts: StopFacts,
     directory: String,
@@ -19,16 +19,16 @@ struct Stop {
 }
 
 /// Says it on standard output.
-pub(super) fn show(known: &Known) -> Result<(), CliError> {
+pub(super) fn show(known: &KnownBuild) -> Result<(), CliError> {
     let failed =
         |error: io::Error| CliError::ours(format!("the log of build {}: {error}", known.id));
-    let status = match Client::connect(&known.dir)?.ask(&Request::Status)? {
-        Answer::Status(status) => status,
+    let status = match Client::connect(&known.dir)?.ask(&ControlRequest::Status)? {
+        ControlResponse::Status(status) => status,
         _ => return Ok(()),
     };
     let mut lines = Vec::new();
     match stop(known).map_err(failed)? {
-        Some(Stop { facts, directory, buildspec, .. }) => {
+        Some(LoggedStop { facts, directory, buildspec, .. }) => {
             lines.extend(stop_lines(&facts, &buildspec));
             lines.push(format!("  directory    {directory}"));
             let verbs: Vec<_> = facts.decisions.iter().map(|decision| decision.verb()).collect();
@@ -43,7 +43,7 @@ pub(super) fn show(known: &Known) -> Result<(), CliError> {
 }
 
 /// The stop that a build is at.
-fn stop(known: &Known) -> io::Result<Option<Stop>> {
+fn stop(known: &KnownBuild) -> io::Result<Option<LoggedStop>> {
     let mut log = LogReader::open(&known.dir)?;
     let mut at = None;
     let mut name = String::new();
@@ -52,10 +52,10 @@ fn stop(known: &Known) -> io::Result<Option<Stop>> {
             EventBody::BuildStarted(facts) => name = facts.buildspec,
             EventBody::Paused { pause, stop: Some(facts), directory, .. } => {
                 let buildspec = name.clone();
-                at = Some(Stop { pause, facts: *facts, directory, buildspec });
+                at = Some(LoggedStop { pause, facts: *facts, directory, buildspec });
             }
             EventBody::Resumed { pause, .. } => {
-                at.take_if(|stop: &mut Stop| stop.pause == pause);
+                at.take_if(|stop: &mut LoggedStop| stop.pause == pause);
             }
             _ => {}
         }
@@ -63,7 +63,7 @@ fn stop(known: &Known) -> io::Result<Option<Stop>> {
     Ok(at)
 }
 
-fn left(status: &Status) -> Option<String> {
+fn left(status: &ControlStatus) -> Option<String> {
     let time = |seconds: u64| format!("{}:{:02}", seconds / 60, seconds % 60);
     match (status.pause_left_s, status.time_left_s) {
         (Some(left), _) => Some(format!("{} until the pause ends by itself", time(left))),

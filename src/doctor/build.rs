@@ -1,28 +1,28 @@
 //! Whether somebody gets into a build, and by which ways.
 
-use super::{AgentLine, Report, Row, State, diagnostics, node, way};
+use super::{AgentLine, CheckRow, CheckState, Report, diagnostics, node, way};
 use runner_client::{Client, ClientError, goes_on};
 use runner_core::agent::{PROPERTIES, PropertyEffect, PropertyOrigin};
 use runner_core::event::EventBody;
 use runner_folder::events::LogReader;
-use runner_folder::state::{Home, Known};
-use runner_wire::control::{Answer, Request};
+use runner_folder::state::{Home, KnownBuild};
+use runner_wire::control::{ControlRequest, ControlResponse};
 use std::process::{Command, Stdio};
 
 /// Tries every way there is.
-pub(crate) fn look(home: &Home, known: &Known) -> Report {
+pub(crate) fn look(home: &Home, known: &KnownBuild) -> Report {
     let mut rows = Vec::new();
     let ended = known.dir.record().ok().flatten();
     if let Some(record) = &ended {
         let found = format!("it has ended: {}", record.build_status.name());
         let consequence = "nobody gets into it any more";
         let mend = "run it again; its log: runner logs";
-        rows.push(Row::new("build", State::Missing, found, consequence, mend));
+        rows.push(CheckRow::new("build", CheckState::Missing, found, consequence, mend));
     }
     let works = ended.is_none() && {
         let (live, answers) = owner(known);
         let agent = if answers { agent(known) } else { not_asked("agent") };
-        let works = agent.state == State::Ok;
+        let works = agent.state == CheckState::Ok;
         rows.extend([live, node::names(home, known), sessions(known), agent]);
         if works {
             rows.push(node::shell(known));
@@ -59,7 +59,7 @@ pub(crate) fn look(home: &Home, known: &Known) -> Report {
         })
         .collect();
     if !given.is_empty() {
-        rows.push(Row::ok("AWS's agent", given.join("; ")));
+        rows.push(CheckRow::ok("AWS's agent", given.join("; ")));
     }
     let diagnostics = diagnostics::of(&rows);
     Report { works, verdict, rows, agent, diagnostics }
@@ -69,18 +69,24 @@ fn short(uuid: &str) -> &str {
     uuid.get(..8).unwrap_or(uuid)
 }
 
-fn not_asked(name: &'static str) -> Row {
+fn not_asked(name: &'static str) -> CheckRow {
     let consequence = "no sessions";
-    Row::new(name, State::Missing, "there is nobody to ask", consequence, "see the row above")
+    CheckRow::new(
+        name,
+        CheckState::Missing,
+        "there is nobody to ask",
+        consequence,
+        "see the row above",
+    )
 }
 
 /// Asks the build's owner how it stands.
-fn owner(known: &Known) -> (Row, bool) {
-    match Client::connect(&known.dir).and_then(|mut client| client.ask(&Request::Status)) {
-        Ok(Answer::Status(status)) => {
+fn owner(known: &KnownBuild) -> (CheckRow, bool) {
+    match Client::connect(&known.dir).and_then(|mut client| client.ask(&ControlRequest::Status)) {
+        Ok(ControlResponse::Status(status)) => {
             let found =
                 format!("{}, in {}, {} sessions", status.state, status.phase, status.sessions);
-            (Row::ok("build", found), true)
+            (CheckRow::ok("build", found), true)
         }
         Ok(_) => {
             (unreachable("its owner gives another answer than was asked for", NOT_OURS), false)
@@ -95,12 +101,12 @@ fn owner(known: &Known) -> (Row, bool) {
 const NOT_OURS: &str =
     "ask as the user who started it, or as root, with the same version and RUNNER_HOME";
 
-fn unreachable(why: &str, mend: &str) -> Row {
-    Row::new("build", State::Missing, why, "nobody gets into it", mend)
+fn unreachable(why: &str, mend: &str) -> CheckRow {
+    CheckRow::new("build", CheckState::Missing, why, "nobody gets into it", mend)
 }
 
 /// What the build was started with.
-fn sessions(known: &Known) -> Row {
+fn sessions(known: &KnownBuild) -> CheckRow {
     const NAME: &str = "sessions";
     let first = LogReader::open(&known.dir).and_then(|mut reader| reader.next_event());
     let enabled = first.ok().flatten().and_then(|event| match event.body {
@@ -108,11 +114,11 @@ fn sessions(known: &Known) -> Row {
         _ => None,
     });
     if enabled == Some(true) {
-        return Row::ok(NAME, "--enable-session: codebuild-breakpoint pauses the build");
+        return CheckRow::ok(NAME, "--enable-session: codebuild-breakpoint pauses the build");
     }
-    Row::new(
+    CheckRow::new(
         NAME,
-        State::Limited,
+        CheckState::Limited,
         "the build was started without --enable-session",
         "codebuild-breakpoint does nothing, and AWS's clients are refused; attach and exec work",
         "start it again with --enable-session",
@@ -120,10 +126,11 @@ fn sessions(known: &Known) -> Row {
 }
 
 /// How AWS's agent is configured for its sessions, property by property.
-fn agent_config(known: &Known) -> Vec<AgentLine> {
-    let asked = Client::connect(&known.dir).and_then(|mut client| client.ask(&Request::Agent));
+fn agent_config(known: &KnownBuild) -> Vec<AgentLine> {
+    let asked =
+        Client::connect(&known.dir).and_then(|mut client| client.ask(&ControlRequest::Agent));
     // That nobody answers is another row.
-    let Ok(Answer::Agent { host, image }) = asked else { return Vec::new() };
+    let Ok(ControlResponse::Agent { host, image }) = asked else { return Vec::new() };
     let config = image.map_or_else(|| host.clone(), |layer| host.tightened(&layer).0);
     let lines = PROPERTIES.iter().map(|property| {
         let (value, origin) = config.value(property);
@@ -137,22 +144,23 @@ fn agent_config(known: &Known) -> Vec<AgentLine> {
 }
 
 /// Starts a program in the container, as a session does.
-fn agent(known: &Known) -> Row {
-    let asked = Client::connect(&known.dir).and_then(|mut client| client.ask(&Request::Files));
+fn agent(known: &KnownBuild) -> CheckRow {
+    let asked =
+        Client::connect(&known.dir).and_then(|mut client| client.ask(&ControlRequest::Files));
     match asked {
-        Ok(_) => Row::ok("agent", "RUNNING: it starts programs in the container"),
+        Ok(_) => CheckRow::ok("agent", "RUNNING: it starts programs in the container"),
         Err(error) => {
             let mend = match &error {
                 ClientError::Refused { .. } => "wait until the container is up: runner ps",
                 _ => "see the row above",
             };
-            Row::new("agent", State::Missing, error.to_string(), "no sessions", mend)
+            CheckRow::new("agent", CheckState::Missing, error.to_string(), "no sessions", mend)
         }
     }
 }
 
 /// Has a program say its version.
-fn program(name: &'static str, program: &str, consequence: &str, mend: &str) -> Row {
+fn program(name: &'static str, program: &str, consequence: &str, mend: &str) -> CheckRow {
     let run = runner_sandbox::with_inherited_descriptors(&mut Command::new(program))
         .arg("--version")
         .stdin(Stdio::null())
@@ -161,15 +169,15 @@ fn program(name: &'static str, program: &str, consequence: &str, mend: &str) -> 
         Ok(output) if output.status.success() => {
             let said = [output.stdout, output.stderr].concat();
             let said = String::from_utf8_lossy(&said);
-            Row::ok(name, said.lines().next().unwrap_or("it is there").to_owned())
+            CheckRow::ok(name, said.lines().next().unwrap_or("it is there").to_owned())
         }
         Ok(output) => {
             let found = format!("`{program} --version` fails: {}", output.status);
-            Row::new(name, State::Limited, found, consequence, mend)
+            CheckRow::new(name, CheckState::Limited, found, consequence, mend)
         }
         Err(error) => {
             let found = format!("`{program}` cannot be run: {error}");
-            Row::new(name, State::Missing, found, consequence, mend)
+            CheckRow::new(name, CheckState::Missing, found, consequence, mend)
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What was found of a build, in the form of AWS's `ssm-cli get-diagnostics`, for programs that read that.
 
-use super::{Row, State};
+use super::{CheckRow, CheckState};
 use serde::Serialize;
 
 /// A check.
@@ -23,11 +23,11 @@ const SKIPPED: [(&str, &str); 5] = [
 ];
 
 /// Of rows.
-pub(super) fn of(rows: &[Row]) -> Vec<Diagnosis> {
+pub(super) fn of(rows: &[CheckRow]) -> Vec<Diagnosis> {
     let found = rows.iter().map(|row| {
         let status = match row.state {
-            State::Ok => "Success",
-            State::Limited | State::Missing => "Failed",
+            CheckState::Ok => "Success",
+            CheckState::Limited | CheckState::Missing => "Failed",
         };
         let parts = [Some(row.found.clone()), row.consequence.clone(), row.mend.clone()];
         let parts: Vec<String> =
@@ -49,8 +49,8 @@ mod tests {
     #[test]
     fn rows_as_awss_tool_has_them() {
         let rows = [
-            Row::ok("node", "mi-1"),
-            Row::new("shell", State::Limited, "none", "no shell", "install one"),
+            CheckRow::ok("node", "mi-1"),
+            CheckRow::new("shell", CheckState::Limited, "none", "no shell", "install one"),
         ];
         let all = of(&rows);
         let text = serde_json::to_value(&all[..2]).expect("JSON");

@@ -1,22 +1,22 @@
 //! Whether a build can run here, and what of it is limited.
 
-use super::{Report, Row, State};
+use super::{CheckRow, CheckState, Report};
 use nix::sys::statvfs::statvfs;
-use runner_cloud::{Identity, ecr};
+use runner_cloud::{CloudIdentity, ecr};
 use runner_core::event::NoticeLevel;
 use runner_engine::daemon::DaemonEngine;
-use runner_engine::docker::{self, Daemon, Program, Storage};
+use runner_engine::docker::{self, Daemon, DaemonProgram, Storage};
 use runner_engine::host_image::EtcCopies;
-use runner_engine::image::{Asker, Getter, Image, ImageStore, MOST_BYTES, Progress};
+use runner_engine::image::{Getter, Image, ImageRequester, ImageStore, MOST_BYTES, PullProgress};
 use runner_engine::namespaces::Namespaces;
 use runner_engine::unseen::Unseen;
 use runner_engine::{
-    Container, ContainerSpec, Ends, Engine, EngineError, ExecSpec, Ids, Network, Note, Stdio,
-    Teller, limits_mend,
+    Container, ContainerSpec, Engine, EngineError, EngineNote, ExecSpec, Ids, NetworkAccess,
+    ProgramEnds, Stdio, Teller, limits_mend,
 };
 use runner_folder::state::Home;
 use runner_host::users;
-use runner_sandbox::{Chore, Cpus, Limits, UserMap};
+use runner_sandbox::{Chore, Cpus, ResourceLimits, UserMap};
 use runner_wire::abi::{BREAKPOINT_NAME, FILES_NAME};
 use runner_wire::init::Exit;
 use std::fs::{self, File};
@@ -45,9 +45,9 @@ pub(crate) fn look(home: &Home, runtime: Runtime) -> io::Result<Report> {
 
 /// What the engine of a trial has told.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Vec<Note>>>);
+struct TrialNotes(Arc<Mutex<Vec<EngineNote>>>);
 
-impl Told {
+impl TrialNotes {
     fn teller(&self) -> Teller {
         let told = self.clone();
         Arc::new(move |note| told.lock().push(note))
@@ -55,11 +55,11 @@ impl Told {
 
     /// Of what a build would be warned.
     fn warnings(&self) -> Vec<String> {
-        let is_warning = |note: &&Note| note.level() == NoticeLevel::Warning;
+        let is_warning = |note: &&EngineNote| note.level() == NoticeLevel::Warning;
         self.lock().iter().filter(is_warning).map(ToString::to_string).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Note>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<EngineNote>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -96,8 +96,8 @@ impl Trial {
         rows.push(system_call_filter());
         rows.append(&mut of_container);
         rows.push(self.pasta().await);
-        let (has_docker, docker) = self.daemon(Program::Docker).await;
-        let (has_podman, podman) = self.daemon(Program::Podman).await;
+        let (has_docker, docker) = self.daemon(DaemonProgram::Docker).await;
+        let (has_podman, podman) = self.daemon(DaemonProgram::Podman).await;
         let engine = match (container, has_docker, has_podman) {
             (true, ..) => Some("namespaces"),
             (false, true, _) => Some("docker"),
@@ -107,7 +107,7 @@ impl Trial {
         rows.extend([docker, podman]);
         rows.push(image_store(home));
         rows.push(disk(home.root()));
-        let is_full = rows.iter().any(|row| row.name == "disk" && row.state == State::Missing);
+        let is_full = rows.iter().any(|row| row.name == "disk" && row.state == CheckState::Missing);
         let works = engine.is_some() && !is_full;
         let verdict = match engine {
             _ if is_full => "no build can run: the disk is full".to_owned(),
@@ -120,17 +120,24 @@ impl Trial {
     }
 
     /// Starts a container as a build would, and runs something in it.
-    async fn container(&self) -> (bool, Vec<Row>) {
+    async fn container(&self) -> (bool, Vec<CheckRow>) {
         let begin = Instant::now();
-        let limits = Limits { memory: Some(1 << 30), cpus: Some(Cpus(1000)), pids: Some(4096) };
-        let told = Told::default();
-        let started = self.start(Network::Host, limits, &told).await;
+        let limits =
+            ResourceLimits { memory: Some(1 << 30), cpus: Some(Cpus(1000)), pids: Some(4096) };
+        let told = TrialNotes::default();
+        let started = self.start(NetworkAccess::Host, limits, &told).await;
         let container = match started {
             Ok(container) => container,
             Err(error) => {
                 let hint = error.hint.clone().unwrap_or_default();
                 let consequence = "builds need Docker or Podman, or --engine process";
-                let row = Row::new("container", State::Missing, error.message, consequence, hint);
+                let row = CheckRow::new(
+                    "container",
+                    CheckState::Missing,
+                    error.message,
+                    consequence,
+                    hint,
+                );
                 return (false, vec![row]);
             }
         };
@@ -138,29 +145,35 @@ impl Trial {
         let time = begin.elapsed().as_millis();
         let is_running = seen.is_ok();
         let mut rows = vec![match &seen {
-            Ok(_) => Row::ok("container", format!("started, used and asked in {time} ms")),
+            Ok(_) => CheckRow::ok("container", format!("started, used and asked in {time} ms")),
             Err(error) => {
                 let found = format!("starts, but runs nothing: {error}");
                 let consequence = "builds need Docker or Podman, or --engine process";
-                Row::new("container", State::Missing, found, consequence, "is /bin/sh there?")
+                CheckRow::new(
+                    "container",
+                    CheckState::Missing,
+                    found,
+                    consequence,
+                    "is /bin/sh there?",
+                )
             }
         }];
         rows.push(user_ids(&*container));
         container.stop().await;
-        let is_elsewhere = |note: &&Note| matches!(note, Note::LayerIn { .. });
+        let is_elsewhere = |note: &&EngineNote| matches!(note, EngineNote::LayerIn { .. });
         rows.push(match told.lock().iter().find(is_elsewhere) {
-            None => Row::ok("overlay", "the state folder holds a build's layer"),
+            None => CheckRow::ok("overlay", "the state folder holds a build's layer"),
             Some(note) => {
                 let consequence = "a build's layer lies elsewhere, perhaps in memory";
                 let mend = "set RUNNER_HOME to a folder on ext4, xfs, btrfs or tmpfs";
-                Row::new("overlay", State::Limited, note.to_string(), consequence, mend)
+                CheckRow::new("overlay", CheckState::Limited, note.to_string(), consequence, mend)
             }
         });
         rows.push(match told.warnings().as_slice() {
-            [] => Row::ok("limits", "memory, processors and processes can be limited"),
-            warned => Row::new(
+            [] => CheckRow::ok("limits", "memory, processors and processes can be limited"),
+            warned => CheckRow::new(
                 "limits",
-                State::Limited,
+                CheckState::Limited,
                 warned.join("; "),
                 "the options named here warn, and do not hold",
                 limits_mend(),
@@ -171,9 +184,9 @@ impl Trial {
 
     async fn start(
         &self,
-        network: Network,
-        limits: Limits,
-        told: &Told,
+        network: NetworkAccess,
+        limits: ResourceLimits,
+        told: &TrialNotes,
     ) -> Result<Arc<dyn Container>, EngineError> {
         let engine = Namespaces {
             images: self.getter(),
@@ -187,7 +200,7 @@ impl Trial {
         let name = format!("runner-doctor-{}", std::process::id());
         let groups = limits.is_any().then(|| runner_sandbox::plan_groups(&name, limits, false));
         let groups = groups.transpose().unwrap_or_else(|error| {
-            told.lock().push(Note::NoGroups { cause: error.to_string() });
+            told.lock().push(EngineNote::NoGroups { cause: error.to_string() });
             None
         });
         let spec = self.spec(Image::Host, self.dir.path().join("readonly"), network);
@@ -197,9 +210,9 @@ impl Trial {
     fn getter(&self) -> Getter {
         Getter {
             store: self.images.clone(),
-            asker: Asker::Caller,
-            ecr: ecr::passwords(Identity::Default),
-            progress: Progress::default(),
+            asker: ImageRequester::Caller,
+            ecr: ecr::passwords(CloudIdentity::Default),
+            progress: PullProgress::default(),
             // None of its images comes from elsewhere.
             tell: Arc::new(|_| ()),
             most_bytes: MOST_BYTES,
@@ -208,7 +221,7 @@ impl Trial {
     }
 
     /// A container without limits.
-    fn spec(&self, image: Image, readonly: PathBuf, network: Network) -> ContainerSpec {
+    fn spec(&self, image: Image, readonly: PathBuf, network: NetworkAccess) -> ContainerSpec {
         ContainerSpec {
             hostname: "doctor".to_owned(),
             image,
@@ -219,7 +232,7 @@ impl Trial {
             mounts: Vec::new(),
             layers: self.layers().to_vec(),
             unseen: self.unseen.clone(),
-            limits: Limits::default(),
+            limits: ResourceLimits::default(),
             groups: None,
             network,
             hosts: Vec::new(),
@@ -229,15 +242,18 @@ impl Trial {
         }
     }
 
-    async fn pasta(&self) -> Row {
-        match self.start(Network::Pasta, Limits::default(), &Told::default()).await {
+    async fn pasta(&self) -> CheckRow {
+        match self
+            .start(NetworkAccess::Pasta, ResourceLimits::default(), &TrialNotes::default())
+            .await
+        {
             Ok(container) => {
                 container.stop().await;
-                Row::ok("pasta", "a network of a build's own reaches the outside")
+                CheckRow::ok("pasta", "a network of a build's own reaches the outside")
             }
-            Err(error) => Row::new(
+            Err(error) => CheckRow::new(
                 "pasta",
-                State::Limited,
+                CheckState::Limited,
                 error.message,
                 "--network pasta does not work; host and none do",
                 error.hint.unwrap_or_else(|| "install it (package passt)".to_owned()),
@@ -250,7 +266,7 @@ impl Trial {
     }
 
     /// Where the trial of a daemon has its files.
-    fn place_of(&self, program: Program) -> PathBuf {
+    fn place_of(&self, program: DaemonProgram) -> PathBuf {
         self.dir.path().join(program.command())
     }
 
@@ -258,14 +274,14 @@ impl Trial {
     /// Both are gone afterwards. What a build would be warned of.
     async fn container_of(
         &self,
-        program: Program,
+        program: DaemonProgram,
         daemon: Daemon,
     ) -> Result<Vec<String>, EngineError> {
         let place = self.place_of(program);
         let (root, readonly) = (place.join("root"), place.join("readonly"));
         let made = fs::create_dir_all(root.join("tmp")).and_then(|()| fill(&readonly.join("bin")));
         made.map_err(|error| EngineError::fault(format!("{}: {error}", place.display()), None))?;
-        let told = Told::default();
+        let told = TrialNotes::default();
         let engine = DaemonEngine {
             program,
             build: format!("doctor-{}", std::process::id()),
@@ -275,19 +291,22 @@ impl Trial {
             place,
             storage: self.storage(),
         };
-        let spec = self.spec(Image::Rootfs(root), readonly, Network::Host);
+        let spec = self.spec(Image::Rootfs(root), readonly, NetworkAccess::Host);
         engine.start_on(daemon, spec).await?.stop().await;
         Ok(told.warnings())
     }
 
     /// The row, and whether builds can run there.
-    async fn daemon(&self, program: Program) -> (bool, Row) {
+    async fn daemon(&self, program: DaemonProgram) -> (bool, CheckRow) {
         let name = program.command();
         let none = "the engine is not to be had; builds in namespaces do not need it";
         let place = self.place_of(program);
         if let Err(error) = fs::create_dir_all(&place) {
             let found = format!("{}: {error}", place.display());
-            return (false, Row::new(name, State::Limited, found, none, "is the disk full?"));
+            return (
+                false,
+                CheckRow::new(name, CheckState::Limited, found, none, "is the disk full?"),
+            );
         }
         match docker::find(program, &place, &self.storage()).await {
             Ok(found) => {
@@ -299,10 +318,10 @@ impl Trial {
                         let time = begin.elapsed().as_millis();
                         let fine = format!("{what}{how}: a container started in {time} ms");
                         let row = match warnings.is_empty() {
-                            true => Row::ok(name, fine),
-                            false => Row::new(
+                            true => CheckRow::ok(name, fine),
+                            false => CheckRow::new(
                                 name,
-                                State::Limited,
+                                CheckState::Limited,
                                 fine,
                                 &warnings.join("; "),
                                 "a daemon of this machine is used without that",
@@ -317,11 +336,13 @@ impl Trial {
                         );
                         let mend =
                             error.hint.unwrap_or_else(|| format!("what does `{name} run` say?"));
-                        (false, Row::new(name, State::Limited, what, none, mend))
+                        (false, CheckRow::new(name, CheckState::Limited, what, none, mend))
                     }
                 }
             }
-            Err(why) => (false, Row::new(name, State::Limited, why.to_string(), none, why.hint())),
+            Err(why) => {
+                (false, CheckRow::new(name, CheckState::Limited, why.to_string(), none, why.hint()))
+            }
         }
     }
 }
@@ -360,7 +381,7 @@ async fn output_of(container: &dyn Container, argv: &[&str]) -> Result<String, S
         of_build: false,
     };
     let process = container.exec(spec).await.map_err(|error| error.to_string())?;
-    let Ends::Merged(pipe) = process.ends else { return Err("it has no output".to_owned()) };
+    let ProgramEnds::Merged(pipe) = process.ends else { return Err("it has no output".to_owned()) };
     let read = tokio::task::spawn_blocking(move || {
         let mut text = String::new();
         File::from(pipe).read_to_string(&mut text).map(|_| text)
@@ -380,44 +401,50 @@ fn kernel_release() -> String {
         .unwrap_or_default()
 }
 
-fn kernel(release: &str) -> Row {
+fn kernel(release: &str) -> CheckRow {
     let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     if version >= KERNEL {
-        return Row::ok("kernel", format!("Linux {release}"));
+        return CheckRow::ok("kernel", format!("Linux {release}"));
     }
     let found =
         format!("Linux {release}, and {}.{} is the oldest that was tried", KERNEL.0, KERNEL.1);
     let consequence = "containers may not start";
-    Row::new("kernel", State::Limited, found, consequence, "update it, or use Docker or Podman")
+    CheckRow::new(
+        "kernel",
+        CheckState::Limited,
+        found,
+        consequence,
+        "update it, or use Docker or Podman",
+    )
 }
 
 /// Makes one, with this user as its root.
-fn user_namespaces() -> Row {
+fn user_namespaces() -> CheckRow {
     const NAME: &str = "user namespaces";
     let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
     let map = UserMap::single(uid.as_raw(), gid.as_raw());
     let nothing = "/proc/nothing";
     let Err(error) = runner_sandbox::chore(&map, &["remove", nothing]) else {
-        return Row::ok(NAME, "this user can make them");
+        return CheckRow::ok(NAME, "this user can make them");
     };
     let (state, consequence) = if uid.is_root() {
-        (State::Limited, "none for root, whose containers do not need them")
+        (CheckState::Limited, "none for root, whose containers do not need them")
     } else {
-        (State::Missing, "no containers without root, Docker or Podman")
+        (CheckState::Missing, "no containers without root, Docker or Podman")
     };
-    Row::new(NAME, state, error.to_string(), consequence, closed_by())
+    CheckRow::new(NAME, state, error.to_string(), consequence, closed_by())
 }
 
 /// Has a process close itself in with a build's filter.
-fn system_call_filter() -> Row {
+fn system_call_filter() -> CheckRow {
     const NAME: &str = "seccomp";
     let filtered = Chore::start(None, &["filter"], None).and_then(Chore::finish);
     match filtered {
-        Ok(_) => Row::ok(NAME, "a build's filter of system calls is taken"),
-        Err(error) => Row::new(
+        Ok(_) => CheckRow::ok(NAME, "a build's filter of system calls is taken"),
+        Err(error) => CheckRow::new(
             NAME,
-            State::Missing,
+            CheckState::Missing,
             format!("a filter of system calls is refused: {error}"),
             "no container starts: a build could make calls that are to be closed to it",
             "use a kernel with CONFIG_SECCOMP_FILTER, and allow seccomp(2) in a container around this one",
@@ -444,30 +471,30 @@ fn closed_by() -> String {
     }
 }
 
-fn user_ids(container: &dyn Container) -> Row {
+fn user_ids(container: &dyn Container) -> CheckRow {
     const NAME: &str = "users";
     if nix::unistd::geteuid().is_root() {
-        return Row::ok(NAME, "root: a container has this machine's own");
+        return CheckRow::ok(NAME, "root: a container has this machine's own");
     }
     if container.has_one_user() {
         let found = "a container has one user only, root";
         let consequence = "apt, chown, sudo and run-as fail in it";
-        return Row::new(NAME, State::Limited, found, consequence, users::advice());
+        return CheckRow::new(NAME, CheckState::Limited, found, consequence, users::advice());
     }
-    Row::ok(NAME, "newuidmap gives a container the subordinate ids of this user")
+    CheckRow::ok(NAME, "newuidmap gives a container the subordinate ids of this user")
 }
 
 /// Writes into the store, as a pull does.
-fn image_store(home: &Home) -> Row {
+fn image_store(home: &Home) -> CheckRow {
     const NAME: &str = "image store";
     let probe = home.images().join(format!(".doctor-{}", std::process::id()));
     let written = fs::create_dir(&probe).and_then(|()| fs::remove_dir(&probe));
     let listed = ImageStore::new(home.images()).list().map(|images| images.len());
     match written.and(listed) {
-        Ok(count) => Row::ok(NAME, format!("{count} images in {}", home.images().display())),
-        Err(error) => Row::new(
+        Ok(count) => CheckRow::ok(NAME, format!("{count} images in {}", home.images().display())),
+        Err(error) => CheckRow::new(
             NAME,
-            State::Limited,
+            CheckState::Limited,
             format!("{}: {error}", home.images().display()),
             "no image can be got; host and rootfs:DIR work",
             "set RUNNER_HOME to a folder you can write to",
@@ -475,23 +502,29 @@ fn image_store(home: &Home) -> Row {
     }
 }
 
-fn disk(dir: &Path) -> Row {
+fn disk(dir: &Path) -> CheckRow {
     const NAME: &str = "disk";
     let free = match statvfs(dir) {
         Ok(facts) => facts.blocks_available() * facts.fragment_size(),
         Err(errno) => {
             let found = format!("{}: {errno}", dir.display());
-            return Row::new(NAME, State::Limited, found, "nothing is known of it", "look at it");
+            return CheckRow::new(
+                NAME,
+                CheckState::Limited,
+                found,
+                "nothing is known of it",
+                "look at it",
+            );
         }
     };
     let found = format!("{} MiB free in {}", free >> 20, dir.display());
     if free >= LITTLE {
-        return Row::ok(NAME, found);
+        return CheckRow::ok(NAME, found);
     }
-    let state = if free < NOTHING { State::Missing } else { State::Limited };
+    let state = if free < NOTHING { CheckState::Missing } else { CheckState::Limited };
     let consequence = "builds that write much end with FAULT";
     let mend = "free some space, or set RUNNER_HOME to a folder on another disk";
-    Row::new(NAME, state, found, consequence, mend)
+    CheckRow::new(NAME, state, found, consequence, mend)
 }
 
 #[cfg(test)]
@@ -501,10 +534,10 @@ mod tests {
     #[test]
     fn old_kernels_are_told_from_new_ones() {
         for release in ["5.19.0", "6.18.44-fc", "10.0"] {
-            assert_eq!(kernel(release).state, State::Ok, "{release}");
+            assert_eq!(kernel(release).state, CheckState::Ok, "{release}");
         }
         for release in ["5.18.19", "4.19.0-27-amd64", ""] {
-            assert_eq!(kernel(release).state, State::Limited, "{release}");
+            assert_eq!(kernel(release).state, CheckState::Limited, "{release}");
         }
     }
 }

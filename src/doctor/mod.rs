@@ -16,28 +16,28 @@ use serde::Serialize;
 /// How well something works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum State {
+pub(crate) enum CheckState {
     Ok,
     /// It works, but not for everything.
     Limited,
     Missing,
 }
 
-impl State {
+impl CheckState {
     pub(crate) fn name(self) -> &'static str {
         match self {
-            State::Ok => "ok",
-            State::Limited => "limited",
-            State::Missing => "missing",
+            CheckState::Ok => "ok",
+            CheckState::Limited => "limited",
+            CheckState::Missing => "missing",
         }
     }
 }
 
 /// One thing that was tried.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Row {
+pub(crate) struct CheckRow {
     pub(crate) name: &'static str,
-    pub(crate) state: State,
+    pub(crate) state: CheckState,
     /// What was found.
     pub(crate) found: String,
     /// What that means for builds; nothing where all is well.
@@ -48,20 +48,20 @@ pub(crate) struct Row {
     pub(crate) mend: Option<String>,
 }
 
-impl Row {
+impl CheckRow {
     pub(crate) fn ok(name: &'static str, found: impl Into<String>) -> Self {
-        Row { name, state: State::Ok, found: found.into(), consequence: None, mend: None }
+        CheckRow { name, state: CheckState::Ok, found: found.into(), consequence: None, mend: None }
     }
 
     pub(crate) fn new(
         name: &'static str,
-        state: State,
+        state: CheckState,
         found: impl Into<String>,
         consequence: &str,
         mend: impl Into<String>,
     ) -> Self {
         let consequence = Some(consequence.to_owned());
-        Row { name, state, found: found.into(), consequence, mend: Some(mend.into()) }
+        CheckRow { name, state, found: found.into(), consequence, mend: Some(mend.into()) }
     }
 }
 
@@ -73,7 +73,7 @@ pub(crate) struct Report {
     pub(crate) works: bool,
     /// The same in words.
     pub(crate) verdict: String,
-    pub(crate) rows: Vec<Row>,
+    pub(crate) rows: Vec<CheckRow>,
     /// How AWS's agent is configured for one build.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) agent: Vec<AgentLine>,

@@ -1,15 +1,15 @@
 //! A build as a node of AWS's clients: its names, a shell, who may call, and as whom this program calls AWS.
 
-use super::{Row, State};
+use super::{CheckRow, CheckState};
 use runner_client::{Client, ClientError};
-use runner_cloud::{Amazon, Identity};
+use runner_cloud::{Amazon, CloudIdentity};
 use runner_core::destination::Destinations;
-use runner_folder::state::{Clusters, Home, Known};
+use runner_folder::state::{Clusters, Home, KnownBuild};
 use runner_serve::aws::{
     KeyPair, Needs, Outlook, Users, agent_config, node_id, session_needs, task_needs,
 };
-use runner_serve::deliveries::{Checked, leads_back};
-use runner_wire::control::{Answer, Open, Request};
+use runner_serve::deliveries::{CheckedDestinations, leads_back};
+use runner_wire::control::{ControlRequest, ControlResponse, OpenProgram};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tokio::time::timeout;
@@ -20,7 +20,7 @@ const SOON: Duration = Duration::from_secs(5);
 const PLUGIN: [u32; 3] = [1, 2, 764];
 
 /// By which names clients reach it.
-pub(super) fn names(home: &Home, known: &Known) -> Row {
+pub(super) fn names(home: &Home, known: &KnownBuild) -> CheckRow {
     let task = known.uuid.replace('-', "");
     let node = node_id(&known.uuid);
     match Clusters::of(home).current() {
@@ -28,45 +28,61 @@ pub(super) fn names(home: &Home, known: &Known) -> Row {
             let cluster = table.cluster_of(&known.uuid);
             let found =
                 format!("{node}, codebuild:{}, task {task} of cluster {cluster}", known.uuid);
-            Row::ok("node", found)
+            CheckRow::ok("node", found)
         }
         Err(error) => {
             let consequence = "AWS's clients are shown no build";
-            Row::new("node", State::Missing, error.to_string(), consequence, "remove that file")
+            CheckRow::new(
+                "node",
+                CheckState::Missing,
+                error.to_string(),
+                consequence,
+                "remove that file",
+            )
         }
     }
 }
 
 /// Starts a shell that ends at once.
-pub(super) fn shell(known: &Known) -> Row {
+pub(super) fn shell(known: &KnownBuild) -> CheckRow {
     let argv = ["sh", "-c", ":"].map(str::to_owned).to_vec();
-    let open = Request::Open(Open { argv, merged: true, ..Open::default() });
+    let open = ControlRequest::Open(OpenProgram { argv, merged: true, ..OpenProgram::default() });
     let asked = Client::connect(&known.dir).and_then(|mut client| client.ask(&open));
     match asked {
-        Ok(Answer::Opened { .. }) => Row::ok("shell", "sh starts in the container"),
-        Ok(_) => {
-            Row::new("shell", State::Missing, "another answer", "no shell", "see the row above")
-        }
-        Err(ClientError::Refused { message, .. }) => Row::new(
+        Ok(ControlResponse::Opened { .. }) => CheckRow::ok("shell", "sh starts in the container"),
+        Ok(_) => CheckRow::new(
             "shell",
-            State::Limited,
+            CheckState::Missing,
+            "another answer",
+            "no shell",
+            "see the row above",
+        ),
+        Err(ClientError::Refused { message, .. }) => CheckRow::new(
+            "shell",
+            CheckState::Limited,
             message,
             "no Run Command and no shell of AWS's clients; exec of a program works",
             "an image with /bin/sh",
         ),
-        Err(error) => {
-            Row::new("shell", State::Missing, error.to_string(), "no shell", "see the row above")
-        }
+        Err(error) => CheckRow::new(
+            "shell",
+            CheckState::Missing,
+            error.to_string(),
+            "no shell",
+            "see the row above",
+        ),
     }
 }
 
 /// The file of users.
-pub(super) fn users(home: &Home) -> Row {
+pub(super) fn users(home: &Home) -> CheckRow {
     match Users::open(home, None) {
-        Ok(_) => Row::ok("users", "iam.json is right, or there is none: the owner alone may call"),
-        Err(error) => Row::new(
+        Ok(_) => {
+            CheckRow::ok("users", "iam.json is right, or there is none: the owner alone may call")
+        }
+        Err(error) => CheckRow::new(
             "users",
-            State::Missing,
+            CheckState::Missing,
             error.to_string(),
             "`runner serve` does not start with it; one that runs keeps to what it said before",
             "mend what is named",
@@ -75,7 +91,7 @@ pub(super) fn users(home: &Home) -> Row {
 }
 
 /// As whom AWS is called, whether that leads back here, and what sessions in the build would meet there.
-pub(super) fn amazon(home: &Home, known: &Known, address: Option<&str>) -> Vec<Row> {
+pub(super) fn amazon(home: &Home, known: &KnownBuild, address: Option<&str>) -> Vec<CheckRow> {
     let Ok(runtime) = runner_host::runtime::start() else { return Vec::new() };
     runtime.block_on(async {
         let mut rows = identity(home, address).await;
@@ -84,7 +100,7 @@ pub(super) fn amazon(home: &Home, known: &Known, address: Option<&str>) -> Vec<R
     })
 }
 
-async fn identity(home: &Home, address: Option<&str>) -> Vec<Row> {
+async fn identity(home: &Home, address: Option<&str>) -> Vec<CheckRow> {
     let mut rows = Vec::new();
     let names = [
         "AWS_ENDPOINT_URL",
@@ -105,9 +121,9 @@ async fn identity(home: &Home, address: Option<&str>) -> Vec<Row> {
         }
     }
     if let Some(name) = back {
-        rows.push(Row::new(
+        rows.push(CheckRow::new(
             "loop",
-            State::Limited,
+            CheckState::Limited,
             format!("{name} leads to this program's own endpoint"),
             "what a runner that is started from here sends to AWS comes back here, and is refused",
             format!("unset {name} where runner is started; AWS's clients alone need it"),
@@ -115,7 +131,7 @@ async fn identity(home: &Home, address: Option<&str>) -> Vec<Row> {
     }
     let own = KeyPair::existing(home).ok().flatten();
     let own = own.map(|pair| pair.credentials().access_key_id().to_owned());
-    let amazon = Amazon::load(&Identity::Default).await;
+    let amazon = Amazon::load(&CloudIdentity::Default).await;
     let asked = timeout(SOON, amazon.credentials()).await;
     let found = asked.ok().and_then(Result::ok);
     let found = match found {
@@ -125,14 +141,14 @@ async fn identity(home: &Home, address: Option<&str>) -> Vec<Row> {
         }
         Some(keys) => format!("access key {}", keys.access_key_id()),
     };
-    rows.push(Row::ok("AWS", found));
+    rows.push(CheckRow::ok("AWS", found));
     rows
 }
 
 /// What sessions would meet at AWS, where somebody wants them logged there or encrypted.
-async fn sessions(home: &Home, known: &Known) -> Vec<Row> {
+async fn sessions(home: &Home, known: &KnownBuild) -> Vec<CheckRow> {
     let agent = agent_config(home, None).map(|(agent, _)| agent).unwrap_or_default();
-    let outlook = Outlook::new(home, Identity::Default, &agent);
+    let outlook = Outlook::new(home, CloudIdentity::Default, &agent);
     let all = [
         (["session log", "session key"], session_needs(home).await),
         (["task log", "task key"], task_needs(home, &known.uuid).await),
@@ -142,7 +158,13 @@ async fn sessions(home: &Home, known: &Known) -> Vec<Row> {
         let Needs { logs, key: wanted } = match needs {
             Ok(needs) => needs,
             Err(why) => {
-                rows.push(Row::new(log, State::Missing, why, "no session begins", "mend it"));
+                rows.push(CheckRow::new(
+                    log,
+                    CheckState::Missing,
+                    why,
+                    "no session begins",
+                    "mend it",
+                ));
                 continue;
             }
         };
@@ -156,62 +178,76 @@ async fn sessions(home: &Home, known: &Known) -> Vec<Row> {
     rows
 }
 
-async fn logged(name: &'static str, logs: Destinations, outlook: &Outlook) -> Row {
+async fn logged(name: &'static str, logs: Destinations, outlook: &Outlook) -> CheckRow {
     let words = logs.words();
     let must = logs.must_be_encrypted();
-    let Ok(Checked { refusal, notices, .. }) = timeout(SOON, outlook.logs(logs)).await else {
+    let Ok(CheckedDestinations { refusal, notices, .. }) = timeout(SOON, outlook.logs(logs)).await
+    else {
         let found = format!("AWS has not answered about {words}");
-        return Row::new(name, State::Limited, found, "what is shown waits here", "try it again");
+        return CheckRow::new(
+            name,
+            CheckState::Limited,
+            found,
+            "what is shown waits here",
+            "try it again",
+        );
     };
     match (refusal, notices.is_empty()) {
         (Some(why), _) => {
-            Row::new(name, State::Missing, why, "no session begins", "mend what is named")
+            CheckRow::new(name, CheckState::Missing, why, "no session begins", "mend what is named")
         }
-        (None, false) => Row::new(
+        (None, false) => CheckRow::new(
             name,
-            State::Limited,
+            CheckState::Limited,
             notices.join(" "),
             "sessions begin, unless --require-session-log demands a log",
             "make what is missing, or name another in the preferences or in the cluster",
         ),
         (None, true) => {
             let encrypted = if must { ", encrypted as is demanded" } else { "" };
-            Row::ok(name, format!("{words}{encrypted}"))
+            CheckRow::ok(name, format!("{words}{encrypted}"))
         }
     }
 }
 
-async fn encrypted(name: &'static str, key: &str, outlook: &Outlook) -> Row {
+async fn encrypted(name: &'static str, key: &str, outlook: &Outlook) -> CheckRow {
     let consequence = "sessions end as soon as they begin";
     match timeout(SOON, outlook.key(key)).await {
-        Ok(Ok((arn, true))) => Row::ok(name, arn),
+        Ok(Ok((arn, true))) => CheckRow::ok(name, arn),
         Ok(Ok((arn, false))) => {
             let found = format!("{arn} is not enabled");
-            Row::new(name, State::Missing, found, consequence, "enable it, or name another key")
+            CheckRow::new(
+                name,
+                CheckState::Missing,
+                found,
+                consequence,
+                "enable it, or name another key",
+            )
         }
         // Who may use it need not be allowed to look at it.
         Ok(Err(why)) => {
             let mend = "name a key that is there; kms:DescribeKey lets this program look";
-            Row::new(name, State::Limited, format!("{key}: {why}"), consequence, mend)
+            CheckRow::new(name, CheckState::Limited, format!("{key}: {why}"), consequence, mend)
         }
         Err(_) => {
             let found = format!("AWS has not answered about {key}");
-            Row::new(name, State::Limited, found, consequence, "try it again")
+            CheckRow::new(name, CheckState::Limited, found, consequence, "try it again")
         }
     }
 }
 
 /// A plugin that AWS's CLI warns about.
-pub(super) fn dated(plugin: Row) -> Row {
+pub(super) fn dated(plugin: CheckRow) -> CheckRow {
     let version = plugin.found.trim();
     let numbers: Vec<u32> = version.split('.').map_while(|part| part.parse().ok()).collect();
-    if plugin.state != State::Ok || numbers.len() < PLUGIN.len() || numbers >= PLUGIN.to_vec() {
+    if plugin.state != CheckState::Ok || numbers.len() < PLUGIN.len() || numbers >= PLUGIN.to_vec()
+    {
         return plugin;
     }
     let [major, minor, patch] = PLUGIN;
-    Row::new(
+    CheckRow::new(
         plugin.name,
-        State::Limited,
+        CheckState::Limited,
         format!("{version}, older than {major}.{minor}.{patch}"),
         "it works, and warns",
         "install a newer one",
@@ -225,13 +261,13 @@ mod tests {
     #[test]
     fn plugins_and_their_versions() {
         for (version, wanted) in [
-            ("1.2.650.0", State::Limited),
-            ("1.2.764.0", State::Ok),
-            ("1.10.0.0", State::Ok),
-            ("it is there", State::Ok),
+            ("1.2.650.0", CheckState::Limited),
+            ("1.2.764.0", CheckState::Ok),
+            ("1.10.0.0", CheckState::Ok),
+            ("it is there", CheckState::Ok),
         ] {
             assert_eq!(
-                dated(Row::ok("session-manager-plugin", version)).state,
+                dated(CheckRow::ok("session-manager-plugin", version)).state,
                 wanted,
                 "{version}"
             );

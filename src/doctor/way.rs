@@ -3,11 +3,11 @@
 //! Used by `build`. The call that is made is one of a client's: CodeBuild's BatchGetBuilds for this
 //! build, signed with the key pair of the state folder.
 
-use super::{Row, State};
+use super::{CheckRow, CheckState};
 use runner_client::goes_on;
 use runner_cloud::{CODEBUILD, CallError, call_here};
 use runner_folder::events::Follower;
-use runner_folder::state::{Home, Known, live_serve};
+use runner_folder::state::{Home, KnownBuild, live_serve};
 use runner_serve::aws::{KeyPair, PROFILE};
 use serde_json::{Value, json};
 
@@ -17,12 +17,12 @@ const CREDENTIALS: &str = "credentials";
 const CONSEQUENCE: &str = "AWS's clients find no way in; runner attach and runner exec do";
 
 /// Where AWS's clients find the build, as far as anybody says so.
-pub(super) fn address(home: &Home, known: &Known) -> Option<String> {
+pub(super) fn address(home: &Home, known: &KnownBuild) -> Option<String> {
     own(known).or_else(|| live_serve(home).map(|serve| serve.address))
 }
 
 /// Calls whoever serves the build.
-pub(super) fn look(home: &Home, known: &Known) -> [Row; 2] {
+pub(super) fn look(home: &Home, known: &KnownBuild) -> [CheckRow; 2] {
     // One that was opened for this build is what its notice names.
     // No answer of a process that is stopped is waited for.
     let (serving, stopped) = match (own(known), live_serve(home)) {
@@ -41,36 +41,43 @@ pub(super) fn look(home: &Home, known: &Known) -> [Row; 2] {
         Ok(Some(keys)) => {
             let found = format!("{} (profile {PROFILE})", keys.path().display());
             let Some(address) = serving else {
-                return [not_offered(), Row::ok(CREDENTIALS, found)];
+                return [not_offered(), CheckRow::ok(CREDENTIALS, found)];
             };
             if let Some(pid) = stopped {
-                return [is_stopped(&address, pid), Row::ok(CREDENTIALS, found)];
+                return [is_stopped(&address, pid), CheckRow::ok(CREDENTIALS, found)];
             }
             judge(&address, known, call(&address, known, &keys), found)
         }
         Ok(None) => {
             let mend =
                 "they are made with the first endpoint: runner serve, or run --enable-session";
-            let row = Row::new(CREDENTIALS, State::Missing, "none yet", CONSEQUENCE, mend);
+            let row =
+                CheckRow::new(CREDENTIALS, CheckState::Missing, "none yet", CONSEQUENCE, mend);
             [serving.map_or_else(not_offered, |address| not_called(&address)), row]
         }
         Err(error) => {
             let mend =
                 "make it this user's alone (chmod 600), or remove it and start the build again";
-            let row = Row::new(CREDENTIALS, State::Missing, error.to_string(), CONSEQUENCE, mend);
+            let row = CheckRow::new(
+                CREDENTIALS,
+                CheckState::Missing,
+                error.to_string(),
+                CONSEQUENCE,
+                mend,
+            );
             [serving.map_or_else(not_offered, |address| not_called(&address)), row]
         }
     }
 }
 
 /// Where the build says that AWS's clients find it.
-fn own(known: &Known) -> Option<String> {
+fn own(known: &KnownBuild) -> Option<String> {
     let mut log = Follower::open(&known.dir).ok()?;
     log.catch_up().ok()??.endpoint.clone()
 }
 
 /// Asks for the build, as a client does.
-fn call(address: &str, known: &Known, keys: &KeyPair) -> Result<Value, CallError> {
+fn call(address: &str, known: &KnownBuild, keys: &KeyPair) -> Result<Value, CallError> {
     let unreachable = |error: std::io::Error| CallError::Unreachable {
         endpoint: address.to_owned(),
         problem: error.to_string(),
@@ -83,57 +90,62 @@ fn call(address: &str, known: &Known, keys: &KeyPair) -> Result<Value, CallError
 }
 
 /// What a call's answer says of the endpoint and of the keys.
-fn judge(address: &str, known: &Known, answer: Result<Value, CallError>, keys: String) -> [Row; 2] {
-    let answers = || Row::ok(ENDPOINT, format!("http://{address} answers signed calls"));
+fn judge(
+    address: &str,
+    known: &KnownBuild,
+    answer: Result<Value, CallError>,
+    keys: String,
+) -> [CheckRow; 2] {
+    let answers = || CheckRow::ok(ENDPOINT, format!("http://{address} answers signed calls"));
     match answer {
         Ok(body) if body["builds"][0]["id"] == known.id.as_str() => {
-            [answers(), Row::ok(CREDENTIALS, keys)]
+            [answers(), CheckRow::ok(CREDENTIALS, keys)]
         }
         Ok(_) => {
             let found = format!("http://{address} answers, and does not know this build");
             let mend = "serve the state folder of the build: RUNNER_HOME=... runner serve";
-            let row = Row::new(ENDPOINT, State::Missing, found, CONSEQUENCE, mend);
-            [row, Row::ok(CREDENTIALS, keys)]
+            let row = CheckRow::new(ENDPOINT, CheckState::Missing, found, CONSEQUENCE, mend);
+            [row, CheckRow::ok(CREDENTIALS, keys)]
         }
         Err(CallError::Unreachable { problem, .. }) => {
             let found = format!("http://{address} does not answer: {problem}");
             let mend = "is a firewall in between, or its process stopped? else: runner serve";
-            let row = Row::new(ENDPOINT, State::Missing, found, CONSEQUENCE, mend);
-            [row, Row::ok(CREDENTIALS, keys)]
+            let row = CheckRow::new(ENDPOINT, CheckState::Missing, found, CONSEQUENCE, mend);
+            [row, CheckRow::ok(CREDENTIALS, keys)]
         }
         Err(error) => {
             let found = format!("{keys}: refused: {error}");
             let mend = "the file was changed while the endpoint was up: start runner serve anew";
-            let row = Row::new(CREDENTIALS, State::Missing, found, CONSEQUENCE, mend);
-            [Row::ok(ENDPOINT, format!("http://{address} answers")), row]
+            let row = CheckRow::new(CREDENTIALS, CheckState::Missing, found, CONSEQUENCE, mend);
+            [CheckRow::ok(ENDPOINT, format!("http://{address} answers")), row]
         }
     }
 }
 
-fn is_stopped(address: &str, pid: u32) -> Row {
+fn is_stopped(address: &str, pid: u32) -> CheckRow {
     let found = format!("http://{address} does not answer: its process {pid} is stopped");
-    Row::new(ENDPOINT, State::Missing, found, CONSEQUENCE, goes_on(pid))
+    CheckRow::new(ENDPOINT, CheckState::Missing, found, CONSEQUENCE, goes_on(pid))
 }
 
-fn not_offered() -> Row {
+fn not_offered() -> CheckRow {
     let found = "none is open for this build";
     let mend = "runner serve; a build with --enable-session has one from its start";
-    Row::new(ENDPOINT, State::Missing, found, CONSEQUENCE, mend)
+    CheckRow::new(ENDPOINT, CheckState::Missing, found, CONSEQUENCE, mend)
 }
 
 /// Without keys nothing but a connection can be tried.
-fn not_called(address: &str) -> Row {
+fn not_called(address: &str) -> CheckRow {
     let tried = address.parse().map_err(std::io::Error::other).and_then(|address| {
         std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_secs(5))
     });
     match tried {
         Ok(_) => {
             let found = format!("http://{address} takes connections; no call can be signed");
-            Row::new(ENDPOINT, State::Limited, found, CONSEQUENCE, "see the row below")
+            CheckRow::new(ENDPOINT, CheckState::Limited, found, CONSEQUENCE, "see the row below")
         }
         Err(error) => {
             let found = format!("http://{address} does not answer: {error}");
-            Row::new(ENDPOINT, State::Missing, found, CONSEQUENCE, "runner serve")
+            CheckRow::new(ENDPOINT, CheckState::Missing, found, CONSEQUENCE, "runner serve")
         }
     }
 }

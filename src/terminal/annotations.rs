@@ -8,7 +8,7 @@ use super::EventSink;
 use super::notices::{LeftOut, verdict};
 use super::summary::EndSummary;
 use runner_build::BuildspecFile;
-use runner_core::event::{Event, EventBody, Outcome};
+use runner_core::event::{CommandOutcome, Event, EventBody};
 use runner_core::phase::Phase;
 use runner_core::plain;
 use runner_core::report::{CaseFailure, ReportFacts, ReportStatus};
@@ -23,14 +23,14 @@ const MAX_MESSAGE: usize = 4000;
 
 /// Where things stand, as GitHub sees the repository.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Places {
+pub(crate) struct AnnotationPlaces {
     /// The buildspec's path, if it lies in the repository.
     buildspec: Option<String>,
     /// The source directory's, with a slash behind it; empty where it is the repository.
     source: String,
 }
 
-impl Places {
+impl AnnotationPlaces {
     /// Where GitHub sees them: from the root of the repository.
     pub(crate) fn at_github(source: &Path, buildspec: &BuildspecFile) -> Self {
         let workspace = std::env::var_os("GITHUB_WORKSPACE").filter(|root| !root.is_empty());
@@ -42,7 +42,7 @@ impl Places {
             false => format!("{}/", below.display()),
         };
         let buildspec = buildspec.path_in(&root).map(|path| path.display().to_string());
-        Places { buildspec, source: below }
+        AnnotationPlaces { buildspec, source: below }
     }
 }
 
@@ -71,7 +71,7 @@ struct AnnotatedCommand {
 /// Writes workflow commands to `out`.
 pub(super) struct Annotations<W: Write + Send> {
     out: W,
-    places: Places,
+    places: AnnotationPlaces,
     command: Option<AnnotatedCommand>,
     ending: EndSummary,
     left_out: LeftOut,
@@ -80,7 +80,7 @@ pub(super) struct Annotations<W: Write + Send> {
 }
 
 impl<W: Write + Send> Annotations<W> {
-    pub(super) fn new(out: W, places: Places) -> Self {
+    pub(super) fn new(out: W, places: AnnotationPlaces) -> Self {
         let page = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty());
         Annotations {
             out,
@@ -143,13 +143,15 @@ impl<W: Write + Send> Annotations<W> {
         Ok(())
     }
 
-    fn command_ended(&mut self, outcome: &Outcome) -> io::Result<()> {
+    fn command_ended(&mut self, outcome: &CommandOutcome) -> io::Result<()> {
         let Some(AnnotatedCommand { text, phase, line }) = self.command.take() else {
             return Ok(());
         };
         match outcome {
-            Outcome::Exited(0) | Outcome::Cut => return Ok(()),
-            Outcome::Exited(_) | Outcome::Signaled(_) | Outcome::NotStarted(_) => {}
+            CommandOutcome::Exited(0) | CommandOutcome::Cut => return Ok(()),
+            CommandOutcome::Exited(_)
+            | CommandOutcome::Signaled(_)
+            | CommandOutcome::NotStarted(_) => {}
         }
         let file = self.places.buildspec.clone();
         let file = file.as_deref().zip(line).map(|(file, line)| (file, line, 0));
@@ -238,7 +240,7 @@ mod tests {
     #[test]
     fn no_text_is_a_command_of_its_own() {
         let mut out = Vec::new();
-        let mut sink = Annotations::new(&mut out, Places::default());
+        let mut sink = Annotations::new(&mut out, AnnotationPlaces::default());
         sink.write(
             "error",
             Some(("a,b:c", 5, 0)),

@@ -9,17 +9,17 @@ use super::pretty::Pretty;
 use super::sections::LogSections;
 use super::summary::EndSummary;
 use super::ways::WaysIn;
-use super::{CiSystem, EventSink, Places, nobody, spawn};
+use super::{AnnotationPlaces, CiSystem, EventSink, nobody, spawn};
 use crate::door::{Door, DoorParts};
 use nix::sys::signal::Signal;
-use runner_build::{self as build, Begun};
+use runner_build::{self as build, ReadyBuild};
 use runner_client::{RawMode, can_be_asked};
 use runner_core::spec::Diagnostic;
 use runner_engine::Fut;
-use runner_engine::image::{Curtain, Progress};
+use runner_engine::image::{Curtain, PullProgress};
 use runner_folder::events::CodeBuild;
 use runner_folder::state::Home;
-use runner_host::signals::Signals;
+use runner_host::signals::SignalReader;
 use runner_host::stdio::{CheckedStdout, has_colors, is_gone, of_output, say};
 use std::io::{self, IsTerminal};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,7 +34,7 @@ pub(crate) enum LogFormat {
 }
 
 /// How a build is to be shown.
-pub(crate) struct Shown {
+pub(crate) struct FaceOptions {
     pub(crate) format: LogFormat,
     /// Nothing on standard error but errors.
     pub(crate) quiet: bool,
@@ -49,18 +49,18 @@ pub(crate) struct Shown {
     /// Whose log this is.
     pub(crate) system: Option<CiSystem>,
     /// Where failures are, for GitHub, and what is wrong with the buildspec.
-    pub(crate) annotations: Option<(Places, Vec<Diagnostic>)>,
+    pub(crate) annotations: Option<(AnnotationPlaces, Vec<Diagnostic>)>,
 }
 
 /// Shows one build at this program's terminal.
-pub(crate) struct Face {
-    shown: Shown,
+pub(crate) struct TerminalFace {
+    shown: FaceOptions,
     home: Home,
     gate: Arc<Gate>,
     /// What a key shows while a line is drawn.
     mode: Option<RawMode>,
     /// Of the terminal's window.
-    resizes: Option<Signals>,
+    resizes: Option<SignalReader>,
     door: Option<Door>,
     threads: Vec<JoinHandle<()>>,
     /// Why standard output has not got everything, though somebody may read it.
@@ -68,15 +68,15 @@ pub(crate) struct Face {
     uuid: String,
 }
 
-impl Face {
+impl TerminalFace {
     /// Before any thread starts: it blocks a signal.
-    pub(crate) fn new(shown: Shown, home: &Home) -> io::Result<Self> {
-        Ok(Face {
+    pub(crate) fn new(shown: FaceOptions, home: &Home) -> io::Result<Self> {
+        Ok(TerminalFace {
             shown,
             home: home.clone(),
             gate: Arc::default(),
             mode: None,
-            resizes: Some(Signals::listen(&[Signal::SIGWINCH])?),
+            resizes: Some(SignalReader::listen(&[Signal::SIGWINCH])?),
             door: None,
             threads: Vec::new(),
             broken_output: Arc::default(),
@@ -101,7 +101,7 @@ impl Face {
             && io::stderr().is_terminal()
     }
 
-    fn start_sinks(&mut self, begun: &Begun<'_>, ways: WaysIn) -> io::Result<()> {
+    fn start_sinks(&mut self, begun: &ReadyBuild<'_>, ways: WaysIn) -> io::Result<()> {
         let program = self.shown.hints.then(|| ways.program.clone());
         let ending = || EndSummary::new(program.as_deref());
         let (name, sink, gate): (_, Box<dyn EventSink>, _) = match self.shown.format {
@@ -143,8 +143,8 @@ impl Face {
     }
 }
 
-impl build::Face for Face {
-    fn begin(&mut self, begun: &Begun<'_>) -> io::Result<()> {
+impl build::Face for TerminalFace {
+    fn begin(&mut self, begun: &ReadyBuild<'_>) -> io::Result<()> {
         begun.uuid.clone_into(&mut self.uuid);
         let has_menu = self.has_menu();
         if self.shown.format == LogFormat::Pretty && can_be_asked() {
@@ -164,11 +164,11 @@ impl build::Face for Face {
         Ok(())
     }
 
-    fn pulls(&self) -> Progress {
+    fn pulls(&self) -> PullProgress {
         let gate = Arc::clone(&self.gate);
         let curtain: Curtain =
             Arc::new(move |is_drawn| if is_drawn { gate.close() } else { gate.open(None) });
-        Progress {
+        PullProgress {
             is_visible: io::stderr().is_terminal() && !self.shown.quiet,
             curtain: (self.shown.format == LogFormat::Pretty).then_some(curtain),
         }

@@ -12,8 +12,8 @@ use runner_core::debug::{self, Decision, DecisionKind};
 use runner_core::event::StopFacts;
 use runner_folder::events::Follower;
 use runner_folder::state::BuildDir;
-use runner_host::signals::Signals;
-use runner_wire::control::{Answer, Request};
+use runner_host::signals::SignalReader;
+use runner_wire::control::{ControlRequest, ControlResponse};
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub(super) struct Menu {
     pub(super) dir: BuildDir,
     pub(super) gate: Arc<Gate>,
     /// Carries the window's size; SIGWINCH must be blocked in every thread.
-    pub(super) signals: Signals,
+    pub(super) signals: SignalReader,
 }
 
 /// A connection to the build, and the last state it reported.
@@ -93,11 +93,11 @@ impl Menu {
             }
             match key[0] {
                 b'r' | b'R' => {
-                    self.tell(&Request::Resume);
+                    self.tell(&ControlRequest::Resume);
                     return Ok(());
                 }
                 b'q' | b'Q' => {
-                    self.tell(&Request::Stop);
+                    self.tell(&ControlRequest::Stop);
                     // Until the stop shows no key means anything.
                     return course.until_changed();
                 }
@@ -153,8 +153,8 @@ impl Menu {
 
     /// Sends the decision after a stop. Returns whether it was accepted; shows the reason if not.
     fn decide(&self, decision: Decision) -> bool {
-        let decided = Client::connect_as(&self.dir, debug::Client::Key)
-            .and_then(|mut client| client.ask(&Request::Decide(decision)));
+        let decided = Client::connect_as(&self.dir, debug::DecisionClient::Key)
+            .and_then(|mut client| client.ask(&ControlRequest::Decide(decision)));
         if let Err(error) = &decided {
             self.gate.close();
             self.gate.open(Some(error.to_string()));
@@ -163,7 +163,7 @@ impl Menu {
     }
 
     /// Shows what a key does. The build reports the result.
-    fn tell(&self, request: &Request) {
+    fn tell(&self, request: &ControlRequest) {
         let told = Client::connect(&self.dir).and_then(|mut client| client.ask(request));
         if let Err(error) = told {
             tracing::debug!(%error, "a key had no effect");
@@ -184,7 +184,7 @@ impl Menu {
 impl KeysClient {
     fn of(dir: &BuildDir) -> Result<Self, ClientError> {
         let mut client = Client::connect(dir)?;
-        client.send(&Request::WatchPauses)?;
+        client.send(&ControlRequest::WatchPauses)?;
         Ok(KeysClient { client, is_paused: false, is_over: false })
     }
 
@@ -204,7 +204,7 @@ impl KeysClient {
             };
             let answer = serde_json::from_slice(&body);
             match answer.map_err(|error| ClientError::Lost(error.into()))? {
-                Answer::Status(status) => self.is_paused = status.paused > 0,
+                ControlResponse::Status(status) => self.is_paused = status.paused > 0,
                 other => return Err(other.into()),
             }
         }

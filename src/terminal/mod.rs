@@ -22,10 +22,10 @@ mod sections;
 mod summary;
 mod ways;
 
-pub(crate) use annotations::Places;
+pub(crate) use annotations::AnnotationPlaces;
 pub(crate) use batch::{BatchFace, ShownBatch};
 pub(crate) use editor::{EditError, edit};
-pub(crate) use face::{Face, LogFormat, Shown};
+pub(crate) use face::{FaceOptions, LogFormat, TerminalFace};
 pub(crate) use json::JsonLines;
 pub(crate) use notices::rewound_lines;
 pub(crate) use scene::stop_lines;

@@ -14,7 +14,8 @@ use console::{Style, Term};
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use runner_core::debug::DecisionKind;
 use runner_core::event::{
-    Block, Event, EventBody, NoticeLevel, Outcome, Progress, StopFacts, StoredArtifact,
+    Block, CommandOutcome, Event, EventBody, NoticeLevel, StopFacts, StoredArtifact,
+    TransferProgress,
 };
 use runner_core::phase::{Phase, Status};
 use runner_core::plain;
@@ -43,7 +44,7 @@ pub(super) struct Pretty {
     /// A phase's title is written before the first thing that happens in it.
     untitled: Option<Phase>,
     command: Option<(String, Duration)>,
-    transfer: Option<Progress>,
+    transfer: Option<TransferProgress>,
     paused: usize,
     /// When the pause ends by itself, and how long it waits for somebody; while nobody is there.
     pause_ends: Option<Duration>,
@@ -186,18 +187,20 @@ impl Pretty {
         }
     }
 
-    fn command_ended(&mut self, outcome: &Outcome, duration_ms: u64) {
+    fn command_ended(&mut self, outcome: &CommandOutcome, duration_ms: u64) {
         self.command = None;
         let time = clock_form(Duration::from_millis(duration_ms));
         match outcome {
-            Outcome::Exited(0) => {
+            CommandOutcome::Exited(0) => {
                 if duration_ms >= 1000 {
                     let text = self.colors.dim.apply_to(format!("  {time}")).to_string();
                     self.say(&text);
                 }
             }
-            Outcome::Cut => {}
-            Outcome::Exited(_) | Outcome::Signaled(_) | Outcome::NotStarted(_) => {
+            CommandOutcome::Cut => {}
+            CommandOutcome::Exited(_)
+            | CommandOutcome::Signaled(_)
+            | CommandOutcome::NotStarted(_) => {
                 let text =
                     self.colors.bad.apply_to(plain::lines(&format!("✗ {outcome}"))).to_string();
                 self.say(&format!("{text} after {time}"));
@@ -252,9 +255,9 @@ fn menu(stop: Option<&StopFacts>) -> String {
 }
 
 /// A transfer as a bar, how much of it is done, and of what.
-fn gauge(progress: &Progress) -> String {
+fn gauge(progress: &TransferProgress) -> String {
     const WIDTH: u64 = 24;
-    let Progress { what, done, total } = progress;
+    let TransferProgress { what, done, total } = progress;
     let what = plain::lines(what);
     if *total == 0 {
         return format!("{what} {}", HumanBytes(*done));

@@ -87,9 +87,9 @@ fn time(time: &runner_core::summary::PhaseTime) -> String {
 }
 
 fn how(run: &ExecutedCommand) -> String {
-    use runner_core::event::Outcome;
+    use runner_core::event::CommandOutcome;
     match run.outcome {
-        Outcome::Cut => "it ran when the time was up".to_owned(),
+        CommandOutcome::Cut => "it ran when the time was up".to_owned(),
         _ => format!("{} after {}", run.outcome, clock_form(run.took)),
     }
 }

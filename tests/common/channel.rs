@@ -2,8 +2,8 @@
 
 use super::endpoint::Endpoint;
 use super::{PATIENCE, bed};
-use runner_wire::ssm::message::{Head, Id, encode, parse};
-use runner_wire::ssm::{Kind, Payload};
+use runner_wire::ssm::message::{Id, MessageHeader, encode, parse};
+use runner_wire::ssm::{MessageKind, Payload};
 use serde_json::{Value, json};
 use std::io::ErrorKind;
 use std::net::TcpStream;
@@ -158,7 +158,7 @@ impl Channel {
     }
 
     pub(crate) fn numbered(&mut self, sequence: i64, payload: Payload, body: &[u8]) {
-        self.raw(&encode(&head(Kind::Input, sequence, payload), body));
+        self.raw(&encode(&head(MessageKind::Input, sequence, payload), body));
     }
 
     pub(crate) fn acknowledge(&mut self, sequence: i64) {
@@ -168,7 +168,7 @@ impl Channel {
             "AcknowledgedMessageSequenceNumber": sequence,
             "IsSequentialMessage": true,
         });
-        let head = head(Kind::Acknowledge, 0, Payload::None);
+        let head = head(MessageKind::Acknowledge, 0, Payload::None);
         self.raw(&encode(&head, body.to_string().as_bytes()));
     }
 
@@ -233,16 +233,16 @@ impl Channel {
         };
         let message = parse(&bytes).expect("what the server sends is sound");
         match message.kind {
-            Kind::Acknowledge => {
+            MessageKind::Acknowledge => {
                 let body: Value = serde_json::from_slice(message.body).unwrap();
                 let number = body["AcknowledgedMessageSequenceNumber"].as_i64().unwrap();
                 Some(Heard::Acknowledged(number))
             }
-            Kind::ChannelClosed => {
+            MessageKind::ChannelClosed => {
                 let body: Value = serde_json::from_slice(message.body).unwrap();
                 Some(Heard::Closed(body["Output"].as_str().unwrap().to_owned()))
             }
-            Kind::Output => {
+            MessageKind::Output => {
                 assert!(!message.body.is_empty(), "an empty message");
                 let sequence = message.sequence;
                 if self.acknowledges {
@@ -260,7 +260,7 @@ impl Channel {
                 let body = message.body.to_vec();
                 Some(Heard::Output { sequence, payload: message.payload, body })
             }
-            Kind::Input | Kind::Other => panic!("{message:?}"),
+            MessageKind::Input | MessageKind::Other => panic!("{message:?}"),
         }
     }
 
@@ -323,6 +323,13 @@ impl Channel {
 }
 
 /// A header of ours.
-pub(crate) fn head(kind: Kind, sequence: i64, payload: Payload) -> Head {
-    Head { kind, sequence, flags: 0, id: Id([7; 16]), payload, created_ms: 1_700_000_000_000 }
+pub(crate) fn head(kind: MessageKind, sequence: i64, payload: Payload) -> MessageHeader {
+    MessageHeader {
+        kind,
+        sequence,
+        flags: 0,
+        id: Id([7; 16]),
+        payload,
+        created_ms: 1_700_000_000_000,
+    }
 }

@@ -99,7 +99,7 @@ pub(crate) fn data_frame(id: u32, data: &[u8]) -> Vec<u8> {
 /// Frames of a multiplexed channel, until so many bytes of data have come for each of these ids, or
 /// their end.
 pub(crate) struct Mux {
-    decoder: smux::Decoder,
+    decoder: smux::SmuxDecoder,
     frames: Vec<smux::Frame>,
     /// Flags that have come.
     pub(crate) flags: Vec<Vec<u8>>,
@@ -107,7 +107,7 @@ pub(crate) struct Mux {
 
 impl Mux {
     pub(crate) fn new() -> Self {
-        Mux { decoder: smux::Decoder::default(), frames: Vec::new(), flags: Vec::new() }
+        Mux { decoder: smux::SmuxDecoder::default(), frames: Vec::new(), flags: Vec::new() }
     }
 
     pub(crate) fn hear(&mut self, channel: &mut Channel) {

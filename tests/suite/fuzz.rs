@@ -6,8 +6,8 @@ use crate::common::{cases, corpus, list, project};
 use runner_core::mask::{Masker, REPLACEMENT, Secrets};
 use runner_core::report::{self, ReportFile, ReportFormat, ReportGroupReader};
 use runner_core::spec;
-use runner_wire::frame::{Decoder, encode};
-use runner_wire::shim::Reader;
+use runner_wire::frame::{FrameDecoder, encode};
+use runner_wire::shim::MessageReader;
 use std::path::Path;
 
 cases! {
@@ -166,7 +166,7 @@ fn frames_survive_any_cut() {
     for round in 0..rounds() {
         let bodies: Vec<Vec<u8>> = (0..random.below(5)).map(|_| random.bytes(300)).collect();
         let stream: Vec<u8> = bodies.iter().flat_map(|body| encode(body).unwrap()).collect();
-        let mut decoder = Decoder::default();
+        let mut decoder = FrameDecoder::default();
         let mut got = Vec::new();
         let mut rest = stream.as_slice();
         while !rest.is_empty() {
@@ -178,7 +178,7 @@ fn frames_survive_any_cut() {
             }
         }
         assert_eq!(got, bodies, "round {round}");
-        let mut decoder = Decoder::default();
+        let mut decoder = FrameDecoder::default();
         decoder.feed(&random.bytes(200));
         // An error or a wait for more; never a panic, never memory for a length that is a lie.
         for _ in 0..50 {
@@ -192,7 +192,7 @@ fn frames_survive_any_cut() {
 fn garbage_at_the_shim_socket() {
     let mut random = Random(0x5417);
     for _ in 0..rounds() {
-        let mut reader = Reader::default();
+        let mut reader = MessageReader::default();
         for _ in 0..random.below(6) {
             if !matches!(reader.feed(&random.bytes(120)), Ok(None)) {
                 break;
@@ -329,7 +329,7 @@ fn report_files() {
 /// What a container says of its files: sound streams survive any cut, others end in an error; a path never
 /// leads out, content never is longer than was said, and memory does not follow what is announced.
 fn files_of_a_hostile_container() {
-    use runner_wire::abi::files::{DIRECTORY, Facts, REGULAR, SYMLINK, is_path, reply};
+    use runner_wire::abi::files::{DIRECTORY, FileFacts, REGULAR, SYMLINK, is_path, reply};
     use runner_wire::files::{Replies, Reply};
 
     let message = |stream: &mut Vec<u8>, kind: u32, parts: &[&[u8]]| {
@@ -346,7 +346,7 @@ fn files_of_a_hostile_container() {
             let size = random.below(3000);
             let path = [&b"a"[..], b"a/b", b"\xff", b"a b"][random.below(4)];
             let path_len = u32::try_from(path.len()).unwrap();
-            let facts = Facts { mode, size: size as u64, path_len, ..Facts::default() };
+            let facts = FileFacts { mode, size: size as u64, path_len, ..FileFacts::default() };
             let target = if mode & 0o170_000 == SYMLINK { &b"../x"[..] } else { b"" };
             message(&mut stream, reply::ENTRY, &[&facts.to_bytes(), path, target]);
             if mode & 0o170_000 == REGULAR && random.below(2) == 0 {

@@ -3,10 +3,10 @@
 use super::fuzz::{Random, mutate, rounds};
 use crate::common::cases;
 use crate::common::channel::head;
-use runner_wire::ssm::channel::{Config, Now, Room};
+use runner_wire::ssm::channel::{ChannelConfig, Now, Room};
 use runner_wire::ssm::handshake::{self, SessionType};
 use runner_wire::ssm::message::{encode, parse};
-use runner_wire::ssm::{Channel, HEADER_LEN, Kind, Payload, Phase};
+use runner_wire::ssm::{ChannelPhase, DataChannel, HEADER_LEN, MessageKind, Payload};
 use runner_wire::{cbor, smux};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -31,7 +31,7 @@ fn channels_survive_everything() {
         let (session, target) = ("s".to_owned(), "t".to_owned());
         let seed = [random.next() as u8; 16];
         let message = String::new();
-        let mut channel = Channel::new(Config {
+        let mut channel = DataChannel::new(ChannelConfig {
             session,
             target,
             kind,
@@ -65,9 +65,9 @@ fn channels_survive_everything() {
             let mut message = match random.below(4) {
                 0 => {
                     let body = json!({"AcknowledgedMessageSequenceNumber": sequence}).to_string();
-                    encode(&head(Kind::Acknowledge, 0, Payload::None), body.as_bytes())
+                    encode(&head(MessageKind::Acknowledge, 0, Payload::None), body.as_bytes())
                 }
-                _ => encode(&head(Kind::Input, sequence, payload), &body),
+                _ => encode(&head(MessageKind::Input, sequence, payload), &body),
             };
             if random.below(4) == 0 {
                 mutate(&mut random, &mut message);
@@ -87,7 +87,7 @@ fn channels_survive_everything() {
                 let sound = parse(&frame).unwrap_or_else(|error| panic!("round {round}: {error}"));
                 assert!(!sound.body.is_empty(), "round {round}: an empty message");
             }
-            assert!(channel.phase() != Phase::New || outgoing == 0, "round {round}");
+            assert!(channel.phase() != ChannelPhase::New || outgoing == 0, "round {round}");
         }
         assert!(outgoing < 1 << 20, "round {round}: {outgoing} bytes for 40 messages");
         let garbage = random.bytes(HEADER_LEN * 2);
@@ -130,7 +130,7 @@ fn multiplexing_is_cut_anywhere() {
             mutate(&mut random, &mut stream);
         }
         let read = |cuts: &mut dyn FnMut(usize) -> usize| {
-            let mut decoder = smux::Decoder::default();
+            let mut decoder = smux::SmuxDecoder::default();
             let (mut frames, mut rest) = (Vec::new(), stream.as_slice());
             while !rest.is_empty() {
                 let (piece, after) = rest.split_at(cuts(rest.len()));

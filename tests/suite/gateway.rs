@@ -6,7 +6,7 @@ use crate::common::gateway::{Place, in_the_foreground, open_frame, resize, typed
 use crate::common::{Bed, build, cases, until};
 use nix::sys::signal::Signal;
 use runner_wire::ssm::message::{MAX_PAYLOAD, encode};
-use runner_wire::ssm::{Kind, Payload};
+use runner_wire::ssm::{MessageKind, Payload};
 use serde_json::{Value, json};
 use std::net::{Shutdown, TcpListener};
 
@@ -92,7 +92,7 @@ fn harmed_frames() {
     let first = channel.next;
     let text = "echo o''ne two three four five\n";
     let pieces: Vec<&[u8]> = text.as_bytes().chunks(4).collect();
-    let frame = |n: i64, body: &[u8]| encode(&head(Kind::Input, n, Payload::Bytes), body);
+    let frame = |n: i64, body: &[u8]| encode(&head(MessageKind::Input, n, Payload::Bytes), body);
     for (n, piece) in pieces.iter().enumerate().rev() {
         let n = first + i64::try_from(n).unwrap();
         let sound = frame(n, piece);
@@ -104,9 +104,9 @@ fn harmed_frames() {
         channel.raw(&sound);
         channel.raw(&sound);
     }
-    channel.raw(&encode(&head(Kind::Output, 0, Payload::Bytes), b"rm -rf /\n"));
-    channel.raw(&encode(&head(Kind::ChannelClosed, 0, Payload::None), b"{}"));
-    channel.raw(&encode(&head(Kind::Acknowledge, 0, Payload::None), b"[]"));
+    channel.raw(&encode(&head(MessageKind::Output, 0, Payload::Bytes), b"rm -rf /\n"));
+    channel.raw(&encode(&head(MessageKind::ChannelClosed, 0, Payload::None), b"{}"));
+    channel.raw(&encode(&head(MessageKind::Acknowledge, 0, Payload::None), b"[]"));
     for far in [-1, i64::MIN, i64::MAX, first + 100_000] {
         channel.numbered(far, Payload::Bytes, b"x");
     }

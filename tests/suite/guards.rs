@@ -6,9 +6,9 @@
 use crate::common::{Bed, Running, build, cases, image, list, runner};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use runner_core::debug::Client;
-use runner_wire::control::{Answer, Open, PROTOCOL, Request, encode};
-use runner_wire::frame::Decoder;
+use runner_core::debug::DecisionClient;
+use runner_wire::control::{ControlRequest, ControlResponse, OpenProgram, PROTOCOL, encode};
+use runner_wire::frame::FrameDecoder;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -195,10 +195,10 @@ fn arguments_that_are_too_long() {
     let bed = Bed::new();
     let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
     let (mut talk, mut answer) = Talk::open(&bed, &["true", &"x".repeat(200_000)]);
-    if let Answer::Opened { .. } = answer {
+    if let ControlResponse::Opened { .. } = answer {
         answer = talk.hear();
     }
-    assert!(matches!(answer, Answer::Refused { code: 126, .. }), "{answer:?}");
+    assert!(matches!(answer, ControlResponse::Refused { code: 126, .. }), "{answer:?}");
     bed.runner(["exec", "--", "true"]).code(0);
     bed.resume(running);
 }
@@ -248,18 +248,18 @@ fn numbers_are_given_once() {
 }
 
 /// A client's end of the control socket, without a client.
-struct Talk(UnixStream, Decoder);
+struct Talk(UnixStream, FrameDecoder);
 
 impl Talk {
     fn new(bed: &Bed) -> Self {
-        Talk(UnixStream::connect(bed.live().join("control.sock")).unwrap(), Decoder::default())
+        Talk(UnixStream::connect(bed.live().join("control.sock")).unwrap(), FrameDecoder::default())
     }
 
-    fn say(&mut self, request: &Request) {
+    fn say(&mut self, request: &ControlRequest) {
         self.0.write_all(&encode(request).unwrap()).unwrap();
     }
 
-    fn hear(&mut self) -> Answer {
+    fn hear(&mut self) -> ControlResponse {
         let mut buffer = [0; 4096];
         loop {
             if let Some(body) = self.1.next_frame().unwrap() {
@@ -272,12 +272,12 @@ impl Talk {
         }
     }
 
-    fn open(bed: &Bed, argv: &[&str]) -> (Self, Answer) {
+    fn open(bed: &Bed, argv: &[&str]) -> (Self, ControlResponse) {
         let mut talk = Talk::new(bed);
-        talk.say(&Request::hello("test"));
-        let Answer::Hello { .. } = talk.hear() else { panic!("no hello") };
+        talk.say(&ControlRequest::hello("test"));
+        let ControlResponse::Hello { .. } = talk.hear() else { panic!("no hello") };
         let argv = argv.iter().map(|word| (*word).to_owned()).collect();
-        talk.say(&Request::Open(Open { argv, ..Open::default() }));
+        talk.say(&ControlRequest::Open(OpenProgram { argv, ..OpenProgram::default() }));
         let answer = talk.hear();
         (talk, answer)
     }
@@ -287,13 +287,13 @@ fn another_protocol() {
     let bed = Bed::new();
     let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
     let mut talk = Talk::new(&bed);
-    talk.say(&Request::Hello {
+    talk.say(&ControlRequest::Hello {
         protocol: PROTOCOL + 1,
         version: "9".to_owned(),
-        client: Client::default(),
+        client: DecisionClient::default(),
     });
     let answer = talk.hear();
-    assert!(matches!(answer, Answer::Refused { .. }), "{answer:?}");
+    assert!(matches!(answer, ControlResponse::Refused { .. }), "{answer:?}");
     bed.resume(running);
 }
 
@@ -325,14 +325,14 @@ fn more_jobs_than_places() {
     for number in 1..most + 20 {
         let (mut talk, answer) = Talk::open(&bed, &["sleep", "1000"]);
         if number < most {
-            assert!(matches!(answer, Answer::Opened { .. }), "{number}: {answer:?}");
+            assert!(matches!(answer, ControlResponse::Opened { .. }), "{number}: {answer:?}");
             open.push(talk);
             continue;
         }
         // It may have been opened before PID 1 had to refuse it.
         talk.0.set_read_timeout(Some(crate::common::PATIENCE)).unwrap();
-        let last = if let Answer::Opened { .. } = answer { talk.hear() } else { answer };
-        assert!(matches!(last, Answer::Refused { .. }), "{number}: {last:?}");
+        let last = if let ControlResponse::Opened { .. } = answer { talk.hear() } else { answer };
+        assert!(matches!(last, ControlResponse::Refused { .. }), "{number}: {last:?}");
     }
     drop(open);
     // Their programs are ended, and there is room again.

@@ -5,7 +5,7 @@ use crate::common::{Bed, Running, aws, cases, outcome, project, python};
 use flate2::read::GzDecoder;
 use nix::sys::signal::Signal;
 use runner_service::model::shape::{MemberShape, RecordMember, TextPattern};
-use runner_service::model::{Described, inputs};
+use runner_service::model::{DescribedService, inputs};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::Read;
@@ -472,7 +472,9 @@ pub(super) fn described(service: &str) -> Value {
 }
 
 fn inputs_are_described_as_aws_does() {
-    for (service, name) in [(Described::CodeBuild, "codebuild"), (Described::Logs, "logs")] {
+    for (service, name) in
+        [(DescribedService::CodeBuild, "codebuild"), (DescribedService::Logs, "logs")]
+    {
         let model = described(name);
         for (operation, shape) in inputs(service) {
             let input = model["operations"][operation]["input"]["shape"].as_str().unwrap();
@@ -550,7 +552,7 @@ fn botocore_reads_every_answer() {
     });
     let mut command = bed.other(python("python").to_str().unwrap());
     endpoint.surround(&mut command);
-    let of = |service: Described, name: &str| {
+    let of = |service: DescribedService, name: &str| {
         inputs(service)
             .iter()
             .map(|(operation, _)| format!("{name}:{operation}"))
@@ -559,7 +561,9 @@ fn botocore_reads_every_answer() {
     let script = project().join("tests/clients/every-operation.py");
     command.arg(script).arg(format!("http://{}", endpoint.address)).arg(&id);
     command.arg(batch.as_str().unwrap());
-    command.args(of(Described::CodeBuild, "codebuild")).args(of(Described::Logs, "logs"));
+    command
+        .args(of(DescribedService::CodeBuild, "codebuild"))
+        .args(of(DescribedService::Logs, "logs"));
     let done = outcome(&mut command).code(0);
     assert!(done.stdout.trim_start() == "all read\n", "{done:?}");
     server.signal(Signal::SIGTERM);

@@ -1,12 +1,12 @@
 //! The images of `images/`, built by their recipes into `target/images`.
 
-use crate::{Result, packages, root, run};
+use crate::{ChoreResult, packages, root, run};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 /// Builds the named images, or all of them. One whose recipe has not changed is not built again.
-pub(crate) fn build(names: &[String]) -> Result {
+pub(crate) fn build(names: &[String]) -> ChoreResult {
     let recipes = root().join("images");
     let mut names = names.to_vec();
     if names.is_empty() {
@@ -22,7 +22,7 @@ pub(crate) fn build(names: &[String]) -> Result {
     names.iter().try_for_each(|name| build_one(&recipes, name))
 }
 
-fn build_one(recipes: &Path, name: &str) -> Result {
+fn build_one(recipes: &Path, name: &str) -> ChoreResult {
     let script = recipes.join(name).join("build.sh");
     let recipe = recipe(&recipes.join(name))?;
     let out = root().join("target/images");
@@ -54,7 +54,7 @@ fn build_one(recipes: &Path, name: &str) -> Result {
 }
 
 /// All files of a recipe, one after the other.
-fn recipe(dir: &Path) -> Result<Vec<u8>> {
+fn recipe(dir: &Path) -> ChoreResult<Vec<u8>> {
     let failed = |error| format!("cannot read the recipe {}: {error}", dir.display());
     let mut files: Vec<_> = fs::read_dir(dir)
         .map_err(failed)?

@@ -2,7 +2,7 @@
 //! is installed that this machine would boot.
 
 use crate::packages::{apt, apt_get, has};
-use crate::{Result, is_root, root, run};
+use crate::{ChoreResult, is_root, root, run};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,7 +12,7 @@ const NAME: &str = "linux-image-cloud-amd64";
 
 /// Puts the kernel, and the one module that a build needs, into `target/kernel`. Where there is none to be
 /// had, says so and goes on.
-pub(crate) fn install() -> Result {
+pub(crate) fn install() -> ChoreResult {
     let place = root().join("target/kernel");
     if place.is_dir() {
         return Ok(());
@@ -34,7 +34,7 @@ pub(crate) fn install() -> Result {
     }
     fs::create_dir_all(&dir).map_err(|error| error.to_string())?;
     run(apt_get(&["download", &package]).current_dir(&dir))?;
-    let files = |dir: &Path| -> Result<Vec<PathBuf>> {
+    let files = |dir: &Path| -> ChoreResult<Vec<PathBuf>> {
         let entries = fs::read_dir(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
         Ok(entries.flatten().map(|entry| entry.path()).collect())
     };

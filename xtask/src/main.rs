@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 /// A chore's result; the error is for the person.
-type Result<T = ()> = std::result::Result<T, String>;
+type ChoreResult<T = ()> = Result<T, String>;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -67,7 +67,7 @@ fn root() -> PathBuf {
 }
 
 /// Runs a command to its end, its output shown.
-fn run(command: &mut Command) -> Result {
+fn run(command: &mut Command) -> ChoreResult {
     println!("xtask: {}", shown(command));
     let status =
         command.status().map_err(|error| format!("cannot run {}: {error}", shown(command)))?;

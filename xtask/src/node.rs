@@ -1,7 +1,7 @@
 //! Packages for Node, below `target`: what the tests of reports run, and clients of Session Manager.
 
 use crate::packages::{self, has};
-use crate::{Result, root, run};
+use crate::{ChoreResult, root, run};
 use std::fs;
 use std::process::{Command, Stdio};
 
@@ -10,11 +10,11 @@ const PLACES: [(&str, &str); 2] =
     [("tests/reports/jest", "target/node"), ("tests/clients", "target/clients")];
 
 /// Installs what they name. Where there is no npm, says so and goes on.
-pub(crate) fn install() -> Result {
+pub(crate) fn install() -> ChoreResult {
     PLACES.iter().try_for_each(|(from, to)| install_one(from, to))
 }
 
-fn install_one(from: &str, to: &str) -> Result {
+fn install_one(from: &str, to: &str) -> ChoreResult {
     let (from, place) = (root().join(from), root().join(to));
     let (wanted, stamp) = (from.join("package.json"), place.join("installed.json"));
     let wanted_text = fs::read(&wanted).map_err(|error| error.to_string())?;

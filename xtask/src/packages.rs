@@ -1,6 +1,6 @@
 //! Debian packages, by name, installed as root with apt.
 
-use crate::{Result, is_root, run};
+use crate::{ChoreResult, is_root, run};
 use std::process::{Command, Stdio};
 
 /// What tests and images use. Without one of them the tests that need it are not run.
@@ -59,7 +59,7 @@ pub(crate) const EXTENDED: &[&str] = &[
 ];
 
 /// Installs those that are missing. Where that is not possible, says so and goes on.
-pub(crate) fn install(names: &[&str]) -> Result {
+pub(crate) fn install(names: &[&str]) -> ChoreResult {
     let missing: Vec<&str> = names.iter().copied().filter(|name| !is_installed(name)).collect();
     if missing.is_empty() {
         return Ok(());
@@ -76,7 +76,7 @@ pub(crate) fn install(names: &[&str]) -> Result {
 }
 
 /// Runs apt-get, which asks nothing.
-pub(crate) fn apt(arguments: &[&str]) -> Result {
+pub(crate) fn apt(arguments: &[&str]) -> ChoreResult {
     run(&mut apt_get(arguments))
 }
 

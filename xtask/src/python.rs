@@ -1,7 +1,7 @@
 //! Python packages of the tests, in their own environment below `target`.
 
 use crate::packages::has;
-use crate::{Result, root, run};
+use crate::{ChoreResult, root, run};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 const DEBIANS: &str = "/usr/bin/python3";
 
 /// Installs what `tests/requirements.txt` names. Where there is no Python, says so and goes on.
-pub(crate) fn install() -> Result {
+pub(crate) fn install() -> ChoreResult {
     let wanted = root().join("tests/requirements.txt");
     let list = fs::read_to_string(&wanted).map_err(|error| error.to_string())?;
     let python = if Path::new(DEBIANS).exists() { DEBIANS } else { "python3" };

@@ -3,7 +3,7 @@
 //! Only root can do that: it makes two users, one with subordinate ids and one without, and a folder
 //! both may read, whatever the rights of the project itself.
 
-use crate::{Result, cargo, root, run};
+use crate::{ChoreResult, cargo, root, run};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -51,7 +51,7 @@ pub(crate) fn test(filter: &[String], variable: Option<(&str, &str)>) -> Vec<Str
 }
 
 /// Runs it, and shows what it has written when it has ended: not between the lines of another.
-fn run_and_show(command: &mut Command) -> Result {
+fn run_and_show(command: &mut Command) -> ChoreResult {
     let output = command.output().map_err(|error| format!("cannot run {command:?}: {error}"))?;
     println!("xtask: {command:?}\n{}", String::from_utf8_lossy(&output.stdout));
     eprint!("{}", String::from_utf8_lossy(&output.stderr));
@@ -59,9 +59,9 @@ fn run_and_show(command: &mut Command) -> Result {
 }
 
 /// Puts everything into a folder that both may read.
-fn prepare() -> Result<Bed> {
+fn prepare() -> ChoreResult<RootlessBed> {
     let program = test_program()?;
-    let bed = Bed::new()?;
+    let bed = RootlessBed::new()?;
     let place = |from: &Path, to: &str| {
         fs::copy(from, bed.0.join(to)).map_err(|error| format!("copy {}: {error}", from.display()))
     };
@@ -81,7 +81,12 @@ fn prepare() -> Result<Bed> {
     Ok(bed)
 }
 
-fn test_as(user: &str, bed: &Bed, filter: &[String], variable: Option<(&str, &str)>) -> Result {
+fn test_as(
+    user: &str,
+    bed: &RootlessBed,
+    filter: &[String],
+    variable: Option<(&str, &str)>,
+) -> ChoreResult {
     let assigned = |name: &str, value: &Path| format!("{name}={}", value.display());
     let runtime_dir = bed.0.join(format!("run-{user}"));
     let mine = ["--directory", "--mode", "700", "--owner", user, "--group", user];
@@ -121,7 +126,7 @@ fn move_python(from: &Path, to: &Path) -> std::io::Result<()> {
 }
 
 /// The program that cargo has built of `tests/`.
-fn test_program() -> Result<PathBuf> {
+fn test_program() -> ChoreResult<PathBuf> {
     let output = cargo()
         .args(["test", "--test", "e2e", "--no-run", "--message-format", "json"])
         .output()
@@ -135,7 +140,7 @@ fn test_program() -> Result<PathBuf> {
         .ok_or_else(|| "cargo names no test program".to_owned())
 }
 
-fn make_user(name: &str, has_ids: bool) -> Result {
+fn make_user(name: &str, has_ids: bool) -> ChoreResult {
     let accounts = fs::read_to_string("/etc/passwd").map_err(|error| error.to_string())?;
     if !accounts.lines().any(|line| line.split(':').next() == Some(name)) {
         run(Command::new("useradd").args(["--create-home", "--user-group", name]))?;
@@ -158,21 +163,21 @@ fn make_user(name: &str, has_ids: bool) -> Result {
 }
 
 /// A folder everybody may read, removed afterwards.
-struct Bed(PathBuf);
+struct RootlessBed(PathBuf);
 
-impl Bed {
-    fn new() -> Result<Self> {
+impl RootlessBed {
+    fn new() -> ChoreResult<Self> {
         let dir = PathBuf::from(format!("/var/tmp/runner-rootless-{}", std::process::id()));
         let make = || {
             fs::create_dir(&dir)?;
             fs::set_permissions(&dir, fs::Permissions::from_mode(0o755))
         };
         make().map_err(|error| format!("make {}: {error}", dir.display()))?;
-        Ok(Bed(dir))
+        Ok(RootlessBed(dir))
     }
 }
 
-impl Drop for Bed {
+impl Drop for RootlessBed {
     fn drop(&mut self) {
         // What cannot be removed is in a place for temporary files.
         let _ = fs::remove_dir_all(&self.0);

@@ -3,7 +3,7 @@
 //! The tests run as every user there is for them, even after a failure: one run shows all there is to mend.
 
 use crate::packages::{self, has};
-use crate::{Result, cargo, images, is_root, kernel, node, python, root, rootless, web};
+use crate::{ChoreResult, cargo, images, is_root, kernel, node, python, root, rootless, web};
 use std::process::Command;
 
 /// Version of the policy checker; its answers change with it.
@@ -16,7 +16,7 @@ pub(crate) const EXTENDED_VARIABLE: (&str, &str) = ("RUNNER_EXTENDED", "1");
 
 /// Runs it all; with `--extended` also what is too much for every time. Other arguments go to the
 /// end-to-end tests, as a filter.
-pub(crate) fn run(arguments: &[String]) -> Result {
+pub(crate) fn run(arguments: &[String]) -> ChoreResult {
     let is_extended = arguments.iter().any(|argument| argument == EXTENDED);
     let filter: Vec<String> =
         arguments.iter().filter(|argument| *argument != EXTENDED).cloned().collect();
@@ -61,7 +61,7 @@ pub(crate) fn run(arguments: &[String]) -> Result {
 }
 
 /// Licences, bans and sources; advisories where their database can be fetched.
-fn deny() -> Result {
+fn deny() -> ChoreResult {
     let tools = root().join("target/tools");
     let mut program = tools.join("bin/cargo-deny");
     if has("cargo-deny") {

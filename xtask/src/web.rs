@@ -1,7 +1,7 @@
 //! The page that is embedded: `web/dist`, made of `web/src` by esbuild.
 
 use crate::packages::{self, has};
-use crate::{Result, root, run};
+use crate::{ChoreResult, root, run};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 const PAPERS: [&str; 4] = ["package.json", "package-lock.json", "tsconfig.json", "build.mjs"];
 
 /// Makes `web/dist` anew.
-pub(crate) fn build() -> Result {
+pub(crate) fn build() -> ChoreResult {
     let Some(place) = install()? else { return Err("no npm".to_owned()) };
     make(&place)?;
     let dist = root().join("web/dist");
@@ -19,7 +19,7 @@ pub(crate) fn build() -> Result {
 }
 
 /// Makes it beside, and holds that against what is committed. Where there is no npm, says so and goes on.
-pub(crate) fn check() -> Result {
+pub(crate) fn check() -> ChoreResult {
     let Some(place) = install()? else {
         println!("xtask: no npm; web/dist is not made anew");
         return Ok(());
@@ -28,7 +28,7 @@ pub(crate) fn check() -> Result {
     let (made, kept) = (read(&place.join("dist"))?, read(&root().join("web/dist"))?);
     let differs = |name: &String| {
         let find =
-            |all: &Files| all.iter().find(|(it, _)| it == name).map(|(_, bytes)| bytes.clone());
+            |all: &WebFiles| all.iter().find(|(it, _)| it == name).map(|(_, bytes)| bytes.clone());
         find(&made) != find(&kept)
     };
     let names = made.iter().chain(&kept).map(|(name, _)| name.clone());
@@ -45,7 +45,7 @@ pub(crate) fn check() -> Result {
 }
 
 /// Packages in `target/web`, and the sources beside them.
-fn install() -> Result<Option<PathBuf>> {
+fn install() -> ChoreResult<Option<PathBuf>> {
     let (from, place) = (root().join("web"), root().join("target/web"));
     if !has("npm") {
         packages::install(&["npm"])?;
@@ -71,7 +71,7 @@ fn install() -> Result<Option<PathBuf>> {
     Ok(Some(place))
 }
 
-fn make(place: &Path) -> Result {
+fn make(place: &Path) -> ChoreResult {
     for script in ["node_modules/typescript/bin/tsc", "build.mjs"] {
         let mut node = Command::new("node");
         node.arg(script).current_dir(place).stdin(Stdio::null());
@@ -83,9 +83,9 @@ fn make(place: &Path) -> Result {
     Ok(())
 }
 
-type Files = Vec<(String, Vec<u8>)>;
+type WebFiles = Vec<(String, Vec<u8>)>;
 
-fn read(folder: &Path) -> Result<Files> {
+fn read(folder: &Path) -> ChoreResult<WebFiles> {
     let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).map_err(failed)? {
@@ -96,7 +96,7 @@ fn read(folder: &Path) -> Result<Files> {
     Ok(files)
 }
 
-fn copy(from: &Path, to: &Path) -> Result {
+fn copy(from: &Path, to: &Path) -> ChoreResult {
     let failed = |error: std::io::Error| format!("{}: {error}", from.display());
     fs::create_dir_all(to).map_err(failed)?;
     for entry in fs::read_dir(from).map_err(failed)? {

@@ -2,11 +2,11 @@
 //! follows its log.
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use runner_build::headless::{self, Answer, Refusal};
+use runner_build::headless::{self, HeadlessAnswer, HeadlessRefusal};
 use runner_build::{BuildRequest, sweep};
 use runner_core::phase::Status;
 use runner_folder::events::Follower;
-use runner_folder::state::{BuildDir, Changes, Home};
+use runner_folder::state::{BuildDir, FolderChanges, Home};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -23,7 +23,7 @@ const STOPPED: u8 = 5;
 /// What a build's process reported. Builds are numbered by their place in the plan.
 #[derive(Debug)]
 pub(crate) enum ChildEvent {
-    Refused(usize, Refusal),
+    Refused(usize, HeadlessRefusal),
     Grown(usize),
     Paused(usize),
     Resumed(usize),
@@ -89,11 +89,11 @@ fn has_ended(process: &OwnedFd) -> bool {
 impl Followed {
     fn follow(self, mut child: Child) {
         let refusal = match headless::answer(&mut child) {
-            Ok(Some(Answer::Started { .. })) => {
+            Ok(Some(HeadlessAnswer::Started { .. })) => {
                 self.watch(&child);
                 None
             }
-            Ok(Some(Answer::Failed(refusal))) => Some(refusal),
+            Ok(Some(HeadlessAnswer::Failed(refusal))) => Some(refusal),
             Ok(None) | Err(_) => None,
         };
         let exit = child.wait();
@@ -125,7 +125,9 @@ impl Followed {
     /// Follows the log until the build's process has let go of it, or has ended.
     fn watch(&self, child: &Child) {
         // Without them the end is still seen, but no pause.
-        let Ok(changes) = Changes::of_build(self.dir.path(), self.dir.listing()) else { return };
+        let Ok(changes) = FolderChanges::of_build(self.dir.path(), self.dir.listing()) else {
+            return;
+        };
         let Ok(process) = pidfd_open(Pid::from_child(child), PidfdFlags::empty()) else { return };
         let mut log: Option<Follower> = None;
         let (mut is_paused, mut last) = (false, None);

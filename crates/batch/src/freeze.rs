@@ -1,7 +1,7 @@
 //! The sources of a batch, copied once. Every build sees the copy through a separate layer.
 
 use runner_build::source;
-use runner_build::{BuildRequest, Frozen};
+use runner_build::{BuildRequest, FrozenSource};
 use runner_engine::tree::copy_tree;
 use runner_engine::unseen::Unseen;
 use runner_folder::state::{BatchDir, Home};
@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicBool;
 
 /// Copies of a request's sources, the primary one first.
 pub struct FrozenSources {
-    pub frozen: Vec<Frozen>,
+    pub frozen: Vec<FrozenSource>,
     /// What the caller may not read, which is not in them.
     pub left_out: Vec<PathBuf>,
 }
@@ -45,7 +45,7 @@ pub fn freeze(
             _ => Err(error),
         };
         copy_tree(from, &to, &unseen, stop, &mut failed)?;
-        sources.frozen.push(Frozen { dir: to, facts });
+        sources.frozen.push(FrozenSource { dir: to, facts });
     }
     Ok(sources)
 }

@@ -4,7 +4,7 @@ use crate::child::{self, BuildProcess, ChildEvent, Followed};
 use crate::face::{BatchBegun, BatchDisplay, Started};
 use crate::freeze::{FrozenSources, freeze};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use runner_build::{BuildRequest, BuildspecFile, Frozen, Member};
+use runner_build::{BatchMembership, BuildRequest, BuildspecFile, FrozenSource};
 use runner_core::arn::arn;
 use runner_core::batch::{
     BatchEffect, BatchFacts, BatchInput, BatchMachine, BatchPlan, BuildBatch, Stand,
@@ -13,9 +13,9 @@ use runner_core::event::BatchMember;
 use runner_core::phase::Status;
 use runner_folder::state::{BatchDir, BuildDir, Home, OwnedBatch, StateError, prune_old_batches};
 use runner_host::clock;
-use runner_host::named::Named;
+use runner_host::named::NamedFile;
 use runner_host::private::remove_tree;
-use runner_host::signals::Signals;
+use runner_host::signals::SignalReader;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -80,13 +80,13 @@ pub enum BatchError {
 pub fn run(
     request: BatchRequest,
     home: &Home,
-    signals: Signals,
+    signals: SignalReader,
     face: &mut dyn BatchDisplay,
 ) -> Result<Over, BatchError> {
     let record = match &request.build_json {
         None => None,
         Some(path) => Some(
-            Named::open(path)
+            NamedFile::open(path)
                 .map_err(|error| BatchError::BuildJson { path: path.clone(), error })?,
         ),
     };
@@ -120,7 +120,7 @@ fn close(dir: &BatchDir, why: &BatchError) -> io::Result<()> {
 }
 
 /// Turns signals into messages.
-fn hear(signals: Signals, inbox: Sender<ChildEvent>, stop: Arc<AtomicBool>) -> io::Result<()> {
+fn hear(signals: SignalReader, inbox: Sender<ChildEvent>, stop: Arc<AtomicBool>) -> io::Result<()> {
     let run = move || {
         loop {
             let mut ready = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
@@ -196,7 +196,7 @@ impl<'h> RunningBatch<'h> {
         sender: &Sender<ChildEvent>,
         inbox: &Receiver<ChildEvent>,
         stop: &AtomicBool,
-        record: Option<&Named>,
+        record: Option<&NamedFile>,
     ) -> Result<Over, BatchError> {
         // Before the first build: whoever finds a dead batch learns from it which builds it had.
         self.write_record();
@@ -238,7 +238,7 @@ impl<'h> RunningBatch<'h> {
         Ok(Over { status, codes, warnings: self.warnings })
     }
 
-    fn freeze(&mut self, stop: &AtomicBool) -> Result<Vec<Frozen>, BatchError> {
+    fn freeze(&mut self, stop: &AtomicBool) -> Result<Vec<FrozenSource>, BatchError> {
         let Some(first) = self.children.first() else { return Ok(Vec::new()) };
         let FrozenSources { frozen, left_out } = freeze(&first.request, self.home, &self.dir, stop)
             .map_err(|error| match error.kind() {
@@ -264,13 +264,13 @@ impl<'h> RunningBatch<'h> {
     fn start(
         &mut self,
         at: usize,
-        frozen: &[Frozen],
+        frozen: &[FrozenSource],
         face: &mut dyn BatchDisplay,
         sender: &Sender<ChildEvent>,
     ) {
         let uuid = self.uuids[at];
         let planned = &self.machine.plan().builds[at];
-        let member = Member {
+        let member = BatchMembership {
             uuid,
             batch: BatchMember {
                 arn: self.facts.arn.clone(),

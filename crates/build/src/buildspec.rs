@@ -164,13 +164,13 @@ fn elsewhere(path: &Path) -> Option<String> {
     let (mut found, mut left) = (Vec::new(), MOST);
     let mut level = vec![String::new()];
     for _ in 0..=DEPTH {
-        let listed: Vec<Listed> =
-            level.iter().map(|place| Listed::of(&source, place, &mut left)).collect();
+        let listed: Vec<DirectoryNames> =
+            level.iter().map(|place| DirectoryNames::of(&source, place, &mut left)).collect();
         let exact = level.iter().flat_map(|place| NAMES.map(|file| format!("{place}{file}")));
-        let others = listed.iter().flat_map(Listed::buildspecs);
+        let others = listed.iter().flat_map(DirectoryNames::buildspecs);
         let others = others.filter(|file| !NAMES.contains(&file.rsplit('/').next().unwrap_or("")));
         found.extend(exact.chain(others).filter(|path| source.file(path).is_ok()));
-        level = listed.iter().flat_map(Listed::directories).collect();
+        level = listed.iter().flat_map(DirectoryNames::directories).collect();
     }
     let (first, others) = found.split_first()?;
     let others = others.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -181,12 +181,12 @@ fn elsewhere(path: &Path) -> Option<String> {
 }
 
 /// Names in a place of the source, which has a slash at its end.
-struct Listed {
+struct DirectoryNames {
     place: String,
     names: Vec<String>,
 }
 
-impl Listed {
+impl DirectoryNames {
     /// At most `left` names are looked at, and taken off it.
     fn of(source: &Dir, place: &str, left: &mut usize) -> Self {
         let dir = match place.trim_end_matches('/') {
@@ -202,7 +202,7 @@ impl Listed {
         let names = names
             .filter(|name| name.chars().all(is_plain))
             .filter(|name| !name.starts_with('.') && name != "node_modules");
-        Listed { place: place.to_owned(), names: names.collect() }
+        DirectoryNames { place: place.to_owned(), names: names.collect() }
     }
 
     /// What could be buildspecs, by their names or that of their directory.

@@ -1,6 +1,6 @@
 //! Where the log goes besides the build's folder: a file, and copies on AWS.
 
-use super::Build;
+use super::BegunBuild;
 use crate::deliveries::{Copies, Couriers};
 use runner_cloud::s3::Location;
 use runner_core::event::LogsFacts;
@@ -19,7 +19,7 @@ pub struct LogsWanted {
     pub s3: Option<Location>,
 }
 
-impl Build {
+impl BegunBuild {
     /// Where copies of the log go.
     pub(super) fn copies(&self) -> Copies {
         let LogsWanted { cloudwatch, s3 } = self.request.outputs.logs.clone();

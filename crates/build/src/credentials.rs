@@ -33,7 +33,7 @@ const PATH: &str = "/v2/credentials";
 
 /// An endpoint that is being served.
 #[derive(Debug)]
-pub struct Endpoint {
+pub struct CredentialEndpoint {
     /// What the build's tools ask.
     pub url: String,
     /// Where on this machine's loopback that is.
@@ -58,9 +58,12 @@ pub enum EndpointError {
 }
 
 /// Serves credentials until the program ends.
-pub async fn serve(aws: Amazon, secrets: SharedSecrets) -> Result<Endpoint, EndpointError> {
+pub async fn serve(
+    aws: Amazon,
+    secrets: SharedSecrets,
+) -> Result<CredentialEndpoint, EndpointError> {
     let region = aws.region().to_owned();
-    let source = Source { aws, secrets, current: Mutex::new(None) };
+    let source = CredentialSource { aws, secrets, current: Mutex::new(None) };
     // Whoever cannot get any is told before the build begins.
     let first = source.get().await?;
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
@@ -71,7 +74,7 @@ pub async fn serve(aws: Amazon, secrets: SharedSecrets) -> Result<Endpoint, Endp
         .map_err(|e| EndpointError::Mask(e.to_string()))?;
     let address = listener.local_addr()?;
     let url = format!("http://{address}{PATH}");
-    let endpoint = Endpoint {
+    let endpoint = CredentialEndpoint {
         url,
         port: address.port(),
         token: token.clone(),
@@ -83,7 +86,7 @@ pub async fn serve(aws: Amazon, secrets: SharedSecrets) -> Result<Endpoint, Endp
     Ok(endpoint)
 }
 
-async fn accept(listener: PeerListener, source: Arc<Source>, token: Arc<str>) {
+async fn accept(listener: PeerListener, source: Arc<CredentialSource>, token: Arc<str>) {
     loop {
         let (stream, _, guest) = listener.accept().await;
         let (source, token) = (Arc::clone(&source), Arc::clone(&token));
@@ -108,7 +111,7 @@ async fn accept(listener: PeerListener, source: Arc<Source>, token: Arc<str>) {
 
 async fn answer(
     request: Request<Incoming>,
-    source: &Source,
+    source: &CredentialSource,
     token: &str,
     guest: &Guest,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -154,13 +157,13 @@ fn shape(credentials: &Credentials) -> serde_json::Value {
 }
 
 /// Credentials that are renewed in time.
-struct Source {
+struct CredentialSource {
     aws: Amazon,
     secrets: SharedSecrets,
     current: Mutex<Option<Credentials>>,
 }
 
-impl Source {
+impl CredentialSource {
     async fn get(&self) -> Result<Credentials, EndpointError> {
         let mut current = self.current.lock().await;
         let soon = SystemTime::now() + MARGIN;

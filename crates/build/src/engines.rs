@@ -1,24 +1,24 @@
 //! The engine of a build, with all it tells and gets.
 
-use super::Build;
+use super::BegunBuild;
 use crate::driver::inbox::Inbox;
 use crate::services::{Services, Surroundings};
 use runner_cloud::ecr;
 use runner_core::event::Notice;
-use runner_core::machine::Input;
+use runner_core::machine::MachineInput;
 use runner_core::mask::SharedSecrets;
 use runner_engine::host_image::EtcCopies;
-use runner_engine::image::{Asker, Getter, ImageStore, MOST_BYTES, Progress};
-use runner_engine::{Engine, Note, Parts, Teller};
+use runner_engine::image::{Getter, ImageRequester, ImageStore, MOST_BYTES, PullProgress};
+use runner_engine::{Engine, EngineNote, EngineParts, Teller};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-impl Build {
+impl BegunBuild {
     /// As asked for. `pulls`: where bars are drawn while images are pulled.
-    pub(super) fn engine(&self, inbox: &Inbox, pulls: Progress) -> Arc<dyn Engine> {
+    pub(super) fn engine(&self, inbox: &Inbox, pulls: PullProgress) -> Arc<dyn Engine> {
         let inbox = inbox.clone();
-        let tell = once(move |notice| inbox.post(Input::Notice(notice)));
-        self.request.container.engine.engine(Parts {
+        let tell = once(move |notice| inbox.post(MachineInput::Notice(notice)));
+        self.request.container.engine.engine(EngineParts {
             build: self.identity.uuid.to_string(),
             folder: self.folder.clone(),
             images: self.images(pulls, Arc::clone(&tell)),
@@ -31,7 +31,7 @@ impl Build {
     pub(super) fn services(
         &self,
         inbox: &Inbox,
-        pulls: &Progress,
+        pulls: &PullProgress,
         secrets: &SharedSecrets,
     ) -> Option<Arc<Services>> {
         let services = &self.request.services;
@@ -51,11 +51,13 @@ impl Build {
         };
         let parts = |folder| {
             let inbox = inbox.clone();
-            let tell = once(move |notice| inbox.post(Input::Notice(notice)));
+            let tell = once(move |notice| inbox.post(MachineInput::Notice(notice)));
             // Whoever names a service has chosen its image.
-            let images =
-                Getter { asker: Asker::Caller, ..self.images(pulls.clone(), Arc::clone(&tell)) };
-            Parts {
+            let images = Getter {
+                asker: ImageRequester::Caller,
+                ..self.images(pulls.clone(), Arc::clone(&tell))
+            };
+            EngineParts {
                 build: uuid.to_string(),
                 folder,
                 images,
@@ -67,13 +69,13 @@ impl Build {
     }
 
     /// How images are got for this build.
-    fn images(&self, pulls: Progress, tell: Teller) -> Getter {
+    fn images(&self, pulls: PullProgress, tell: Teller) -> Getter {
         Getter {
             store: ImageStore::new(self.home.images()),
             asker: self.request.container.asker.clone(),
             ecr: ecr::passwords(self.request.values.identity()),
             progress: pulls,
-            tell: Arc::new(move |note| tell(Note::Image(note))),
+            tell: Arc::new(move |note| tell(EngineNote::Image(note))),
             most_bytes: MOST_BYTES,
             given_up: Arc::default(),
         }

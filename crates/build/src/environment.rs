@@ -2,20 +2,20 @@
 //!
 //! Used by `build`; the layers go to `core::env`, which decides who wins.
 
-use super::identity::Identity;
-use super::{Build, BuildError, Member, certificates, stubs};
+use super::identity::BuildIdentity;
+use super::{BatchMembership, BegunBuild, BuildError, certificates, stubs};
 use crate::credentials;
-use crate::credentials::Endpoint;
-use crate::driver::Asked;
+use crate::credentials::CredentialEndpoint;
+use crate::driver::SignalRequests;
 use crate::driver::inbox::Inbox;
 use crate::source;
 use crate::source::SourceFacts;
 use runner_cloud::{ACCOUNT, Amazon, REGION};
-use runner_core::env::{self, Layers, Variables};
+use runner_core::env::{self, EnvLayers, Variables};
 use runner_core::event::{Notice, SecondarySource};
-use runner_core::machine::Input;
+use runner_core::machine::MachineInput;
 use runner_core::mask::{self, Secrets, SharedSecrets};
-use runner_core::plan::Places;
+use runner_core::plan::ContainerPaths;
 use runner_engine::SourceMount;
 use runner_engine::home_tools::HomeTools;
 use runner_engine::image::Image;
@@ -28,7 +28,7 @@ use tokio::sync::watch;
 /// What a build finds when it begins.
 pub(super) struct Environment {
     /// The layers of its variables.
-    pub(super) layers: Layers,
+    pub(super) layers: EnvLayers,
     /// What is not to be shown.
     pub(super) secrets: SharedSecrets,
     /// The primary one first.
@@ -37,13 +37,13 @@ pub(super) struct Environment {
     pub(super) loopback_port: Option<u16>,
 }
 
-impl Build {
+impl BegunBuild {
     /// Gathers it, and starts what serves the build with credentials.
     pub(super) async fn environment(
         &self,
-        places: &Places,
+        places: &ContainerPaths,
         inbox: &Inbox,
-        mut asked: watch::Receiver<Asked>,
+        mut asked: watch::Receiver<SignalRequests>,
     ) -> Result<Environment, BuildError> {
         let sources = self.sources(places);
         let mut layers = self.layers(&sources, places);
@@ -55,7 +55,7 @@ impl Build {
                 mask::MIN_LENGTH,
                 short.join(", ")
             );
-            inbox.send(Input::Notice(Notice::warning(text))).await;
+            inbox.send(MachineInput::Notice(Notice::warning(text))).await;
         }
         let mut loopback_port = None;
         if let Some(identity) = &self.request.values.aws {
@@ -69,7 +69,7 @@ impl Build {
             if endpoint.is_long_term {
                 let text =
                     "--aws-profile: these are long-term keys; the build gets them as they are";
-                inbox.send(Input::Notice(Notice::warning(text.to_owned()))).await;
+                inbox.send(MachineInput::Notice(Notice::warning(text.to_owned()))).await;
             }
             loopback_port = Some(endpoint.port);
             layers.managed.extend(credential_variables(endpoint));
@@ -78,7 +78,7 @@ impl Build {
     }
 
     /// The sources, the primary one first, and where the build sees them.
-    fn sources(&self, places: &Places) -> Vec<BuildSource> {
+    fn sources(&self, places: &ContainerPaths) -> Vec<BuildSource> {
         let primary = (None, &self.request.source);
         let secondary = self.request.secondary_sources.iter();
         [primary]
@@ -99,13 +99,13 @@ impl Build {
             .collect()
     }
 
-    fn layers(&self, sources: &[BuildSource], places: &Places) -> Layers {
+    fn layers(&self, sources: &[BuildSource], places: &ContainerPaths) -> EnvLayers {
         let buildspec = match &self.opened.spec {
             Ok(spec) => spec.variables.iter().map(|v| (v.name.clone(), v.value.clone())).collect(),
             Err(_) => Variables::new(),
         };
         let mut managed = managed(&self.identity, &self.request.container.image, sources, places);
-        if let Some(Member { batch, .. }) = &self.request.member {
+        if let Some(BatchMembership { batch, .. }) = &self.request.member {
             let pairs = [
                 ("CODEBUILD_BATCH_BUILD_IDENTIFIER", batch.identifier.clone()),
                 ("CODEBUILD_BUILD_BATCH_NUMBER", batch.number.to_string()),
@@ -120,7 +120,7 @@ impl Build {
             managed.extend(self.git_variables(places));
         }
         let stubs = format!("{}/readonly/{}", places.root, stubs::DIRECTORY);
-        Layers {
+        EnvLayers {
             stubs: (!self.request.stubs.is_empty()).then_some(stubs),
             tools: self.opened.home_tools.as_ref().and_then(HomeTools::path),
             helpers: format!("{}/user/bin", places.root),
@@ -137,7 +137,7 @@ impl Build {
     }
 
     /// What the credential helper knows, and how git finds it.
-    fn git_variables(&self, places: &Places) -> Variables {
+    fn git_variables(&self, places: &ContainerPaths) -> Variables {
         let known: Vec<String> = self
             .opened
             .vault
@@ -160,7 +160,7 @@ impl Build {
     }
 
     /// Variables of the image, as far as they are known before there is a container.
-    fn image_variables(&self, places: &Places) -> Variables {
+    fn image_variables(&self, places: &ContainerPaths) -> Variables {
         let inherited = self.request.container.engine.traits().inherited.iter();
         let mut variables: Variables = inherited
             .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)))
@@ -268,12 +268,12 @@ impl BuildSource {
 /// What CodeBuild's agent sets, as far as there is something to say: not
 /// what names services of AWS's own hosts, which are not here.
 fn managed(
-    identity: &Identity,
+    identity: &BuildIdentity,
     image: &Image,
     sources: &[BuildSource],
-    places: &Places,
+    places: &ContainerPaths,
 ) -> Variables {
-    let Identity { uuid, id, arn, number, hostname, initiator } = identity;
+    let BuildIdentity { uuid, id, arn, number, hostname, initiator } = identity;
     let gopath = places.source.strip_suffix("/src").unwrap_or(&places.source);
     let variables: Vec<(&str, String)> = vec![
         ("AWS_DEFAULT_REGION", REGION.to_owned()),
@@ -316,8 +316,8 @@ fn managed(
 }
 
 /// How the build's tools find their credentials.
-fn credential_variables(endpoint: Endpoint) -> Variables {
-    let Endpoint { url, token, region, .. } = endpoint;
+fn credential_variables(endpoint: CredentialEndpoint) -> Variables {
+    let CredentialEndpoint { url, token, region, .. } = endpoint;
     let variables = [
         ("AWS_CONTAINER_AUTHORIZATION_TOKEN", token),
         ("AWS_CONTAINER_CREDENTIALS_FULL_URI", url),

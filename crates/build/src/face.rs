@@ -1,13 +1,13 @@
 //! What a build needs of who shows it in the process that runs it; without one it runs all the same.
 
 use runner_engine::Fut;
-use runner_engine::image::Progress;
+use runner_engine::image::PullProgress;
 use runner_folder::events::Growth;
 use runner_folder::state::BuildDir;
 use std::io;
 
 /// A build that has all it needs and listens on its control socket; nothing of it is logged yet.
-pub struct Begun<'a> {
+pub struct ReadyBuild<'a> {
     pub id: &'a str,
     pub uuid: &'a str,
     pub dir: &'a BuildDir,
@@ -19,11 +19,11 @@ pub struct Begun<'a> {
 /// decides about the build.
 pub trait Face {
     /// Begins to show it. Called in the runtime.
-    fn begin(&mut self, begun: &Begun<'_>) -> io::Result<()>;
+    fn begin(&mut self, begun: &ReadyBuild<'_>) -> io::Result<()>;
 
     /// Where bars are drawn while images are pulled.
-    fn pulls(&self) -> Progress {
-        Progress::default()
+    fn pulls(&self) -> PullProgress {
+        PullProgress::default()
     }
 
     /// The build is over; whom it has let in hears why.

@@ -21,16 +21,16 @@ const MAX_ANSWER: u64 = 1 << 20;
 /// What is said of a request.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Answer {
+pub enum HeadlessAnswer {
     /// The build is under way.
     Started { id: String, uuid: String, folder: PathBuf },
     /// There is none.
-    Failed(Refusal),
+    Failed(HeadlessRefusal),
 }
 
 /// Why a build has not begun.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Refusal {
+pub struct HeadlessRefusal {
     /// What the program exits with.
     pub code: u8,
     pub message: String,
@@ -53,7 +53,7 @@ pub fn spawn(request: &BuildRequest, stderr: Stdio) -> io::Result<Child> {
 }
 
 /// What the process answers; `None` where it has ended without a word. Asked once.
-pub fn answer(child: &mut Child) -> io::Result<Option<Answer>> {
+pub fn answer(child: &mut Child) -> io::Result<Option<HeadlessAnswer>> {
     let Some(stdout) = child.stdout.take() else { return Ok(None) };
     let mut line = String::new();
     BufReader::new(stdout.take(MAX_ANSWER)).read_line(&mut line)?;

@@ -3,12 +3,12 @@
 use super::buildspec::BuildspecFile;
 use super::request::{Accepted, BuildRequest};
 use runner_cloud::{ACCOUNT, REGION};
-use runner_core::plan::Places;
+use runner_core::plan::ContainerPaths;
 use runner_folder::state::{Home, StateError};
 use std::path::{Path, PathBuf};
 
 /// Who the build is.
-pub(super) struct Identity {
+pub(super) struct BuildIdentity {
     pub(super) uuid: uuid::Uuid,
     pub(super) id: String,
     pub(super) arn: String,
@@ -18,7 +18,7 @@ pub(super) struct Identity {
     pub(super) initiator: String,
 }
 
-impl Identity {
+impl BuildIdentity {
     /// A new build of a project, or the one that a batch or a service has chosen.
     pub(super) fn new(home: &Home, request: &BuildRequest) -> Result<Self, StateError> {
         let BuildRequest { project, member, accepted, .. } = request;
@@ -29,7 +29,7 @@ impl Identity {
             Some(Accepted { number, initiator, .. }) => (*number, initiator.clone()),
             None => (home.next_number(project)?, user()),
         };
-        Ok(Identity {
+        Ok(BuildIdentity {
             uuid,
             id: format!("{project}:{uuid}"),
             arn: format!("arn:aws:codebuild:{REGION}:{ACCOUNT}:build/{project}:{uuid}"),
@@ -40,13 +40,18 @@ impl Identity {
     }
 
     /// Where the build sees its things.
-    pub(super) fn places(&self, root: &str, buildspec: &BuildspecFile, source: &Path) -> Places {
+    pub(super) fn places(
+        &self,
+        root: &str,
+        buildspec: &BuildspecFile,
+        source: &Path,
+    ) -> ContainerPaths {
         let src = self.source_place(root, 0).display().to_string();
         let buildspec = match buildspec.path_in(source) {
             Some(path) => format!("{src}/{}", path.display()),
             None => format!("{root}/readonly/buildspec.yml"),
         };
-        Places { root: root.to_owned(), source: src, buildspec }
+        ContainerPaths { root: root.to_owned(), source: src, buildspec }
     }
 
     /// Where it sees its sources, the primary one first: each under a number of nine or ten digits,

@@ -34,41 +34,41 @@ mod written;
 pub use buildspec::{BuildspecFile, Parsed, fingerprint};
 pub use copies::LogsWanted;
 pub use error::BuildError;
-pub use face::{Begun, Face};
-pub use opened::{Opened, Unusable};
+pub use face::{Face, ReadyBuild};
+pub use opened::{OpenedBuild, Unusable};
 pub use request::{
-    Accepted, BuildRequest, CacheRequest, ContainerRequest, Frozen, Member, OutputsRequest,
-    ValuesRequest,
+    Accepted, BatchMembership, BuildRequest, CacheRequest, ContainerRequest, FrozenSource,
+    OutputsRequest, ValuesRequest,
 };
-pub use services::Service;
+pub use services::ServiceRequest;
 pub use stubs::Stub;
 pub use written::WRITTEN;
 
 use crate::control::{ShimServer, host};
 use crate::driver::inbox::Inbox;
 use crate::driver::{
-    Advice, Asked, Beside, Breakpoints, Driver, Guests, Parts, Progress, SIGNALS, SharedSnapshot,
-    Watchdog, World,
+    Advice, Beside, BuildProgressView, ContainerGuests, Driver, DriverParts, PausedProcesses,
+    SIGNALS, SharedSnapshot, SignalRequests, Watchdog, World,
 };
 use crate::session::{Hub, HubParts, SessionLog};
 use environment::{BuildSource, Environment};
-use identity::Identity;
-use runner_core::env::Layers;
+use identity::BuildIdentity;
+use runner_core::env::EnvLayers;
 use runner_core::event::{BuildFacts, Notice};
-use runner_core::machine::Input;
+use runner_core::machine::MachineInput;
 use runner_core::phase::{PhaseContext, Status, StatusCode};
-use runner_core::plan::{self, BuildPlan, Places, Rejection};
+use runner_core::plan::{self, BuildPlan, ContainerPaths, Rejection};
 use runner_core::record::record;
 use runner_core::spec::Diagnostic;
 use runner_engine::home_tools::HomeTools;
 use runner_engine::image::{Image, ImageStore};
-use runner_engine::leftover::{Folder, Leavings};
+use runner_engine::leftover::{EngineFolder, Leavings};
 use runner_engine::{ContainerSpec, UserMount};
 use runner_folder::events::LogWriter;
 use runner_folder::state::{BuildDir, Home, Meta, Owned, SCHEMA, Spool, pid_namespace, prune_old};
 use runner_host::clock;
 use runner_host::runtime;
-use runner_host::signals::Signals;
+use runner_host::signals::SignalReader;
 use runner_outputs::cache::CacheTo;
 use runner_outputs::{self as outputs, ArtifactDestinations, BuildOutputs, ReportsWanted, reports};
 use runner_sandbox::GroupPlan;
@@ -92,7 +92,7 @@ const FINISHING: Duration = Duration::from_secs(60);
 
 /// A build that is over.
 #[derive(Debug)]
-pub struct Ended {
+pub struct BuildOutcome {
     pub status: Status,
     /// What has not become of it as it should have.
     pub warnings: Vec<String>,
@@ -101,13 +101,13 @@ pub struct Ended {
 /// Runs a build to its end. `exit_code`: what the program exits with where this never returns.
 pub fn run(
     request: BuildRequest,
-    opened: Opened,
+    opened: OpenedBuild,
     home: Home,
     exit_code: fn(Status) -> u8,
     face: &mut dyn Face,
-) -> Result<Ended, BuildError> {
+) -> Result<BuildOutcome, BuildError> {
     // Before any thread starts.
-    let signals = Signals::listen(&SIGNALS).map_err(BuildError::io("listen for signals"))?;
+    let signals = SignalReader::listen(&SIGNALS).map_err(BuildError::io("listen for signals"))?;
     let runtime = runtime::start_for_build(
         // Each command that leaves something running in the background keeps a pump.
         Builder::new_current_thread().max_blocking_threads(4096),
@@ -115,7 +115,7 @@ pub fn run(
     let (watchdog, asked) =
         Watchdog::start(signals, exit_code).map_err(BuildError::io("start a thread"))?;
     runtime::warm(&runtime)?;
-    let identity = Identity::new(&home, &request)?;
+    let identity = BuildIdentity::new(&home, &request)?;
     let uuid = identity.uuid.to_string();
     let dir = BuildDir::of(&home, &uuid);
     let traits = request.container.engine.traits();
@@ -124,7 +124,7 @@ pub fn run(
         .map_err(BuildError::io("look for control groups"))?;
     let service_groups = services::groups(&request.services, &uuid, request.container.resources)
         .map_err(BuildError::io("look for control groups"))?;
-    let folder = Folder::of(dir.path());
+    let folder = EngineFolder::of(dir.path());
     let leavings = Leavings {
         layers: layers(&request, dir.path(), &uuid),
         groups: [&groups]
@@ -146,7 +146,7 @@ pub fn run(
     };
     let (dir, owned) = BuildDir::create(&home, &meta)?;
     let guard = Guard { watchdog, asked };
-    let build = Build {
+    let build = BegunBuild {
         request,
         opened,
         home,
@@ -173,14 +173,14 @@ pub fn run(
 
 /// Places for what the build writes, and what its services do.
 fn layers(request: &BuildRequest, dir: &Path, uuid: &str) -> Vec<PathBuf> {
-    let own = request.container.engine.traits().layers(&Folder::of(dir), uuid);
+    let own = request.container.engine.traits().layers(&EngineFolder::of(dir), uuid);
     let services = request.services.iter();
     let services = services.flat_map(|service| services::layers(dir, uuid, &service.name));
     own.into_iter().chain(services).collect()
 }
 
 /// Where what the build leaves for the user is made before it is whole.
-fn staging(opened: &Opened, identity: &Identity) -> Vec<PathBuf> {
+fn staging(opened: &OpenedBuild, identity: &BuildIdentity) -> Vec<PathBuf> {
     let build = identity.uuid.to_string();
     let folders = opened.artifacts.iter().flat_map(ArtifactDestinations::folders);
     let artifacts = folders.map(|folder| outputs::staging(folder, &build));
@@ -191,18 +191,18 @@ fn staging(opened: &Opened, identity: &Identity) -> Vec<PathBuf> {
 /// What hears signals.
 struct Guard {
     watchdog: Watchdog,
-    asked: watch::Receiver<Asked>,
+    asked: watch::Receiver<SignalRequests>,
 }
 
 /// A build whose folder exists.
-struct Build {
+struct BegunBuild {
     request: BuildRequest,
-    opened: Opened,
+    opened: OpenedBuild,
     home: Home,
-    identity: Identity,
+    identity: BuildIdentity,
     dir: BuildDir,
     /// What of it is the engine's.
-    folder: Folder,
+    folder: EngineFolder,
     leavings: Leavings,
     groups: Option<GroupPlan>,
     /// Of each service.
@@ -211,22 +211,22 @@ struct Build {
     _owned: Owned,
 }
 
-impl Build {
-    async fn run(mut self, guard: Guard, face: &mut dyn Face) -> Result<Ended, BuildError> {
+impl BegunBuild {
+    async fn run(mut self, guard: Guard, face: &mut dyn Face) -> Result<BuildOutcome, BuildError> {
         let failed = BuildError::io;
         let Guard { watchdog, asked } = guard;
         let session_log = self.opened.session_log.take();
         let log = LogWriter::create(&self.dir, self.identity.id.clone())
             .map_err(failed("make the build's log"))?;
         let (inbox, commands) = Inbox::new();
-        let progress = watch::Sender::new(Progress::default());
+        let progress = watch::Sender::new(BuildProgressView::default());
 
         let traits = self.request.container.engine.traits();
         let (root, readonly) = traits
             .claim(&self.leavings.layers, self.dir.readonly())
             .map_err(failed("make the build's directories"))?;
         self.make_readonly(&readonly).map_err(failed("prepare what the container is given"))?;
-        let breakpoints = Arc::new(Breakpoints::default());
+        let breakpoints = Arc::new(PausedProcesses::default());
         if self.request.sessions.is_enabled {
             let server = ShimServer::bind(&readonly.join("shim.sock"))
                 .map_err(failed("listen on the shim socket"))?;
@@ -258,7 +258,7 @@ impl Build {
         hub.mask(environment.secrets.clone());
         let plan = Arc::new(self.plan(&environment.sources, places, environment.layers.clone()));
         for text in self.opened.warnings.drain(..) {
-            inbox.send(Input::Notice(Notice::warning(text))).await;
+            inbox.send(MachineInput::Notice(Notice::warning(text))).await;
         }
         self.tell_left_out(&inbox).await;
         let couriers = self.couriers(&log).map_err(failed("start copies of the log"))?;
@@ -277,7 +277,7 @@ impl Build {
             plan,
             secrets,
             vault: Arc::clone(&self.opened.vault),
-            guests: Guests { snapshot, sessions: hub, breakpoints },
+            guests: ContainerGuests { snapshot, sessions: hub, breakpoints },
             deliveries: Arc::new(couriers),
             gives_credentials: self.request.values.aws.is_some(),
             advises: self.request.hints,
@@ -286,7 +286,7 @@ impl Build {
         };
         let uuid = self.identity.uuid.to_string();
         let begun =
-            Begun { id: &self.identity.id, uuid: &uuid, dir: &self.dir, growth: log.growth() };
+            ReadyBuild { id: &self.identity.id, uuid: &uuid, dir: &self.dir, growth: log.growth() };
         if let Some(file) = &self.opened.id_file {
             let line = format!("{}\n", self.identity.id);
             file.write(line.as_bytes()).map_err(failed("write the build's id"))?;
@@ -294,7 +294,7 @@ impl Build {
         face.begin(&begun).map_err(failed("show the build"))?;
         let heard = asked.clone();
         let guard = watchdog.clone();
-        let parts = Parts { world, log, inbox, commands, asked: heard, watchdog, progress };
+        let parts = DriverParts { world, log, inbox, commands, asked: heard, watchdog, progress };
         let ended = Driver::new(parts).run().await;
         if let Some(services) = services {
             services.stop().await;
@@ -321,7 +321,7 @@ impl Build {
         };
         let status = finished?;
         self.tidy();
-        Ok(Ended { status, warnings: warning.into_iter().collect() })
+        Ok(BuildOutcome { status, warnings: warning.into_iter().collect() })
     }
 
     /// Starts what writes the log into a file.
@@ -379,7 +379,12 @@ impl Build {
         Ok(())
     }
 
-    fn plan(&self, sources: &[BuildSource], places: Places, layers: Layers) -> BuildPlan {
+    fn plan(
+        &self,
+        sources: &[BuildSource],
+        places: ContainerPaths,
+        layers: EnvLayers,
+    ) -> BuildPlan {
         let request = &self.request;
         let facts = &sources[0].facts;
         let ContainerRequest { image, engine, privileged, .. } = &request.container;
@@ -462,7 +467,7 @@ impl Build {
     fn outputs(&self, sources: &[BuildSource]) -> BuildOutputs {
         let sources: Vec<(PathBuf, PathBuf)> =
             sources.iter().map(|source| (source.dir.clone(), source.target.clone())).collect();
-        let Opened { artifacts, cache, reports, .. } = &self.opened;
+        let OpenedBuild { artifacts, cache, reports, .. } = &self.opened;
         BuildOutputs {
             artifacts: artifacts.clone(),
             reports: ReportsWanted {
@@ -496,32 +501,32 @@ impl Build {
         let ContainerRequest { image, replaces, .. } = &self.request.container;
         if let Some(named) = replaces {
             let text = format!("image {named}: {image} is in its place (--image-map)");
-            inbox.send(Input::Notice(Notice::note(text))).await;
+            inbox.send(MachineInput::Notice(Notice::note(text))).await;
         }
         for note in self.request.accepted.iter().flat_map(|accepted| &accepted.notes) {
-            inbox.send(Input::Notice(Notice::note(note.clone()))).await;
+            inbox.send(MachineInput::Notice(Notice::note(note.clone()))).await;
         }
         if let Some(tools) = &self.opened.home_tools {
             let notices = hints::home_tools(tools);
             for notice in notices {
-                inbox.send(Input::Notice(notice)).await;
+                inbox.send(MachineInput::Notice(notice)).await;
             }
         }
         let idle = self.opened.spec.as_ref().map(|spec| self.request.skips.idle(spec));
         for glob in idle.unwrap_or_default() {
             let text = format!("--skip: no command is like {glob}");
-            inbox.send(Input::Notice(Notice::warning(text))).await;
+            inbox.send(MachineInput::Notice(Notice::warning(text))).await;
         }
         let names: Vec<&str> = self.request.stubs.iter().map(|stub| stub.name.as_str()).collect();
         if !names.is_empty() {
             let text = format!("stand-ins take the place of: {}", names.join(", "));
-            inbox.send(Input::Notice(Notice::note(text))).await;
+            inbox.send(MachineInput::Notice(Notice::note(text))).await;
         }
     }
 
     /// Leaves the record and nothing else that only a live build needs.
-    fn finish(&self, ended: driver::Ended, watchdog: &Watchdog) -> Result<Status, BuildError> {
-        let driver::Ended { view, logged, is_clear } = ended;
+    fn finish(&self, ended: driver::EndedBuild, watchdog: &Watchdog) -> Result<Status, BuildError> {
+        let driver::EndedBuild { view, logged, is_clear } = ended;
         let view = view.ok_or(BuildError::NotBegun)?;
         let build = record(&view);
         let patience = match build.build_status {
@@ -575,7 +580,7 @@ async fn joined(writer: Option<JoinHandle<io::Result<()>>>) -> io::Result<()> {
 
 /// Resolves when readers of what the build has written are no longer waited for: the build was ended from
 /// outside a while ago, has no record (its log may have no end either), or is to end now.
-async fn impatience(status: Option<Status>, mut asked: watch::Receiver<Asked>) {
+async fn impatience(status: Option<Status>, mut asked: watch::Receiver<SignalRequests>) {
     asked.mark_unchanged();
     let a_while = async {
         match status {

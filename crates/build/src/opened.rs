@@ -13,13 +13,13 @@ use runner_engine::home_tools::{self, HomeTools};
 use runner_engine::image::check_certificates;
 use runner_engine::toolbox;
 use runner_engine::unseen::Unseen;
-use runner_engine::{Access, UserMount};
+use runner_engine::{MountAccess, UserMount};
 use runner_folder::state::Home;
 use runner_host::beneath::{self, Dir};
-use runner_host::named::{FilePlace, Named};
+use runner_host::named::{FilePlace, NamedFile};
 use runner_host::{trust, users};
 use runner_outputs::cache::{CacheTo, Signer};
-use runner_outputs::{ArtifactDestinations, LeavingPlaces, Store};
+use runner_outputs::{ArtifactDestinations, LeavingPlaces, OutputStore};
 use runner_sandbox::Toolbox;
 use std::fs::File;
 use std::io;
@@ -37,7 +37,7 @@ pub struct Unusable {
 }
 
 /// What is at hand for a build before it begins.
-pub struct Opened {
+pub struct OpenedBuild {
     /// What the buildspec says, or what is wrong with it.
     pub(super) spec: Result<BuildSpec, Vec<Diagnostic>>,
     pub(super) vault: Arc<Vault>,
@@ -51,8 +51,8 @@ pub struct Opened {
     pub(super) artifacts: Option<ArtifactDestinations>,
     pub(super) cache: Option<CacheTo>,
     pub(super) reports: Option<PathBuf>,
-    pub(super) build_json: Option<Named>,
-    pub(super) id_file: Option<Named>,
+    pub(super) build_json: Option<NamedFile>,
+    pub(super) id_file: Option<NamedFile>,
     /// With its name.
     pub(super) log_file: Option<(PathBuf, File)>,
     /// What is told of it in the build's log.
@@ -83,7 +83,7 @@ fn check_stops(
     })
 }
 
-impl Opened {
+impl OpenedBuild {
     /// Opens all of it. `spec` is what the request's buildspec says.
     pub fn open(
         request: &BuildRequest,
@@ -134,7 +134,7 @@ impl Opened {
             file.map_err(|error| cannot_write("--log-file", path, &error))
                 .map(|file| (path.clone(), file))
         });
-        Ok(Opened {
+        Ok(OpenedBuild {
             toolbox,
             home_tools,
             spec,
@@ -160,12 +160,12 @@ impl Opened {
     /// sees it.
     pub(super) fn leavings(&self, sources: &[(PathBuf, PathBuf)]) -> LeavingPlaces {
         let cache = self.cache.iter().filter_map(|cache| match &cache.store {
-            Store::Folder(folder) => Some(folder.clone()),
-            Store::Bucket(_) => None,
+            OutputStore::Folder(folder) => Some(folder.clone()),
+            OutputStore::Bucket(_) => None,
         });
         let still = self.artifacts.iter().flat_map(ArtifactDestinations::places).chain(cache);
         let named = [&self.build_json, &self.id_file].into_iter().flatten();
-        let named = named.filter_map(Named::place).map(FilePlace::path);
+        let named = named.filter_map(NamedFile::place).map(FilePlace::path);
         let still = still.chain(self.reports.clone()).chain(named);
         let live = self.log_file.iter().map(|(path, _)| path.clone());
         let places = still.map(|place| (place, false)).chain(live.map(|place| (place, true)));
@@ -205,7 +205,7 @@ fn check_variables_of<'v>(
 
 /// Whether the engine can mount what is to be mounted.
 fn check_mounts(container: &ContainerRequest) -> Result<(), Unusable> {
-    let is_cow = |mount: &UserMount| mount.access == Access::CopyOnWrite;
+    let is_cow = |mount: &UserMount| mount.access == MountAccess::CopyOnWrite;
     let traits = container.engine.traits();
     match container.home_tools || container.mounts.iter().any(is_cow) {
         true if !traits.copies_on_write => Err(Unusable {
@@ -282,8 +282,8 @@ fn unseen(home: &Home, request: &BuildRequest) -> Result<Unseen, Unusable> {
 }
 
 /// Checks that a folder is one, or can become one: after the build it is late to hear of it.
-fn check_folder(option: &str, store: &Store) -> Result<(), Unusable> {
-    let Store::Folder(folder) = store else { return Ok(()) };
+fn check_folder(option: &str, store: &OutputStore) -> Result<(), Unusable> {
+    let OutputStore::Folder(folder) = store else { return Ok(()) };
     match Dir::real(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
             Err(Unusable::usage(format!("{option}: {} is not a directory", folder.display())))
@@ -299,14 +299,14 @@ fn open_cache(
     warnings: &mut Vec<String>,
 ) -> Result<CacheTo, Unusable> {
     let CacheRequest { store, project } = cache;
-    let Store::Folder(folder) = store else {
+    let OutputStore::Folder(folder) = store else {
         return Ok(CacheTo { store, project, signer: Signer::default() });
     };
     let folder = beneath::real(&folder).map_err(|error| {
         let folder = folder.display();
         Unusable::usage(format!("--cache: cannot find out where {folder} leads: {error}"))
     })?;
-    let store = Store::Folder(folder.clone());
+    let store = OutputStore::Folder(folder.clone());
     check_folder("--cache", &store)?;
     let signer = match home.signing_key() {
         Ok(key) => Signer::new(key),
@@ -339,8 +339,8 @@ fn reports_dir(path: &Path) -> Result<PathBuf, Unusable> {
     Ok(path)
 }
 
-fn named(option: &str, path: &Path) -> Result<Named, Unusable> {
-    Named::open(path).map_err(|error| cannot_write(option, path, &error))
+fn named(option: &str, path: &Path) -> Result<NamedFile, Unusable> {
+    NamedFile::open(path).map_err(|error| cannot_write(option, path, &error))
 }
 
 fn cannot_write(option: &str, path: &Path, error: &io::Error) -> Unusable {

@@ -6,19 +6,19 @@
 use super::buildspec::BuildspecFile;
 use super::copies::LogsWanted;
 use super::stubs::Stub;
-use crate::services::Service;
+use crate::services::ServiceRequest;
 use crate::session::SessionOptions;
 use crate::source::SourceFacts;
 use runner_cloud as amazon;
 use runner_core::batch::Shard;
 use runner_core::env::Variables;
 use runner_core::event::BatchMember;
-use runner_core::plan::{Limits, Stops};
+use runner_core::plan::{PlannedStops, TimeLimits};
 use runner_core::project::ProjectVariable;
 use runner_core::skip::Skips;
-use runner_engine::image::{Asker, Image};
-use runner_engine::{Kind, Network, UserMount};
-use runner_outputs::{ArtifactDestinations, Store};
+use runner_engine::image::{Image, ImageRequester};
+use runner_engine::{EngineKind, NetworkAccess, UserMount};
+use runner_outputs::{ArtifactDestinations, OutputStore};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use uuid::Uuid;
@@ -35,9 +35,9 @@ pub struct BuildRequest {
     /// Further ones, by their identifiers.
     pub secondary_sources: Vec<(String, PathBuf)>,
     pub buildspec: BuildspecFile,
-    pub limits: Limits,
+    pub limits: TimeLimits,
     /// Where it stops.
-    pub stops: Stops,
+    pub stops: PlannedStops,
     pub container: ContainerRequest,
     pub values: ValuesRequest,
     pub outputs: OutputsRequest,
@@ -50,7 +50,7 @@ pub struct BuildRequest {
     pub stubs: Vec<Stub>,
     /// Containers beside the build.
     #[serde(default)]
-    pub services: Vec<Service>,
+    pub services: Vec<ServiceRequest>,
     /// Certificates that are trusted besides those of this machine and of the image, as PEM.
     #[serde(default)]
     pub certificates: Option<String>,
@@ -59,7 +59,7 @@ pub struct BuildRequest {
     pub hints: bool,
     /// The batch it belongs to.
     #[serde(default)]
-    pub member: Option<Member>,
+    pub member: Option<BatchMembership>,
     /// What a service has given to it when it was taken in.
     #[serde(default)]
     pub accepted: Option<Accepted>,
@@ -80,14 +80,14 @@ pub struct Accepted {
 /// What a build has of the batch that it belongs to.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Member {
+pub struct BatchMembership {
     /// The second half of the build's id, which the batch has chosen.
     pub uuid: Uuid,
     pub batch: BatchMember,
     /// The process that owns the batch, where the build does not outlive it.
     pub owner: Option<u32>,
     /// Copies of the sources that all builds of the batch see, the primary one first.
-    pub frozen: Vec<Frozen>,
+    pub frozen: Vec<FrozenSource>,
     /// Which part of the tests is its.
     pub shard: Option<Shard>,
 }
@@ -95,7 +95,7 @@ pub struct Member {
 /// A source as it was when the batch began.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Frozen {
+pub struct FrozenSource {
     pub dir: PathBuf,
     /// What there was to say of it then.
     pub facts: SourceFacts,
@@ -106,20 +106,20 @@ pub struct Frozen {
 #[serde(deny_unknown_fields)]
 pub struct ContainerRequest {
     /// What runs it.
-    pub engine: Kind,
+    pub engine: EngineKind,
     pub image: Image,
     /// The image in whose place that one is.
     #[serde(default)]
     pub replaces: Option<Image>,
     /// Who asks a registry for it.
-    pub asker: Asker,
+    pub asker: ImageRequester,
     pub mounts: Vec<UserMount>,
     /// Whether tools of the caller's home are shown.
     #[serde(default)]
     pub home_tools: bool,
     /// What it may use of the machine.
-    pub resources: runner_sandbox::Limits,
-    pub network: Network,
+    pub resources: runner_sandbox::ResourceLimits,
+    pub network: NetworkAccess,
     pub privileged: bool,
     /// Whether sessions have programs of their own.
     pub toolbox: bool,
@@ -136,7 +136,7 @@ pub struct ValuesRequest {
     /// Names of those that are not to be shown.
     pub masked: Vec<String>,
     /// Whose AWS credentials the build gets.
-    pub aws: Option<amazon::Identity>,
+    pub aws: Option<amazon::CloudIdentity>,
     /// Where values come from instead of from AWS.
     pub secrets: Option<PathBuf>,
 }
@@ -164,15 +164,15 @@ pub struct OutputsRequest {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CacheRequest {
-    pub store: Store,
+    pub store: OutputStore,
     /// Caches are found by builds of this name only.
     pub project: String,
 }
 
 impl ValuesRequest {
     /// Who calls AWS for the build.
-    pub fn identity(&self) -> amazon::Identity {
-        self.aws.clone().unwrap_or(amazon::Identity::Default)
+    pub fn identity(&self) -> amazon::CloudIdentity {
+        self.aws.clone().unwrap_or(amazon::CloudIdentity::Default)
     }
 }
 
@@ -183,7 +183,7 @@ mod tests {
     use runner_core::plan::{BreakAction, Checkpointing};
     use runner_core::skip::Glob;
     use runner_core::spec::UserPhase;
-    use runner_engine::Access;
+    use runner_engine::MountAccess;
     use serde_json::{Value, json};
     use std::time::Duration;
 
@@ -195,31 +195,31 @@ mod tests {
             source: "/src".into(),
             secondary_sources: vec![("ID".to_owned(), "/other".into())],
             buildspec: BuildspecFile::inline("version: 0.2\n".to_owned()),
-            limits: Limits {
+            limits: TimeLimits {
                 timeout: hour,
                 timeout_while_paused: false,
                 break_timeout: Some(hour),
                 break_action: BreakAction::Stop,
             },
-            stops: Stops {
+            stops: PlannedStops {
                 breakpoints: vec!["before:build".parse().expect("a breakpoint")],
                 step: true,
                 checkpoints: Checkpointing::Sealed,
             },
             container: ContainerRequest {
-                engine: Kind::default(),
+                engine: EngineKind::default(),
                 image: Image::Layout("/a".into(), Some("b".to_owned())),
                 replaces: Some(Image::Host),
-                asker: Asker::Caller,
+                asker: ImageRequester::Caller,
                 mounts: vec![UserMount {
                     source: "/a".into(),
                     target: "/b".into(),
-                    access: Access::CopyOnWrite,
+                    access: MountAccess::CopyOnWrite,
                     hidden: vec!["c".into()],
                 }],
                 home_tools: true,
-                resources: runner_sandbox::Limits::default(),
-                network: Network::Host,
+                resources: runner_sandbox::ResourceLimits::default(),
+                network: NetworkAccess::Host,
                 privileged: false,
                 toolbox: true,
             },
@@ -227,7 +227,7 @@ mod tests {
                 variables: vec![("A".to_owned(), "b\nc".to_owned())],
                 fetched: Vec::new(),
                 masked: vec!["A".to_owned()],
-                aws: Some(amazon::Identity::Profile("p".to_owned())),
+                aws: Some(amazon::CloudIdentity::Profile("p".to_owned())),
                 secrets: Some("secrets.yml".into()),
             },
             outputs: OutputsRequest::default(),
@@ -245,7 +245,7 @@ mod tests {
                 phases: vec![UserPhase::PreBuild],
             },
             stubs: vec![Stub { name: "aws".to_owned(), file: None }],
-            services: vec![Service {
+            services: vec![ServiceRequest {
                 name: "db".to_owned(),
                 image: Image::Layout("/a".into(), None),
                 port: Some(5432),
@@ -253,11 +253,11 @@ mod tests {
             }],
             certificates: Some("PEM".to_owned()),
             hints: true,
-            member: Some(Member {
+            member: Some(BatchMembership {
                 uuid: Uuid::nil(),
                 batch: BatchMember::default(),
                 owner: Some(1),
-                frozen: vec![Frozen { dir: "/copy".into(), facts: SourceFacts::default() }],
+                frozen: vec![FrozenSource { dir: "/copy".into(), facts: SourceFacts::default() }],
                 shard: Some(Shard { index: 1, count: 2 }),
             }),
             accepted: Some(Accepted {

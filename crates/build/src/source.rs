@@ -40,7 +40,7 @@ pub fn facts(source: &Path) -> SourceFacts {
         None => (None, Some(head.to_owned())),
     };
     let mut outside: Vec<PathBuf> = Vec::new();
-    for Place { path, .. } in [&common, &git_dir] {
+    for GitDirectory { path, .. } in [&common, &git_dir] {
         if !path.starts_with(source) && !outside.iter().any(|known| path.starts_with(known)) {
             outside.push(path.clone());
         }
@@ -56,22 +56,22 @@ pub fn facts(source: &Path) -> SourceFacts {
 
 /// What git keeps for a work tree.
 struct Repository {
-    git_dir: Place,
+    git_dir: GitDirectory,
     /// A linked work tree keeps its HEAD to itself and shares the rest.
-    common: Place,
+    common: GitDirectory,
 }
 
 /// A directory of git's.
-struct Place {
+struct GitDirectory {
     path: PathBuf,
     dir: Dir,
 }
 
-impl Place {
+impl GitDirectory {
     /// Where a path leads, through links: it is believed only once it has named the source.
     fn find(path: &Path) -> Option<Self> {
         let path = real(path)?;
-        Some(Place { dir: Dir::top_itself(&path).ok()?, path })
+        Some(GitDirectory { dir: Dir::top_itself(&path).ok()?, path })
     }
 
     /// The text of a file in it.
@@ -80,7 +80,7 @@ impl Place {
     }
 
     fn again(&self) -> Option<Self> {
-        Some(Place { dir: self.dir.again().ok()?, path: self.path.clone() })
+        Some(GitDirectory { dir: self.dir.again().ok()?, path: self.path.clone() })
     }
 
     /// Whether it is what git takes for a repository.
@@ -100,16 +100,16 @@ fn repository(source: &Path) -> Option<Repository> {
         FileType::Directory => {
             let dir = top.open(".git").ok()?;
             let shares = dir.look("commondir").ok()?.is_some();
-            let git_dir = Place { dir, path: real(&dot_git)? };
+            let git_dir = GitDirectory { dir, path: real(&dot_git)? };
             return (!shares).then_some(Repository { common: git_dir.again()?, git_dir });
         }
         FileType::RegularFile => {}
         _ => return None,
     }
     let text = read(&top, ".git")?;
-    let git_dir = Place::find(&source.join(text.strip_prefix("gitdir: ")?.trim_end()))?;
+    let git_dir = GitDirectory::find(&source.join(text.strip_prefix("gitdir: ")?.trim_end()))?;
     if let Some(shared) = git_dir.read("commondir") {
-        let common = Place::find(&git_dir.path.join(shared.trim_end()))?;
+        let common = GitDirectory::find(&git_dir.path.join(shared.trim_end()))?;
         let names_source = || {
             let back = real(Path::new(git_dir.read("gitdir")?.trim_end()))?;
             (back == real(&dot_git)?).then_some(())
@@ -157,7 +157,7 @@ fn is_plain(name: &str) -> bool {
 
 /// A submodule's `.git` names its repository relative to itself, and the repository names its work
 /// tree in return. Without the latter git takes the directory that `.git` is in.
-fn rewritten(source: &Path, git_dir: &Place) -> Vec<(PathBuf, String)> {
+fn rewritten(source: &Path, git_dir: &GitDirectory) -> Vec<(PathBuf, String)> {
     if git_dir.path.starts_with(source) {
         return Vec::new();
     }
@@ -174,7 +174,7 @@ fn rewritten(source: &Path, git_dir: &Place) -> Vec<(PathBuf, String)> {
 }
 
 /// The commit a name stands for.
-fn resolve(common: &Place, name: &str) -> Option<String> {
+fn resolve(common: &GitDirectory, name: &str) -> Option<String> {
     if let Some(text) = common.read(name) {
         return Some(text.trim_end().to_owned());
     }

@@ -9,7 +9,7 @@ use runner_core::event::EventBody;
 use runner_core::phase::{Phase, PhaseContext, Status, StatusCode};
 use runner_core::record::record;
 use runner_core::view::BuildView;
-use runner_engine::leftover::{Folder, Leavings};
+use runner_engine::leftover::{EngineFolder, Leavings};
 use runner_folder::events::LogWriter;
 use runner_folder::state::{BuildDir, Home, MetaError, StateError};
 use runner_host::private::remove_tree;
@@ -88,7 +88,7 @@ fn sweep_one(home: &Home, uuid: &str) -> io::Result<Swept> {
         }
         Ok(None) | Err(MetaError::Damaged { .. }) => (Map::new(), Vec::new()),
     };
-    let folder = Folder::of(dir.path());
+    let folder = EngineFolder::of(dir.path());
     let leavings = Leavings::read(noted, &folder);
     let left = folder.end_container(uuid)?;
     let has_ended = dir.has_record();

@@ -3,7 +3,7 @@
 
 use super::opened::Unusable;
 use super::request::BuildRequest;
-use runner_outputs::{ArtifactDestination, Store};
+use runner_outputs::{ArtifactDestination, OutputStore};
 use std::path::{Component, Path, PathBuf};
 
 /// The options that name a place of this machine for writing.
@@ -12,9 +12,9 @@ pub const WRITTEN: [&str; 7] =
 
 /// The places that a request names for writing, with their options.
 fn written_places(request: &BuildRequest) -> Vec<(&'static str, PathBuf)> {
-    let folder = |store: &Store| match store {
-        Store::Folder(folder) => Some(folder.clone()),
-        Store::Bucket(_) => None,
+    let folder = |store: &OutputStore| match store {
+        OutputStore::Folder(folder) => Some(folder.clone()),
+        OutputStore::Bucket(_) => None,
     };
     let destination = |to: &ArtifactDestination| {
         let folder = folder(&to.store)?;

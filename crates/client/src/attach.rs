@@ -12,9 +12,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use runner_core::debug::{self, Decision};
 use runner_core::plain::line;
-use runner_host::signals::Signals;
+use runner_host::signals::SignalReader;
 use runner_host::stdio::{is_gone, of_output};
-use runner_wire::control::{ACTIVITY_PACE, Answer, Open, Request};
+use runner_wire::control::{ACTIVITY_PACE, ControlRequest, ControlResponse, OpenProgram};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
@@ -32,13 +32,13 @@ pub fn attach(
     mut client: Client,
     argv: Vec<String>,
     user: Option<String>,
-    signals: &Signals,
+    signals: &SignalReader,
 ) -> Result<SessionEnd, ClientError> {
     let term = std::env::var("TERM").ok();
-    let open = Open { argv, terminal: size(), term, user, ..Open::default() };
+    let open = OpenProgram { argv, terminal: size(), term, user, ..OpenProgram::default() };
     let mut last_size = open.terminal;
-    match client.ask(&Request::Open(open))? {
-        Answer::Opened { .. } => {}
+    match client.ask(&ControlRequest::Open(open))? {
+        ControlResponse::Opened { .. } => {}
         other => return Err(other.into()),
     }
     let lost = ClientError::Lost;
@@ -96,7 +96,7 @@ pub fn attach(
                 Some(Signal::SIGWINCH) => {
                     let now = size();
                     if let Some(now) = now.filter(|_| now != last_size) {
-                        client.tell(&Request::Resize(now));
+                        client.tell(&ControlRequest::Resize(now));
                     }
                     last_size = now;
                 }
@@ -132,7 +132,7 @@ pub fn attach(
             }
         }
         if (input || output) && told.is_none_or(|at: Instant| at.elapsed() >= ACTIVITY_PACE) {
-            client.tell(&Request::Active);
+            client.tell(&ControlRequest::Active);
             told = Some(Instant::now());
         }
     }
@@ -141,8 +141,8 @@ pub fn attach(
 /// Sends the decision after a stop. Returns the result, as one line.
 fn decide(client: &Client, decision: Decision) -> String {
     let verb = decision.kind().verb();
-    let decided = Client::connect_as(client.dir(), debug::Client::Shell)
-        .and_then(|mut other| other.ask(&Request::Decide(decision)));
+    let decided = Client::connect_as(client.dir(), debug::DecisionClient::Shell)
+        .and_then(|mut other| other.ask(&ControlRequest::Decide(decision)));
     match decided {
         Ok(_) => verb.to_owned(),
         Err(error) => format!("{verb}: {error}"),

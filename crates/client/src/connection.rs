@@ -7,8 +7,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use runner_core::debug;
 use runner_folder::state::BuildDir;
 use runner_host::private::ShortPath;
-use runner_wire::control::{Answer, PROTOCOL, Request, encode};
-use runner_wire::frame::Decoder;
+use runner_wire::control::{ControlRequest, ControlResponse, PROTOCOL, encode};
+use runner_wire::frame::FrameDecoder;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -83,7 +83,7 @@ pub enum ClientError {
     #[error("{message}")]
     Refused { code: u8, message: String },
     #[error("the build's owner gave an answer that does not fit: {0:?}")]
-    Unexpected(Box<Answer>),
+    Unexpected(Box<ControlResponse>),
 }
 
 /// How a runner that is stopped goes on.
@@ -105,11 +105,11 @@ pub struct Client {
 
 impl Client {
     pub fn connect(dir: &BuildDir) -> Result<Self, ClientError> {
-        Self::connect_as(dir, debug::Client::Cli)
+        Self::connect_as(dir, debug::DecisionClient::Cli)
     }
 
     /// Connects for one that decides by something else than a verb.
-    pub fn connect_as(dir: &BuildDir, by: debug::Client) -> Result<Self, ClientError> {
+    pub fn connect_as(dir: &BuildDir, by: debug::DecisionClient) -> Result<Self, ClientError> {
         let stream = reach(dir)?;
         let mut client = Client {
             dir: dir.clone(),
@@ -119,10 +119,10 @@ impl Client {
             signalled: None,
         };
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        let sent = client.send(&Request::Hello { protocol: PROTOCOL, version, client: by });
+        let sent = client.send(&ControlRequest::Hello { protocol: PROTOCOL, version, client: by });
         // A refused client gets the refusal before its greeting is read.
         match (client.answer(), sent) {
-            (Ok(Answer::Hello { .. }), _) => Ok(client),
+            (Ok(ControlResponse::Hello { .. }), _) => Ok(client),
             (Ok(other), _) => Err(other.into()),
             (Err(_), Err(error)) | (Err(error), Ok(())) => Err(error),
         }
@@ -134,15 +134,15 @@ impl Client {
     }
 
     /// Asks and waits for the answer; a refusal is an error, and so is an owner that hangs.
-    pub fn ask(&mut self, request: &Request) -> Result<Answer, ClientError> {
+    pub fn ask(&mut self, request: &ControlRequest) -> Result<ControlResponse, ClientError> {
         self.send(request)?;
         match self.answer()? {
-            refused @ Answer::Refused { .. } => Err(refused.into()),
+            refused @ ControlResponse::Refused { .. } => Err(refused.into()),
             answer => Ok(answer),
         }
     }
 
-    pub fn send(&mut self, request: &Request) -> Result<(), ClientError> {
+    pub fn send(&mut self, request: &ControlRequest) -> Result<(), ClientError> {
         encode(request)
             .and_then(|frame| (&self.stream).write_all(&frame))
             .map_err(ClientError::Lost)
@@ -150,20 +150,20 @@ impl Client {
 
     /// Says something that has no answer, if the owner takes it now. One that is stopped holds up nobody;
     /// one that has gone has said why, and that is still to be read.
-    pub fn tell(&self, request: &Request) {
+    pub fn tell(&self, request: &ControlRequest) {
         // So little goes whole or not at all.
         let _ = encode(request).and_then(|frame| runner_sandbox::send(&self.stream, &frame, &[]));
     }
 
     /// Sends the program a signal; its way is watched by [`Self::patience`] and [`Self::is_taken`].
     pub fn signal(&mut self, signal: i32) {
-        self.tell(&Request::Signal(signal));
+        self.tell(&ControlRequest::Signal(signal));
         self.signalled.get_or_insert_with(Instant::now);
     }
 
     /// Whether this is the answer to a signal, and nothing else.
     pub fn is_taken(&mut self, body: &[u8]) -> bool {
-        let is_taken = matches!(serde_json::from_slice(body), Ok(Answer::Signalled));
+        let is_taken = matches!(serde_json::from_slice(body), Ok(ControlResponse::Signalled));
         if is_taken {
             self.signalled = None;
         }
@@ -187,7 +187,7 @@ impl Client {
     }
 
     /// The next message, which an owner sends at once.
-    fn answer(&mut self) -> Result<Answer, ClientError> {
+    fn answer(&mut self) -> Result<ControlResponse, ClientError> {
         match self.next()? {
             Some(body) => {
                 serde_json::from_slice(&body).map_err(|error| ClientError::Lost(error.into()))
@@ -237,7 +237,7 @@ impl Client {
     }
 
     /// The connection, what was read ahead, and descriptors that have come.
-    pub fn into_parts(self) -> (UnixStream, Decoder, Vec<OwnedFd>) {
+    pub fn into_parts(self) -> (UnixStream, FrameDecoder, Vec<OwnedFd>) {
         let (decoder, fds) = self.incoming.into_parts();
         (self.stream, decoder, fds)
     }
@@ -247,10 +247,10 @@ impl Client {
     }
 }
 
-impl From<Answer> for ClientError {
-    fn from(answer: Answer) -> Self {
+impl From<ControlResponse> for ClientError {
+    fn from(answer: ControlResponse) -> Self {
         match answer {
-            Answer::Refused { code, message } => ClientError::Refused { code, message },
+            ControlResponse::Refused { code, message } => ClientError::Refused { code, message },
             other => ClientError::Unexpected(Box::new(other)),
         }
     }

@@ -3,7 +3,7 @@
 //! Used by `attach` and `exec`.
 
 use super::connection::ClientError;
-use runner_wire::control::Answer;
+use runner_wire::control::ControlResponse;
 
 /// How a session ended for its client.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub struct SessionEnd {
 /// What the owner says to the person meanwhile.
 pub(super) fn told_of(frame: &[u8]) -> Option<String> {
     match serde_json::from_slice(frame) {
-        Ok(Answer::Told { message }) => Some(message),
+        Ok(ControlResponse::Told { message }) => Some(message),
         _ => None,
     }
 }
@@ -26,8 +26,8 @@ pub(super) fn told_of(frame: &[u8]) -> Option<String> {
 pub(super) fn ended(frame: Option<Vec<u8>>) -> Result<SessionEnd, ClientError> {
     let Some(body) = frame else { return Err(ClientError::Closed) };
     match serde_json::from_slice(&body).map_err(|error| ClientError::Lost(error.into()))? {
-        Answer::Exited { code } => Ok(SessionEnd { code, message: None }),
-        Answer::Closed { message } => Ok(SessionEnd { code: 0, message: Some(message) }),
+        ControlResponse::Exited { code } => Ok(SessionEnd { code, message: None }),
+        ControlResponse::Closed { message } => Ok(SessionEnd { code: 0, message: Some(message) }),
         other => Err(other.into()),
     }
 }

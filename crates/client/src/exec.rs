@@ -6,9 +6,9 @@
 use super::connection::{Client, ClientError};
 use super::ended::{SessionEnd, ended};
 use nix::poll::{PollFd, PollFlags, poll};
-use runner_host::signals::Signals;
+use runner_host::signals::SignalReader;
 use runner_host::stdio::of_output;
-use runner_wire::control::{Answer, Open, Request};
+use runner_wire::control::{ControlRequest, ControlResponse, OpenProgram};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -22,11 +22,11 @@ pub fn exec(
     mut client: Client,
     argv: Vec<String>,
     user: Option<String>,
-    signals: &Signals,
+    signals: &SignalReader,
 ) -> Result<SessionEnd, ClientError> {
-    let open = Open { argv, user, ..Open::default() };
-    match client.ask(&Request::Open(open))? {
-        Answer::Opened { .. } => {}
+    let open = OpenProgram { argv, user, ..OpenProgram::default() };
+    match client.ask(&ControlRequest::Open(open))? {
+        ControlResponse::Opened { .. } => {}
         other => return Err(other.into()),
     }
     let lost = ClientError::Lost;

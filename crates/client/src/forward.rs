@@ -6,9 +6,9 @@
 use super::connection::{Client, ClientError};
 use super::ended::SessionEnd;
 use runner_engine::dial::Remote;
-use runner_host::signals::{ENDS, Signals};
-use runner_wire::control::{Answer, Request, encode};
-use runner_wire::frame::Decoder;
+use runner_host::signals::{ENDS, SignalReader};
+use runner_wire::control::{ControlRequest, ControlResponse, encode};
+use runner_wire::frame::FrameDecoder;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -59,11 +59,11 @@ pub fn forward(
     let ports = forwards.iter().map(|forward| forward.remote.to_string()).collect();
     let locals = forwards.iter().map(|forward| Ok(forward.local()?.to_string()));
     let locals = locals.collect::<io::Result<_>>().map_err(lost)?;
-    match client.ask(&Request::Forward { ports, name: None, denied: None, locals })? {
-        Answer::Opened { .. } => {}
+    match client.ask(&ControlRequest::Forward { ports, name: None, denied: None, locals })? {
+        ControlResponse::Opened { .. } => {}
         other => return Err(other.into()),
     }
-    let signals = Signals::listen(&ENDS).map_err(lost)?;
+    let signals = SignalReader::listen(&ENDS).map_err(lost)?;
     let runtime = runner_host::runtime::start().map_err(|error| lost(io::Error::other(error)))?;
     ready(&forwards).map_err(ClientError::Output)?;
     runtime.block_on(run(client, forwards, tell, signals))
@@ -73,7 +73,7 @@ async fn run(
     client: Client,
     forwards: Vec<Forward>,
     tell: fn(&str),
-    signals: Signals,
+    signals: SignalReader,
 ) -> Result<SessionEnd, ClientError> {
     let lost = ClientError::Lost;
     let (asks_tx, asks_rx) = mpsc::channel(64);
@@ -200,7 +200,7 @@ fn reset(socket: &impl AsFd) {
 
 struct OwnerConnection {
     stream: UnixStream,
-    decoder: Decoder,
+    decoder: FrameDecoder,
     /// Sockets that have come, in the order of the answers they belong to.
     sockets: VecDeque<OwnedFd>,
     waiting: HashMap<u64, oneshot::Sender<Result<OwnedFd, String>>>,
@@ -250,12 +250,12 @@ impl OwnerConnection {
     async fn ask(&mut self, ask: ConnectionRequest) -> io::Result<()> {
         let id = self.next;
         self.next += 1;
-        let frame = encode(&Request::Dial { id, remote: ask.remote })?;
+        let frame = encode(&ControlRequest::Dial { id, remote: ask.remote })?;
         self.waiting.insert(id, ask.answer);
         self.stream.write_all(&frame).await
     }
 
-    fn answer(&mut self) -> Result<Option<Answer>, ClientError> {
+    fn answer(&mut self) -> Result<Option<ControlResponse>, ClientError> {
         let lost = |error| ClientError::Lost(io::Error::other(error));
         match self.decoder.next_frame().map_err(lost)? {
             None => Ok(None),
@@ -265,14 +265,14 @@ impl OwnerConnection {
         }
     }
 
-    fn take(&mut self, answer: Answer) -> Result<Option<SessionEnd>, ClientError> {
+    fn take(&mut self, answer: ControlResponse) -> Result<Option<SessionEnd>, ClientError> {
         let (id, result) = match answer {
-            Answer::Dialled { id } => {
+            ControlResponse::Dialled { id } => {
                 let socket = self.sockets.pop_front();
                 (id, socket.ok_or_else(|| "the connection did not come along".to_owned()))
             }
-            Answer::NotDialled { id, message } => (id, Err(message)),
-            Answer::Closed { message } => {
+            ControlResponse::NotDialled { id, message } => (id, Err(message)),
+            ControlResponse::Closed { message } => {
                 return Ok(Some(SessionEnd { code: 0, message: Some(message) }));
             }
             other => return Err(other.into()),
@@ -285,6 +285,9 @@ impl OwnerConnection {
     }
 }
 
-async fn receive(stream: &UnixStream, buffer: &mut [u8]) -> io::Result<runner_sandbox::Received> {
+async fn receive(
+    stream: &UnixStream,
+    buffer: &mut [u8],
+) -> io::Result<runner_sandbox::ReceivedMessage> {
     stream.async_io(Interest::READABLE, || runner_sandbox::receive(stream, buffer)).await
 }

@@ -2,8 +2,8 @@
 //!
 //! Used by `connection`, which blocks, and by `link`, which does not.
 
-use runner_sandbox::Received;
-use runner_wire::frame::Decoder;
+use runner_sandbox::ReceivedMessage;
+use runner_wire::frame::FrameDecoder;
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -13,7 +13,7 @@ const CHUNK: usize = 4 << 10;
 /// What has been received and not been read yet.
 #[derive(Debug)]
 pub(super) struct IncomingMessages {
-    decoder: Decoder,
+    decoder: FrameDecoder,
     buffer: Box<[u8]>,
     fds: Vec<OwnedFd>,
 }
@@ -21,7 +21,7 @@ pub(super) struct IncomingMessages {
 impl IncomingMessages {
     pub(super) fn new() -> Self {
         IncomingMessages {
-            decoder: Decoder::default(),
+            decoder: FrameDecoder::default(),
             buffer: vec![0; CHUNK].into(),
             fds: Vec::new(),
         }
@@ -31,7 +31,7 @@ impl IncomingMessages {
     /// `receive` would have to wait.
     pub(super) fn next(
         &mut self,
-        mut receive: impl FnMut(&mut [u8]) -> io::Result<Received>,
+        mut receive: impl FnMut(&mut [u8]) -> io::Result<ReceivedMessage>,
     ) -> io::Result<Option<Option<Vec<u8>>>> {
         loop {
             let frame = self.decoder.next_frame().map_err(io::Error::other)?;
@@ -59,7 +59,7 @@ impl IncomingMessages {
         std::mem::take(&mut self.fds)
     }
 
-    pub(super) fn into_parts(self) -> (Decoder, Vec<OwnedFd>) {
+    pub(super) fn into_parts(self) -> (FrameDecoder, Vec<OwnedFd>) {
         (self.decoder, self.fds)
     }
 }

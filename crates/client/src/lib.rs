@@ -22,5 +22,5 @@ pub use copy::{Copied, CopyDirection, CopyError, Manner, Unfinished, copy};
 pub use ended::SessionEnd;
 pub use exec::exec;
 pub use forward::{Forward, forward};
-pub use link::Link;
+pub use link::SharedClient;
 pub use terminal::{RawMode, can_be_asked};

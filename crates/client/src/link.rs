@@ -8,7 +8,7 @@ use runner_core::debug;
 use runner_folder::state::BuildDir;
 use runner_host::duplex::Duplex;
 use runner_host::private::ShortPath;
-use runner_wire::control::{Answer, PROTOCOL, Request, encode};
+use runner_wire::control::{ControlRequest, ControlResponse, PROTOCOL, encode};
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -24,7 +24,7 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// A connection on which the greeting is done.
 #[derive(Debug)]
-pub struct Link {
+pub struct SharedClient {
     dir: BuildDir,
     stream: Duplex,
     incoming: IncomingMessages,
@@ -32,13 +32,16 @@ pub struct Link {
     is_drained: AtomicBool,
 }
 
-impl Link {
+impl SharedClient {
     pub async fn connect(dir: &BuildDir) -> Result<Self, ClientError> {
-        Self::connect_as(dir, debug::Client::Cli).await
+        Self::connect_as(dir, debug::DecisionClient::Cli).await
     }
 
     /// Connects for one that decides by something else than a verb.
-    pub async fn connect_as(dir: &BuildDir, by: debug::Client) -> Result<Self, ClientError> {
+    pub async fn connect_as(
+        dir: &BuildDir,
+        by: debug::DecisionClient,
+    ) -> Result<Self, ClientError> {
         let path = dir.control_socket();
         let connect = async {
             let short = ShortPath::new(&path)?;
@@ -50,21 +53,21 @@ impl Link {
             io::ErrorKind::WouldBlock => silence(dir),
             _ => ClientError::Connect(error),
         });
-        let mut link = Link {
+        let mut link = SharedClient {
             dir: dir.clone(),
             stream: connected?,
             incoming: IncomingMessages::new(),
             is_drained: AtomicBool::new(false),
         };
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        match link.ask(&Request::Hello { protocol: PROTOCOL, version, client: by }).await? {
-            Answer::Hello { .. } => Ok(link),
+        match link.ask(&ControlRequest::Hello { protocol: PROTOCOL, version, client: by }).await? {
+            ControlResponse::Hello { .. } => Ok(link),
             other => Err(other.into()),
         }
     }
 
     /// Asks and waits for the answer; a refusal is an error, and so is an owner that hangs.
-    pub async fn ask(&mut self, request: &Request) -> Result<Answer, ClientError> {
+    pub async fn ask(&mut self, request: &ControlRequest) -> Result<ControlResponse, ClientError> {
         let dir = self.dir.clone();
         let asked = async {
             self.send(request).await?;
@@ -87,12 +90,12 @@ impl Link {
             }
         };
         match answer {
-            refused @ Answer::Refused { .. } => Err(refused.into()),
+            refused @ ControlResponse::Refused { .. } => Err(refused.into()),
             answer => Ok(answer),
         }
     }
 
-    pub async fn send(&self, request: &Request) -> Result<(), ClientError> {
+    pub async fn send(&self, request: &ControlRequest) -> Result<(), ClientError> {
         let frame = encode(request).map_err(ClientError::Lost)?;
         let send = |socket: BorrowedFd<'_>, bytes: &[u8]| runner_sandbox::send(socket, bytes, &[]);
         self.stream.send_all(&frame, send).await.map_err(ClientError::Lost)

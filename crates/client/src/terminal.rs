@@ -7,7 +7,7 @@ use nix::sys::termios::{
     FlushArg, LocalFlags, SetArg, SpecialCharacterIndices, Termios, cfmakeraw, tcflush, tcgetattr,
     tcsetattr,
 };
-use runner_wire::control::Size;
+use runner_wire::control::TerminalSize;
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -58,10 +58,10 @@ impl Drop for RawMode {
 }
 
 /// The size of the terminal this program writes to.
-pub(crate) fn size() -> Option<Size> {
+pub(crate) fn size() -> Option<TerminalSize> {
     let of = |fd: BorrowedFd<'_>| rustix::termios::tcgetwinsize(fd).ok();
     let size = of(io::stdout().as_fd()).or_else(|| of(io::stdin().as_fd()))?;
-    Some(Size { rows: size.ws_row, cols: size.ws_col })
+    Some(TerminalSize { rows: size.ws_row, cols: size.ws_col })
 }
 
 /// Whether there is a terminal to type at, and this program may read it: not in the background.

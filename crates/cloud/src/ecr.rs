@@ -1,6 +1,6 @@
 //! Passwords of ECR, for pulling an image.
 
-use super::{Amazon, ECR, Identity};
+use super::{Amazon, CloudIdentity, ECR};
 use base64::Engine;
 use futures_util::future::BoxFuture;
 use serde_json::json;
@@ -12,7 +12,7 @@ pub type Passwords = Arc<
 >;
 
 /// Those that this identity gets.
-pub fn passwords(identity: Identity) -> Passwords {
+pub fn passwords(identity: CloudIdentity) -> Passwords {
     Arc::new(move |registry, region| {
         let identity = identity.clone();
         Box::pin(async move { password(&identity, &registry, &region).await })
@@ -21,7 +21,7 @@ pub fn passwords(identity: Identity) -> Passwords {
 
 /// One that is good for twelve hours.
 async fn password(
-    identity: &Identity,
+    identity: &CloudIdentity,
     registry: &str,
     region: &str,
 ) -> Result<(String, String), String> {

@@ -38,10 +38,10 @@ impl KeysInFiles {
 
 /// How the files lie there. They have changed where it has.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FilesSeen([Option<Seen>; 2]);
+pub struct FilesSeen([Option<FileVersion>; 2]);
 
 /// A file, by its number, its time and its length.
-type Seen = (u64, i64, i64, u64);
+type FileVersion = (u64, i64, i64, u64);
 
 impl FilesSeen {
     /// As they lie now. Asks the disk.

@@ -31,12 +31,12 @@ use aws_types::service_config::ServiceConfigKey;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sign::Scope;
+use sign::SigningScope;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::Mutex;
-use transport::{CONNECT, ChainClient, READ, Reach};
+use transport::{CONNECT, ChainClient, READ, Transport};
 
 /// How often a call is made before its failure counts, and the pause before the second one.
 const ATTEMPTS: u32 = 3;
@@ -46,7 +46,7 @@ const MAX_ANSWER: usize = 16 << 20;
 
 /// A service that is called.
 #[derive(Clone, Copy, Debug)]
-pub struct Service {
+pub struct CloudService {
     /// Its name in host names and signatures.
     name: &'static str,
     /// Its name in configuration files.
@@ -57,51 +57,55 @@ pub struct Service {
     target: &'static str,
 }
 
-impl Service {
+impl CloudService {
     /// The variable that names another endpoint.
     pub fn variable(self) -> &'static str {
         self.variable
     }
 }
 
-pub const PARAMETER_STORE: Service =
-    Service { name: "ssm", id: "ssm", variable: "AWS_ENDPOINT_URL_SSM", target: "AmazonSSM" };
-pub const SECRETS_MANAGER: Service = Service {
+pub const PARAMETER_STORE: CloudService =
+    CloudService { name: "ssm", id: "ssm", variable: "AWS_ENDPOINT_URL_SSM", target: "AmazonSSM" };
+pub const SECRETS_MANAGER: CloudService = CloudService {
     name: "secretsmanager",
     id: "secrets_manager",
     variable: "AWS_ENDPOINT_URL_SECRETS_MANAGER",
     target: "secretsmanager",
 };
 
-const ECR: Service = Service {
+const ECR: CloudService = CloudService {
     name: "ecr",
     id: "ecr",
     variable: "AWS_ENDPOINT_URL_ECR",
     target: "AmazonEC2ContainerRegistry_V20150921",
 };
-pub const CODEBUILD: Service = Service {
+pub const CODEBUILD: CloudService = CloudService {
     name: "codebuild",
     id: "codebuild",
     variable: "AWS_ENDPOINT_URL_CODEBUILD",
     target: "CodeBuild_20161006",
 };
 /// Called by `s3`, which has another form; here for its endpoint.
-pub const SIMPLE_STORAGE: Service =
-    Service { name: "s3", id: "s3", variable: "AWS_ENDPOINT_URL_S3", target: "" };
-pub const CLOUDWATCH_LOGS: Service = Service {
+pub const SIMPLE_STORAGE: CloudService =
+    CloudService { name: "s3", id: "s3", variable: "AWS_ENDPOINT_URL_S3", target: "" };
+pub const CLOUDWATCH_LOGS: CloudService = CloudService {
     name: "logs",
     id: "cloudwatch_logs",
     variable: "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS",
     target: "Logs_20140328",
 };
 
-pub const KMS: Service =
-    Service { name: "kms", id: "kms", variable: "AWS_ENDPOINT_URL_KMS", target: "TrentService" };
+pub const KMS: CloudService = CloudService {
+    name: "kms",
+    id: "kms",
+    variable: "AWS_ENDPOINT_URL_KMS",
+    target: "TrentService",
+};
 
 /// Whose credentials are used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Identity {
+pub enum CloudIdentity {
     /// Whatever the chain finds first.
     Default,
     /// A profile of the configuration files.
@@ -142,13 +146,13 @@ const SOON: Duration = Duration::from_secs(60);
 
 impl Amazon {
     /// Looks up the configuration. No call is made.
-    pub async fn load(identity: &Identity) -> Self {
+    pub async fn load(identity: &CloudIdentity) -> Self {
         let client = SharedHttpClient::new(ChainClient::default());
         let mut loader =
             aws_config::defaults(BehaviorVersion::latest()).http_client(client.clone());
         match identity {
-            Identity::Default => {}
-            Identity::Profile(name) => {
+            CloudIdentity::Default => {}
+            CloudIdentity::Profile(name) => {
                 // The profile's own, whatever keys lie about in variables.
                 let provider = aws_config::profile::ProfileFileCredentialsProvider::builder()
                     .configure(&ProviderConfig::default().with_http_client(client.clone()))
@@ -156,11 +160,11 @@ impl Amazon {
                     .build();
                 loader = loader.profile_name(name).credentials_provider(provider);
             }
-            Identity::Environment => {
+            CloudIdentity::Environment => {
                 loader = loader.credentials_provider(EnvironmentVariableCredentialsProvider::new());
             }
         }
-        let reach = Reach { connect: Some(CONNECT), read: Some(READ), is_proxied: true };
+        let reach = Transport { connect: Some(CONNECT), read: Some(READ), is_proxied: true };
         Amazon {
             config: loader.load().await,
             client: reach.client(),
@@ -176,7 +180,7 @@ impl Amazon {
     }
 
     /// With an endpoint for a service that no variable and no file names one for; an empty one counts for nothing.
-    pub fn with_endpoint(mut self, service: Service, url: &str) -> Self {
+    pub fn with_endpoint(mut self, service: CloudService, url: &str) -> Self {
         if !url.is_empty() {
             self.endpoints.push((service.name, url.to_owned()));
         }
@@ -209,7 +213,7 @@ impl Amazon {
     /// Calls an operation. What may succeed at another time is tried again.
     pub async fn call(
         &self,
-        service: Service,
+        service: CloudService,
         operation: &str,
         body: &Value,
     ) -> Result<Value, CallError> {
@@ -229,17 +233,17 @@ impl Amazon {
 
     async fn call_once(
         &self,
-        service: Service,
+        service: CloudService,
         operation: &str,
         body: &Value,
         credentials: &Credentials,
     ) -> Result<Value, CallError> {
-        let call = Call { service, operation, body, credentials };
+        let call = CloudCall { service, operation, body, credentials };
         post(&self.client, &self.endpoint(service), self.region(), call).await
     }
 
     /// Where a service is: as configured for it, or for all, or where AWS has it.
-    pub fn endpoint(&self, service: Service) -> String {
+    pub fn endpoint(&self, service: CloudService) -> String {
         self.given_endpoint(service).unwrap_or_else(|| {
             let region = self.region();
             format!("https://{}.{region}.{}", service.name, domain(region))
@@ -247,7 +251,7 @@ impl Amazon {
     }
 
     /// The same where it is not AWS's own.
-    pub fn given_endpoint(&self, service: Service) -> Option<String> {
+    pub fn given_endpoint(&self, service: CloudService) -> Option<String> {
         let own = std::env::var(service.variable).ok().filter(|url| !url.is_empty());
         let of_service = || {
             let key = ServiceConfigKey::builder()
@@ -299,8 +303,8 @@ impl CallError {
 }
 
 /// One call.
-struct Call<'a> {
-    service: Service,
+struct CloudCall<'a> {
+    service: CloudService,
     operation: &'a str,
     body: &'a Value,
     credentials: &'a Credentials,
@@ -310,13 +314,13 @@ struct Call<'a> {
 /// is asked.
 pub async fn call_here(
     endpoint: &str,
-    service: Service,
+    service: CloudService,
     operation: &str,
     body: &Value,
     credentials: &Credentials,
 ) -> Result<Value, CallError> {
-    let reach = Reach { connect: Some(CONNECT), read: Some(CONNECT), is_proxied: false };
-    let call = Call { service, operation, body, credentials };
+    let reach = Transport { connect: Some(CONNECT), read: Some(CONNECT), is_proxied: false };
+    let call = CloudCall { service, operation, body, credentials };
     post(&reach.client(), endpoint, REGION, call).await
 }
 
@@ -325,9 +329,9 @@ async fn post(
     client: &Result<reqwest::Client, String>,
     endpoint: &str,
     region: &str,
-    call: Call<'_>,
+    call: CloudCall<'_>,
 ) -> Result<Value, CallError> {
-    let Call { service, operation, body, credentials } = call;
+    let CloudCall { service, operation, body, credentials } = call;
     let unreachable = |problem: &dyn fmt::Display| CallError::Unreachable {
         endpoint: endpoint.to_owned(),
         problem: problem.to_string(),
@@ -341,7 +345,7 @@ async fn post(
         .body(Bytes::from(body.to_string()))
         .map_err(|error| unreachable(&error))?;
     let (credentials, region) = (credentials.clone(), region.to_owned());
-    let scope = Scope { credentials, region, service: service.name };
+    let scope = SigningScope { credentials, region, service: service.name };
     let request = scope.signed(request).await.map_err(|problem| unreachable(&problem))?;
     let request =
         reqwest::Request::try_from(request).map_err(|error| unreachable(&chain(&error)))?;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 /// What there is to know of a log group.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Group {
+pub struct LogGroupInfo {
     /// Whether it is encrypted with a key of AWS KMS.
     pub has_key: bool,
 }
@@ -14,7 +14,7 @@ pub struct Group {
 const PAGES: usize = 20;
 
 /// A log group; `None` where there is none of exactly this name.
-pub async fn group(amazon: &Amazon, name: &str) -> Result<Option<Group>, CallError> {
+pub async fn group(amazon: &Amazon, name: &str) -> Result<Option<LogGroupInfo>, CallError> {
     let mut token = None;
     for _ in 0..PAGES {
         let mut body = json!({"logGroupNamePrefix": name});
@@ -25,7 +25,7 @@ pub async fn group(amazon: &Amazon, name: &str) -> Result<Option<Group>, CallErr
         let mut groups = page["logGroups"].as_array().into_iter().flatten();
         if let Some(found) = groups.find(|group| group["logGroupName"] == name) {
             let has_key = found["kmsKeyId"].as_str().is_some_and(|key| !key.is_empty());
-            return Ok(Some(Group { has_key }));
+            return Ok(Some(LogGroupInfo { has_key }));
         }
         token = page.get("nextToken").filter(|token| token.is_string()).cloned();
         if token.is_none() {
@@ -37,7 +37,7 @@ pub async fn group(amazon: &Amazon, name: &str) -> Result<Option<Group>, CallErr
 
 /// A log stream, made with the first events.
 #[derive(Debug)]
-pub struct Stream {
+pub struct LogStream {
     group: String,
     name: String,
     /// Whether its group is made as well where it is missing.
@@ -45,9 +45,9 @@ pub struct Stream {
     is_there: bool,
 }
 
-impl Stream {
+impl LogStream {
     pub fn new(group: String, name: String, makes_group: bool) -> Self {
-        Stream { group, name, makes_group, is_there: false }
+        LogStream { group, name, makes_group, is_there: false }
     }
 
     /// Puts events, each with `timestamp` and `message`, within the limits of one call.

@@ -27,10 +27,10 @@ pub(super) struct Silent(Duration);
 pub(super) async fn patiently<F: Future>(
     silence: Duration,
     body: Bytes,
-    call: impl FnOnce(Watched) -> F,
+    call: impl FnOnce(WatchedBody) -> F,
 ) -> Result<F::Output, Silent> {
     let moved = Arc::new(Notify::new());
-    let mut answer = pin!(call(Watched { rest: body, moved: Arc::clone(&moved) }));
+    let mut answer = pin!(call(WatchedBody { rest: body, moved: Arc::clone(&moved) }));
     loop {
         tokio::select! {
             biased;
@@ -48,12 +48,12 @@ pub(super) async fn next<F: Future>(silence: Duration, next: F) -> Result<F::Out
 
 /// A body that is taken in pieces, and says so each time.
 #[derive(Debug)]
-pub(super) struct Watched {
+pub(super) struct WatchedBody {
     rest: Bytes,
     moved: Arc<Notify>,
 }
 
-impl Body for Watched {
+impl Body for WatchedBody {
     type Data = Bytes;
     type Error = Infallible;
 

@@ -12,14 +12,14 @@ use std::time::SystemTime;
 
 /// What a signature is for.
 #[derive(Clone, Debug)]
-pub(super) struct Scope {
+pub(super) struct SigningScope {
     pub(super) credentials: Credentials,
     pub(super) region: String,
     /// The service's name in signatures.
     pub(super) service: &'static str,
 }
 
-impl Scope {
+impl SigningScope {
     /// A request, signed with its body. Errors are of requests that no server could take.
     pub(super) async fn signed(
         self,

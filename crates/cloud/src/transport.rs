@@ -23,7 +23,7 @@ pub(super) const READ: Duration = Duration::from_secs(30);
 
 /// How a client reaches servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Reach {
+pub(super) struct Transport {
     pub(super) connect: Option<Duration>,
     /// How long a server may be silent, from the request's first byte on.
     pub(super) read: Option<Duration>,
@@ -31,7 +31,7 @@ pub(super) struct Reach {
     pub(super) is_proxied: bool,
 }
 
-impl Reach {
+impl Transport {
     /// A client that reaches servers so. It trusts what this machine and the caller trust.
     pub(super) fn client(self) -> Result<Client, String> {
         // The first one that is installed stays; all of this program are the same.
@@ -59,7 +59,7 @@ impl Reach {
 #[derive(Debug, Default)]
 pub(super) struct ChainClient {
     /// One client for each pair of timeouts: most providers have the same.
-    clients: Mutex<HashMap<Reach, Client>>,
+    clients: Mutex<HashMap<Transport, Client>>,
 }
 
 impl HttpClient for ChainClient {
@@ -69,7 +69,7 @@ impl HttpClient for ChainClient {
         _: &RuntimeComponents,
     ) -> SharedHttpConnector {
         let (connect, read) = (settings.connect_timeout(), settings.read_timeout());
-        let reach = Reach { connect, read, is_proxied: true };
+        let reach = Transport { connect, read, is_proxied: true };
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let client = match clients.get(&reach) {
             Some(client) => Ok(client.clone()),

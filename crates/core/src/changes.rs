@@ -38,7 +38,7 @@ impl Op {
 
 /// What it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+pub enum FileKind {
     /// A regular file.
     File,
     /// A directory.
@@ -49,42 +49,42 @@ pub enum Kind {
     Other,
 }
 
-impl Kind {
+impl FileKind {
     fn letter(self) -> char {
         match self {
-            Kind::File => 'f',
-            Kind::Directory => 'd',
-            Kind::Link => 'l',
-            Kind::Other => 'o',
+            FileKind::File => 'f',
+            FileKind::Directory => 'd',
+            FileKind::Link => 'l',
+            FileKind::Other => 'o',
         }
     }
 }
 
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct FileChange {
     /// What has happened.
     pub op: Op,
     /// To what.
-    pub kind: Kind,
+    pub kind: FileKind,
     /// Its bytes, of what is gone those it had.
     pub size: u64,
     /// Its path in the container, absolute.
     pub path: Vec<u8>,
 }
 
-impl Change {
+impl FileChange {
     /// Whether a file, or a link, has new content by it.
     #[must_use]
     pub fn has_written(&self) -> bool {
-        self.kind != Kind::Directory && !matches!(self.op, Op::Deleted | Op::Attributes)
+        self.kind != FileKind::Directory && !matches!(self.op, Op::Deleted | Op::Attributes)
     }
 
     /// Whether it has to do with a path: its own, or that of a directory above it that is gone or was renamed.
     #[must_use]
     pub fn concerns(&self, path: &[u8]) -> bool {
         let is_all =
-            matches!(self.op, Op::Deleted | Op::Renamed(_)) && self.kind == Kind::Directory;
+            matches!(self.op, Op::Deleted | Op::Renamed(_)) && self.kind == FileKind::Directory;
         let is_at = |own: &[u8]| own == path || is_all && below(path, own).is_some();
         is_at(&self.path) || matches!(&self.op, Op::Renamed(from) if is_at(from))
     }
@@ -109,7 +109,7 @@ pub struct Counts {
 impl Counts {
     /// Counts them.
     #[must_use]
-    pub fn of(changes: &[Change]) -> Self {
+    pub fn of(changes: &[FileChange]) -> Self {
         let mut counts = Counts::default();
         for change in changes {
             match change.op {
@@ -118,7 +118,7 @@ impl Counts {
                 Op::Deleted => counts.deleted += 1,
                 Op::Renamed(_) => counts.renamed += 1,
             }
-            if change.kind == Kind::File && matches!(change.op, Op::Added | Op::Modified) {
+            if change.kind == FileKind::File && matches!(change.op, Op::Added | Op::Modified) {
                 counts.bytes = counts.bytes.saturating_add(change.size);
             }
         }
@@ -134,9 +134,9 @@ impl Counts {
 
 /// As lines of text, whatever bytes are in the names.
 #[must_use]
-pub fn to_text(changes: &[Change]) -> String {
+pub fn to_text(changes: &[FileChange]) -> String {
     let mut text = String::new();
-    for Change { op, kind, size, path } in changes {
+    for FileChange { op, kind, size, path } in changes {
         // A text grows without fail.
         let _ = write!(text, "{}{} {size} {}", op.letter(), kind.letter(), escaped(path));
         if let Op::Renamed(from) = op {
@@ -149,11 +149,11 @@ pub fn to_text(changes: &[Change]) -> String {
 
 /// The changes of such a text; nothing where it is none.
 #[must_use]
-pub fn from_text(text: &str) -> Option<Vec<Change>> {
+pub fn from_text(text: &str) -> Option<Vec<FileChange>> {
     text.lines().map(from_line).collect()
 }
 
-fn from_line(line: &str) -> Option<Change> {
+fn from_line(line: &str) -> Option<FileChange> {
     let mut fields = line.splitn(3, ' ');
     let (what, size, path) = (fields.next()?, fields.next()?, fields.next()?);
     let (path, from) = match path.split_once('\t') {
@@ -170,13 +170,13 @@ fn from_line(line: &str) -> Option<Change> {
         _ => return None,
     };
     let kind = match what.next()? {
-        'f' => Kind::File,
-        'd' => Kind::Directory,
-        'l' => Kind::Link,
-        'o' => Kind::Other,
+        'f' => FileKind::File,
+        'd' => FileKind::Directory,
+        'l' => FileKind::Link,
+        'o' => FileKind::Other,
         _ => return None,
     };
-    Some(Change { op, kind, size: size.parse().ok()?, path: unescaped(path)? })
+    Some(FileChange { op, kind, size: size.parse().ok()?, path: unescaped(path)? })
 }
 
 fn escaped(path: &[u8]) -> String {
@@ -212,8 +212,8 @@ fn unescaped(text: &str) -> Option<Vec<u8>> {
 
 /// What comes of changes that follow each other: what was made and removed again is none.
 #[must_use]
-pub fn net(all: impl IntoIterator<Item = Vec<Change>>) -> Vec<Change> {
-    let mut net: BTreeMap<Vec<u8>, Change> = BTreeMap::new();
+pub fn net(all: impl IntoIterator<Item = Vec<FileChange>>) -> Vec<FileChange> {
+    let mut net: BTreeMap<Vec<u8>, FileChange> = BTreeMap::new();
     for change in all.into_iter().flatten() {
         match change.op.clone() {
             Op::Added => add(&mut net, change),
@@ -225,35 +225,35 @@ pub fn net(all: impl IntoIterator<Item = Vec<Change>>) -> Vec<Change> {
     net.into_values().collect()
 }
 
-fn add(net: &mut BTreeMap<Vec<u8>, Change>, change: Change) {
+fn add(net: &mut BTreeMap<Vec<u8>, FileChange>, change: FileChange) {
     // What was removed before is another now.
     let op = match net.get(&change.path) {
-        Some(Change { op: Op::Deleted, kind, .. }) if *kind == change.kind => Op::Modified,
+        Some(FileChange { op: Op::Deleted, kind, .. }) if *kind == change.kind => Op::Modified,
         _ => Op::Added,
     };
-    net.insert(change.path.clone(), Change { op, ..change });
+    net.insert(change.path.clone(), FileChange { op, ..change });
 }
 
-fn modify(net: &mut BTreeMap<Vec<u8>, Change>, change: Change) {
+fn modify(net: &mut BTreeMap<Vec<u8>, FileChange>, change: FileChange) {
     let op = match (net.get(&change.path).map(|before| &before.op), &change.op) {
         (Some(op @ (Op::Added | Op::Renamed(_))), _) => op.clone(),
         (Some(Op::Modified), Op::Attributes) => Op::Modified,
         (_, op) => op.clone(),
     };
-    net.insert(change.path.clone(), Change { op, ..change });
+    net.insert(change.path.clone(), FileChange { op, ..change });
 }
 
-fn delete(net: &mut BTreeMap<Vec<u8>, Change>, change: Change) {
+fn delete(net: &mut BTreeMap<Vec<u8>, FileChange>, change: FileChange) {
     // With a directory goes what was in it.
     let inner = keys_below(net, &change.path);
-    let mut moved: Vec<Change> = Vec::new();
+    let mut moved: Vec<FileChange> = Vec::new();
     for path in inner.into_iter().chain([change.path.clone()]) {
         let gone = net.remove(&path);
         let is_own = path == change.path;
         match gone.map(|gone| gone.op) {
             Some(Op::Added) if is_own => return moved.into_iter().for_each(|it| put(net, it)),
             Some(Op::Renamed(from)) => {
-                moved.push(Change { op: Op::Deleted, path: from, ..change.clone() });
+                moved.push(FileChange { op: Op::Deleted, path: from, ..change.clone() });
                 if is_own {
                     return moved.into_iter().for_each(|it| put(net, it));
                 }
@@ -265,15 +265,15 @@ fn delete(net: &mut BTreeMap<Vec<u8>, Change>, change: Change) {
     moved.into_iter().for_each(|it| put(net, it));
 }
 
-fn put(net: &mut BTreeMap<Vec<u8>, Change>, change: Change) {
+fn put(net: &mut BTreeMap<Vec<u8>, FileChange>, change: FileChange) {
     net.insert(change.path.clone(), change);
 }
 
-fn rename(net: &mut BTreeMap<Vec<u8>, Change>, from: &[u8], change: Change) {
+fn rename(net: &mut BTreeMap<Vec<u8>, FileChange>, from: &[u8], change: FileChange) {
     for path in keys_below(net, from) {
         let Some(inner) = net.remove(&path) else { continue };
         let path = [&change.path, &path[from.len()..]].concat();
-        put(net, Change { path, ..inner });
+        put(net, FileChange { path, ..inner });
     }
     let op = match net.remove(from).map(|before| before.op) {
         Some(Op::Added) => Op::Added,
@@ -281,11 +281,11 @@ fn rename(net: &mut BTreeMap<Vec<u8>, Change>, from: &[u8], change: Change) {
         Some(Op::Renamed(first)) => Op::Renamed(first),
         _ => Op::Renamed(from.to_vec()),
     };
-    put(net, Change { op, ..change });
+    put(net, FileChange { op, ..change });
 }
 
 /// Paths below a directory.
-fn keys_below(net: &BTreeMap<Vec<u8>, Change>, directory: &[u8]) -> Vec<Vec<u8>> {
+fn keys_below(net: &BTreeMap<Vec<u8>, FileChange>, directory: &[u8]) -> Vec<Vec<u8>> {
     let first = [directory, b"/"].concat();
     let paths = net.range(first.clone()..).map(|(path, _)| path);
     paths.take_while(|path| path.starts_with(&first)).cloned().collect()
@@ -295,19 +295,19 @@ fn keys_below(net: &BTreeMap<Vec<u8>, Change>, directory: &[u8]) -> Vec<Vec<u8>>
 mod tests {
     use super::*;
 
-    fn changes(text: &str) -> Vec<Change> {
+    fn changes(text: &str) -> Vec<FileChange> {
         from_text(&text.replace(", ", "\n")).expect("changes")
     }
 
     #[test]
     fn any_name_can_be_written_down() {
         let change =
-            |op, path: &[u8]| Change { op, kind: Kind::File, size: 7, path: path.to_vec() };
+            |op, path: &[u8]| FileChange { op, kind: FileKind::File, size: 7, path: path.to_vec() };
         let all = [
             change(Op::Added, b"/a b%\t\n\xff\xc3\xa4"),
             change(Op::Renamed(b"/old\tname".to_vec()), "/\u{85}\u{2028}".as_bytes()),
-            Change { kind: Kind::Link, ..change(Op::Attributes, b"/l") },
-            Change { kind: Kind::Directory, ..change(Op::Deleted, b"/d") },
+            FileChange { kind: FileKind::Link, ..change(Op::Attributes, b"/l") },
+            FileChange { kind: FileKind::Directory, ..change(Op::Deleted, b"/d") },
         ];
         let text = to_text(&all);
         assert_eq!(text.lines().next(), Some("Af 7 /a b%25%09%0a%ff\u{e4}"));

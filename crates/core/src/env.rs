@@ -13,7 +13,7 @@ pub type Variables = Vec<(String, String)>;
 
 /// The layers, weakest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Layers {
+pub struct EnvLayers {
     /// Directory of the programs that take the place of others; first in PATH, whatever PATH is.
     pub stubs: Option<String>,
     /// Directories of programs that the caller brings along, parted by colons; before those of the image.
@@ -34,7 +34,7 @@ pub struct Layers {
 
 /// The variables as the first command finds them, sorted by name.
 #[must_use]
-pub fn compose(layers: Layers) -> BTreeMap<String, String> {
+pub fn compose(layers: EnvLayers) -> BTreeMap<String, String> {
     let mut variables: BTreeMap<String, String> = BTreeMap::new();
     variables.insert("HOME".to_owned(), "/root".to_owned());
     variables.insert("PATH".to_owned(), DEFAULT_PATH.to_owned());
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn stronger_layers_win() {
-        let found = compose(Layers {
+        let found = compose(EnvLayers {
             stubs: None,
             tools: Some("/home/me/.cargo/bin:/home/me/go/bin".to_owned()),
             helpers: "/codebuild/user/bin".to_owned(),
@@ -141,13 +141,15 @@ mod tests {
     #[test]
     fn stand_ins_come_first_whatever_the_path_is() {
         let stubs = Some("/stubs".to_owned());
-        let layers = Layers { stubs, overrides: pairs(&[("PATH", "/x")]), ..Layers::default() };
+        let layers =
+            EnvLayers { stubs, overrides: pairs(&[("PATH", "/x")]), ..EnvLayers::default() };
         assert_eq!(compose(layers).get("PATH").map(String::as_str), Some("/stubs:/x"));
     }
 
     #[test]
     fn a_buildspec_replaces_path_literally() {
-        let layers = Layers { buildspec: pairs(&[("PATH", "$PATH:/x")]), ..Layers::default() };
+        let layers =
+            EnvLayers { buildspec: pairs(&[("PATH", "$PATH:/x")]), ..EnvLayers::default() };
         assert_eq!(compose(layers).get("PATH").map(String::as_str), Some("$PATH:/x"));
     }
 }

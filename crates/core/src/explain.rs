@@ -1,6 +1,6 @@
 //! Why a command has failed, in one sentence.
 
-use crate::event::Outcome;
+use crate::event::CommandOutcome;
 use crate::hints::missing_program;
 use std::borrow::Cow;
 
@@ -8,7 +8,7 @@ use std::borrow::Cow;
 #[derive(Clone, Copy, Debug)]
 pub struct FailedCommand<'f> {
     /// How it has ended.
-    pub outcome: &'f Outcome,
+    pub outcome: &'f CommandOutcome,
     /// What it has written last.
     pub output: &'f str,
     /// What was in its way, such as a limit.
@@ -22,23 +22,23 @@ impl FailedCommand<'_> {
     #[must_use]
     pub fn explained(&self) -> String {
         let told = match self.outcome {
-            Outcome::Exited(126) => self.not_executable(),
-            Outcome::Exited(127) => self.not_found(),
-            Outcome::Exited(status @ 129..=192) => {
+            CommandOutcome::Exited(126) => self.not_executable(),
+            CommandOutcome::Exited(127) => self.not_found(),
+            CommandOutcome::Exited(status @ 129..=192) => {
                 let signal = status - 128;
                 format!(
                     "exit status {status}: a program in it was ended by {}",
                     signal_text(signal)
                 )
             }
-            Outcome::Exited(status) => format!("exit status {status}"),
-            Outcome::Signaled(signal) => format!("ended by {}", signal_text(*signal)),
-            Outcome::NotStarted(why) => format!("it was not started: {why}"),
-            Outcome::Cut => "ended with the build".to_owned(),
+            CommandOutcome::Exited(status) => format!("exit status {status}"),
+            CommandOutcome::Signaled(signal) => format!("ended by {}", signal_text(*signal)),
+            CommandOutcome::NotStarted(why) => format!("it was not started: {why}"),
+            CommandOutcome::Cut => "ended with the build".to_owned(),
         };
         match (self.cause, self.outcome) {
             (Some(cause), _) => format!("{told}; {cause}"),
-            (None, Outcome::Exited(137) | Outcome::Signaled(9)) => {
+            (None, CommandOutcome::Exited(137) | CommandOutcome::Signaled(9)) => {
                 format!("{told}; where nobody has sent it, the machine had no memory left")
             }
             (None, _) => told,
@@ -70,8 +70,8 @@ impl FailedCommand<'_> {
 
 /// The program that a command did not find, if the message names it.
 #[must_use]
-pub fn not_found(outcome: &Outcome, output: &str) -> Option<String> {
-    let is_it = *outcome == Outcome::Exited(127);
+pub fn not_found(outcome: &CommandOutcome, output: &str) -> Option<String> {
+    let is_it = *outcome == CommandOutcome::Exited(127);
     is_it.then(|| missing_program(output).map(str::to_owned)).flatten()
 }
 
@@ -114,31 +114,37 @@ mod tests {
     fn each_end_is_explained() {
         let limit = "1 process was killed for want of memory, at the limit of --memory 64M";
         for (outcome, output, cause, near, told) in [
-            (Outcome::Exited(3), "", None, None, "exit status 3"),
+            (CommandOutcome::Exited(3), "", None, None, "exit status 3"),
             (
-                Outcome::Exited(127),
+                CommandOutcome::Exited(127),
                 "sh: 4: pyhton3: not found\n",
                 None,
                 Some("python3"),
                 "exit status 127: `pyhton3` is not on PATH; `python3` is",
             ),
             (
-                Outcome::Exited(127),
+                CommandOutcome::Exited(127),
                 "bash: line 4: nope: command not found\n",
                 None,
                 None,
                 "exit status 127: `nope` is not on PATH",
             ),
-            (Outcome::Exited(127), "?", None, None, "exit status 127: a program was not found"),
             (
-                Outcome::Exited(126),
+                CommandOutcome::Exited(127),
+                "?",
+                None,
+                None,
+                "exit status 127: a program was not found",
+            ),
+            (
+                CommandOutcome::Exited(126),
                 "sh: 4: ./a: Permission denied",
                 None,
                 None,
                 "exit status 126: what it was to run may not be executed (chmod +x)",
             ),
             (
-                Outcome::Exited(126),
+                CommandOutcome::Exited(126),
                 "sh: ./a: cannot execute binary file: Exec format error",
                 None,
                 None,
@@ -146,14 +152,14 @@ mod tests {
                  without #!",
             ),
             (
-                Outcome::Exited(139),
+                CommandOutcome::Exited(139),
                 "",
                 None,
                 None,
                 "exit status 139: a program in it was ended by SIGSEGV: memory that is not its own",
             ),
             (
-                Outcome::Exited(137),
+                CommandOutcome::Exited(137),
                 "",
                 Some(limit),
                 None,
@@ -161,13 +167,13 @@ mod tests {
                  want of memory, at the limit of --memory 64M",
             ),
             (
-                Outcome::Signaled(9),
+                CommandOutcome::Signaled(9),
                 "",
                 None,
                 None,
                 "ended by SIGKILL; where nobody has sent it, the machine had no memory left",
             ),
-            (Outcome::Signaled(40), "", None, None, "ended by signal 40"),
+            (CommandOutcome::Signaled(40), "", None, None, "ended by signal 40"),
         ] {
             let failure = FailedCommand { outcome: &outcome, output, cause, near };
             assert_eq!(failure.explained(), told);

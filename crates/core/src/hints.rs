@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 /// A command that has failed, and what it ran in.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Failure<'f> {
+pub struct HintSubject<'f> {
     /// Its text.
     pub text: &'f str,
     /// What it has written last.
@@ -36,9 +36,9 @@ pub const TAIL: usize = 16 << 10;
 
 /// The advice for a failure, if there is any.
 #[must_use]
-pub fn hint(failure: &Failure<'_>) -> Option<Cow<'static, str>> {
+pub fn hint(failure: &HintSubject<'_>) -> Option<Cow<'static, str>> {
     let rows = ROWS.iter().filter(|row| (row.applies)(failure));
-    let is_in = |row: &&Row| {
+    let is_in = |row: &&HintRow| {
         let has = |texts: &[&str]| texts.iter().any(|text| failure.output.contains(text));
         has(row.needles) && !has(row.but)
     };
@@ -117,8 +117,8 @@ fn as_program(name: &str) -> Option<&str> {
 }
 
 /// A kind of failure.
-struct Row {
-    applies: fn(&Failure<'_>) -> bool,
+struct HintRow {
+    applies: fn(&HintSubject<'_>) -> bool,
     /// Texts one of which was written.
     needles: &'static [&'static str],
     /// Texts with which it is another failure.
@@ -126,39 +126,39 @@ struct Row {
     advice: &'static str,
 }
 
-fn always(_: &Failure<'_>) -> bool {
+fn always(_: &HintSubject<'_>) -> bool {
     true
 }
 
 /// In the order in which they are asked: what explains others comes first.
-const ROWS: [Row; 15] = [
-    Row {
+const ROWS: [HintRow; 15] = [
+    HintRow {
         applies: |failure| failure.keeps_names,
         needles: &["cross-device link", "EXDEV"],
         but: &[],
         advice: "a checkpoint has sealed what earlier commands have written, and without root no directory in \
                  there can be renamed: --checkpoint off",
     },
-    Row {
+    HintRow {
         applies: |failure| failure.is_closed,
         needles: UNREACHED,
         but: &[],
         advice: "--network none closes the build off; leave it out, or take --network pasta",
     },
-    Row {
+    HintRow {
         applies: |failure| failure.lacks_proxy && !failure.is_closed,
         needles: UNREACHED,
         but: &[],
         advice: "you reach the network by a proxy, of which the build does not know: --proxy",
     },
-    Row {
+    HintRow {
         applies: always,
         needles: &["externally-managed-environment"],
         but: &[],
         advice: "-e PIP_BREAK_SYSTEM_PACKAGES=1 lets pip install beside the packages of the image, which \
                  is thrown away afterwards",
     },
-    Row {
+    HintRow {
         applies: |failure| {
             let is_piped = failure.text.contains('|') && failure.text.contains("docker login");
             is_piped && missing_program(failure.output).is_some()
@@ -174,7 +174,7 @@ const ROWS: [Row; 15] = [
         advice: "`docker login` got no password, because the program before it in the pipe was not found: \
                  take an image that has it (--image), or leave the command out: --skip '*docker login*'",
     },
-    Row {
+    HintRow {
         applies: |failure| !failure.is_privileged,
         needles: DOCKER,
         but: &[],
@@ -182,14 +182,14 @@ const ROWS: [Row; 15] = [
                  ENTRYPOINT, such as --image public.ecr.aws/codebuild/standard:7.0; or a stand-in: \
                  --stub docker",
     },
-    Row {
+    HintRow {
         applies: |failure| failure.is_privileged,
         needles: DOCKER,
         but: &[],
         advice: "--privileged lets a Docker daemon run and starts none: an image's ENTRYPOINT does, such as \
                  that of public.ecr.aws/codebuild/standard:7.0, or a command: dockerd &",
     },
-    Row {
+    HintRow {
         applies: |failure| !failure.has_credentials,
         needles: &[
             "Unable to locate credentials",
@@ -205,7 +205,7 @@ const ROWS: [Row; 15] = [
         advice: "--aws-profile NAME gives the build credentials of yours, --aws-profile env those in your \
                  variables; or a stand-in: --stub aws",
     },
-    Row {
+    HintRow {
         applies: always,
         needles: &[
             "self-signed certificate",
@@ -220,7 +220,7 @@ const ROWS: [Row; 15] = [
         but: &[],
         advice: "if a CA of yours signs what the build connects to: --ca-file CA.pem",
     },
-    Row {
+    HintRow {
         applies: always,
         needles: &[
             "[[: not found",
@@ -239,34 +239,34 @@ const ROWS: [Row; 15] = [
         advice: "the command is written for bash, and `sh` of this image is another shell: set `shell: bash` \
                  under `env:` in the buildspec",
     },
-    Row {
+    HintRow {
         applies: |failure| failure.is_host,
         needles: NOT_ROOT,
         but: &[],
         advice: "packages can be installed in the image `host` by real root only: take an image that has what \
                  is missing (--image), or start the build with sudo",
     },
-    Row {
+    HintRow {
         applies: |failure| !failure.is_host,
         needles: NOT_ROOT,
         but: &[],
         advice: "packages can be installed by root only, and this command runs as another user: see `run-as` \
                  in the buildspec",
     },
-    Row {
+    HintRow {
         applies: always,
         needles: &["No space left on device", "ENOSPC", "Disk quota exceeded"],
         but: &["number of file watchers"],
         advice: "make room with runner cache prune and runner image prune, or let builds lie elsewhere: \
                  RUNNER_HOME=DIR",
     },
-    Row {
+    HintRow {
         applies: always,
         needles: &["JavaScript heap out of memory"],
         but: &[],
         advice: "-e NODE_OPTIONS=--max-old-space-size=4096 lets node use 4 GB",
     },
-    Row {
+    HintRow {
         applies: always,
         needles: &["java.lang.OutOfMemoryError"],
         but: &["native thread", "Metaspace"],
@@ -333,7 +333,7 @@ const OF_CODEBUILD: [&str; 28] = [
 ];
 
 /// Advice for a program that was not found: an image that is known to have it, or a stand-in.
-fn missing(failure: &Failure<'_>) -> Option<Cow<'static, str>> {
+fn missing(failure: &HintSubject<'_>) -> Option<Cow<'static, str>> {
     let name = missing_program(failure.output)?;
     let place = if failure.is_host { "this machine has no" } else { "the image has no" };
     Some(match name {
@@ -371,7 +371,7 @@ fn missing(failure: &Failure<'_>) -> Option<Cow<'static, str>> {
 mod tests {
     use super::*;
 
-    fn told(failure: Failure<'_>) -> String {
+    fn told(failure: HintSubject<'_>) -> String {
         hint(&failure).unwrap_or_default().into_owned()
     }
 
@@ -444,7 +444,7 @@ mod tests {
                 "`run-as`",
             ),
         ] {
-            let told = told(Failure { output, status: 1, ..Failure::default() });
+            let told = told(HintSubject { output, status: 1, ..HintSubject::default() });
             assert!(told.contains(option), "{output}: {told}");
         }
     }
@@ -470,18 +470,19 @@ mod tests {
     #[test]
     fn what_the_build_runs_in_decides() {
         let resolve = "curl: (6) Could not resolve host: example.com\n";
-        let closed = Failure { output: resolve, status: 6, is_closed: true, ..Failure::default() };
+        let closed =
+            HintSubject { output: resolve, status: 6, is_closed: true, ..HintSubject::default() };
         assert!(told(closed).contains("--network none"));
-        let open = Failure { is_closed: false, ..closed };
+        let open = HintSubject { is_closed: false, ..closed };
         assert_eq!(told(open), "");
-        assert!(told(Failure { lacks_proxy: true, ..open }).contains("--proxy"));
+        assert!(told(HintSubject { lacks_proxy: true, ..open }).contains("--proxy"));
         let docker = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock.";
-        let docker = Failure { output: docker, is_privileged: true, ..Failure::default() };
+        let docker = HintSubject { output: docker, is_privileged: true, ..HintSubject::default() };
         assert!(told(docker).contains("dockerd &"));
-        let aws = Failure { output: "Unable to locate credentials", ..Failure::default() };
-        assert_eq!(told(Failure { has_credentials: true, ..aws }), "");
+        let aws = HintSubject { output: "Unable to locate credentials", ..HintSubject::default() };
+        assert_eq!(told(HintSubject { has_credentials: true, ..aws }), "");
         let lock = "E: Could not open lock file /var/lib/dpkg/lock - open (13: Permission denied)";
-        let lock = Failure { output: lock, is_host: true, ..Failure::default() };
+        let lock = HintSubject { output: lock, is_host: true, ..HintSubject::default() };
         assert!(told(lock).contains("sudo"));
     }
 
@@ -494,21 +495,25 @@ mod tests {
             "Error: uninstall: Release not loaded: my-release: release: not found\n",
             "note: optional tool: jq: not found\n",
         ] {
-            assert_eq!(told(Failure { output, status: 1, ..Failure::default() }), "", "{output}");
+            assert_eq!(
+                told(HintSubject { output, status: 1, ..HintSubject::default() }),
+                "",
+                "{output}"
+            );
         }
     }
 
     #[test]
     fn a_pipe_that_ends_in_a_login_is_understood() {
-        let login = Failure {
+        let login = HintSubject {
             text: "aws ecr get-login-password | docker login --username AWS --password-stdin x",
             output: "sh: 1: aws: not found\nError: Cannot perform an interactive login from a non TTY device\n",
             status: 1,
-            ..Failure::default()
+            ..HintSubject::default()
         };
         assert!(told(login).contains("--skip '*docker login*'"));
         assert!(
-            told(Failure { output: "sh: 1: aws: not found\n", ..login }).contains("--stub aws")
+            told(HintSubject { output: "sh: 1: aws: not found\n", ..login }).contains("--stub aws")
         );
     }
 
@@ -521,7 +526,11 @@ mod tests {
             ("404: page not found\n", 1),
             ("ls: x: No such file or directory\n", 2),
         ] {
-            assert_eq!(told(Failure { output, status, ..Failure::default() }), "", "{output}");
+            assert_eq!(
+                told(HintSubject { output, status, ..HintSubject::default() }),
+                "",
+                "{output}"
+            );
         }
     }
 }

@@ -24,7 +24,7 @@ pub fn question(runtime: &str) -> Option<&'static [&'static str]> {
 }
 
 /// Versions of runtimes by their names; none for a runtime that is not there.
-pub type Found = BTreeMap<String, Option<String>>;
+pub type InstalledVersions = BTreeMap<String, Option<String>>;
 
 /// The first version in what a program says of itself: numbers with points between them.
 #[must_use]
@@ -48,7 +48,7 @@ fn suits(asked: &str, found: &str) -> bool {
 
 /// What is asked for and not there, in one line; nothing where all is there as far as is known.
 #[must_use]
-pub fn mismatch(asked: &[(String, String)], found: &Found) -> Option<String> {
+pub fn mismatch(asked: &[(String, String)], found: &InstalledVersions) -> Option<String> {
     let differing: Vec<(&str, &str, Option<&str>)> = asked
         .iter()
         .filter_map(|(name, version)| {
@@ -119,7 +119,7 @@ mod tests {
             pair("golang", "1.21"),
             pair("android", "29"),
         ];
-        let found = Found::from([
+        let found = InstalledVersions::from([
             ("nodejs".to_owned(), Some("18.19.0".to_owned())),
             ("python".to_owned(), Some("3.11.2".to_owned())),
             ("golang".to_owned(), None),

@@ -5,7 +5,7 @@
 //! 1. [`spec::parse`] reads a buildspec's text into a [`spec::BuildSpec`], or tells everything that
 //!    is wrong with it.
 //! 2. [`plan`] puts it together with options and facts into a [`plan::BuildPlan`].
-//! 3. [`machine::BuildMachine`] takes one [`machine::Input`] at a time and answers with events and
+//! 3. [`machine::BuildMachine`] takes one [`machine::MachineInput`] at a time and answers with events and
 //!    effects. The driver (`crates/build/src/driver` of the program) performs the effects.
 //! 4. [`event`] is what everybody else sees, in the words of [`phase`]; [`timeline`] folds events into
 //!    a [`view`] and a [`summary`], [`record`] turns that state into AWS's Build record.

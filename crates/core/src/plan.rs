@@ -3,8 +3,8 @@
 //! Fed by `spec` and by the command line (`src/cli/run.rs`); feeds `machine::build`. A rejected
 //! buildspec makes a plan, too: a build that fails in DOWNLOAD_SOURCE, with a record like any other.
 
-use crate::debug::{Breakpoint, Place};
-use crate::env::Layers;
+use crate::debug::{Breakpoint, CommandPlace};
+use crate::env::EnvLayers;
 use crate::event::BuildFacts;
 use crate::phase::{Block, Phase, PhaseContext};
 use crate::skip::Skips;
@@ -23,20 +23,20 @@ pub struct BuildPlan {
     /// What is known from the start.
     pub facts: BuildFacts,
     /// Where things lie in the container.
-    pub places: Places,
+    pub places: ContainerPaths,
     /// The build's variables, but for those of its image and those that are fetched.
-    pub layers: Layers,
+    pub layers: EnvLayers,
     /// What there is to do.
-    pub work: Result<Work, Rejection>,
+    pub work: Result<PlannedWork, Rejection>,
     /// How long things may take.
-    pub limits: Limits,
+    pub limits: TimeLimits,
     /// Where it stops.
-    pub stops: Stops,
+    pub stops: PlannedStops,
 }
 
 /// Where a build stops.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stops {
+pub struct PlannedStops {
     /// At these.
     pub breakpoints: Vec<Breakpoint>,
     /// Before the first command.
@@ -61,7 +61,7 @@ pub enum Checkpointing {
 
 /// Paths in the container.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Places {
+pub struct ContainerPaths {
     /// The directory that holds all the others; `/codebuild` where that can be.
     pub root: String,
     /// `CODEBUILD_SRC_DIR`.
@@ -72,7 +72,7 @@ pub struct Places {
 
 /// What the buildspec asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Work {
+pub struct PlannedWork {
     /// Which rules commands run under.
     pub version: SpecVersion,
     /// What runs them.
@@ -121,7 +121,7 @@ pub struct PhaseWork {
 impl PhaseWork {
     /// Whether the command at a place is not run.
     #[must_use]
-    pub fn is_skipped(&self, place: Place) -> bool {
+    pub fn is_skipped(&self, place: CommandPlace) -> bool {
         self.skipped.contains(&(place.block, place.index))
     }
 }
@@ -135,7 +135,7 @@ pub struct Rejection {
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limits {
+pub struct TimeLimits {
     /// The whole build, from PROVISIONING on.
     pub timeout: Duration,
     /// Whether time at a breakpoint counts.
@@ -158,10 +158,10 @@ pub enum BreakAction {
 
 /// What a buildspec comes to: its own user and phases resolved against each other, and what is left out.
 #[must_use]
-pub fn work(spec: BuildSpec, skips: &Skips) -> Work {
+pub fn work(spec: BuildSpec, skips: &Skips) -> PlannedWork {
     let unset = spec::unset(&spec, |phase, command| !skips.has(phase, command));
     let everywhere = spec.run_as;
-    Work {
+    PlannedWork {
         unset,
         version: spec.version,
         shell: spec.shell.program,
@@ -203,12 +203,12 @@ fn skipped(
     numbered(Block::Commands, commands).into_iter().chain(finally).collect()
 }
 
-impl Work {
+impl PlannedWork {
     /// Whether there is a command at a place.
     ///
     /// # Errors
     /// One sentence that says what there is.
-    pub fn has(&self, place: &Place) -> Result<(), String> {
+    pub fn has(&self, place: &CommandPlace) -> Result<(), String> {
         let phase = self.phase(place.phase);
         let (list, name) = match place.block {
             Block::Finally => (&phase.finally, format!("{}:finally", place.phase.key())),

@@ -3,7 +3,7 @@
 //! Made from `view`; written by `crates/folder/src/state` when a build ends and by `--build-json`, served by the
 //! endpoint. Field names are AWS's.
 
-use crate::debug::{Client, DecisionKind};
+use crate::debug::{DecisionClient, DecisionKind};
 use crate::event::{BuildFacts, ExportedVariable, LogsFacts, Notice, StoredArtifact};
 use crate::phase::{Phase, PhaseContext, Status};
 use crate::report::ReportRecord;
@@ -87,7 +87,7 @@ pub struct InterventionRecord {
     /// Who.
     pub user: String,
     /// By what.
-    pub client: Client,
+    pub client: DecisionClient,
     /// What.
     pub what: DecisionKind,
     /// The run at hand.

@@ -3,8 +3,8 @@
 //!
 //! A fold of events, as `view` is; used by whoever shows a build, at its end or years later.
 
-use crate::debug::Place;
-use crate::event::{Block, Event, EventBody, Outcome};
+use crate::debug::CommandPlace;
+use crate::event::{Block, CommandOutcome, Event, EventBody};
 use crate::phase::{Phase, Status};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub struct BuildOverview {
     phases: Vec<PhaseTime>,
     running: Option<ExecutedCommand>,
     /// The last word of each place that has failed.
-    failed: BTreeMap<Place, ExecutedCommand>,
+    failed: BTreeMap<CommandPlace, ExecutedCommand>,
     was_paused: bool,
     status: Option<Status>,
 }
@@ -43,13 +43,13 @@ pub struct PhaseTime {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExecutedCommand {
     /// Its place.
-    pub place: Place,
+    pub place: CommandPlace,
     /// Its text.
     pub text: String,
     /// Its line in the buildspec.
     pub line: Option<u32>,
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: CommandOutcome,
     /// How long it took.
     pub took: Duration,
     /// Where in `output.log` its last output lies: offsets and lengths.
@@ -88,13 +88,13 @@ impl BuildOverview {
                 if let Some(known) = self.phases.iter_mut().find(|known| known.phase == *phase) {
                     known.has_run = true;
                 }
-                let place = |phase| Place { phase, block: *block, index: *index };
+                let place = |phase| CommandPlace { phase, block: *block, index: *index };
                 let place = phase.user_phase().filter(|_| *block != Block::Eval).map(place);
                 self.running = place.map(|place| ExecutedCommand {
                     place,
                     text: text.clone(),
                     line: *line,
-                    outcome: Outcome::Cut,
+                    outcome: CommandOutcome::Cut,
                     took: Duration::ZERO,
                     output: VecDeque::new(),
                     number: *command,
@@ -111,7 +111,7 @@ impl BuildOverview {
                 run.outcome = outcome.clone();
                 run.took = Duration::from_millis(*duration_ms);
                 match outcome {
-                    Outcome::Exited(0) => drop(self.failed.remove(&run.place)),
+                    CommandOutcome::Exited(0) => drop(self.failed.remove(&run.place)),
                     _ => drop(self.failed.insert(run.place, run)),
                 }
             }
@@ -225,7 +225,11 @@ mod tests {
                 line: Some(10 + index),
             },
             EventBody::Output { command, offset: 100 * u64::from(command), length: 7 },
-            EventBody::CommandEnded { command, outcome: Outcome::Exited(code), duration_ms: 1500 },
+            EventBody::CommandEnded {
+                command,
+                outcome: CommandOutcome::Exited(code),
+                duration_ms: 1500,
+            },
         ]
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Fed by `timeline`; read by `record`, `crates/build/src/control` and the sinks.
 
-use crate::debug::{DecisionKind, Place};
+use crate::debug::{CommandPlace, DecisionKind};
 use crate::event::{
     BuildFacts, Event, EventBody, ExportedVariable, Intervention, Notice, NoticeLevel, PauseId,
     StopFacts, StoredArtifact,
@@ -208,7 +208,7 @@ impl BuildView {
     }
 
     /// The phase of a place is open again, as it was begun; what came after it has not been.
-    fn go_back(&mut self, place: Place) {
+    fn go_back(&mut self, place: CommandPlace) {
         let phase = Phase::from(place.phase);
         self.phases.retain(|entered| entered.phase <= phase);
         if let Some(open) = self.phases.last_mut().filter(|last| last.phase == phase) {

@@ -5,8 +5,8 @@
 
 use super::daemon::DaemonEngine;
 use super::namespaces::Namespaces;
-use super::{Container, ContainerSpec, Engine, EngineError, Fut, Note};
-use crate::docker::{Program, find};
+use super::{Container, ContainerSpec, Engine, EngineError, EngineNote, Fut};
+use crate::docker::{DaemonProgram, find};
 use std::sync::Arc;
 
 /// Tries one engine after the other.
@@ -29,12 +29,12 @@ impl Engine for Auto {
                 Err(error) if error.is_incapable && spec.toolbox.is_none() => error,
                 done => return done,
             };
-            for program in [Program::Docker, Program::Podman] {
+            for program in [DaemonProgram::Docker, DaemonProgram::Podman] {
                 let DaemonEngine { place, storage, .. } = &self.daemon;
                 let _ = runner_host::private::make_private(place);
                 let Ok(daemon) = find(program, place, storage).await else { continue };
                 let because = refused.message.clone();
-                (self.daemon.tell)(Note::Fallback { engine: daemon.program, because });
+                (self.daemon.tell)(EngineNote::Fallback { engine: daemon.program, because });
                 return self.daemon.start_on(daemon, spec).await;
             }
             Err(EngineError {

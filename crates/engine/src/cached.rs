@@ -11,7 +11,7 @@
 
 use super::ContainerSpec;
 use runner_host::beneath::{Dir, kind};
-use runner_sandbox::{Entry, Root, Written, handed};
+use runner_sandbox::{Root, RootEntry, WritableDirectory, handed};
 use rustix::fs::FileType;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -47,7 +47,7 @@ impl Handed {
 
     /// What is written over them, each by the path that the kernel has for it: the names that specs use are for the
     /// sandbox alone.
-    pub(super) fn named(&self, mut uppers: Vec<Written>) -> Vec<Written> {
+    pub(super) fn named(&self, mut uppers: Vec<WritableDirectory>) -> Vec<WritableDirectory> {
         for (index, dir) in self.0.iter().enumerate() {
             let Ok(path) = dir.path() else { continue };
             let lower = uppers.iter_mut().flat_map(|upper| upper.lower.iter_mut());
@@ -63,7 +63,7 @@ impl Handed {
 pub(super) fn lay(
     spec: &ContainerSpec,
     root: &mut Root,
-    entries: &mut Vec<Entry>,
+    entries: &mut Vec<RootEntry>,
 ) -> Option<Handed> {
     let cached = spec.cached.as_ref()?;
     if !can_lay(cached, spec, root) {
@@ -143,7 +143,7 @@ fn place(
     cached: &CachedTrees,
     spec: &ContainerSpec,
     root: &mut Root,
-    entries: &mut Vec<Entry>,
+    entries: &mut Vec<RootEntry>,
 ) -> io::Result<Option<Handed>> {
     let (tops, mut handed) = (tops(cached)?, Handed::default());
     match root {
@@ -155,14 +155,15 @@ fn place(
             for top in tops {
                 let path = Path::new("/").join(&top);
                 let made = entries.iter().position(
-                    |entry| matches!(entry, Entry::Directory { path: made, .. } if *made == path),
+                    |entry| matches!(entry, RootEntry::Directory { path: made, .. } if *made == path),
                 );
                 let Some(at) = made else { return Ok(None) };
                 // The same directory once more, for its mode.
                 let again = entries[at].clone();
                 let lower = handed.add(Arc::new(cached.root.open(&top)?));
                 let (hidden, over) = (Vec::new(), Vec::new());
-                entries.insert(at + 1, Entry::Overlay { path, lower, hidden, over, owned: false });
+                entries
+                    .insert(at + 1, RootEntry::Overlay { path, lower, hidden, over, owned: false });
                 entries.insert(at + 2, again);
             }
         }
@@ -172,7 +173,7 @@ fn place(
     }
     let target = spec.sources.first().map(|source| &source.target);
     let over = entries.iter_mut().find_map(|entry| match entry {
-        Entry::Overlay { path, over, .. } if Some(&*path) == target => Some(over),
+        RootEntry::Overlay { path, over, .. } if Some(&*path) == target => Some(over),
         _ => None,
     });
     let Some(over) = over else { return Ok(None) };

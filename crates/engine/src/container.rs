@@ -2,18 +2,18 @@
 //!
 //! Made by `namespaces`, by `process` and by `daemon`; the same [`Container`] for all of them.
 
-use super::freezing::Freezing;
+use super::freezing::GroupFreezer;
 use super::host_image::EtcCopy;
 use super::init::InitClient;
 use super::kept::KeptLayer;
 use super::pasta::Pasta;
-use super::written::Written;
+use super::written::WrittenLayer;
 use super::{
-    CachedTrees, Container, ExecError, ExecSpec, Frozen, Fut, Ids, Kind, NotSealed, OpenMode,
-    Process, READONLY,
+    CachedTrees, Container, EngineKind, ExecError, ExecSpec, FreezeKind, Fut, Ids, NotSealed,
+    OpenMode, READONLY, StartedProgram,
 };
-use crate::image::{Config, Prepared};
-use runner_sandbox::{Freezer, Groups, Living, NotRestacked, Pressure, Sandbox, living};
+use crate::image::{ImageConfig, PreparedImage};
+use runner_sandbox::{ContainerGroups, Freezer, Living, NotRestacked, Pressure, Sandbox, living};
 use runner_wire::init::Listener;
 use std::fs::{self, File};
 use std::io;
@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What a container is held by.
-pub(super) trait Held: Send {
+pub(super) trait ContainerHandle: Send {
     /// How often its limits have been in the way so far.
     fn pressure(&self) -> Pressure;
 
@@ -74,16 +74,16 @@ pub(super) struct Own {
     /// Carries what its network sends.
     pub(super) pasta: Option<Pasta>,
     /// Must not change while it lives.
-    pub(super) image: Option<Arc<Prepared>>,
+    pub(super) image: Option<Arc<PreparedImage>>,
     /// Must not be removed while it lives.
     pub(super) etc: Option<EtcCopy>,
     /// Can only be removed when nothing runs in them any more.
-    pub(super) groups: Groups,
+    pub(super) groups: ContainerGroups,
     /// Where what it runs stands still, if that can be.
-    pub(super) freezing: Freezing,
+    pub(super) freezing: GroupFreezer,
 }
 
-impl Held for Own {
+impl ContainerHandle for Own {
     fn pressure(&self) -> Pressure {
         self.groups.pressure()
     }
@@ -140,7 +140,7 @@ impl Held for Own {
 /// A container whose first process is our own program.
 pub(super) struct InitContainer {
     init: Arc<InitClient>,
-    held: Mutex<Option<Box<dyn Held>>>,
+    held: Mutex<Option<Box<dyn ContainerHandle>>>,
     /// The build's directory, where its root is the caller, whoever that is.
     of_caller: Option<PathBuf>,
     has_one_user: bool,
@@ -149,7 +149,7 @@ pub(super) struct InitContainer {
     holds: Option<Holds>,
     made: Made,
     has_toolbox: bool,
-    written: Result<Mutex<Written>, &'static str>,
+    written: Result<Mutex<WrittenLayer>, &'static str>,
     /// Nothing is started or opened while what is mounted changes.
     gate: tokio::sync::RwLock<()>,
 }
@@ -159,7 +159,7 @@ pub(super) struct InitContainer {
 pub(super) struct Made {
     pub(super) engine: &'static str,
     pub(super) image: Option<String>,
-    pub(super) config: Config,
+    pub(super) config: ImageConfig,
 }
 
 /// Says of a cache whether it could be a layer.
@@ -174,11 +174,11 @@ impl InitContainer {
         has_toolbox: bool,
         is_layered: bool,
         holds: Holds,
-        written: Result<Written, &'static str>,
+        written: Result<WrittenLayer, &'static str>,
     ) -> Self {
         let image = own.image.as_ref();
         let made = Made {
-            engine: Kind::Namespaces.traits().name,
+            engine: EngineKind::Namespaces.traits().name,
             image: image.and_then(|image| image.digest.clone()),
             config: image.map(|image| image.config.clone()).unwrap_or_default(),
         };
@@ -194,7 +194,7 @@ impl InitContainer {
     }
 
     /// One that something else holds together.
-    pub(super) fn held(init: Arc<InitClient>, held: Box<dyn Held>, made: Made) -> Self {
+    pub(super) fn held(init: Arc<InitClient>, held: Box<dyn ContainerHandle>, made: Made) -> Self {
         InitContainer {
             init,
             held: Mutex::new(Some(held)),
@@ -211,7 +211,7 @@ impl InitContainer {
 
     /// One in which everything runs as the caller unless another user is asked for.
     pub(super) fn of_caller(init: Arc<InitClient>, own: Own, layer: PathBuf) -> Self {
-        let made = Made { engine: Kind::Process.traits().name, ..Made::default() };
+        let made = Made { engine: EngineKind::Process.traits().name, ..Made::default() };
         let container = Self::held(init, Box::new(own), made);
         InitContainer {
             of_caller: Some(layer),
@@ -220,12 +220,12 @@ impl InitContainer {
         }
     }
 
-    fn written(&self) -> Result<MutexGuard<'_, Written>, &'static str> {
+    fn written(&self) -> Result<MutexGuard<'_, WrittenLayer>, &'static str> {
         let written = self.written.as_ref().map_err(|why| *why)?;
         Ok(written.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Box<dyn Held>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Box<dyn ContainerHandle>>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -248,7 +248,7 @@ impl InitContainer {
 }
 
 impl Container for InitContainer {
-    fn exec(&self, spec: ExecSpec) -> Fut<'_, Result<Process, ExecError>> {
+    fn exec(&self, spec: ExecSpec) -> Fut<'_, Result<StartedProgram, ExecError>> {
         let is_other = spec.user != Ids::default();
         Box::pin(async move {
             if let Some(layer) = &self.of_caller
@@ -297,7 +297,7 @@ impl Container for InitContainer {
         self.made.image.as_deref()
     }
 
-    fn image_config(&self) -> &Config {
+    fn image_config(&self) -> &ImageConfig {
         &self.made.config
     }
 
@@ -329,7 +329,7 @@ impl Container for InitContainer {
     fn layer(&self) -> Result<Arc<KeptLayer>, String> {
         self.written().map(|written| Arc::clone(written.layer())).map_err(|why| {
             let engine = self.made.engine;
-            match Kind::Namespaces.traits().name == engine {
+            match EngineKind::Namespaces.traits().name == engine {
                 true => why.to_owned(),
                 false => format!("the engine is `{engine}`: {why}; `--engine namespaces` has them"),
             }
@@ -376,14 +376,14 @@ impl Container for InitContainer {
         Box::pin(self.freeze_group())
     }
 
-    fn freeze(&self) -> Fut<'_, Result<Frozen, ExecError>> {
+    fn freeze(&self) -> Fut<'_, Result<FreezeKind, ExecError>> {
         Box::pin(async move {
             if self.freeze_group().await {
-                return Ok(Frozen::Unnoticed);
+                return Ok(FreezeKind::Unnoticed);
             }
             // What stands still since an earlier order is stopped by signals as well, or goes on.
             let _ = self.lock().as_mut().map(|held| held.thaw_group());
-            self.init.freeze(None).await.map(|()| Frozen::Signalled)
+            self.init.freeze(None).await.map(|()| FreezeKind::Signalled)
         })
     }
 

@@ -3,7 +3,9 @@
 //! Used by every engine that runs our init. One task reads; requests are written by whoever makes
 //! them, one at a time. Dropping the client shuts the socket, and with it ends the container.
 
-use super::{Ends, ExecError, ExecSpec, OpenMode, Process, Reach, Signals, Stdio};
+use super::{
+    ExecError, ExecSpec, OpenMode, ProgramEnds, ProgramSignals, SignalReach, StartedProgram, Stdio,
+};
 use runner_wire::abi::{self, Header, Pid1Reply, REPLY_LEN, reply};
 use runner_wire::init::{self as wire, Exit};
 use std::collections::HashMap;
@@ -26,19 +28,19 @@ pub(crate) struct InitClient {
     socket: Arc<UnixStream>,
     /// Held while a request is being written.
     writing: tokio::sync::Mutex<()>,
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<PendingRequests>,
     gone: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct PendingRequests {
     next: u64,
     is_gone: bool,
-    jobs: HashMap<u64, Job>,
+    jobs: HashMap<u64, InitJob>,
 }
 
 #[derive(Debug)]
-enum Job {
+enum InitJob {
     Exec {
         asked: Instant,
         /// Waits for the master of the terminal.
@@ -60,7 +62,7 @@ impl InitClient {
         let client = Arc::new(InitClient {
             socket: Arc::new(UnixStream::from_std(socket)?),
             writing: tokio::sync::Mutex::new(()),
-            waiting: Mutex::new(Waiting { next: 1, ..Waiting::default() }),
+            waiting: Mutex::new(PendingRequests { next: 1, ..PendingRequests::default() }),
             gone: Notify::new(),
         });
         let reader = Arc::downgrade(&client);
@@ -98,7 +100,7 @@ impl InitClient {
         self: &Arc<Self>,
         spec: &ExecSpec,
         keep_user: bool,
-    ) -> Result<Process, ExecError> {
+    ) -> Result<StartedProgram, ExecError> {
         let asked = Instant::now();
         let (theirs, ours) =
             connections(spec.stdio).map_err(|error| ExecError::Pipe(error.to_string()))?;
@@ -139,7 +141,7 @@ impl InitClient {
         let (terminal_tx, terminal_rx) = oneshot::channel();
         let terminal = ours.is_none().then_some(terminal_tx);
         let (exit_tx, exit_rx) = oneshot::channel();
-        let job = self.register(Job::Exec { asked, terminal, exit: exit_tx })?;
+        let job = self.register(InitJob::Exec { asked, terminal, exit: exit_tx })?;
         let (header, body) = wire::exec(job, &request).inspect_err(|_| self.forget(job))?;
         match &theirs {
             Theirs::Terminal => self.send(header, &body, &[]).await?,
@@ -156,11 +158,11 @@ impl InitClient {
             Some(ends) => ends,
             None => {
                 let master = terminal_rx.await.unwrap_or(Err(ExecError::ContainerGone))?;
-                Ends::Terminal(master.ok_or(ExecError::ContainerGone)?)
+                ProgramEnds::Terminal(master.ok_or(ExecError::ContainerGone)?)
             }
         };
-        let signals = Signals { job, init: Arc::clone(self) };
-        Ok(Process { ends, exit: exit_rx, signals })
+        let signals = ProgramSignals { job, init: Arc::clone(self) };
+        Ok(StartedProgram { ends, exit: exit_rx, signals })
     }
 
     pub(crate) async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<OwnedFd> {
@@ -210,7 +212,7 @@ impl InitClient {
         encode: impl FnOnce(u64) -> Result<(Header, Vec<u8>), wire::EncodeError>,
     ) -> io::Result<OwnedFd> {
         let (opened_tx, opened_rx) = oneshot::channel();
-        let job = self.register(Job::Open(opened_tx)).map_err(io::Error::other)?;
+        let job = self.register(InitJob::Open(opened_tx)).map_err(io::Error::other)?;
         let (header, body) =
             encode(job).inspect_err(|_| self.forget(job)).map_err(io::Error::other)?;
         self.send(header, &body, &[]).await.map_err(io::Error::other)?;
@@ -220,10 +222,10 @@ impl InitClient {
         })
     }
 
-    pub(crate) async fn signal(&self, job: u64, signal: i32, reach: Reach) {
+    pub(crate) async fn signal(&self, job: u64, signal: i32, reach: SignalReach) {
         let scope = match reach {
-            Reach::Group => abi::scope::GROUP,
-            Reach::Session => abi::scope::SESSION,
+            SignalReach::Group => abi::scope::GROUP,
+            SignalReach::Session => abi::scope::SESSION,
         };
         let (header, body) = wire::signal(job, signal.unsigned_abs(), scope);
         // A container that is gone needs no signals.
@@ -240,7 +242,7 @@ impl InitClient {
 
     pub(crate) async fn signal_all(&self, signal: i32) {
         let (gone_tx, gone_rx) = oneshot::channel();
-        let Ok(job) = self.register(Job::KillAll(gone_tx)) else { return };
+        let Ok(job) = self.register(InitJob::KillAll(gone_tx)) else { return };
         let (header, body) = wire::kill_all(job, signal.unsigned_abs());
         if self.send(header, &body, &[]).await.is_ok() {
             let _ = gone_rx.await;
@@ -250,7 +252,7 @@ impl InitClient {
     /// Stops what the build runs; with a group's `cgroup.procs`, puts it there instead.
     pub(crate) async fn freeze(&self, group: Option<BorrowedFd<'_>>) -> Result<(), ExecError> {
         let (still_tx, still_rx) = oneshot::channel();
-        let job = self.register(Job::Freeze(still_tx))?;
+        let job = self.register(InitJob::Freeze(still_tx))?;
         self.send(wire::freeze(job), &[], group.as_slice()).await?;
         still_rx.await.unwrap_or(Err(ExecError::ContainerGone))
     }
@@ -258,7 +260,7 @@ impl InitClient {
     /// Whether nobody lives there but PID 1, as far as it can tell.
     pub(crate) async fn is_alone(&self) -> Result<bool, ExecError> {
         let (counted_tx, counted_rx) = oneshot::channel();
-        let job = self.register(Job::Census(counted_tx))?;
+        let job = self.register(InitJob::Census(counted_tx))?;
         self.send(wire::census(job), &[], &[]).await?;
         counted_rx.await.map_err(|_| ExecError::ContainerGone)
     }
@@ -273,7 +275,7 @@ impl InitClient {
     pub(crate) async fn answers(&self) -> bool {
         let ping = async {
             let (heard_tx, heard_rx) = oneshot::channel();
-            let job = self.register(Job::Ping(heard_tx)).ok()?;
+            let job = self.register(InitJob::Ping(heard_tx)).ok()?;
             self.send(wire::ping(job), &[], &[]).await.ok()?;
             heard_rx.await.ok()
         };
@@ -297,7 +299,7 @@ impl InitClient {
         self.lost();
     }
 
-    fn register(&self, job: Job) -> Result<u64, ExecError> {
+    fn register(&self, job: InitJob) -> Result<u64, ExecError> {
         let mut waiting = self.lock();
         if waiting.is_gone {
             return Err(ExecError::ContainerGone);
@@ -340,7 +342,7 @@ impl InitClient {
             errno: i32::try_from(reply.b).unwrap_or(0),
         };
         if reply.kind == reply::TERMINAL {
-            if let Some(Job::Exec { terminal, .. }) = waiting.jobs.get_mut(&reply.id)
+            if let Some(InitJob::Exec { terminal, .. }) = waiting.jobs.get_mut(&reply.id)
                 && let Some(terminal) = terminal.take()
             {
                 let _ = terminal.send(Ok(fd));
@@ -349,40 +351,41 @@ impl InitClient {
         }
         // Every other reply is a job's last. Whoever waited for it may have gone.
         match (waiting.jobs.remove(&reply.id), reply.kind, fd) {
-            (Some(Job::Exec { asked, exit, .. }), reply::EXITED, _) => {
+            (Some(InitJob::Exec { asked, exit, .. }), reply::EXITED, _) => {
                 // `cargo xtask bench` reads this.
                 tracing::trace!(micros = asked.elapsed().as_micros(), "a program has exited");
                 let _ = exit.send(Ok(Exit::from_wait_status(reply.a)));
             }
-            (Some(Job::Exec { terminal: Some(terminal), .. }), reply::FAILED, _) => {
+            (Some(InitJob::Exec { terminal: Some(terminal), .. }), reply::FAILED, _) => {
                 let _ = terminal.send(Err(failure));
             }
-            (Some(Job::Exec { exit, .. }), reply::FAILED, _) => {
+            (Some(InitJob::Exec { exit, .. }), reply::FAILED, _) => {
                 let _ = exit.send(Err(failure));
             }
-            (Some(Job::Open(opened)), reply::OPENED, Some(fd)) => {
+            (Some(InitJob::Open(opened)), reply::OPENED, Some(fd)) => {
                 let _ = opened.send(Ok(fd));
             }
-            (Some(Job::Open(opened)), reply::FAILED, _) => {
+            (Some(InitJob::Open(opened)), reply::FAILED, _) => {
                 let _ = opened.send(Err(failure));
             }
-            (Some(Job::Freeze(still)), reply::STILL, _) => {
+            (Some(InitJob::Freeze(still)), reply::STILL, _) => {
                 let _ = still.send(Ok(()));
             }
-            (Some(Job::Freeze(still)), reply::FAILED, _) => {
+            (Some(InitJob::Freeze(still)), reply::FAILED, _) => {
                 let _ = still.send(Err(failure));
             }
-            (Some(Job::Census(counted)), reply::COUNTED, _) => {
+            (Some(InitJob::Census(counted)), reply::COUNTED, _) => {
                 let _ = counted.send(reply.a == 0);
             }
-            (Some(Job::Ping(heard)), reply::ALIVE, _) => {
+            (Some(InitJob::Ping(heard)), reply::ALIVE, _) => {
                 let _ = heard.send(());
             }
-            (Some(Job::KillAll(gone)), reply::ALL_GONE, _) => {
+            (Some(InitJob::KillAll(gone)), reply::ALL_GONE, _) => {
                 let _ = gone.send(());
                 // PID 1 answers the last of several; what it says holds for all of them.
-                for (_, job) in waiting.jobs.extract_if(|_, job| matches!(job, Job::KillAll(_))) {
-                    if let Job::KillAll(gone) = job {
+                for (_, job) in waiting.jobs.extract_if(|_, job| matches!(job, InitJob::KillAll(_)))
+                {
+                    if let InitJob::KillAll(gone) = job {
                         let _ = gone.send(());
                     }
                 }
@@ -397,29 +400,29 @@ impl InitClient {
         waiting.is_gone = true;
         for (_, job) in waiting.jobs.drain() {
             match job {
-                Job::Exec { terminal, exit, .. } => {
+                InitJob::Exec { terminal, exit, .. } => {
                     if let Some(terminal) = terminal {
                         let _ = terminal.send(Err(ExecError::ContainerGone));
                     }
                     let _ = exit.send(Err(ExecError::ContainerGone));
                 }
-                Job::Open(opened) => {
+                InitJob::Open(opened) => {
                     let _ = opened.send(Err(ExecError::ContainerGone));
                 }
-                Job::KillAll(gone) => {
+                InitJob::KillAll(gone) => {
                     let _ = gone.send(());
                 }
-                Job::Freeze(still) => {
+                InitJob::Freeze(still) => {
                     let _ = still.send(Err(ExecError::ContainerGone));
                 }
-                Job::Ping(_) | Job::Census(_) => {}
+                InitJob::Ping(_) | InitJob::Census(_) => {}
             }
         }
         drop(waiting);
         self.gone.notify_waiters();
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, PendingRequests> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -438,12 +441,12 @@ enum Theirs {
     Separate([OwnedFd; 3]),
 }
 
-fn connections(stdio: Stdio) -> io::Result<(Theirs, Option<Ends>)> {
+fn connections(stdio: Stdio) -> io::Result<(Theirs, Option<ProgramEnds>)> {
     Ok(match stdio {
         Stdio::Terminal(..) => (Theirs::Terminal, None),
         Stdio::Merged => {
             let (reader, writer) = io::pipe()?;
-            (Theirs::Merged(writer.into()), Some(Ends::Merged(reader.into())))
+            (Theirs::Merged(writer.into()), Some(ProgramEnds::Merged(reader.into())))
         }
         Stdio::Separate => {
             let (stdin_reader, stdin) = io::pipe()?;
@@ -451,7 +454,7 @@ fn connections(stdio: Stdio) -> io::Result<(Theirs, Option<Ends>)> {
             let (stderr, stderr_writer) = io::pipe()?;
             let theirs = [stdin_reader.into(), stdout_writer.into(), stderr_writer.into()];
             let ours = [stdin.into(), stdout.into(), stderr.into()];
-            (Theirs::Separate(theirs), Some(Ends::Separate(ours)))
+            (Theirs::Separate(theirs), Some(ProgramEnds::Separate(ours)))
         }
     })
 }

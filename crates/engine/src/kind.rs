@@ -6,13 +6,13 @@
 use super::auto::Auto;
 use super::daemon::DaemonEngine;
 use super::host_image::EtcCopies;
-use super::leftover::Folder;
+use super::leftover::EngineFolder;
 use super::namespaces::Namespaces;
 use super::process::{self, ProcessEngine};
 use super::{Engine, Teller};
-use crate::docker::{Program, Storage};
+use crate::docker::{DaemonProgram, Storage};
 use crate::image::Getter;
-use runner_sandbox::{GroupPlan, Limits};
+use runner_sandbox::{GroupPlan, ResourceLimits};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use std::sync::Arc;
 /// What runs a build.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum EngineKind {
     /// The first that works, but for `Process`.
     #[default]
     Auto,
@@ -137,36 +137,41 @@ const PROCESS: Traits = Traits {
     groups: Division::Limits,
 };
 
-impl Kind {
-    pub const ALL: [Kind; 5] =
-        [Kind::Auto, Kind::Namespaces, Kind::Docker, Kind::Podman, Kind::Process];
+impl EngineKind {
+    pub const ALL: [EngineKind; 5] = [
+        EngineKind::Auto,
+        EngineKind::Namespaces,
+        EngineKind::Docker,
+        EngineKind::Podman,
+        EngineKind::Process,
+    ];
 
     pub fn traits(self) -> &'static Traits {
         match self {
-            Kind::Auto => &AUTO,
-            Kind::Namespaces => &NAMESPACES,
-            Kind::Docker => &DOCKER,
-            Kind::Podman => &PODMAN,
-            Kind::Process => &PROCESS,
+            EngineKind::Auto => &AUTO,
+            EngineKind::Namespaces => &NAMESPACES,
+            EngineKind::Docker => &DOCKER,
+            EngineKind::Podman => &PODMAN,
+            EngineKind::Process => &PROCESS,
         }
     }
 
     /// The kind of this name.
     pub fn named(name: &str) -> Option<Self> {
-        Kind::ALL.into_iter().find(|kind| kind.traits().name == name)
+        EngineKind::ALL.into_iter().find(|kind| kind.traits().name == name)
     }
 
     /// An engine of this kind.
-    pub fn engine(self, parts: Parts) -> Arc<dyn Engine> {
+    pub fn engine(self, parts: EngineParts) -> Arc<dyn Engine> {
         match self {
-            Kind::Auto => Arc::new(Auto {
+            EngineKind::Auto => Arc::new(Auto {
                 namespaces: parts.clone().namespaces(),
-                daemon: parts.daemon(Program::Docker),
+                daemon: parts.daemon(DaemonProgram::Docker),
             }),
-            Kind::Namespaces => Arc::new(parts.namespaces()),
-            Kind::Docker => Arc::new(parts.daemon(Program::Docker)),
-            Kind::Podman => Arc::new(parts.daemon(Program::Podman)),
-            Kind::Process => {
+            EngineKind::Namespaces => Arc::new(parts.namespaces()),
+            EngineKind::Docker => Arc::new(parts.daemon(DaemonProgram::Docker)),
+            EngineKind::Podman => Arc::new(parts.daemon(DaemonProgram::Podman)),
+            EngineKind::Process => {
                 Arc::new(ProcessEngine { record: parts.folder.recorder(), tell: parts.tell })
             }
         }
@@ -174,11 +179,11 @@ impl Kind {
 }
 
 /// What runs services beside builds: it alone lets the runner into their networks.
-pub const SERVICES: Kind = Kind::Namespaces;
+pub const SERVICES: EngineKind = EngineKind::Namespaces;
 
 impl Traits {
     /// Places for what a build writes, the first choice first.
-    pub fn layers(&self, folder: &Folder, build: &str) -> Vec<PathBuf> {
+    pub fn layers(&self, folder: &EngineFolder, build: &str) -> Vec<PathBuf> {
         let place = |place: &LayerIn| match place {
             LayerIn::Folder => folder.layer(),
             LayerIn::Temporary => Path::new("/var/tmp").join(format!("runner-{build}")),
@@ -190,7 +195,7 @@ impl Traits {
     pub fn groups(
         &self,
         build: &str,
-        limits: Limits,
+        limits: ResourceLimits,
         is_privileged: bool,
     ) -> io::Result<Option<GroupPlan>> {
         let is_divided = is_privileged && self.groups == Division::Privileges;
@@ -214,10 +219,10 @@ impl Traits {
 
 /// What an engine is made with.
 #[derive(Clone)]
-pub struct Parts {
+pub struct EngineParts {
     /// The build's uuid.
     pub build: String,
-    pub folder: Folder,
+    pub folder: EngineFolder,
     /// Where images come from.
     pub images: Getter,
     /// Where the image `host` has its /etc from.
@@ -225,7 +230,7 @@ pub struct Parts {
     pub tell: Teller,
 }
 
-impl Parts {
+impl EngineParts {
     fn namespaces(self) -> Namespaces {
         Namespaces {
             images: self.images,
@@ -237,7 +242,7 @@ impl Parts {
         }
     }
 
-    fn daemon(self, program: Program) -> DaemonEngine {
+    fn daemon(self, program: DaemonProgram) -> DaemonEngine {
         DaemonEngine {
             program,
             build: self.build,
@@ -256,15 +261,15 @@ mod tests {
 
     #[test]
     fn every_kind_is_found_by_its_name() {
-        for kind in Kind::ALL {
-            assert_eq!(Kind::named(kind.traits().name), Some(kind));
+        for kind in EngineKind::ALL {
+            assert_eq!(EngineKind::named(kind.traits().name), Some(kind));
         }
-        assert_eq!(Kind::named("Docker"), None);
+        assert_eq!(EngineKind::named("Docker"), None);
     }
 
     #[test]
     fn what_isolates_nothing_can_show_nothing_else() {
-        for kind in Kind::ALL.map(Kind::traits) {
+        for kind in EngineKind::ALL.map(EngineKind::traits) {
             let has_walls = kind.images || kind.mounts || kind.networks || kind.toolbox;
             assert_eq!(kind.isolates, has_walls, "{}", kind.name);
         }
@@ -272,15 +277,15 @@ mod tests {
 
     #[test]
     fn groups_are_planned_for_engines_of_our_own() {
-        let none = Limits::default();
-        for kind in [Kind::Docker, Kind::Podman] {
-            let limits = Limits { pids: Some(3), ..none };
+        let none = ResourceLimits::default();
+        for kind in [EngineKind::Docker, EngineKind::Podman] {
+            let limits = ResourceLimits { pids: Some(3), ..none };
             assert!(kind.traits().groups("x", limits, true).is_ok_and(|plan| plan.is_none()));
         }
-        for kind in [Kind::Auto, Kind::Namespaces, Kind::Process] {
+        for kind in [EngineKind::Auto, EngineKind::Namespaces, EngineKind::Process] {
             assert!(kind.traits().groups("x", none, false).is_ok_and(|plan| plan.is_none()));
         }
-        let privileged = Kind::Process.traits().groups("x", none, true);
+        let privileged = EngineKind::Process.traits().groups("x", none, true);
         assert!(privileged.is_ok_and(|plan| plan.is_none()), "there is no Docker to divide for");
     }
 }

@@ -17,12 +17,12 @@ use std::sync::Arc;
 
 /// What of a build's folder is its engine's.
 #[derive(Clone, Debug)]
-pub struct Folder(PathBuf);
+pub struct EngineFolder(PathBuf);
 
 /// A container, as far as its end may have to be seen to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
-pub enum Record {
+pub enum LeftoverContainer {
     /// Its PID 1, on this machine, and the group in which what it runs may stand still.
     Process {
         pid: u32,
@@ -45,9 +45,9 @@ pub struct Leavings {
     pub groups: Vec<PathBuf>,
 }
 
-impl Folder {
+impl EngineFolder {
     pub fn of(build: &Path) -> Self {
-        Folder(build.to_path_buf())
+        EngineFolder(build.to_path_buf())
     }
 
     /// What the build wrote; removed with its end.
@@ -75,9 +75,9 @@ impl Folder {
     /// The first process of the build's container, where that is one of this machine's.
     pub fn first_process(&self) -> Option<u32> {
         match self.record().ok()?? {
-            Record::Process { pid, .. } => Some(pid),
+            LeftoverContainer::Process { pid, .. } => Some(pid),
             // Its containers have a pid namespace of their own.
-            Record::Daemon { .. } => None,
+            LeftoverContainer::Daemon { .. } => None,
         }
     }
 
@@ -86,7 +86,7 @@ impl Folder {
     }
 
     /// `None` where no container was ever made.
-    fn record(&self) -> io::Result<Option<Record>> {
+    fn record(&self) -> io::Result<Option<LeftoverContainer>> {
         match fs::read(self.container()) {
             Ok(text) => Ok(serde_json::from_slice(&text).ok()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -98,14 +98,14 @@ impl Folder {
     pub fn end_container(&self, build: &str) -> io::Result<Option<io::Error>> {
         // It ends by itself when its runner is gone, unless it cannot.
         Ok(match self.record()? {
-            Some(Record::Process { pid, start_time, group }) => {
+            Some(LeftoverContainer::Process { pid, start_time, group }) => {
                 runner_sandbox::end(pid, start_time)?;
                 if let Some(group) = group {
                     runner_sandbox::remove_group(&group)?;
                 }
                 None
             }
-            Some(Record::Daemon { program, address, image }) => {
+            Some(LeftoverContainer::Daemon { program, address, image }) => {
                 let (address, image) = (address.as_deref(), image.as_deref());
                 daemon::remove_leftover(&program, address, image, build).err()
             }
@@ -135,7 +135,7 @@ impl Leavings {
     }
 
     /// What `meta.json` says; where it says nothing, the one place that every build has.
-    pub fn read(noted: Map<String, Value>, folder: &Folder) -> Self {
+    pub fn read(noted: Map<String, Value>, folder: &EngineFolder) -> Self {
         serde_json::from_value(Value::Object(noted))
             .unwrap_or_else(|_| Leavings { layers: vec![folder.layer()], groups: Vec::new() })
     }
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn leavings_are_read_as_earlier_versions_wrote_them() {
-        let folder = Folder::of(Path::new("/b"));
+        let folder = EngineFolder::of(Path::new("/b"));
         let read = |text: &str| {
             let noted: Map<String, Value> = serde_json::from_str(text).expect("an object");
             Leavings::read(noted, &folder)
@@ -180,10 +180,11 @@ mod tests {
         assert_eq!(read(r#"{"layers":["/l"],"other":1}"#).groups, [""; 0].map(PathBuf::from));
         assert_eq!(read(r#"{"layers":7}"#).layers, [PathBuf::from("/b/layer")]);
         let daemon = r#"{"daemon":{"program":"podman","address":null,"image":null}}"#;
-        let record = Record::Daemon { program: "podman".to_owned(), address: None, image: None };
+        let record =
+            LeftoverContainer::Daemon { program: "podman".to_owned(), address: None, image: None };
         assert_eq!(serde_json::to_string(&record).expect("written"), daemon);
         let process = r#"{"process":{"pid":7,"startTime":9}}"#;
-        let record = Record::Process { pid: 7, start_time: 9, group: None };
-        assert_eq!(serde_json::from_str::<Record>(process).expect("read"), record);
+        let record = LeftoverContainer::Process { pid: 7, start_time: 9, group: None };
+        assert_eq!(serde_json::from_str::<LeftoverContainer>(process).expect("read"), record);
     }
 }

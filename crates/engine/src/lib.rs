@@ -37,16 +37,16 @@ pub mod unseen;
 pub mod users;
 mod written;
 
-use crate::image::{Config, Image, ImageError};
+use crate::image::{Image, ImageConfig, ImageError};
 pub use cached::CachedTrees;
 use kept::KeptLayer;
-pub use kind::{Kind, Parts, SERVICES, Traits};
-use leftover::Record;
+pub use kind::{EngineKind, EngineParts, SERVICES, Traits};
+use leftover::LeftoverContainer;
 pub use limits::{mend as limits_mend, what_was_in_the_way};
 use nix::errno::Errno;
-pub use note::Note;
+pub use note::EngineNote;
 use runner_core::phase::StatusCode;
-use runner_sandbox::{GroupPlan, Limits, Living, Pressure, Toolbox};
+use runner_sandbox::{GroupPlan, Living, Pressure, ResourceLimits, Toolbox};
 use runner_wire::init::{Exit, Listener};
 use rustix::termios::Winsize;
 use serde::{Deserialize, Serialize};
@@ -61,9 +61,9 @@ use tokio::sync::oneshot;
 use unseen::Unseen;
 
 /// Called with the container, or with where it will be, before anything runs in it.
-pub type Recorder = Arc<dyn Fn(&Record) -> io::Result<()> + Send + Sync>;
+pub type Recorder = Arc<dyn Fn(&LeftoverContainer) -> io::Result<()> + Send + Sync>;
 /// Called with what the person should know about the container.
-pub type Teller = Arc<dyn Fn(Note) + Send + Sync>;
+pub type Teller = Arc<dyn Fn(EngineNote) + Send + Sync>;
 
 /// What a container sees of the folder with our programs and sockets.
 const READONLY: &str = "/codebuild/readonly";
@@ -81,7 +81,7 @@ pub trait Engine: Send + Sync {
 /// A container that runs.
 pub trait Container: Send + Sync {
     /// Starts a program.
-    fn exec(&self, spec: ExecSpec) -> Fut<'_, Result<Process, ExecError>>;
+    fn exec(&self, spec: ExecSpec) -> Fut<'_, Result<StartedProgram, ExecError>>;
 
     /// Opens a file of the container: the host itself never resolves a path in there. Symbolic
     /// links at the end of `path` are not followed, and what is opened is a regular file or a
@@ -106,7 +106,7 @@ pub trait Container: Send + Sync {
     fn image(&self) -> Option<&str>;
 
     /// What its image says about how it is run.
-    fn image_config(&self) -> &Config;
+    fn image_config(&self) -> &ImageConfig;
 
     /// Whether there is a toolbox for sessions.
     fn has_toolbox(&self) -> bool {
@@ -170,7 +170,7 @@ pub trait Container: Send + Sync {
     }
 
     /// Stops what programs with [`ExecSpec::of_build`] have started, themselves among it.
-    fn freeze(&self) -> Fut<'_, Result<Frozen, ExecError>>;
+    fn freeze(&self) -> Fut<'_, Result<FreezeKind, ExecError>>;
 
     /// Lets it go on.
     fn thaw(&self) -> Fut<'_, ()>;
@@ -205,7 +205,7 @@ impl NotSealed {
 
 /// How what a build runs was stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Frozen {
+pub enum FreezeKind {
     /// By the kernel, and nothing of it can notice.
     Unnoticed,
     /// By SIGSTOP.
@@ -231,11 +231,11 @@ pub struct ContainerSpec {
     /// What of the host the container does not see, wherever it lies: our own state.
     pub unseen: Unseen,
     /// What it may use of the machine. Where that cannot be enforced it is a warning and no failure.
-    pub limits: Limits,
+    pub limits: ResourceLimits,
     /// Control groups for an engine of our own, where there are to be any; looked up, and recorded,
     /// before they are made.
     pub groups: Option<GroupPlan>,
-    pub network: Network,
+    pub network: NetworkAccess,
     /// More names of hosts that it knows, with their addresses.
     pub hosts: Vec<(Ipv4Addr, String)>,
     /// A port of the host's loopback that a build in a network of its own can connect to all the same.
@@ -249,7 +249,7 @@ pub struct ContainerSpec {
 /// `--network`: what a build can reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Network {
+pub enum NetworkAccess {
     /// All that this machine can, its loopback included.
     Host,
     /// Nothing but its own loopback.
@@ -278,8 +278,8 @@ pub struct SourceMount {
 pub struct UserMount {
     pub source: PathBuf,
     pub target: PathBuf,
-    pub access: Access,
-    /// Names below a source of [`Access::CopyOnWrite`] that are not shown.
+    pub access: MountAccess,
+    /// Names below a source of [`MountAccess::CopyOnWrite`] that are not shown.
     #[serde(default)]
     pub hidden: Vec<PathBuf>,
 }
@@ -287,7 +287,7 @@ pub struct UserMount {
 /// What a build may do with what is mounted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Access {
+pub enum MountAccess {
     Read,
     /// Change it on this machine.
     Write,
@@ -298,7 +298,7 @@ pub enum Access {
 impl ContainerSpec {
     /// Whether something is mounted that only an engine of our own can mount.
     fn copies_on_write(&self) -> bool {
-        self.mounts.iter().any(|mount| mount.access == Access::CopyOnWrite)
+        self.mounts.iter().any(|mount| mount.access == MountAccess::CopyOnWrite)
     }
 }
 
@@ -352,16 +352,16 @@ pub enum OpenMode {
 
 /// A program that has been started.
 #[derive(Debug)]
-pub struct Process {
-    pub ends: Ends,
+pub struct StartedProgram {
+    pub ends: ProgramEnds,
     /// How it ended.
     pub exit: oneshot::Receiver<Result<Exit, ExecError>>,
-    pub signals: Signals,
+    pub signals: ProgramSignals,
 }
 
 /// The host's ends of a program's connections.
 #[derive(Debug)]
-pub enum Ends {
+pub enum ProgramEnds {
     /// What it writes.
     Merged(OwnedFd),
     /// What it reads, writes, and writes as errors.
@@ -372,22 +372,22 @@ pub enum Ends {
 
 /// Sends signals to a program.
 #[derive(Clone, Debug)]
-pub struct Signals {
+pub struct ProgramSignals {
     job: u64,
     init: Arc<init::InitClient>,
 }
 
 /// Whom of a program's offspring a signal reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
+pub enum SignalReach {
     /// Its process group.
     Group,
     /// Everything in its session, jobs in the background included.
     Session,
 }
 
-impl Signals {
-    pub async fn send(&self, signal: i32, reach: Reach) {
+impl ProgramSignals {
+    pub async fn send(&self, signal: i32, reach: SignalReach) {
         self.init.signal(self.job, signal, reach).await;
     }
 

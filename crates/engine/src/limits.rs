@@ -1,15 +1,19 @@
 //! Limits of a container in the engines of our own: its control groups, and what is said of them.
 
-use super::{ContainerSpec, Note, Teller};
-use crate::docker::Program;
-use runner_sandbox::{Groups, LimitProblem, Limits, Pressure, WatchedGroups};
+use super::{ContainerSpec, EngineNote, Teller};
+use crate::docker::DaemonProgram;
+use runner_sandbox::{ContainerGroups, LimitProblem, Pressure, ResourceLimits, WatchedGroups};
 
 /// Makes the groups that a container is to be in; what cannot be limited is told, and not limited.
-pub(super) fn groups(spec: &ContainerSpec, tell: &Teller) -> Groups {
-    let Some(plan) = &spec.groups else { return Groups::default() };
+pub(super) fn groups(spec: &ContainerSpec, tell: &Teller) -> ContainerGroups {
+    let Some(plan) = &spec.groups else { return ContainerGroups::default() };
     let (groups, problems) = plan.make();
     for LimitProblem { controller, cause } in problems {
-        tell(Note::NotEnforced { options: option(&spec.limits, controller), by: None, cause });
+        tell(EngineNote::NotEnforced {
+            options: option(&spec.limits, controller),
+            by: None,
+            cause,
+        });
     }
     groups
 }
@@ -17,29 +21,29 @@ pub(super) fn groups(spec: &ContainerSpec, tell: &Teller) -> Groups {
 /// The groups that a daemon has made for a container, by its first process; what is not limited is told.
 pub(super) fn watched(
     pid: u32,
-    limits: Limits,
-    daemon: Program,
+    limits: ResourceLimits,
+    daemon: DaemonProgram,
     tell: &Teller,
 ) -> Option<WatchedGroups> {
     match runner_sandbox::watch_groups(pid, limits) {
         Ok((groups, problems)) => {
             for LimitProblem { controller, cause } in problems {
                 let options = option(&limits, controller);
-                tell(Note::NotEnforced { options, by: Some(daemon), cause });
+                tell(EngineNote::NotEnforced { options, by: Some(daemon), cause });
             }
             Some(groups)
         }
         Err(error) => {
             let (options, cause) = (options(&limits), error.to_string());
-            tell(Note::PerhapsNotEnforced { options, by: daemon, cause });
+            tell(EngineNote::PerhapsNotEnforced { options, by: daemon, cause });
             None
         }
     }
 }
 
 /// None of the limits holds.
-pub(super) fn not_enforced(limits: &Limits, cause: String) -> Note {
-    Note::NotEnforced { options: options(limits), by: None, cause }
+pub(super) fn not_enforced(limits: &ResourceLimits, cause: String) -> EngineNote {
+    EngineNote::NotEnforced { options: options(limits), by: None, cause }
 }
 
 /// What would let limits hold.
@@ -53,14 +57,14 @@ pub fn mend() -> &'static str {
 }
 
 /// All limits that were asked for, as options.
-pub(super) fn options(limits: &Limits) -> String {
+pub(super) fn options(limits: &ResourceLimits) -> String {
     let all = ["memory", "cpu", "pids"].map(|controller| option(limits, controller));
     let all: Vec<&str> = all.iter().map(String::as_str).filter(|text| !text.is_empty()).collect();
     all.join(" ")
 }
 
 /// The option behind a controller, with its value.
-fn option(limits: &Limits, controller: &str) -> String {
+fn option(limits: &ResourceLimits, controller: &str) -> String {
     let text = match controller {
         "memory" => limits.memory.map(|bytes| format!("--memory {}", size(bytes))),
         "cpu" => limits.cpus.map(|cpus| format!("--cpus {cpus}")),
@@ -80,7 +84,7 @@ fn size(bytes: u64) -> String {
 }
 
 /// What the limits had to do with the end of a command, in words.
-pub fn what_was_in_the_way(limits: &Limits, pressure: Pressure) -> Option<String> {
+pub fn what_was_in_the_way(limits: &ResourceLimits, pressure: Pressure) -> Option<String> {
     let memory = match pressure.oom_kills {
         0 => None,
         1 => Some("1 process was killed".to_owned()),
@@ -109,7 +113,8 @@ mod tests {
 
     #[test]
     fn what_was_in_the_way_names_the_limit() {
-        let limits = Limits { memory: Some(64 << 20), pids: Some(32), ..Limits::default() };
+        let limits =
+            ResourceLimits { memory: Some(64 << 20), pids: Some(32), ..ResourceLimits::default() };
         let told = |oom_kills, refused_forks| {
             what_was_in_the_way(&limits, Pressure { oom_kills, refused_forks })
         };

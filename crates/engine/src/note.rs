@@ -3,7 +3,7 @@
 //! Told by the engines. A build shows the sentences; the doctor asks which note it is.
 
 use super::limits;
-use crate::docker::Program;
+use crate::docker::DaemonProgram;
 use crate::image;
 use runner_core::event::NoticeLevel;
 use runner_host::users;
@@ -15,11 +15,11 @@ const NAMED: usize = 3;
 
 /// Told while a container is made, or lives.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Note {
+pub enum EngineNote {
     /// Of its image.
     Image(image::ImageNote),
     /// The engine `auto` has taken this one, for want of the first.
-    Fallback { engine: Program, because: String },
+    Fallback { engine: DaemonProgram, because: String },
     /// The engine `process` makes no container.
     NotIsolated,
     /// Nor does it give or take rights.
@@ -37,11 +37,11 @@ pub enum Note {
     /// Files of a source that the caller cannot read.
     NotCopied(Vec<PathBuf>),
     /// A limit does not hold.
-    NotEnforced { options: String, by: Option<Program>, cause: String },
+    NotEnforced { options: String, by: Option<DaemonProgram>, cause: String },
     /// Nobody knows whether a limit holds.
-    PerhapsNotEnforced { options: String, by: Program, cause: String },
+    PerhapsNotEnforced { options: String, by: DaemonProgram, cause: String },
     /// Limits of a container on another machine.
-    EnforcedUnseen { options: String, by: Program },
+    EnforcedUnseen { options: String, by: DaemonProgram },
     /// No limit can be had at all.
     NoGroups { cause: String },
     /// The program that carried the network has ended.
@@ -71,94 +71,94 @@ const NO_CREDENTIALS: &str = "the build gets no AWS credentials: their endpoint 
                               loopback, which its container does not reach; -e AWS_ACCESS_KEY_ID and its \
                               like pass yours through";
 
-impl Note {
+impl EngineNote {
     pub fn level(&self) -> NoticeLevel {
         match self {
-            Note::Image(_)
-            | Note::Fallback { .. }
-            | Note::NotIsolated
-            | Note::PrivilegedIsIdle
-            | Note::SourceElsewhere { .. }
-            | Note::LessPrivileged
-            | Note::OneUser { .. }
-            | Note::LayerIn { .. }
-            | Note::UsesRunc
-            | Note::NotCopied(_) => NoticeLevel::Note,
-            Note::NotEnforced { .. }
-            | Note::PerhapsNotEnforced { .. }
-            | Note::EnforcedUnseen { .. }
-            | Note::NoGroups { .. }
-            | Note::NetworkLost { .. }
-            | Note::ToolboxNotShown
-            | Note::ThroughExec { .. }
-            | Note::NoCredentials => NoticeLevel::Warning,
+            EngineNote::Image(_)
+            | EngineNote::Fallback { .. }
+            | EngineNote::NotIsolated
+            | EngineNote::PrivilegedIsIdle
+            | EngineNote::SourceElsewhere { .. }
+            | EngineNote::LessPrivileged
+            | EngineNote::OneUser { .. }
+            | EngineNote::LayerIn { .. }
+            | EngineNote::UsesRunc
+            | EngineNote::NotCopied(_) => NoticeLevel::Note,
+            EngineNote::NotEnforced { .. }
+            | EngineNote::PerhapsNotEnforced { .. }
+            | EngineNote::EnforcedUnseen { .. }
+            | EngineNote::NoGroups { .. }
+            | EngineNote::NetworkLost { .. }
+            | EngineNote::ToolboxNotShown
+            | EngineNote::ThroughExec { .. }
+            | EngineNote::NoCredentials => NoticeLevel::Warning,
         }
     }
 }
 
-impl fmt::Display for Note {
+impl fmt::Display for EngineNote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Note::Image(note) => note.fmt(f),
-            Note::Fallback { engine, because } => write!(f, "engine {}, because {because}", engine.command()),
-            Note::NotIsolated => f.write_str(
+            EngineNote::Image(note) => note.fmt(f),
+            EngineNote::Fallback { engine, because } => write!(f, "engine {}, because {because}", engine.command()),
+            EngineNote::NotIsolated => f.write_str(
                 "engine process: nothing is isolated; the build has this machine's files, processes \
                  and network, with your rights",
             ),
-            Note::PrivilegedIsIdle => f.write_str(
+            EngineNote::PrivilegedIsIdle => f.write_str(
                 "--privileged changes nothing with the engine process: the build has your rights, no more \
                  and no less",
             ),
-            Note::SourceElsewhere { usual, target } => write!(
+            EngineNote::SourceElsewhere { usual, target } => write!(
                 f,
                 "{usual} cannot be made or is taken: the build finds its source at {}",
                 target.display()
             ),
-            Note::LessPrivileged => f.write_str(LESS_PRIVILEGED),
-            Note::OneUser { refused } => write!(
+            EngineNote::LessPrivileged => f.write_str(LESS_PRIVILEGED),
+            EngineNote::OneUser { refused } => write!(
                 f,
                 "the container has one user only, root ({}): apt, chown, sudo and run-as will fail in \
                  it; {}",
                 refused.as_deref().unwrap_or("this user has no subordinate ids"),
                 users::advice()
             ),
-            Note::LayerIn { place, failures } => write!(
+            EngineNote::LayerIn { place, failures } => write!(
                 f,
                 "what the build writes is kept in {place}, because elsewhere it cannot be:\n  {}",
                 failures.join("\n  ")
             ),
-            Note::UsesRunc => {
+            EngineNote::UsesRunc => {
                 f.write_str("Podman: crun refuses this machine's control groups; using runc")
             }
-            Note::NotCopied(paths) => not_copied(paths, f),
-            Note::NotEnforced { options, by: None, cause } => {
+            EngineNote::NotCopied(paths) => not_copied(paths, f),
+            EngineNote::NotEnforced { options, by: None, cause } => {
                 write!(f, "{options} is not enforced: {cause} ({})", limits::mend())
             }
-            Note::NotEnforced { options, by: Some(daemon), cause } => {
+            EngineNote::NotEnforced { options, by: Some(daemon), cause } => {
                 write!(f, "{options} is not enforced by {daemon}: {cause}")
             }
-            Note::PerhapsNotEnforced { options, by, cause } => {
+            EngineNote::PerhapsNotEnforced { options, by, cause } => {
                 write!(f, "{options}: {by} may or may not enforce it ({cause})")
             }
-            Note::EnforcedUnseen { options, by } => write!(
+            EngineNote::EnforcedUnseen { options, by } => write!(
                 f,
                 "{options}: whether {by} enforces it is not seen from here, and what it does to the build \
                  is not told"
             ),
-            Note::NoGroups { cause } => write!(f, "no limit can be enforced: {cause}"),
-            Note::NetworkLost { said } => {
+            EngineNote::NoGroups { cause } => write!(f, "no limit can be enforced: {cause}"),
+            EngineNote::NetworkLost { said } => {
                 write!(f, "pasta has ended; the build has no network any more {said}")
             }
-            Note::ToolboxNotShown => f.write_str(
+            EngineNote::ToolboxNotShown => f.write_str(
                 "--toolbox: only an engine of our own can show it to sessions alone; here they have what \
                  the image has",
             ),
-            Note::ThroughExec { elsewhere } => write!(
+            EngineNote::ThroughExec { elsewhere } => write!(
                 f,
                 "{elsewhere}: using its exec API, in which commands and files take longer; the network is \
                  that of the daemon's machine"
             ),
-            Note::NoCredentials => f.write_str(NO_CREDENTIALS),
+            EngineNote::NoCredentials => f.write_str(NO_CREDENTIALS),
         }
     }
 }
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn what_does_not_hold_is_a_warning() {
         let place = LayerPlace::Memory(512 << 20);
-        let elsewhere = Note::LayerIn { place, failures: vec!["/a: full".to_owned()] };
+        let elsewhere = EngineNote::LayerIn { place, failures: vec!["/a: full".to_owned()] };
         assert_eq!(elsewhere.level(), NoticeLevel::Note);
         assert_eq!(
             elsewhere.to_string(),
@@ -197,11 +197,11 @@ mod tests {
              \n  /a: full"
         );
         let (options, cause) = ("--memory 1G".to_owned(), "no group".to_owned());
-        let unlimited = Note::NotEnforced { options, by: Some(Program::Podman), cause };
+        let unlimited = EngineNote::NotEnforced { options, by: Some(DaemonProgram::Podman), cause };
         assert_eq!(unlimited.level(), NoticeLevel::Warning);
         assert_eq!(unlimited.to_string(), "--memory 1G is not enforced by Podman: no group");
         let paths = ["a", "b", "c", "d", "e"].map(PathBuf::from).to_vec();
         let text = "not in the container, because you may not read it: a, b, c and 2 more";
-        assert_eq!(Note::NotCopied(paths).to_string(), text);
+        assert_eq!(EngineNote::NotCopied(paths).to_string(), text);
     }
 }

@@ -6,8 +6,8 @@
 //! kernel cannot be told to end it with the runner. The supervisor holds a pipe from the runner and ends
 //! pasta when that closes, whatever has closed it.
 
-use super::{ContainerSpec, EngineError, Network};
-use super::{Note, Teller};
+use super::{ContainerSpec, EngineError, NetworkAccess};
+use super::{EngineNote, Teller};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -108,7 +108,7 @@ impl Pasta {
             let mut rest = String::new();
             let _ = said.read_to_string(&mut rest);
             if !is_over.load(Ordering::Relaxed) {
-                tell(Note::NetworkLost { said: rest.trim().to_owned() });
+                tell(EngineNote::NetworkLost { said: rest.trim().to_owned() });
             }
         });
         Ok(pasta)
@@ -129,7 +129,7 @@ const NOT_STARTED: &str = "pasta copies the host's default route: is there one? 
 
 /// Whether pasta can be had, before anything is made that would need it.
 pub(super) fn check(spec: &ContainerSpec) -> Result<(), EngineError> {
-    if spec.network != Network::Pasta {
+    if spec.network != NetworkAccess::Pasta {
         return Ok(());
     }
     let lacking = |what: String, mend: &str| {

@@ -5,15 +5,16 @@
 //! engine, and the same [`Container`].
 
 use super::container::{InitContainer, Own};
-use super::freezing::Freezing;
+use super::freezing::GroupFreezer;
 use super::init::InitClient;
-use super::leftover::Record;
+use super::leftover::LeftoverContainer;
 use super::tree::copy_tree;
 use super::unseen::Unseen;
 use super::{
-    Container, ContainerSpec, Engine, EngineError, Fut, Note, Recorder, SourceMount, Teller, limits,
+    Container, ContainerSpec, Engine, EngineError, EngineNote, Fut, Recorder, SourceMount, Teller,
+    limits,
 };
-use runner_sandbox::{Groups, Sandbox};
+use runner_sandbox::{ContainerGroups, Sandbox};
 use runner_wire::abi::COMMANDS;
 use std::fs::{self, Permissions};
 use std::io::{self, Write};
@@ -46,7 +47,7 @@ impl Engine for ProcessEngine {
                 .and_then(InitClient::new)
                 .map_err(|error| fault(format!("cannot talk to the reaper: {error}")))?;
             // Numbers of processes are the machine's: by them nothing is put into a group.
-            let freezing = Freezing::default();
+            let freezing = GroupFreezer::default();
             let own = Own { sandbox, pasta: None, image: None, etc: None, groups, freezing };
             Ok(Arc::new(InitContainer::of_caller(init, own, layer)) as Arc<dyn Container>)
         })
@@ -54,32 +55,32 @@ impl Engine for ProcessEngine {
 }
 
 impl ProcessEngine {
-    fn start_now(&self, spec: &ContainerSpec) -> Result<(Sandbox, Groups), EngineError> {
+    fn start_now(&self, spec: &ContainerSpec) -> Result<(Sandbox, ContainerGroups), EngineError> {
         let fault = |error: io::Error| {
             EngineError::fault(format!("cannot prepare the build's directories: {error}"), None)
         };
         prepare(spec).map_err(fault)?;
-        (self.tell)(Note::NotIsolated);
+        (self.tell)(EngineNote::NotIsolated);
         if spec.privileged {
-            (self.tell)(Note::PrivilegedIsIdle);
+            (self.tell)(EngineNote::PrivilegedIsIdle);
         }
         if let Some(source) = spec.sources.first()
             && !source.target.starts_with(USUAL)
         {
             let target = source.target.clone();
-            (self.tell)(Note::SourceElsewhere { usual: USUAL, target });
+            (self.tell)(EngineNote::SourceElsewhere { usual: USUAL, target });
         }
         let mut groups = limits::groups(spec, &self.tell);
         let mut refused = None;
         let sandbox = runner_sandbox::start_reaper(|pid, start_time| {
-            (self.record)(&Record::Process { pid, start_time, group: None })?;
+            (self.record)(&LeftoverContainer::Process { pid, start_time, group: None })?;
             refused = groups.add(pid).err();
             Ok(())
         })
         .map_err(|error| EngineError::fault(error.to_string(), None))?;
         if let Some(error) = refused {
             (self.tell)(limits::not_enforced(&spec.limits, error.to_string()));
-            groups = Groups::default();
+            groups = ContainerGroups::default();
         }
         Ok((sandbox, groups))
     }

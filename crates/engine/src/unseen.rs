@@ -20,7 +20,7 @@ impl Unseen {
         let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let id = |path: &Path| fs::metadata(path).ok().map(|it| (it.dev(), it.ino()));
         let mut places = vec![home.clone()];
-        for Place { path, part } in elsewhere(&table, &home) {
+        for FolderView { path, part } in elsewhere(&table, &home) {
             // Another file system may be mounted over it.
             if id(&path).is_some_and(|found| id(&joined(&home, &part)) == Some(found)) {
                 places.push(path);
@@ -43,14 +43,14 @@ impl Unseen {
 
 /// A place where all of the folder is seen, or a part of it.
 #[derive(Debug, PartialEq, Eq)]
-struct Place {
+struct FolderView {
     path: PathBuf,
     part: PathBuf,
 }
 
 /// Where a table of mounts shows a folder besides `home`.
-fn elsewhere(table: &str, home: &Path) -> Vec<Place> {
-    let mounts: Vec<Mount> = table.lines().filter_map(Mount::parse).collect();
+fn elsewhere(table: &str, home: &Path) -> Vec<FolderView> {
+    let mounts: Vec<MountLine> = table.lines().filter_map(MountLine::parse).collect();
     // Of those at one point the last one shows, and that is the one this finds.
     let holding = mounts.iter().filter(|mount| home.starts_with(&mount.point));
     let Some(own) = holding.max_by_key(|mount| mount.point.components().count()) else {
@@ -58,13 +58,13 @@ fn elsewhere(table: &str, home: &Path) -> Vec<Place> {
     };
     let Ok(below) = home.strip_prefix(&own.point) else { return Vec::new() };
     let folder = joined(&own.root, below);
-    let is_same = |mount: &&Mount| mount.device == own.device;
+    let is_same = |mount: &&MountLine| mount.device == own.device;
     let seen = mounts.iter().filter(is_same).filter_map(|mount| {
         if let Ok(rest) = folder.strip_prefix(&mount.root) {
-            return Some(Place { path: joined(&mount.point, rest), part: PathBuf::new() });
+            return Some(FolderView { path: joined(&mount.point, rest), part: PathBuf::new() });
         }
         let part = mount.root.strip_prefix(&folder).ok()?.to_path_buf();
-        Some(Place { path: mount.point.clone(), part })
+        Some(FolderView { path: mount.point.clone(), part })
     });
     seen.filter(|place| place.path != home).collect()
 }
@@ -75,7 +75,7 @@ fn joined(path: &Path, rest: &Path) -> PathBuf {
 }
 
 /// A line of /proc/self/mountinfo.
-struct Mount {
+struct MountLine {
     device: String,
     /// What of its file system is shown.
     root: PathBuf,
@@ -83,12 +83,12 @@ struct Mount {
     point: PathBuf,
 }
 
-impl Mount {
+impl MountLine {
     fn parse(line: &str) -> Option<Self> {
         let mut fields = line.split(' ').skip(2);
         let device = fields.next()?.to_owned();
         let mut path = || fields.next().map(unescape);
-        Some(Mount { device, root: path()?, point: path()? })
+        Some(MountLine { device, root: path()?, point: path()? })
     }
 }
 
@@ -108,7 +108,9 @@ mod tests {
     fn a_folder_is_found_wherever_it_is_mounted() {
         let places: Vec<(String, String)> = elsewhere(TABLE, Path::new("/home/u/state"))
             .into_iter()
-            .map(|Place { path, part }| (path.display().to_string(), part.display().to_string()))
+            .map(|FolderView { path, part }| {
+                (path.display().to_string(), part.display().to_string())
+            })
             .collect();
         let wanted = [("/srv/of u/state", ""), ("/opt/builds", "builds")];
         assert_eq!(places, wanted.map(|(path, part)| (path.to_owned(), part.to_owned())));

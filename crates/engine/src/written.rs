@@ -10,14 +10,14 @@ use std::sync::Arc;
 
 /// The layer as it is now, and of what it was made.
 #[derive(Clone)]
-pub(super) struct Written {
+pub(super) struct WrittenLayer {
     spec: Arc<SandboxSpec>,
     handed: Arc<Handed>,
     layer: Arc<KeptLayer>,
     may_mount: bool,
 }
 
-impl Written {
+impl WrittenLayer {
     /// Of a layer that is a directory. `may_mount`: whether the build has the privileges to mount.
     pub(super) fn new(spec: SandboxSpec, handed: Handed, may_mount: bool) -> Self {
         let layer = KeptLayer {
@@ -26,7 +26,7 @@ impl Written {
             stack: spec.layer.stack.clone(),
             users: spec.users.clone(),
         };
-        Written {
+        WrittenLayer {
             spec: Arc::new(spec),
             handed: Arc::new(handed),
             layer: Arc::new(layer),
@@ -63,6 +63,6 @@ impl Written {
         let done = restack(&spec, &handed, names, (pid, container.as_fd()))?;
         let layer = Arc::new(self.layer.sealed(number, &done));
         let spec = Arc::new(stacked(&done));
-        Ok(Written { spec, handed: Arc::clone(&self.handed), layer, may_mount: false })
+        Ok(WrittenLayer { spec, handed: Arc::clone(&self.handed), layer, may_mount: false })
     }
 }

@@ -4,7 +4,7 @@
 //! Written by `build` while a build runs; read by `src/cli`, also when the build has ended.
 
 use crate::state::BuildDir;
-use runner_core::changes::{Change, from_text};
+use runner_core::changes::{FileChange, from_text};
 use runner_host::private::make_private;
 use runner_host::users;
 use std::fs::{self, OpenOptions};
@@ -19,13 +19,13 @@ const STOP: &str = ".stop";
 
 /// When something was changed. One at the stop before a run comes before that run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct At {
+pub struct LedgerTime {
     pub run: u32,
     /// By the run itself.
     pub is_run: bool,
 }
 
-impl At {
+impl LedgerTime {
     fn name(self) -> String {
         format!("{}{}", self.run, if self.is_run { "" } else { STOP })
     }
@@ -35,7 +35,7 @@ impl At {
             Some(run) => (run, false),
             None => (name, true),
         };
-        Some(At { run: run.parse().ok()?, is_run })
+        Some(LedgerTime { run: run.parse().ok()?, is_run })
     }
 }
 
@@ -52,7 +52,7 @@ impl Ledger {
     }
 
     /// Keeps changes; whether there was room for them.
-    pub fn write(&mut self, at: At, changes: &str) -> io::Result<bool> {
+    pub fn write(&mut self, at: LedgerTime, changes: &str) -> io::Result<bool> {
         let length = changes.len() as u64;
         if self.written + length > MOST {
             return Ok(false);
@@ -70,21 +70,21 @@ impl Ledger {
     }
 
     /// All that is kept, in the order in which it has happened.
-    pub fn all(&self) -> io::Result<Vec<At>> {
+    pub fn all(&self) -> io::Result<Vec<LedgerTime>> {
         let entries = match fs::read_dir(&self.dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries?,
         };
         let mut all = Vec::new();
         for entry in entries {
-            all.extend(entry?.file_name().to_str().and_then(At::of));
+            all.extend(entry?.file_name().to_str().and_then(LedgerTime::of));
         }
         all.sort_unstable();
         Ok(all)
     }
 
     /// The first changes of one, at most so many, and how many there are. Only those stand in memory.
-    pub fn first(&self, at: At, most: usize) -> io::Result<(Vec<Change>, usize)> {
+    pub fn first(&self, at: LedgerTime, most: usize) -> io::Result<(Vec<FileChange>, usize)> {
         let file = fs::File::open(self.dir.join(at.name()))?;
         let mut lines = BufReader::new(file.take(MOST));
         let (mut first, mut count, mut line) = (Vec::new(), 0, String::new());
@@ -101,7 +101,7 @@ impl Ledger {
         }
     }
 
-    pub fn read(&self, at: At) -> io::Result<Vec<Change>> {
+    pub fn read(&self, at: LedgerTime) -> io::Result<Vec<FileChange>> {
         let text = fs::read_to_string(self.dir.join(at.name()))?;
         // A last line without its end is being written, or was torn by a kill.
         let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
@@ -118,7 +118,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let mut ledger = Ledger { dir: dir.path().join("changes"), written: 0 };
         assert_eq!(ledger.all().expect("read"), []);
-        let at = |run, is_run| At { run, is_run };
+        let at = |run, is_run| LedgerTime { run, is_run };
         assert!(ledger.write(at(10, true), "Af 1 /a\n").expect("written"));
         assert!(ledger.write(at(2, true), "Df 1 /a\n").expect("written"));
         assert!(ledger.write(at(2, false), "Mf 1 /a\n").expect("written"));

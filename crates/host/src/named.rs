@@ -23,7 +23,7 @@ const MODE: u32 = 0o600;
 
 /// A file that is to be written.
 #[derive(Clone, Debug)]
-pub struct Named {
+pub struct NamedFile {
     /// As it was typed.
     path: PathBuf,
     to: To,
@@ -45,7 +45,7 @@ pub struct FilePlace {
     pub name: Vec<u8>,
 }
 
-impl Named {
+impl NamedFile {
     /// Finds out what a path stands for. What is no regular file is opened for writing, which for a FIFO means
     /// to wait for its reader.
     pub fn open(path: &Path) -> io::Result<Self> {
@@ -53,7 +53,7 @@ impl Named {
         for _ in 0..MAX_LINKS {
             let name = next.file_name().ok_or(io::ErrorKind::IsADirectory)?;
             let dir = beneath::real(next.parent().unwrap_or(Path::new("/")))?;
-            let named = |to| Ok(Named { path: path.to_path_buf(), to });
+            let named = |to| Ok(NamedFile { path: path.to_path_buf(), to });
             if let Some(number) = descriptor(&dir, name.as_bytes()) {
                 return named(To::Stream(Arc::new(again(&next, number)?)));
             }

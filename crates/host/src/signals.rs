@@ -34,16 +34,16 @@ fn heeded(signals: &[Signal]) -> SigSet {
 
 /// Signals that arrive as something to read.
 #[derive(Debug)]
-pub struct Signals(SignalFd);
+pub struct SignalReader(SignalFd);
 
-impl Signals {
+impl SignalReader {
     /// Has these arrive here, if they are heeded at all. Before any thread starts: it blocks them in this
     /// one and in all it will start.
     pub fn listen(signals: &[Signal]) -> io::Result<Self> {
         let set = heeded(signals);
         set.thread_block()?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        Ok(Signals(SignalFd::with_flags(&set, flags)?))
+        Ok(SignalReader(SignalFd::with_flags(&set, flags)?))
     }
 
     /// The next signal, if one is there.
@@ -67,7 +67,7 @@ impl Signals {
     }
 }
 
-impl AsFd for Signals {
+impl AsFd for SignalReader {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
@@ -76,7 +76,7 @@ impl AsFd for Signals {
 /// Signals, for tasks.
 #[derive(Debug)]
 pub struct SignalStream {
-    signals: Signals,
+    signals: SignalReader,
     ready: AsyncFd<OwnedFd>,
 }
 

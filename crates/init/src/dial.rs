@@ -7,10 +7,10 @@ use crate::abi::{family, u32_at};
 use crate::digits;
 use crate::path::{PATH_MAX, Path};
 use crate::sys::dial::{self, Address, connect};
-use crate::sys::{self, Errno, Fd, Result};
+use crate::sys::{self, Errno, Fd, SysResult};
 
 /// The socket that a request asks for.
-pub(crate) fn dial(body: &[u8]) -> Result<Fd> {
+pub(crate) fn dial(body: &[u8]) -> SysResult<Fd> {
     match u32_at(body, 0) {
         Some(family::UNIX) => unix(body.get(4..).ok_or(Errno::INVAL)?),
         _ => connect(&tcp(body)?),
@@ -18,11 +18,11 @@ pub(crate) fn dial(body: &[u8]) -> Result<Fd> {
 }
 
 /// A socket that listens where a request says.
-pub(crate) fn listen(body: &[u8]) -> Result<Fd> {
+pub(crate) fn listen(body: &[u8]) -> SysResult<Fd> {
     dial::listen(&tcp(body)?)
 }
 
-fn tcp(body: &[u8]) -> Result<Address> {
+fn tcp(body: &[u8]) -> SysResult<Address> {
     let wrong = Errno::INVAL;
     let (port, scope, address) = body.get(4..).and_then(inet).ok_or(wrong)?;
     match u32_at(body, 0) {
@@ -39,7 +39,7 @@ fn inet(body: &[u8]) -> Option<(u16, u32, &[u8])> {
     Some((port, u32_at(body, 4)?, body.get(8..)?))
 }
 
-fn unix(body: &[u8]) -> Result<Fd> {
+fn unix(body: &[u8]) -> SysResult<Fd> {
     let path = body.strip_suffix(b"\0").ok_or(Errno::INVAL)?;
     if let Some(address) = Address::unix(path) {
         return connect(&address);

@@ -89,7 +89,7 @@ fn prepare(
     .map_err(at(stage::CHDIR))
 }
 
-fn execute(request: &ExecRequest<'_>, words: &mut [usize]) -> sys::Result<()> {
+fn execute(request: &ExecRequest<'_>, words: &mut [usize]) -> sys::SysResult<()> {
     let (argv, envp) = request.fill_pointers(words).ok_or(Errno::INVAL)?;
     let program = request.program();
     if program.contains(&b'/') || program.len() < 2 {
@@ -158,7 +158,7 @@ pub(crate) fn listen(body: &[u8], report: &Fd) -> ! {
     hand_over(crate::dial::listen(body), report, stage::LISTEN)
 }
 
-fn hand_over(socket: sys::Result<Fd>, report: &Fd, stage: u32) -> ! {
+fn hand_over(socket: sys::SysResult<Fd>, report: &Fd, stage: u32) -> ! {
     match socket.and_then(|socket| sys::send(report, &[0; 8], Some(&socket))) {
         Ok(_) => sys::exit(0),
         Err(errno) => tell(report, stage, errno),

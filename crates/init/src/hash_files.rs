@@ -48,7 +48,7 @@ pub(crate) fn run(patterns: Strings, mut environment: Strings) -> i32 {
 }
 
 /// The digest of all files; none where there is no file.
-fn digest(source: &[u8], patterns: &Strings) -> sys::Result<Option<[u8; 32]>> {
+fn digest(source: &[u8], patterns: &Strings) -> sys::SysResult<Option<[u8; 32]>> {
     let root = sys::open_directory(source)?;
     let mut found = NameList::new()?;
     let mut path = Path::new();
@@ -72,7 +72,7 @@ fn walk(
     patterns: &Strings,
     found: &mut NameList,
     depth: usize,
-) -> sys::Result<()> {
+) -> sys::SysResult<()> {
     const DIRECTORY: u8 = 4;
     const UNKNOWN: u8 = 0;
     let mut entries = Pages::new(32 << 10)?;
@@ -109,7 +109,7 @@ fn walk(
 }
 
 /// None for what is no regular file, such as a link to a directory.
-fn file_digest(root: &Fd, path: &[u8]) -> sys::Result<Option<[u8; 32]>> {
+fn file_digest(root: &Fd, path: &[u8]) -> sys::SysResult<Option<[u8; 32]>> {
     // Not waiting: it may be a FIFO.
     let Ok(file) = sys::open_file_below(root, path) else { return Ok(None) };
     let mut digest = Sha256::new();

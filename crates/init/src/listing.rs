@@ -40,7 +40,7 @@ pub(crate) struct NameList {
 }
 
 impl NameList {
-    pub(crate) fn new() -> sys::Result<Self> {
+    pub(crate) fn new() -> sys::SysResult<Self> {
         Ok(NameList {
             bytes: Pages::new(64 << 10)?,
             filled: 0,
@@ -53,7 +53,7 @@ impl NameList {
         self.count
     }
 
-    pub(crate) fn push(&mut self, name: &[u8]) -> sys::Result<()> {
+    pub(crate) fn push(&mut self, name: &[u8]) -> sys::SysResult<()> {
         let end = self.filled + name.len() + 1;
         while end > self.bytes.bytes().len() {
             grow(&mut self.bytes)?;
@@ -72,7 +72,7 @@ impl NameList {
     }
 
     /// Adds the names of a directory, in order; how many there were before.
-    pub(crate) fn read(&mut self, directory: &Fd, buffer: &mut [u8]) -> sys::Result<usize> {
+    pub(crate) fn read(&mut self, directory: &Fd, buffer: &mut [u8]) -> sys::SysResult<usize> {
         let before = self.count;
         loop {
             let length = match sys::list(directory, buffer) {
@@ -120,7 +120,7 @@ impl NameList {
     }
 }
 
-fn grow(pages: &mut Pages) -> sys::Result<()> {
+fn grow(pages: &mut Pages) -> sys::SysResult<()> {
     let mut larger = Pages::new(pages.bytes().len() * 2)?;
     let old = pages.bytes();
     larger.bytes_mut()[..old.len()].copy_from_slice(old);

@@ -4,7 +4,7 @@
 //! of all jobs, and a job has at most two.
 
 use crate::abi::{MAX_JOBS, Pid1Reply, REPLY_LEN};
-use crate::sys::{self, Errno, Fd, Pages, Result};
+use crate::sys::{self, Errno, Fd, Pages, SysResult};
 
 /// A reply and the number of its descriptor, -1 for none.
 const SLOT: usize = REPLY_LEN + 4;
@@ -21,7 +21,7 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    pub(crate) fn new() -> Result<Self> {
+    pub(crate) fn new() -> SysResult<Self> {
         Ok(Outbox { ring: Pages::new(SLOT * SLOTS)?, first: 0, count: 0 })
     }
 

@@ -17,7 +17,7 @@ use crate::outbox::Outbox;
 use crate::request::{ExecRequest, split_string};
 use crate::sockets::Sockets;
 use crate::still::{self, Before};
-use crate::sys::{self, Errno, Fd, POLLHUP, POLLIN, POLLOUT, Pages, PollFd, Result};
+use crate::sys::{self, Errno, Fd, POLLHUP, POLLIN, POLLOUT, Pages, PollFd, SysResult};
 use crate::tree;
 
 /// Exit code when the runner breaks the protocol; nobody but a debugger sees it.
@@ -65,7 +65,7 @@ pub(crate) fn run_connected(socket: &[u8], waits: bool) -> ! {
     run(waits)
 }
 
-fn connect(socket: &[u8], waits: bool) -> Result<()> {
+fn connect(socket: &[u8], waits: bool) -> SysResult<()> {
     let control = if waits { wait_for_relay(socket)? } else { sys::connect(socket)? };
     sys::place(control, abi::CONTROL_FD)?;
     // An image without terminals has none.
@@ -77,7 +77,7 @@ fn connect(socket: &[u8], waits: bool) -> Result<()> {
 }
 
 /// The relay's end, which nobody but root can be: nothing of the build runs yet.
-fn wait_for_relay(path: &[u8]) -> Result<Fd> {
+fn wait_for_relay(path: &[u8]) -> SysResult<Fd> {
     sys::umask(0o077);
     let listener = sys::stream::listen(path)?;
     // A runner that was killed meanwhile sends none.
@@ -460,7 +460,7 @@ impl IncomingRequest {
         }
     }
 
-    fn advance(&mut self, control: &Fd) -> Result<Option<NextRequest>> {
+    fn advance(&mut self, control: &Fd) -> SysResult<Option<NextRequest>> {
         while self.head_got < HEADER_LEN {
             // Never past the header: the descriptors of the next request must not come yet.
             let got = sys::receive(control, &mut self.head[self.head_got..], &mut self.fds)?;

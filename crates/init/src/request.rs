@@ -4,7 +4,7 @@
 //! must end in a `FAILED` reply and not in a dead container, so every length is checked.
 
 use crate::abi::{EXEC_HEAD_LEN, ExecHead};
-use crate::sys::{Errno, Result};
+use crate::sys::{Errno, SysResult};
 
 /// An `EXEC` request whose parts have been found to lie inside its body.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(crate) struct ExecRequest<'a> {
 }
 
 impl<'a> ExecRequest<'a> {
-    pub(crate) fn decode(body: &'a [u8]) -> Result<Self> {
+    pub(crate) fn decode(body: &'a [u8]) -> SysResult<Self> {
         let head = ExecHead::from_body(body).ok_or(Errno::INVAL)?;
         let rest = &body[EXEC_HEAD_LEN..];
         let groups_len = (head.groups as usize).checked_mul(4).ok_or(Errno::INVAL)?;
@@ -72,7 +72,7 @@ impl<'a> ExecRequest<'a> {
 }
 
 /// The bytes up to and with the first NUL, and those after it.
-pub(crate) fn split_string(bytes: &[u8]) -> Result<(&[u8], &[u8])> {
+pub(crate) fn split_string(bytes: &[u8]) -> SysResult<(&[u8], &[u8])> {
     let end = bytes.iter().position(|&byte| byte == 0).ok_or(Errno::INVAL)?;
     Ok(bytes.split_at(end + 1))
 }

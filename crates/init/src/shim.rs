@@ -86,7 +86,7 @@ fn connect() -> Option<Fd> {
 }
 
 /// The message that tells who stops here, where, and with which variables.
-fn describe(environment: Strings) -> sys::Result<Pages> {
+fn describe(environment: Strings) -> sys::SysResult<Pages> {
     const FIXED: usize = shim::HEAD_LEN + 8;
     let variables: usize = environment.clone().map(|variable| variable.len() + 1).sum();
     let mut directory = [0; PATH_MAX];

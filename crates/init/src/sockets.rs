@@ -11,7 +11,7 @@ use crate::digits;
 use crate::sys::listener::{
     self, SeccompNotice, act_for, hand_over, is_waiting, read_words, socket,
 };
-use crate::sys::{self, Errno, Fd, Result};
+use crate::sys::{self, Errno, Fd, SysResult};
 
 /// The instruction set of 32-bit programs, and its call.
 const I386: u32 = 0x4000_0003;
@@ -72,7 +72,7 @@ fn answer(listener: &Fd, notice: &SeccompNotice) -> ! {
     sys::exit(0)
 }
 
-fn make(listener: &Fd, notice: &SeccompNotice) -> Result<()> {
+fn make(listener: &Fd, notice: &SeccompNotice) -> SysResult<()> {
     let [call, at, ..] = notice.arguments;
     if (notice.arch, notice.number, call & 0xffff_ffff) != (I386, SOCKETCALL, SOCKET) {
         return Err(Errno::NOSYS);
@@ -105,7 +105,7 @@ struct ThreadStatus {
 }
 
 impl ThreadStatus {
-    fn of(thread: u32) -> Result<Self> {
+    fn of(thread: u32) -> SysResult<Self> {
         let mut path = [0; 24];
         let thread = i32::try_from(thread).map_err(|_| Errno::INVAL)?;
         let end = digits::write(thread, &mut path).ok_or(Errno::INVAL)?;

@@ -4,7 +4,7 @@
 //! started, as far as its line or its session leads to them.
 
 use crate::digits;
-use crate::sys::{self, Errno, Fd, Result};
+use crate::sys::{self, Errno, Fd, SysResult};
 use crate::tree::{self, Descendant};
 
 const SIGCONT: i32 = 18;
@@ -43,7 +43,7 @@ impl Before {
 
 /// Stops all of them. `is_spared` says so of a child of this process. Where they are stopped already, what has been
 /// started since is stopped as well: those that stand still do so for this program, and not for the build.
-pub(crate) fn stop(before: &mut Before, is_spared: impl Fn(i32) -> bool) -> Result<()> {
+pub(crate) fn stop(before: &mut Before, is_spared: impl Fn(i32) -> bool) -> SysResult<()> {
     let is_first = !before.is_in_force;
     before.is_in_force = true;
     for round in 0..ROUNDS {
@@ -71,7 +71,7 @@ pub(crate) fn stop(before: &mut Before, is_spared: impl Fn(i32) -> bool) -> Resu
 
 /// Puts all of them into the group whose `cgroup.procs` this is, until no new one appears: what a process in it
 /// has forked is in it, too.
-pub(crate) fn gather(group: &Fd, is_spared: impl Fn(i32) -> bool) -> Result<()> {
+pub(crate) fn gather(group: &Fd, is_spared: impl Fn(i32) -> bool) -> SysResult<()> {
     let mut last = (0, 0);
     for _ in 0..GATHERS {
         let (mut found, mut refused) = ((0_usize, 0_i64), None);
@@ -114,7 +114,7 @@ pub(crate) fn go_on(before: &mut Before, is_spared: impl Fn(i32) -> bool) {
 fn visit(
     is_spared: &impl Fn(i32) -> bool,
     mut look: impl FnMut(i32, &Descendant, Option<&Fd>),
-) -> Result<()> {
+) -> SysResult<()> {
     // What this process itself has forked is in its session; each program has another one.
     let root = sys::pid();
     let own = sys::session_of(root).unwrap_or(root);

@@ -6,7 +6,7 @@
 
 use crate::digits;
 use crate::exec::pids;
-use crate::sys::{self, Errno, Fd, Result};
+use crate::sys::{self, Errno, Fd, SysResult};
 
 /// Longest line of parents that is followed.
 const DEEPEST: usize = 4096;
@@ -55,7 +55,7 @@ fn send(signal: i32) -> usize {
 }
 
 /// A signal to what was pinned; by number where nothing could be.
-pub(crate) fn signal_one(pid: i32, pinned: Option<&Fd>, signal: i32) -> Result<()> {
+pub(crate) fn signal_one(pid: i32, pinned: Option<&Fd>, signal: i32) -> SysResult<()> {
     match pinned {
         Some(pinned) => sys::signal_pinned(pinned, signal),
         None => sys::kill(pid, signal),
@@ -63,7 +63,7 @@ pub(crate) fn signal_one(pid: i32, pinned: Option<&Fd>, signal: i32) -> Result<(
 }
 
 /// Looks at each descendant, pinned first.
-pub(crate) fn each(mut look: impl FnMut(i32, &Descendant, Option<&Fd>)) -> Result<()> {
+pub(crate) fn each(mut look: impl FnMut(i32, &Descendant, Option<&Fd>)) -> SysResult<()> {
     let root = sys::pid();
     let proc = sys::open_proc()?;
     let mut entries = [0_u8; 4096];

@@ -9,17 +9,17 @@ use super::listing::{Links, ListedPath, Listing, ListingStart, is_directory, lis
 use super::meter::Meter;
 use super::packed::{Sums, ZipKeeper};
 use super::transfer::{Chosen, Keeper, keep};
-use super::{ArtifactDestination, ArtifactDestinations, OutputError, Store, Workplace};
+use super::{ArtifactDestination, ArtifactDestinations, OutputError, OutputStore, Workplace};
 use runner_cloud::s3::Object;
 use runner_core::artifact::{ArtifactPlace, Packaging};
 use runner_core::event::StoredArtifact;
-use runner_core::machine::Input;
+use runner_core::machine::MachineInput;
 use runner_core::phase::{PhaseContext, StatusCode};
 use runner_core::select::{FilePattern, FileSelection, normal, starts};
 use runner_core::spec::{Artifact, Artifacts};
 use runner_engine::files::FilesProgram;
 use runner_host::beneath::join;
-use runner_host::named::Named;
+use runner_host::named::NamedFile;
 use std::collections::BTreeMap;
 use std::fs::{File, Permissions};
 use std::io::{Seek, SeekFrom};
@@ -121,7 +121,7 @@ impl Collector {
             md5,
             override_name: name.is_some() && to.settings.override_name,
         };
-        self.at.teller.0.send(Input::Stored(stored)).await;
+        self.at.teller.0.send(MachineInput::Stored(stored)).await;
         Ok(())
     }
 
@@ -241,7 +241,7 @@ impl Collector {
         to: &ArtifactDestination,
         place: &ArtifactPlace,
     ) -> Result<Vec<Chosen>, OutputError> {
-        let Store::Folder(folder) = &to.store else { return Ok(chosen) };
+        let OutputStore::Folder(folder) = &to.store else { return Ok(chosen) };
         let key = place.key.as_bytes();
         if self.at.sources.keep(folder, key) {
             return Err(OutputError::Other(format!(
@@ -283,7 +283,7 @@ impl Collector {
                 copied.await.map_err(|error| OutputError::Other(error.to_string()))??;
                 Ok((shown, Some(sums)))
             }
-            (Store::Folder(folder), packaging, _) => {
+            (OutputStore::Folder(folder), packaging, _) => {
                 let staging = Staging::make(folder, &self.at.build)?;
                 let sums = self.in_folder(&staging, chosen, bytes, whose, packaging).await?;
                 let key = place.key.clone();
@@ -293,13 +293,13 @@ impl Collector {
                 let target = folder.join(&place.key).display().to_string();
                 Ok((target.trim_end_matches('/').to_owned(), sums))
             }
-            (Store::Bucket(location), Packaging::None, _) => {
+            (OutputStore::Bucket(location), Packaging::None, _) => {
                 let prefix = location.object(&place.key);
                 let arn = prefix.arn();
                 self.files_to_bucket(chosen, prefix, whose, bytes).await?;
                 Ok((arn.trim_end_matches('/').to_owned(), None))
             }
-            (Store::Bucket(location), Packaging::Zip, _) => {
+            (OutputStore::Bucket(location), Packaging::Zip, _) => {
                 let (file, sums) = self.zip_in_scratch(chosen, whose, bytes).await?;
                 let arn = self.zip_to_bucket(file, &sums, location.object(&place.key)).await?;
                 Ok((arn, Some(sums)))
@@ -454,7 +454,7 @@ impl Collector {
 }
 
 /// Copies a file from its beginning to a destination that cannot be replaced by a file.
-fn copy(mut file: File, to: &Named) -> Result<(), OutputError> {
+fn copy(mut file: File, to: &NamedFile) -> Result<(), OutputError> {
     let Some(mut stream) = to.stream() else { return Ok(()) };
     let copied = file.rewind().and_then(|()| std::io::copy(&mut file, &mut stream));
     copied.map(drop).map_err(OutputError::folder("write", to.path()))

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use runner_cloud::s3::{Object, S3};
-use runner_wire::files::Facts;
+use runner_wire::files::FileFacts;
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use tokio::sync::mpsc;
@@ -78,7 +78,7 @@ fn stopped() -> OutputError {
 }
 
 impl Keeper for BucketKeeper {
-    fn begin(&mut self, file: &Chosen, facts: &Facts) -> Result<(), OutputError> {
+    fn begin(&mut self, file: &Chosen, facts: &FileFacts) -> Result<(), OutputError> {
         let Ok(name) = str::from_utf8(&file.name) else {
             let problem = "S3 takes names in UTF-8 only; rename it, or pack the artifact as a ZIP";
             return Err(OutputError::Source { path: file.name.clone(), problem: problem.into() });

@@ -3,7 +3,7 @@
 //! The shell in the container evaluates names; in paths only variables are expanded.
 
 use runner_core::env::DEFAULT_PATH;
-use runner_engine::{Container, Ends, ExecSpec, Ids, Stdio};
+use runner_engine::{Container, ExecSpec, Ids, ProgramEnds, Stdio};
 use runner_wire::init::Exit;
 use std::fs::File;
 use std::io::Read;
@@ -80,7 +80,7 @@ impl ShellValues {
             stdio: Stdio::Separate,
         };
         let process = container.exec(spec).await.map_err(|error| error.to_string())?;
-        let Ends::Separate([stdin, stdout, stderr]) = process.ends else {
+        let ProgramEnds::Separate([stdin, stdout, stderr]) = process.ends else {
             return Err("its output is not to be had".to_owned());
         };
         drop(stdin);

@@ -7,8 +7,8 @@ use super::OutputError;
 use super::meter::Meter;
 use super::shared::SharedFolder;
 use super::transfer::{Chosen, Keeper};
-use runner_host::beneath::{Cursor, Dir, DirectoryEntry, join, kind, split};
-use runner_wire::files::Facts;
+use runner_host::beneath::{Dir, DirectoryCursor, DirectoryEntry, join, kind, split};
+use runner_wire::files::FileFacts;
 use rustix::fs::{FileType, Timespec, Timestamps};
 use std::ffi::OsStr;
 use std::fs::{File, Permissions};
@@ -154,7 +154,7 @@ impl Drop for Staging {
 
 /// Keeps files as files.
 pub(super) struct FolderKeeper {
-    root: Cursor,
+    root: DirectoryCursor,
     /// Where that is, for messages.
     path: PathBuf,
     meter: Meter,
@@ -166,7 +166,7 @@ pub(super) struct FolderKeeper {
 struct OpenFile {
     file: File,
     name: Vec<u8>,
-    facts: Facts,
+    facts: FileFacts,
     length: u64,
     /// Bytes at the end that are not written but skipped.
     ends_in_hole: bool,
@@ -185,7 +185,7 @@ impl FolderKeeper {
         shared: Option<SharedFolder>,
     ) -> Self {
         let OutputDirectory { dir, path } = place;
-        FolderKeeper { root: Cursor::new(dir), path, meter, open: None, shared }
+        FolderKeeper { root: DirectoryCursor::new(dir), path, meter, open: None, shared }
     }
 
     /// The directory that a file goes to, and its name there.
@@ -205,7 +205,7 @@ fn named<T>(
 }
 
 impl Keeper for FolderKeeper {
-    fn begin(&mut self, file: &Chosen, facts: &Facts) -> Result<(), OutputError> {
+    fn begin(&mut self, file: &Chosen, facts: &FileFacts) -> Result<(), OutputError> {
         let made = self.find(&file.name).and_then(|(dir, last)| dir.create(last));
         let made = named(made, "make", &self.path, &file.name)?;
         let (name, facts) = (file.name.clone(), *facts);
@@ -264,7 +264,7 @@ impl Keeper for FolderKeeper {
 }
 
 /// The time of last change, for both times that can be set.
-pub(super) fn times(facts: &Facts) -> Timestamps {
+pub(super) fn times(facts: &FileFacts) -> Timestamps {
     let time = Timespec { tv_sec: facts.modified, tv_nsec: facts.modified_ns.into() };
     Timestamps { last_access: time, last_modification: time }
 }

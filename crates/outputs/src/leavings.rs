@@ -11,7 +11,7 @@ use runner_core::select::{FilePattern, below, normal};
 use runner_engine::Container;
 use runner_host::beneath::{Dir, join, kind, real};
 use runner_wire::abi::files::DIRECTORY;
-use runner_wire::files::Facts;
+use runner_wire::files::FileFacts;
 use rustix::fs::{FileType, Stat};
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -101,7 +101,7 @@ impl LeavingPlace {
                 tracing::debug!(%error, "a place in the source is not there");
             }
             let is_own = |found: &ListedPath, inner: &[u8]| {
-                let Facts { mode, size, modified, modified_ns, .. } = found.facts;
+                let FileFacts { mode, size, modified, modified_ns, .. } = found.facts;
                 there.get(inner) != Some(&looks_of(mode, size, (modified, modified_ns.into())))
             };
             let all = listing.files.iter().chain(&listing.directories);

@@ -31,10 +31,10 @@ pub use workplace::{BuildOutputs, ReportsWanted, Workplace};
 use runner_cloud::s3::{Location, S3Error};
 use runner_core::artifact::{ArtifactSettings, Namespace, Packaging};
 use runner_core::event::Notice;
-use runner_core::machine::Input;
+use runner_core::machine::MachineInput;
 use runner_engine::Fut;
 use runner_engine::files::FilesProgramError;
-use runner_host::named::Named;
+use runner_host::named::NamedFile;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -45,18 +45,18 @@ use std::sync::Arc;
 /// Where things are kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Store {
+pub enum OutputStore {
     /// A folder of this machine, without links.
     Folder(PathBuf),
     /// A bucket, or a part of one.
     Bucket(Location),
 }
 
-impl fmt::Display for Store {
+impl fmt::Display for OutputStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Store::Folder(path) => path.display().fmt(f),
-            Store::Bucket(location) => location.fmt(f),
+            OutputStore::Folder(path) => path.display().fmt(f),
+            OutputStore::Bucket(location) => location.fmt(f),
         }
     }
 }
@@ -64,30 +64,30 @@ impl fmt::Display for Store {
 /// Where an artifact goes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ArtifactDestination {
-    pub store: Store,
+    pub store: OutputStore,
     pub settings: ArtifactSettings,
     /// Whether the whole path of a ZIP was named: a link leads to where it goes, and what is no regular file
     /// is written to.
     pub is_path: bool,
     /// The latter, once it is open; never sent.
     #[serde(skip)]
-    pub stream: Option<Named>,
+    pub stream: Option<NamedFile>,
 }
 
 impl ArtifactDestination {
     /// With what its path leads to found and opened. What is wrong with it is reported when the ZIP is there.
     fn open(self) -> Self {
-        let (Store::Folder(folder), Some(name), true) =
+        let (OutputStore::Folder(folder), Some(name), true) =
             (&self.store, &self.settings.name, self.is_path)
         else {
             return self;
         };
-        let Ok(named) = Named::open(&folder.join(name)) else { return self };
+        let Ok(named) = NamedFile::open(&folder.join(name)) else { return self };
         let Some(place) = named.place() else {
             return ArtifactDestination { stream: Some(named), ..self };
         };
         let Ok(name) = String::from_utf8(place.name.clone()) else { return self };
-        let store = Store::Folder(place.dir.clone());
+        let store = OutputStore::Folder(place.dir.clone());
         let settings = ArtifactSettings { name: Some(name), ..self.settings };
         ArtifactDestination { store, settings, is_path: true, stream: None }
     }
@@ -126,7 +126,7 @@ impl ArtifactDestinations {
     pub fn places(&self) -> Vec<PathBuf> {
         let all = [&self.primary].into_iter().chain(self.secondary.values());
         let place = |destination: &ArtifactDestination| {
-            let Store::Folder(folder) = &destination.store else { return None };
+            let OutputStore::Folder(folder) = &destination.store else { return None };
             let settings = &destination.settings;
             let place = settings.place(None, None, None, "");
             let is_known = settings.name.is_some() && settings.namespace == Namespace::None;
@@ -142,8 +142,8 @@ impl ArtifactDestinations {
     pub fn folders(&self) -> Vec<&Path> {
         let all = [&self.primary].into_iter().chain(self.secondary.values());
         all.filter_map(|destination| match &destination.store {
-            Store::Folder(path) => Some(path.as_path()),
-            Store::Bucket(_) => None,
+            OutputStore::Folder(path) => Some(path.as_path()),
+            OutputStore::Bucket(_) => None,
         })
         .collect()
     }
@@ -207,7 +207,7 @@ impl OutputError {
 
 /// Where inputs for the machine go.
 pub trait InputSink: Send + Sync {
-    fn send(&self, input: Input) -> Fut<'_, ()>;
+    fn send(&self, input: MachineInput) -> Fut<'_, ()>;
 }
 
 /// Writes to the build's log and to the person's terminal.
@@ -216,7 +216,7 @@ pub struct Reporter(pub Arc<dyn InputSink>);
 
 impl Reporter {
     async fn line(&self, text: impl Into<String>) {
-        self.0.send(Input::Line(text.into())).await;
+        self.0.send(MachineInput::Line(text.into())).await;
     }
 
     async fn note(&self, text: impl Into<String>) {
@@ -228,7 +228,7 @@ impl Reporter {
     }
 
     async fn notice(&self, notice: Notice) {
-        self.0.send(Input::Notice(notice)).await;
+        self.0.send(MachineInput::Notice(notice)).await;
     }
 }
 

@@ -9,7 +9,7 @@ use runner_core::select::{below, normal};
 use runner_engine::Container;
 use runner_engine::files::{FileFailure, FilesProgram, FilesProgramError};
 use runner_wire::abi::files::{DIRECTORY, REGULAR, SYMLINK};
-use runner_wire::files::{Facts, Reply, select};
+use runner_wire::files::{FileFacts, Reply, select};
 use std::collections::HashMap;
 use std::io;
 
@@ -22,7 +22,7 @@ const MAX_ROUNDS: usize = 40;
 #[derive(Clone, Debug)]
 pub(super) struct ListedPath {
     pub(super) path: Vec<u8>,
-    pub(super) facts: Facts,
+    pub(super) facts: FileFacts,
     /// Where it leads, if it is to stay a link.
     pub(super) target: Option<Vec<u8>>,
 }
@@ -221,7 +221,7 @@ impl ListingWalk {
     }
 
     /// Something that stands somewhere. `anywhere`: it was named.
-    fn entry(&mut self, path: Vec<u8>, facts: Facts, target: &[u8], anywhere: bool) {
+    fn entry(&mut self, path: Vec<u8>, facts: FileFacts, target: &[u8], anywhere: bool) {
         match facts.kind() {
             REGULAR => self.listing.files.push(ListedPath { path, facts, target: None }),
             DIRECTORY => self.directory(path, facts),
@@ -242,7 +242,7 @@ impl ListingWalk {
         }
     }
 
-    fn followed(&mut self, path: &[u8], target: &[u8], anywhere: bool, facts: Facts) {
+    fn followed(&mut self, path: &[u8], target: &[u8], anywhere: bool, facts: FileFacts) {
         let shown = target.escape_ascii();
         match facts.kind() {
             REGULAR => {
@@ -263,7 +263,7 @@ impl ListingWalk {
         }
     }
 
-    fn directory(&mut self, path: Vec<u8>, facts: Facts) {
+    fn directory(&mut self, path: Vec<u8>, facts: FileFacts) {
         self.inodes.insert(path.clone(), (facts.device, facts.inode));
         self.listing.directories.push(ListedPath { path, facts, target: None });
     }

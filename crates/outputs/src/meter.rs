@@ -4,8 +4,8 @@
 //! long enough for anybody to want to know.
 
 use super::Reporter;
-use runner_core::event::Progress;
-use runner_core::machine::Input;
+use runner_core::event::TransferProgress;
+use runner_core::machine::MachineInput;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -42,7 +42,7 @@ impl Meter {
             if done != last {
                 last = done;
                 let what = what.to_owned();
-                teller.0.send(Input::Progress(Progress { what, done, total })).await;
+                teller.0.send(MachineInput::Progress(TransferProgress { what, done, total })).await;
             }
         }
     }

@@ -5,7 +5,7 @@ use super::transfer::{Chosen, Keeper};
 use super::zip::{ZipMember, ZipWriter};
 use super::{OutputError, hex};
 use md5::Md5;
-use runner_wire::files::Facts;
+use runner_wire::files::FileFacts;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Write};
@@ -52,7 +52,7 @@ impl ZipKeeper {
     }
 }
 
-fn member(file: &Chosen, facts: &Facts) -> ZipMember {
+fn member(file: &Chosen, facts: &FileFacts) -> ZipMember {
     ZipMember {
         name: file.name.clone(),
         mode: facts.mode,
@@ -62,7 +62,7 @@ fn member(file: &Chosen, facts: &Facts) -> ZipMember {
 }
 
 impl Keeper for ZipKeeper {
-    fn begin(&mut self, file: &Chosen, facts: &Facts) -> Result<(), OutputError> {
+    fn begin(&mut self, file: &Chosen, facts: &FileFacts) -> Result<(), OutputError> {
         let member = member(file, facts);
         self.put(|zip| zip.begin(member))
     }

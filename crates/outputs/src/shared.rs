@@ -4,7 +4,7 @@
 //! time, as only who has made it can call it. Nobody writes to either after they are made.
 
 use runner_host::beneath::{Dir, kind};
-use runner_wire::files::Facts;
+use runner_wire::files::FileFacts;
 use rustix::fs::FileType;
 use sha2::{Digest, Sha256};
 use std::io;
@@ -18,7 +18,7 @@ static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// What a file is called, by the digest of its content and its facts: [`DIGITS`] hexadecimal digits. Who can
 /// write to the folder must not be able to tell them, or files of theirs would be taken for equal ones.
-pub(super) type Naming = Box<dyn Fn(&[u8], &Facts) -> String + Send>;
+pub(super) type Naming = Box<dyn Fn(&[u8], &FileFacts) -> String + Send>;
 
 /// The folder, and the digest of the file that is being written.
 pub(super) struct SharedFolder {
@@ -45,7 +45,7 @@ impl SharedFolder {
     }
 
     /// Has a file that was just written share its bytes. Where that cannot be, it keeps its own.
-    pub(super) fn share(&mut self, place: &Dir, file: &[u8], facts: &Facts, length: u64) {
+    pub(super) fn share(&mut self, place: &Dir, file: &[u8], facts: &FileFacts, length: u64) {
         let content = std::mem::take(&mut self.digest).finalize();
         if length < WORTH_IT {
             return;

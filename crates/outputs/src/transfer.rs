@@ -5,7 +5,7 @@
 use super::OutputError;
 use runner_engine::files::{FileFailure, FilesProgram, FilesProgramError};
 use runner_wire::abi::files::{REGULAR, SYMLINK, stage};
-use runner_wire::files::{End, Facts, Reply, select};
+use runner_wire::files::{ContentEnd, FileFacts, Reply, select};
 use std::io;
 
 /// What is requested below one root.
@@ -73,7 +73,7 @@ pub(super) struct Chosen {
     pub(super) path: Vec<u8>,
     /// What it is called where it is kept.
     pub(super) name: Vec<u8>,
-    pub(super) facts: Facts,
+    pub(super) facts: FileFacts,
     /// Where it leads, if it is kept as a link.
     pub(super) target: Option<Vec<u8>>,
 }
@@ -92,7 +92,7 @@ impl Chosen {
 /// Keeps files, one after the other.
 pub(super) trait Keeper {
     /// A file with these facts, which may have changed since it was chosen.
-    fn begin(&mut self, file: &Chosen, facts: &Facts) -> Result<(), OutputError>;
+    fn begin(&mut self, file: &Chosen, facts: &FileFacts) -> Result<(), OutputError>;
     fn data(&mut self, bytes: &[u8]) -> Result<(), OutputError>;
     fn hole(&mut self, length: u64) -> Result<(), OutputError>;
     /// The file is whole.
@@ -143,12 +143,12 @@ pub(super) fn keep(
                     return Err(FilesProgramError::Ended.into());
                 };
                 match how {
-                    End::Whole => {}
-                    End::Changed => warn(format!(
+                    ContentEnd::Whole => {}
+                    ContentEnd::Changed => warn(format!(
                         "{} changed while it was read: what is kept of it may never have been in it",
                         file.whole().escape_ascii()
                     )),
-                    End::Unreadable(errno) => {
+                    ContentEnd::Unreadable(errno) => {
                         let why = io::Error::from_raw_os_error(errno);
                         return Err(file.problem(format!("cannot read it to its end: {why}")));
                     }

@@ -8,7 +8,7 @@ use super::{
     SourceDirectories,
 };
 use runner_cloud::s3::S3;
-use runner_cloud::{Amazon, Identity};
+use runner_cloud::{Amazon, CloudIdentity};
 use runner_core::mask::SharedSecrets;
 use runner_engine::Container;
 use std::fs::File;
@@ -29,7 +29,7 @@ pub struct BuildOutputs {
     /// Where earlier builds have left things in the source.
     pub leavings: LeavingPlaces,
     /// Whose the buckets are.
-    pub identity: Identity,
+    pub identity: CloudIdentity,
     /// A folder of the build's own on the host.
     pub scratch: PathBuf,
 }
@@ -63,7 +63,7 @@ pub struct Workplace {
     /// A folder of the build's own, for what must be whole before it is sent or put in place.
     pub scratch: PathBuf,
     /// Who calls S3.
-    pub identity: Identity,
+    pub identity: CloudIdentity,
     /// Becomes true when nobody waits for it any more.
     pub cancel: watch::Receiver<bool>,
 }

@@ -5,7 +5,7 @@
 //! on the host's network (decision 16), no records in the machine's audit log.
 #![forbid(unsafe_code)]
 
-use crate::spec::Network;
+use crate::spec::ContainerNetwork;
 use rustix::io::Errno;
 use rustix::thread::{
     CapabilitySet, capabilities, remove_capability_from_bounding_set, set_capabilities,
@@ -34,14 +34,14 @@ pub fn kept_capabilities() -> impl Iterator<Item = &'static str> {
 ///
 /// PID 1 alone gets one more, by inheritance, which it ends: it looks into the memory of whoever asks it
 /// for a socket (`sockets` in `runner-init`).
-pub(crate) fn limit(network: Network) -> io::Result<()> {
+pub(crate) fn limit(network: ContainerNetwork) -> io::Result<()> {
     let mut sets = capabilities(None)?;
     // The runner may be without it itself.
     sets.inheritable = sets.permitted & CapabilitySet::SYS_PTRACE;
     set_capabilities(None, sets)?;
     let kept = match network {
-        Network::Host => KEPT,
-        Network::Own => KEPT.union(CapabilitySet::NET_RAW),
+        ContainerNetwork::Host => KEPT,
+        ContainerNetwork::Own => KEPT.union(CapabilitySet::NET_RAW),
     };
     for bit in 0..u64::BITS {
         let capability = CapabilitySet::from_bits_retain(1 << bit);

@@ -7,9 +7,9 @@
 #![forbid(unsafe_code)]
 
 use crate::handed;
-use crate::handshake::{Channel, SetupError, Step, failing};
+use crate::handshake::{SandboxSetupError, SetupChannel, SetupStep, failing};
 use crate::in_root::InRoot;
-use crate::spec::{Confinement, Groups, Network, SandboxSpec};
+use crate::spec::{Confinement, ContainerNetwork, GroupsSpec, SandboxSpec};
 use crate::{caps, kernel_dirs, root, sealed, seccomp, sys, toolbox};
 use runner_init::abi;
 use rustix::fs::{Mode, OFlags};
@@ -35,13 +35,14 @@ pub fn set_up_and_become_init() -> u8 {
     // PID 1 expects something else at that number, and gets it last of all (`confine`). Until then
     // the number stays taken, so that nothing made on the way lands on it.
     let Ok(copy) = handshake.try_clone() else { return 3 };
-    let mut parent = Channel::new(copy);
+    let mut parent = SetupChannel::new(copy);
     let (spec, handed) = match parent.receive_spec() {
         Ok(Some(received)) => received,
         // The parent died before it had anything to say.
         Ok(None) => return 3,
         Err(error) => {
-            let failure = SetupError::new(Step::Namespaces, "read the container's spec", &error);
+            let failure =
+                SandboxSetupError::new(SetupStep::Namespaces, "read the container's spec", &error);
             let _ = parent.send_failure(&failure);
             return 3;
         }
@@ -61,13 +62,13 @@ fn set_up(
     spec: &SandboxSpec,
     owners: &OwnedFd,
     handed: &[PathBuf],
-) -> Result<(OwnedFd, Option<OwnedFd>), SetupError> {
+) -> Result<(OwnedFd, Option<OwnedFd>), SandboxSetupError> {
     rustix::process::umask(Mode::from_raw_mode(0o022));
     // Before the first mount: on most hosts mounts propagate, and ours would appear there.
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .map_err(|errno| {
-            SetupError::new(Step::Namespaces, "make the mounts private", &errno.into())
-        })?;
+        SandboxSetupError::new(SetupStep::Namespaces, "make the mounts private", &errno.into())
+    })?;
     separate(spec)?;
     let toolbox = spec.toolbox.as_ref().map(toolbox::make).transpose()?;
     // Open for as long as the root is being built.
@@ -75,31 +76,36 @@ fn set_up(
     let root = root::build(spec, owners)?;
     let devpts = kernel_dirs::mount(&root, spec)?;
     enter(&root)?;
-    nix::unistd::sethostname(&spec.hostname)
-        .map_err(|errno| SetupError::new(Step::Namespaces, "set the host name", &errno.into()))?;
+    nix::unistd::sethostname(&spec.hostname).map_err(|errno| {
+        SandboxSetupError::new(SetupStep::Namespaces, "set the host name", &errno.into())
+    })?;
     Ok((devpts, toolbox))
 }
 
 /// Makes what this process is in by now its own: the parent has put it into its control groups, and the
 /// network was made with it.
-fn separate(spec: &SandboxSpec) -> Result<(), SetupError> {
+fn separate(spec: &SandboxSpec) -> Result<(), SandboxSetupError> {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP).map_err(|errno| {
-        SetupError::new(Step::Namespaces, "make a namespace of control groups", &errno.into())
+        SandboxSetupError::new(
+            SetupStep::Namespaces,
+            "make a namespace of control groups",
+            &errno.into(),
+        )
     })?;
-    if let Some(Groups { leaf: Some(leaf), .. }) = &spec.groups {
+    if let Some(GroupsSpec { leaf: Some(leaf), .. }) = &spec.groups {
         let file = leaf.join("cgroup.procs");
-        std::fs::write(&file, "0").map_err(failing(Step::Namespaces, "join", &file))?;
+        std::fs::write(&file, "0").map_err(failing(SetupStep::Namespaces, "join", &file))?;
     }
     match spec.network {
-        Network::Host => Ok(()),
-        Network::Own => sys::bring_up_loopback().map_err(|error| {
-            SetupError::new(Step::Namespaces, "bring up the loopback interface", &error)
+        ContainerNetwork::Host => Ok(()),
+        ContainerNetwork::Own => sys::bring_up_loopback().map_err(|error| {
+            SandboxSetupError::new(SetupStep::Namespaces, "bring up the loopback interface", &error)
         }),
     }
 }
 
 /// Makes the new root the root, and the old one unreachable.
-fn enter(root: &InRoot) -> Result<(), SetupError> {
+fn enter(root: &InRoot) -> Result<(), SandboxSetupError> {
     let enter = || -> io::Result<()> {
         rustix::process::fchdir(root)?;
         // The old root ends up on top of the new one, and there it is taken off. No name for it
@@ -108,7 +114,7 @@ fn enter(root: &InRoot) -> Result<(), SetupError> {
         rustix::mount::unmount(".", UnmountFlags::DETACH)?;
         Ok(rustix::process::chdir("/")?)
     };
-    enter().map_err(|error| SetupError::new(Step::Root, "enter the new root", &error))
+    enter().map_err(|error| SandboxSetupError::new(SetupStep::Root, "enter the new root", &error))
 }
 
 /// Puts the filter of a build's processes on this one, for good: whether that works here.
@@ -122,7 +128,7 @@ pub fn filter_this_process() -> io::Result<()> {
 }
 
 /// Gives up rights for good and becomes PID 1. Comes back with what went wrong.
-fn confine(devpts: &OwnedFd, toolbox: Option<&OwnedFd>, spec: &SandboxSpec) -> SetupError {
+fn confine(devpts: &OwnedFd, toolbox: Option<&OwnedFd>, spec: &SandboxSpec) -> SandboxSetupError {
     let become_init = || -> io::Result<std::convert::Infallible> {
         // Out of the way of the numbers that follow.
         let aside = |fd: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(fd, 16);
@@ -153,5 +159,5 @@ fn confine(devpts: &OwnedFd, toolbox: Option<&OwnedFd>, spec: &SandboxSpec) -> S
         Err(sys::execute(init.as_fd(), c"runner-init"))
     };
     let Err(error) = become_init();
-    SetupError::new(Step::Confine, "start PID 1 from memory", &error)
+    SandboxSetupError::new(SetupStep::Confine, "start PID 1 from memory", &error)
 }

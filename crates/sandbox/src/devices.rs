@@ -3,7 +3,7 @@
 //! Used by `kernel_dirs` once the container has a /dev of its own.
 #![forbid(unsafe_code)]
 
-use crate::handshake::{SetupError, Step, failing};
+use crate::handshake::{SandboxSetupError, SetupStep, failing};
 use crate::in_root::InRoot;
 use crate::mounts;
 use rustix::fs::{AtFlags, FileType, Mode};
@@ -18,17 +18,17 @@ const OWN: [&str; 7] = ["pts", "ptmx", "shm", "mqueue", "console", "log", "hugep
 const OF_USERS: [&str; 3] = ["fuse", "net/tun", "kvm"];
 
 /// Shows them: nodes of the container's own where it may make some, else those it can use.
-pub(crate) fn show(root: &InRoot, may_make: bool) -> Result<(), SetupError> {
+pub(crate) fn show(root: &InRoot, may_make: bool) -> Result<(), SandboxSetupError> {
     let dev = Path::new("/dev");
     if may_make {
-        return show_all(root, dev).map_err(failing(Step::Root, "fill", dev));
+        return show_all(root, dev).map_err(failing(SetupStep::Root, "fill", dev));
     }
     for name in OF_USERS {
         let path = dev.join(name);
         if path.exists() {
             mounts::copy(&path, false)
                 .and_then(|node| root.attach_file(node, &path))
-                .map_err(failing(Step::Root, "mount", &path))?;
+                .map_err(failing(SetupStep::Root, "mount", &path))?;
         }
     }
     Ok(())

@@ -17,7 +17,7 @@ const MAX_FDS: usize = 3;
 
 /// What one call to [`receive`] brought.
 #[derive(Debug)]
-pub struct Received {
+pub struct ReceivedMessage {
     /// Bytes written to the front of the buffer; 0: the other end is closed.
     pub bytes: usize,
     /// Descriptors that came with them, closed on exec.
@@ -52,7 +52,7 @@ pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Resu
 ///
 /// # Errors
 /// `WouldBlock` while nothing is there; whatever else `recvmsg` says.
-pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Received> {
+pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<ReceivedMessage> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let bytes = loop {
@@ -72,5 +72,5 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Received> {
             fds.extend(rights);
         }
     }
-    Ok(Received { bytes, fds })
+    Ok(ReceivedMessage { bytes, fds })
 }

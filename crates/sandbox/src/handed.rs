@@ -8,7 +8,7 @@
 //! link, and goes on only if that is the same directory.
 #![forbid(unsafe_code)]
 
-use crate::handshake::{SetupError, Step, failing};
+use crate::handshake::{SandboxSetupError, SetupStep, failing};
 use crate::sys;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstat, openat2, readlinkat};
 use rustix::io::Errno;
@@ -44,15 +44,15 @@ pub(crate) fn paths(directories: &[BorrowedFd<'_>]) -> io::Result<Vec<PathBuf>> 
 
 /// Makes the directories behind the inherited descriptors those of this process's mount namespace. They can be
 /// named by [`handed`] for as long as the result lives.
-pub(crate) fn take(paths: &[PathBuf]) -> Result<Vec<OwnedFd>, SetupError> {
-    let take = |(number, path): (i32, &PathBuf)| -> Result<OwnedFd, SetupError> {
+pub(crate) fn take(paths: &[PathBuf]) -> Result<Vec<OwnedFd>, SandboxSetupError> {
+    let take = |(number, path): (i32, &PathBuf)| -> Result<OwnedFd, SandboxSetupError> {
         let took = || -> io::Result<OwnedFd> {
             let [theirs] = sys::inherited([number]).ok_or(Errno::BADF)?;
             let ours = same_directory(&theirs, path)?;
             sys::copy_to(ours.as_fd(), number)?;
             Ok(theirs)
         };
-        took().map_err(failing(Step::Source, "open", path))
+        took().map_err(failing(SetupStep::Source, "open", path))
     };
     (FIRST..).zip(paths).map(take).collect()
 }

@@ -22,9 +22,9 @@ pub const RESTACK_ARG: &str = "__restack";
 /// One step of a set-up that did not work.
 #[derive(Clone, Debug, thiserror::Error, Serialize, Deserialize)]
 #[error("cannot {what}: {}", io::Error::from_raw_os_error(*errno))]
-pub struct SetupError {
+pub struct SandboxSetupError {
     /// Which kind of step, for the hint and for trying another way.
-    pub step: Step,
+    pub step: SetupStep,
     /// What was being done, with its path.
     pub what: String,
     /// The kernel's reason.
@@ -33,7 +33,7 @@ pub struct SetupError {
 
 /// Kinds of steps that call for different advice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Step {
+pub enum SetupStep {
     /// Making or entering namespaces.
     Namespaces,
     /// Using a directory as an overlay's upper layer: another file system may do.
@@ -46,34 +46,34 @@ pub enum Step {
     Confine,
 }
 
-impl SetupError {
-    pub(crate) fn new(step: Step, what: impl Into<String>, error: &io::Error) -> Self {
+impl SandboxSetupError {
+    pub(crate) fn new(step: SetupStep, what: impl Into<String>, error: &io::Error) -> Self {
         // Errors made by std itself carry no number; none of those here has a better one.
         let errno = error.raw_os_error().unwrap_or(libc::EINVAL);
-        SetupError { step, what: what.into(), errno }
+        SandboxSetupError { step, what: what.into(), errno }
     }
 }
 
 /// `map_err` for a step on a path.
 pub(crate) fn failing<'a>(
-    step: Step,
+    step: SetupStep,
     doing: &'a str,
     path: &'a Path,
-) -> impl FnOnce(io::Error) -> SetupError + 'a {
-    move |error| SetupError::new(step, format!("{doing} {}", path.display()), &error)
+) -> impl FnOnce(io::Error) -> SandboxSetupError + 'a {
+    move |error| SandboxSetupError::new(step, format!("{doing} {}", path.display()), &error)
 }
 
 /// One end of the conversation.
-pub(crate) struct Channel(UnixStream);
+pub(crate) struct SetupChannel(UnixStream);
 
-impl Channel {
-    pub(crate) fn pair() -> io::Result<(Channel, OwnedFd)> {
+impl SetupChannel {
+    pub(crate) fn pair() -> io::Result<(SetupChannel, OwnedFd)> {
         let (ours, theirs) = UnixStream::pair()?;
-        Ok((Channel(ours), theirs.into()))
+        Ok((SetupChannel(ours), theirs.into()))
     }
 
     pub(crate) fn new(fd: OwnedFd) -> Self {
-        Channel(fd.into())
+        SetupChannel(fd.into())
     }
 
     /// Waits for a child to come to [`crate::sys::NewProcess::gate`]: only then may its maps be written.
@@ -96,12 +96,12 @@ impl Channel {
         self.receive()
     }
 
-    pub(crate) fn send_failure(&mut self, failure: &SetupError) -> io::Result<()> {
+    pub(crate) fn send_failure(&mut self, failure: &SandboxSetupError) -> io::Result<()> {
         self.send(failure)
     }
 
     /// `None`: the child has become PID 1, or died without a word.
-    pub(crate) fn receive_failure(&mut self) -> io::Result<Option<SetupError>> {
+    pub(crate) fn receive_failure(&mut self) -> io::Result<Option<SandboxSetupError>> {
         self.receive()
     }
 

@@ -5,11 +5,11 @@
 
 use crate::cgroup;
 use crate::devices;
-use crate::handshake::{SetupError, Step, failing};
+use crate::handshake::{SandboxSetupError, SetupStep, failing};
 use crate::in_root::InRoot;
 use crate::masks;
 use crate::mounts::{self, NO_SUID_DEV_EXEC};
-use crate::spec::{Confinement, Network, SandboxSpec};
+use crate::spec::{Confinement, ContainerNetwork, SandboxSpec};
 use rustix::fs::{FileType, Mode};
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
@@ -30,7 +30,7 @@ const DEVICES: [(&str, u32, u32); 6] = [
 ];
 
 /// Mounts them; the root of the container's devpts.
-pub(crate) fn mount(root: &InRoot, spec: &SandboxSpec) -> Result<OwnedFd, SetupError> {
+pub(crate) fn mount(root: &InRoot, spec: &SandboxSpec) -> Result<OwnedFd, SandboxSetupError> {
     mount_proc(root)?;
     let is_bare = mount_sys(root, spec)?;
     let devpts = mount_dev(root)?;
@@ -45,22 +45,22 @@ pub(crate) fn mount(root: &InRoot, spec: &SandboxSpec) -> Result<OwnedFd, SetupE
     Ok(devpts)
 }
 
-fn mount_proc(root: &InRoot) -> Result<(), SetupError> {
+fn mount_proc(root: &InRoot) -> Result<(), SandboxSetupError> {
     mounts::kernel("proc", &[], NO_SUID_DEV_EXEC)
         .and_then(|proc| root.attach_kernel(proc, "proc"))
-        .map_err(failing(Step::Root, "mount", Path::new("/proc")))
+        .map_err(failing(SetupStep::Root, "mount", Path::new("/proc")))
 }
 
 /// With a network of the container's own a /sys that shows it; else the host's. Read-only, and without
 /// what is mounted below it but control groups, unless the container has privileges; whether that could be
 /// left out.
-fn mount_sys(root: &InRoot, spec: &SandboxSpec) -> Result<bool, SetupError> {
+fn mount_sys(root: &InRoot, spec: &SandboxSpec) -> Result<bool, SandboxSetupError> {
     let host = Path::new(SYS);
     let is_confined = spec.confinement == Confinement::Build;
     let own = match spec.network {
-        Network::Host => None,
+        ContainerNetwork::Host => None,
         // Where the kernel hides parts of the host's, it makes no new one.
-        Network::Own => mounts::kernel("sysfs", &[], NO_SUID_DEV_EXEC).ok(),
+        ContainerNetwork::Own => mounts::kernel("sysfs", &[], NO_SUID_DEV_EXEC).ok(),
     };
     // Without root what is mounted below cannot be left out.
     let bare = || is_confined.then(|| mounts::copy(host, false).ok()).flatten();
@@ -73,12 +73,12 @@ fn mount_sys(root: &InRoot, spec: &SandboxSpec) -> Result<bool, SetupError> {
         root.attach_kernel(sys, "sys")
     };
     alone.map_or_else(|| mounts::copy(host, true), Ok).and_then(attach).map_err(failing(
-        Step::Root,
+        SetupStep::Root,
         "mount",
         host,
     ))?;
     cgroup::show(root, spec.groups.as_ref(), is_bare).map_err(failing(
-        Step::Root,
+        SetupStep::Root,
         "mount",
         Path::new(cgroup::PLACE),
     ))?;
@@ -86,7 +86,7 @@ fn mount_sys(root: &InRoot, spec: &SandboxSpec) -> Result<bool, SetupError> {
 }
 
 /// A /dev of the container's own; the root of its devpts.
-fn mount_dev(root: &InRoot) -> Result<OwnedFd, SetupError> {
+fn mount_dev(root: &InRoot) -> Result<OwnedFd, SandboxSetupError> {
     let build = || -> io::Result<OwnedFd> {
         let dev = mounts::kernel(
             "tmpfs",
@@ -121,7 +121,7 @@ fn mount_dev(root: &InRoot) -> Result<OwnedFd, SetupError> {
         }
         root.open_directory(Path::new("/dev/pts"))
     };
-    build().map_err(failing(Step::Root, "build", Path::new("/dev")))
+    build().map_err(failing(SetupStep::Root, "build", Path::new("/dev")))
 }
 
 fn make_device(root: &InRoot, dev: &OwnedFd, name: &str, number: u64) -> io::Result<()> {

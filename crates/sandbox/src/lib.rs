@@ -38,16 +38,17 @@ mod users;
 
 pub use caps::kept_capabilities;
 pub use cgroup::{
-    Cpus, Freezer, Groups, Limits, Plan as GroupPlan, Pressure, Problem as LimitProblem,
+    ContainerGroups, Cpus, Freezer, Plan as GroupPlan, Pressure, Problem as LimitProblem,
+    ResourceLimits,
 };
-pub use cgroup::{Watched as WatchedGroups, watch as watch_groups};
+pub use cgroup::{WatchedGroups, watch as watch_groups};
 pub use cgroup::{plan as plan_groups, remove as remove_group};
 pub use child::{filter_this_process, set_up_and_become_init};
 pub use descendants::{Living, living};
 pub use descriptors::{inherited_descriptors, raise_descriptors, with_inherited_descriptors};
-pub use fdpass::{Received, receive, send};
+pub use fdpass::{ReceivedMessage, receive, send};
 pub use handed::handed;
-pub use handshake::{CHORE_ARG, REEXEC_ARG, RESTACK_ARG, SetupError, Step};
+pub use handshake::{CHORE_ARG, REEXEC_ARG, RESTACK_ARG, SandboxSetupError, SetupStep};
 pub use in_root::InRoot;
 pub use masks::{masked_paths, read_only_paths};
 pub use mounts::{overlay_marks, unescape};
@@ -57,6 +58,11 @@ pub use process::wait_or_kill;
 pub use reaper::start_reaper;
 pub use restack::{NotRestacked, restack, restack_and_answer};
 pub use seccomp::seccomp_profile;
-pub use spec::{Confinement, Entry, Groups as GroupView, Hidden, IdRange, IdSwap, Layer, Network};
-pub use spec::{Restored, Root, SandboxSpec, Stack, Store, Toolbox, UserMap, Written};
+pub use spec::{
+    BuildLayer, Confinement, ContainerNetwork, GroupsSpec as GroupView, Hidden, IdRange, IdSwap,
+    RootEntry,
+};
+pub use spec::{
+    LayerStore, Restored, Root, SandboxSpec, Stack, Toolbox, UserMap, WritableDirectory,
+};
 pub use users::{Chore, MapError, chore};

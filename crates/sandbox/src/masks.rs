@@ -5,7 +5,7 @@
 //! (adr/0075).
 #![forbid(unsafe_code)]
 
-use crate::handshake::{SetupError, Step, failing};
+use crate::handshake::{SandboxSetupError, SetupStep, failing};
 use crate::in_root::{InRoot, attach_at};
 use crate::mounts::{self, NO_SUID_DEV_EXEC};
 use rustix::fs::FileType;
@@ -66,21 +66,26 @@ pub fn read_only_paths() -> impl Iterator<Item = &'static Path> {
 }
 
 /// Hides, and freezes, all of it.
-pub(crate) fn put_on(root: &InRoot) -> Result<(), SetupError> {
+pub(crate) fn put_on(root: &InRoot) -> Result<(), SandboxSetupError> {
     let mut covers = Covers::default();
     for path in masked_paths() {
-        covers.put(root, &path).map_err(failing(Step::Root, "hide", &path))?;
+        covers.put(root, &path).map_err(failing(SetupStep::Root, "hide", &path))?;
     }
     for path in read_only_paths() {
-        freeze(root, path).map_err(failing(Step::Root, "make read-only", path))?;
+        freeze(root, path).map_err(failing(SetupStep::Root, "make read-only", path))?;
     }
     Ok(())
 }
 
 /// Hides the file systems of the host that are mounted below `top`, but for those at or below `spared`.
-pub(crate) fn cover_mounts(root: &InRoot, top: &Path, spared: &Path) -> Result<(), SetupError> {
-    let table = fs::read_to_string("/proc/self/mountinfo")
-        .map_err(|error| SetupError::new(Step::Source, "read the list of mounts", &error))?;
+pub(crate) fn cover_mounts(
+    root: &InRoot,
+    top: &Path,
+    spared: &Path,
+) -> Result<(), SandboxSetupError> {
+    let table = fs::read_to_string("/proc/self/mountinfo").map_err(|error| {
+        SandboxSetupError::new(SetupStep::Source, "read the list of mounts", &error)
+    })?;
     let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(mounts::unescape);
     let is_foreign =
         |point: &PathBuf| point != top && point.starts_with(top) && !point.starts_with(spared);
@@ -89,7 +94,7 @@ pub(crate) fn cover_mounts(root: &InRoot, top: &Path, spared: &Path) -> Result<(
     let mut covers = Covers::default();
     for point in points.filter(is_foreign).collect::<BTreeSet<_>>() {
         if covered.as_ref().is_none_or(|covered| !point.starts_with(covered)) {
-            covers.put(root, &point).map_err(failing(Step::Root, "hide", &point))?;
+            covers.put(root, &point).map_err(failing(SetupStep::Root, "hide", &point))?;
             covered = Some(point);
         }
     }

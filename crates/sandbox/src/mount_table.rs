@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Mount {
+pub(crate) struct TableMount {
     pub(crate) id: u64,
     pub(crate) parent: u64,
     /// The file system, by its number.
@@ -24,7 +24,7 @@ pub(crate) struct Mount {
 
 /// All that can be reached from the container's root.
 #[derive(Debug)]
-pub(crate) struct MountTable(Vec<Mount>);
+pub(crate) struct MountTable(Vec<TableMount>);
 
 impl MountTable {
     pub(crate) fn of(pid: u32) -> io::Result<Self> {
@@ -35,27 +35,27 @@ impl MountTable {
     }
 
     /// The container's root.
-    pub(crate) fn root(&self) -> Option<&Mount> {
-        let is_top = |mount: &&Mount| !self.0.iter().any(|other| other.id == mount.parent);
+    pub(crate) fn root(&self) -> Option<&TableMount> {
+        let is_top = |mount: &&TableMount| !self.0.iter().any(|other| other.id == mount.parent);
         let mut tops = self.0.iter().filter(is_top);
         // Several would be as many roots.
         tops.next().filter(|top| tops.next().is_none() && top.point == Path::new("/"))
     }
 
-    pub(crate) fn below(&self, mount: &Mount) -> impl Iterator<Item = &Mount> {
+    pub(crate) fn below(&self, mount: &TableMount) -> impl Iterator<Item = &TableMount> {
         let (parent, own) = (mount.id, mount.id);
         self.0.iter().filter(move |other| other.parent == parent && other.id != own)
     }
 
     /// The overlay with this source.
-    pub(crate) fn overlay(&self, source: &str) -> Option<&Mount> {
+    pub(crate) fn overlay(&self, source: &str) -> Option<&TableMount> {
         self.0.iter().find(|mount| mount.kind == "overlay" && mount.source == source)
     }
 
     /// Another mount that shows something of the same: it would go on showing what was there before.
-    pub(crate) fn shown_again(&self, id: u64) -> Option<&Mount> {
+    pub(crate) fn shown_again(&self, id: u64) -> Option<&TableMount> {
         let mount = self.0.iter().find(|mount| mount.id == id)?;
-        let shows = |other: &&Mount| {
+        let shows = |other: &&TableMount| {
             let is_same = other.source == mount.source && mount.kind == "overlay"
                 || other.device == mount.device && other.top.starts_with(&mount.top);
             is_same && other.id != id
@@ -65,7 +65,7 @@ impl MountTable {
 }
 
 /// `ID PARENT DEVICE ROOT POINT OPTIONS [TAG...] - KIND SOURCE OPTIONS`
-fn mount(line: &[u8]) -> Option<Mount> {
+fn mount(line: &[u8]) -> Option<TableMount> {
     let mut fields = line.split(|&byte| byte == b' ');
     let mut next = || Some(String::from_utf8_lossy(fields.next()?).into_owned());
     let (id, parent) = (next()?.parse().ok()?, next()?.parse().ok()?);
@@ -78,7 +78,7 @@ fn mount(line: &[u8]) -> Option<Mount> {
     next()?;
     while next()? != "-" {}
     let (kind, source) = (next()?, next()?);
-    Some(Mount { id, parent, device, top, point, kind, source })
+    Some(TableMount { id, parent, device, top, point, kind, source })
 }
 
 #[cfg(test)]

@@ -153,15 +153,17 @@ pub(crate) fn overlay(
     lower: &[OwnedFd],
     upper: &Upper,
     source: &str,
-    marks: Marks,
+    marks: OverlayXattrs,
     nodes: Nodes,
 ) -> io::Result<Detached> {
     // Nothing in a build's layer outlives it, so nothing in it needs to reach the disk. The next
     // two make chmod, chown and rename cheap. An older kernel without one of them does without.
     let (fast, plain): (&[&str], &[&str]) = match marks {
-        Marks::Trusted => (&["volatile", "metacopy=on", "redirect_dir=on", "index=off"], &[]),
+        OverlayXattrs::Trusted => {
+            (&["volatile", "metacopy=on", "redirect_dir=on", "index=off"], &[])
+        }
         // Without the two: a file's marks could then be forged by whoever may write it.
-        Marks::User => (&["volatile", "userxattr"], &["userxattr"]),
+        OverlayXattrs::User => (&["volatile", "userxattr"], &["userxattr"]),
     };
     match overlay_with(lower, upper, source, fast, nodes) {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
@@ -173,34 +175,34 @@ pub(crate) fn overlay(
 
 /// Extended attributes in which an overlay keeps what it knows of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Marks {
+pub(crate) enum OverlayXattrs {
     /// `trusted.overlay.*`, for root of the host alone.
     Trusted,
     /// `user.overlay.*`, in a user namespace.
     User,
 }
 
-impl Marks {
+impl OverlayXattrs {
     /// Those this process may make: in a user namespace, whoever made it, only the lesser ones.
     pub(crate) fn ours() -> Self {
         let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
         let is_whole = map.split_ascii_whitespace().eq(["0", "0", "4294967295"]);
-        if is_whole { Marks::Trusted } else { Marks::User }
+        if is_whole { OverlayXattrs::Trusted } else { OverlayXattrs::User }
     }
 
     /// What the names of all marks begin with.
     pub(crate) fn prefix(self) -> &'static str {
         match self {
-            Marks::Trusted => "trusted.overlay.",
-            Marks::User => "user.overlay.",
+            OverlayXattrs::Trusted => "trusted.overlay.",
+            OverlayXattrs::User => "user.overlay.",
         }
     }
 
     /// The mark of a directory that hides what the layers below have under its name.
     pub(crate) fn opaque(self) -> &'static str {
         match self {
-            Marks::Trusted => "trusted.overlay.opaque",
-            Marks::User => "user.overlay.opaque",
+            OverlayXattrs::Trusted => "trusted.overlay.opaque",
+            OverlayXattrs::User => "user.overlay.opaque",
         }
     }
 }
@@ -208,7 +210,7 @@ impl Marks {
 /// What the names of the attributes begin with in which overlays that this process makes keep their marks.
 #[must_use]
 pub fn overlay_marks() -> &'static str {
-    Marks::ours().prefix()
+    OverlayXattrs::ours().prefix()
 }
 
 fn overlay_with(

@@ -9,10 +9,10 @@ use crate::descendants;
 use crate::descriptors;
 use crate::fdpass;
 use crate::handed;
-use crate::handshake::{Channel, REEXEC_ARG, SetupError};
+use crate::handshake::{REEXEC_ARG, SandboxSetupError, SetupChannel};
 use crate::process::{Child, PATIENCE_MS, ends_within};
-use crate::spec::{IdSwap, Network, SandboxSpec};
-use crate::sys::{self, NewProcess, Program};
+use crate::spec::{ContainerNetwork, IdSwap, SandboxSpec};
+use crate::sys::{self, NewProcess, ProcessImage};
 use crate::users::{self, MapError};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use runner_init::abi::{ABI_VERSION, Pid1Reply, REAPER_NAME, REPLY_LEN, reply};
@@ -46,7 +46,7 @@ pub enum StartError {
     Users(#[from] MapError),
     /// A step inside the namespaces failed.
     #[error(transparent)]
-    Setup(SetupError),
+    Setup(SandboxSetupError),
     /// The process that sets the container up died without a word.
     #[error("the process that sets the container up died at once ({0})")]
     Lost(String),
@@ -110,7 +110,7 @@ pub fn start(
         .map(|(ours, theirs)| (OwnedFd::from(ours), OwnedFd::from(theirs)))
         .map_err(|error| StartError::Host("make a socket", error))?;
     let (mut channel, their_channel) =
-        Channel::pair().map_err(|error| StartError::Host("make a socket", error))?;
+        SetupChannel::pair().map_err(|error| StartError::Host("make a socket", error))?;
     let null = OpenOptions::new()
         .read(true)
         .write(true)
@@ -178,15 +178,15 @@ fn spawn_child(
     })?;
     let users = spec.users.as_ref().map_or(0, |_| libc::CLONE_NEWUSER);
     let network = match spec.network {
-        Network::Host => 0,
-        Network::Own => libc::CLONE_NEWNET,
+        ContainerNetwork::Host => 0,
+        ContainerNetwork::Own => libc::CLONE_NEWNET,
     };
     sys::spawn(&NewProcess {
         namespaces: (NAMESPACES | users | network) as u64,
         gate: spec.users.as_ref().map(|_| channel.as_fd()),
         fds: &fds,
         // Not by path: the file may have been replaced since this program started.
-        program: Program::Path(c"/proc/self/exe"),
+        program: ProcessImage::Path(c"/proc/self/exe"),
         arguments: &[c"runner", &argument],
         descriptors: descriptors::before(),
     })
@@ -207,7 +207,7 @@ const _: () = assert!(
 /// Waits for whichever comes first: PID 1's hello, the set-up's failure, or the end of both.
 pub(crate) fn wait_for_hello(
     control: &OwnedFd,
-    mut channel: Option<&mut Channel>,
+    mut channel: Option<&mut SetupChannel>,
     process: &Child,
 ) -> Result<(), StartError> {
     let mut hello = [0; REPLY_LEN];

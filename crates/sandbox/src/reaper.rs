@@ -8,7 +8,7 @@ use crate::descriptors;
 use crate::parent::{Sandbox, StartError, process_start_time, wait_for_hello};
 use crate::process::{Child, PATIENCE_MS};
 use crate::sealed;
-use crate::sys::{self, NewProcess, Program};
+use crate::sys::{self, NewProcess, ProcessImage};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -43,7 +43,7 @@ pub fn start_reaper(
         gate: None,
         // The order of `runner_init::abi`.
         fds: &[null.as_fd(), null.as_fd(), null.as_fd(), theirs.as_fd(), dev.as_fd()],
-        program: Program::File(program.as_fd()),
+        program: ProcessImage::File(program.as_fd()),
         arguments: &[c"runner-reaper"],
         descriptors: descriptors::before(),
     })

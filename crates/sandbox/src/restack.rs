@@ -11,15 +11,15 @@
 
 use crate::descriptors;
 use crate::handed;
-use crate::handshake::{Channel, RESTACK_ARG, SetupError};
+use crate::handshake::{RESTACK_ARG, SandboxSetupError, SetupChannel};
 use crate::in_root::attach_at;
-use crate::mount_table::{Mount, MountTable};
+use crate::mount_table::{MountTable, TableMount};
 use crate::mounts::{self, Detached};
 use crate::parent::{LIFTED, owner_namespace};
 use crate::process::Child;
 use crate::root;
 use crate::spec::SandboxSpec;
-use crate::sys::{self, NewProcess, Program};
+use crate::sys::{self, NewProcess, ProcessImage};
 use nix::sched::{CloneFlags, setns, unshare};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags, openat2, statx};
 use rustix::io::Errno;
@@ -60,15 +60,15 @@ impl NotRestacked {
     }
 }
 
-impl From<SetupError> for NotRestacked {
-    fn from(error: SetupError) -> Self {
+impl From<SandboxSetupError> for NotRestacked {
+    fn from(error: SandboxSetupError) -> Self {
         NotRestacked::intact(error)
     }
 }
 
 /// What the helper is to do.
 #[derive(Serialize, Deserialize)]
-struct Order {
+struct RestackRequest {
     /// The container as it is to be; its layer has the new directories.
     spec: SandboxSpec,
     handed: Vec<PathBuf>,
@@ -94,7 +94,7 @@ pub fn restack(
     let (mut channel, child) = start(spec, handed, container)
         .map_err(|error| NotRestacked::intact(format!("no helper: {error}")))?;
     let handed = handed::paths(handed).map_err(NotRestacked::intact)?;
-    let order = Order { spec: spec.clone(), handed, names: names.to_vec(), pid };
+    let order = RestackRequest { spec: spec.clone(), handed, names: names.to_vec(), pid };
     // It does nothing before it has all of it.
     channel.send(&order).map_err(NotRestacked::intact)?;
     match channel.receive::<Result<Vec<String>, NotRestacked>>() {
@@ -110,8 +110,8 @@ fn start(
     spec: &SandboxSpec,
     handed: &[BorrowedFd<'_>],
     container: BorrowedFd<'_>,
-) -> io::Result<(Channel, Child)> {
-    let (channel, theirs) = Channel::pair()?;
+) -> io::Result<(SetupChannel, Child)> {
+    let (channel, theirs) = SetupChannel::pair()?;
     let null: OwnedFd = OpenOptions::new().read(true).write(true).open("/dev/null")?.into();
     let owners = match spec.owner {
         Some(swap) => owner_namespace(swap)?,
@@ -129,7 +129,7 @@ fn start(
         namespaces: 0,
         gate: None,
         fds: &fds,
-        program: Program::Path(c"/proc/self/exe"),
+        program: ProcessImage::Path(c"/proc/self/exe"),
         arguments: &[c"runner", &argument],
         descriptors: descriptors::before(),
     })?;
@@ -144,8 +144,8 @@ pub fn restack_and_answer() -> u8 {
     let Some([channel, container, owners]) = sys::inherited([CHANNEL, CONTAINER, OWNERS]) else {
         return 2;
     };
-    let mut channel = Channel::new(channel);
-    let Ok(Some(order)) = channel.receive::<Order>() else { return 3 };
+    let mut channel = SetupChannel::new(channel);
+    let Ok(Some(order)) = channel.receive::<RestackRequest>() else { return 3 };
     let done = match is_tied {
         true => perform(&order, &container, &owners),
         false => Err(NotRestacked::intact("the helper cannot be tied to the runner")),
@@ -157,11 +157,11 @@ pub fn restack_and_answer() -> u8 {
 }
 
 fn perform(
-    order: &Order,
+    order: &RestackRequest,
     container: &OwnedFd,
     owners: &OwnedFd,
 ) -> Result<Vec<String>, NotRestacked> {
-    let Order { spec, handed, names, pid } = order;
+    let RestackRequest { spec, handed, names, pid } = order;
     let failed = |doing: &'static str| {
         move |error: io::Error| NotRestacked::intact(format!("cannot {doing}: {error}"))
     };
@@ -211,7 +211,7 @@ impl<'t> Tree<'t> {
     /// Builds it, or leaves nothing of it.
     fn over(
         table: &'t MountTable,
-        root: &Mount,
+        root: &TableMount,
         mut made: BTreeMap<u64, Detached>,
     ) -> Result<Self, NotRestacked> {
         let failed = |error: io::Error| {
@@ -234,7 +234,7 @@ impl<'t> Tree<'t> {
     }
 
     /// Puts into the place of a mount's copy what is mounted below the mount.
-    fn fill(&self, mount: &Mount) -> Result<(), String> {
+    fn fill(&self, mount: &TableMount) -> Result<(), String> {
         for below in self.table.below(mount) {
             let failed =
                 |error: io::Error| format!("cannot mount {} anew: {error}", below.point.display());
@@ -263,7 +263,7 @@ impl<'t> Tree<'t> {
     }
 
     /// The same of a mount that has no copy, for what lies over it.
-    fn fill_covered(&self, mount: &Mount) -> Result<(), String> {
+    fn fill_covered(&self, mount: &TableMount) -> Result<(), String> {
         let mut above = self.table.below(mount).filter(|above| above.point == mount.point);
         match above.next() {
             Some(_) => self.fill(mount),
@@ -271,7 +271,7 @@ impl<'t> Tree<'t> {
         }
     }
 
-    fn has_new_below(&self, mount: &Mount) -> bool {
+    fn has_new_below(&self, mount: &TableMount) -> bool {
         self.table
             .below(mount)
             .any(|below| self.made.contains_key(&below.id) || self.has_new_below(below))

@@ -4,13 +4,13 @@
 //! by `in_root`.
 #![forbid(unsafe_code)]
 
-use crate::handshake::{SetupError, Step, failing};
+use crate::handshake::{SandboxSetupError, SetupStep, failing};
 use crate::in_root::{InRoot, attach_at};
 use crate::masks;
-use crate::mounts::{self, Detached, Marks, Nodes, Upper};
+use crate::mounts::{self, Detached, Nodes, OverlayXattrs, Upper};
 use crate::spec::{
-    Confinement, Entry, Hidden, IMAGE, IdSwap, ROOT, Restored, Root, SandboxSpec, Stack, Store,
-    name_of,
+    Confinement, Hidden, IMAGE, IdSwap, LayerStore, ROOT, Restored, Root, RootEntry, SandboxSpec,
+    Stack, name_of,
 };
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags};
 use rustix::mount::MountAttrFlags;
@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 const OVERFLOW_ID: u32 = 65534;
 
 /// Builds it. `owners` is the user namespace that swaps owners, where the spec asks for it.
-pub(crate) fn build(spec: &SandboxSpec, owners: &OwnedFd) -> Result<InRoot, SetupError> {
+pub(crate) fn build(spec: &SandboxSpec, owners: &OwnedFd) -> Result<InRoot, SandboxSetupError> {
     let maker = Maker::new(spec, owners)?;
     let root = maker.mount_root()?;
     let builder = Builder { root, maker };
@@ -37,16 +37,16 @@ pub(crate) fn overlays(
     spec: &SandboxSpec,
     owners: &OwnedFd,
     names: &[String],
-) -> Result<Vec<(String, Detached)>, SetupError> {
+) -> Result<Vec<(String, Detached)>, SandboxSetupError> {
     let maker = Maker::new(spec, owners)?;
     let mut made = Vec::new();
     for written in spec.uppers().iter().skip(1).filter(|written| names.contains(&written.name)) {
-        let is_it = |entry: &&Entry| match entry {
-            Entry::Overlay { path, .. } => *path == written.path,
+        let is_it = |entry: &&RootEntry| match entry {
+            RootEntry::Overlay { path, .. } => *path == written.path,
             _ => false,
         };
         let entry = spec.entries.iter().find(is_it);
-        if let Some(Entry::Overlay { path, lower, hidden, over, owned }) = entry
+        if let Some(RootEntry::Overlay { path, lower, hidden, over, owned }) = entry
             && let Some(mount) = maker.overlay(path, lower, hidden, over, *owned)?
         {
             made.push((written.name.clone(), mount));
@@ -73,36 +73,36 @@ struct LayerDir {
 }
 
 impl LayerDir {
-    fn prepare(spec: &SandboxSpec) -> Result<Self, SetupError> {
+    fn prepare(spec: &SandboxSpec) -> Result<Self, SandboxSetupError> {
         let dir = spec.layer.dir.clone();
-        if let Store::Memory(bytes) = spec.layer.store {
+        if let LayerStore::Memory(bytes) = spec.layer.store {
             let size = format!("size={bytes}");
             mounts::kernel("tmpfs", &["mode=0700", &size], MountAttrFlags::empty())
                 .and_then(|memory| {
                     let target = mounts::open_path(&dir)?;
                     attach_at(&memory, &target)
                 })
-                .map_err(failing(Step::Layer, "mount memory on", &dir))?;
+                .map_err(failing(SetupStep::Layer, "mount memory on", &dir))?;
         }
         Ok(LayerDir { dir, is_kept: spec.layer.is_kept, stack: spec.layer.stack.clone() })
     }
 
     /// A pair of directories for an overlay's writes.
-    fn upper(&self, name: &str) -> Result<Upper, SetupError> {
+    fn upper(&self, name: &str) -> Result<Upper, SandboxSetupError> {
         let dir = self.stack.upper(name);
         let upper =
             Upper { upper: self.dir.join(&dir), work: self.dir.join(format!("{dir}.work")) };
         for dir in [&upper.upper, &upper.work] {
-            self.make(dir).map_err(failing(Step::Layer, "make", dir))?;
+            self.make(dir).map_err(failing(SetupStep::Layer, "make", dir))?;
         }
         Ok(upper)
     }
 
     /// What is sealed of an overlay, the topmost first.
-    fn sealed(&self, name: &str) -> Result<Vec<OwnedFd>, SetupError> {
+    fn sealed(&self, name: &str) -> Result<Vec<OwnedFd>, SandboxSetupError> {
         let open = |dir: String| {
             let dir = self.dir.join(dir);
-            mounts::open_path(&dir).map_err(failing(Step::Layer, "open", &dir))
+            mounts::open_path(&dir).map_err(failing(SetupStep::Layer, "open", &dir))
         };
         self.stack.sealed(name).into_iter().map(open).collect()
     }
@@ -121,53 +121,53 @@ struct Maker<'a> {
     /// The user namespace that swaps owners, where the spec asks for it.
     owners: &'a OwnedFd,
     swap: Option<IdSwap>,
-    marks: Marks,
+    marks: OverlayXattrs,
     nodes: Nodes,
     spec: &'a SandboxSpec,
 }
 
 impl<'a> Maker<'a> {
-    fn new(spec: &'a SandboxSpec, owners: &'a OwnedFd) -> Result<Self, SetupError> {
+    fn new(spec: &'a SandboxSpec, owners: &'a OwnedFd) -> Result<Self, SandboxSetupError> {
         let layer = LayerDir::prepare(spec)?;
         let nodes = match spec.confinement {
             Confinement::Build => Nodes::Files,
             Confinement::Privileged => Nodes::Devices,
         };
-        Ok(Maker { layer, owners, swap: spec.owner, marks: Marks::ours(), nodes, spec })
+        Ok(Maker { layer, owners, swap: spec.owner, marks: OverlayXattrs::ours(), nodes, spec })
     }
 
     /// The new root, mounted on the layer's `root` directory.
-    fn mount_root(&self) -> Result<InRoot, SetupError> {
+    fn mount_root(&self) -> Result<InRoot, SandboxSetupError> {
         let place = self.layer.dir.join(ROOT);
-        self.layer.make(&place).map_err(failing(Step::Layer, "make", &place))?;
+        self.layer.make(&place).map_err(failing(SetupStep::Layer, "make", &place))?;
         let mount = self.root()?;
         mounts::open_path(&place)
             .and_then(|target| attach_at(&mount, target))
             .and_then(|()| InRoot::open(&place))
-            .map_err(failing(Step::Root, "mount the root on", &place))
+            .map_err(failing(SetupStep::Root, "mount the root on", &place))
     }
 
-    fn root(&self) -> Result<Detached, SetupError> {
+    fn root(&self) -> Result<Detached, SandboxSetupError> {
         match &self.spec.root {
             Root::Empty if self.layer.stack.depth(ROOT) == 0 => {
                 let place = self.layer.dir.join(ROOT);
                 mounts::copy(&place, false)
                     .and_then(|mount| mounts::make_root_like(&mount, self.nodes).map(|()| mount))
-                    .map_err(failing(Step::Layer, "mount", &place))
+                    .map_err(failing(SetupStep::Layer, "mount", &place))
             }
             Root::Empty => self.root_overlay(ROOT, &[], &self.layer.upper(ROOT)?),
             Root::Image { lower, restored } => {
                 let upper = self.layer.upper(IMAGE)?;
                 let restored = if self.layer.is_kept { &[] } else { restored.as_slice() };
                 restored.iter().try_for_each(|dir| restore(&upper.upper, dir)).map_err(failing(
-                    Step::Layer,
+                    SetupStep::Layer,
                     "prepare",
                     &upper.upper,
                 ))?;
-                if self.marks == Marks::User && !self.layer.is_kept {
+                if self.marks == OverlayXattrs::User && !self.layer.is_kept {
                     for dir in lower.iter().rev() {
                         own_directories(self.spec, Path::new("/"), dir, &upper.upper)
-                            .map_err(failing(Step::Layer, "prepare", &upper.upper))?;
+                            .map_err(failing(SetupStep::Layer, "prepare", &upper.upper))?;
                     }
                 }
                 self.root_overlay(IMAGE, lower, &upper)
@@ -180,15 +180,15 @@ impl<'a> Maker<'a> {
         name: &str,
         lower: &[PathBuf],
         upper: &Upper,
-    ) -> Result<Detached, SetupError> {
+    ) -> Result<Detached, SandboxSetupError> {
         let mut handles = self.layer.sealed(name)?;
         for dir in lower {
             let open = mounts::open_path(dir);
-            handles.push(open.map_err(failing(Step::Source, "open the image", dir))?);
+            handles.push(open.map_err(failing(SetupStep::Source, "open the image", dir))?);
         }
         let source = source_of(0);
         mounts::overlay(&handles, upper, &source, self.marks, self.nodes).map_err(failing(
-            Step::Layer,
+            SetupStep::Layer,
             "mount an overlay that writes to",
             &upper.upper,
         ))
@@ -202,7 +202,7 @@ impl<'a> Maker<'a> {
         hidden: &[Hidden],
         over: &[PathBuf],
         owned: bool,
-    ) -> Result<Option<Detached>, SetupError> {
+    ) -> Result<Option<Detached>, SandboxSetupError> {
         let name = name_of(path);
         let upper = self.layer.upper(&name)?;
         // Where the file system cannot map owners, the files are shown as they are.
@@ -210,11 +210,11 @@ impl<'a> Maker<'a> {
         let swap = self.swap.filter(|_| swapped.is_some());
         let lower_dir = match swapped {
             Some(swapped) => swapped,
-            None => mounts::open_path(lower).map_err(failing(Step::Source, "open", lower))?,
+            None => mounts::open_path(lower).map_err(failing(SetupStep::Source, "open", lower))?,
         };
         if !self.layer.is_kept {
             copy_mode(lower, &upper.upper, swap).map_err(failing(
-                Step::Source,
+                SetupStep::Source,
                 "look at",
                 lower,
             ))?;
@@ -222,35 +222,36 @@ impl<'a> Maker<'a> {
                 hide(&upper.upper, lower, name, swap, self.marks)?;
             }
         }
-        if self.marks == Marks::User && !self.layer.is_kept {
+        if self.marks == OverlayXattrs::User && !self.layer.is_kept {
             own_directories(self.spec, path, lower, &upper.upper).map_err(failing(
-                Step::Layer,
+                SetupStep::Layer,
                 "prepare",
                 &upper.upper,
             ))?;
         }
         let open =
-            |dir: &PathBuf| mounts::open_path(dir).map_err(failing(Step::Source, "open", dir));
+            |dir: &PathBuf| mounts::open_path(dir).map_err(failing(SetupStep::Source, "open", dir));
         let mut lower_dirs = self.layer.sealed(&name)?;
         for dir in over {
             lower_dirs.push(open(dir)?);
         }
         lower_dirs.push(lower_dir);
-        let overlays = self.spec.entries.iter().filter(|it| matches!(it, Entry::Overlay { .. }));
+        let overlays =
+            self.spec.entries.iter().filter(|it| matches!(it, RootEntry::Overlay { .. }));
         let number = overlays.take_while(|entry| entry.path() != path).count() + 1;
         let source = source_of(number);
         match mounts::overlay(&lower_dirs, &upper, &source, self.marks, self.nodes) {
             // The kernel takes no lower layer below which something is mounted that this user
             // namespace may not unmount.
             Err(error)
-                if self.marks == Marks::User
+                if self.marks == OverlayXattrs::User
                     && over.is_empty()
                     && error.raw_os_error() == Some(libc::EINVAL)
                     && mounts::has_mounts_below(lower) =>
             {
                 Ok(None)
             }
-            done => done.map(Some).map_err(failing(Step::Layer, "mount an overlay of", lower)),
+            done => done.map(Some).map_err(failing(SetupStep::Layer, "mount an overlay of", lower)),
         }
     }
 
@@ -291,34 +292,35 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    fn make(&self, entry: &Entry) -> Result<(), SetupError> {
+    fn make(&self, entry: &RootEntry) -> Result<(), SandboxSetupError> {
         match entry {
-            Entry::Directory { .. }
-            | Entry::File { .. }
-            | Entry::Append { .. }
-            | Entry::Link { .. }
+            RootEntry::Directory { .. }
+            | RootEntry::File { .. }
+            | RootEntry::Append { .. }
+            | RootEntry::Link { .. }
                 if self.maker.layer.is_kept =>
             {
                 Ok(())
             }
-            Entry::Directory { path, mode } => self
+            RootEntry::Directory { path, mode } => self
                 .root
                 .make_directory_with(path, *mode)
-                .map_err(failing(Step::Root, "make the directory", path)),
-            Entry::File { path, mode, from, text } => {
+                .map_err(failing(SetupStep::Root, "make the directory", path)),
+            RootEntry::File { path, mode, from, text } => {
                 self.write(path, *mode, from.as_deref(), text)
             }
-            Entry::Append { path, text } => {
-                self.root.append(path, text.as_bytes()).map_err(failing(Step::Root, "add to", path))
+            RootEntry::Append { path, text } => self
+                .root
+                .append(path, text.as_bytes())
+                .map_err(failing(SetupStep::Root, "add to", path)),
+            RootEntry::Link { path, to } => {
+                self.root.link(path, to).map_err(failing(SetupStep::Root, "make the link", path))
             }
-            Entry::Link { path, to } => {
-                self.root.link(path, to).map_err(failing(Step::Root, "make the link", path))
-            }
-            Entry::Overlay { path, lower, hidden, over, owned } => {
+            RootEntry::Overlay { path, lower, hidden, over, owned } => {
                 self.overlay(path, lower, hidden, over, *owned)
             }
-            Entry::Plain { path, mode } => self.plain(path, *mode),
-            Entry::Bind { path, source, writable, hidden } => {
+            RootEntry::Plain { path, mode } => self.plain(path, *mode),
+            RootEntry::Bind { path, source, writable, hidden } => {
                 self.bind(path, source, *writable)?;
                 outermost(hidden, PathBuf::as_path)
                     .try_for_each(|name| self.cover(&path.join(name)))
@@ -332,16 +334,20 @@ impl Builder<'_> {
         mode: u32,
         from: Option<&Path>,
         text: &str,
-    ) -> Result<(), SetupError> {
+    ) -> Result<(), SandboxSetupError> {
         let mut before: Box<dyn Read> = match from.map(fs::File::open) {
             Some(Ok(file)) => Box::new(file),
             Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(failing(Step::Source, "read", from.unwrap_or(path))(error));
+                return Err(failing(SetupStep::Source, "read", from.unwrap_or(path))(error));
             }
             Some(Err(_)) | None => Box::new(io::empty()),
         };
         let mut contents = (&mut before).chain(text.as_bytes());
-        self.root.write_file(path, mode, &mut contents).map_err(failing(Step::Root, "write", path))
+        self.root.write_file(path, mode, &mut contents).map_err(failing(
+            SetupStep::Root,
+            "write",
+            path,
+        ))
     }
 
     fn overlay(
@@ -351,17 +357,17 @@ impl Builder<'_> {
         hidden: &[Hidden],
         over: &[PathBuf],
         owned: bool,
-    ) -> Result<(), SetupError> {
+    ) -> Result<(), SandboxSetupError> {
         match self.maker.overlay(path, lower, hidden, over, owned)? {
             Some(mount) => {
-                let failed = failing(Step::Root, "mount an overlay on", path);
+                let failed = failing(SetupStep::Root, "mount an overlay on", path);
                 self.root.attach(mount, path).map_err(failed)
             }
             None => self.stand_in(path, lower, hidden),
         }
     }
 
-    fn plain(&self, path: &Path, mode: u32) -> Result<(), SetupError> {
+    fn plain(&self, path: &Path, mode: u32) -> Result<(), SandboxSetupError> {
         let dir = self.maker.layer.dir.join(name_of(path));
         let make = || {
             let is_new = !self.maker.layer.is_kept || !dir.exists();
@@ -372,23 +378,28 @@ impl Builder<'_> {
             let mount = mounts::copy(&dir, false)?;
             mounts::make_root_like(&mount, self.maker.nodes).map(|()| mount)
         };
-        let mount = make().map_err(failing(Step::Layer, "make", &dir))?;
-        self.root.attach(mount, path).map_err(failing(Step::Root, "mount on", path))
+        let mount = make().map_err(failing(SetupStep::Layer, "make", &dir))?;
+        self.root.attach(mount, path).map_err(failing(SetupStep::Root, "mount on", path))
     }
 
     /// In place of an overlay that cannot be had: the directory as it is, read-only.
-    fn stand_in(&self, path: &Path, lower: &Path, hidden: &[Hidden]) -> Result<(), SetupError> {
+    fn stand_in(
+        &self,
+        path: &Path,
+        lower: &Path,
+        hidden: &[Hidden],
+    ) -> Result<(), SandboxSetupError> {
         self.bind(path, lower, false)?;
         outermost(hidden, Hidden::path).try_for_each(|hidden| self.cover(&path.join(hidden.path())))
     }
 
-    fn cover(&self, path: &Path) -> Result<(), SetupError> {
-        masks::cover(&self.root, path).map_err(failing(Step::Root, "hide", path))
+    fn cover(&self, path: &Path) -> Result<(), SandboxSetupError> {
+        masks::cover(&self.root, path).map_err(failing(SetupStep::Root, "hide", path))
     }
 
-    fn bind(&self, path: &Path, source: &Path, writable: bool) -> Result<(), SetupError> {
+    fn bind(&self, path: &Path, source: &Path, writable: bool) -> Result<(), SandboxSetupError> {
         let is_directory =
-            fs::metadata(source).map_err(failing(Step::Source, "mount", source))?.is_dir();
+            fs::metadata(source).map_err(failing(SetupStep::Source, "mount", source))?.is_dir();
         let mount = mounts::copy(source, true)
             .and_then(|mount| {
                 if !writable {
@@ -399,13 +410,13 @@ impl Builder<'_> {
                 }
                 Ok(mount)
             })
-            .map_err(failing(Step::Source, "mount", source))?;
+            .map_err(failing(SetupStep::Source, "mount", source))?;
         if is_directory {
             self.root.attach(mount, path)
         } else {
             self.root.attach_file(mount, path)
         }
-        .map_err(failing(Step::Root, "mount on", path))
+        .map_err(failing(SetupStep::Root, "mount on", path))
     }
 }
 
@@ -417,7 +428,7 @@ fn own_directories(spec: &SandboxSpec, path: &Path, lower: &Path, upper: &Path) 
     for entry in &spec.entries {
         let Ok(place) = entry.path().strip_prefix(path) else { continue };
         let dir = match entry {
-            Entry::Directory { .. } => Some(place),
+            RootEntry::Directory { .. } => Some(place),
             _ => place.parent(),
         };
         let mut below = PathBuf::new();
@@ -474,8 +485,8 @@ fn hide(
     lower: &Path,
     hidden: &Hidden,
     swap: Option<IdSwap>,
-    marks: Marks,
-) -> Result<(), SetupError> {
+    marks: OverlayXattrs,
+) -> Result<(), SandboxSetupError> {
     let (name, emptied) = (hidden.path(), matches!(hidden, Hidden::Emptied(_)));
     let place = upper.join(name);
     let make = || -> io::Result<()> {
@@ -499,7 +510,7 @@ fn hide(
         }
         Ok(())
     };
-    make().map_err(failing(Step::Layer, "hide", &place))
+    make().map_err(failing(SetupStep::Layer, "hide", &place))
 }
 
 #[cfg(test)]

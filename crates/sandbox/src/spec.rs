@@ -15,35 +15,35 @@ pub struct SandboxSpec {
     /// Its host name.
     pub hostname: String,
     /// Where what it writes is kept.
-    pub layer: Layer,
+    pub layer: BuildLayer,
     /// Its root directory.
     pub root: Root,
     /// What stands in the root, made in this order.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<RootEntry>,
     /// Whose files the container's root is to own, in the overlays that ask for it.
     pub owner: Option<IdSwap>,
     /// The users of a container whose runner is not root; `None`: the host's own.
     pub users: Option<UserMap>,
     /// Its network.
-    pub network: Network,
+    pub network: ContainerNetwork,
     /// What keeps its root from being root of the machine.
     pub confinement: Confinement,
     /// How it sees control groups, where it has some of its own; `None`: the host's, read-only.
-    pub groups: Option<Groups>,
+    pub groups: Option<GroupsSpec>,
     /// Programs for sessions, which builds do not see.
     pub toolbox: Option<Toolbox>,
 }
 
 impl SandboxSpec {
-    /// The directories in the layer that take what the container writes, but for those of [`Entry::Plain`].
+    /// The directories in the layer that take what the container writes, but for those of [`RootEntry::Plain`].
     #[must_use]
-    pub fn uppers(&self) -> Vec<Written> {
+    pub fn uppers(&self) -> Vec<WritableDirectory> {
         let (root, lower) = match &self.root {
             Root::Empty => (ROOT, Vec::new()),
             Root::Image { lower, .. } => (IMAGE, lower.clone()),
         };
         let overlays = self.entries.iter().filter_map(|entry| match entry {
-            Entry::Overlay { path, lower, over, .. } => {
+            RootEntry::Overlay { path, lower, over, .. } => {
                 let lower = over.iter().chain([lower]).cloned().collect();
                 Some(self.layer.written(name_of(path), path.clone(), lower))
             }
@@ -56,7 +56,7 @@ impl SandboxSpec {
 
 /// A directory of the layer that takes what the container writes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Written {
+pub struct WritableDirectory {
     /// The overlay's name, whatever has been sealed.
     pub name: String,
     /// The directory, in the layer.
@@ -88,7 +88,7 @@ pub struct Toolbox {
 
 /// A container's network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Network {
+pub enum ContainerNetwork {
     /// That of the host, loopback included.
     Host,
     /// One of its own, with nothing in it but its own loopback.
@@ -106,7 +106,7 @@ pub enum Confinement {
 
 /// Control groups of a container's own, which are the root of what it sees of them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Groups {
+pub struct GroupsSpec {
     /// Whether it may divide them further.
     pub writable: bool,
     /// The group below its own that PID 1 goes to, where it may.
@@ -152,22 +152,22 @@ impl UserMap {
 
 /// The build's own layer: a directory of the host that only this container uses.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Layer {
+pub struct BuildLayer {
     /// An existing directory, empty where it is not kept.
     pub dir: PathBuf,
     /// What keeps the bytes.
-    pub store: Store,
+    pub store: LayerStore,
     /// Whether a container before this one has left it: all but mounts is in it then.
     pub is_kept: bool,
     /// What of it is sealed.
     pub stack: Stack,
 }
 
-impl Layer {
-    fn written(&self, name: String, path: PathBuf, lower: Vec<PathBuf>) -> Written {
+impl BuildLayer {
+    fn written(&self, name: String, path: PathBuf, lower: Vec<PathBuf>) -> WritableDirectory {
         let sealed = self.stack.sealed(&name).into_iter().map(|dir| self.dir.join(dir));
         let lower = sealed.chain(lower).collect();
-        Written { dir: self.stack.upper(&name), name, path, lower }
+        WritableDirectory { dir: self.stack.upper(&name), name, path, lower }
     }
 }
 
@@ -232,7 +232,7 @@ impl Stack {
 
 /// What keeps a layer's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Store {
+pub enum LayerStore {
     /// The file system the directory is on.
     Directory,
     /// Memory of at most this many bytes, mounted over the directory inside the container's own
@@ -271,7 +271,7 @@ pub struct Restored {
 
 /// One thing in the root.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum Entry {
+pub enum RootEntry {
     /// A directory; an existing one gets the mode.
     Directory {
         /// Its place.
@@ -338,17 +338,17 @@ pub enum Entry {
     },
 }
 
-impl Entry {
+impl RootEntry {
     /// Its place in the container.
     pub(crate) fn path(&self) -> &Path {
         match self {
-            Entry::Directory { path, .. }
-            | Entry::File { path, .. }
-            | Entry::Append { path, .. }
-            | Entry::Link { path, .. }
-            | Entry::Overlay { path, .. }
-            | Entry::Plain { path, .. }
-            | Entry::Bind { path, .. } => path,
+            RootEntry::Directory { path, .. }
+            | RootEntry::File { path, .. }
+            | RootEntry::Append { path, .. }
+            | RootEntry::Link { path, .. }
+            | RootEntry::Overlay { path, .. }
+            | RootEntry::Plain { path, .. }
+            | RootEntry::Bind { path, .. } => path,
         }
     }
 }

@@ -22,7 +22,7 @@ pub(crate) struct NewProcess<'a> {
     /// Become descriptors 0, 1, 2 ... of the program. None may be below the count of them, or one
     /// would be overwritten before it is used.
     pub(crate) fds: &'a [BorrowedFd<'a>],
-    pub(crate) program: Program<'a>,
+    pub(crate) program: ProcessImage<'a>,
     /// Its arguments, its own name first. Its environment is empty.
     pub(crate) arguments: &'a [&'a CStr],
     /// Its limit of descriptors, where that is not ours.
@@ -31,7 +31,7 @@ pub(crate) struct NewProcess<'a> {
 
 /// What a new process executes.
 #[derive(Clone, Copy)]
-pub(crate) enum Program<'a> {
+pub(crate) enum ProcessImage<'a> {
     /// By its path.
     Path(&'a CStr),
     /// What is open here.
@@ -173,8 +173,8 @@ unsafe fn become_program(
         };
         let gate_aside = new.gate.map(aside);
         let file_aside = match new.program {
-            Program::File(fd) => Some(aside(fd)),
-            Program::Path(_) => None,
+            ProcessImage::File(fd) => Some(aside(fd)),
+            ProcessImage::Path(_) => None,
         };
         for (number, fd) in new.fds.iter().enumerate() {
             or_end(libc::syscall(libc::SYS_dup3, fd.as_raw_fd(), number, 0));
@@ -206,10 +206,10 @@ unsafe fn become_program(
             set_descriptor_limit(limits);
         }
         match new.program {
-            Program::Path(path) => {
+            ProcessImage::Path(path) => {
                 libc::syscall(libc::SYS_execve, path.as_ptr(), arguments, environment);
             }
-            Program::File(_) => {
+            ProcessImage::File(_) => {
                 libc::syscall(
                     libc::SYS_execveat,
                     file,
@@ -454,7 +454,7 @@ mod tests {
                 namespaces: 0,
                 gate: Some(gate.as_fd()),
                 fds: &[null.as_fd(), null.as_fd(), null.as_fd()],
-                program: Program::Path(c"/bin/true"),
+                program: ProcessImage::Path(c"/bin/true"),
                 arguments: &[c"true"],
                 descriptors: None,
             };

@@ -5,7 +5,7 @@
 //! there, so a build cannot come to depend on it.
 #![forbid(unsafe_code)]
 
-use crate::handshake::{SetupError, Step, failing};
+use crate::handshake::{SandboxSetupError, SetupStep, failing};
 use crate::mounts;
 use crate::spec::Toolbox;
 use rustix::fs::{Mode, OFlags};
@@ -15,7 +15,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 /// Makes it, from a program of the host: before the host's root is out of reach.
-pub(crate) fn make(toolbox: &Toolbox) -> Result<OwnedFd, SetupError> {
+pub(crate) fn make(toolbox: &Toolbox) -> Result<OwnedFd, SandboxSetupError> {
     let fill = || -> io::Result<OwnedFd> {
         let mut program = File::open(&toolbox.program)?;
         let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
@@ -33,7 +33,7 @@ pub(crate) fn make(toolbox: &Toolbox) -> Result<OwnedFd, SetupError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(rustix::fs::openat(&mount, ".", flags, Mode::empty())?)
     };
-    fill().map_err(failing(Step::Source, "make a toolbox of", &toolbox.program))
+    fill().map_err(failing(SetupStep::Source, "make a toolbox of", &toolbox.program))
 }
 
 const NAME: &str = "busybox";

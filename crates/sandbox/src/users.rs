@@ -8,7 +8,7 @@ use crate::descriptors;
 use crate::handshake::CHORE_ARG;
 use crate::process::Child;
 use crate::spec::{IdRange, UserMap};
-use crate::sys::{self, NewProcess, Program};
+use crate::sys::{self, NewProcess, ProcessImage};
 use std::ffi::CString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
@@ -108,7 +108,7 @@ impl Chore {
             namespaces: if map.is_some() { libc::CLONE_NEWUSER as u64 } else { 0 },
             gate: map.is_some().then_some(gated.as_fd()),
             fds: &[input.as_ref().unwrap_or(&null).as_fd(), theirs.as_fd(), null.as_fd()],
-            program: Program::Path(c"/proc/self/exe"),
+            program: ProcessImage::Path(c"/proc/self/exe"),
             arguments: &words,
             descriptors: descriptors::before(),
         })?;

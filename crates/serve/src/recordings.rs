@@ -15,15 +15,15 @@ use std::time::Duration;
 pub const MAX_LINE: u64 = 16 << 20;
 
 /// What is kept in a folder.
-pub struct Folder {
+pub struct RecordingsFolder {
     pub path: PathBuf,
     /// The newest first.
-    pub kept: Vec<Kept>,
+    pub kept: Vec<KeptSession>,
 }
 
 /// A session that is kept.
 #[derive(Clone, Debug)]
-pub struct Kept {
+pub struct KeptSession {
     /// Its id, or its build's and a number.
     pub name: String,
     pub build: Option<String>,
@@ -41,7 +41,7 @@ pub struct Kept {
 /// A line about a session.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Note {
+struct SessionLine {
     time: String,
     event: String,
     build: String,
@@ -64,18 +64,18 @@ fn lines(file: File) -> impl Iterator<Item = io::Result<Vec<u8>>> {
     })
 }
 
-impl Folder {
+impl RecordingsFolder {
     /// Reads what there is of each session. Lines and files that are something else are left out.
     pub fn read(path: &Path) -> io::Result<Self> {
         let dir = Arc::new(Dir::top(path)?);
-        let mut kept: BTreeMap<String, Kept> = BTreeMap::new();
+        let mut kept: BTreeMap<String, KeptSession> = BTreeMap::new();
         for file in dir.names()? {
             let Ok(file) = String::from_utf8(file) else { continue };
             let Some((name, kind)) = file.rsplit_once('.') else { continue };
             if !matches!(kind, "log" | "cast") {
                 continue;
             }
-            let one = || Kept::named(name, &dir);
+            let one = || KeptSession::named(name, &dir);
             let one = kept.entry(name.to_owned()).or_insert_with(one);
             match kind {
                 "log" => one.has_text = true,
@@ -87,19 +87,19 @@ impl Folder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        let mut kept: Vec<Kept> = kept.into_values().collect();
+        let mut kept: Vec<KeptSession> = kept.into_values().collect();
         for one in &mut kept {
             one.look();
         }
         kept.sort_by(|one, other| other.began.cmp(&one.began).then(one.name.cmp(&other.name)));
-        Ok(Folder { path: path.to_path_buf(), kept })
+        Ok(RecordingsFolder { path: path.to_path_buf(), kept })
     }
 }
 
 /// Adds what the lines say of sessions of which something is kept.
-fn notes(file: File, kept: &mut BTreeMap<String, Kept>) -> io::Result<()> {
+fn notes(file: File, kept: &mut BTreeMap<String, KeptSession>) -> io::Result<()> {
     for line in lines(file) {
-        let Ok(note) = serde_json::from_slice::<Note>(&line?) else { continue };
+        let Ok(note) = serde_json::from_slice::<SessionLine>(&line?) else { continue };
         let numbered = format!("{}-{}", note.build, note.session);
         let name = note.session_id.filter(|id| kept.contains_key(id)).unwrap_or(numbered);
         let Some(one) = kept.get_mut(&name) else { continue };
@@ -118,9 +118,9 @@ fn notes(file: File, kept: &mut BTreeMap<String, Kept>) -> io::Result<()> {
     Ok(())
 }
 
-impl Kept {
+impl KeptSession {
     fn named(name: &str, dir: &Arc<Dir>) -> Self {
-        Kept {
+        KeptSession {
             name: name.to_owned(),
             build: None,
             program: None,

@@ -1,9 +1,9 @@
 //! Projects of a file, taken in whole or not at all: what a real account prints, or what CreateProject is given.
 
 use crate::db::projects::{self, Project};
-use crate::db::{self, Db, DbError, OpenError};
+use crate::db::{self, DatabaseOpenError, Db, DbError};
 use crate::model::shape::InputProblems;
-use crate::model::{Described, known, validate};
+use crate::model::{DescribedService, known, validate};
 use crate::project::{self, merge};
 use runner_folder::state::Home;
 use runner_host::clock;
@@ -14,7 +14,7 @@ use std::collections::HashSet;
 
 /// A project that a file has.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Named {
+pub struct ImportedProject {
     pub name: String,
     pub given: Value,
     /// Why its builds do not run here as it stands.
@@ -35,7 +35,7 @@ pub enum ImportError {
     #[error("{}: there already", .0.join(", "))]
     Exist(Vec<String>),
     #[error(transparent)]
-    Open(#[from] OpenError),
+    Open(#[from] DatabaseOpenError),
     #[error(transparent)]
     Db(#[from] DbError),
 }
@@ -44,7 +44,7 @@ pub enum ImportError {
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn read(file: &Value) -> Result<Vec<Named>, Vec<String>> {
+pub fn read(file: &Value) -> Result<Vec<ImportedProject>, Vec<String>> {
     let all: Vec<&Value> = match (&file["projects"], &file["project"]) {
         (Value::Array(all), _) => all.iter().collect(),
         (_, one @ Value::Object(_)) => vec![one],
@@ -68,7 +68,7 @@ pub fn read(file: &Value) -> Result<Vec<Named>, Vec<String>> {
     if problems.is_empty() { Ok(found) } else { Err(problems) }
 }
 
-fn named(name: String, given: &Value) -> Result<Named, Vec<String>> {
+fn named(name: String, given: &Value) -> Result<ImportedProject, Vec<String>> {
     let mut given = given.clone();
     // An answer says it otherwise than a call.
     if let Some(members) = given.as_object_mut()
@@ -76,18 +76,18 @@ fn named(name: String, given: &Value) -> Result<Named, Vec<String>> {
     {
         members.entry("badgeEnabled").or_insert(json!(badge["badgeEnabled"] == true));
     }
-    match validate(Described::CodeBuild, "CreateProject", &given) {
+    match validate(DescribedService::CodeBuild, "CreateProject", &given) {
         Err(InputProblems::Type(text)) => return Err(vec![text]),
         Err(InputProblems::Constraints(all)) => return Err(all),
         Ok(()) => {}
     }
-    let given = project::given(&known(Described::CodeBuild, "CreateProject", &given));
+    let given = project::given(&known(DescribedService::CodeBuild, "CreateProject", &given));
     let problems = project::problems(&given);
     if !problems.is_empty() {
         return Err(problems);
     }
     let unrunnable = merge(&name, &given, &json!({})).err().unwrap_or_default();
-    Ok(Named { name, given, unrunnable })
+    Ok(ImportedProject { name, given, unrunnable })
 }
 
 /// Takes projects in, all or none. Another process may serve the database meanwhile.
@@ -97,13 +97,13 @@ fn named(name: String, given: &Value) -> Result<Named, Vec<String>> {
 pub fn put(
     home: &Home,
     is_served: bool,
-    all: Vec<Named>,
+    all: Vec<ImportedProject>,
     replaces: bool,
 ) -> Result<Vec<Imported>, ImportError> {
     let now = clock::wall().epoch_millis();
     let put = move |connection: &Connection| -> Result<Vec<Imported>, ImportError> {
         let (mut done, mut there) = (Vec::new(), Vec::new());
-        for Named { name, given, .. } in all {
+        for ImportedProject { name, given, .. } in all {
             let old = projects::get(connection, &name)?;
             let (created, cache_epoch) =
                 old.as_ref().map_or((now, 0), |old| (old.created, old.cache_epoch));

@@ -3,12 +3,12 @@
 //! A look costs what has changed: the folder of all builds is read when it is another than at the last look, and else only
 //! builds that lived then are.
 
-use crate::db::builds::{self, Build, Indexed, State};
+use crate::db::builds::{self, BuildProgress, Indexed, StoredBuild};
 use crate::db::{Db, DbError};
 use crate::record;
 use runner_core::event::EventBody;
 use runner_folder::events::LogReader;
-use runner_folder::state::{BuildDir, Home, Known, known};
+use runner_folder::state::{BuildDir, Home, KnownBuild, known};
 use runner_host::clock;
 use runner_host::private::remove_tree;
 use rusqlite::Connection;
@@ -26,10 +26,10 @@ const TICK: Duration = Duration::from_secs(2);
 
 /// What the last look has seen.
 #[derive(Default)]
-pub(crate) struct Looks(Mutex<Seen>);
+pub(crate) struct Looks(Mutex<SeenFolders>);
 
 #[derive(Default)]
-struct Seen {
+struct SeenFolders {
     /// When the folder of all builds had been changed then.
     changed: Option<SystemTime>,
     /// Folders that told nothing yet, or that are damaged: they are looked at again, and no other for their sake.
@@ -37,8 +37,8 @@ struct Seen {
 }
 
 /// What is to be done with a row.
-enum Change {
-    New(Box<Build>),
+enum IndexChange {
+    New(Box<StoredBuild>),
     Ended(String, Value),
     Forgotten(String),
 }
@@ -65,7 +65,7 @@ impl Looks {
             && let Err(error) = db.write_now(move |connection| apply(connection, changes))
         {
             // The next look finds all of them again.
-            *seen = Seen::default();
+            *seen = SeenFolders::default();
             return Err(error);
         }
         // A folder that was changed just now may be changed again without looking so.
@@ -79,27 +79,27 @@ fn unread(home: &Home, error: &io::Error) -> DbError {
     DbError::File(format!("{}: {error}", home.builds().display()))
 }
 
-fn apply(connection: &Connection, changes: Vec<Change>) -> Result<(), DbError> {
+fn apply(connection: &Connection, changes: Vec<IndexChange>) -> Result<(), DbError> {
     for change in changes {
         match change {
-            Change::New(build) => builds::insert(connection, &build)?,
-            Change::Ended(uuid, record) => {
+            IndexChange::New(build) => builds::insert(connection, &build)?,
+            IndexChange::Ended(uuid, record) => {
                 builds::end(connection, &uuid, &record, true)?;
             }
-            Change::Forgotten(uuid) => builds::forget(connection, &uuid)?,
+            IndexChange::Forgotten(uuid) => builds::forget(connection, &uuid)?,
         }
     }
     Ok(())
 }
 
 /// Of builds that lived at the last look.
-fn living(home: &Home, rows: Vec<Indexed>) -> Vec<Change> {
+fn living(home: &Home, rows: Vec<Indexed>) -> Vec<IndexChange> {
     rows.into_iter().filter_map(|row| ended(home, row.uuid)).collect()
 }
 
 /// Of everything. What is there is read before what is known: a build of the service has its row first.
 /// Second: what is left for the next look.
-fn all(home: &Home, db: &Db) -> Result<(Vec<Change>, Vec<String>), DbError> {
+fn all(home: &Home, db: &Db) -> Result<(Vec<IndexChange>, Vec<String>), DbError> {
     let mut there = HashSet::new();
     for entry in fs::read_dir(home.builds()).map_err(|error| unread(home, &error))? {
         let name = entry.map_err(|error| unread(home, &error))?.file_name();
@@ -115,11 +115,11 @@ fn all(home: &Home, db: &Db) -> Result<(Vec<Change>, Vec<String>), DbError> {
         let is_there = there.remove(&row.uuid) || BuildDir::of(home, &row.uuid).path().exists();
         if is_there {
             match row.state {
-                State::Live if !row.is_own => changes.extend(ended(home, row.uuid)),
+                BuildProgress::Live if !row.is_own => changes.extend(ended(home, row.uuid)),
                 _ => {}
             }
         } else if is_over(&row, now) {
-            changes.push(Change::Forgotten(row.uuid));
+            changes.push(IndexChange::Forgotten(row.uuid));
         }
     }
     let (new, unread) = read_all(home, there.into_iter().collect());
@@ -128,7 +128,7 @@ fn all(home: &Home, db: &Db) -> Result<(Vec<Change>, Vec<String>), DbError> {
 }
 
 /// Builds that no row tells of, the oldest first, and those of which there is nothing to tell yet.
-fn read_all(home: &Home, uuids: Vec<String>) -> (Vec<Change>, Vec<String>) {
+fn read_all(home: &Home, uuids: Vec<String>) -> (Vec<IndexChange>, Vec<String>) {
     let (mut new, mut unread) = (Vec::new(), Vec::new());
     for uuid in uuids {
         match found(home, &uuid) {
@@ -137,7 +137,7 @@ fn read_all(home: &Home, uuids: Vec<String>) -> (Vec<Change>, Vec<String>) {
         }
     }
     new.sort_by(|a, b| a.requested.cmp(&b.requested).then_with(|| a.uuid.cmp(&b.uuid)));
-    (new.into_iter().map(|build| Change::New(Box::new(build))).collect(), unread)
+    (new.into_iter().map(|build| IndexChange::New(Box::new(build))).collect(), unread)
 }
 
 /// Whether a folder can be a build's: what else lies there is looked at by nobody.
@@ -148,20 +148,20 @@ fn is_uuid(name: &str) -> bool {
 /// Whether the row of a build without a folder goes.
 fn is_over(row: &Indexed, now: i64) -> bool {
     match row.state {
-        State::Gone => true,
+        BuildProgress::Gone => true,
         // They have a folder to come, or an end.
-        State::Queued | State::Starting => false,
-        State::Live => !row.is_own,
-        State::Ended => row.has_folder || row.requested < now - KEPT_MS,
+        BuildProgress::Queued | BuildProgress::Starting => false,
+        BuildProgress::Live => !row.is_own,
+        BuildProgress::Ended => row.has_folder || row.requested < now - KEPT_MS,
     }
 }
 
 /// What has become of a build of `runner run`.
-fn ended(home: &Home, uuid: String) -> Option<Change> {
+fn ended(home: &Home, uuid: String) -> Option<IndexChange> {
     let dir = BuildDir::of(home, &uuid);
     match dir.record() {
-        Ok(Some(record)) => Some(Change::Ended(uuid, serde_json::to_value(&record).ok()?)),
-        Ok(None) if !dir.path().exists() => Some(Change::Forgotten(uuid)),
+        Ok(Some(record)) => Some(IndexChange::Ended(uuid, serde_json::to_value(&record).ok()?)),
+        Ok(None) if !dir.path().exists() => Some(IndexChange::Forgotten(uuid)),
         Ok(None) => None,
         Err(error) => {
             tracing::warn!(%error, %uuid, "the record of a build cannot be read");
@@ -171,8 +171,8 @@ fn ended(home: &Home, uuid: String) -> Option<Change> {
 }
 
 /// A build that no row tells of. One that cannot be read is none.
-fn found(home: &Home, uuid: &str) -> Option<Build> {
-    let Known { dir, .. } = known(home, uuid).ok()??;
+fn found(home: &Home, uuid: &str) -> Option<StoredBuild> {
+    let KnownBuild { dir, .. } = known(home, uuid).ok()??;
     let meta = dir.meta().ok()??;
     let record = dir.record().ok()?;
     let (begun, log) = match &record {
@@ -184,12 +184,12 @@ fn found(home: &Home, uuid: &str) -> Option<Build> {
         None => begun(&dir)?,
     };
     let log = log.unwrap_or_else(|| record::usual_log_names(&meta.project, uuid));
-    Some(Build {
+    Some(StoredBuild {
         uuid: uuid.to_owned(),
         seq: 0,
         project: meta.project,
         number: i64::try_from(meta.number).unwrap_or(i64::MAX),
-        state: if record.is_some() { State::Ended } else { State::Live },
+        state: if record.is_some() { BuildProgress::Ended } else { BuildProgress::Live },
         status: record
             .as_ref()
             .map_or("IN_PROGRESS", |record| record.build_status.name())
@@ -214,7 +214,7 @@ fn begun(dir: &BuildDir) -> Option<(i64, Option<(String, String)>)> {
 
 /// Removes what a killed `serve` has left of builds that were to be deleted.
 pub(crate) fn finish_deletions(db: &Db, home: &Home) -> Result<(), DbError> {
-    for build in db.read_now(|connection| builds::in_state(connection, State::Gone))? {
+    for build in db.read_now(|connection| builds::in_state(connection, BuildProgress::Gone))? {
         let dir = BuildDir::of(home, &build.uuid);
         if dir.path().exists()
             && let Err(error) = remove_tree(dir.path())

@@ -18,4 +18,4 @@ pub mod record;
 mod service;
 pub mod sources;
 
-pub use service::{Fault, Service, Settings, queue};
+pub use service::{Fault, Service, ServiceSettings, queue};

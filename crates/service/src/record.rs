@@ -1,6 +1,6 @@
 //! Records of builds that the service has taken in: before they have a folder, and beside it. Pure.
 
-use crate::db::builds::Build;
+use crate::db::builds::StoredBuild;
 use crate::db::streams::PREFIX;
 use crate::project::text;
 use runner_core::arn::arn;
@@ -56,7 +56,7 @@ pub(crate) fn seconds(ms: i64) -> Value {
 }
 
 /// What is known of a build by what was asked for.
-fn asked_of(build: &Build) -> Map<String, Value> {
+fn asked_of(build: &StoredBuild) -> Map<String, Value> {
     let empty = json!({});
     let order = build.order.as_ref().unwrap_or(&empty);
     let own = json!({
@@ -105,7 +105,7 @@ fn done(name: &str, status: &str, from: i64, to: i64) -> Value {
 
 /// A build that waits, or that has no folder yet.
 #[must_use]
-pub fn waiting(build: &Build) -> Value {
+pub fn waiting(build: &StoredBuild) -> Value {
     let mut record = asked_of(build);
     let at = build.requested;
     let mut put = |name: &str, value: Value| record.insert(name.to_owned(), value);
@@ -139,7 +139,7 @@ pub fn waiting(build: &Build) -> Value {
 
 /// A build that has ended without a folder: in the queue, or because its process did not begin it.
 #[must_use]
-pub fn never_begun(build: &Build, now: i64, status: &str, why: Option<&str>) -> Value {
+pub fn never_begun(build: &StoredBuild, now: i64, status: &str, why: Option<&str>) -> Value {
     let mut record = waiting(build);
     let at = build.requested;
     let submitted = done("SUBMITTED", "SUCCEEDED", at, at);
@@ -161,7 +161,7 @@ pub fn never_begun(build: &Build, now: i64, status: &str, why: Option<&str>) -> 
 
 /// A folder's record, with what the service knows besides.
 #[must_use]
-pub fn joined(record: Value, build: &Build) -> Value {
+pub fn joined(record: Value, build: &StoredBuild) -> Value {
     let mut record = record;
     tell_log(&mut record, build.log.as_ref());
     if build.order.is_none() {
@@ -197,15 +197,15 @@ pub fn joined(record: Value, build: &Build) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::db::builds::State;
+    use crate::db::builds::BuildProgress;
 
-    fn build() -> Build {
-        Build {
+    fn build() -> StoredBuild {
+        StoredBuild {
             uuid: "u".to_owned(),
             seq: 1,
             project: "demo".to_owned(),
             number: 3,
-            state: State::Queued,
+            state: BuildProgress::Queued,
             status: "IN_PROGRESS".to_owned(),
             requested: 1000,
             deadline: None,

@@ -1,12 +1,12 @@
 //! What the program's commands and the owner of a build say to each other over `control.sock`.
 //!
-//! Messages travel as JSON in `frame`s. The client speaks first, with [`Request::Hello`]; each
-//! request is answered by one message, [`Request::Watch`], [`Request::WatchPauses`], [`Request::Open`],
-//! [`Request::Files`] and [`Request::Forward`] by a stream of them.
+//! Messages travel as JSON in `frame`s. The client speaks first, with [`ControlRequest::Hello`]; each
+//! request is answered by one message, [`ControlRequest::Watch`], [`ControlRequest::WatchPauses`], [`ControlRequest::Open`],
+//! [`ControlRequest::Files`] and [`ControlRequest::Forward`] by a stream of them.
 
 use crate::frame;
-use runner_core::agent::{AgentConfig, Layer};
-use runner_core::debug::{Client, Decision};
+use runner_core::agent::{AgentConfig, PropertyLayer};
+use runner_core::debug::{Decision, DecisionClient};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ use std::time::Duration;
 /// Version of this file; raised when an old peer would misunderstand.
 pub const PROTOCOL: u32 = 9;
 
-/// A client on a terminal says [`Request::Active`] no more often than this.
+/// A client on a terminal says [`ControlRequest::Active`] no more often than this.
 pub const ACTIVITY_PACE: Duration = Duration::from_millis(250);
 
 /// A message of this file as it travels: JSON in a frame.
@@ -29,7 +29,7 @@ pub fn encode(message: &impl Serialize) -> io::Result<Vec<u8>> {
 /// Client to owner.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Request {
+pub enum ControlRequest {
     /// First of all.
     Hello {
         /// [`PROTOCOL`] of the client.
@@ -38,7 +38,7 @@ pub enum Request {
         version: String,
         /// By what a person decides there.
         #[serde(default)]
-        client: Client,
+        client: DecisionClient,
     },
     /// How does the build stand?
     Status,
@@ -48,7 +48,7 @@ pub enum Request {
     Decide(Decision),
     /// Stop in the middle of the command that runs. Answered once it stands still.
     Pause,
-    /// Run a text at a stop, in the state of the build's commands. Answered by [`Answer::Runs`]: what it
+    /// Run a text at a stop, in the state of the build's commands. Answered by [`ControlResponse::Runs`]: what it
     /// writes and how it ends are in the build's log, as of any run.
     Eval {
         /// The text.
@@ -67,9 +67,9 @@ pub enum Request {
         #[serde(default)]
         value: Option<String>,
     },
-    /// Which variables will the next command have? Answered by [`Answer::Variables`].
+    /// Which variables will the next command have? Answered by [`ControlResponse::Variables`].
     Variables,
-    /// Where does it stop? Answered by [`Answer::Breakpoints`], as the next two.
+    /// Where does it stop? Answered by [`ControlResponse::Breakpoints`], as the next two.
     Breakpoints,
     /// Stop there, too.
     AddBreakpoint {
@@ -83,7 +83,7 @@ pub enum Request {
     },
     /// End the build.
     Stop,
-    /// Tell each change of [`Status`], until the build is over.
+    /// Tell each change of [`ControlStatus`], until the build is over.
     Watch,
     /// The same, of what concerns pauses alone.
     WatchPauses,
@@ -98,19 +98,19 @@ pub enum Request {
         problem: String,
     },
     /// Start a program in the container and connect this client to it.
-    Open(Open),
+    Open(OpenProgram),
     /// A place for a script, for as long as this connection lives: answered once fewer run than that, by
-    /// [`Answer::Done`]. The image may want fewer still.
+    /// [`ControlResponse::Done`]. The image may want fewer still.
     ScriptPlace {
         /// How many scripts may run in the build at once.
         limit: usize,
     },
-    /// Run a script in the container and connect this client to it. As [`Request::Open`]; what it writes is masked.
+    /// Run a script in the container and connect this client to it. As [`ControlRequest::Open`]; what it writes is masked.
     Script(Script),
     /// Which system does the container have?
     Platform,
     /// Start the program that reads and writes files in the container and hand over its pipes, as with
-    /// [`Request::Open`].
+    /// [`ControlRequest::Open`].
     Files,
     /// From now on this client asks for connections; until it goes, or the build ends.
     Forward {
@@ -126,9 +126,9 @@ pub enum Request {
         #[serde(default)]
         locals: Vec<String>,
     },
-    /// How is AWS's agent configured? Answered by [`Answer::Agent`].
+    /// How is AWS's agent configured? Answered by [`ControlResponse::Agent`].
     Agent,
-    /// Connect to something that listens in the container. Only after [`Request::Forward`]; more than one
+    /// Connect to something that listens in the container. Only after [`ControlRequest::Forward`]; more than one
     /// may be under way.
     Dial {
         /// Chosen by the client; names the connection in the answer.
@@ -137,31 +137,31 @@ pub enum Request {
         remote: String,
     },
     /// The client's terminal has another size.
-    Resize(Size),
+    Resize(TerminalSize),
     /// Something was typed or shown on the program's terminal. A client that does not keep the time
     /// itself says so, or its session is idle.
     Active,
-    /// Send a signal to the program. Answered by [`Answer::Signalled`], among whatever else is said.
+    /// Send a signal to the program. Answered by [`ControlResponse::Signalled`], among whatever else is said.
     Signal(i32),
 }
 
-impl Request {
+impl ControlRequest {
     /// The greeting of a client whose decisions are verbs.
     #[must_use]
     pub fn hello(version: &str) -> Self {
-        let (protocol, client) = (PROTOCOL, Client::Cli);
-        Request::Hello { protocol, version: version.to_owned(), client }
+        let (protocol, client) = (PROTOCOL, DecisionClient::Cli);
+        ControlRequest::Hello { protocol, version: version.to_owned(), client }
     }
 }
 
 /// A program to start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Open {
+pub struct OpenProgram {
     /// Program and arguments; none: an interactive shell.
     pub argv: Vec<String>,
     /// Size of the client's terminal; none: pipes instead of a terminal.
-    pub terminal: Option<Size>,
+    pub terminal: Option<TerminalSize>,
     /// The client's `TERM`.
     pub term: Option<String>,
     /// A user of the container, by name or id; root where it is absent.
@@ -214,7 +214,7 @@ pub struct Platform {
 
 /// A terminal's size, in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Size {
+pub struct TerminalSize {
     /// Lines.
     pub rows: u16,
     /// Columns.
@@ -224,7 +224,7 @@ pub struct Size {
 /// Owner to client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Answer {
+pub enum ControlResponse {
     /// The owner takes requests.
     Hello {
         /// [`PROTOCOL`] of the owner.
@@ -233,7 +233,7 @@ pub enum Answer {
         version: String,
     },
     /// How the build stands.
-    Status(Status),
+    Status(ControlStatus),
     /// It is done.
     Done,
     /// How AWS's agent is configured.
@@ -241,7 +241,7 @@ pub enum Answer {
         /// What holds for endpoints of the build's own.
         host: AgentConfig,
         /// What the image says; none where it has no such file that can be read.
-        image: Option<Layer>,
+        image: Option<PropertyLayer>,
     },
     /// Where it stops.
     Breakpoints(Vec<BreakpointLine>),
@@ -336,7 +336,7 @@ pub struct ForwardLine {
 /// How a build stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Status {
+pub struct ControlStatus {
     /// `running`, `paused` or an ended status.
     pub state: String,
     /// Phase it is in.

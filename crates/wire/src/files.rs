@@ -10,7 +10,7 @@ use crate::abi::files::{
 };
 use crate::abi::{u32_at, u64_at};
 
-pub use abi::{Facts, is_path, make, root, select};
+pub use abi::{FileFacts, is_path, make, root, select};
 
 /// Longest body of a reply that is no data.
 const MAX_BODY: usize = FACTS_LEN + 2 * MAX_PATH;
@@ -19,9 +19,9 @@ const ROOM: usize = 4 * MAX_DATA;
 
 /// A path and what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry<'a> {
+pub struct PathEntry<'a> {
     /// As lstat has it.
-    pub facts: Facts,
+    pub facts: FileFacts,
     /// Below the root: no empty, `.` or `..` part, no NUL.
     pub path: &'a [u8],
     /// Where a symbolic link leads; empty for anything else.
@@ -41,7 +41,7 @@ pub struct Failed<'a> {
 
 /// How the content of a file ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum ContentEnd {
     /// Whole.
     Whole,
     /// It was written to, or cut, while it was read.
@@ -54,15 +54,15 @@ pub enum End {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reply<'a> {
     /// The root is open.
-    Root(Facts),
+    Root(FileFacts),
     /// A path and what it is; the content of a regular file follows where it was asked for.
-    Entry(Entry<'a>),
+    Entry(PathEntry<'a>),
     /// Bytes of the file.
     Data(&'a [u8]),
     /// That many zeros of the file.
     Hole(u64),
     /// The file is over: data and holes together were as long as its size says.
-    End(End),
+    End(ContentEnd),
     /// Something could not be done.
     Failed(Failed<'a>),
     /// All that was asked before is done.
@@ -209,7 +209,7 @@ impl Replies {
         let file = self.file.take();
         let body = &self.buffer[start..self.start];
         let reply = match kind {
-            reply::ROOT => Reply::Root(Facts::from_body(body).ok_or(FilesError::Malformed)?),
+            reply::ROOT => Reply::Root(FileFacts::from_body(body).ok_or(FilesError::Malformed)?),
             reply::ENTRY => {
                 let entry = entry(body)?;
                 if entry.facts.kind() == REGULAR {
@@ -239,8 +239,8 @@ impl Replies {
     }
 }
 
-fn entry(body: &[u8]) -> Result<Entry<'_>, FilesError> {
-    let facts = Facts::from_body(body).ok_or(FilesError::Malformed)?;
+fn entry(body: &[u8]) -> Result<PathEntry<'_>, FilesError> {
+    let facts = FileFacts::from_body(body).ok_or(FilesError::Malformed)?;
     let rest = &body[FACTS_LEN..];
     let (path, target) =
         rest.split_at_checked(facts.path_len as usize).ok_or(FilesError::Malformed)?;
@@ -255,15 +255,15 @@ fn entry(body: &[u8]) -> Result<Entry<'_>, FilesError> {
     {
         return Err(FilesError::Malformed);
     }
-    Ok(Entry { facts, path, target })
+    Ok(PathEntry { facts, path, target })
 }
 
-fn end(body: &[u8]) -> Result<End, FilesError> {
+fn end(body: &[u8]) -> Result<ContentEnd, FilesError> {
     let errno = u32_at(body, 4).ok_or(FilesError::Malformed)?;
     match u32_at(body, 0) {
-        Some(end::WHOLE) => Ok(End::Whole),
-        Some(end::CHANGED) => Ok(End::Changed),
-        Some(end::UNREADABLE) => Ok(End::Unreadable(sane(errno))),
+        Some(end::WHOLE) => Ok(ContentEnd::Whole),
+        Some(end::CHANGED) => Ok(ContentEnd::Changed),
+        Some(end::UNREADABLE) => Ok(ContentEnd::Unreadable(sane(errno))),
         _ => Err(FilesError::Malformed),
     }
 }
@@ -301,11 +301,11 @@ pub fn stage_name(stage: u32) -> &'static str {
 
 /// What is to be made, besides its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Node {
+pub struct NewFile {
     /// Bits of [`make`].
     pub flags: u32,
     /// Kind, mode, owner, time; for a regular file its size.
-    pub facts: Facts,
+    pub facts: FileFacts,
 }
 
 /// Adds a request that has a number and a path: `ROOT` or `SELECT`.
@@ -326,18 +326,18 @@ pub fn select_request(into: &mut Vec<u8>, flags: u32, path: &[u8]) {
 }
 
 /// Adds a `MAKE`. A symbolic link has a target; a regular file is followed by its content.
-pub fn make_request(into: &mut Vec<u8>, node: &Node, path: &[u8], target: &[u8]) {
+pub fn make_request(into: &mut Vec<u8>, node: &NewFile, path: &[u8], target: &[u8]) {
     node_request(into, request::MAKE, node, path, target);
 }
 
 /// Adds a `LINK`: another name for the regular file `target`.
 pub fn link_request(into: &mut Vec<u8>, path: &[u8], target: &[u8]) {
-    let node = Node { flags: 0, facts: Facts::default() };
+    let node = NewFile { flags: 0, facts: FileFacts::default() };
     node_request(into, request::LINK, &node, path, target);
 }
 
 /// Adds a `SET`; an empty path is the root itself.
-pub fn set_request(into: &mut Vec<u8>, node: &Node, path: &[u8]) {
+pub fn set_request(into: &mut Vec<u8>, node: &NewFile, path: &[u8]) {
     node_request(into, request::SET, node, path, b"");
 }
 
@@ -347,11 +347,11 @@ pub fn remove_request(into: &mut Vec<u8>, path: &[u8]) {
     into.extend_from_slice(path);
 }
 
-fn node_request(into: &mut Vec<u8>, kind: u32, node: &Node, path: &[u8], target: &[u8]) {
+fn node_request(into: &mut Vec<u8>, kind: u32, node: &NewFile, path: &[u8], target: &[u8]) {
     let path_len = u32::try_from(path.len()).unwrap_or(u32::MAX);
     head(into, kind, 4 + FACTS_LEN + path.len() + target.len());
     into.extend_from_slice(&node.flags.to_le_bytes());
-    into.extend_from_slice(&Facts { path_len, ..node.facts }.to_bytes());
+    into.extend_from_slice(&FileFacts { path_len, ..node.facts }.to_bytes());
     into.extend_from_slice(path);
     into.extend_from_slice(target);
 }
@@ -404,7 +404,7 @@ mod tests {
 
     fn entry_message(mode: u32, size: u64, path: &[u8], target: &[u8]) -> Vec<u8> {
         let path_len = u32::try_from(path.len()).expect("short");
-        let facts = Facts { mode, size, path_len, ..Facts::default() };
+        let facts = FileFacts { mode, size, path_len, ..FileFacts::default() };
         message(reply::ENTRY, &[&facts.to_bytes(), path, target].concat())
     }
 
@@ -442,7 +442,7 @@ mod tests {
     #[test]
     fn a_stream_says_the_same_however_it_is_cut() {
         let stream = [
-            message(reply::ROOT, &Facts::default().to_bytes()),
+            message(reply::ROOT, &FileFacts::default().to_bytes()),
             entry_message(DIRECTORY | 0o755, 4096, b"a", b""),
             entry_message(REGULAR | 0o644, 1000, b"a/b", b""),
             message(reply::DATA, &[1; 600]),

@@ -4,7 +4,7 @@
 //! how much to wait for and never looks past a frame. They stay as they are: programs of different versions
 //! tell each other so in frames.
 
-use crate::unread::Unread;
+use crate::unread::UnreadBuffer;
 
 /// Longest body a peer may announce, in bytes: an environment at its largest, and some.
 pub const MAX_BODY: usize = 12 << 20;
@@ -37,9 +37,9 @@ pub fn encode(body: &[u8]) -> Result<Vec<u8>, FrameError> {
 
 /// Cuts frames out of a stream.
 #[derive(Debug, Default)]
-pub struct Decoder(Unread);
+pub struct FrameDecoder(UnreadBuffer);
 
-impl Decoder {
+impl FrameDecoder {
     /// Takes the next bytes of the stream.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.0.feed(bytes);
@@ -76,7 +76,7 @@ mod tests {
         stream.extend(encode(b"").expect("short"));
         stream.extend(encode(&vec![7; 100_000]).expect("short"));
         for size in [1, 3, 5, 7, 4096, stream.len()] {
-            let mut decoder = Decoder::default();
+            let mut decoder = FrameDecoder::default();
             let mut frames = Vec::new();
             for chunk in stream.chunks(size) {
                 decoder.feed(chunk);
@@ -91,10 +91,10 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_before_it_is_waited_for() {
-        let mut decoder = Decoder::default();
+        let mut decoder = FrameDecoder::default();
         decoder.feed(&[0xff, 0xff, 0xff, 0xff, 0]);
         assert_eq!(decoder.next_frame(), Err(FrameError::TooLong(u32::MAX as usize)));
-        let mut decoder = Decoder::default();
+        let mut decoder = FrameDecoder::default();
         decoder.feed(b"\0\0\0\0G");
         assert_eq!(decoder.next_frame(), Err(FrameError::UnknownKind(b'G')));
     }

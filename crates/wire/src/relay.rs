@@ -12,7 +12,7 @@ use crate::abi::{HEADER_LEN, Header, Pid1Reply, REPLY_LEN, reply, u32_at};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Word<'a> {
     /// A reply of PID 1's, and what came with it.
-    Reply(Pid1Reply, Given<'a>),
+    Reply(Pid1Reply, PassedDescriptor<'a>),
     /// Bytes of a channel, never none.
     Data(u64, &'a [u8]),
     /// No more bytes of a channel come.
@@ -27,7 +27,7 @@ pub enum Word<'a> {
 
 /// The descriptor of a reply, as far as it can be brought here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Given<'a> {
+pub enum PassedDescriptor<'a> {
     /// None.
     Nothing,
     /// A channel in both directions.
@@ -57,13 +57,13 @@ pub enum RelayError {
 
 /// Cuts words out of a stream.
 #[derive(Debug, Default)]
-pub struct Words {
+pub struct WordReader {
     buffer: Vec<u8>,
     /// How much of the buffer has been given out.
     used: usize,
 }
 
-impl Words {
+impl WordReader {
     /// Takes the next bytes of the stream.
     pub fn feed(&mut self, bytes: &[u8]) {
         if self.used == self.buffer.len() || self.used > MAX_DATA {
@@ -127,19 +127,19 @@ fn reply_word(id: u64, body: &[u8]) -> Result<Word<'_>, RelayError> {
     let said = Pid1Reply::from_bytes(said);
     let (given, rest) = rest.split_first_chunk::<4>().ok_or(RelayError::Malformed)?;
     let given = match (u32::from_le_bytes(*given), rest) {
-        (NOTHING, []) => Given::Nothing,
-        (STREAM, []) => Given::Stream,
+        (NOTHING, []) => PassedDescriptor::Nothing,
+        (STREAM, []) => PassedDescriptor::Stream,
         (FILE, rest) => {
             let (mode, contents) = rest.split_first_chunk::<4>().ok_or(RelayError::Malformed)?;
-            Given::File { mode: u32::from_le_bytes(*mode) & 0o7777, contents }
+            PassedDescriptor::File { mode: u32::from_le_bytes(*mode) & 0o7777, contents }
         }
         _ => return Err(RelayError::Malformed),
     };
     // Who waits for a descriptor gets one, and nobody else does.
     let fits = match said.kind {
-        reply::OPENED => given != Given::Nothing,
-        reply::TERMINAL => given == Given::Stream,
-        _ => given == Given::Nothing,
+        reply::OPENED => given != PassedDescriptor::Nothing,
+        reply::TERMINAL => given == PassedDescriptor::Stream,
+        _ => given == PassedDescriptor::Nothing,
     };
     let is_job = said.id < FIRST_SHIM >> 2 && id == channel(said.id, GIVEN);
     if fits && is_job { Ok(Word::Reply(said, given)) } else { Err(RelayError::Malformed) }
@@ -226,7 +226,7 @@ mod tests {
 
     /// What a stream says, cut into pieces whose lengths `next` gives.
     fn read(stream: &[u8], mut next: impl FnMut() -> usize) -> (Vec<String>, Option<RelayError>) {
-        let (mut words, mut told, mut rest) = (Words::default(), Vec::new(), stream);
+        let (mut words, mut told, mut rest) = (WordReader::default(), Vec::new(), stream);
         while !rest.is_empty() {
             let (now, later) = rest.split_at(next().clamp(1, rest.len()));
             words.feed(now);
@@ -310,7 +310,7 @@ mod tests {
                     _ => drop(bytes.splice(at..at, vec![other; random(32)])),
                 }
             }
-            let mut words = Words::default();
+            let mut words = WordReader::default();
             let mut rest = bytes.as_slice();
             'stream: while !rest.is_empty() {
                 let (now, later) = rest.split_at((1 + random(9_000)).min(rest.len()));
@@ -328,7 +328,7 @@ mod tests {
                         }
                         Ok(Some(Word::Reply(said, given))) => {
                             let wants = matches!(said.kind, reply::OPENED | reply::TERMINAL);
-                            assert_eq!(wants, given != Given::Nothing, "round {round}");
+                            assert_eq!(wants, given != PassedDescriptor::Nothing, "round {round}");
                         }
                         Ok(Some(Word::End(_) | Word::Stop(_) | Word::Shim(_))) => {}
                     }

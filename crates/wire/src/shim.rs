@@ -1,6 +1,6 @@
 //! What arrives on the shim socket. Any process of the build may write anything there.
 //!
-//! Used by `crates/build/src/control/shim.rs`, which reads no more than [`Reader::wanted`] bytes at a time, so
+//! Used by `crates/build/src/control/shim.rs`, which reads no more than [`MessageReader::wanted`] bytes at a time, so
 //! that a connection costs at most one message of memory.
 
 use crate::abi::shim::{BREAKPOINT, HEAD_LEN, MAX_BODY, RESUME};
@@ -8,16 +8,16 @@ use crate::abi::u32_at;
 
 /// A sound message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Request {
+pub enum ShimRequest {
     /// The process waits for an answer.
-    Breakpoint(Caller),
+    Breakpoint(BreakpointCaller),
     /// Let the first that waits go on.
     Resume,
 }
 
 /// The process that called `codebuild-breakpoint`, as it describes itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Caller {
+pub struct BreakpointCaller {
     /// Its user, as an id of the container.
     pub uid: u32,
     /// Its group.
@@ -44,11 +44,11 @@ pub enum ShimError {
 
 /// Reads one message from a stream.
 #[derive(Debug, Default)]
-pub struct Reader {
+pub struct MessageReader {
     bytes: Vec<u8>,
 }
 
-impl Reader {
+impl MessageReader {
     /// How many more bytes it takes now; never 0.
     #[must_use]
     pub fn wanted(&self) -> usize {
@@ -63,7 +63,7 @@ impl Reader {
     ///
     /// # Errors
     /// It will never be a message.
-    pub fn feed(&mut self, bytes: &[u8]) -> Result<Option<Request>, ShimError> {
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<Option<ShimRequest>, ShimError> {
         self.bytes.extend_from_slice(bytes);
         let Some(length) = self.body_len() else { return Ok(None) };
         let kind = u32_at(&self.bytes, 4).unwrap_or(0);
@@ -76,9 +76,9 @@ impl Reader {
         }
         let Some(body) = self.bytes.get(HEAD_LEN..HEAD_LEN + length) else { return Ok(None) };
         if kind == RESUME {
-            return Ok(Some(Request::Resume));
+            return Ok(Some(ShimRequest::Resume));
         }
-        caller(body).map(|caller| Some(Request::Breakpoint(caller))).ok_or(ShimError::Malformed)
+        caller(body).map(|caller| Some(ShimRequest::Breakpoint(caller))).ok_or(ShimError::Malformed)
     }
 
     fn body_len(&self) -> Option<usize> {
@@ -88,7 +88,7 @@ impl Reader {
     }
 }
 
-fn caller(body: &[u8]) -> Option<Caller> {
+fn caller(body: &[u8]) -> Option<BreakpointCaller> {
     let uid = u32_at(body, 0)?;
     let gid = u32_at(body, 4)?;
     let strings = body.get(8..)?.strip_suffix(b"\0")?;
@@ -96,7 +96,7 @@ fn caller(body: &[u8]) -> Option<Caller> {
     let cwd = strings.next().filter(|cwd| cwd.starts_with(b"/"))?.to_vec();
     // What is no variable would make the next exec fail.
     let environment = strings.filter(|string| string.contains(&b'=')).map(<[u8]>::to_vec).collect();
-    Some(Caller { uid, gid, cwd, environment })
+    Some(BreakpointCaller { uid, gid, cwd, environment })
 }
 
 #[cfg(test)]
@@ -110,8 +110,8 @@ mod tests {
         bytes
     }
 
-    fn read(bytes: &[u8]) -> Result<Option<Request>, ShimError> {
-        let mut reader = Reader::default();
+    fn read(bytes: &[u8]) -> Result<Option<ShimRequest>, ShimError> {
+        let mut reader = MessageReader::default();
         let mut rest = bytes;
         loop {
             let (now, later) = rest.split_at(reader.wanted().min(rest.len()));
@@ -127,13 +127,13 @@ mod tests {
     fn a_breakpoint_tells_who_where_and_with_what() {
         let mut body = vec![1, 0, 0, 0, 2, 0, 0, 0];
         body.extend_from_slice(b"/tmp\0A=1\0B=x=y\0nonsense\0");
-        let Ok(Some(Request::Breakpoint(caller))) = read(&message(BREAKPOINT, &body)) else {
+        let Ok(Some(ShimRequest::Breakpoint(caller))) = read(&message(BREAKPOINT, &body)) else {
             panic!("a breakpoint")
         };
         assert_eq!((caller.uid, caller.gid), (1, 2));
         assert_eq!(caller.cwd, b"/tmp");
         assert_eq!(caller.environment, [b"A=1".to_vec(), b"B=x=y".to_vec()]);
-        assert_eq!(read(&message(RESUME, b"")), Ok(Some(Request::Resume)));
+        assert_eq!(read(&message(RESUME, b"")), Ok(Some(ShimRequest::Resume)));
     }
 
     #[test]

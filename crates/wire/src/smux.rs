@@ -4,7 +4,7 @@
 //! endian, unlike everything around it. What comes from the client is parsed as hostile; a frame of
 //! another version or with an unknown command ends the session, as it does at the other end.
 
-use crate::unread::Unread;
+use crate::unread::UnreadBuffer;
 
 /// Bytes before a frame's data.
 pub const HEAD_LEN: usize = 8;
@@ -41,9 +41,9 @@ pub enum SmuxError {
 
 /// Cuts frames out of a stream.
 #[derive(Debug, Default)]
-pub struct Decoder(Unread);
+pub struct SmuxDecoder(UnreadBuffer);
 
-impl Decoder {
+impl SmuxDecoder {
     /// Takes the next bytes of the stream.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.0.feed(bytes);
@@ -107,7 +107,7 @@ mod tests {
         let stream = b"\x01\x00\x00\x00\x03\x00\x00\x00\x01\x02\x05\x00\x03\x00\x00\x00hello\
             \x01\x01\x00\x00\x03\x00\x00\x00\x01\x03\x00\x00\x00\x00\x00\x00";
         for size in [1, 2, 7, 8, 9, stream.len()] {
-            let mut decoder = Decoder::default();
+            let mut decoder = SmuxDecoder::default();
             let mut frames = Vec::new();
             for chunk in stream.chunks(size) {
                 decoder.feed(chunk);
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn nonsense_is_an_error() {
         let read = |bytes: &[u8]| {
-            let mut decoder = Decoder::default();
+            let mut decoder = SmuxDecoder::default();
             decoder.feed(bytes);
             decoder.next_frame()
         };

@@ -5,12 +5,12 @@ const MAX_TAKEN: usize = 64 << 10;
 
 /// A buffer that is filled at its end and emptied at its front.
 #[derive(Debug, Default)]
-pub(crate) struct Unread {
+pub(crate) struct UnreadBuffer {
     bytes: Vec<u8>,
     taken: usize,
 }
 
-impl Unread {
+impl UnreadBuffer {
     /// Takes the next bytes of the stream. Take out all that is there to keep it small.
     pub(crate) fn feed(&mut self, bytes: &[u8]) {
         if self.taken > 0 && self.taken == self.bytes.len() {

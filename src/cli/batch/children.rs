@@ -11,9 +11,9 @@ use runner_batch::ChildRequest;
 use runner_build::{BuildRequest, OutputsRequest};
 use runner_core::batch::{BatchPlan, PlannedBuild};
 use runner_core::env::Variables;
-use runner_engine::Network;
-use runner_engine::image::{Asker, Image, Swap};
-use runner_outputs::Store;
+use runner_engine::NetworkAccess;
+use runner_engine::image::{Image, ImageRequester, Swap};
+use runner_outputs::OutputStore;
 use std::path::{Path, PathBuf};
 
 const UNTRUSTED: &str = "the buildspec names it, so it is asked for without your credentials; to have it with them: \
@@ -79,12 +79,12 @@ fn child(
             Ok(image) => {
                 let container = &mut request.container;
                 if let Some(to) = Swap::find(&typed.image_map, &image) {
-                    container.asker = Asker::Caller;
+                    container.asker = ImageRequester::Caller;
                     container.image = to.clone();
                     container.replaces = Some(image);
                 } else {
                     if !trusted {
-                        container.asker = Asker::Stranger { hint: UNTRUSTED.to_owned() };
+                        container.asker = ImageRequester::Stranger { hint: UNTRUSTED.to_owned() };
                     }
                     container.image = image;
                     container.replaces = None;
@@ -99,7 +99,7 @@ fn child(
                 request.container.privileged = true;
                 if !typed.network && base.container.engine.traits().networks {
                     // A Docker daemon would change the firewall of the network it finds.
-                    request.container.network = Network::Pasta;
+                    request.container.network = NetworkAccess::Pasta;
                 }
             } else {
                 problems.push(format!(
@@ -185,7 +185,7 @@ fn apart(outputs: &mut OutputsRequest, name: &str) {
     if let Some(artifacts) = &mut outputs.artifacts {
         let all = [&mut artifacts.primary].into_iter().chain(artifacts.secondary.values_mut());
         for destination in all {
-            if let Store::Folder(folder) = &mut destination.store {
+            if let OutputStore::Folder(folder) = &mut destination.store {
                 folder.push(name);
             }
         }

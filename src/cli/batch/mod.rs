@@ -4,7 +4,7 @@ mod children;
 
 use super::error::{CliError, USAGE, of_status};
 use super::project;
-use super::run::{self, Asked};
+use super::run::{self, RunRequest};
 use super::run_args::{AnnotationsName, OnStopName, RunArgs};
 use super::{render, say};
 use crate::terminal::{BatchFace, ShownBatch};
@@ -16,7 +16,7 @@ use runner_core::batch::{self, BatchFacts, BatchPlan, Restrictions};
 use runner_core::phase::Status;
 use runner_core::plain;
 use runner_core::spec::{BuildSpec, Diagnostic, MOST_BUILDS};
-use runner_host::signals::{STOPS, Signals};
+use runner_host::signals::{STOPS, SignalReader};
 use runner_host::stdio::tell;
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
@@ -104,7 +104,7 @@ pub(super) fn batch(args: BatchArgs, typed: &[OsString]) -> Result<u8, CliError>
     }
     typed_options.image_map.clone_from(&options.image_map);
     let trusted = options.trust_project;
-    let Asked { request, spec, home, shown } =
+    let RunRequest { request, spec, home, shown } =
         run::ask(options, extras, BuildspecFile::parse_batch)?;
     // Its problems have been shown already.
     let Ok(spec) = spec else { return Ok(USAGE) };
@@ -141,7 +141,7 @@ pub(super) fn batch(args: BatchArgs, typed: &[OsString]) -> Result<u8, CliError>
         ShownBatch { format: shown.format, quiet: shown.quiet, ends_pauses: shown.ends_pauses };
     let asked = BatchRequest { plan, children, most, timeout: TIMEOUT, facts, build_json };
     // Before any thread starts.
-    let signals = Signals::listen(&STOPS).map_err(|error| {
+    let signals = SignalReader::listen(&STOPS).map_err(|error| {
         CliError::ours(format!("cannot listen for signals: {error}")).because(error)
     })?;
     let mut face = BatchFace::new(face).map_err(|error| {

@@ -11,7 +11,7 @@ use runner_core::artifact::{ArtifactSettings, Namespace, Packaging};
 use runner_core::project::{self, Located, ProjectArtifacts, ProjectBuildspec, VariableKind};
 use runner_core::spec::{DiagnosticCode, Span};
 use runner_folder::state::Home;
-use runner_outputs::{ArtifactDestination, ArtifactDestinations, Store};
+use runner_outputs::{ArtifactDestination, ArtifactDestinations, OutputStore};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
@@ -143,7 +143,7 @@ fn destination(artifacts: &ProjectArtifacts) -> Result<Option<ArtifactDestinatio
         return Ok(None);
     };
     let problem = |text| CliError::usage(format!("--project-json: artifacts.location: {text}"));
-    let store = Store::Bucket(bucket(place).map_err(problem)?);
+    let store = OutputStore::Bucket(bucket(place).map_err(problem)?);
     let settings = ArtifactSettings {
         path: artifacts.path.clone(),
         namespace: if artifacts.has_build_id { Namespace::BuildId } else { Namespace::None },
@@ -172,8 +172,8 @@ pub(in crate::cli) fn artifacts(
     for artifacts in &extras.secondary_artifacts {
         if let (Some(id), Some(to)) = (&artifacts.identifier, destination(artifacts)?) {
             let store = match &primary.store {
-                Store::Bucket(_) if args.upload => to.store,
-                store @ (Store::Folder(_) | Store::Bucket(_)) => store.clone(),
+                OutputStore::Bucket(_) if args.upload => to.store,
+                store @ (OutputStore::Folder(_) | OutputStore::Bucket(_)) => store.clone(),
             };
             secondary.insert(id.clone(), ArtifactDestination { store, ..to });
         }
@@ -255,11 +255,11 @@ pub(in crate::cli) fn cache(
     let bucket = cache_bucket(extras)?.filter(|_| args.upload);
     let store = match (args.cache.clone(), own.map(|cache| (cache.kind.as_str(), bucket))) {
         (Some(store), _) => store,
-        (None, Some(("S3", Some(bucket)))) => Store::Bucket(bucket),
+        (None, Some(("S3", Some(bucket)))) => OutputStore::Bucket(bucket),
         (None, Some(("LOCAL", _)))
             if own.is_some_and(|c| c.modes.iter().any(|m| m == "LOCAL_CUSTOM_CACHE")) =>
         {
-            Store::Folder(home.root().join("cache"))
+            OutputStore::Folder(home.root().join("cache"))
         }
         _ => return Ok(None),
     };

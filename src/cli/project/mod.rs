@@ -14,10 +14,10 @@ mod trust;
 
 pub(super) use codebuild::{artifacts, cache, held_back, left_behind, logs};
 
-use trust::Need;
+use trust::TrustNeed;
 
 use super::error::{CliError, OURS};
-use super::reach::{self, Field, Reach};
+use super::reach::{self, Field, OptionReach};
 use super::render;
 use super::run_args::RunArgs;
 use super::say;
@@ -69,13 +69,13 @@ struct Again<A: Args> {
 }
 
 /// An option of a file.
-struct Setting {
+struct FileOption {
     /// Its name.
     key: String,
     /// What would be typed.
     word: OsString,
     /// What it takes to have effect.
-    need: Need,
+    need: TrustNeed,
     /// A file that it names, which is trusted as it is.
     file: Option<PathBuf>,
     span: Span,
@@ -87,7 +87,7 @@ struct Reading {
     text: String,
     /// Where its relative paths start from.
     dir: PathBuf,
-    settings: Vec<Setting>,
+    settings: Vec<FileOption>,
     problems: Vec<Diagnostic>,
 }
 
@@ -111,7 +111,7 @@ pub(super) fn with_files<A: Args + AsRef<RunArgs>>(
             keys.dedup();
             say(&format!("{} sets {}", reading.shown, keys.join(", ")));
         }
-        for Setting { key, word, .. } in reading.settings {
+        for FileOption { key, word, .. } in reading.settings {
             if key == "project-json" && json.is_none() {
                 let text = word.to_string_lossy().into_owned();
                 json = text.split_once('=').map(|(_, path)| PathBuf::from(path));
@@ -286,7 +286,7 @@ impl Reading {
     fn option(&mut self, options: &Command, name: &str, span: Span, value: &YamlNode) {
         let arg = options.get_arguments().find(|arg| arg.get_long() == Some(name));
         let Some((field, arg)) = reach::field_of_file(name).zip(arg) else {
-            let fields = reach::FIELDS.iter().filter(|field| field.reach != Reach::TypedOnly);
+            let fields = reach::FIELDS.iter().filter(|field| field.reach != OptionReach::TypedOnly);
             let near = project::nearest(name, fields.map(|field| field.name).chain(["logs"]));
             let message = format!("`{name}` is not a key of {NAME}");
             let problem = strictly(Diagnostic::new(DiagnosticCode::UnknownKey, span, message));
@@ -373,7 +373,13 @@ impl Reading {
             let reason = format!("writes to {} with your AWS credentials", reach.join(" and "));
             // There is no option for it; the words are those of none.
             let (key, word) = ("logs".to_owned(), OsString::new());
-            self.settings.push(Setting { key, word, need: Need::Trust(reason), file: None, span });
+            self.settings.push(FileOption {
+                key,
+                word,
+                need: TrustNeed::Trust(reason),
+                file: None,
+                span,
+            });
         }
     }
 
@@ -391,7 +397,13 @@ impl Reading {
         }
         let need = trust::need(field, value, &self.dir);
         let file = named::file(field, value, &need);
-        self.settings.push(Setting { key: name.to_owned(), word: word.into(), need, file, span });
+        self.settings.push(FileOption {
+            key: name.to_owned(),
+            word: word.into(),
+            need,
+            file,
+            span,
+        });
     }
 }
 

@@ -3,9 +3,9 @@
 //! Used by `trust`. A script in the place of a program, variables, secrets and certificates may come with the source as
 //! the project file does, and change with it.
 
-use super::trust::Need;
-use super::{Setting, open};
-use crate::cli::reach::{Field, PathIn, Reach};
+use super::trust::TrustNeed;
+use super::{FileOption, open};
+use crate::cli::reach::{Field, OptionReach, PathIn};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -15,26 +15,26 @@ use std::path::{Path, PathBuf};
 const PIECE: usize = 64 << 10;
 
 /// Files by their paths, with what is in them.
-pub(super) type Files = BTreeMap<String, String>;
+pub(super) type FileContents = BTreeMap<String, String>;
 
 /// The file that an option's value names, where it needs trust. Images and directories are none.
-pub(super) fn file(field: &Field, value: Option<&str>, need: &Need) -> Option<PathBuf> {
+pub(super) fn file(field: &Field, value: Option<&str>, need: &TrustNeed) -> Option<PathBuf> {
     // What builds write changes with each of them.
-    let is_written = matches!(field.reach, Reach::Written) || value?.ends_with(":rw");
+    let is_written = matches!(field.reach, OptionReach::Written) || value?.ends_with(":rw");
     let names_one = !is_written
         && matches!(field.path, PathIn::Whole | PathIn::AfterEquals | PathIn::BeforeColon);
     let path = field.path(value?)?;
-    (names_one && matches!(need, Need::Trust(_))).then(|| path.to_path_buf())
+    (names_one && matches!(need, TrustNeed::Trust(_))).then(|| path.to_path_buf())
 }
 
 /// What is in the files that settings name.
-pub(super) fn files<'s>(settings: impl IntoIterator<Item = &'s Setting>) -> Files {
+pub(super) fn files<'s>(settings: impl IntoIterator<Item = &'s FileOption>) -> FileContents {
     let named = settings.into_iter().filter_map(|setting| setting.file.as_ref());
     named.map(|path| (path.display().to_string(), contents(path))).collect()
 }
 
 /// Those that are not as they were.
-pub(super) fn changed(before: &Files, now: &Files) -> Vec<String> {
+pub(super) fn changed(before: &FileContents, now: &FileContents) -> Vec<String> {
     now.iter()
         .filter(|(path, is)| before.get(*path) != Some(is))
         .map(|(path, _)| path.clone())
@@ -78,7 +78,7 @@ mod tests {
     fn a_file_is_known_by_what_is_in_it() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("a");
-        let now = || Files::from([("a".to_owned(), contents(&path))]);
+        let now = || FileContents::from([("a".to_owned(), contents(&path))]);
         let missing = now();
         fs::write(&path, "one").expect("written");
         let one = now();

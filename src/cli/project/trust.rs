@@ -1,12 +1,12 @@
 //! What a project file may say without being asked for, and the memory of what its user has allowed.
 
 use super::Reading;
-use super::named::{self, Files};
+use super::named::{self, FileContents};
 use crate::cli::error::CliError;
 use crate::cli::home;
-use crate::cli::reach::{Field, Reach, plain};
+use crate::cli::reach::{Field, OptionReach, plain};
 use runner_core::env::is_name;
-use runner_engine::Kind;
+use runner_engine::EngineKind;
 use runner_engine::image::Image;
 use runner_folder::state::Home;
 use runner_host::private::write_durably;
@@ -17,7 +17,7 @@ use std::path::{Component, Path, PathBuf};
 
 /// What a setting of a project file takes to have effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Need {
+pub(super) enum TrustNeed {
     /// Nothing: a build has as much by itself.
     Nothing,
     /// Nothing if this place is not there, or was made by an earlier build.
@@ -29,30 +29,30 @@ pub(super) enum Need {
 }
 
 /// What the value of an option in a file of this directory needs.
-pub(super) fn need(field: &Field, value: Option<&str>, dir: &Path) -> Need {
+pub(super) fn need(field: &Field, value: Option<&str>, dir: &Path) -> TrustNeed {
     let value = value.unwrap_or_default();
-    let trust = |reason: &str| Need::Trust(reason.to_owned());
+    let trust = |reason: &str| TrustNeed::Trust(reason.to_owned());
     match field.reach {
-        Reach::Build => Need::Nothing,
-        Reach::TypedOnly => trust("is for the command line only"),
-        Reach::Beyond(reason) => trust(reason),
-        Reach::Engine => match Kind::named(value) {
+        OptionReach::Build => TrustNeed::Nothing,
+        OptionReach::TypedOnly => trust("is for the command line only"),
+        OptionReach::Beyond(reason) => trust(reason),
+        OptionReach::Engine => match EngineKind::named(value) {
             Some(kind) if !kind.traits().isolates => {
                 trust("runs the build on this machine itself, without a container")
             }
             // What is no engine has been told where the value was read.
-            Some(_) | None => Need::Nothing,
+            Some(_) | None => TrustNeed::Nothing,
         },
-        Reach::Stub if !value.contains('=') => Need::Nothing,
-        Reach::Stub => trust("shows a file of this machine to the build"),
-        Reach::Variable if value.contains('=') || !is_name(value) => Need::Nothing,
-        Reach::Variable => trust("passes a variable of yours to the build"),
-        Reach::Shown => match field.path(value) {
-            Some(path) if is_below(path, dir) => Need::Nothing,
+        OptionReach::Stub if !value.contains('=') => TrustNeed::Nothing,
+        OptionReach::Stub => trust("shows a file of this machine to the build"),
+        OptionReach::Variable if value.contains('=') || !is_name(value) => TrustNeed::Nothing,
+        OptionReach::Variable => trust("passes a variable of yours to the build"),
+        OptionReach::Shown => match field.path(value) {
+            Some(path) if is_below(path, dir) => TrustNeed::Nothing,
             _ => trust("shows a directory of this machine to the build"),
         },
-        Reach::Image => match value.parse() {
-            Ok(Image::Registry(_)) => Need::Login,
+        OptionReach::Image => match value.parse() {
+            Ok(Image::Registry(_)) => TrustNeed::Login,
             Ok(Image::DockerDaemon(_)) => trust("reads images of your Docker daemon"),
             Ok(
                 Image::Rootfs(path)
@@ -63,13 +63,13 @@ pub(super) fn need(field: &Field, value: Option<&str>, dir: &Path) -> Need {
                 trust("shows a file or directory of this machine to the build")
             }
             // What is no image has been told where the value was read.
-            Ok(_) | Err(_) => Need::Nothing,
+            Ok(_) | Err(_) => TrustNeed::Nothing,
         },
-        Reach::Written => match field.path(value) {
+        OptionReach::Written => match field.path(value) {
             None => trust("uses your AWS credentials to read and write there"),
             Some(path) if !is_below(path, dir) => trust("writes outside of the file's directory"),
             Some(path) => match real_beginning(path) {
-                Some((there, rest)) => Need::Fresh(plain(&there.join(rest))),
+                Some((there, rest)) => TrustNeed::Fresh(plain(&there.join(rest))),
                 None => trust("writes outside of the file's directory"),
             },
         },
@@ -114,12 +114,12 @@ enum Allowed {
     Text(String),
     With {
         text: String,
-        files: Files,
+        files: FileContents,
     },
 }
 
 impl Allowed {
-    fn new(text: String, files: Files) -> Self {
+    fn new(text: String, files: FileContents) -> Self {
         if files.is_empty() { Allowed::Text(text) } else { Allowed::With { text, files } }
     }
 
@@ -132,7 +132,7 @@ impl Allowed {
     /// Files that have changed since; `None` where the text is another one.
     fn changed(&self, now: &Allowed) -> Option<Vec<String>> {
         let parts = |allowed: &Allowed| match allowed {
-            Allowed::Text(text) => (text.clone(), Files::new()),
+            Allowed::Text(text) => (text.clone(), FileContents::new()),
             Allowed::With { text, files } => (text.clone(), files.clone()),
         };
         let ((text, files), (text_now, files_now)) = (parts(self), parts(now));
@@ -143,7 +143,7 @@ impl Allowed {
 /// Whether the file is trusted: by an earlier word of the user, which counts until it changes, or by
 /// `--trust-project`, which is remembered. What needs that and has it not is refused.
 pub(super) fn check(reading: &Reading, says_so: bool) -> Result<bool, CliError> {
-    if reading.settings.iter().all(|setting| setting.need == Need::Nothing) {
+    if reading.settings.iter().all(|setting| setting.need == TrustNeed::Nothing) {
         return Ok(false);
     }
     let home = home::open()?;
@@ -160,11 +160,11 @@ pub(super) fn check(reading: &Reading, says_so: bool) -> Result<bool, CliError> 
     // Files are read only for a text that is trusted.
     let is_of_interest =
         says_so || trusted.get(&path).is_some_and(|allowed| allowed.is_of(&reading.text));
-    let files = if is_of_interest { named::files(&reading.settings) } else { Files::new() };
+    let files = if is_of_interest { named::files(&reading.settings) } else { FileContents::new() };
     let now = Allowed::new(reading.text.clone(), files);
     let changed = trusted.get(&path).and_then(|allowed| allowed.changed(&now));
     let is_known = changed.as_ref().is_some_and(Vec::is_empty);
-    let places = Places::look(reading, &home);
+    let places = TouchedPlaces::look(reading, &home);
     if !is_known && says_so {
         trusted.insert(path, now);
         let text = serde_json::to_vec(&trusted).unwrap_or_default();
@@ -179,19 +179,19 @@ pub(super) fn check(reading: &Reading, says_so: bool) -> Result<bool, CliError> 
 }
 
 /// Places that a file has written to, as they are before the build.
-struct Places {
+struct TouchedPlaces {
     /// Came with the source, or are somebody's work.
     taken: Vec<PathBuf>,
     /// Are not there, and are made by this build.
     missing: Vec<PathBuf>,
 }
 
-impl Places {
+impl TouchedPlaces {
     fn look(reading: &Reading, home: &Home) -> Self {
         let made = home.places();
         let (mut taken, mut missing) = (Vec::new(), Vec::new());
         for setting in &reading.settings {
-            let Need::Fresh(path) = &setting.need else { continue };
+            let TrustNeed::Fresh(path) = &setting.need else { continue };
             let is_there = std::fs::symlink_metadata(path).is_ok();
             match made.contains(path) {
                 false if is_there => taken.push(path.clone()),
@@ -199,21 +199,21 @@ impl Places {
                 true => {}
             }
         }
-        Places { taken, missing }
+        TouchedPlaces { taken, missing }
     }
 }
 
 /// `changed`: files that a known text names and that are no longer as they were.
-fn refuse(reading: &Reading, places: &Places, changed: &[String]) -> Result<(), CliError> {
+fn refuse(reading: &Reading, places: &TouchedPlaces, changed: &[String]) -> Result<(), CliError> {
     let mut message = format!("{} asks for more than a build has by itself:", reading.shown);
     let mut asks = false;
     for setting in &reading.settings {
         let reason = match &setting.need {
-            Need::Trust(reason) => reason.clone(),
-            Need::Fresh(path) if places.taken.contains(path) => {
+            TrustNeed::Trust(reason) => reason.clone(),
+            TrustNeed::Fresh(path) if places.taken.contains(path) => {
                 "writes to what is there already, and no earlier build has made".to_owned()
             }
-            Need::Nothing | Need::Fresh(_) | Need::Login => continue,
+            TrustNeed::Nothing | TrustNeed::Fresh(_) | TrustNeed::Login => continue,
         };
         asks = true;
         let span = setting.span;
@@ -291,10 +291,10 @@ mod tests {
         ] {
             let field = field(name).expect("has a row");
             let need = need(field, Some(&value), dir);
-            let is_trust = matches!(need, Need::Trust(_));
+            let is_trust = matches!(need, TrustNeed::Trust(_));
             assert_eq!(!is_trust, is_free, "{name} {value}: {need:?}");
         }
         let image = field("image").expect("has a row");
-        assert_eq!(need(image, Some("alpine:3"), dir), Need::Login);
+        assert_eq!(need(image, Some("alpine:3"), dir), TrustNeed::Login);
     }
 }

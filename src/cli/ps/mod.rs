@@ -5,15 +5,15 @@ mod table;
 use super::error::{CliError, OURS};
 use super::home::open;
 use super::queued;
-use super::values::Format;
+use super::values::OutputFormat;
 use clap::Args;
 use runner_client::{Client, ClientError};
 use runner_core::phase::Status;
 use runner_core::plain;
 use runner_core::record::Build;
-use runner_folder::state::{Known, Unreadable, all_builds, listed_builds};
-use runner_service::db::builds::Waiting;
-use runner_wire::control::{Answer, Request};
+use runner_folder::state::{KnownBuild, Unreadable, all_builds, listed_builds};
+use runner_service::db::builds::QueuedBuild;
+use runner_wire::control::{ControlRequest, ControlResponse};
 use serde::Serialize;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -24,8 +24,8 @@ pub(super) struct PsArgs {
     #[arg(short, long)]
     all: bool,
     /// How they are shown
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    format: OutputFormat,
 }
 
 #[derive(Debug, Serialize)]
@@ -63,8 +63,8 @@ pub(super) fn ps(args: &PsArgs) -> Result<u8, CliError> {
     rows.sort_by(|a, b| b.start_time.total_cmp(&a.start_time));
     rows.extend(unreadable.into_iter().map(unreadable_row));
     let text = match args.format {
-        Format::Text => table::of(&rows, width()),
-        Format::Json => {
+        OutputFormat::Text => table::of(&rows, width()),
+        OutputFormat::Json => {
             let text =
                 serde_json::to_string_pretty(&rows).map_err(|error| CliError::of(OURS, error))?;
             plain::json(&text).into_owned() + "\n"
@@ -74,7 +74,7 @@ pub(super) fn ps(args: &PsArgs) -> Result<u8, CliError> {
 }
 
 /// That of a build that waits in the queue of `runner serve`.
-fn queued_row(waiting: Waiting) -> PsRow {
+fn queued_row(waiting: QueuedBuild) -> PsRow {
     let start_time = waiting.requested as f64 / 1000.0;
     PsRow {
         id: waiting.id,
@@ -93,13 +93,13 @@ fn queued_row(waiting: Waiting) -> PsRow {
 }
 
 /// A build as `ps` shows it, in JSON.
-pub(super) fn described(known: &Known) -> Result<String, CliError> {
+pub(super) fn described(known: &KnownBuild) -> Result<String, CliError> {
     let text =
         serde_json::to_string_pretty(&row(known)).map_err(|error| CliError::of(OURS, error))?;
     Ok(plain::json(&text).into_owned() + "\n")
 }
 
-fn row(known: &Known) -> Option<PsRow> {
+fn row(known: &KnownBuild) -> Option<PsRow> {
     let meta = known.dir.meta().ok()??;
     if let Some(record) = recorded(known) {
         return Some(record);
@@ -108,8 +108,10 @@ fn row(known: &Known) -> Option<PsRow> {
     let status = match known.dir.stopped_owner() {
         Some(pid) => Err(ClientError::Stopped { pid }),
         None => {
-            match Client::connect(&known.dir).and_then(|mut client| client.ask(&Request::Status)) {
-                Ok(Answer::Status(status)) => Ok(status),
+            match Client::connect(&known.dir)
+                .and_then(|mut client| client.ask(&ControlRequest::Status))
+            {
+                Ok(ControlResponse::Status(status)) => Ok(status),
                 Ok(other) => Err(ClientError::from(other)),
                 Err(error) => Err(error),
             }
@@ -157,7 +159,7 @@ fn row(known: &Known) -> Option<PsRow> {
 }
 
 /// That of a build that has ended.
-fn recorded(known: &Known) -> Option<PsRow> {
+fn recorded(known: &KnownBuild) -> Option<PsRow> {
     match known.dir.record() {
         Ok(Some(record)) => Some(ended_row(&record)),
         Ok(None) => None,

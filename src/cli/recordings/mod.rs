@@ -4,7 +4,7 @@ mod play;
 
 use super::error::{CliError, OURS};
 use super::home::open;
-use super::values::{self, Format};
+use super::values::{self, OutputFormat};
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -12,7 +12,7 @@ use play::{Pace, play};
 use runner_core::plain;
 use runner_core::time::in_words;
 use runner_host::stdio::{self, CheckedStdout, is_gone};
-use runner_serve::recordings::{Folder, Kept};
+use runner_serve::recordings::{KeptSession, RecordingsFolder};
 use serde_json::json;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
@@ -45,8 +45,8 @@ pub(super) struct RecordingsLsArgs {
     #[command(flatten)]
     place: RecordingPlace,
     /// How it is shown
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    format: OutputFormat,
 }
 
 #[derive(Debug, Args)]
@@ -126,7 +126,7 @@ pub(super) fn sessions(verb: &SessionsVerb) -> Result<u8, CliError> {
 }
 
 /// The file with a session's times.
-fn recording(kept: &Kept) -> Result<File, CliError> {
+fn recording(kept: &KeptSession) -> Result<File, CliError> {
     let name = plain::line(&kept.name);
     if !kept.has_cast {
         return Err(CliError::usage(format!("{name} was no terminal, so no times were kept"))
@@ -141,7 +141,7 @@ fn failed(name: &str, error: &io::Error) -> CliError {
 }
 
 impl RecordingPlace {
-    fn folder(&self) -> Result<Folder, CliError> {
+    fn folder(&self) -> Result<RecordingsFolder, CliError> {
         let dir = match &self.dir {
             Some(dir) => dir.clone(),
             None => open()?.last_session_log().ok_or_else(|| {
@@ -149,21 +149,21 @@ impl RecordingPlace {
                     .hint("`runner run --session-log DIR` keeps them; --dir names another folder")
             })?,
         };
-        Folder::read(&dir).map_err(|error| {
+        RecordingsFolder::read(&dir).map_err(|error| {
             CliError::usage(format!("cannot read the sessions in {}: {error}", dir.display()))
         })
     }
 }
 
 impl Which {
-    fn find(&self) -> Result<Kept, CliError> {
+    fn find(&self) -> Result<KeptSession, CliError> {
         let folder = self.place.folder()?;
         let none = || format!("{} has no sessions", folder.path.display());
         let Some(name) = &self.name else {
             return folder.kept.into_iter().next().ok_or_else(|| CliError::usage(none()));
         };
         let exact = folder.kept.iter().find(|kept| kept.name == *name);
-        let begin: Vec<&Kept> =
+        let begin: Vec<&KeptSession> =
             folder.kept.iter().filter(|kept| kept.name.starts_with(name)).collect();
         match (exact, &begin[..]) {
             (Some(kept), _) => Ok(kept.clone()),
@@ -188,7 +188,7 @@ impl Which {
 
 fn ls(args: &RecordingsLsArgs) -> Result<u8, CliError> {
     let folder = args.place.folder()?;
-    if args.format == Format::Json {
+    if args.format == OutputFormat::Json {
         let rows: Vec<_> = folder.kept.iter().map(row).collect();
         let text =
             serde_json::to_string_pretty(&rows).map_err(|error| CliError::of(OURS, error))?;
@@ -245,7 +245,7 @@ fn in_local_time(time: Timestamp) -> String {
     time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
-fn row(kept: &Kept) -> serde_json::Value {
+fn row(kept: &KeptSession) -> serde_json::Value {
     json!({
         "session": kept.name,
         "build": kept.build,

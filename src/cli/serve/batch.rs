@@ -2,19 +2,19 @@
 //! have left.
 
 use super::combine::combine;
-use super::launch::{Processes, Words};
+use super::launch::{BuildLauncher, LaunchWords};
 use runner_batch::{FrozenSources, freeze};
-use runner_build::{BuildRequest, BuildspecFile, Frozen, Member};
+use runner_build::{BatchMembership, BuildRequest, BuildspecFile, FrozenSource};
 use runner_core::artifact::{ArtifactSettings, Packaging};
 use runner_core::batch::{self, Shard};
 use runner_core::event::BatchMember;
 use runner_core::phase::{PhaseContext, Status, StatusCode};
 use runner_core::spec::Diagnostic;
-use runner_engine::image::Asker;
+use runner_engine::image::ImageRequester;
 use runner_folder::state::BatchDir;
 use runner_host::private::{make_private, remove_tree, write_durably};
-use runner_outputs::{ArtifactDestination, ArtifactDestinations, Store};
-use runner_service::batch::{COMBINE, DOWNLOAD, Planned, Rejected, order};
+use runner_outputs::{ArtifactDestination, ArtifactDestinations, OutputStore};
+use runner_service::batch::{COMBINE, DOWNLOAD, PlannedBatch, Rejected, order};
 use runner_service::project::is_inline;
 use runner_service::queue::Start;
 use serde::Deserialize;
@@ -69,7 +69,7 @@ impl InBatch {
     }
 }
 
-impl Processes {
+impl BuildLauncher {
     /// The request of a build of a batch.
     pub(super) fn member_request(
         &self,
@@ -83,7 +83,7 @@ impl Processes {
             COMBINE => (self.combine_request(start, &dir, &member.parts)?, Vec::new()),
             _ => self.child_request(start, &dir, member)?,
         };
-        request.member = Some(Member {
+        request.member = Some(BatchMembership {
             uuid: start.uuid.parse().map_err(|error| format!("{}: {error}", start.uuid))?,
             batch: BatchMember {
                 arn: member.arn.clone(),
@@ -102,11 +102,12 @@ impl Processes {
         &self,
         start: &Start,
         dir: &BatchDir,
-    ) -> Result<(BuildRequest, Vec<Frozen>), String> {
+    ) -> Result<(BuildRequest, Vec<FrozenSource>), String> {
         let mut project = start.order["project"].clone();
         without(&mut project, &["artifacts", "secondaryArtifacts", "cache"]);
         let buildspec = Some(BuildspecFile::inline(NOTHING.to_owned()));
-        let request = self.request(start, project, Words { buildspec, ..Words::default() })?;
+        let request =
+            self.request(start, project, LaunchWords { buildspec, ..LaunchWords::default() })?;
         let frozen = self.get_source(&request, dir, &start.is_to_stop)?;
         Ok((request, frozen))
     }
@@ -117,14 +118,14 @@ impl Processes {
         start: &Start,
         dir: &BatchDir,
         member: &InBatch,
-    ) -> Result<(BuildRequest, Vec<Frozen>), String> {
+    ) -> Result<(BuildRequest, Vec<FrozenSource>), String> {
         let project = start.order["project"].clone();
         let frozen = frozen(dir)?;
         let buildspec = self.member_buildspec(&project, member.buildspec.as_deref(), &frozen)?;
-        let words = Words { buildspec, combines: member.combines, ..Words::default() };
+        let words = LaunchWords { buildspec, combines: member.combines, ..LaunchWords::default() };
         let mut request = self.request(start, project, words)?;
         if member.is_stranger && request.container.replaces.is_none() {
-            request.container.asker = Asker::Stranger { hint: STRANGER.to_owned() };
+            request.container.asker = ImageRequester::Stranger { hint: STRANGER.to_owned() };
         }
         if member.combines {
             let place = dir.artifacts(&member.identifier);
@@ -140,7 +141,7 @@ impl Processes {
                 ..ArtifactSettings::default()
             };
             let primary = ArtifactDestination {
-                store: Store::Folder(place),
+                store: OutputStore::Folder(place),
                 settings,
                 is_path: false,
                 stream: None,
@@ -165,11 +166,11 @@ impl Processes {
         let mut project = start.order["project"].clone();
         without(&mut project, &["secondaryArtifacts", "secondarySources", "cache"]);
         project["artifacts"]["packaging"] = json!("ZIP");
-        let words = Words {
+        let words = LaunchWords {
             buildspec: Some(BuildspecFile::inline(combined.buildspec())),
             source: Some(combined.dir),
             artifacts: (!self.upload).then(|| dir.path().join("out")),
-            ..Words::default()
+            ..LaunchWords::default()
         };
         self.request(start, project, words)
     }
@@ -180,7 +181,7 @@ impl Processes {
         request: &BuildRequest,
         dir: &BatchDir,
         stop: &AtomicBool,
-    ) -> Result<Vec<Frozen>, String> {
+    ) -> Result<Vec<FrozenSource>, String> {
         let copy = || -> io::Result<FrozenSources> {
             match fs::remove_file(dir.source_facts()) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -211,7 +212,7 @@ impl Processes {
         &self,
         project: &Value,
         own: Option<&str>,
-        frozen: &[Frozen],
+        frozen: &[FrozenSource],
     ) -> Result<Option<BuildspecFile>, String> {
         let of_project = project["source"]["buildspec"].as_str().filter(|name| !name.is_empty());
         if let (None, Some(text)) = (own, of_project.filter(|text| is_inline(text))) {
@@ -224,7 +225,7 @@ impl Processes {
     }
 
     /// Which builds a batch has.
-    pub(super) fn read_plan(&self, start: &Start) -> Result<Planned, Rejected> {
+    pub(super) fn read_plan(&self, start: &Start) -> Result<PlannedBatch, Rejected> {
         let fault = |why: String| Rejected {
             status: Status::Fault,
             context: PhaseContext::new(StatusCode::InternalServiceError, why),
@@ -243,13 +244,13 @@ impl Processes {
         let plan = batch::plan(found, &order::restrictions(project, member.sessions))
             .map_err(|problems| rejected(&file, &problems))?;
         let commit = frozen.first().and_then(|frozen| frozen.facts.commit.clone());
-        Ok(Planned { plan, commit })
+        Ok(PlannedBatch { plan, commit })
     }
 }
 
 /// The sources that builds of a batch see.
-fn frozen(dir: &BatchDir) -> Result<Vec<Frozen>, String> {
-    let read = || -> io::Result<Vec<Frozen>> {
+fn frozen(dir: &BatchDir) -> Result<Vec<FrozenSource>, String> {
+    let read = || -> io::Result<Vec<FrozenSource>> {
         Ok(serde_json::from_slice(&fs::read(dir.source_facts())?)?)
     };
     read().map_err(|error| format!("the batch's copy of the source cannot be used: {error}"))

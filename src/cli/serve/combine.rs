@@ -3,7 +3,7 @@
 #![deny(clippy::disallowed_methods)]
 
 use runner_folder::state::BatchDir;
-use runner_host::beneath::{Cursor, Dir};
+use runner_host::beneath::{Dir, DirectoryCursor};
 use rustix::fs::FileType;
 use serde_json::json;
 use std::io;
@@ -28,7 +28,7 @@ pub(super) fn combine(batch: &BatchDir, parts: &[String]) -> io::Result<Combined
     let dir = batch.path().join(NAME);
     let above = Dir::top(batch.path())?;
     above.remove_tree(NAME)?;
-    let mut to = Cursor::new(above.make(NAME, 0o700)?);
+    let mut to = DirectoryCursor::new(above.make(NAME, 0o700)?);
     let (mut twice, mut is_empty) = (Vec::new(), true);
     for part in parts {
         let from = match Dir::top(&batch.artifacts(part)) {

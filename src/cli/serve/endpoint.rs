@@ -3,10 +3,10 @@
 //! Builds are their own runners' (docs/architecture.md); this one is a client of theirs. When it ends
 //! they go on.
 
-use super::launch::Processes;
+use super::launch::BuildLauncher;
 use crate::terminal::page_link;
 use runner_build::sweep::sweep;
-use runner_cloud::Identity;
+use runner_cloud::CloudIdentity;
 use runner_core::agent::AgentConfig;
 use runner_core::time::in_words;
 use runner_engine::image::Swap;
@@ -14,15 +14,16 @@ use runner_folder::state::{
     Home, LinkFor, ServeLock, Serving, StateError, live_serve, prune_old_batches,
 };
 use runner_host::runtime::{self, NoRuntime};
-use runner_host::signals::{STOPS, SignalStream, Signals};
+use runner_host::signals::{STOPS, SignalReader, SignalStream};
 use runner_host::stdio::say;
 use runner_host::users::with_tilde;
 use runner_serve::aws::{
-    Access, Endpoint, EndpointParts, KeyPair, PROFILE, Server, Users, UsersError, bind,
+    Endpoint, EndpointAccess, EndpointParts, EndpointServer, KeyPair, PROFILE, Users, UsersError,
+    bind,
 };
-use runner_serve::page::Page;
-use runner_service::db::OpenError;
-use runner_service::{Service, Settings};
+use runner_serve::page::WebPage;
+use runner_service::db::DatabaseOpenError;
+use runner_service::{Service, ServiceSettings};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -45,7 +46,7 @@ pub(in crate::cli) struct ServeRequest {
     /// How AWS's agent is configured.
     pub(in crate::cli) agent: AgentConfig,
     /// Of its projects and its queue.
-    pub(in crate::cli) settings: Settings,
+    pub(in crate::cli) settings: ServiceSettings,
     pub(in crate::cli) image_map: Vec<Swap>,
     pub(in crate::cli) upload: bool,
     /// Whether sessions begin only where AWS gets what they show.
@@ -70,7 +71,7 @@ pub(in crate::cli) enum ServeError {
     #[error(transparent)]
     Users(#[from] UsersError),
     #[error(transparent)]
-    Database(#[from] OpenError),
+    Database(#[from] DatabaseOpenError),
 }
 
 fn at(address: &Option<String>) -> String {
@@ -84,7 +85,7 @@ pub(in crate::cli) fn serve(request: &ServeRequest, home: &Home) -> Result<(), S
         return Err(ServeError::Another { address });
     };
     // Before any thread starts, and before it is announced: whoever reads the address may want to stop it.
-    let signals = Signals::listen(&STOPS).map_err(ServeError::Signals)?;
+    let signals = SignalReader::listen(&STOPS).map_err(ServeError::Signals)?;
     // Its threads inherit that stops are left to this one.
     let service = open_service(request, home)?;
     let runtime = runtime::start()?;
@@ -102,7 +103,7 @@ pub(in crate::cli) fn serve(request: &ServeRequest, home: &Home) -> Result<(), S
 
 /// Projects and queue, and what there is to say of them.
 fn open_service(request: &ServeRequest, home: &Home) -> Result<Arc<Service>, ServeError> {
-    let launcher = Arc::new(Processes {
+    let launcher = Arc::new(BuildLauncher {
         home: home.clone(),
         source_root: request.settings.source_root.clone(),
         image_map: request.image_map.clone(),
@@ -129,7 +130,7 @@ async fn run(
     let failed = |source| ServeError::Listen { address: request.listen, source };
     let listener = bind(request.listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    let access = if request.is_open { Access::Local } else { Access::Signed };
+    let access = if request.is_open { EndpointAccess::Local } else { EndpointAccess::Signed };
     let agent = request.agent.clone();
     let parts = EndpointParts {
         keys: keys.clone(),
@@ -137,12 +138,12 @@ async fn run(
         users,
         agent,
         service: Some(Arc::clone(service)),
-        identity: Identity::Default,
+        identity: CloudIdentity::Default,
         requires_log: request.requires_log,
     };
     let endpoint = Endpoint::new(home, parts);
-    let page = Box::new(Page::of(&endpoint));
-    let server = Server::start(listener, endpoint, vec![page]).waiting();
+    let page = Box::new(WebPage::of(&endpoint));
+    let server = EndpointServer::start(listener, endpoint, vec![page]).waiting();
     lock.announce(&Serving { address: reachable(address).to_string(), pid: std::process::id() })?;
     say(&format!("listening on http://{address}"));
     say(&format!("credentials: {} (profile {PROFILE})", with_tilde(keys.path())));
@@ -156,7 +157,7 @@ async fn run(
         );
     }
     // What starts now has an endpoint; where there is none, nothing has started.
-    service.take_up_all().map_err(OpenError::from)?;
+    service.take_up_all().map_err(DatabaseOpenError::from)?;
     service.begin().await;
     tokio::select! {
         _ = signals.next() => {}

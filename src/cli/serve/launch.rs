@@ -4,7 +4,7 @@
 use super::batch::InBatch;
 use crate::cli::error::CliError;
 use crate::cli::{project, run};
-use runner_build::headless::{self, Answer, Refusal};
+use runner_build::headless::{self, HeadlessAnswer, HeadlessRefusal};
 use runner_build::sweep::sweep;
 use runner_build::{Accepted, BuildRequest, BuildspecFile};
 use runner_client::Client;
@@ -12,12 +12,12 @@ use runner_engine::image::Swap;
 use runner_folder::state::{BuildDir, Home};
 use runner_host::private::make_private;
 use runner_host::stdio::say;
-use runner_outputs::{ArtifactDestinations, Store};
-use runner_service::batch::{Planned, Rejected};
+use runner_outputs::{ArtifactDestinations, OutputStore};
+use runner_service::batch::{PlannedBatch, Rejected};
 use runner_service::project::{is_inline, is_privileged};
-use runner_service::queue::{Launcher, Process, Start};
+use runner_service::queue::{Launcher, ProcessWait, Start};
 use runner_service::sources;
-use runner_wire::control::Request;
+use runner_wire::control::ControlRequest;
 use serde_json::Value;
 use std::ffi::OsString;
 use std::fs::File;
@@ -26,7 +26,7 @@ use std::process::Stdio;
 
 /// What a build has otherwise than its project.
 #[derive(Default)]
-pub(super) struct Words {
+pub(super) struct LaunchWords {
     pub(super) buildspec: Option<BuildspecFile>,
     pub(super) source: Option<PathBuf>,
     pub(super) artifacts: Option<PathBuf>,
@@ -35,7 +35,7 @@ pub(super) struct Words {
 }
 
 /// Starts builds for the service.
-pub(super) struct Processes {
+pub(super) struct BuildLauncher {
     pub(super) home: Home,
     pub(super) source_root: Option<PathBuf>,
     pub(super) image_map: Vec<Swap>,
@@ -45,18 +45,18 @@ pub(super) struct Processes {
     pub(super) no_privileges: Option<&'static str>,
 }
 
-impl Launcher for Processes {
-    fn launch(&self, start: &Start, lock: File) -> Result<Process, String> {
+impl Launcher for BuildLauncher {
+    fn launch(&self, start: &Start, lock: File) -> Result<ProcessWait, String> {
         let request = self.ready(start)?;
         let failed =
             |error: std::io::Error| format!("cannot start a process for the build: {error}");
         let mut child = headless::spawn(&request, Stdio::from(lock)).map_err(failed)?;
         match headless::answer(&mut child).map_err(failed)? {
-            Some(Answer::Started { .. }) => Ok(Box::new(move || {
+            Some(HeadlessAnswer::Started { .. }) => Ok(Box::new(move || {
                 // How it has ended is in its folder.
                 let _ = child.wait();
             })),
-            Some(Answer::Failed(Refusal { message, hints, .. })) => {
+            Some(HeadlessAnswer::Failed(HeadlessRefusal { message, hints, .. })) => {
                 let _ = child.wait();
                 let hints = hints.into_iter().map(|hint| format!(" ({hint})"));
                 Err(message + &hints.collect::<String>())
@@ -70,14 +70,14 @@ impl Launcher for Processes {
 
     fn stop(&self, uuid: &str) -> Result<(), String> {
         let dir = BuildDir::of(&self.home, uuid);
-        match Client::connect(&dir).and_then(|mut client| client.ask(&Request::Stop)) {
+        match Client::connect(&dir).and_then(|mut client| client.ask(&ControlRequest::Stop)) {
             Ok(_) => Ok(()),
             Err(_) if !dir.is_under_way() => Ok(()),
             Err(error) => Err(error.to_string()),
         }
     }
 
-    fn plan(&self, start: &Start) -> Result<Planned, Rejected> {
+    fn plan(&self, start: &Start) -> Result<PlannedBatch, Rejected> {
         self.read_plan(start)
     }
 
@@ -90,12 +90,12 @@ impl Launcher for Processes {
     }
 }
 
-impl Processes {
+impl BuildLauncher {
     /// What a build is asked for with, and what it needs done before.
     fn ready(&self, start: &Start) -> Result<BuildRequest, String> {
         match InBatch::of(&start.order)? {
             Some(member) => self.member_request(start, &member),
-            None => self.request(start, start.order["project"].clone(), Words::default()),
+            None => self.request(start, start.order["project"].clone(), LaunchWords::default()),
         }
     }
 
@@ -104,7 +104,7 @@ impl Processes {
         &self,
         start: &Start,
         mut project: Value,
-        words: Words,
+        words: LaunchWords,
     ) -> Result<BuildRequest, String> {
         // A row may be of another day: of a `serve` that allowed more, or of folders that were others.
         let mut found = sources::problems(&start.order["project"], self.source_root.as_deref());
@@ -240,7 +240,7 @@ fn part(all: &mut ArtifactDestinations) {
     let mut taken = vec![all.primary.settings.clone()];
     for (id, to) in &mut all.secondary {
         if taken.contains(&to.settings)
-            && let Store::Folder(folder) = &mut to.store
+            && let OutputStore::Folder(folder) = &mut to.store
         {
             folder.push(id);
         }

@@ -10,8 +10,8 @@ use clap::Args;
 use endpoint::{ServeError, ServeRequest};
 use runner_engine::image::Swap;
 use runner_host::runtime::limit_hint;
-use runner_service::Settings;
-use runner_service::db::{DbError, OpenError};
+use runner_service::ServiceSettings;
+use runner_service::db::{DatabaseOpenError, DbError};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -87,7 +87,7 @@ pub(super) fn serve(args: &ServeArgs) -> Result<u8, CliError> {
     }
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let max_builds = args.max_builds.map_or(processors, usize::from);
-    let settings = Settings {
+    let settings = ServiceSettings {
         max_builds,
         max_queued: args.max_queued.map_or(5 * max_builds, usize::from),
         source_root: args.source_root.clone(),
@@ -127,12 +127,14 @@ impl From<ServeError> for CliError {
 }
 
 /// That there is no database to be had.
-pub(super) fn no_database(error: OpenError) -> CliError {
+pub(super) fn no_database(error: DatabaseOpenError) -> CliError {
     let hint = match &error {
-        OpenError::Newer { .. } => Some("use the newer runner; this one has touched nothing"),
-        OpenError::Other { .. } => Some("use the runner that serves, or stop it"),
-        OpenError::Io(error) if limit_hint(error).is_some() => limit_hint(error),
-        OpenError::Db(DbError::Full) => {
+        DatabaseOpenError::Newer { .. } => {
+            Some("use the newer runner; this one has touched nothing")
+        }
+        DatabaseOpenError::Other { .. } => Some("use the runner that serves, or stop it"),
+        DatabaseOpenError::Io(error) if limit_hint(error).is_some() => limit_hint(error),
+        DatabaseOpenError::Db(DbError::Full) => {
             Some("free some space, or set RUNNER_HOME to a directory on another disk")
         }
         _ => Some("set RUNNER_HOME to a directory on a local disk"),

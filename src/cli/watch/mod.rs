@@ -18,17 +18,17 @@ use runner_core::debug::Breakpoint;
 use runner_core::event::{BreakpointFacts, BreakpointOp, EventBody};
 use runner_core::phase::Status;
 use runner_core::plain;
-use runner_engine::Access;
+use runner_engine::MountAccess;
 use runner_folder::events::{Follower, LogReader};
 use runner_folder::state::{BuildDir, Home};
 use runner_host::beneath;
-use runner_host::signals::{STOPS, Signals};
+use runner_host::signals::{STOPS, SignalReader};
 use runner_host::stdio;
-use runner_outputs::Store;
-use runner_wire::control::Request;
+use runner_outputs::OutputStore;
+use runner_wire::control::ControlRequest;
 use rustix::process::{PidfdFlags, getppid, pidfd_open, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
-use sources::{Changed, Sources, Wanted};
+use sources::{Changed, Sources, WatchedSources};
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
 use std::io;
@@ -42,20 +42,20 @@ const QUIET: Duration = Duration::from_millis(200);
 
 /// What a build is told that is started here.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Watched {
+pub(super) struct WatchedBuild {
     /// The process that has started it, with which it ends.
     by: u32,
     /// Breakpoints that a person has added to the builds before, and taken away.
-    breakpoints: Breakpoints,
+    breakpoints: AddedBreakpoints,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Breakpoints {
+struct AddedBreakpoints {
     added: Vec<Breakpoint>,
     removed: Vec<Breakpoint>,
 }
 
-impl Watched {
+impl WatchedBuild {
     /// As the option has it.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         serde_json::from_str(text).map_err(|error| error.to_string())
@@ -82,10 +82,10 @@ impl Watched {
     }
 }
 
-impl Breakpoints {
+impl AddedBreakpoints {
     /// Takes in what has become of them in a build that began with `typed`, as far as these let it.
     fn learn(&mut self, mut typed: Vec<Breakpoint>, now: &[Breakpoint]) {
-        let began = Watched { by: 0, breakpoints: self.clone() };
+        let began = WatchedBuild { by: 0, breakpoints: self.clone() };
         let declared = typed.clone();
         began.of(&mut typed);
         self.added.retain(|added| now.contains(added));
@@ -105,16 +105,16 @@ pub(super) fn run(args: &RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
     if let Some((option, _)) = alone.iter().find(|(_, is_set)| *is_set) {
         return Err(CliError::usage(format!("--watch shows builds here, and {option} does not")));
     }
-    let signals = Signals::listen(&STOPS).map_err(failed("listen for signals"))?;
+    let signals = SignalReader::listen(&STOPS).map_err(failed("listen for signals"))?;
     let home = super::home::open()?;
     let (mut wanted, mut declared) = wanted(args, typed, &home)?;
-    let mut watch = Watch {
+    let mut watch = WatchLoop {
         home,
         signals,
         source: beneath::real(&args.source).map_err(failed("find the source"))?,
         is_quiet: args.quiet,
         words: words(typed),
-        breakpoints: Breakpoints::default(),
+        breakpoints: AddedBreakpoints::default(),
     };
     loop {
         // Before the build begins, so that nothing happens in between.
@@ -146,14 +146,14 @@ pub(super) fn run(args: &RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
     }
 }
 
-struct Watch {
+struct WatchLoop {
     home: Home,
-    signals: Signals,
+    signals: SignalReader,
     source: PathBuf,
     is_quiet: bool,
     /// The program's own, to the verb, and what stands behind it.
     words: (Vec<OsString>, Vec<OsString>),
-    breakpoints: Breakpoints,
+    breakpoints: AddedBreakpoints,
 }
 
 /// A build that is over.
@@ -166,7 +166,7 @@ struct Round {
 }
 
 /// What this program is woken by.
-enum Woken {
+enum WatchWake {
     Source,
     Signal,
     Ended,
@@ -174,7 +174,7 @@ enum Woken {
     Quiet,
 }
 
-impl Watch {
+impl WatchLoop {
     fn say(&self, text: &str) {
         if !self.is_quiet {
             stdio::say(&plain::line(text));
@@ -201,8 +201,8 @@ impl Watch {
         let (mut quiet_at, mut has_told, mut is_stopped) = (None, false, false);
         loop {
             match self.next(sources, Some(ended.as_fd()), quiet_at)? {
-                Woken::Ended => break,
-                Woken::Signal => {
+                WatchWake::Ended => break,
+                WatchWake::Signal => {
                     while let Some((signal, by_terminal)) = self.signals.next_sent() {
                         round.leaves = true;
                         // The terminal has told the build itself.
@@ -211,14 +211,14 @@ impl Watch {
                         }
                     }
                 }
-                Woken::Source => {
+                WatchWake::Source => {
                     let seen = sources.take()?;
                     if !seen.is_none() {
                         round.changed.join(seen);
                         quiet_at = Some(Instant::now() + QUIET);
                     }
                 }
-                Woken::Quiet => {
+                WatchWake::Quiet => {
                     quiet_at = None;
                     if is_stopped || round.leaves {
                         continue;
@@ -263,16 +263,16 @@ impl Watch {
         let (mut changed, mut quiet_at) = (Changed::default(), None);
         loop {
             match self.next(sources, None, quiet_at)? {
-                Woken::Source => {
+                WatchWake::Source => {
                     let seen = sources.take()?;
                     if !seen.is_none() {
                         changed.join(seen);
                         quiet_at = Some(Instant::now() + QUIET);
                     }
                 }
-                Woken::Quiet => return Ok(Some(changed)),
-                Woken::Signal => return Ok(None),
-                Woken::Ended => {}
+                WatchWake::Quiet => return Ok(Some(changed)),
+                WatchWake::Signal => return Ok(None),
+                WatchWake::Ended => {}
             }
         }
     }
@@ -282,7 +282,7 @@ impl Watch {
         sources: &Sources,
         ended: Option<BorrowedFd<'_>>,
         until: Option<Instant>,
-    ) -> Result<Woken, CliError> {
+    ) -> Result<WatchWake, CliError> {
         loop {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             let timeout = left.map_or(PollTimeout::NONE, |left| {
@@ -298,22 +298,23 @@ impl Watch {
             match poll(&mut ready, timeout) {
                 Err(nix::errno::Errno::EINTR) => continue,
                 Err(errno) => return Err(failed("wait")(errno.into())),
-                Ok(0) if left.is_some_and(|left| left.is_zero()) => return Ok(Woken::Quiet),
+                Ok(0) if left.is_some_and(|left| left.is_zero()) => return Ok(WatchWake::Quiet),
                 Ok(0) => continue,
                 Ok(_) => {}
             }
             let is_ready = |at: usize| ready[at].any().unwrap_or(true);
             return Ok(match () {
-                () if is_ready(0) => Woken::Signal,
-                () if ended.is_some() && is_ready(1) => Woken::Ended,
-                () => Woken::Source,
+                () if is_ready(0) => WatchWake::Signal,
+                () if ended.is_some() && is_ready(1) => WatchWake::Ended,
+                () => WatchWake::Source,
             });
         }
     }
 
     /// Starts the next build.
     fn start(&self) -> Result<Child, CliError> {
-        let watched = Watched { by: std::process::id(), breakpoints: self.breakpoints.clone() };
+        let watched =
+            WatchedBuild { by: std::process::id(), breakpoints: self.breakpoints.clone() };
         let json = serde_json::to_string(&watched).map_err(|error| CliError::of(OURS, error))?;
         let (before, behind) = &self.words;
         super::once_more()
@@ -327,7 +328,7 @@ impl Watch {
     /// Stops a build as Ctrl-C does once.
     fn stop(&self, pid: u32, known: &HashSet<OsString>) {
         let asked = self.build_of(pid, known).is_some_and(|(_, dir)| {
-            Client::connect(&dir).and_then(|mut client| client.ask(&Request::Stop)).is_ok()
+            Client::connect(&dir).and_then(|mut client| client.ask(&ControlRequest::Stop)).is_ok()
         });
         if !asked {
             // It has not come so far.
@@ -356,7 +357,7 @@ fn wanted(
     args: &RunArgs,
     typed: &[OsString],
     home: &Home,
-) -> Result<(Wanted, Vec<Breakpoint>), CliError> {
+) -> Result<(WatchedSources, Vec<Breakpoint>), CliError> {
     // The build itself says what the files set.
     let args = RunArgs { quiet: true, ..args.clone() };
     let (args, _) = project::with_files(args, typed)?;
@@ -374,9 +375,9 @@ fn wanted(
         }
         _ => buildspec,
     };
-    let folder = |store: &Store| match store {
-        Store::Folder(folder) => Some(folder.clone()),
-        Store::Bucket(_) => None,
+    let folder = |store: &OutputStore| match store {
+        OutputStore::Folder(folder) => Some(folder.clone()),
+        OutputStore::Bucket(_) => None,
     };
     let artifacts = args.artifacts.as_ref().and_then(|to| folder(&to.store));
     let cache = args.cache.as_ref().and_then(folder);
@@ -388,7 +389,7 @@ fn wanted(
         ("--session-log", args.session_log),
         ("RUNNER_HOME", Some(home.root().to_path_buf())),
     ];
-    let mounts = args.mount.into_iter().filter(|mount| mount.access == Access::Write);
+    let mounts = args.mount.into_iter().filter(|mount| mount.access == MountAccess::Write);
     let mounts = mounts.map(|mount| ("--mount", Some(mount.source)));
     let mut left = Vec::new();
     for (option, place) in
@@ -405,7 +406,7 @@ fn wanted(
         }
         left.push(place);
     }
-    Ok((Wanted { sources, files: vec![buildspec], left }, args.break_on))
+    Ok((WatchedSources { sources, files: vec![buildspec], left }, args.break_on))
 }
 
 /// The words of this program's own command line: to the verb, and behind it.
@@ -460,15 +461,15 @@ mod tests {
 
     #[test]
     fn breakpoints_of_people_stay() {
-        let mut kept = Breakpoints::default();
-        let began = |kept: &Breakpoints, typed: &[&str]| {
+        let mut kept = AddedBreakpoints::default();
+        let began = |kept: &AddedBreakpoints, typed: &[&str]| {
             let mut typed = all(typed);
-            Watched { by: 1, breakpoints: kept.clone() }.of(&mut typed);
+            WatchedBuild { by: 1, breakpoints: kept.clone() }.of(&mut typed);
             typed
         };
         // As it was typed.
         kept.learn(all(&["failure"]), &all(&["failure"]));
-        assert_eq!(kept, Breakpoints::default());
+        assert_eq!(kept, AddedBreakpoints::default());
         // One more, and the typed one less.
         kept.learn(all(&["failure"]), &all(&["start"]));
         assert_eq!(began(&kept, &["failure"]), all(&["start"]));
@@ -478,8 +479,8 @@ mod tests {
         // It is added again, and the other one goes.
         kept.learn(all(&["failure"]), &all(&["failure"]));
         assert_eq!(began(&kept, &["failure"]), all(&["failure"]));
-        assert_eq!(kept, Breakpoints::default());
-        let json = serde_json::to_string(&Watched { by: 1, breakpoints: kept }).expect("JSON");
-        assert!(Watched::parse(&json).is_ok() && Watched::parse("{}").is_err());
+        assert_eq!(kept, AddedBreakpoints::default());
+        let json = serde_json::to_string(&WatchedBuild { by: 1, breakpoints: kept }).expect("JSON");
+        assert!(WatchedBuild::parse(&json).is_ok() && WatchedBuild::parse("{}").is_err());
     }
 }

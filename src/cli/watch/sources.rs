@@ -28,7 +28,7 @@ const OWN: &[u8] = b".runner-";
 
 /// What is watched. All paths are absolute and lead through no link.
 #[derive(Debug, Default)]
-pub(super) struct Wanted {
+pub(super) struct WatchedSources {
     pub(super) sources: Vec<PathBuf>,
     /// Whatever `.gitignore` says of them.
     pub(super) files: Vec<PathBuf>,
@@ -39,12 +39,12 @@ pub(super) struct Wanted {
 /// Sources that are watched.
 pub(super) struct Sources {
     notify: OwnedFd,
-    wanted: Wanted,
-    places: HashMap<i32, Place>,
+    wanted: WatchedSources,
+    places: HashMap<i32, WatchedDirectory>,
 }
 
 /// A directory that is watched.
-struct Place {
+struct WatchedDirectory {
     path: Vec<u8>,
     /// What is left out in it; none where only single files are of interest.
     ignored: Option<Ignored>,
@@ -95,7 +95,7 @@ impl AsFd for Sources {
 
 impl Sources {
     /// Watches from now on.
-    pub(super) fn of(wanted: Wanted) -> Result<Self, CliError> {
+    pub(super) fn of(wanted: WatchedSources) -> Result<Self, CliError> {
         let flags = CreateFlags::CLOEXEC | CreateFlags::NONBLOCK;
         let notify =
             inotify::init(flags).map_err(|errno| not_watched("the source", errno.into()))?;
@@ -127,7 +127,7 @@ impl Sources {
         walked
     }
 
-    fn walk_wanted(&mut self, wanted: &Wanted) -> Result<(), CliError> {
+    fn walk_wanted(&mut self, wanted: &WatchedSources) -> Result<(), CliError> {
         for file in &wanted.files {
             let dir = file.parent().unwrap_or(Path::new("/"));
             // Where it cannot be, it is missed by the build itself.
@@ -177,7 +177,13 @@ impl Sources {
         }
     }
 
-    fn is_change(&self, place: &Place, path: &[u8], name: &[u8], kind: ReadFlags) -> bool {
+    fn is_change(
+        &self,
+        place: &WatchedDirectory,
+        path: &[u8],
+        name: &[u8],
+        kind: ReadFlags,
+    ) -> bool {
         let is_directory = kind.contains(ReadFlags::ISDIR);
         let here = path_of(path);
         if self.wanted.files.iter().any(|file| file == here) {
@@ -194,7 +200,7 @@ impl Sources {
     }
 
     /// Watches a source and all directories in it.
-    fn walk(&mut self, source: &Path, wanted: &Wanted) -> io::Result<()> {
+    fn walk(&mut self, source: &Path, wanted: &WatchedSources) -> io::Result<()> {
         let top = Dir::real(source)?;
         let path = source.as_os_str().as_bytes();
         let mut ahead = vec![(Vec::new(), above(source))];
@@ -239,7 +245,8 @@ impl Sources {
         let itself = format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd());
         let number = inotify::add_watch(&self.notify, itself, flags | WatchFlags::ONLYDIR)?;
         let place = self.places.entry(number);
-        let place = place.or_insert_with(|| Place { path: path.to_vec(), ignored: None });
+        let place =
+            place.or_insert_with(|| WatchedDirectory { path: path.to_vec(), ignored: None });
         if ignored.is_some() {
             place.ignored = ignored;
         }
@@ -319,7 +326,7 @@ mod tests {
             assert!(status.expect("a shell").success());
         };
         shell(before);
-        let wanted = Wanted {
+        let wanted = WatchedSources {
             sources: vec![source.join("src")],
             files: vec![source.join("src/buildspec.yml"), source.join("other.yml")],
             left: left.iter().map(|left| source.join(left)).collect(),
@@ -364,7 +371,7 @@ mod tests {
     fn directories_that_come_and_go_are_walked_again() {
         let dir = tempfile::tempdir().expect("a directory");
         let source = runner_host::beneath::real(dir.path()).expect("its path");
-        let wanted = Wanted { sources: vec![source.clone()], ..Wanted::default() };
+        let wanted = WatchedSources { sources: vec![source.clone()], ..WatchedSources::default() };
         let mut sources = Sources::of(wanted).expect("watched");
         let mut told = |script: &str| {
             let mut shell = Command::new("sh");
@@ -406,7 +413,8 @@ mod tests {
             String::from_utf8_lossy(&output.stdout).into_owned()
         };
         shell("mkdir -p source/a/b source/c");
-        let wanted = Wanted { sources: vec![top.join("source")], ..Wanted::default() };
+        let wanted =
+            WatchedSources { sources: vec![top.join("source")], ..WatchedSources::default() };
         let mut sources = Sources::of(wanted).expect("watched");
         let watches = |sources: &Sources| {
             let (own, number) = (std::process::id(), sources.notify.as_raw_fd());

@@ -2,7 +2,7 @@
 
 use super::bed::Bed;
 use super::{Contender, measure};
-use crate::Result;
+use crate::ChoreResult;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ const LARGE: u64 = 1_000_000_000;
 /// Bytes that are written at once.
 const BLOCK: usize = 1 << 20;
 
-pub(super) fn measure_batch(bed: &Bed) -> Result {
+pub(super) fn measure_batch(bed: &Bed) -> ChoreResult {
     let most = std::thread::available_parallelism().map_or(1, usize::from);
     let one = bed.buildspec("of-a-batch", &["echo hi"])?;
     let many = list(bed, "batch", BUILDS, "echo hi")?;
@@ -44,7 +44,7 @@ pub(super) fn measure_batch(bed: &Bed) -> Result {
 }
 
 /// A buildspec of so many builds of one command.
-fn list(bed: &Bed, name: &str, count: usize, command: &str) -> Result<PathBuf> {
+fn list(bed: &Bed, name: &str, count: usize, command: &str) -> ChoreResult<PathBuf> {
     let path = bed.buildspec(name, &[command])?;
     let mut text = fs::read_to_string(&path).map_err(|error| error.to_string())?;
     text.push_str("batch:\n  build-list:\n");
@@ -56,7 +56,7 @@ fn list(bed: &Bed, name: &str, count: usize, command: &str) -> Result<PathBuf> {
 }
 
 /// Runs a batch; the most memory that its owner has had, in KiB.
-fn batch(bed: &Bed, spec: &Path, source: &Path) -> Result<u64> {
+fn batch(bed: &Bed, spec: &Path, source: &Path) -> ChoreResult<u64> {
     let mut owner = bed
         .runner()
         .arg("batch")
@@ -81,9 +81,9 @@ fn batch(bed: &Bed, spec: &Path, source: &Path) -> Result<u64> {
 }
 
 /// As many builds by themselves, as many of them at once.
-fn side_by_side(bed: &Bed, spec: &Path, most: usize) -> Result {
+fn side_by_side(bed: &Bed, spec: &Path, most: usize) -> ChoreResult {
     let next = AtomicUsize::new(0);
-    let work = || -> Result {
+    let work = || -> ChoreResult {
         while next.fetch_add(1, Ordering::Relaxed) < BUILDS {
             bed.runner_run(spec, &["--image", &bed.image])?;
         }
@@ -98,7 +98,7 @@ fn side_by_side(bed: &Bed, spec: &Path, most: usize) -> Result {
 }
 
 /// A source of a gigabyte: what one build and several cost, in time and on the disk.
-fn large(bed: &Bed) -> Result {
+fn large(bed: &Bed) -> ChoreResult {
     let source = bed.dir.join("large");
     fs::create_dir_all(&source).map_err(|error| error.to_string())?;
     fill(&source.join("blob")).map_err(|error| error.to_string())?;
@@ -112,7 +112,7 @@ fn large(bed: &Bed) -> Result {
         let spec = list(bed, &name, count, "test -s blob; sleep 1")?;
         let begin = Instant::now();
         let is_over = AtomicUsize::new(0);
-        let most = std::thread::scope(|scope| -> Result<u64> {
+        let most = std::thread::scope(|scope| -> ChoreResult<u64> {
             let watch = scope.spawn(|| {
                 let mut most = 0;
                 while is_over.load(Ordering::Relaxed) == 0 {

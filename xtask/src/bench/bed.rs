@@ -1,7 +1,7 @@
 //! What the benchmarks stand on: a folder, a paused build, bundles for runc, a Docker daemon.
 
 use super::quiet;
-use crate::{Result, packages, root, run};
+use crate::{ChoreResult, packages, root, run};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -21,7 +21,7 @@ pub(super) struct Bed {
 pub(super) const PROGRAM: &str = "RUNNER_BENCH_PROGRAM";
 
 impl Bed {
-    pub(super) fn new() -> Result<Self> {
+    pub(super) fn new() -> ChoreResult<Self> {
         let dir = PathBuf::from(format!("/var/tmp/runner-bench-{}", std::process::id()));
         fs::create_dir_all(dir.join("source")).map_err(|error| error.to_string())?;
         let image = format!("rootfs:{}", root().join("target/images/busybox").display());
@@ -47,11 +47,11 @@ impl Bed {
         command
     }
 
-    pub(super) fn runner_run(&self, spec: &Path, options: &[&str]) -> Result {
+    pub(super) fn runner_run(&self, spec: &Path, options: &[&str]) -> ChoreResult {
         quiet(&mut self.run_command(spec, options))
     }
 
-    pub(super) fn buildspec(&self, name: &str, commands: &[&str]) -> Result<PathBuf> {
+    pub(super) fn buildspec(&self, name: &str, commands: &[&str]) -> ChoreResult<PathBuf> {
         let mut text = "version: 0.2\nphases:\n  build:\n    commands:\n".to_owned();
         for command in commands {
             text.push_str(&format!("      - '{}'\n", command.replace('\'', "''")));
@@ -62,7 +62,7 @@ impl Bed {
     }
 
     /// A bundle for runc and its kin.
-    pub(super) fn bundle(&self, name: &str, arguments: &[&str]) -> Result<PathBuf> {
+    pub(super) fn bundle(&self, name: &str, arguments: &[&str]) -> ChoreResult<PathBuf> {
         let dir = self.dir.join(format!("bundle-{name}"));
         fs::create_dir(&dir).map_err(|error| error.to_string())?;
         run(Command::new("cp")
@@ -81,7 +81,7 @@ impl Bed {
     }
 
     /// A build that waits at a breakpoint.
-    pub(super) fn paused(&self) -> Result<Ended> {
+    pub(super) fn paused(&self) -> ChoreResult<OwnedProcess> {
         self.paused_with(&[]).map(|(paused, _)| paused)
     }
 
@@ -89,7 +89,7 @@ impl Bed {
     pub(super) fn paused_with(
         &self,
         variables: &[(&str, &str)],
-    ) -> Result<(Ended, Receiver<String>)> {
+    ) -> ChoreResult<(OwnedProcess, Receiver<String>)> {
         self.paused_in(&["--image", &self.image], variables)
     }
 
@@ -98,7 +98,7 @@ impl Bed {
         &self,
         options: &[&str],
         variables: &[(&str, &str)],
-    ) -> Result<(Ended, Receiver<String>)> {
+    ) -> ChoreResult<(OwnedProcess, Receiver<String>)> {
         let spec = self.buildspec("paused", &["codebuild-breakpoint"])?;
         let child = self
             .run_command(&spec, &[&["--enable-session"], options].concat())
@@ -107,7 +107,7 @@ impl Bed {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| error.to_string())?;
-        let mut ended = Ended(child);
+        let mut ended = OwnedProcess(child);
         let stderr = ended.0.stderr.take().ok_or("no standard error")?;
         let mut lines = std::io::BufRead::lines(std::io::BufReader::new(stderr));
         lines
@@ -117,7 +117,7 @@ impl Bed {
         // Whatever else it says is read, so that it never waits for us.
         let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
-            for line in lines.map_while(std::result::Result::ok) {
+            for line in lines.map_while(Result::ok) {
                 // Nobody may want to know.
                 let _ = sender.send(line);
             }
@@ -134,9 +134,9 @@ impl Drop for Bed {
 }
 
 /// A process of ours that ends with this.
-pub(super) struct Ended(pub(super) Child);
+pub(super) struct OwnedProcess(pub(super) Child);
 
-impl Drop for Ended {
+impl Drop for OwnedProcess {
     fn drop(&mut self) {
         let pid = self.0.id().to_string();
         let _ = Command::new("kill").arg(&pid).status();
@@ -147,11 +147,11 @@ impl Drop for Ended {
 /// A Docker daemon of our own.
 pub(super) struct Docker {
     pub(super) socket: String,
-    _daemon: Ended,
+    _daemon: OwnedProcess,
 }
 
 impl Docker {
-    pub(super) fn start(bed: &Bed) -> Result<Self> {
+    pub(super) fn start(bed: &Bed) -> ChoreResult<Self> {
         if !packages::has("dockerd") {
             return Err("not installed".to_owned());
         }
@@ -172,7 +172,7 @@ impl Docker {
             .stderr(log)
             .spawn()
             .map_err(|error| error.to_string())?;
-        let docker = Docker { socket, _daemon: Ended(daemon) };
+        let docker = Docker { socket, _daemon: OwnedProcess(daemon) };
         let begin = Instant::now();
         while quiet(docker.command().arg("info")).is_err() {
             if begin.elapsed() > Duration::from_secs(60) {

@@ -1,7 +1,7 @@
 //! Debian's chromium, driven over WebDriver, for what is timed in a page.
 
-use super::bed::{Bed, Ended};
-use crate::Result;
+use super::bed::{Bed, OwnedProcess};
+use crate::ChoreResult;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -15,11 +15,11 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub(super) struct Browser {
     port: u16,
     session: String,
-    _driver: Ended,
+    _driver: OwnedProcess,
 }
 
 impl Browser {
-    pub(super) fn new(bed: &Bed) -> Result<Self> {
+    pub(super) fn new(bed: &Bed) -> ChoreResult<Self> {
         let failed = |error: std::io::Error| format!("chromedriver: {error}");
         let mut driver = Command::new("chromedriver")
             .args(["--port=0", "--log-level=SEVERE"])
@@ -31,8 +31,8 @@ impl Browser {
             .spawn()
             .map_err(failed)?;
         let stdout = driver.stdout.take().ok_or("no standard output")?;
-        let driver = Ended(driver);
-        let mut lines = BufReader::new(stdout).lines().map_while(std::result::Result::ok);
+        let driver = OwnedProcess(driver);
+        let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
         let port = lines.find_map(|line| {
             line.split_once("started successfully on port ")?.1.trim_end_matches('.').parse().ok()
         });
@@ -56,23 +56,23 @@ impl Browser {
         Ok(Browser { port, session, _driver: driver })
     }
 
-    fn call(&self, method: &str, path: &str, body: &Value) -> Result<Value> {
+    fn call(&self, method: &str, path: &str, body: &Value) -> ChoreResult<Value> {
         ask(self.port, method, &format!("/session/{}{path}", self.session), body)
     }
 
     /// Has a script run in each page from now on, before the page's scripts.
-    pub(super) fn before_each(&self, script: &str) -> Result {
+    pub(super) fn before_each(&self, script: &str) -> ChoreResult {
         let command =
             json!({"cmd": "Page.addScriptToEvaluateOnNewDocument", "params": {"source": script}});
         self.call("POST", "/goog/cdp/execute", &command).map(drop)
     }
 
-    pub(super) fn open(&self, address: &str) -> Result {
+    pub(super) fn open(&self, address: &str) -> ChoreResult {
         self.call("POST", "/url", &json!({"url": address})).map(drop)
     }
 
     /// What a script's promise comes to.
-    pub(super) fn run(&self, script: &str) -> Result<Value> {
+    pub(super) fn run(&self, script: &str) -> ChoreResult<Value> {
         let script = format!(
             "const done = arguments[arguments.length - 1]; (async () => {{ {script} }})().then(done, (e) => done('error: ' + e));"
         );
@@ -92,7 +92,7 @@ impl Drop for Browser {
 }
 
 /// Asks the driver; what it answers with.
-fn ask(port: u16, method: &str, path: &str, body: &Value) -> Result<Value> {
+fn ask(port: u16, method: &str, path: &str, body: &Value) -> ChoreResult<Value> {
     let body = if body.is_null() { String::new() } else { body.to_string() };
     let talk = || -> std::io::Result<(bool, Value)> {
         let mut stream = TcpStream::connect(("127.0.0.1", port))?;

@@ -1,9 +1,9 @@
 //! Run Command: from a call on a kept connection to the first byte of the script's output, beside `runner exec`.
 
 use super::bed::Bed;
-use super::gateway::Place;
+use super::gateway::PausedEndpoint;
 use super::{Contender, measure as compare};
-use crate::Result;
+use crate::ChoreResult;
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 /// How long an output may be missing.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-pub(super) fn measure(bed: &Bed) -> Result {
+pub(super) fn measure(bed: &Bed) -> ChoreResult {
     let paused = bed.paused()?;
-    let place = Place::new(bed)?;
-    let mut kept = Kept::new(&place, bed.dir.join("state/commands"))?;
+    let place = PausedEndpoint::new(bed)?;
+    let mut kept = KeptConnection::new(&place, bed.dir.join("state/commands"))?;
     let mut contenders = [
         Contender::timed("`SendCommand`, kept connection", || kept.first_byte()),
         Contender::timed("`runner exec -- sh -c 'echo up'`", || first_byte(bed)),
@@ -30,7 +30,7 @@ pub(super) fn measure(bed: &Bed) -> Result {
 }
 
 /// From the start of a client to what it shows first.
-fn first_byte(bed: &Bed) -> Result<Duration> {
+fn first_byte(bed: &Bed) -> ChoreResult<Duration> {
     let failed = |error: std::io::Error| error.to_string();
     let begin = Instant::now();
     let mut command = bed.runner();
@@ -44,7 +44,7 @@ fn first_byte(bed: &Bed) -> Result<Duration> {
 }
 
 /// A connection for call after call.
-struct Kept {
+struct KeptConnection {
     stream: BufReader<TcpStream>,
     host: String,
     target: String,
@@ -52,12 +52,12 @@ struct Kept {
     commands: PathBuf,
 }
 
-impl Kept {
-    fn new(place: &Place, commands: PathBuf) -> Result<Self> {
+impl KeptConnection {
+    fn new(place: &PausedEndpoint, commands: PathBuf) -> ChoreResult<Self> {
         let stream = TcpStream::connect(&place.address).map_err(|error| error.to_string())?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
         let (host, target) = (place.address.clone(), place.target.clone());
-        Ok(Kept { stream: BufReader::new(stream), host, target, commands })
+        Ok(KeptConnection { stream: BufReader::new(stream), host, target, commands })
     }
 
     fn call(&mut self, operation: &str, body: &Value) -> std::io::Result<Value> {
@@ -86,7 +86,7 @@ impl Kept {
     }
 
     /// From the call to a byte in the file of the script's output.
-    fn first_byte(&mut self) -> Result<Duration> {
+    fn first_byte(&mut self) -> ChoreResult<Duration> {
         let asked = json!({
             "DocumentName": "AWS-RunShellScript",
             "InstanceIds": [self.target],
@@ -114,7 +114,7 @@ impl Kept {
         Ok(took)
     }
 
-    fn has_ended(&mut self, asked: &Value) -> Result<bool> {
+    fn has_ended(&mut self, asked: &Value) -> ChoreResult<bool> {
         let answer = self.call("GetCommandInvocation", asked).map_err(|error| error.to_string())?;
         match answer["Status"].as_str() {
             Some("Success") => Ok(true),

@@ -1,8 +1,8 @@
 //! Streams through `runner port-forward`.
 
-use super::bed::{Bed, Ended};
+use super::bed::{Bed, OwnedProcess};
 use super::{Contender, measure};
-use crate::{Result, packages};
+use crate::{ChoreResult, packages};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
@@ -10,12 +10,12 @@ use std::process::{Command, Stdio};
 /// Bytes of one stream.
 const STREAM: usize = 256 << 20;
 /// A stream each way, beside socat's.
-pub(super) fn forward(bed: &Bed) -> Result {
+pub(super) fn forward(bed: &Bed) -> ChoreResult {
     packages::install(&["socat"])?;
     let paused = bed.paused()?;
     let server = serve()?;
     let mut contenders = Vec::new();
-    let mut children: Vec<Ended> = Vec::new();
+    let mut children: Vec<OwnedProcess> = Vec::new();
     let mut ways = vec![("directly".to_owned(), server)];
     let (child, port) = runner(bed, server)?;
     children.push(child);
@@ -47,7 +47,7 @@ pub(super) fn forward(bed: &Bed) -> Result {
 }
 
 /// The build shares this machine's loopback interface: a server here is one there.
-fn serve() -> Result<u16> {
+fn serve() -> ChoreResult<u16> {
     let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
     let port = listener.local_addr().map_err(|error| error.to_string())?.port();
     std::thread::spawn(move || {
@@ -94,7 +94,7 @@ fn stream(port: u16, what: u8) -> std::io::Result<()> {
     connection.read_exact(&mut buffer[..1])
 }
 
-fn runner(bed: &Bed, server: u16) -> Result<(Ended, u16)> {
+fn runner(bed: &Bed, server: u16) -> ChoreResult<(OwnedProcess, u16)> {
     let mut command = bed.runner();
     command.args(["port-forward", &format!(":{server}")]);
     let mut child = command
@@ -103,14 +103,14 @@ fn runner(bed: &Bed, server: u16) -> Result<(Ended, u16)> {
         .spawn()
         .map_err(|error| error.to_string())?;
     let stdout = child.stdout.take().ok_or("no standard output")?;
-    let child = Ended(child);
+    let child = OwnedProcess(child);
     let mut line = String::new();
     BufReader::new(stdout).read_line(&mut line).map_err(|error| error.to_string())?;
     let port = line.split(" -> ").next().and_then(|at| at.rsplit(':').next()?.parse().ok());
     Ok((child, port.ok_or(format!("no port in: {line}"))?))
 }
 
-fn socat(server: u16) -> Result<(Ended, u16)> {
+fn socat(server: u16) -> ChoreResult<(OwnedProcess, u16)> {
     let mut child = Command::new("socat")
         .args(["-dd", "TCP-LISTEN:0,bind=127.0.0.1,fork,reuseaddr"])
         .arg(format!("TCP:127.0.0.1:{server}"))
@@ -119,14 +119,14 @@ fn socat(server: u16) -> Result<(Ended, u16)> {
         .spawn()
         .map_err(|error| error.to_string())?;
     let stderr = child.stderr.take().ok_or("no standard error")?;
-    let child = Ended(child);
+    let child = OwnedProcess(child);
     let mut lines = BufReader::new(stderr).lines();
     let line = lines
         .find(|line| line.as_ref().is_ok_and(|line| line.contains("listening on ")))
         .ok_or("socat does not listen")?
         .map_err(|error| error.to_string())?;
     // Whatever else it says is read, so that it never waits for us.
-    std::thread::spawn(move || lines.map_while(std::result::Result::ok).count());
+    std::thread::spawn(move || lines.map_while(Result::ok).count());
     let port = line.rsplit(':').next().and_then(|port| port.trim().parse().ok());
     Ok((child, port.ok_or(format!("no port in: {line}"))?))
 }

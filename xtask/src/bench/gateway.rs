@@ -2,14 +2,14 @@
 //!
 //! The client is one of our own, in this process; AWS's plugin takes part where it is on PATH.
 
-use super::bed::{Bed, Ended};
+use super::bed::{Bed, OwnedProcess};
 use super::outputs::Moto;
 use super::{Contender, measure, quiet};
-use crate::{Result, packages, root};
+use crate::{ChoreResult, packages, root};
 use pty_process::blocking::{Command as PtyCommand, Pty};
 use runner_wire::smux;
-use runner_wire::ssm::message::{Head, Id, encode, parse};
-use runner_wire::ssm::{Kind, Payload};
+use runner_wire::ssm::message::{Id, MessageHeader, encode, parse};
+use runner_wire::ssm::{MessageKind, Payload};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -27,9 +27,9 @@ pub(super) const ECHO: &str = "stty raw -echo; echo up; exec cat";
 
 /// From a key that is pressed to its sign, through attach and through the gateway, beside a program that
 /// does no more than relay a terminal.
-pub(super) fn echo(bed: &Bed) -> Result {
+pub(super) fn echo(bed: &Bed) -> ChoreResult {
     let paused = bed.paused()?;
-    let place = Place::new(bed)?;
+    let place = PausedEndpoint::new(bed)?;
     let mut attach = bed.runner();
     attach.arg("attach");
     let attached = OnTerminal::new(&attach, &format!("exec sh -c '{ECHO}'\r"));
@@ -58,15 +58,15 @@ pub(super) fn echo(bed: &Bed) -> Result {
 }
 
 /// The same in sessions that are kept: by `--session-log` here, and beside that streamed to CloudWatch Logs.
-pub(super) fn logged(bed: &Bed) -> Result {
+pub(super) fn logged(bed: &Bed) -> ChoreResult {
     let moto = Moto::start()?;
     let kept = bed.dir.join("kept").display().to_string();
     let (paused, _) = bed.paused_in(&["--image", &bed.image, "--session-log", &kept], &[])?;
-    let place = Place::with(bed, &moto.variables())?;
+    let place = PausedEndpoint::with(bed, &moto.variables())?;
     let mut aws = Command::new(root().join("target/python/bin/aws"));
     aws.args(["logs", "create-log-group", "--log-group-name", "bench"]).envs(moto.variables());
     quiet(&mut aws)?;
-    let up = |mut channel: Channel| -> Result<Channel> {
+    let up = |mut channel: BenchChannel| -> ChoreResult<BenchChannel> {
         while !channel.shown.ends_with(b"up\n") {
             channel.hear()?;
         }
@@ -92,9 +92,9 @@ pub(super) fn logged(bed: &Bed) -> Result {
 }
 
 /// A download from a port of the build.
-pub(super) fn download(bed: &Bed) -> Result {
+pub(super) fn download(bed: &Bed) -> ChoreResult {
     let paused = bed.paused()?;
-    let place = Place::new(bed)?;
+    let place = PausedEndpoint::new(bed)?;
     let port = source()?;
     let parameters = json!({"portNumber": [port.to_string()]});
     let mut channel = place.session("AWS-StartPortForwardingSession", &parameters)?;
@@ -121,13 +121,14 @@ pub(super) fn download(bed: &Bed) -> Result {
 }
 
 /// What a hundred sessions cost that do nothing: at the endpoint, and in the build's runner.
-pub(super) fn idle(bed: &Bed) -> Result {
+pub(super) fn idle(bed: &Bed) -> ChoreResult {
     let paused = bed.paused()?;
-    let place = Place::new(bed)?;
+    let place = PausedEndpoint::new(bed)?;
     let memory = || (resident(&place.server.0), resident(&paused.0));
     let first = place.shell()?;
     let before = memory();
-    let sessions: Vec<Channel> = (0..IDLE).map(|_| place.shell()).collect::<Result<_>>()?;
+    let sessions: Vec<BenchChannel> =
+        (0..IDLE).map(|_| place.shell()).collect::<ChoreResult<_>>()?;
     let after = memory();
     let mib = |from: u64, to: u64| to.saturating_sub(from) as f64 / 1024.0;
     println!("### {IDLE} idle sessions\n\n| process | MiB |\n|---|---|");
@@ -145,7 +146,7 @@ pub(super) fn resident(process: &Child) -> u64 {
 }
 
 /// Somebody who sends what a download is, to whoever connects.
-fn source() -> Result<u16> {
+fn source() -> ChoreResult<u16> {
     let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
     let port = listener.local_addr().map_err(|error| error.to_string())?.port();
     std::thread::spawn(move || {
@@ -158,7 +159,7 @@ fn source() -> Result<u16> {
     Ok(port)
 }
 
-fn fetch(port: u16) -> Result<Duration> {
+fn fetch(port: u16) -> ChoreResult<Duration> {
     let begin = Instant::now();
     let fetch = || -> std::io::Result<u64> {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
@@ -177,7 +178,7 @@ pub(super) struct OnTerminal {
 }
 
 impl OnTerminal {
-    pub(super) fn new(command: &Command, typed: &str) -> Result<Self> {
+    pub(super) fn new(command: &Command, typed: &str) -> ChoreResult<Self> {
         let text = |error: pty_process::Error| error.to_string();
         let (pty, pts) = pty_process::blocking::open().map_err(text)?;
         pty.resize(pty_process::Size::new(24, 80)).map_err(text)?;
@@ -203,7 +204,7 @@ impl OnTerminal {
         Ok(terminal)
     }
 
-    pub(super) fn round_trip(&mut self) -> Result<Duration> {
+    pub(super) fn round_trip(&mut self) -> ChoreResult<Duration> {
         let begin = Instant::now();
         let mut byte = [0];
         let talk = self.pty.write_all(b"x").and_then(|()| self.pty.read_exact(&mut byte));
@@ -220,19 +221,19 @@ impl Drop for OnTerminal {
 }
 
 /// An endpoint, and the build that waits at its breakpoint.
-pub(super) struct Place {
+pub(super) struct PausedEndpoint {
     pub(super) address: String,
     pub(super) target: String,
-    server: Ended,
+    server: OwnedProcess,
 }
 
-impl Place {
-    pub(super) fn new(bed: &Bed) -> Result<Self> {
+impl PausedEndpoint {
+    pub(super) fn new(bed: &Bed) -> ChoreResult<Self> {
         Self::with(bed, &[])
     }
 
     /// With variables of its own.
-    fn with(bed: &Bed, variables: &[(&'static str, String)]) -> Result<Self> {
+    fn with(bed: &Bed, variables: &[(&'static str, String)]) -> ChoreResult<Self> {
         let failed = |error: std::io::Error| error.to_string();
         let mut server = bed
             .runner()
@@ -242,8 +243,8 @@ impl Place {
             .spawn()
             .map_err(failed)?;
         let stderr = server.stderr.take().ok_or("no standard error")?;
-        let server = Ended(server);
-        let mut lines = BufReader::new(stderr).lines().map_while(std::result::Result::ok);
+        let server = OwnedProcess(server);
+        let mut lines = BufReader::new(stderr).lines().map_while(Result::ok);
         let address = lines
             .find_map(|line| Some(line.split_once("listening on http://")?.1.to_owned()))
             .ok_or("the endpoint does not listen")?;
@@ -251,10 +252,10 @@ impl Place {
         let mut live = fs::read_dir(bed.dir.join("state/live")).map_err(failed)?;
         let build = live.next().ok_or("no build is live")?.map_err(failed)?.file_name();
         let target = format!("codebuild:{}", build.to_string_lossy());
-        Ok(Place { address, target, server })
+        Ok(PausedEndpoint { address, target, server })
     }
 
-    fn start(&self, document: &str, parameters: &Value) -> Result<Value> {
+    fn start(&self, document: &str, parameters: &Value) -> ChoreResult<Value> {
         let mut body = json!({"Target": self.target, "Parameters": parameters});
         if !document.is_empty() {
             body["DocumentName"] = json!(document);
@@ -264,7 +265,7 @@ impl Place {
         Ok(session)
     }
 
-    fn call(&self, target: &str, body: &Value) -> Result<Value> {
+    fn call(&self, target: &str, body: &Value) -> ChoreResult<Value> {
         let body = body.to_string();
         let talk = || -> std::io::Result<String> {
             let mut stream = TcpStream::connect(&self.address)?;
@@ -287,11 +288,11 @@ impl Place {
         }
     }
 
-    fn session(&self, document: &str, parameters: &Value) -> Result<Channel> {
-        Channel::open(&self.address, &self.start(document, parameters)?)
+    fn session(&self, document: &str, parameters: &Value) -> ChoreResult<BenchChannel> {
+        BenchChannel::open(&self.address, &self.start(document, parameters)?)
     }
 
-    fn shell(&self) -> Result<Channel> {
+    fn shell(&self) -> ChoreResult<BenchChannel> {
         let mut channel = self.session("", &json!({}))?;
         channel.input(Payload::Size, br#"{"cols":80,"rows":24}"#)?;
         while channel.shown.is_empty() {
@@ -301,7 +302,7 @@ impl Place {
     }
 
     /// AWS's plugin with a port of its own.
-    fn plugin(&self, parameters: &Value) -> Result<(Ended, u16)> {
+    fn plugin(&self, parameters: &Value) -> ChoreResult<(OwnedProcess, u16)> {
         let session = self.start("AWS-StartPortForwardingSession", parameters)?;
         let mut child = Command::new("session-manager-plugin")
             .args([&session.to_string(), "us-east-1", "StartSession", ""])
@@ -312,8 +313,8 @@ impl Place {
             .spawn()
             .map_err(|error| error.to_string())?;
         let stdout = child.stdout.take().ok_or("no standard output")?;
-        let ended = Ended(child);
-        let mut lines = BufReader::new(stdout).lines().map_while(std::result::Result::ok);
+        let ended = OwnedProcess(child);
+        let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
         let port = lines
             .find_map(|line| line.strip_prefix("Port ")?.split(' ').next()?.parse().ok())
             .ok_or("the plugin opens no port")?;
@@ -324,20 +325,20 @@ impl Place {
 }
 
 /// The client's end of a data channel.
-struct Channel {
+struct BenchChannel {
     socket: WebSocket<TcpStream>,
     next: i64,
     shown: Vec<u8>,
 }
 
-impl Channel {
-    fn open(address: &str, session: &Value) -> Result<Self> {
+impl BenchChannel {
+    fn open(address: &str, session: &Value) -> ChoreResult<Self> {
         let text = |name: &str| session[name].as_str().unwrap_or_default();
         let stream = TcpStream::connect(address).map_err(|error| error.to_string())?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
         let (socket, _) =
             tungstenite::client(text("StreamUrl"), stream).map_err(|error| error.to_string())?;
-        let mut channel = Channel { socket, next: 0, shown: Vec::new() };
+        let mut channel = BenchChannel { socket, next: 0, shown: Vec::new() };
         let token = json!({"TokenValue": text("TokenValue")}).to_string();
         channel.socket.send(Message::text(token)).map_err(|error| error.to_string())?;
         let response = json!({
@@ -350,20 +351,26 @@ impl Channel {
         Ok(channel)
     }
 
-    fn send(&mut self, kind: Kind, sequence: i64, payload: Payload, body: &[u8]) -> Result {
+    fn send(
+        &mut self,
+        kind: MessageKind,
+        sequence: i64,
+        payload: Payload,
+        body: &[u8],
+    ) -> ChoreResult {
         let id = Id([7; 16]);
-        let head = Head { kind, sequence, flags: 0, id, payload, created_ms: 1 };
+        let head = MessageHeader { kind, sequence, flags: 0, id, payload, created_ms: 1 };
         let message = Message::binary(encode(&head, body));
         self.socket.send(message).map_err(|error| error.to_string())
     }
 
-    fn input(&mut self, payload: Payload, body: &[u8]) -> Result {
+    fn input(&mut self, payload: Payload, body: &[u8]) -> ChoreResult {
         self.next += 1;
-        self.send(Kind::Input, self.next - 1, payload, body)
+        self.send(MessageKind::Input, self.next - 1, payload, body)
     }
 
     /// What the next message of the server carries; output is acknowledged and kept.
-    fn hear(&mut self) -> Result<Payload> {
+    fn hear(&mut self) -> ChoreResult<Payload> {
         loop {
             let bytes = match self.socket.read() {
                 Ok(Message::Binary(bytes)) => bytes,
@@ -372,7 +379,7 @@ impl Channel {
             };
             let message = parse(&bytes).map_err(|error| error.to_string())?;
             match message.kind {
-                Kind::Output => {
+                MessageKind::Output => {
                     let (sequence, payload) = (message.sequence, message.payload);
                     if payload == Payload::Bytes {
                         self.shown.extend_from_slice(message.body);
@@ -384,16 +391,16 @@ impl Channel {
                         "IsSequentialMessage": true,
                     });
                     let body = body.to_string();
-                    self.send(Kind::Acknowledge, 0, Payload::None, body.as_bytes())?;
+                    self.send(MessageKind::Acknowledge, 0, Payload::None, body.as_bytes())?;
                     return Ok(payload);
                 }
-                Kind::ChannelClosed => return Err("the session was closed".to_owned()),
-                Kind::Input | Kind::Acknowledge | Kind::Other => {}
+                MessageKind::ChannelClosed => return Err("the session was closed".to_owned()),
+                MessageKind::Input | MessageKind::Acknowledge | MessageKind::Other => {}
             }
         }
     }
 
-    fn round_trip(&mut self) -> Result<Duration> {
+    fn round_trip(&mut self) -> ChoreResult<Duration> {
         self.shown.clear();
         let begin = Instant::now();
         self.input(Payload::Bytes, b"x")?;
@@ -404,7 +411,7 @@ impl Channel {
     }
 
     /// Over a connection of its own.
-    fn download(&mut self, id: u32) -> Result<Duration> {
+    fn download(&mut self, id: u32) -> ChoreResult<Duration> {
         let begin = Instant::now();
         let mut open = smux::close(id);
         open[1] = 0;

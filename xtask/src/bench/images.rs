@@ -1,7 +1,7 @@
 //! Images: got from a registry on this machine, and started from.
 
 use super::{Bed, Contender, Docker, measure, quiet, text};
-use crate::{Result, images, packages, root, run};
+use crate::{ChoreResult, images, packages, root, run};
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ struct Registry {
 }
 
 impl Registry {
-    fn start(dir: &Path) -> Result<Self> {
+    fn start(dir: &Path) -> ChoreResult<Self> {
         let failed = |error: std::io::Error| error.to_string();
         let free = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
         let address = free.map_err(failed)?.to_string();
@@ -51,7 +51,7 @@ impl Drop for Registry {
 }
 
 /// A layout whose layers are these tars, pushed under a name.
-fn push(bed: &Bed, registry: &Registry, name: &str, tars: &[PathBuf]) -> Result<String> {
+fn push(bed: &Bed, registry: &Registry, name: &str, tars: &[PathBuf]) -> ChoreResult<String> {
     let layout = bed.dir.join(format!("layout-{name}"));
     let place = format!("{}:latest", layout.display());
     quiet(Command::new("umoci").args(["init", "--layout"]).arg(&layout))?;
@@ -66,7 +66,7 @@ fn push(bed: &Bed, registry: &Registry, name: &str, tars: &[PathBuf]) -> Result<
     Ok(to)
 }
 
-fn tar(bed: &Bed, name: &str, from: &Path, arguments: &[&str]) -> Result<PathBuf> {
+fn tar(bed: &Bed, name: &str, from: &Path, arguments: &[&str]) -> ChoreResult<PathBuf> {
     let file = bed.dir.join(format!("{name}.tar"));
     let mut command = Command::new("tar");
     run(command.arg("-C").arg(from).arg("-cf").arg(&file).args(arguments))?;
@@ -74,7 +74,7 @@ fn tar(bed: &Bed, name: &str, from: &Path, arguments: &[&str]) -> Result<PathBuf
 }
 
 /// An image of a Debian in four layers: from a registry to directories that can be started from.
-pub(super) fn pull(bed: &Bed, docker: Option<&Docker>) -> Result {
+pub(super) fn pull(bed: &Bed, docker: Option<&Docker>) -> ChoreResult {
     packages::install(&PEERS)?;
     images::build(&["debian".to_owned()])?;
     let registry = Registry::start(&bed.dir)?;
@@ -89,7 +89,7 @@ pub(super) fn pull(bed: &Bed, docker: Option<&Docker>) -> Result {
     let name = push(bed, &registry, "debian", &tars)?;
     let (store, oci, bundle) =
         (bed.dir.join("pulled"), bed.dir.join("copied"), bed.dir.join("unpacked"));
-    let timed = |once: &mut dyn FnMut() -> Result, after: &mut dyn FnMut() -> Result| {
+    let timed = |once: &mut dyn FnMut() -> ChoreResult, after: &mut dyn FnMut() -> ChoreResult| {
         quiet(&mut Command::new("sync"))?;
         let begin = Instant::now();
         once()?;
@@ -137,7 +137,7 @@ pub(super) fn pull(bed: &Bed, docker: Option<&Docker>) -> Result {
 }
 
 /// What layers cost at the start.
-pub(super) fn layers(bed: &Bed, _: Option<&Docker>) -> Result {
+pub(super) fn layers(bed: &Bed, _: Option<&Docker>) -> ChoreResult {
     packages::install(&PEERS)?;
     let registry = Registry::start(&bed.dir)?;
     let base = root().join("target/images/busybox.tar");

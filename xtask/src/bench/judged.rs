@@ -2,9 +2,9 @@
 //! connections that are kept.
 
 use super::bed::Bed;
-use super::gateway::Place;
+use super::gateway::PausedEndpoint;
 use super::{Contender, measure as compare};
-use crate::{Result, python, root};
+use crate::{ChoreResult, python, root};
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::fs;
@@ -28,15 +28,15 @@ for line in sys.stdin:
     print(time.perf_counter_ns() - begin, flush=True)
 ";
 
-pub(super) fn measure(bed: &Bed) -> Result {
+pub(super) fn measure(bed: &Bed) -> ChoreResult {
     let failed = |error: std::io::Error| error.to_string();
     python::install()?;
     let paused = bed.paused()?;
     let users = bed.dir.join("state/iam.json");
     fs::write(&users, policies().to_string()).map_err(failed)?;
     fs::set_permissions(&users, PermissionsExt::from_mode(0o600)).map_err(failed)?;
-    let place = Place::new(bed)?;
-    let client = RefCell::new(Client::start(bed, &place.address)?);
+    let place = PausedEndpoint::new(bed)?;
+    let client = RefCell::new(AwsClient::start(bed, &place.address)?);
     let mut contenders = [
         Contender::timed("judged by 100 policies", || client.borrow_mut().call("user")),
         Contender::timed("the owner's, judged by none", || client.borrow_mut().call("owner")),
@@ -66,14 +66,14 @@ fn policies() -> Value {
 }
 
 /// AWS's client, which has one connection for each of the two.
-struct Client {
+struct AwsClient {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
 }
 
-impl Client {
-    fn start(bed: &Bed, address: &str) -> Result<Self> {
+impl AwsClient {
+    fn start(bed: &Bed, address: &str) -> ChoreResult<Self> {
         let failed = |error: std::io::Error| error.to_string();
         let text = fs::read_to_string(bed.dir.join("state/aws-credentials")).map_err(failed)?;
         let value = |name: &str| {
@@ -91,7 +91,7 @@ impl Client {
             .map_err(failed)?;
         let input = child.stdin.take().ok_or("no standard input")?;
         let output = BufReader::new(child.stdout.take().ok_or("no standard output")?);
-        let mut client = Client { child, input, output };
+        let mut client = AwsClient { child, input, output };
         // The connections are made.
         for who in ["owner", "user"] {
             client.call(who)?;
@@ -99,7 +99,7 @@ impl Client {
         Ok(client)
     }
 
-    fn call(&mut self, who: &str) -> Result<Duration> {
+    fn call(&mut self, who: &str) -> ChoreResult<Duration> {
         let failed = |error: std::io::Error| error.to_string();
         writeln!(self.input, "{who}").map_err(failed)?;
         let mut line = String::new();
@@ -109,7 +109,7 @@ impl Client {
     }
 }
 
-impl Drop for Client {
+impl Drop for AwsClient {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

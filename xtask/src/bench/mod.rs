@@ -21,7 +21,7 @@ mod service;
 mod session;
 mod stops;
 
-use crate::{Result, cargo, is_root, packages, root, run};
+use crate::{ChoreResult, cargo, is_root, packages, root, run};
 use bed::{Bed, Docker, IMAGE};
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -38,12 +38,12 @@ const PEERS: [&str; 3] = ["runc", "crun", "docker.io"];
 struct Contender<'a> {
     name: String,
     /// Once; how long it took.
-    once: Box<dyn FnMut() -> Result<Duration> + 'a>,
+    once: Box<dyn FnMut() -> ChoreResult<Duration> + 'a>,
 }
 
 impl<'a> Contender<'a> {
     /// Something that is timed from outside.
-    fn new(name: impl Into<String>, mut once: impl FnMut() -> Result + 'a) -> Self {
+    fn new(name: impl Into<String>, mut once: impl FnMut() -> ChoreResult + 'a) -> Self {
         Contender::timed(name, move || {
             let begin = Instant::now();
             once()?;
@@ -52,15 +52,15 @@ impl<'a> Contender<'a> {
     }
 
     /// Something that tells how long it took.
-    fn timed(name: impl Into<String>, once: impl FnMut() -> Result<Duration> + 'a) -> Self {
+    fn timed(name: impl Into<String>, once: impl FnMut() -> ChoreResult<Duration> + 'a) -> Self {
         Contender { name: name.into(), once: Box::new(once) }
     }
 }
 
 /// A table's name on the command line, and what makes it.
-type Part = (&'static str, fn(&Bed, Option<&Docker>) -> Result);
+type Bench = (&'static str, fn(&Bed, Option<&Docker>) -> ChoreResult);
 
-const PARTS: &[Part] = &[
+const PARTS: &[Bench] = &[
     ("check", |bed, _| check(bed)),
     ("mask", |bed, _| mask(bed)),
     ("first", first_output),
@@ -93,7 +93,7 @@ const PARTS: &[Part] = &[
 ];
 
 /// Measures everything, or the tables that are named; prints them in Markdown.
-pub(crate) fn all(names: &[String]) -> Result {
+pub(crate) fn all(names: &[String]) -> ChoreResult {
     if let Some(unknown) = names.iter().find(|name| PARTS.iter().all(|part| part.0 != *name)) {
         let known: Vec<_> = PARTS.iter().map(|part| part.0).collect();
         return Err(format!("no table `{unknown}`; there are {}", known.join(", ")));
@@ -124,7 +124,7 @@ fn machine() {
 }
 
 /// Container from nothing to its first output, and gone again.
-fn start(bed: &Bed, docker: Option<&Docker>) -> Result {
+fn start(bed: &Bed, docker: Option<&Docker>) -> ChoreResult {
     let one = bed.buildspec("one", &["echo hi"])?;
     let sleeping = bed.bundle("sleeping", &["/bin/sleep", "1000"])?;
     let mut contenders = vec![
@@ -171,7 +171,7 @@ fn start(bed: &Bed, docker: Option<&Docker>) -> Result {
 }
 
 /// Container from nothing to its first output; what comes after is not timed.
-fn first_output(bed: &Bed, docker: Option<&Docker>) -> Result {
+fn first_output(bed: &Bed, docker: Option<&Docker>) -> ChoreResult {
     let one = bed.buildspec("first", &["echo hi"])?;
     let sleeping = bed.bundle("first", &["/bin/sleep", "1000"])?;
     let mut contenders = vec![
@@ -202,7 +202,7 @@ fn first_output(bed: &Bed, docker: Option<&Docker>) -> Result {
 }
 
 /// How long a command takes to say hi; it is waited for, which does not count.
-fn until_hi(command: &mut Command) -> Result<Duration> {
+fn until_hi(command: &mut Command) -> ChoreResult<Duration> {
     let begin = Instant::now();
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
     let mut child = child.map_err(|error| error.to_string())?;
@@ -219,7 +219,7 @@ fn until_hi(command: &mut Command) -> Result<Duration> {
 }
 
 /// One more program in a container that runs.
-fn exec(bed: &Bed, docker: Option<&Docker>) -> Result {
+fn exec(bed: &Bed, docker: Option<&Docker>) -> ChoreResult {
     let paused = bed.paused()?;
     let container = match docker {
         Some(docker) => {
@@ -263,7 +263,7 @@ fn exec(bed: &Bed, docker: Option<&Docker>) -> Result {
 }
 
 /// The documented example, beside the same commands with nothing around them.
-fn hello(bed: &Bed, docker: Option<&Docker>) -> Result {
+fn hello(bed: &Bed, docker: Option<&Docker>) -> ChoreResult {
     let script = "echo Entered the pre_build phase...\necho \"Hello World\" > /tmp/hello-world\n\
                   echo Entered the build phase...\ncat /tmp/hello-world\necho Build completed on \
                   $(date)\n";
@@ -284,7 +284,7 @@ fn hello(bed: &Bed, docker: Option<&Docker>) -> Result {
 }
 
 /// What one more command of a buildspec costs.
-fn commands(bed: &Bed) -> Result {
+fn commands(bed: &Bed) -> ChoreResult {
     const COUNT: usize = 200;
     let many = bed.buildspec("many", &[":"; COUNT])?;
     let file = bed.dir.join("one.sh");
@@ -301,7 +301,7 @@ fn commands(bed: &Bed) -> Result {
 }
 
 /// Bytes from a command to a file.
-fn log(bed: &Bed, docker: Option<&Docker>) -> Result {
+fn log(bed: &Bed, docker: Option<&Docker>) -> ChoreResult {
     const MIB: usize = 1024;
     let command = format!("dd if=/dev/zero bs=64k count={} 2>/dev/null", MIB * 16);
     let spec = bed.buildspec("log", &[&command])?;
@@ -327,7 +327,7 @@ fn log(bed: &Bed, docker: Option<&Docker>) -> Result {
 }
 
 /// What it costs to look for secrets.
-fn mask(bed: &Bed) -> Result {
+fn mask(bed: &Bed) -> ChoreResult {
     const MIB: usize = 512;
     let line = "INFO 2026-01-01T00:00:00Z compiling unit 42 of 4711: /src/module/file.c ok";
     let command = format!("yes \"{line}\" | head -c {}", MIB << 20);
@@ -362,7 +362,7 @@ fn mask(bed: &Bed) -> Result {
 }
 
 /// The largest real buildspec looked at, one of 24 kB, and one of hardly anything.
-fn check(bed: &Bed) -> Result {
+fn check(bed: &Bed) -> ChoreResult {
     let corpus = root().join("../shared/corpus");
     let size = |path: &PathBuf| fs::metadata(path).map_or(0, |metadata| metadata.len());
     let files = fs::read_dir(&corpus).map_err(|error| format!("{}: {error}", corpus.display()))?;
@@ -384,7 +384,7 @@ fn check(bed: &Bed) -> Result {
 }
 
 /// Times the contenders in rounds and prints a row each; ratios are to the first.
-fn measure(title: &str, times: usize, contenders: &mut [Contender<'_>]) -> Result {
+fn measure(title: &str, times: usize, contenders: &mut [Contender<'_>]) -> ChoreResult {
     let mut rounds: Vec<Vec<f64>> = vec![Vec::new(); contenders.len()];
     for contender in &mut *contenders {
         // What is cold the first time is cold for all of them.
@@ -420,11 +420,11 @@ fn millis(duration: Duration) -> f64 {
 }
 
 /// Runs a command whose output does not matter.
-fn quiet(command: &mut Command) -> Result {
+fn quiet(command: &mut Command) -> ChoreResult {
     status(command.stdout(Stdio::null()))
 }
 
-fn status(command: &mut Command) -> Result {
+fn status(command: &mut Command) -> ChoreResult {
     let status = command
         .stdin(Stdio::null())
         .stderr(Stdio::null())
@@ -433,7 +433,7 @@ fn status(command: &mut Command) -> Result {
     if status.success() { Ok(()) } else { Err(status.to_string()) }
 }
 
-fn text(command: &mut Command) -> Result<String> {
+fn text(command: &mut Command) -> ChoreResult<String> {
     let output = command.output().map_err(|error| error.to_string())?;
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned());

@@ -1,9 +1,9 @@
 //! What a build leaves, and what it finds: ZIPs beside zip, restored caches beside cp, uploads to an
 //! S3-compatible server beside AWS's own CLI.
 
-use super::bed::{Bed, Ended};
+use super::bed::{Bed, OwnedProcess};
 use super::{Contender, measure, quiet};
-use crate::{Result, packages, python, root};
+use crate::{ChoreResult, packages, python, root};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -20,7 +20,7 @@ fn failed(error: impl ToString) -> String {
 }
 
 /// A tree of text, programs and things that do not shrink.
-fn tree(bed: &Bed) -> Result<PathBuf> {
+fn tree(bed: &Bed) -> ChoreResult<PathBuf> {
     let tree = bed.dir.join("tree");
     fs::create_dir(&tree).map_err(failed)?;
     for part in ["/usr/include", "/usr/share/perl", "/usr/lib/python3", "/usr/lib/git-core"] {
@@ -34,7 +34,7 @@ fn tree(bed: &Bed) -> Result<PathBuf> {
 }
 
 /// A buildspec in a file of its own.
-fn spec(bed: &Bed, name: &str, rest: &str) -> Result<PathBuf> {
+fn spec(bed: &Bed, name: &str, rest: &str) -> ChoreResult<PathBuf> {
     let path = bed.dir.join(format!("{name}.yml"));
     let head = "version: 0.2\nphases: {build: {commands: [':']}}\n";
     fs::write(&path, format!("{head}{rest}")).map_err(failed)?;
@@ -42,7 +42,7 @@ fn spec(bed: &Bed, name: &str, rest: &str) -> Result<PathBuf> {
 }
 
 /// A whole build that packs its source, beside one process that packs it.
-pub(super) fn zip(bed: &Bed) -> Result {
+pub(super) fn zip(bed: &Bed) -> ChoreResult {
     packages::install(&["zip"])?;
     let tree = tree(bed)?;
     let spec = spec(bed, "zip", "artifacts:\n  files: ['**/*']\n")?;
@@ -68,7 +68,7 @@ pub(super) fn zip(bed: &Bed) -> Result {
 }
 
 /// A whole build that finds a cache, beside a copy of the same tree.
-pub(super) fn cache(bed: &Bed) -> Result {
+pub(super) fn cache(bed: &Bed) -> ChoreResult {
     let source = bed.dir.join("cached");
     let deps = source.join("deps");
     for dir in 0..100 {
@@ -126,11 +126,11 @@ pub(super) fn cache(bed: &Bed) -> Result {
 /// AWS's services, as moto's server plays them.
 pub(super) struct Moto {
     port: u16,
-    _server: Ended,
+    _server: OwnedProcess,
 }
 
 impl Moto {
-    pub(super) fn start() -> Result<Self> {
+    pub(super) fn start() -> ChoreResult<Self> {
         python::install()?;
         let port =
             TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).map_err(failed)?.port();
@@ -140,7 +140,7 @@ impl Moto {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .map(Ended)
+            .map(OwnedProcess)
             .map_err(failed)?;
         let said = server.0.stderr.take().ok_or("no standard error")?;
         let mut lines = BufReader::new(said).lines();
@@ -165,7 +165,7 @@ impl Moto {
 }
 
 /// A whole build that uploads one file, beside AWS's CLI, against moto's server.
-pub(super) fn s3(bed: &Bed) -> Result {
+pub(super) fn s3(bed: &Bed) -> ChoreResult {
     let bin = root().join("target/python/bin");
     let moto = Moto::start()?;
     let aws = |command: &mut Command| quiet(command.envs(moto.variables()));

@@ -2,9 +2,9 @@
 
 use super::bed::Bed;
 use super::browser::Browser;
-use super::gateway::{ECHO, OnTerminal, Place};
+use super::gateway::{ECHO, OnTerminal, PausedEndpoint};
 use super::{Contender, measure as compare, quiet, text};
-use crate::Result;
+use crate::ChoreResult;
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{Read, Write};
@@ -32,16 +32,16 @@ const seen = new MutationObserver(() => {
 seen.observe(document, { childList: true, subtree: true, characterData: true });
 ";
 
-pub(super) fn measure(bed: &Bed) -> Result {
+pub(super) fn measure(bed: &Bed) -> ChoreResult {
     let short = failing(bed, "page-short", "echo why; exit 3")?;
     let line = "a line that is as long as many lines of many logs are, and ends here";
     let command = format!("yes \"{line}\" | head -c {LONG}; echo; echo why; exit 3");
     let long = failing(bed, "page-long", &command)?;
     let others: Vec<String> = (0..OTHERS)
         .map(|number| failing(bed, &format!("page-{number}"), "echo hi; exit 3"))
-        .collect::<Result<_>>()?;
+        .collect::<ChoreResult<_>>()?;
     let paused = bed.paused()?;
-    let place = Place::new(bed)?;
+    let place = PausedEndpoint::new(bed)?;
     let at = format!("http://{}", place.address);
     let browser = Browser::new(bed)?;
     browser.before_each(PAINTED)?;
@@ -94,7 +94,7 @@ pub(super) fn measure(bed: &Bed) -> Result {
 }
 
 /// A build that has failed, so that its rows are in view; its uuid.
-fn failing(bed: &Bed, name: &str, command: &str) -> Result<String> {
+fn failing(bed: &Bed, name: &str, command: &str) -> ChoreResult<String> {
     let spec = bed.buildspec(name, &[command])?;
     let options = ["--project", name, "--image", &bed.image];
     // Its exit status says that it has failed.
@@ -114,7 +114,7 @@ fn failing(bed: &Bed, name: &str, command: &str) -> Result<String> {
 const FIRST: &str = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime";
 const ROWS: &str = "globalThis.painted";
 
-fn painted(browser: &Browser, address: &str, what: &str) -> Result<Duration> {
+fn painted(browser: &Browser, address: &str, what: &str) -> ChoreResult<Duration> {
     // Another place of the same page would not be loaded.
     browser.open("about:blank")?;
     browser.open(address)?;
@@ -125,7 +125,7 @@ fn painted(browser: &Browser, address: &str, what: &str) -> Result<Duration> {
 }
 
 /// A trace through a long log, frame by frame, and through the same rows as plain text.
-fn scroll(browser: &Browser, address: &str) -> Result {
+fn scroll(browser: &Browser, address: &str) -> ChoreResult {
     let trace = |selector: &str, line: &str| {
         format!(
             "const it = document.querySelector('{selector}');
@@ -145,7 +145,7 @@ fn scroll(browser: &Browser, address: &str) -> Result {
          if (it.dispatchEvent(new WheelEvent('wheel', { deltaY: by, cancelable: true, bubbles: true }))) it.scrollTop += by; };",
     );
     let plain = trace("pre", "const move = (to) => { it.scrollTop = to * 20; };");
-    let page = || -> Result {
+    let page = || -> ChoreResult {
         browser.open("about:blank")?;
         browser.open(address)?;
         browser.run(
@@ -157,7 +157,7 @@ fn scroll(browser: &Browser, address: &str) -> Result {
         )
         .map(drop)
     };
-    let rows = || -> Result {
+    let rows = || -> ChoreResult {
         browser.open("about:blank")?;
         browser.run(&format!(
             "const pre = document.createElement('pre');
@@ -168,7 +168,7 @@ fn scroll(browser: &Browser, address: &str) -> Result {
         ))
         .map(drop)
     };
-    let frames = |made: &dyn Fn() -> Result, script: &str| -> Result<Duration> {
+    let frames = |made: &dyn Fn() -> ChoreResult, script: &str| -> ChoreResult<Duration> {
         made()?;
         let shown = browser.run(script)?;
         if shown[1] != 0 {
@@ -186,11 +186,11 @@ fn scroll(browser: &Browser, address: &str) -> Result {
 }
 
 /// A key and its echo, from socket to socket.
-fn echo(bed: &Bed, place: &Place) -> Result {
+fn echo(bed: &Bed, place: &PausedEndpoint) -> ChoreResult {
     let mut attach = bed.runner();
     attach.arg("attach");
     let mut attached = OnTerminal::new(&attach, &format!("exec sh -c '{ECHO}'\r"))?;
-    let mut shell = Shell::new(bed, &place.address)?;
+    let mut shell = PageTerminal::new(bed, &place.address)?;
     let mut contenders = [
         Contender::timed("through the page's socket", || shell.round_trip()),
         Contender::timed("`runner attach`", || attached.round_trip()),
@@ -199,12 +199,12 @@ fn echo(bed: &Bed, place: &Place) -> Result {
 }
 
 /// A terminal of the page, as a browser holds it.
-struct Shell {
+struct PageTerminal {
     socket: WebSocket<TcpStream>,
 }
 
-impl Shell {
-    fn new(bed: &Bed, address: &str) -> Result<Self> {
+impl PageTerminal {
+    fn new(bed: &Bed, address: &str) -> ChoreResult<Self> {
         let link = text(bed.runner().arg("page"))?;
         let token = link.split("#t=").nth(1).and_then(|rest| rest.split('&').next());
         let token = json!({"token": token.ok_or("no link")?});
@@ -240,7 +240,7 @@ impl Shell {
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
         let (socket, _) =
             tungstenite::client(request, stream).map_err(|error| error.to_string())?;
-        let mut shell = Shell { socket };
+        let mut shell = PageTerminal { socket };
         let typed = format!("exec sh -c '{ECHO}'\r");
         shell.send(typed.as_bytes())?;
         let mut shown = Vec::new();
@@ -250,13 +250,13 @@ impl Shell {
         Ok(shell)
     }
 
-    fn send(&mut self, bytes: &[u8]) -> Result {
+    fn send(&mut self, bytes: &[u8]) -> ChoreResult {
         let message = Message::Binary(bytes.to_vec().into());
         self.socket.send(message).map_err(|error| error.to_string())
     }
 
     /// What is shown next.
-    fn hear(&mut self) -> Result<Vec<u8>> {
+    fn hear(&mut self) -> ChoreResult<Vec<u8>> {
         loop {
             match self.socket.read().map_err(|error| error.to_string())? {
                 Message::Binary(bytes) => return Ok(bytes.to_vec()),
@@ -266,7 +266,7 @@ impl Shell {
         }
     }
 
-    fn round_trip(&mut self) -> Result<Duration> {
+    fn round_trip(&mut self) -> ChoreResult<Duration> {
         let begin = Instant::now();
         self.send(b"x")?;
         match self.hear()?.as_slice() {
@@ -277,7 +277,7 @@ impl Shell {
 }
 
 /// A request of the page's: the head of the answer, and what it says.
-fn post(address: &str, path: &str, headers: &[&str], body: &Value) -> Result<(String, Value)> {
+fn post(address: &str, path: &str, headers: &[&str], body: &Value) -> ChoreResult<(String, Value)> {
     let body = body.to_string();
     let talk = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect(address)?;

@@ -1,15 +1,15 @@
 //! What paused builds cost: memory, and time to start the next one, with 1, 10 and 100 of them.
 
-use super::bed::{Bed, Ended};
-use crate::Result;
+use super::bed::{Bed, OwnedProcess};
+use crate::ChoreResult;
 use std::time::Instant;
 
 /// Starts a hundred builds and leaves them at their breakpoints.
-pub(super) fn measure(bed: &Bed) -> Result {
+pub(super) fn measure(bed: &Bed) -> ChoreResult {
     println!(
         "### Paused builds\n\n| builds | start of the last, ms | memory of each, MiB |\n|---|---|---|"
     );
-    let mut paused: Vec<Ended> = Vec::new();
+    let mut paused: Vec<OwnedProcess> = Vec::new();
     for count in [1, 10, 50, 100] {
         let mut last = 0.0;
         while paused.len() < count {
@@ -26,7 +26,7 @@ pub(super) fn measure(bed: &Bed) -> Result {
 }
 
 /// Resident memory of a process, in KiB.
-fn resident(process: &Ended) -> u64 {
+fn resident(process: &OwnedProcess) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", process.0.id()));
     status
         .unwrap_or_default()

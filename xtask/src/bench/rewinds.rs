@@ -3,7 +3,7 @@
 use super::bed::{Bed, Docker, IMAGE};
 use super::stops::{events, times};
 use super::{median, quiet, text};
-use crate::Result;
+use crate::ChoreResult;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -16,20 +16,20 @@ const MANY: &str = "mkdir many; for at in $(seq 1000); do echo > many/$at; done"
 const MORE: &str = "mkdir many; seq 20000 | split -a 4 -l 1 - many/";
 const TIMES: usize = 10;
 
-pub(super) fn measure(bed: &Bed, docker: Option<&Docker>) -> Result {
+pub(super) fn measure(bed: &Bed, docker: Option<&Docker>) -> ChoreResult {
     growth(bed)?;
     way_back(bed, docker)?;
     told(bed)
 }
 
-fn milliseconds(mut work: impl FnMut() -> Result) -> Result<f64> {
+fn milliseconds(mut work: impl FnMut() -> ChoreResult) -> ChoreResult<f64> {
     let begin = Instant::now();
     work()?;
     Ok(begin.elapsed().as_secs_f64() * 1000.0)
 }
 
 /// Each command writes one file.
-fn growth(bed: &Bed) -> Result {
+fn growth(bed: &Bed) -> ChoreResult {
     println!(
         "### Checkpoints\n\n| commands, each with one more file | copied: more for each, ms | sealed: more for each, ms | \
          the last one sealed, ms |\n|---|---|---|---|"
@@ -38,7 +38,7 @@ fn growth(bed: &Bed) -> Result {
         let commands: Vec<String> = (0..count).map(|at| format!("echo {at} > f{at}")).collect();
         let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
         let spec = bed.buildspec("grows", &commands)?;
-        let of = |kind: &str| -> Result<f64> {
+        let of = |kind: &str| -> ChoreResult<f64> {
             let options = [&["--image", &*bed.image], &NEVER[..], &["--checkpoint", kind]].concat();
             milliseconds(|| bed.runner_run(&spec, &options))
         };
@@ -60,14 +60,14 @@ fn growth(bed: &Bed) -> Result {
 }
 
 /// How long each checkpoint of this kind took in the last build, in milliseconds.
-fn taken(bed: &Bed, kind: &str) -> Result<Vec<f64>> {
+fn taken(bed: &Bed, kind: &str) -> ChoreResult<Vec<f64>> {
     let dir = newest(bed).ok_or("the build has left nothing")?;
     let kept = events(&dir, "checkpoint").map_err(|error| error.to_string())?;
     let kept = kept.iter().filter(|event| event["data"]["kind"] == kind);
     Ok(kept.filter_map(|event| event["data"]["ms"].as_f64()).collect())
 }
 
-fn way_back(bed: &Bed, docker: Option<&Docker>) -> Result {
+fn way_back(bed: &Bed, docker: Option<&Docker>) -> ChoreResult {
     println!("### The way back, over 1,000 files\n\n| | median, ms |\n|---|---|");
     for (option, kind) in [("auto", "copied"), ("sealed", "sealed")] {
         let (taken, back) = back(bed, option, kind)?;
@@ -83,7 +83,7 @@ fn way_back(bed: &Bed, docker: Option<&Docker>) -> Result {
 }
 
 /// The checkpoint behind the files, and the way back to it.
-fn back(bed: &Bed, option: &str, kind: &str) -> Result<(f64, f64)> {
+fn back(bed: &Bed, option: &str, kind: &str) -> ChoreResult<(f64, f64)> {
     let failed = |error: std::io::Error| error.to_string();
     let spec = bed.buildspec("back", &[MANY, "echo back; false"])?;
     let options = ["--image", &bed.image, "--break-on", "failure", "--checkpoint", option];
@@ -117,7 +117,7 @@ fn back(bed: &Bed, option: &str, kind: &str) -> Result<(f64, f64)> {
     Ok((taken, median(back)))
 }
 
-fn by_docker(docker: &Docker) -> Result<(f64, f64)> {
+fn by_docker(docker: &Docker) -> ChoreResult<(f64, f64)> {
     let script = format!("mkdir /w; cd /w; {MANY}; echo; sleep 1000");
     let args = ["run", "-d", "--network=none", IMAGE, "sh", "-c", &script];
     let id = text(docker.command().args(args))?.trim().to_owned();
@@ -135,13 +135,13 @@ fn by_docker(docker: &Docker) -> Result<(f64, f64)> {
 }
 
 /// What runs have changed: found out when one has ended, and told later.
-fn told(bed: &Bed) -> Result {
+fn told(bed: &Bed) -> ChoreResult {
     let spec = bed.buildspec("more", &[MORE, "true"])?;
     bed.runner_run(&spec, &[&["--image", &bed.image], &NEVER[..]].concat())?;
     let dir = newest(bed).ok_or("the build has left nothing")?;
     let found = events(&dir, "files_changed").map_err(|error| error.to_string())?;
     let id = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let of = |arguments: &[&str]| -> Result<f64> {
+    let of = |arguments: &[&str]| -> ChoreResult<f64> {
         let mut all = Vec::new();
         for _ in 0..TIMES {
             let mut command: Command = bed.runner();

@@ -2,7 +2,7 @@
 
 use super::bed::Bed;
 use super::{Contender, measure, quiet};
-use crate::{Result, root, run};
+use crate::{ChoreResult, root, run};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +10,7 @@ use std::process::Command;
 const USER: &str = "runner-test";
 
 /// The user is the one of the tests; where they have not run there is none.
-pub(super) fn start(bed: &Bed) -> Result {
+pub(super) fn start(bed: &Bed) -> ChoreResult {
     if quiet(Command::new("id").arg(USER)).is_err() {
         println!("rootless is left out: no user {USER} (cargo xtask test makes it)");
         return Ok(());

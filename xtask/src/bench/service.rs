@@ -1,8 +1,8 @@
 //! The local CodeBuild with ten thousand builds: raw HTTP on a kept connection, beside `runner run` in the same rounds.
 
-use super::bed::{Bed, Ended};
+use super::bed::{Bed, OwnedProcess};
 use super::{Contender, measure, quiet, until_hi};
-use crate::Result;
+use crate::ChoreResult;
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -22,12 +22,12 @@ const LINES: usize = 200_000;
 struct Served {
     stream: BufReader<TcpStream>,
     address: String,
-    server: Ended,
+    server: OwnedProcess,
     /// From its start until it listened.
     took: Duration,
 }
 
-pub(super) fn measure_service(bed: &Bed) -> Result {
+pub(super) fn measure_service(bed: &Bed) -> ChoreResult {
     let spec = bed.buildspec("service", &["echo hi"])?;
     bed.runner_run(&spec, &[])?;
     store(bed)?;
@@ -44,7 +44,7 @@ pub(super) fn measure_service(bed: &Bed) -> Result {
 }
 
 /// Copies the one build there is until there are enough.
-fn store(bed: &Bed) -> Result {
+fn store(bed: &Bed) -> ChoreResult {
     let failed = |error: std::io::Error| error.to_string();
     let builds = bed.dir.join("state/builds");
     let first = fs::read_dir(&builds).map_err(failed)?.next().ok_or("no build")?.map_err(failed)?;
@@ -63,7 +63,7 @@ fn store(bed: &Bed) -> Result {
 }
 
 /// From the call, or from the start of the program, to what the first command says.
-fn first_command(bed: &Bed, served: &mut Served) -> Result {
+fn first_command(bed: &Bed, served: &mut Served) -> ChoreResult {
     served.call("CreateProject", &project("echo hi", &bed.image))?;
     let spec = bed.buildspec("service-first", &["echo hi"])?;
     let mut contenders = [
@@ -87,7 +87,7 @@ fn first_command(bed: &Bed, served: &mut Served) -> Result {
     measure("From StartBuild to its first output", 10, &mut contenders)
 }
 
-fn ends(served: &mut Served, id: &str) -> Result {
+fn ends(served: &mut Served, id: &str) -> ChoreResult {
     loop {
         let answer = served.call("BatchGetBuilds", &json!({"ids": [id]}))?;
         if answer["builds"][0]["buildComplete"] == true {
@@ -97,7 +97,7 @@ fn ends(served: &mut Served, id: &str) -> Result {
     }
 }
 
-fn lookups(served: &mut Served) -> Result {
+fn lookups(served: &mut Served) -> ChoreResult {
     let ids = served.call("ListBuilds", &json!({}))?["ids"].clone();
     let others = std::cell::RefCell::new(served);
     let timed = |name: &'static str, input: Value| {
@@ -119,7 +119,7 @@ fn lookups(served: &mut Served) -> Result {
 }
 
 /// What is new in a long log, and the same in a short one.
-fn follow(bed: &Bed, served: &mut Served) -> Result {
+fn follow(bed: &Bed, served: &mut Served) -> ChoreResult {
     let long = bed.buildspec("long", &[&format!("seq {LINES}; codebuild-breakpoint")])?;
     let short = bed.buildspec("short", &["echo hi; codebuild-breakpoint"])?;
     let mut paused = Vec::new();
@@ -155,7 +155,7 @@ fn follow(bed: &Bed, served: &mut Served) -> Result {
 }
 
 /// How many are taken in while nothing has room to run.
-fn accepted(bed: &Bed) -> Result {
+fn accepted(bed: &Bed) -> ChoreResult {
     let mut served = Served::new(bed, &["--max-builds", "1", "--max-queued", "5000"])?;
     served.call("DeleteProject", &json!({"name": "bench"}))?;
     served.call("CreateProject", &project("exec sleep 1000", "host"))?;
@@ -185,7 +185,7 @@ fn project(command: &str, image: &str) -> Value {
 }
 
 impl Served {
-    fn new(bed: &Bed, options: &[&str]) -> Result<Self> {
+    fn new(bed: &Bed, options: &[&str]) -> ChoreResult<Self> {
         let failed = |error: std::io::Error| error.to_string();
         let begin = Instant::now();
         let images: PathBuf = crate::root().join("target/images");
@@ -198,8 +198,8 @@ impl Served {
             .spawn()
             .map_err(failed)?;
         let stderr = server.stderr.take().ok_or("no standard error")?;
-        let server = Ended(server);
-        let mut lines = BufReader::new(stderr).lines().map_while(std::result::Result::ok);
+        let server = OwnedProcess(server);
+        let mut lines = BufReader::new(stderr).lines().map_while(Result::ok);
         let address = lines
             .find_map(|line| Some(line.split_once("listening on http://")?.1.to_owned()))
             .ok_or("the endpoint does not listen")?;
@@ -213,23 +213,23 @@ impl Served {
         super::gateway::resident(&self.server.0) as f64 / 1024.0
     }
 
-    fn call(&mut self, name: &str, input: &Value) -> Result<Value> {
+    fn call(&mut self, name: &str, input: &Value) -> ChoreResult<Value> {
         self.call_of("CodeBuild_20161006", name, input)
     }
 
-    fn call_of(&mut self, service: &str, name: &str, input: &Value) -> Result<Value> {
+    fn call_of(&mut self, service: &str, name: &str, input: &Value) -> ChoreResult<Value> {
         self.exchange(service, name, input)?.value(name)
     }
 
     /// Sends a call and reads all of its answer.
-    fn exchange(&mut self, service: &str, name: &str, input: &Value) -> Result<Received> {
+    fn exchange(&mut self, service: &str, name: &str, input: &Value) -> ChoreResult<BenchResponse> {
         let body = input.to_string();
         let request = format!(
             "POST / HTTP/1.1\r\nHost: {}\r\nX-Amz-Target: {service}.{name}\r\nContent-Length: {}\r\n\r\n{body}",
             self.address,
             body.len()
         );
-        let mut talk = || -> std::io::Result<Received> {
+        let mut talk = || -> std::io::Result<BenchResponse> {
             self.stream.get_mut().write_all(request.as_bytes())?;
             let (mut head, mut length) = (String::new(), 0);
             loop {
@@ -246,20 +246,20 @@ impl Served {
             }
             let mut body = vec![0; length];
             self.stream.read_exact(&mut body)?;
-            Ok(Received { is_ok: head.starts_with("HTTP/1.1 200"), body })
+            Ok(BenchResponse { is_ok: head.starts_with("HTTP/1.1 200"), body })
         };
         talk().map_err(|error| format!("{name}: {error}"))
     }
 }
 
 /// An answer as it came.
-struct Received {
+struct BenchResponse {
     is_ok: bool,
     body: Vec<u8>,
 }
 
-impl Received {
-    fn value(&self, name: &str) -> Result<Value> {
+impl BenchResponse {
+    fn value(&self, name: &str) -> ChoreResult<Value> {
         let answer: Value =
             serde_json::from_slice(&self.body).map_err(|error| format!("{name}: {error}"))?;
         if self.is_ok { Ok(answer) } else { Err(format!("{name}: {answer}")) }

@@ -4,9 +4,9 @@
 
 use super::bed::{Bed, Docker, IMAGE};
 use super::{Contender, measure, quiet};
-use crate::Result;
-use runner_wire::control::{Answer, Open, Request, encode};
-use runner_wire::frame::Decoder;
+use crate::ChoreResult;
+use runner_wire::control::{ControlRequest, ControlResponse, OpenProgram, encode};
+use runner_wire::frame::FrameDecoder;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -16,7 +16,7 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 /// Beside posix_spawn of the same program.
-pub(super) fn measure_exec(bed: &Bed) -> Result {
+pub(super) fn measure_exec(bed: &Bed) -> ChoreResult {
     let (paused, lines) = bed.paused_with(&[("RUNNER_LOG", "trace")])?;
     let socket = control_socket(&bed.dir.join("state/live"))?;
     let mut contenders = vec![
@@ -48,7 +48,7 @@ pub(super) fn measure_exec(bed: &Bed) -> Result {
 }
 
 /// The same in a container of Docker's and in one of our own, side by side.
-pub(super) fn measure_engines(bed: &Bed, docker: Option<&Docker>) -> Result {
+pub(super) fn measure_engines(bed: &Bed, docker: Option<&Docker>) -> ChoreResult {
     let docker = docker.ok_or("this table needs docker")?;
     let trace = ("RUNNER_LOG", "trace");
     let own = bed.dir.join("state-docker");
@@ -76,7 +76,7 @@ pub(super) fn measure_engines(bed: &Bed, docker: Option<&Docker>) -> Result {
 }
 
 /// The next figure that the runner has traced.
-fn inside(lines: &Receiver<String>) -> Result<Duration> {
+fn inside(lines: &Receiver<String>) -> ChoreResult<Duration> {
     let wait = Duration::from_secs(10);
     loop {
         let line = lines.recv_timeout(wait).map_err(|error| format!("no trace: {error}"))?;
@@ -88,26 +88,26 @@ fn inside(lines: &Receiver<String>) -> Result<Duration> {
     }
 }
 
-pub(super) fn control_socket(live: &Path) -> Result<PathBuf> {
+pub(super) fn control_socket(live: &Path) -> ChoreResult<PathBuf> {
     let mut entries = fs::read_dir(live).map_err(|error| error.to_string())?;
     let entry = entries.next().ok_or("no build is live")?.map_err(|error| error.to_string())?;
     let builds = live.parent().unwrap_or(live).join("builds");
     Ok(builds.join(entry.file_name()).join("control.sock"))
 }
 
-fn exec(socket: &Path) -> Result {
-    let talk = || -> std::io::Result<Answer> {
+fn exec(socket: &Path) -> ChoreResult {
+    let talk = || -> std::io::Result<ControlResponse> {
         let mut stream = UnixStream::connect(socket)?;
-        let mut send = |request: &Request| stream.write_all(&encode(request)?);
-        send(&Request::hello("bench"))?;
+        let mut send = |request: &ControlRequest| stream.write_all(&encode(request)?);
+        send(&ControlRequest::hello("bench"))?;
         let argv = vec!["/bin/true".to_owned()];
-        send(&Request::Open(Open { argv, ..Open::default() }))?;
-        let mut decoder = Decoder::default();
+        send(&ControlRequest::Open(OpenProgram { argv, ..OpenProgram::default() }))?;
+        let mut decoder = FrameDecoder::default();
         let mut buffer = [0; 4096];
         loop {
             while let Some(body) = decoder.next_frame().map_err(std::io::Error::other)? {
                 match serde_json::from_slice(&body)? {
-                    Answer::Hello { .. } | Answer::Opened { .. } => {}
+                    ControlResponse::Hello { .. } | ControlResponse::Opened { .. } => {}
                     last => return Ok(last),
                 }
             }
@@ -119,7 +119,7 @@ fn exec(socket: &Path) -> Result {
         }
     };
     match talk().map_err(|error| error.to_string())? {
-        Answer::Exited { code: 0 } => Ok(()),
+        ControlResponse::Exited { code: 0 } => Ok(()),
         other => Err(format!("{other:?}")),
     }
 }

@@ -4,9 +4,9 @@
 use super::bed::Bed;
 use super::session::control_socket;
 use super::{Contender, measure as compare, median};
-use crate::Result;
-use runner_wire::control::{Answer, Request, encode};
-use runner_wire::frame::Decoder;
+use crate::ChoreResult;
+use runner_wire::control::{ControlRequest, ControlResponse, encode};
+use runner_wire::frame::FrameDecoder;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -23,7 +23,7 @@ const STEP: &str = r#"{"decide":{"decision":"step"}}"#;
 /// Without a copy of what the build has written before each command.
 const OFF: [&str; 2] = ["--checkpoint", "off"];
 
-pub(super) fn measure(bed: &Bed) -> Result {
+pub(super) fn measure(bed: &Bed) -> ChoreResult {
     let shell = shell_by_lines().map(median).map_err(|error| format!("a shell: {error}"))?;
     println!("### Stops\n\n| | median, ms | it / the shell |\n|---|---|---|");
     for (what, options) in [("", &OFF[..]), (", with checkpoints", &[])] {
@@ -71,12 +71,12 @@ fn step_by_step(bed: &Bed, options: &[&str]) -> std::io::Result<[Vec<f64>; 2]> {
     };
     let dir = socket.parent().unwrap_or(&live).to_owned();
     let (mut watching, mut deciding) = (Talk::new(&socket)?, Talk::new(&socket)?);
-    watching.say(&Request::WatchPauses)?;
+    watching.say(&ControlRequest::WatchPauses)?;
     let (mut heard, mut decided) = (Vec::new(), Vec::new());
     while decided.len() < STEPS {
         match watching.hear()? {
-            Some(Answer::Status(status)) if status.state == "paused" => {}
-            Some(Answer::Status(status)) if status.state == "running" => continue,
+            Some(ControlResponse::Status(status)) if status.state == "paused" => {}
+            Some(ControlResponse::Status(status)) if status.state == "running" => continue,
             _ => break,
         }
         heard.push(now());
@@ -140,22 +140,23 @@ pub(super) fn times(dir: &Path, kind: &str) -> std::io::Result<Vec<f64>> {
 /// A connection to the control socket.
 struct Talk {
     stream: UnixStream,
-    decoder: Decoder,
+    decoder: FrameDecoder,
 }
 
 impl Talk {
     fn new(socket: &Path) -> std::io::Result<Self> {
-        let mut talk = Talk { stream: UnixStream::connect(socket)?, decoder: Decoder::default() };
-        talk.say(&Request::hello("bench"))?;
+        let mut talk =
+            Talk { stream: UnixStream::connect(socket)?, decoder: FrameDecoder::default() };
+        talk.say(&ControlRequest::hello("bench"))?;
         talk.hear()?;
         Ok(talk)
     }
 
-    fn say(&mut self, request: &Request) -> std::io::Result<()> {
+    fn say(&mut self, request: &ControlRequest) -> std::io::Result<()> {
         self.stream.write_all(&encode(request)?)
     }
 
-    fn hear(&mut self) -> std::io::Result<Option<Answer>> {
+    fn hear(&mut self) -> std::io::Result<Option<ControlResponse>> {
         let mut buffer = [0; 4096];
         loop {
             if let Some(body) = self.decoder.next_frame().map_err(std::io::Error::other)? {

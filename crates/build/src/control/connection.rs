@@ -3,8 +3,8 @@
 //! Used by `host` and `forward`.
 
 use runner_host::duplex::Duplex;
-use runner_wire::control::{Answer, Request, encode};
-use runner_wire::frame::Decoder;
+use runner_wire::control::{ControlRequest, ControlResponse, encode};
+use runner_wire::frame::FrameDecoder;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use tokio::net::UnixStream;
@@ -14,24 +14,24 @@ const CHUNK: usize = 4 << 10;
 
 /// The way of frames from a client.
 pub(super) struct Frames {
-    decoder: Decoder,
+    decoder: FrameDecoder,
     buffer: Vec<u8>,
     /// The last read has taken all there was: a socket that has more will say so.
     is_drained: bool,
 }
 
 /// A client, both ways.
-pub(super) struct Connection {
+pub(super) struct ControlConnection {
     pub(super) stream: Duplex,
     pub(super) frames: Frames,
 }
 
-impl Connection {
+impl ControlConnection {
     pub(super) fn new(stream: UnixStream) -> io::Result<Self> {
         let stream = Duplex::new(OwnedFd::from(stream.into_std()?))?;
         let frames =
-            Frames { decoder: Decoder::default(), buffer: vec![0; CHUNK], is_drained: false };
-        Ok(Connection { stream, frames })
+            Frames { decoder: FrameDecoder::default(), buffer: vec![0; CHUNK], is_drained: false };
+        Ok(ControlConnection { stream, frames })
     }
 
     /// The next frame; none at the end.
@@ -39,18 +39,18 @@ impl Connection {
         self.frames.next(&self.stream).await
     }
 
-    pub(super) async fn request(&mut self) -> io::Result<Option<Request>> {
+    pub(super) async fn request(&mut self) -> io::Result<Option<ControlRequest>> {
         self.frames.request(&self.stream).await
     }
 
-    pub(super) async fn answer(&self, answer: &Answer) -> io::Result<()> {
+    pub(super) async fn answer(&self, answer: &ControlResponse) -> io::Result<()> {
         send(&self.stream, answer).await
     }
 
     /// An answer with descriptors riding on its first byte.
     pub(super) async fn answer_with(
         &self,
-        answer: &Answer,
+        answer: &ControlResponse,
         mut fds: &[BorrowedFd<'_>],
     ) -> io::Result<()> {
         let send = |socket: BorrowedFd<'_>, rest: &[u8]| {
@@ -62,7 +62,7 @@ impl Connection {
 
 impl Frames {
     /// The next request of `client`; none at the end.
-    pub(super) async fn request(&mut self, client: &Duplex) -> io::Result<Option<Request>> {
+    pub(super) async fn request(&mut self, client: &Duplex) -> io::Result<Option<ControlRequest>> {
         let frame = self.next(client).await?;
         frame.map(|body| serde_json::from_slice(&body)).transpose().map_err(Into::into)
     }
@@ -90,6 +90,6 @@ impl Frames {
 }
 
 /// Sends an answer.
-pub(super) async fn send(client: &Duplex, answer: &Answer) -> io::Result<()> {
+pub(super) async fn send(client: &Duplex, answer: &ControlResponse) -> io::Result<()> {
     client.write_all(&encode(answer)?).await
 }

@@ -3,10 +3,10 @@
 //! Started by `host` for a client that has said so. The sockets are handed over, so that no byte of theirs
 //! passes through here.
 
-use super::connection::Connection;
-use crate::session::{Hub, OpenError};
+use super::connection::ControlConnection;
+use crate::session::{Hub, SessionOpenError};
 use runner_engine::dial::{DENIED, Remote};
-use runner_wire::control::{Answer, ForwardLine, Request};
+use runner_wire::control::{ControlRequest, ControlResponse, ForwardLine};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,12 +14,12 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 /// What a client forwards, and where it listens for that, as far as it says.
-pub(super) struct Ports {
+pub(super) struct ForwardedPorts {
     pub(super) remotes: Vec<String>,
     pub(super) locals: Vec<String>,
 }
 
-impl Ports {
+impl ForwardedPorts {
     fn lines(&self) -> Vec<ForwardLine> {
         let pairs = self.locals.iter().cloned().zip(self.remotes.iter().cloned());
         pairs.map(|(local, remote)| ForwardLine { local, remote }).collect()
@@ -29,8 +29,8 @@ impl Ports {
 /// Serves one client until it goes or the build ends.
 pub(super) async fn serve(
     hub: &Arc<Hub>,
-    mut connection: Connection,
-    ports: Ports,
+    mut connection: ControlConnection,
+    ports: ForwardedPorts,
     name: Option<String>,
     denied: Option<Vec<IpAddr>>,
 ) -> io::Result<()> {
@@ -39,12 +39,12 @@ pub(super) async fn serve(
     let listed = hub.list_forwards(ports.lines());
     let mut presence = match hub.enter(label, name).await {
         Ok(presence) => presence,
-        Err(OpenError { code, message }) => {
-            return connection.answer(&Answer::Refused { code, message }).await;
+        Err(SessionOpenError { code, message }) => {
+            return connection.answer(&ControlResponse::Refused { code, message }).await;
         }
     };
     let _listed = listed;
-    connection.answer(&Answer::Opened { session: presence.number }).await?;
+    connection.answer(&ControlResponse::Opened { session: presence.number }).await?;
     let denied: Arc<[IpAddr]> = denied.map_or_else(|| DENIED.into(), Into::into);
     // Dropped with this, and with them what they still wait for.
     let mut dials = JoinSet::new();
@@ -52,7 +52,7 @@ pub(super) async fn serve(
         tokio::select! {
             request = connection.request() => match request? {
                 None => return Ok(()),
-                Some(Request::Dial { id, remote }) => {
+                Some(ControlRequest::Dial { id, remote }) => {
                     let (hub, denied) = (Arc::clone(hub), Arc::clone(&denied));
                     dials.spawn(async move {
                         let socket = dial(&hub, &remote, &denied).await;
@@ -67,14 +67,14 @@ pub(super) async fn serve(
                 presence.connected(&remote, socket.as_ref().err().map_or("ok", String::as_str));
                 match socket {
                     Ok(socket) => {
-                        let answer = Answer::Dialled { id };
+                        let answer = ControlResponse::Dialled { id };
                         connection.answer_with(&answer, &[socket.as_fd()]).await?;
                     }
-                    Err(message) => connection.answer(&Answer::NotDialled { id, message }).await?,
+                    Err(message) => connection.answer(&ControlResponse::NotDialled { id, message }).await?,
                 }
             }
             message = presence.closing() => {
-                return connection.answer(&Answer::Closed { message }).await;
+                return connection.answer(&ControlResponse::Closed { message }).await;
             }
         }
     }

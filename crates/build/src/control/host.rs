@@ -3,20 +3,22 @@
 //! Started by `build`. One task a connection. What a session's program reads and writes passes by: its
 //! client is handed the ends of its terminal or of its pipes.
 
-use super::connection::{Connection, Frames, send};
-use super::forward::{self, Ports};
-use crate::driver::Progress;
-use crate::driver::inbox::{Change, Inbox};
-use crate::session::{DEAF, Ending, Hub, OpenError, Place, Session, SessionControls};
+use super::connection::{ControlConnection, Frames, send};
+use super::forward::{self, ForwardedPorts};
+use crate::driver::BuildProgressView;
+use crate::driver::inbox::{BreakpointChange, Inbox};
+use crate::session::{
+    DEAF, Hub, ProgramEnding, ProgramSession, ScriptPlace, SessionControls, SessionOpenError,
+};
 use runner_core::debug::{self, Decision, ParseError, Who};
 use runner_core::event::BreakpointId;
-use runner_core::machine::Input;
+use runner_core::machine::MachineInput;
 use runner_core::phase::Status as BuildStatus;
 use runner_folder::events::Heads;
 use runner_host::clock;
 use runner_host::duplex::Duplex;
 use runner_host::users;
-use runner_wire::control::{Answer, PROTOCOL, Request, Status};
+use runner_wire::control::{ControlRequest, ControlResponse, ControlStatus, PROTOCOL};
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -30,7 +32,7 @@ use tokio::sync::watch;
 pub struct Host {
     pub inbox: Inbox,
     pub hub: Arc<Hub>,
-    pub progress: watch::Receiver<Progress>,
+    pub progress: watch::Receiver<BuildProgressView>,
     pub heads: watch::Receiver<Heads>,
 }
 
@@ -60,151 +62,154 @@ impl Host {
         let peer = stream.peer_cred()?.uid();
         let me = nix::unistd::geteuid().as_raw();
         let caller = users::caller().map(|caller| caller.uid);
-        let mut connection = Connection::new(stream)?;
+        let mut connection = ControlConnection::new(stream)?;
         if peer != me && peer != 0 && Some(peer) != caller {
             let message = "this build belongs to another user".to_owned();
-            return connection.answer(&Answer::Refused { code: 125, message }).await;
+            return connection.answer(&ControlResponse::Refused { code: 125, message }).await;
         }
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let by = match connection.request().await? {
-            Some(Request::Hello { protocol: PROTOCOL, client, .. }) => client,
-            Some(Request::Hello { version: theirs, .. }) => {
+            Some(ControlRequest::Hello { protocol: PROTOCOL, client, .. }) => client,
+            Some(ControlRequest::Hello { version: theirs, .. }) => {
                 let message = format!(
                     "this build is run by version {version}, which does not understand version \
                      {theirs}: use the same program for both"
                 );
-                return connection.answer(&Answer::Refused { code: 125, message }).await;
+                return connection.answer(&ControlResponse::Refused { code: 125, message }).await;
             }
             _ => return Ok(()),
         };
-        connection.answer(&Answer::Hello { protocol: PROTOCOL, version }).await?;
+        connection.answer(&ControlResponse::Hello { protocol: PROTOCOL, version }).await?;
         // Held until the connection ends.
-        let mut held: Option<Place> = None;
+        let mut held: Option<ScriptPlace> = None;
         while let Some(request) = connection.request().await? {
             match request {
-                Request::ScriptPlace { limit } => {
+                ControlRequest::ScriptPlace { limit } => {
                     tokio::select! {
                         place = self.hub.script_place(limit) => drop(held.replace(place)),
                         // Its client has gone, or says what is not its turn to say.
                         _ = connection.next() => return Ok(()),
                     }
-                    connection.answer(&Answer::Done).await?;
+                    connection.answer(&ControlResponse::Done).await?;
                 }
-                Request::Status => {
+                ControlRequest::Status => {
                     let status = self.status();
-                    connection.answer(&Answer::Status(status)).await?;
+                    connection.answer(&ControlResponse::Status(status)).await?;
                 }
-                Request::Resume => {
+                ControlRequest::Resume => {
                     let answer = if self.inbox.resume().await.is_some() {
-                        Answer::Done
+                        ControlResponse::Done
                     } else {
                         let message = "nothing is paused in this build".to_owned();
-                        Answer::Refused { code: 0, message }
+                        ControlResponse::Refused { code: 0, message }
                     };
                     connection.answer(&answer).await?;
                 }
-                Request::Decide(decision) => {
+                ControlRequest::Decide(decision) => {
                     let done = self.inbox.decide(decision, who(peer, &by)).await;
-                    connection.answer(&answer(done, |_| Answer::Done)).await?;
+                    connection.answer(&answer(done, |_| ControlResponse::Done)).await?;
                 }
-                Request::Eval { text } => {
+                ControlRequest::Eval { text } => {
                     let decision = Decision::Eval { text };
                     let done = self.inbox.decide(decision, who(peer, &by)).await;
-                    connection.answer(&answer(done, |run| Answer::Runs { run })).await?;
+                    connection.answer(&answer(done, |run| ControlResponse::Runs { run })).await?;
                 }
-                Request::EndEval { run } => {
-                    self.inbox.send(Input::EndEvaluated { command: run }).await;
-                    connection.answer(&Answer::Done).await?;
+                ControlRequest::EndEval { run } => {
+                    self.inbox.send(MachineInput::EndEvaluated { command: run }).await;
+                    connection.answer(&ControlResponse::Done).await?;
                 }
-                Request::Set { name, value } => {
+                ControlRequest::Set { name, value } => {
                     let decision = Decision::Set { name, value };
                     let done = self.inbox.decide(decision, who(peer, &by)).await;
-                    connection.answer(&answer(done, |_| Answer::Done)).await?;
+                    connection.answer(&answer(done, |_| ControlResponse::Done)).await?;
                 }
-                Request::Pause => {
+                ControlRequest::Pause => {
                     let done = self.inbox.pause().await.map_or(Ok(()), Err);
-                    connection.answer(&answer(done, |()| Answer::Done)).await?;
+                    connection.answer(&answer(done, |()| ControlResponse::Done)).await?;
                 }
-                Request::Variables => {
+                ControlRequest::Variables => {
                     let all = self.inbox.variables().await;
-                    connection.answer(&answer(all, Answer::Variables)).await?;
+                    connection.answer(&answer(all, ControlResponse::Variables)).await?;
                 }
-                Request::Breakpoints => {
-                    let answer = self.breakpoints(Ok(Change::None)).await;
+                ControlRequest::Breakpoints => {
+                    let answer = self.breakpoints(Ok(BreakpointChange::None)).await;
                     connection.answer(&answer).await?;
                 }
-                Request::AddBreakpoint { text } => {
+                ControlRequest::AddBreakpoint { text } => {
                     let parsed = text.parse().map_err(|error: ParseError| error.to_string());
-                    let change = parsed.map(|breakpoint| Change::Add(Box::new(breakpoint)));
+                    let change =
+                        parsed.map(|breakpoint| BreakpointChange::Add(Box::new(breakpoint)));
                     connection.answer(&self.breakpoints(change).await).await?;
                 }
-                Request::RemoveBreakpoint { id } => {
-                    let change = Ok(Change::Remove(BreakpointId(id)));
+                ControlRequest::RemoveBreakpoint { id } => {
+                    let change = Ok(BreakpointChange::Remove(BreakpointId(id)));
                     connection.answer(&self.breakpoints(change).await).await?;
                 }
-                Request::Stop => {
-                    self.inbox.send(Input::Stop { at_once: false }).await;
-                    connection.answer(&Answer::Done).await?;
+                ControlRequest::Stop => {
+                    self.inbox.send(MachineInput::Stop { at_once: false }).await;
+                    connection.answer(&ControlResponse::Done).await?;
                 }
-                Request::Agent => {
+                ControlRequest::Agent => {
                     let image = self.hub.image_agent().await;
                     let host = self.hub.options().agent.clone();
-                    connection.answer(&Answer::Agent { host, image }).await?;
+                    connection.answer(&ControlResponse::Agent { host, image }).await?;
                 }
-                Request::Watch => return self.watch(connection).await,
-                Request::WatchPauses => return self.watch_pauses(connection).await,
-                Request::EndpointOpened { address } => {
-                    self.inbox.send(Input::Endpoint(Ok(address))).await;
-                    connection.answer(&Answer::Done).await?;
+                ControlRequest::Watch => return self.watch(connection).await,
+                ControlRequest::WatchPauses => return self.watch_pauses(connection).await,
+                ControlRequest::EndpointOpened { address } => {
+                    self.inbox.send(MachineInput::Endpoint(Ok(address))).await;
+                    connection.answer(&ControlResponse::Done).await?;
                 }
-                Request::EndpointFailed { problem } => {
-                    self.inbox.send(Input::Endpoint(Err(problem))).await;
-                    connection.answer(&Answer::Done).await?;
+                ControlRequest::EndpointFailed { problem } => {
+                    self.inbox.send(MachineInput::Endpoint(Err(problem))).await;
+                    connection.answer(&ControlResponse::Done).await?;
                 }
-                Request::Open(open) => {
+                ControlRequest::Open(open) => {
                     let session = self.hub.open(&open).await;
-                    let pauses = open.terminal.map(|_| Pauses::of(self.progress));
+                    let pauses = open.terminal.map(|_| HostPauses::of(self.progress));
                     return serve_session(connection, session, pauses).await;
                 }
-                Request::Script(script) => {
+                ControlRequest::Script(script) => {
                     let session = self.hub.run(&script).await;
                     return serve_session(connection, session, None).await;
                 }
-                Request::Platform => {
+                ControlRequest::Platform => {
                     let answer = match self.hub.platform().await {
-                        Ok(platform) => Answer::Platform(platform),
-                        Err(OpenError { code, message }) => Answer::Refused { code, message },
+                        Ok(platform) => ControlResponse::Platform(platform),
+                        Err(SessionOpenError { code, message }) => {
+                            ControlResponse::Refused { code, message }
+                        }
                     };
                     connection.answer(&answer).await?;
                 }
-                Request::Files => {
+                ControlRequest::Files => {
                     let session = self.hub.open_files().await;
                     return serve_session(connection, session, None).await;
                 }
-                Request::Forward { ports, name, denied, locals } => {
-                    let ports = Ports { remotes: ports, locals };
+                ControlRequest::Forward { ports, name, denied, locals } => {
+                    let ports = ForwardedPorts { remotes: ports, locals };
                     return forward::serve(&self.hub, connection, ports, name, denied).await;
                 }
                 // Belong to a session.
-                Request::Hello { .. }
-                | Request::Dial { .. }
-                | Request::Resize(_)
-                | Request::Active
-                | Request::Signal(_) => {}
+                ControlRequest::Hello { .. }
+                | ControlRequest::Dial { .. }
+                | ControlRequest::Resize(_)
+                | ControlRequest::Active
+                | ControlRequest::Signal(_) => {}
             }
         }
         Ok(())
     }
 
-    async fn breakpoints(&self, change: Result<Change, String>) -> Answer {
+    async fn breakpoints(&self, change: Result<BreakpointChange, String>) -> ControlResponse {
         let all = match change {
             Ok(change) => self.inbox.breakpoints(change).await,
             Err(message) => Err(message),
         };
-        answer(all, Answer::Breakpoints)
+        answer(all, ControlResponse::Breakpoints)
     }
 
-    fn status(&self) -> Status {
+    fn status(&self) -> ControlStatus {
         let progress = self.progress.borrow();
         let heads = *self.heads.borrow();
         let options = self.hub.options();
@@ -214,7 +219,7 @@ impl Host {
             Some(view) if !view.paused.is_empty() => "paused",
             _ => "running",
         };
-        Status {
+        ControlStatus {
             state: state.to_owned(),
             phase: view.map_or("SUBMITTED", |view| view.phase().name()).to_owned(),
             command: view.and_then(|view| view.command.as_ref()).map(|c| c.text.clone()),
@@ -236,13 +241,13 @@ impl Host {
     }
 
     /// Tells each change until the build is over or the client has gone.
-    async fn watch(&mut self, mut connection: Connection) -> io::Result<()> {
+    async fn watch(&mut self, mut connection: ControlConnection) -> io::Result<()> {
         loop {
             // Marked as seen first: a change in between is told in the next round.
             let is_over = self.heads.borrow_and_update().closed;
             self.progress.mark_unchanged();
             let status = self.status();
-            connection.answer(&Answer::Status(status)).await?;
+            connection.answer(&ControlResponse::Status(status)).await?;
             if is_over {
                 return Ok(());
             }
@@ -260,7 +265,7 @@ impl Host {
 
     /// Tells how the build stands, and again whenever a pause has begun or ended; until the build is over
     /// or the client has gone.
-    async fn watch_pauses(&mut self, mut connection: Connection) -> io::Result<()> {
+    async fn watch_pauses(&mut self, mut connection: ControlConnection) -> io::Result<()> {
         let mut told = None;
         loop {
             let (is_over, pauses) = {
@@ -271,7 +276,7 @@ impl Host {
             if told != Some(pauses) || is_over {
                 told = Some(pauses);
                 let status = self.status();
-                connection.answer(&Answer::Status(status)).await?;
+                connection.answer(&ControlResponse::Status(status)).await?;
             }
             if is_over {
                 return Ok(());
@@ -292,10 +297,10 @@ impl Host {
 const NOT_KEPT: &str = "output of background processes after the end is not kept";
 
 /// What came of a request.
-fn answer<T>(done: Result<T, String>, is: impl FnOnce(T) -> Answer) -> Answer {
+fn answer<T>(done: Result<T, String>, is: impl FnOnce(T) -> ControlResponse) -> ControlResponse {
     match done {
         Ok(done) => is(done),
-        Err(message) => Answer::Refused { code: 2, message },
+        Err(message) => ControlResponse::Refused { code: 2, message },
     }
 }
 
@@ -305,23 +310,23 @@ fn seconds_to(at: Duration) -> u64 {
 }
 
 /// Who is at the other end.
-fn who(uid: u32, by: &debug::Client) -> Who {
+fn who(uid: u32, by: &debug::DecisionClient) -> Who {
     let known = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten();
     let user = known.map_or_else(|| uid.to_string(), |known| known.name);
     Who { uid, user, client: by.clone() }
 }
 
 /// Pauses of the build that begin while somebody is in it.
-struct Pauses {
-    progress: watch::Receiver<Progress>,
+struct HostPauses {
+    progress: watch::Receiver<BuildProgressView>,
     known: u32,
 }
 
-impl Pauses {
+impl HostPauses {
     /// From now on.
-    fn of(progress: watch::Receiver<Progress>) -> Self {
+    fn of(progress: watch::Receiver<BuildProgressView>) -> Self {
         let known = progress.borrow().view.as_ref().map_or(0, |view| view.pauses);
-        Pauses { progress, known }
+        HostPauses { progress, known }
     }
 
     /// The next one, in a line for the person.
@@ -347,11 +352,11 @@ impl Pauses {
 }
 
 /// Tells a client of each pause, until it has gone.
-async fn announce(client: &Duplex, pauses: Option<Pauses>) -> io::Error {
+async fn announce(client: &Duplex, pauses: Option<HostPauses>) -> io::Error {
     let Some(mut pauses) = pauses else { return std::future::pending().await };
     loop {
         let message = pauses.next().await;
-        if let Err(error) = send(client, &Answer::Told { message }).await {
+        if let Err(error) = send(client, &ControlResponse::Told { message }).await {
             return error;
         }
     }
@@ -359,40 +364,40 @@ async fn announce(client: &Duplex, pauses: Option<Pauses>) -> io::Error {
 
 /// Connects a client and a program, until one of them has gone. Of `pauses` the client hears.
 async fn serve_session(
-    connection: Connection,
-    session: Result<Session, OpenError>,
-    pauses: Option<Pauses>,
+    connection: ControlConnection,
+    session: Result<ProgramSession, SessionOpenError>,
+    pauses: Option<HostPauses>,
 ) -> io::Result<()> {
     let session = match session {
         Ok(session) => session,
         Err(error) => {
-            let refused = Answer::Refused { code: error.code, message: error.message };
+            let refused = ControlResponse::Refused { code: error.code, message: error.message };
             return connection.answer(&refused).await;
         }
     };
-    let Session { number, ends, controls, course } = session;
+    let ProgramSession { number, ends, controls, course } = session;
     let fds: Vec<_> = ends.iter().map(AsFd::as_fd).collect();
-    let sent = connection.answer_with(&Answer::Opened { session: number }, &fds).await;
+    let sent = connection.answer_with(&ControlResponse::Opened { session: number }, &fds).await;
     // The client alone holds them now, and how it holds them is what the program sees.
     drop(ends);
     if sent.is_err() {
         controls.abandon().await;
         return sent;
     }
-    let Connection { stream: client, frames } = connection;
+    let ControlConnection { stream: client, frames } = connection;
     tokio::select! {
         ending = course.end() => {
             let last = match ending {
-                Ending::Ran { code, is_cut } => {
+                ProgramEnding::Ran { code, is_cut } => {
                     if is_cut {
                         let message = NOT_KEPT.to_owned();
-                        let _ = send(&client, &Answer::Told { message }).await;
+                        let _ = send(&client, &ControlResponse::Told { message }).await;
                     }
-                    Answer::Exited { code }
+                    ControlResponse::Exited { code }
                 }
-                Ending::Exited(code) => Answer::Exited { code },
-                Ending::Failed { code, message } => Answer::Refused { code, message },
-                Ending::Closed { message } => Answer::Closed { message },
+                ProgramEnding::Exited(code) => ControlResponse::Exited { code },
+                ProgramEnding::Failed { code, message } => ControlResponse::Refused { code, message },
+                ProgramEnding::Closed { message } => ControlResponse::Closed { message },
             };
             let said = send(&client, &last).await;
             if said.is_err() {
@@ -406,7 +411,7 @@ async fn serve_session(
             let said = match gone {
                 Ok(Left::Gone) => Ok(()),
                 Ok(Left::Deaf) => {
-                    send(&client, &Answer::Refused { code: 125, message: DEAF.to_owned() }).await
+                    send(&client, &ControlResponse::Refused { code: 125, message: DEAF.to_owned() }).await
                 }
                 Err(error) => Err(error),
             };
@@ -429,12 +434,12 @@ enum Left {
 async fn obey(controls: &SessionControls, client: &Duplex, mut frames: Frames) -> io::Result<Left> {
     while let Some(request) = frames.request(client).await? {
         match request {
-            Request::Resize(size) => controls.resize(size).await,
-            Request::Signal(signal) if controls.signal(signal).await => {
-                send(client, &Answer::Signalled).await?;
+            ControlRequest::Resize(size) => controls.resize(size).await,
+            ControlRequest::Signal(signal) if controls.signal(signal).await => {
+                send(client, &ControlResponse::Signalled).await?;
             }
-            Request::Signal(_) => return Ok(Left::Deaf),
-            Request::Active => controls.active(),
+            ControlRequest::Signal(_) => return Ok(Left::Deaf),
+            ControlRequest::Active => controls.active(),
             _ => {}
         }
     }

@@ -4,11 +4,11 @@
 //! message a connection, bounded in size and time; connections bounded in number and in rate. What
 //! is wrong with a message concerns its sender alone.
 
-use crate::driver::Breakpoints;
+use crate::driver::PausedProcesses;
 use crate::driver::inbox::Inbox;
-use runner_core::machine::Input;
+use runner_core::machine::MachineInput;
 use runner_wire::abi::shim::{NOTHING_PAUSED, ONE_RESUMED, RESUMED, TOO_MANY};
-use runner_wire::shim::{Reader, Request};
+use runner_wire::shim::{MessageReader, ShimRequest};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ impl ShimServer {
     }
 
     /// Serves until the runtime ends.
-    pub async fn serve(self, breakpoints: Arc<Breakpoints>, inbox: Inbox) {
+    pub async fn serve(self, breakpoints: Arc<PausedProcesses>, inbox: Inbox) {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut in_a_row = 0;
         let mut last = tokio::time::Instant::now();
@@ -72,14 +72,14 @@ impl ShimServer {
 
 async fn serve_one(
     stream: &mut UnixStream,
-    breakpoints: &Breakpoints,
+    breakpoints: &PausedProcesses,
     inbox: &Inbox,
 ) -> io::Result<()> {
     let request = tokio::time::timeout(PATIENCE, read(stream))
         .await
         .map_err(|_| io::ErrorKind::TimedOut)??;
     match request {
-        Request::Resume => {
+        ShimRequest::Resume => {
             let answer = match inbox.resume().await {
                 Some(0) => RESUMED,
                 Some(_) => ONE_RESUMED,
@@ -87,10 +87,10 @@ async fn serve_one(
             };
             stream.write_all(&[answer]).await
         }
-        Request::Breakpoint(caller) => {
+        ShimRequest::Breakpoint(caller) => {
             let directory = String::from_utf8_lossy(&caller.cwd).into_owned();
             let (call, released) = breakpoints.add(caller);
-            inbox.send(Input::BreakpointHit { call, directory }).await;
+            inbox.send(MachineInput::BreakpointHit { call, directory }).await;
             let mut byte = [0];
             tokio::select! {
                 released = released => {
@@ -101,7 +101,7 @@ async fn serve_one(
                 // It has nothing more to say; the end of its stream is its own end.
                 _ = stream.read(&mut byte) => {
                     breakpoints.forget(call);
-                    inbox.send(Input::BreakpointGone { call }).await;
+                    inbox.send(MachineInput::BreakpointGone { call }).await;
                 }
             }
             Ok(())
@@ -109,8 +109,8 @@ async fn serve_one(
     }
 }
 
-async fn read(stream: &mut UnixStream) -> io::Result<Request> {
-    let mut reader = Reader::default();
+async fn read(stream: &mut UnixStream) -> io::Result<ShimRequest> {
+    let mut reader = MessageReader::default();
     let mut buffer = vec![0; 64 << 10];
     loop {
         let wanted = reader.wanted().min(buffer.len());

@@ -3,9 +3,9 @@
 //! A batch goes off when it is full or a second old. What may succeed at another time is tried again
 //! with growing pauses, for as long as the build runs; meanwhile the log waits on disk, not in memory.
 
-use super::Source;
+use super::DeliverySource;
 use runner_cloud::{Amazon, CallError, logs};
-use runner_folder::events::{Line, Lines};
+use runner_folder::events::{Line, LineReader};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -24,14 +24,14 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// A log stream, as somebody.
-pub(super) struct Stream {
+pub(super) struct DeliveryStream {
     amazon: Amazon,
-    stream: logs::Stream,
+    stream: logs::LogStream,
 }
 
-impl Stream {
+impl DeliveryStream {
     pub(super) fn new(amazon: Amazon, group: String, stream: String) -> Self {
-        Stream { amazon, stream: logs::Stream::new(group, stream, true) }
+        DeliveryStream { amazon, stream: logs::LogStream::new(group, stream, true) }
     }
 
     async fn put(&mut self, batch: &[Line]) -> Result<(), CallError> {
@@ -60,9 +60,12 @@ impl Stream {
 }
 
 /// Sends the log until all of it has arrived; the error says why it did not.
-pub(super) async fn send(mut source: Source, mut stream: Stream) -> Result<(), String> {
-    let mut lines = Lines::new();
-    let (mut rest, mut batch) = (Vec::new(), Batch::default());
+pub(super) async fn send(
+    mut source: DeliverySource,
+    mut stream: DeliveryStream,
+) -> Result<(), String> {
+    let mut lines = LineReader::new();
+    let (mut rest, mut batch) = (Vec::new(), LineBatch::default());
     let mut heads = source.log.watch();
     loop {
         let known = *heads.borrow_and_update();
@@ -110,14 +113,14 @@ async fn sleep_until(due: Option<Instant>) {
 
 /// Lines that wait to be sent.
 #[derive(Default)]
-struct Batch {
+struct LineBatch {
     waiting: Vec<Line>,
     bytes: usize,
     /// When the first of them came.
     since: Option<Instant>,
 }
 
-impl Batch {
+impl LineBatch {
     fn push(&mut self, line: Line) {
         self.since.get_or_insert_with(Instant::now);
         self.bytes += line.text.len() + OVERHEAD;
@@ -155,7 +158,7 @@ mod tests {
 
     #[test]
     fn batches_stay_within_the_services_limits() {
-        let mut batch = Batch::default();
+        let mut batch = LineBatch::default();
         let line = |time, length| Line { time, text: "x".repeat(length) };
         for _ in 0..30 {
             batch.push(line(1, 100_000));
@@ -163,12 +166,12 @@ mod tests {
         assert!(batch.is_full());
         assert_eq!(batch.take().len(), 10);
         assert_eq!((batch.waiting.len(), batch.bytes), (20, 20 * 100_026));
-        let mut batch = Batch::default();
+        let mut batch = LineBatch::default();
         for time in 0..25_000 {
             batch.push(line(time, 1));
         }
         assert_eq!(batch.take().len(), MAX_EVENTS);
-        let mut batch = Batch::default();
+        let mut batch = LineBatch::default();
         batch.push(line(0, 1));
         batch.push(line(MAX_SPAN, 1));
         assert_eq!((batch.take().len(), batch.take().len()), (1, 1));

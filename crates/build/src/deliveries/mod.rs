@@ -8,10 +8,10 @@
 mod cloudwatch;
 mod object;
 
-use crate::driver::Deliveries;
-use cloudwatch::Stream;
+use crate::driver::LogDeliveries;
+use cloudwatch::DeliveryStream;
 use runner_cloud::s3::{Location, S3};
-use runner_cloud::{Amazon, Identity};
+use runner_cloud::{Amazon, CloudIdentity};
 use runner_engine::Fut;
 use runner_folder::events::{LogReader, LogWriter, OutputReader};
 use runner_folder::state::BuildDir;
@@ -35,7 +35,7 @@ pub struct Copies {
 }
 
 /// What each of them works with.
-struct Source {
+struct DeliverySource {
     log: LogWriter,
     reader: LogReader,
     output: OutputReader,
@@ -54,14 +54,14 @@ impl Couriers {
     pub fn start(
         to: &Copies,
         uuid: &str,
-        identity: &Identity,
+        identity: &CloudIdentity,
         dir: &BuildDir,
         log: &LogWriter,
     ) -> io::Result<Self> {
         let (hurry, _) = watch::channel(false);
         let mut threads = Vec::new();
-        let source = || -> io::Result<Source> {
-            Ok(Source {
+        let source = || -> io::Result<DeliverySource> {
+            Ok(DeliverySource {
                 log: log.clone(),
                 reader: LogReader::open(dir)?,
                 output: OutputReader::open(dir)?,
@@ -73,7 +73,7 @@ impl Couriers {
             let rest = format!("the whole log: runner logs {uuid}");
             threads.push(thread("cloudwatch logs", async move {
                 let name = format!("CloudWatch Logs {group} {stream}");
-                let stream = Stream::new(Amazon::load(&identity).await, group, stream);
+                let stream = DeliveryStream::new(Amazon::load(&identity).await, group, stream);
                 cloudwatch::send(source, stream)
                     .await
                     .map_err(|problem| format!("not sent to {name}: {problem}; {rest}"))
@@ -112,7 +112,7 @@ fn thread(
     })
 }
 
-impl Deliveries for Couriers {
+impl LogDeliveries for Couriers {
     fn finish(&self) -> Fut<'_, Vec<String>> {
         let threads =
             std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
@@ -138,7 +138,7 @@ impl Deliveries for Couriers {
     }
 }
 
-impl Source {
+impl DeliverySource {
     /// Does something that may take long; gives it up when somebody is in a hurry, or when it has made
     /// no progress for a while after the build's end.
     async fn bounded<T>(

@@ -2,24 +2,24 @@
 //!
 //! Compressed as it grows, into a file without a name, and put when it is whole.
 
-use super::Source;
+use super::DeliverySource;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use runner_cloud::s3::{Object, S3};
-use runner_folder::events::Lines;
+use runner_folder::events::LineReader;
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Puts the log; the error says why it is not there.
 pub(super) async fn send(
-    mut source: Source,
+    mut source: DeliverySource,
     file: File,
     s3: &S3,
     to: &Object,
 ) -> Result<(), String> {
     let failed = |error: io::Error| error.to_string();
-    let mut lines = Lines::new();
+    let mut lines = LineReader::new();
     let mut packed = GzEncoder::new(BufWriter::new(file), Compression::default());
     let mut heads = source.log.watch();
     loop {

@@ -2,11 +2,11 @@
 //! build.
 
 use super::world::World;
-use runner_core::event::Outcome;
-use runner_core::hints::{self, Failure};
+use runner_core::event::CommandOutcome;
+use runner_core::hints::{self, HintSubject};
 use runner_core::machine::CommandRun;
 use runner_engine::image::Image;
-use runner_engine::{Container, Network};
+use runner_engine::{Container, NetworkAccess};
 use runner_folder::events::LogWriter;
 use runner_host::users;
 use std::sync::PoisonError;
@@ -17,19 +17,19 @@ pub(super) fn of(
     log: &LogWriter,
     container: &dyn Container,
     run: &CommandRun,
-    (outcome, begin): (&Outcome, u64),
+    (outcome, begin): (&CommandOutcome, u64),
 ) -> Option<String> {
     if !world.advises {
         return None;
     }
     let hint = match *outcome {
-        Outcome::Exited(0) => passed(world, &run.text),
-        Outcome::Exited(status) => for_failure(world, log, container, run, (status, begin)),
-        Outcome::NotStarted(ref reason) => {
+        CommandOutcome::Exited(0) => passed(world, &run.text),
+        CommandOutcome::Exited(status) => for_failure(world, log, container, run, (status, begin)),
+        CommandOutcome::NotStarted(ref reason) => {
             let user = run.user.as_deref().filter(|name| *reason == no_user(name));
             user.map(hints::missing_user)
         }
-        Outcome::Signaled(_) | Outcome::Cut => None,
+        CommandOutcome::Signaled(_) | CommandOutcome::Cut => None,
     }?;
     let mut advised = world.advised.lock().unwrap_or_else(PoisonError::into_inner);
     advised.insert(hint.clone()).then_some(hint)
@@ -63,14 +63,14 @@ fn for_failure(
         _ => None,
     });
     let spec = &world.container_spec;
-    let failure = Failure {
+    let failure = HintSubject {
         text: &run.text,
         output: &output,
         status,
         is_host: spec.image == Image::Host,
         is_codebuild: spec.image.to_string().contains("codebuild/"),
         is_privileged: spec.privileged,
-        is_closed: spec.network == Network::None,
+        is_closed: spec.network == NetworkAccess::None,
         lacks_proxy: lacks_proxy(world),
         has_credentials: world.gives_credentials,
         keeps_names: container

@@ -5,24 +5,24 @@
 //! and the directory of the process they are opened for.
 
 use runner_core::machine::CallId;
-use runner_wire::shim::Caller;
+use runner_wire::shim::BreakpointCaller;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::oneshot;
 
 /// Processes that wait at breakpoints.
 #[derive(Debug, Default)]
-pub struct Breakpoints {
-    waiting: Mutex<Waiting>,
+pub struct PausedProcesses {
+    waiting: Mutex<WaitingBreakpoints>,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct WaitingBreakpoints {
     last: u64,
-    callers: BTreeMap<CallId, (Caller, oneshot::Sender<()>)>,
+    callers: BTreeMap<CallId, (BreakpointCaller, oneshot::Sender<()>)>,
 }
 
-impl Breakpoints {
+impl PausedProcesses {
     /// Lets a process go on.
     pub fn release(&self, call: CallId) {
         if let Some((_, release)) = self.lock().callers.remove(&call) {
@@ -32,7 +32,7 @@ impl Breakpoints {
     }
 
     /// The process that has waited longest.
-    pub fn first_waiting(&self) -> Option<Caller> {
+    pub fn first_waiting(&self) -> Option<BreakpointCaller> {
         self.lock().callers.values().next().map(|(caller, _)| caller.clone())
     }
 
@@ -42,7 +42,7 @@ impl Breakpoints {
     }
 
     /// One more waits; its call, and what tells it to go on.
-    pub fn add(&self, caller: Caller) -> (CallId, oneshot::Receiver<()>) {
+    pub fn add(&self, caller: BreakpointCaller) -> (CallId, oneshot::Receiver<()>) {
         let (release_tx, release_rx) = oneshot::channel();
         let mut waiting = self.lock();
         waiting.last += 1;
@@ -55,7 +55,7 @@ impl Breakpoints {
         self.lock().callers.remove(&call);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, WaitingBreakpoints> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

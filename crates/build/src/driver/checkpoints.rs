@@ -6,18 +6,18 @@
 use super::entrypoint::Entrypoint;
 use super::housing::Housing;
 use super::inbox::Inbox;
-use super::shell::{Bookmark, Shell, ShellError, fault};
+use super::shell::{Bookmark, BuildShell, ShellError, fault};
 use super::world::World;
-use runner_core::changes::{Change, Counts, Op, from_text, to_text};
+use runner_core::changes::{Counts, FileChange, Op, from_text, to_text};
 use runner_core::debug::{Breakpoint, What};
 use runner_core::event::{BreakpointId, ChangedFacts, CheckpointKind, Lost, Notice};
-use runner_core::machine::{CheckpointId, Gone, Input, Kept, Unkept};
+use runner_core::machine::{CheckpointId, Gone, MachineInput, TakenCheckpoint, Unkept};
 use runner_core::phase::{PhaseContext, StatusCode};
 use runner_core::plan::Checkpointing;
 use runner_core::select::{FilePattern, below};
 use runner_engine::kept::{Keep, KeptLayer, Looked, Saved, Seal};
 use runner_engine::{Container, EngineError, NotSealed};
-use runner_folder::ledger::{At, Ledger};
+use runner_folder::ledger::{Ledger, LedgerTime};
 use runner_folder::state::BuildDir;
 use runner_sandbox::Living;
 use std::collections::BTreeMap;
@@ -35,7 +35,7 @@ pub(super) struct Checkpoints {
     pub(super) world: Arc<World>,
     pub(super) inbox: Inbox,
     pub(super) housing: Housing,
-    pub(super) shell: Arc<Mutex<Option<Shell>>>,
+    pub(super) shell: Arc<Mutex<Option<BuildShell>>>,
     pub(super) entrypoint: Entrypoint,
     pub(super) taken: Arc<Mutex<Taken>>,
 }
@@ -75,12 +75,12 @@ pub(super) struct Due {
 }
 
 /// What a run has changed.
-pub(super) struct Seen {
+pub(super) struct SeenChanges {
     pub(super) facts: ChangedFacts,
-    changes: Vec<Change>,
+    changes: Vec<FileChange>,
 }
 
-impl Seen {
+impl SeenChanges {
     /// Breakpoints whose files it has written. Their patterns are below the source, or absolute.
     pub(super) fn wrote(
         &self,
@@ -131,9 +131,11 @@ impl Checkpoints {
             self.keep(due, &*container, shell).await
         };
         let input = match result {
-            Ok(kept) => Input::Checkpointed { id: due.id, result: Ok(kept) },
-            Err(Lack::None(unkept)) => Input::Checkpointed { id: due.id, result: Err(unkept) },
-            Err(Lack::Fault(context)) => Input::Fault(context),
+            Ok(kept) => MachineInput::Checkpointed { id: due.id, result: Ok(kept) },
+            Err(Lack::None(unkept)) => {
+                MachineInput::Checkpointed { id: due.id, result: Err(unkept) }
+            }
+            Err(Lack::Fault(context)) => MachineInput::Fault(context),
         };
         self.inbox.send(input).await;
     }
@@ -142,8 +144,8 @@ impl Checkpoints {
         &self,
         due: Due,
         container: &dyn Container,
-        shell: &mut Shell,
-    ) -> Result<Kept, Lack> {
+        shell: &mut BuildShell,
+    ) -> Result<TakenCheckpoint, Lack> {
         let began = Instant::now();
         let layer = container.layer().map_err(|why| Lack::None(Unkept::Never(why)))?;
         let mut taken = self.taken.lock().await;
@@ -168,7 +170,8 @@ impl Checkpoints {
             let is_known = taken.has_looked;
             taken.has_looked = looked != Looked::TooMuch;
             if let (Looked::Changes(text), true) = (looked, is_known) {
-                let noted = self.note(&taken, At { run: due.before, is_run: false }, text).await;
+                let noted =
+                    self.note(&taken, LedgerTime { run: due.before, is_run: false }, text).await;
                 self.tell_unless_kept(due.before, noted).await;
             }
         }
@@ -233,7 +236,7 @@ impl Checkpoints {
         let is_of_moment = !is_quiet && kind == CheckpointKind::Copied;
         let why =
             is_of_moment.then(|| format!("copied while {} {how}", named(&living))).or(refused);
-        Ok(Kept { kind, why, entries, bytes, ms: ms(), is_new })
+        Ok(TakenCheckpoint { kind, why, entries, bytes, ms: ms(), is_new })
     }
 
     /// Seals it; the layer then, or why not. It is a fault where the container cannot be trusted any more.
@@ -243,7 +246,7 @@ impl Checkpoints {
         keep: Keep,
         seal: &Seal,
         container: &dyn Container,
-        shell: &mut Shell,
+        shell: &mut BuildShell,
     ) -> Result<Result<Arc<KeptLayer>, String>, Lack> {
         let (number, names) = (keep.number, seal.names.clone());
         let (begun, all) = (Arc::clone(layer), names.clone());
@@ -281,11 +284,11 @@ impl Checkpoints {
              without checkpoints it reaches all of them: --checkpoint off",
             seal.linked
         );
-        self.inbox.send(Input::Notice(Notice::warning(text))).await;
+        self.inbox.send(MachineInput::Notice(Notice::warning(text))).await;
     }
 
     /// Finds out what a run has changed, and keeps that in the build's folder; nothing before the first checkpoint.
-    pub(super) async fn look(&self, run: u32, container: &dyn Container) -> Option<Seen> {
+    pub(super) async fn look(&self, run: u32, container: &dyn Container) -> Option<SeenChanges> {
         let layer = container.layer().ok()?;
         let mut taken = self.taken.lock().await;
         // The first look is the first checkpoint's.
@@ -299,7 +302,7 @@ impl Checkpoints {
         taken.has_looked = matches!(looked, Ok(Looked::First | Looked::Changes(_)));
         let found = match looked {
             Ok(Looked::Changes(text)) if is_known => {
-                match self.note(&taken, At { run, is_run: true }, text).await {
+                match self.note(&taken, LedgerTime { run, is_run: true }, text).await {
                     Ok((changes, true)) => Ok(changes),
                     Ok((_, false)) => {
                         Err("there is no room for more of what runs have changed".to_owned())
@@ -318,16 +321,21 @@ impl Checkpoints {
             Err(why) => (Vec::new(), Some(why)),
         };
         let (counts, ms) = (Counts::of(&changes), millis(began.elapsed()));
-        Some(Seen { facts: ChangedFacts { command: run, counts, why, ms }, changes })
+        Some(SeenChanges { facts: ChangedFacts { command: run, counts, why, ms }, changes })
     }
 
     /// Keeps changes, their names masked; the changes, and whether there was room for them.
-    async fn note(&self, taken: &Taken, at: At, text: String) -> io::Result<(Vec<Change>, bool)> {
+    async fn note(
+        &self,
+        taken: &Taken,
+        at: LedgerTime,
+        text: String,
+    ) -> io::Result<(Vec<FileChange>, bool)> {
         let (ledger, secrets) = (Arc::clone(&taken.ledger), self.world.secrets.get());
         blocking(move || {
             let changes = from_text(&text).ok_or(io::ErrorKind::InvalidData)?;
             let masked = |path: &[u8]| secrets.mask_bytes(path).into_owned();
-            let kept = changes.iter().map(|change| Change {
+            let kept = changes.iter().map(|change| FileChange {
                 path: masked(&change.path),
                 op: match &change.op {
                     Op::Renamed(from) => Op::Renamed(masked(from)),
@@ -343,21 +351,21 @@ impl Checkpoints {
     }
 
     /// Warns where what people have changed at a stop is not in the record.
-    async fn tell_unless_kept(&self, run: u32, noted: io::Result<(Vec<Change>, bool)>) {
+    async fn tell_unless_kept(&self, run: u32, noted: io::Result<(Vec<FileChange>, bool)>) {
         let why = match noted {
             Ok((_, true)) => return,
             Ok((_, false)) => "there is no room for more".to_owned(),
             Err(error) => error.to_string(),
         };
         let text = format!("what was changed at the stop before run {run} is not recorded: {why}");
-        self.inbox.send(Input::Notice(Notice::warning(text))).await;
+        self.inbox.send(MachineInput::Notice(Notice::warning(text))).await;
     }
 
     /// Goes back to one.
     pub(super) async fn rewind(&self, id: CheckpointId) {
         // Where the build has ended meanwhile there is nothing to go back to.
         if let Some(result) = self.go_back(id).await {
-            self.inbox.send(Input::Rewound(result)).await;
+            self.inbox.send(MachineInput::Rewound(result)).await;
         }
     }
 
@@ -383,7 +391,7 @@ impl Checkpoints {
         };
         if let Err(error) = self.entrypoint.again(&*container).await {
             let text = format!("what the image's entrypoint starts is not there any more: {error}");
-            self.inbox.send(Input::Notice(Notice::warning(text))).await;
+            self.inbox.send(MachineInput::Notice(Notice::warning(text))).await;
         }
         // A command that was killed with its container lets go of it now.
         let mut shell = self.shell.lock().await;

@@ -7,14 +7,14 @@ use super::checkpoints::Checkpoints;
 use super::inbox::Inbox;
 use super::pumps::Pumps;
 use super::scene;
-use super::shell::{Shell, ShellError, fault};
-use super::stillness::{Run, Stillness};
-use super::watch::{OUTPUT, Watch};
+use super::shell::{BuildShell, ShellError, fault};
+use super::stillness::{CurrentRun, Stillness};
+use super::watch::{OUTPUT, RunWatch};
 use super::world::World;
-use runner_core::event::{Notice, Outcome, Scene, Stuck};
-use runner_core::machine::{CommandRun, Impasse, Input, RunFacts, Wants};
+use runner_core::event::{CommandOutcome, Notice, Scene, Stuck};
+use runner_core::machine::{CommandRun, Impasse, MachineInput, RunFacts, Wants};
 use runner_core::phase::{PhaseContext, StatusCode};
-use runner_engine::{Container, Ends, ExecError, Ids, users, what_was_in_the_way};
+use runner_engine::{Container, ExecError, Ids, ProgramEnds, users, what_was_in_the_way};
 use runner_folder::events::LogWriter;
 use runner_folder::events::pump::Pump;
 use runner_wire::init::Exit;
@@ -38,10 +38,14 @@ pub(super) struct Hands {
 
 impl Hands {
     /// Runs it; what came of it, unless somebody else tells that.
-    pub(super) async fn run(&self, shell: &mut Shell, run: &CommandRun) -> Option<Input> {
+    pub(super) async fn run(
+        &self,
+        shell: &mut BuildShell,
+        run: &CommandRun,
+    ) -> Option<MachineInput> {
         let before = self.container.pressure().await;
         let (inbox, log) = (self.inbox.clone(), self.log.clone());
-        let watch = Watch::new(inbox, log, run.command, run.wants.clone());
+        let watch = RunWatch::new(inbox, log, run.command, run.wants.clone());
         match self.perform(shell, run, &watch).await {
             Ok(outcome) => {
                 let pressure = self.container.pressure().await.since(before);
@@ -51,36 +55,36 @@ impl Hands {
                     && let Some(cause) = cause.take()
                 {
                     let text = format!("the command has succeeded, but {cause}");
-                    self.inbox.send(Input::Notice(Notice::warning(text))).await;
+                    self.inbox.send(MachineInput::Notice(Notice::warning(text))).await;
                 }
                 let (world, ended) = (&self.world, (&outcome, watch.begin()));
                 if let Some(hint) = advice::of(world, &self.log, &*self.container, run, ended) {
-                    self.inbox.send(Input::Notice(Notice::hint(hint))).await;
+                    self.inbox.send(MachineInput::Notice(Notice::hint(hint))).await;
                 }
                 let facts = self.facts(shell, &watch, (&outcome, cause.as_deref())).await;
-                Some(Input::CommandEnded { command: run.command, outcome, cause, facts })
+                Some(MachineInput::CommandEnded { command: run.command, outcome, cause, facts })
             }
             // Its end is reported by whoever watches over it.
             Err(ShellError::Exec(ExecError::ContainerGone)) => None,
             Err(error @ ShellError::NoShell { .. }) => {
                 let has_shell = self.world.guests.sessions.has_shell().await;
-                Some(Input::Stuck(Box::new(Impasse {
+                Some(MachineInput::Stuck(Box::new(Impasse {
                     directory: shell.directory(),
                     stuck: Stuck { reason: error.to_string(), has_shell },
                     hint: NO_SHELL.to_owned(),
                     fault: fault(&error),
                 })))
             }
-            Err(error) => Some(Input::Fault(fault(&error))),
+            Err(error) => Some(MachineInput::Fault(fault(&error))),
         }
     }
 
     /// What breakpoints, and people who stop at them, want to know of it.
     async fn facts(
         &self,
-        shell: &Shell,
-        watch: &Watch,
-        ended: (&Outcome, Option<&str>),
+        shell: &BuildShell,
+        watch: &RunWatch,
+        ended: (&CommandOutcome, Option<&str>),
     ) -> RunFacts {
         let wants = watch.wants();
         // Nothing that was written from here on is the run's to be looked at.
@@ -110,16 +114,16 @@ impl Hands {
     /// Runs it until its process has exited and what it wrote is in the log.
     async fn perform(
         &self,
-        shell: &mut Shell,
+        shell: &mut BuildShell,
         run: &CommandRun,
-        watch: &Watch,
-    ) -> Result<Outcome, ShellError> {
+        watch: &RunWatch,
+    ) -> Result<CommandOutcome, ShellError> {
         let user = match &run.user {
             None => Ids::default(),
             Some(name) => match users::resolve(&*self.container, name).await {
                 Some(ids) => ids,
                 None => {
-                    return Ok(Outcome::NotStarted(advice::no_user(name)));
+                    return Ok(CommandOutcome::NotStarted(advice::no_user(name)));
                 }
             },
         };
@@ -127,7 +131,9 @@ impl Hands {
             Err(ShellError::Exec(error)) => return self.not_started(shell, run, error),
             done => done?,
         };
-        let Ends::Merged(pipe) = process.ends else { return Err(ExecError::ContainerGone.into()) };
+        let ProgramEnds::Merged(pipe) = process.ends else {
+            return Err(ExecError::ContainerGone.into());
+        };
         let seen = watch.clone();
         let sees = Arc::new(move |bytes: &[u8]| seen.sees(bytes));
         let (log, secrets) = (self.log.clone(), self.world.secrets.clone());
@@ -136,13 +142,13 @@ impl Hands {
         let failed = self.inbox.clone();
         self.pumps.start(pump, move |error| {
             let message = format!("the build's log cannot be written: {error}");
-            failed.send_blocking(Input::Fault(PhaseContext::new(
+            failed.send_blocking(MachineInput::Fault(PhaseContext::new(
                 StatusCode::InternalServiceError,
                 message,
             )));
         });
         let signals = process.signals;
-        self.stillness.is_of(Some(Run { watch: watch.clone(), signals }));
+        self.stillness.is_of(Some(CurrentRun { watch: watch.clone(), signals }));
         let exit = tokio::select! {
             exit = process.exit => exit.unwrap_or(Err(ExecError::ContainerGone)),
             never = watch.keep(&*self.container) => match never {},
@@ -154,8 +160,8 @@ impl Hands {
             Ok(exit) => {
                 shell.finished().await;
                 Ok(match exit {
-                    Exit::Code(code) => Outcome::Exited(code),
-                    Exit::Signal(signal) => Outcome::Signaled(signal),
+                    Exit::Code(code) => CommandOutcome::Exited(code),
+                    Exit::Signal(signal) => CommandOutcome::Signaled(signal),
                 })
             }
             Err(error) => self.not_started(shell, run, error),
@@ -165,20 +171,20 @@ impl Hands {
     /// What comes of a command whose program could not be started.
     fn not_started(
         &self,
-        shell: &Shell,
+        shell: &BuildShell,
         run: &CommandRun,
         error: ExecError,
-    ) -> Result<Outcome, ShellError> {
+    ) -> Result<CommandOutcome, ShellError> {
         if error.is_refused_user() && self.container.has_one_user() {
             let name = run.user.as_deref().unwrap_or("root");
-            return Ok(Outcome::NotStarted(format!(
+            return Ok(CommandOutcome::NotStarted(format!(
                 "the container has no user but root, and this is to run as `{name}`; {}",
                 runner_host::users::advice()
             )));
         }
         // The build has used up what it may have, which is its own doing.
         if error.is_refused_process() && self.world.container_spec.limits.pids.is_some() {
-            return Ok(Outcome::NotStarted(error.to_string()));
+            return Ok(CommandOutcome::NotStarted(error.to_string()));
         }
         Err(shell.explain(error))
     }

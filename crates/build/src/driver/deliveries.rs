@@ -6,7 +6,7 @@
 use runner_engine::Fut;
 
 /// Copies of the log under way to other places.
-pub trait Deliveries: Send + Sync {
+pub trait LogDeliveries: Send + Sync {
     /// All that commands have written is logged. Resolves when it has arrived, or has been given up:
     /// with what is to be told of the latter.
     fn finish(&self) -> Fut<'_, Vec<String>>;

@@ -6,18 +6,18 @@
 use super::checkpoints::{Checkpoints, Due, Taken};
 use super::command::Hands;
 use super::entrypoint::Entrypoint;
-use super::housing::{Housing, Stage};
+use super::housing::{ContainerStage, Housing};
 use super::inbox::Inbox;
 use super::pumps::Pumps;
 use super::setup::Setup;
-use super::shell::Shell;
-use super::stillness::{Order, Stillness};
+use super::shell::BuildShell;
+use super::stillness::{Stillness, StillnessOrder};
 use super::world::World;
-use super::{Snapshot, upload};
+use super::{ShellSnapshot, upload};
 use nix::sys::signal::Signal;
-use runner_core::env::Layers;
+use runner_core::env::EnvLayers;
 use runner_core::event::Notice;
-use runner_core::machine::{CommandRun, Effect, Input, Preparation};
+use runner_core::machine::{CommandRun, MachineEffect, MachineInput, SourcePreparation};
 use runner_core::phase::Status;
 use runner_engine::leftover;
 use runner_folder::events::LogWriter;
@@ -43,7 +43,7 @@ pub(super) struct Effects {
     inbox: Inbox,
     log: LogWriter,
     housing: Housing,
-    shell: Arc<tokio::sync::Mutex<Option<Shell>>>,
+    shell: Arc<tokio::sync::Mutex<Option<BuildShell>>>,
     pumps: Pumps,
     setup: Setup,
     checkpoints: Checkpoints,
@@ -60,7 +60,7 @@ struct Uploading {
 impl Effects {
     pub(super) fn new(world: Arc<World>, inbox: Inbox, log: LogWriter) -> Self {
         let housing = Housing::new(Arc::clone(&world), inbox.clone());
-        let shell: Arc<tokio::sync::Mutex<Option<Shell>>> = Arc::default();
+        let shell: Arc<tokio::sync::Mutex<Option<BuildShell>>> = Arc::default();
         let setup = Setup {
             world: Arc::clone(&world),
             inbox: inbox.clone(),
@@ -81,34 +81,34 @@ impl Effects {
         Effects { world, inbox, log, housing, shell, setup, checkpoints, pumps, stillness, upload }
     }
 
-    pub(super) fn perform(&self, effect: Effect) {
+    pub(super) fn perform(&self, effect: MachineEffect) {
         match effect {
-            Effect::Provision => self.provision(),
-            Effect::Prepare(preparation) => self.prepare(preparation),
-            Effect::Run(run) => self.run(run),
-            Effect::Checkpoint { id, before, again, is_seen } => {
+            MachineEffect::Provision => self.provision(),
+            MachineEffect::Prepare(preparation) => self.prepare(preparation),
+            MachineEffect::Run(run) => self.run(run),
+            MachineEffect::Checkpoint { id, before, again, is_seen } => {
                 let checkpoints = self.checkpoints.clone();
                 let due = Due { id, before, again, is_seen };
                 self.inbox.perform("keep what the build has written", async move {
                     checkpoints.take(due).await;
                 });
             }
-            Effect::Rewind { id } => {
+            MachineEffect::Rewind { id } => {
                 let checkpoints = self.checkpoints.clone();
                 self.inbox.perform("rewind the build", async move { checkpoints.rewind(id).await });
             }
-            Effect::Release { call } => self.world.guests.breakpoints.release(call),
-            Effect::Terminate => self.end_processes(Signal::SIGTERM),
-            Effect::Kill => self.end_processes(Signal::SIGKILL),
-            Effect::Hurry => self.world.deliveries.hurry(),
-            Effect::Freeze { command } => self.order(Order::Freeze { command }),
-            Effect::Thaw => self.order(Order::Thaw),
-            Effect::Cut { command } => self.order(Order::Cut { command }),
-            Effect::Watch(wants) => self.stillness.watch(wants),
-            Effect::Upload { succeeding } => self.upload(succeeding),
-            Effect::Finalize { status } => self.finalize(status),
+            MachineEffect::Release { call } => self.world.guests.breakpoints.release(call),
+            MachineEffect::Terminate => self.end_processes(Signal::SIGTERM),
+            MachineEffect::Kill => self.end_processes(Signal::SIGKILL),
+            MachineEffect::Hurry => self.world.deliveries.hurry(),
+            MachineEffect::Freeze { command } => self.order(StillnessOrder::Freeze { command }),
+            MachineEffect::Thaw => self.order(StillnessOrder::Thaw),
+            MachineEffect::Cut { command } => self.order(StillnessOrder::Cut { command }),
+            MachineEffect::Watch(wants) => self.stillness.watch(wants),
+            MachineEffect::Upload { succeeding } => self.upload(succeeding),
+            MachineEffect::Finalize { status } => self.finalize(status),
             // The loop's own business.
-            Effect::Finish { .. } => {}
+            MachineEffect::Finish { .. } => {}
         }
     }
 
@@ -118,7 +118,7 @@ impl Effects {
         move || housing.kill_now()
     }
 
-    fn order(&self, order: Order) {
+    fn order(&self, order: StillnessOrder) {
         if let Some(container) = self.housing.current() {
             self.stillness.order(order, container, &self.inbox);
         }
@@ -142,7 +142,7 @@ impl Effects {
         });
     }
 
-    fn prepare(&self, preparation: Preparation) {
+    fn prepare(&self, preparation: SourcePreparation) {
         let (setup, inbox) = (self.setup.clone(), self.inbox.clone());
         self.inbox.perform("make the source ready", async move {
             if let Some(answer) = setup.perform(preparation).await {
@@ -181,7 +181,7 @@ impl Effects {
             let Some(work) = world.work() else { return };
             let shell = shell.lock().await;
             let Some(shell) = &*shell else { return };
-            let result = upload::upload(&upload::Asked {
+            let result = upload::upload(&upload::UploadRequest {
                 world: &world,
                 work,
                 shell,
@@ -193,7 +193,7 @@ impl Effects {
             .await;
             // A container that has been taken down meanwhile has its own story.
             if !housing.is_stopping() {
-                inbox.send(Input::Uploaded(result)).await;
+                inbox.send(MachineInput::Uploaded(result)).await;
             }
         });
         *lock(&self.upload) = Some(Uploading { cancel, task });
@@ -207,23 +207,25 @@ impl Effects {
         let container = {
             let mut stage = self.housing.stage();
             match &*stage {
-                Stage::Running(container) => Arc::clone(container),
+                ContainerStage::Running(container) => Arc::clone(container),
                 // It is dropped, and that reported, as soon as it is there.
-                Stage::Starting | Stage::Unwanted if signal != Signal::SIGKILL => {
-                    *stage = Stage::Unwanted;
+                ContainerStage::Starting | ContainerStage::Unwanted
+                    if signal != Signal::SIGKILL =>
+                {
+                    *stage = ContainerStage::Unwanted;
                     self.world.engine.give_up();
                     self.world.services.iter().for_each(|services| services.give_up());
                     return;
                 }
                 // At once: this program ends now, and a container that comes up after all finds
                 // its runner gone.
-                Stage::Starting | Stage::Unwanted => {
-                    *stage = Stage::Unwanted;
-                    inbox.post(Input::ProcessesGone);
+                ContainerStage::Starting | ContainerStage::Unwanted => {
+                    *stage = ContainerStage::Unwanted;
+                    inbox.post(MachineInput::ProcessesGone);
                     return;
                 }
-                Stage::None | Stage::Stopping => {
-                    inbox.post(Input::ProcessesGone);
+                ContainerStage::None | ContainerStage::Stopping => {
+                    inbox.post(MachineInput::ProcessesGone);
                     return;
                 }
             }
@@ -250,17 +252,21 @@ impl Effects {
                 let _ = timeout(UPLOAD_ENDS, upload.task).await;
             }
             pumps.drained().await;
-            inbox.send(Input::ProcessesGone).await;
+            inbox.send(MachineInput::ProcessesGone).await;
         });
     }
 
     fn finalize(&self, status: Status) {
         let (world, inbox) = (Arc::clone(&self.world), self.inbox.clone());
         let (pumps, checkpoints) = (self.pumps.clone(), self.checkpoints.clone());
-        let container = match std::mem::replace(&mut *self.housing.stage(), Stage::Stopping) {
-            Stage::Running(container) => Some(container),
-            Stage::None | Stage::Starting | Stage::Unwanted | Stage::Stopping => None,
-        };
+        let container =
+            match std::mem::replace(&mut *self.housing.stage(), ContainerStage::Stopping) {
+                ContainerStage::Running(container) => Some(container),
+                ContainerStage::None
+                | ContainerStage::Starting
+                | ContainerStage::Unwanted
+                | ContainerStage::Stopping => None,
+            };
         self.inbox.perform("clear up", async move {
             world.guests.sessions.close(status).await;
             world.guests.breakpoints.close();
@@ -272,21 +278,21 @@ impl Effects {
             // With the last process the last pipe is closed, unless one was handed to somebody outside.
             if timeout(FOREIGN_WRITERS, pumps.drained()).await.is_err() {
                 let text = "a pipe of the build is held open from outside; its rest is not logged";
-                inbox.send(Input::Notice(Notice::warning(text.to_owned()))).await;
+                inbox.send(MachineInput::Notice(Notice::warning(text.to_owned()))).await;
             }
             tracing::debug!("all output is logged");
             for text in world.deliveries.finish().await {
-                inbox.send(Input::Notice(Notice::warning(text))).await;
+                inbox.send(MachineInput::Notice(Notice::warning(text))).await;
             }
             checkpoints.idle().await;
             let layers = world.container_spec.layers.clone();
             let removed = tokio::task::spawn_blocking(move || leftover::clear_layers(&layers));
             for problem in removed.await.into_iter().flatten().filter_map(Result::err) {
                 let text = format!("cannot remove what the build wrote: {problem}");
-                inbox.send(Input::Notice(Notice::warning(text))).await;
+                inbox.send(MachineInput::Notice(Notice::warning(text))).await;
             }
             tracing::debug!("the layer is removed");
-            inbox.send(Input::Finalized).await;
+            inbox.send(MachineInput::Finalized).await;
         });
     }
 }
@@ -296,9 +302,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Before the first command a session finds what the first command will find.
-pub(super) fn initial_snapshot(layers: &Layers, source: &str) -> Snapshot {
+pub(super) fn initial_snapshot(layers: &EnvLayers, source: &str) -> ShellSnapshot {
     let variables = runner_core::env::compose(layers.clone());
-    Snapshot {
+    ShellSnapshot {
         env: variables.iter().map(|(name, value)| format!("{name}={value}").into_bytes()).collect(),
         cwd: source.as_bytes().to_vec(),
         before: None,

@@ -9,7 +9,7 @@
 
 use super::shell::ShellError;
 use runner_core::env::{DEFAULT_PATH, Variables, is_name};
-use runner_engine::{Container, Ends, ExecError, ExecSpec, Ids, Stdio};
+use runner_engine::{Container, ExecError, ExecSpec, Ids, ProgramEnds, Stdio};
 use runner_wire::abi::AGENT_NAME;
 use runner_wire::init::Exit;
 use std::collections::BTreeMap;
@@ -82,7 +82,9 @@ async fn run(container: &dyn Container, passed: Variables) -> Result<Variables, 
         of_build: true,
     };
     let process = container.exec(spec).await?;
-    let Ends::Merged(pipe) = process.ends else { return Err(ExecError::ContainerGone.into()) };
+    let ProgramEnds::Merged(pipe) = process.ends else {
+        return Err(ExecError::ContainerGone.into());
+    };
     let (told_tx, mut told_rx) = oneshot::channel();
     let mark = token.into_bytes();
     tokio::task::spawn_blocking(move || listen(pipe, &mark, told_tx));

@@ -8,7 +8,7 @@ use super::shell::{FOUND_DEAD, ShellError};
 use super::upload;
 use super::world::World;
 use runner_core::event::Notice;
-use runner_core::machine::{ContainerFacts, Input};
+use runner_core::machine::{ContainerFacts, MachineInput};
 use runner_core::phase::{PhaseContext, StatusCode};
 use runner_engine::image::Image;
 use runner_engine::kept::KeptLayer;
@@ -24,13 +24,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(super) struct Housing {
     world: Arc<World>,
     inbox: Inbox,
-    stage: Arc<Mutex<Stage>>,
+    stage: Arc<Mutex<ContainerStage>>,
     /// Whether the container has been killed from here, so that its end is no news.
     is_killed: Arc<AtomicBool>,
 }
 
 /// How far the container is.
-pub(super) enum Stage {
+pub(super) enum ContainerStage {
     /// Not asked for, or never made.
     None,
     Starting,
@@ -63,24 +63,27 @@ struct NotMade {
 
 impl Housing {
     pub(super) fn new(world: Arc<World>, inbox: Inbox) -> Self {
-        let stage = Arc::new(Mutex::new(Stage::None));
+        let stage = Arc::new(Mutex::new(ContainerStage::None));
         Housing { world, inbox, stage, is_killed: Arc::default() }
     }
 
-    pub(super) fn stage(&self) -> MutexGuard<'_, Stage> {
+    pub(super) fn stage(&self) -> MutexGuard<'_, ContainerStage> {
         self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The container, while it runs.
     pub(super) fn current(&self) -> Option<Arc<dyn Container>> {
         match &*self.stage() {
-            Stage::Running(container) => Some(Arc::clone(container)),
-            Stage::None | Stage::Starting | Stage::Unwanted | Stage::Stopping => None,
+            ContainerStage::Running(container) => Some(Arc::clone(container)),
+            ContainerStage::None
+            | ContainerStage::Starting
+            | ContainerStage::Unwanted
+            | ContainerStage::Stopping => None,
         }
     }
 
     pub(super) fn is_stopping(&self) -> bool {
-        matches!(*self.stage(), Stage::Stopping)
+        matches!(*self.stage(), ContainerStage::Stopping)
     }
 
     /// Ends the container without asking its first process.
@@ -95,7 +98,7 @@ impl Housing {
         self.is_killed.store(true, Ordering::Relaxed);
         // Whoever holds it may be what hangs.
         if let Ok(stage) = self.stage.try_lock()
-            && let Stage::Running(container) = &*stage
+            && let ContainerStage::Running(container) = &*stage
         {
             drop(container.kill());
         }
@@ -103,7 +106,7 @@ impl Housing {
 
     /// The container is asked for.
     pub(super) fn begin(&self) {
-        *self.stage() = Stage::Starting;
+        *self.stage() = ContainerStage::Starting;
     }
 
     /// Makes it; what comes of that is an input.
@@ -112,14 +115,14 @@ impl Housing {
         match self.make(spec).await {
             Ok(Some(container)) => {
                 let facts = facts(&self.world, &*container);
-                inbox.send(Input::Provisioned(Ok(facts))).await;
+                inbox.send(MachineInput::Provisioned(Ok(facts))).await;
             }
-            Ok(None) => inbox.send(Input::ProcessesGone).await,
+            Ok(None) => inbox.send(MachineInput::ProcessesGone).await,
             Err(NotMade { error, is_wanted }) => {
                 let context = PhaseContext::new(error.code, error.message);
-                inbox.send(Input::Provisioned(Err(context))).await;
+                inbox.send(MachineInput::Provisioned(Err(context))).await;
                 if !is_wanted {
-                    inbox.send(Input::ProcessesGone).await;
+                    inbox.send(MachineInput::ProcessesGone).await;
                 }
             }
         }
@@ -163,8 +166,8 @@ impl Housing {
     ) -> Result<Arc<dyn Container>, ShellError> {
         let old = {
             let mut stage = self.stage();
-            match std::mem::replace(&mut *stage, Stage::Starting) {
-                Stage::Running(old) => old,
+            match std::mem::replace(&mut *stage, ContainerStage::Starting) {
+                ContainerStage::Running(old) => old,
                 other => {
                     *stage = other;
                     return Err(ExecError::ContainerGone.into());
@@ -175,20 +178,20 @@ impl Housing {
         let made = match prepare.await {
             Ok(()) => self.make(spec).await,
             Err(error) => {
-                let is_wanted = !matches!(*self.stage(), Stage::Unwanted);
-                *self.stage() = Stage::None;
+                let is_wanted = !matches!(*self.stage(), ContainerStage::Unwanted);
+                *self.stage() = ContainerStage::None;
                 Err(NotMade { error, is_wanted })
             }
         };
         match made {
             Ok(Some(container)) => Ok(container),
             Ok(None) => {
-                self.inbox.send(Input::ProcessesGone).await;
+                self.inbox.send(MachineInput::ProcessesGone).await;
                 Err(ExecError::ContainerGone.into())
             }
             Err(NotMade { error, is_wanted }) => {
                 if !is_wanted {
-                    self.inbox.send(Input::ProcessesGone).await;
+                    self.inbox.send(MachineInput::ProcessesGone).await;
                 }
                 Err(ShellError::Engine(error))
             }
@@ -216,26 +219,26 @@ impl Housing {
             Ok(started) => started,
             Err(panic) => Err(EngineError::lost(&panic)),
         };
-        let is_wanted = !matches!(*self.stage(), Stage::Unwanted);
+        let is_wanted = !matches!(*self.stage(), ContainerStage::Unwanted);
         match started {
             Ok(container) if is_wanted => {
                 if let Some(pem) = self.world.certificates.as_ref().filter(|_| is_new) {
                     super::trust::add(&*container, pem).await;
                 }
-                *self.stage() = Stage::Running(Arc::clone(&container));
+                *self.stage() = ContainerStage::Running(Arc::clone(&container));
                 self.world.guests.sessions.connect(Arc::clone(&container));
                 self.watch_over(Arc::clone(&container));
                 Ok(Some(container))
             }
             Ok(container) => {
-                *self.stage() = Stage::None;
+                *self.stage() = ContainerStage::None;
                 container.stop().await;
                 Ok(None)
             }
             Err(error) => {
-                *self.stage() = Stage::None;
+                *self.stage() = ContainerStage::None;
                 if let Some(hint) = &error.hint {
-                    self.inbox.send(Input::Notice(Notice::hint(hint))).await;
+                    self.inbox.send(MachineInput::Notice(Notice::hint(hint))).await;
                 }
                 Err(NotMade { error, is_wanted })
             }
@@ -248,8 +251,11 @@ impl Housing {
         tokio::spawn(async move {
             container.ended().await;
             let is_news = match &*housing.stage() {
-                Stage::Running(current) => Arc::ptr_eq(current, &container),
-                Stage::None | Stage::Starting | Stage::Unwanted | Stage::Stopping => false,
+                ContainerStage::Running(current) => Arc::ptr_eq(current, &container),
+                ContainerStage::None
+                | ContainerStage::Starting
+                | ContainerStage::Unwanted
+                | ContainerStage::Stopping => false,
             };
             if is_news && !housing.is_killed.load(Ordering::Relaxed) {
                 let mut message = FOUND_DEAD.to_owned();
@@ -259,7 +265,7 @@ impl Housing {
                 }
                 housing
                     .inbox
-                    .send(Input::Fault(PhaseContext::new(StatusCode::None, message)))
+                    .send(MachineInput::Fault(PhaseContext::new(StatusCode::None, message)))
                     .await;
             }
         });

@@ -6,7 +6,7 @@
 use futures_util::FutureExt;
 use runner_core::debug::{Breakpoint, Decision, Who};
 use runner_core::event::BreakpointId;
-use runner_core::machine::Input;
+use runner_core::machine::MachineInput;
 use runner_core::phase::{PhaseContext, StatusCode};
 use runner_engine::Fut;
 use runner_outputs::InputSink;
@@ -26,9 +26,9 @@ const OVER: &str = "the build is over";
 
 /// Something asked for.
 #[derive(Debug)]
-pub enum Command {
+pub enum DriverCommand {
     /// Something has happened.
-    Input(Input),
+    Input(MachineInput),
     /// Let the first that waits go on; the answer tells how many wait still, if one did.
     Resume(oneshot::Sender<Option<usize>>),
     /// Somebody decides what follows a stop; the answer has the number of the last run, or says why that
@@ -39,12 +39,12 @@ pub enum Command {
     /// Which variables the next command has.
     Variables(oneshot::Sender<Vec<VariableLine>>),
     /// A person's breakpoints change; the answer has all there are, or says why not.
-    Breakpoints(Change, oneshot::Sender<Result<Vec<BreakpointLine>, String>>),
+    Breakpoints(BreakpointChange, oneshot::Sender<Result<Vec<BreakpointLine>, String>>),
 }
 
 /// How breakpoints change.
 #[derive(Debug)]
-pub enum Change {
+pub enum BreakpointChange {
     /// Not at all.
     None,
     /// There is one more.
@@ -55,28 +55,28 @@ pub enum Change {
 
 /// The sending end. Clones send to the same build.
 #[derive(Clone, Debug)]
-pub struct Inbox(mpsc::Sender<Command>);
+pub struct Inbox(mpsc::Sender<DriverCommand>);
 
 impl Inbox {
-    pub fn new() -> (Self, mpsc::Receiver<Command>) {
+    pub fn new() -> (Self, mpsc::Receiver<DriverCommand>) {
         let (command_tx, command_rx) = mpsc::channel(CAPACITY);
         (Inbox(command_tx), command_rx)
     }
 
     /// Sends; a driver that is gone has no use for it any more.
-    pub async fn send(&self, input: Input) {
-        let _ = self.0.send(Command::Input(input)).await;
+    pub async fn send(&self, input: MachineInput) {
+        let _ = self.0.send(DriverCommand::Input(input)).await;
     }
 
     /// Sends from a thread outside the runtime.
-    pub fn send_blocking(&self, input: Input) {
-        let _ = self.0.blocking_send(Command::Input(input));
+    pub fn send_blocking(&self, input: MachineInput) {
+        let _ = self.0.blocking_send(DriverCommand::Input(input));
     }
 
     /// Sends without waiting where there is a runtime, and from any other thread.
-    pub fn post(&self, input: Input) {
+    pub fn post(&self, input: MachineInput) {
         if let Err(mpsc::error::TrySendError::Full(command)) =
-            self.0.try_send(Command::Input(input))
+            self.0.try_send(DriverCommand::Input(input))
         {
             let sender = self.0.clone();
             match Handle::try_current() {
@@ -100,7 +100,10 @@ impl Inbox {
             if let Err(panic) = AssertUnwindSafe(work).catch_unwind().await {
                 let message = format!("the runner has failed to {doing}: {}", said(&*panic));
                 inbox
-                    .send(Input::Lost(PhaseContext::new(StatusCode::InternalServiceError, message)))
+                    .send(MachineInput::Lost(PhaseContext::new(
+                        StatusCode::InternalServiceError,
+                        message,
+                    )))
                     .await;
             }
         })
@@ -109,41 +112,44 @@ impl Inbox {
     /// Carries a decision out; the number of the last run, or why it does not apply.
     pub async fn decide(&self, decision: Decision, by: Who) -> Result<u32, String> {
         let (answer_tx, answer_rx) = oneshot::channel();
-        let _ = self.0.send(Command::Decide(decision, by, answer_tx)).await;
+        let _ = self.0.send(DriverCommand::Decide(decision, by, answer_tx)).await;
         answer_rx.await.unwrap_or_else(|_| Err(OVER.to_owned()))
     }
 
     /// Why the command that runs cannot be stopped in its middle; nothing once it stands still.
     pub async fn pause(&self) -> Option<String> {
         let (answer_tx, answer_rx) = oneshot::channel();
-        let _ = self.0.send(Command::Pause(answer_tx)).await;
+        let _ = self.0.send(DriverCommand::Pause(answer_tx)).await;
         answer_rx.await.unwrap_or_else(|_| Some(OVER.to_owned()))
     }
 
     /// Variables of the next command.
     pub async fn variables(&self) -> Result<Vec<VariableLine>, String> {
         let (answer_tx, answer_rx) = oneshot::channel();
-        let _ = self.0.send(Command::Variables(answer_tx)).await;
+        let _ = self.0.send(DriverCommand::Variables(answer_tx)).await;
         answer_rx.await.map_err(|_| OVER.to_owned())
     }
 
     /// All breakpoints after a change, or why it cannot be made.
-    pub async fn breakpoints(&self, change: Change) -> Result<Vec<BreakpointLine>, String> {
+    pub async fn breakpoints(
+        &self,
+        change: BreakpointChange,
+    ) -> Result<Vec<BreakpointLine>, String> {
         let (answer_tx, answer_rx) = oneshot::channel();
-        let _ = self.0.send(Command::Breakpoints(change, answer_tx)).await;
+        let _ = self.0.send(DriverCommand::Breakpoints(change, answer_tx)).await;
         answer_rx.await.unwrap_or_else(|_| Err(OVER.to_owned()))
     }
 
     /// Lets the first that waits go on: how many wait still, if one did.
     pub async fn resume(&self) -> Option<usize> {
         let (released_tx, released_rx) = oneshot::channel();
-        let _ = self.0.send(Command::Resume(released_tx)).await;
+        let _ = self.0.send(DriverCommand::Resume(released_tx)).await;
         released_rx.await.unwrap_or(None)
     }
 }
 
 impl InputSink for Inbox {
-    fn send(&self, input: Input) -> Fut<'_, ()> {
+    fn send(&self, input: MachineInput) -> Fut<'_, ()> {
         Box::pin(Inbox::send(self, input))
     }
 }
@@ -167,7 +173,8 @@ mod tests {
             let broken = async { assert_eq!(Status::Failed, Status::Stopped, "never so") };
             let done = inbox.perform("try it", broken).await;
             assert!(done.is_ok(), "the panic went no further");
-            let Some(Command::Input(Input::Lost(context))) = commands.recv().await else {
+            let Some(DriverCommand::Input(MachineInput::Lost(context))) = commands.recv().await
+            else {
                 panic!("nothing was heard of it")
             };
             assert_eq!(context.status_code, StatusCode::InternalServiceError);

@@ -30,10 +30,10 @@ mod watchdog;
 mod world;
 
 pub use beside::Beside;
-pub use breakpoints::Breakpoints;
-pub use deliveries::Deliveries;
-pub use run::{Driver, Ended, Parts, Progress};
+pub use breakpoints::PausedProcesses;
+pub use deliveries::LogDeliveries;
+pub use run::{BuildProgressView, Driver, DriverParts, EndedBuild};
 pub use sessions::Sessions;
-pub use shell::{SharedSnapshot, Snapshot};
-pub use watchdog::{Asked, SIGNALS, Watchdog};
-pub use world::{Advice, Guests, World};
+pub use shell::{SharedSnapshot, ShellSnapshot};
+pub use watchdog::{SIGNALS, SignalRequests, Watchdog};
+pub use world::{Advice, ContainerGuests, World};

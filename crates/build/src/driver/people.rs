@@ -2,60 +2,60 @@
 //!
 //! Used by `run`.
 
-use super::Snapshot;
-use super::inbox::{Change, Command};
+use super::ShellSnapshot;
+use super::inbox::{BreakpointChange, DriverCommand};
 use super::run::Driver;
 use runner_core::debug::{self, Breakpoint, Decision};
 use runner_core::event::BreakpointId;
-use runner_core::machine::Input;
+use runner_core::machine::MachineInput;
 use runner_core::mask::Secrets;
 use runner_wire::control::{BreakpointLine, VariableLine};
 use std::sync::PoisonError;
 
 impl Driver {
     /// Does what is asked, and answers. Who asked and is gone need not know.
-    pub(super) fn answer(&mut self, command: Command) {
+    pub(super) fn answer(&mut self, command: DriverCommand) {
         match command {
-            Command::Input(input) => self.hear_of(input),
-            Command::Resume(answer) => {
+            DriverCommand::Input(input) => self.hear_of(input),
+            DriverCommand::Resume(answer) => {
                 let was_paused = self.machine.is_paused();
                 // An evaluated text is waited for.
                 if was_paused && self.machine.refusal(&Decision::Resume).is_some() {
                     let _ = answer.send(None);
                     return;
                 }
-                self.take(Input::Resume);
+                self.take(MachineInput::Resume);
                 let left = self.timeline.view().map_or(0, |view| view.paused.len());
                 let _ = answer.send(was_paused.then_some(left));
             }
-            Command::Decide(decision, by, answer) => {
+            DriverCommand::Decide(decision, by, answer) => {
                 let refusal = self.machine.refusal(&decision);
                 let done = match refusal {
                     Some(why) => Err(why),
                     None => {
-                        self.take(Input::Decide { decision, by });
+                        self.take(MachineInput::Decide { decision, by });
                         Ok(self.machine.last_run())
                     }
                 };
                 let _ = answer.send(done);
             }
-            Command::Pause(answer) => match self.machine.pause_refusal() {
+            DriverCommand::Pause(answer) => match self.machine.pause_refusal() {
                 Some(why) => drop(answer.send(Some(why))),
                 None => {
                     self.pausing.push(answer);
-                    self.take(Input::Pause);
+                    self.take(MachineInput::Pause);
                 }
             },
-            Command::Variables(answer) => drop(answer.send(self.variables())),
-            Command::Breakpoints(change, answer) => {
+            DriverCommand::Variables(answer) => drop(answer.send(self.variables())),
+            DriverCommand::Breakpoints(change, answer) => {
                 let _ = answer.send(self.change_breakpoints(&change));
             }
         }
     }
 
     /// Takes what has happened; whoever waits for it is told.
-    pub(super) fn hear_of(&mut self, input: Input) {
-        let Input::Frozen { result, .. } = &input else { return self.take(input) };
+    pub(super) fn hear_of(&mut self, input: MachineInput) {
+        let MachineInput::Frozen { result, .. } = &input else { return self.take(input) };
         let refused = result.as_ref().err().cloned();
         self.take(input);
         let ended = || "the command has ended before it stood still".to_owned();
@@ -68,7 +68,7 @@ impl Driver {
     /// Those of the next command, with what somebody has set for it.
     fn variables(&self) -> Vec<VariableLine> {
         let snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Snapshot { mut env, before, .. } = snapshot;
+        let ShellSnapshot { mut env, before, .. } = snapshot;
         let before = before.unwrap_or_else(|| env.clone());
         for (name, value) in self.machine.to_be_set() {
             env.retain(|entry| !is_of(entry, name));
@@ -84,10 +84,13 @@ impl Driver {
         debug::compare(&before, &env).iter().map(line).collect()
     }
 
-    fn change_breakpoints(&mut self, change: &Change) -> Result<Vec<BreakpointLine>, String> {
+    fn change_breakpoints(
+        &mut self,
+        change: &BreakpointChange,
+    ) -> Result<Vec<BreakpointLine>, String> {
         let removed = match change {
-            Change::Remove(id) => Some(*id),
-            Change::None | Change::Add(_) => None,
+            BreakpointChange::Remove(id) => Some(*id),
+            BreakpointChange::None | BreakpointChange::Add(_) => None,
         };
         let own = self.machine.breakpoints().filter(|(_, owner, _)| *owner == "cli");
         let own: Vec<_> = own.map(|(id, _, breakpoint)| (id, breakpoint.clone())).collect();
@@ -98,12 +101,12 @@ impl Driver {
         }
         let kept = own.into_iter().filter(|(id, _)| Some(*id) != removed);
         let mut breakpoints: Vec<_> = kept.map(|(_, breakpoint)| breakpoint).collect();
-        if let Change::Add(breakpoint) = change {
+        if let BreakpointChange::Add(breakpoint) = change {
             self.machine.check(breakpoint)?;
             breakpoints.push((**breakpoint).clone());
         }
-        if !matches!(change, Change::None) {
-            self.take(Input::SetBreakpoints { owner: "cli".to_owned(), breakpoints });
+        if !matches!(change, BreakpointChange::None) {
+            self.take(MachineInput::SetBreakpoints { owner: "cli".to_owned(), breakpoints });
         }
         let line = |(id, owner, breakpoint): (BreakpointId, &str, &Breakpoint)| BreakpointLine {
             id: id.0,

@@ -11,13 +11,13 @@ use tokio::sync::watch;
 pub(super) struct Pumps(watch::Sender<usize>);
 
 /// One more of them, as long as it lives.
-struct Running(watch::Sender<usize>);
+struct RunningPump(watch::Sender<usize>);
 
 impl Pumps {
     /// Runs it. `failed` hears of a log that cannot be written.
     pub(super) fn start(&self, pump: Pump, failed: impl FnOnce(io::Error) + Send + 'static) {
         self.0.send_modify(|running| *running += 1);
-        let running = Running(self.0.clone());
+        let running = RunningPump(self.0.clone());
         tokio::task::spawn_blocking(move || {
             let _running = running;
             if let Err(error) = pump.run() {
@@ -33,7 +33,7 @@ impl Pumps {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningPump {
     fn drop(&mut self) {
         self.0.send_modify(|running| *running -= 1);
     }

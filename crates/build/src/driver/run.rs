@@ -5,11 +5,11 @@
 
 use super::SharedSnapshot;
 use super::effects::{Effects, initial_snapshot};
-use super::inbox::{Command, Inbox};
-use super::watchdog::{Asked, Watchdog};
+use super::inbox::{DriverCommand, Inbox};
+use super::watchdog::{SignalRequests, Watchdog};
 use super::world::World;
 use runner_core::event::{Event, EventBody, Notice};
-use runner_core::machine::{BuildMachine, Effect, Input, Step};
+use runner_core::machine::{BuildMachine, MachineEffect, MachineInput, MachineStep};
 use runner_core::mask::SharedSecrets;
 use runner_core::phase::{PhaseContext, Status, StatusCode};
 use runner_core::timeline::Timeline;
@@ -22,20 +22,20 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// What a driver is made of.
-pub struct Parts {
+pub struct DriverParts {
     pub world: World,
     pub log: LogWriter,
     pub inbox: Inbox,
-    pub commands: mpsc::Receiver<Command>,
+    pub commands: mpsc::Receiver<DriverCommand>,
     /// What signals ask for.
-    pub asked: watch::Receiver<Asked>,
+    pub asked: watch::Receiver<SignalRequests>,
     pub watchdog: Watchdog,
     /// Told after each step.
-    pub progress: watch::Sender<Progress>,
+    pub progress: watch::Sender<BuildProgressView>,
 }
 
 /// A build that has come to its end.
-pub struct Ended {
+pub struct EndedBuild {
     /// `None` where there was not one event.
     pub view: Option<BuildView>,
     /// Whether the log could be completed; the view is whole all the same.
@@ -46,7 +46,7 @@ pub struct Ended {
 
 /// How a build stands, for whoever shows it.
 #[derive(Clone, Debug, Default)]
-pub struct Progress {
+pub struct BuildProgressView {
     /// `None` before the first event.
     pub view: Option<BuildView>,
     /// When the build times out, on the boot clock; none while the clock stands still.
@@ -63,12 +63,12 @@ pub struct Driver {
     effects: Effects,
     log: LogWriter,
     pub(super) secrets: SharedSecrets,
-    commands: mpsc::Receiver<Command>,
-    asked: watch::Receiver<Asked>,
+    commands: mpsc::Receiver<DriverCommand>,
+    asked: watch::Receiver<SignalRequests>,
     /// What has been heard of it.
-    heard: Asked,
+    heard: SignalRequests,
     watchdog: Watchdog,
-    progress: watch::Sender<Progress>,
+    progress: watch::Sender<BuildProgressView>,
     pub(super) timeline: Timeline,
     /// Events that could not be written yet, because the disk was full.
     unwritten: Vec<EventBody>,
@@ -81,15 +81,15 @@ pub struct Driver {
 
 /// What the loop is woken by.
 #[expect(clippy::large_enum_variant, reason = "there is one at a time, on the stack")]
-enum Woken {
-    Command(Command),
+enum DriverWake {
+    Command(DriverCommand),
     Signal,
     /// The machine's deadline has come.
     Time,
 }
 
 impl Driver {
-    pub fn new(parts: Parts) -> Self {
+    pub fn new(parts: DriverParts) -> Self {
         let plan = Arc::clone(&parts.world.plan);
         let snapshot = initial_snapshot(&plan.layers, &plan.places.source);
         let shared = Arc::clone(&parts.world.guests.snapshot);
@@ -104,7 +104,7 @@ impl Driver {
             secrets,
             commands: parts.commands,
             asked: parts.asked,
-            heard: Asked::default(),
+            heard: SignalRequests::default(),
             watchdog: parts.watchdog,
             progress: parts.progress,
             timeline: Timeline::default(),
@@ -116,29 +116,30 @@ impl Driver {
     }
 
     /// Runs the build to its end.
-    pub async fn run(mut self) -> Ended {
-        self.take(Input::Start);
+    pub async fn run(mut self) -> EndedBuild {
+        self.take(MachineInput::Start);
         let is_clear = loop {
             if let Some(is_clear) = self.finished {
                 break is_clear;
             }
             match self.next().await {
-                Woken::Command(Command::Input(input)) => self.hear_of(input),
-                Woken::Command(command) => self.answer(command),
-                Woken::Signal => self.hear(),
-                Woken::Time => self.take(Input::Tick),
+                DriverWake::Command(DriverCommand::Input(input)) => self.hear_of(input),
+                DriverWake::Command(command) => self.answer(command),
+                DriverWake::Signal => self.hear(),
+                DriverWake::Time => self.take(MachineInput::Tick),
             }
         };
         let logged = self.write_events();
         self.fold_unwritten();
         self.log.close();
         let view = self.timeline.into_view();
-        let last = Progress { view: view.clone(), is_over: true, ..Progress::default() };
+        let last =
+            BuildProgressView { view: view.clone(), is_over: true, ..BuildProgressView::default() };
         self.progress.send_replace(last);
-        Ended { view, logged, is_clear }
+        EndedBuild { view, logged, is_clear }
     }
 
-    async fn next(&mut self) -> Woken {
+    async fn next(&mut self) -> DriverWake {
         let deadline = self.machine.deadline();
         let time = async {
             match deadline {
@@ -149,9 +150,9 @@ impl Driver {
         tokio::select! {
             biased;
             // Its sender is part of the watchdog, which is right here.
-            _ = self.asked.changed() => Woken::Signal,
-            Some(command) = self.commands.recv() => Woken::Command(command),
-            () = time => Woken::Time,
+            _ = self.asked.changed() => DriverWake::Signal,
+            Some(command) = self.commands.recv() => DriverWake::Command(command),
+            () = time => DriverWake::Time,
         }
     }
 
@@ -160,23 +161,23 @@ impl Driver {
         let asked = *self.asked.borrow_and_update();
         let slept = asked.slept.saturating_sub(self.heard.slept);
         if slept > Duration::ZERO {
-            self.take(Input::Slept(slept));
+            self.take(MachineInput::Slept(slept));
         }
         for number in self.heard.stops..asked.stops {
             let at_once = number > 0;
             if !at_once {
                 let text = format!("{}: stopping the build; once more ends it at once", asked.name);
-                self.take(Input::Notice(Notice::note(text)));
+                self.take(MachineInput::Notice(Notice::note(text)));
             }
-            self.take(Input::Stop { at_once });
+            self.take(MachineInput::Stop { at_once });
         }
         self.heard = asked;
         self.watchdog.heard();
     }
 
-    pub(super) fn take(&mut self, input: Input) {
+    pub(super) fn take(&mut self, input: MachineInput) {
         let now = clock::now();
-        let Step { events, effects } = self.machine.apply(input, now);
+        let MachineStep { events, effects } = self.machine.apply(input, now);
         // Before anything of this step can hang.
         let (deadline, times_out) = (self.machine.deadline(), self.machine.times_out());
         let is_limit = times_out.is_some() && times_out == deadline;
@@ -188,22 +189,22 @@ impl Driver {
         }
         for effect in effects {
             match effect {
-                Effect::Finish { is_clear, .. } => self.finished = Some(is_clear),
-                Effect::Release { .. }
-                | Effect::Provision
-                | Effect::Prepare(_)
-                | Effect::Run(_)
-                | Effect::Checkpoint { .. }
-                | Effect::Rewind { .. }
-                | Effect::Terminate
-                | Effect::Kill
-                | Effect::Hurry
-                | Effect::Freeze { .. }
-                | Effect::Thaw
-                | Effect::Cut { .. }
-                | Effect::Watch(_)
-                | Effect::Upload { .. }
-                | Effect::Finalize { .. } => self.effects.perform(effect),
+                MachineEffect::Finish { is_clear, .. } => self.finished = Some(is_clear),
+                MachineEffect::Release { .. }
+                | MachineEffect::Provision
+                | MachineEffect::Prepare(_)
+                | MachineEffect::Run(_)
+                | MachineEffect::Checkpoint { .. }
+                | MachineEffect::Rewind { .. }
+                | MachineEffect::Terminate
+                | MachineEffect::Kill
+                | MachineEffect::Hurry
+                | MachineEffect::Freeze { .. }
+                | MachineEffect::Thaw
+                | MachineEffect::Cut { .. }
+                | MachineEffect::Watch(_)
+                | MachineEffect::Upload { .. }
+                | MachineEffect::Finalize { .. } => self.effects.perform(effect),
             }
         }
         self.progress.send_modify(|progress| {
@@ -248,8 +249,9 @@ impl Driver {
     /// build's layer is gone there may be room again.
     fn log_failed(&mut self, error: &io::Error) {
         let message = format!("the build's log cannot be written: {error}");
-        let fault = Input::Fault(PhaseContext::new(StatusCode::InternalServiceError, message));
-        let Step { events, effects } = self.machine.apply(fault, clock::now());
+        let fault =
+            MachineInput::Fault(PhaseContext::new(StatusCode::InternalServiceError, message));
+        let MachineStep { events, effects } = self.machine.apply(fault, clock::now());
         self.keep(events);
         self.log.use_reserve();
         for effect in effects {

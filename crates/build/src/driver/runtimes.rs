@@ -3,8 +3,8 @@
 //! Used by `setup`, where an image has no catalog to install runtimes from.
 
 use runner_core::env::DEFAULT_PATH;
-use runner_core::installed::{self, Found};
-use runner_engine::{Container, Ends, ExecSpec, Ids, Reach, Stdio};
+use runner_core::installed::{self, InstalledVersions};
+use runner_engine::{Container, ExecSpec, Ids, ProgramEnds, SignalReach, Stdio};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
@@ -20,7 +20,7 @@ pub(super) async fn find(
     container: &dyn Container,
     names: Vec<String>,
     variables: &BTreeMap<String, String>,
-) -> Found {
+) -> InstalledVersions {
     let asked = names.into_iter().filter_map(|name| {
         let question = installed::question(&name)?;
         Some(async move {
@@ -54,13 +54,13 @@ async fn ask(
         Err(error) if error.is_missing_program() => return Some(None),
         Err(_) => return None,
     };
-    let Ends::Merged(pipe) = process.ends else { return None };
+    let ProgramEnds::Merged(pipe) = process.ends else { return None };
     let read = tokio::task::spawn_blocking(move || {
         let mut bytes = Vec::new();
         File::from(pipe).take(MOST).read_to_end(&mut bytes).ok()?;
         Some(String::from_utf8_lossy(&bytes).into_owned())
     });
     let answer = tokio::time::timeout(PATIENCE, read).await;
-    process.signals.send(nix::libc::SIGKILL, Reach::Session).await;
+    process.signals.send(nix::libc::SIGKILL, SignalReach::Session).await;
     answer.ok()?.ok()?.map(Some)
 }

@@ -2,11 +2,11 @@
 //!
 //! Used by `command`, where the build could stop behind the run.
 
-use super::shell::Shell;
-use super::watch::Watch;
-use super::{SharedSnapshot, Snapshot};
+use super::shell::BuildShell;
+use super::watch::RunWatch;
+use super::{SharedSnapshot, ShellSnapshot};
 use runner_core::debug::compare;
-use runner_core::event::{ChangedVariable, Outcome, Scene};
+use runner_core::event::{ChangedVariable, CommandOutcome, Scene};
 use runner_core::explain::{FailedCommand, nearest, not_found};
 use runner_core::mask::Secrets;
 use runner_engine::{Container, OpenMode};
@@ -26,10 +26,10 @@ const ANSWER: Duration = Duration::from_millis(200);
 
 /// Looks at a run that has ended.
 pub(super) async fn of(
-    watch: &Watch,
+    watch: &RunWatch,
     container: &dyn Container,
-    shell: &Shell,
-    (outcome, cause): (&Outcome, Option<&str>),
+    shell: &BuildShell,
+    (outcome, cause): (&CommandOutcome, Option<&str>),
     (snapshot, secrets): (&SharedSnapshot, &Secrets),
 ) -> Scene {
     let mut scene = Scene::default();
@@ -51,7 +51,7 @@ pub(super) async fn of(
 }
 
 /// Variables that the run has changed, the first of them, and how many more.
-fn changed(seen: &Snapshot, secrets: &Secrets) -> (Vec<ChangedVariable>, usize) {
+fn changed(seen: &ShellSnapshot, secrets: &Secrets) -> (Vec<ChangedVariable>, usize) {
     let Some(before) = &seen.before else { return (Vec::new(), 0) };
     let compared = compare(before, &seen.env);
     let all = compared.iter().filter(|one| one.is_changed());
@@ -69,7 +69,7 @@ fn changed(seen: &Snapshot, secrets: &Secrets) -> (Vec<ChangedVariable>, usize) 
 }
 
 /// A program on the build's PATH whose name is near to this one.
-async fn near(container: &dyn Container, shell: &Shell, name: &str) -> Option<String> {
+async fn near(container: &dyn Container, shell: &BuildShell, name: &str) -> Option<String> {
     let path = shell.variable("PATH")?;
     let mut names = Vec::new();
     for directory in path.split(':').filter(|dir| dir.starts_with('/')).take(DIRECTORIES) {

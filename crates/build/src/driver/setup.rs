@@ -7,11 +7,13 @@ use super::entrypoint::{self, Entrypoint};
 use super::housing::{Housing, facts};
 use super::inbox::Inbox;
 use super::runtimes;
-use super::shell::{Shell, ShellError, fault};
+use super::shell::{BuildShell, ShellError, fault};
 use super::upload;
 use super::world::World;
 use runner_core::event::Notice;
-use runner_core::machine::{Fetched, FoundCache, Input, Preparation, SetupError, Wanted};
+use runner_core::machine::{
+    BuildSetupError, Fetched, FoundCache, MachineInput, SourcePreparation, ValueRequests,
+};
 use runner_core::phase::{PhaseContext, StatusCode};
 use runner_core::runtimes::CATALOG;
 use runner_engine::{Container, OpenMode};
@@ -32,61 +34,65 @@ pub(super) struct Setup {
     pub(super) world: Arc<World>,
     pub(super) inbox: Inbox,
     pub(super) housing: Housing,
-    pub(super) shell: Arc<Mutex<Option<Shell>>>,
+    pub(super) shell: Arc<Mutex<Option<BuildShell>>>,
     pub(super) entrypoint: Entrypoint,
 }
 
 impl Setup {
     /// Does one thing; the answer, unless the container is being taken down.
-    pub(super) async fn perform(&self, preparation: Preparation) -> Option<Input> {
+    pub(super) async fn perform(&self, preparation: SourcePreparation) -> Option<MachineInput> {
         let container = self.housing.current()?;
         Some(match preparation {
-            Preparation::FetchValues(wanted) => Input::ValuesFetched(self.fetch(&wanted).await),
-            Preparation::RunEntrypoint { variables } => {
+            SourcePreparation::FetchValues(wanted) => {
+                MachineInput::ValuesFetched(self.fetch(&wanted).await)
+            }
+            SourcePreparation::RunEntrypoint { variables } => {
                 let found = self.entrypoint.run(&*container, variables).await;
-                Input::EntrypointRan(found.map_err(|error| {
+                MachineInput::EntrypointRan(found.map_err(|error| {
                     let is_its_own = matches!(error, ShellError::Entrypoint { .. });
                     let hint = is_its_own.then(|| entrypoint::HINT.to_owned());
-                    SetupError::new(fault(&error), hint)
+                    BuildSetupError::new(fault(&error), hint)
                 }))
             }
-            Preparation::OpenShell { variables } => {
+            SourcePreparation::OpenShell { variables } => {
                 let opened = self.open_shell(container, &variables).await;
-                Input::ShellOpened(opened.map_err(|error| fault(&error)))
+                MachineInput::ShellOpened(opened.map_err(|error| fault(&error)))
             }
-            Preparation::FindCache => Input::CacheFound(self.find_cache(&container).await),
-            Preparation::Rehouse => {
+            SourcePreparation::FindCache => {
+                MachineInput::CacheFound(self.find_cache(&container).await)
+            }
+            SourcePreparation::Rehouse => {
                 let housed = self.rehouse(container).await;
                 let facts = housed.map(|container| facts(&self.world, &*container));
-                Input::Rehoused(facts.map_err(|error| fault(&error)))
+                MachineInput::Rehoused(facts.map_err(|error| fault(&error)))
             }
-            Preparation::RestoreCache => {
+            SourcePreparation::RestoreCache => {
                 self.restore_cache(&container).await;
-                Input::CacheRestored
+                MachineInput::CacheRestored
             }
-            Preparation::ReadCatalog => {
+            SourcePreparation::ReadCatalog => {
                 let read = catalog(&*container).await;
                 if let Err(error) = &read {
                     let text = format!(
                         "the image's catalog of runtimes, {CATALOG}, cannot be read: {error}"
                     );
-                    self.inbox.send(Input::Notice(Notice::warning(text))).await;
+                    self.inbox.send(MachineInput::Notice(Notice::warning(text))).await;
                 }
-                Input::CatalogRead(read.ok().flatten())
+                MachineInput::CatalogRead(read.ok().flatten())
             }
-            Preparation::FindRuntimes { names, variables } => {
-                Input::RuntimesFound(runtimes::find(&*container, names, &variables).await)
+            SourcePreparation::FindRuntimes { names, variables } => {
+                MachineInput::RuntimesFound(runtimes::find(&*container, names, &variables).await)
             }
         })
     }
 
     /// Values from Parameter Store and Secrets Manager; masked from here on.
-    async fn fetch(&self, wanted: &Wanted) -> Result<Fetched, SetupError> {
+    async fn fetch(&self, wanted: &ValueRequests) -> Result<Fetched, BuildSetupError> {
         let fetched = self.world.vault.fetch(wanted).await?;
         let values = fetched.0.iter().map(|(_, value)| value.clone().into_bytes());
         self.world.secrets.add(values).map_err(|error| {
             let message = format!("cannot mask these values: {error}");
-            SetupError::new(PhaseContext::new(StatusCode::ClientError, message), None)
+            BuildSetupError::new(PhaseContext::new(StatusCode::ClientError, message), None)
         })?;
         Ok(fetched)
     }
@@ -97,7 +103,7 @@ impl Setup {
         variables: &BTreeMap<String, String>,
     ) -> Result<(), ShellError> {
         let Some(work) = self.world.work() else { return Ok(()) };
-        let shell = Shell::prepare(
+        let shell = BuildShell::prepare(
             container,
             work.version,
             work.shell.clone(),

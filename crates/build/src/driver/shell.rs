@@ -10,9 +10,11 @@ use runner_core::event::ExportedVariable;
 use runner_core::exports;
 use runner_core::machine::{CommandRun, ShellVariables};
 use runner_core::phase::{PhaseContext, StatusCode};
-use runner_core::plan::Places;
+use runner_core::plan::ContainerPaths;
 use runner_core::spec::SpecVersion;
-use runner_engine::{Container, EngineError, ExecError, ExecSpec, Ids, OpenMode, Process, Stdio};
+use runner_engine::{
+    Container, EngineError, ExecError, ExecSpec, Ids, OpenMode, StartedProgram, Stdio,
+};
 use runner_outputs::ShellValues;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -33,7 +35,7 @@ pub(super) const FOUND_DEAD: &str = "Build container found dead before completin
 
 /// Where a build's shell stands between two commands.
 #[derive(Clone, Debug, Default)]
-pub struct Snapshot {
+pub struct ShellSnapshot {
     /// Variables as `NAME=value`.
     pub env: Vec<Vec<u8>>,
     pub cwd: Vec<u8>,
@@ -42,10 +44,10 @@ pub struct Snapshot {
 }
 
 /// The newest snapshot, for sessions.
-pub type SharedSnapshot = Arc<Mutex<Snapshot>>;
+pub type SharedSnapshot = Arc<Mutex<ShellSnapshot>>;
 
 /// Runs commands.
-pub(super) struct Shell {
+pub(super) struct BuildShell {
     container: Arc<dyn Container>,
     version: SpecVersion,
     program: String,
@@ -112,13 +114,13 @@ pub(super) fn fault(error: &ShellError) -> PhaseContext {
     }
 }
 
-impl Shell {
+impl BuildShell {
     /// Puts the first state in place.
     pub(super) async fn prepare(
         container: Arc<dyn Container>,
         version: SpecVersion,
         program: String,
-        places: &Places,
+        places: &ContainerPaths,
         variables: &BTreeMap<String, String>,
         snapshot: SharedSnapshot,
     ) -> Result<Self, ShellError> {
@@ -127,7 +129,7 @@ impl Shell {
         let files = StateFiles::open(&*container, &state_dir).await?;
         let state = initial_state(variables);
         let directory = source.clone().into_bytes();
-        let shell = Shell {
+        let shell = BuildShell {
             container,
             version,
             program,
@@ -149,7 +151,7 @@ impl Shell {
         &mut self,
         run: &CommandRun,
         user: Ids,
-    ) -> Result<Process, ShellError> {
+    ) -> Result<StartedProgram, ShellError> {
         if run.again {
             self.go_back();
         }
@@ -337,7 +339,7 @@ impl Shell {
         let cwd = self.directory.clone();
         let mut shared = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
         let before = Some(std::mem::take(&mut shared.env));
-        *shared = Snapshot { env, cwd, before };
+        *shared = ShellSnapshot { env, cwd, before };
     }
 }
 

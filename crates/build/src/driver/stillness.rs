@@ -4,11 +4,11 @@
 //! after the other: what is let go on is not stopped behind that by an order that was given before.
 
 use super::inbox::Inbox;
-use super::watch::Watch;
+use super::watch::RunWatch;
 use nix::sys::signal::Signal;
 use runner_core::event::Scene;
-use runner_core::machine::{Input, Standstill, Wants};
-use runner_engine::{Container, Frozen, Reach, Signals};
+use runner_core::machine::{MachineInput, Standstill, Wants};
+use runner_engine::{Container, FreezeKind, ProgramSignals, SignalReach};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 
@@ -18,7 +18,7 @@ const SEEN: &str = "the build's processes are stopped by SIGSTOP, and sessions g
 
 /// An order.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Order {
+pub(super) enum StillnessOrder {
     Freeze { command: u32 },
     Thaw,
     Cut { command: u32 },
@@ -26,24 +26,24 @@ pub(super) enum Order {
 
 /// Carries orders out. Clones are of the same one.
 #[derive(Clone, Default)]
-pub(super) struct Stillness(Arc<Mutex<State>>);
+pub(super) struct Stillness(Arc<Mutex<StillnessState>>);
 
 #[derive(Default)]
-struct State {
-    run: Option<Run>,
-    orders: Option<mpsc::UnboundedSender<(Order, Arc<dyn Container>)>>,
+struct StillnessState {
+    run: Option<CurrentRun>,
+    orders: Option<mpsc::UnboundedSender<(StillnessOrder, Arc<dyn Container>)>>,
 }
 
 /// The run at hand.
 #[derive(Clone)]
-pub(super) struct Run {
-    pub(super) watch: Watch,
-    pub(super) signals: Signals,
+pub(super) struct CurrentRun {
+    pub(super) watch: RunWatch,
+    pub(super) signals: ProgramSignals,
 }
 
 impl Stillness {
     /// A run has begun, or the last one has ended.
-    pub(super) fn is_of(&self, run: Option<Run>) {
+    pub(super) fn is_of(&self, run: Option<CurrentRun>) {
         self.lock().run = run;
     }
 
@@ -54,7 +54,12 @@ impl Stillness {
         }
     }
 
-    pub(super) fn order(&self, order: Order, container: Arc<dyn Container>, inbox: &Inbox) {
+    pub(super) fn order(
+        &self,
+        order: StillnessOrder,
+        container: Arc<dyn Container>,
+        inbox: &Inbox,
+    ) {
         let mut state = self.lock();
         let orders = state.orders.get_or_insert_with(|| {
             let (orders_tx, orders_rx) = mpsc::unbounded_channel();
@@ -70,13 +75,13 @@ impl Stillness {
 
     async fn obey(
         &self,
-        mut orders: mpsc::UnboundedReceiver<(Order, Arc<dyn Container>)>,
+        mut orders: mpsc::UnboundedReceiver<(StillnessOrder, Arc<dyn Container>)>,
         inbox: &Inbox,
     ) {
         while let Some((order, container)) = orders.recv().await {
             let run = self.lock().run.clone();
             match order {
-                Order::Freeze { command } => {
+                StillnessOrder::Freeze { command } => {
                     let frozen = container.freeze().await;
                     let run = run.filter(|run| run.watch.command() == command);
                     let result = frozen.map_err(|error| error.to_string()).map(|how| {
@@ -86,15 +91,15 @@ impl Stillness {
                         });
                         Standstill {
                             output: output.unwrap_or_default(),
-                            notice: (how == Frozen::Signalled).then(|| SEEN.to_owned()),
+                            notice: (how == FreezeKind::Signalled).then(|| SEEN.to_owned()),
                         }
                     });
-                    inbox.send(Input::Frozen { command, result }).await;
+                    inbox.send(MachineInput::Frozen { command, result }).await;
                 }
-                Order::Thaw => goes_on(&*container, run.as_ref()).await,
-                Order::Cut { command } => {
+                StillnessOrder::Thaw => goes_on(&*container, run.as_ref()).await,
+                StillnessOrder::Cut { command } => {
                     if let Some(run) = run.as_ref().filter(|run| run.watch.command() == command) {
-                        run.signals.send(Signal::SIGKILL as i32, Reach::Session).await;
+                        run.signals.send(Signal::SIGKILL as i32, SignalReach::Session).await;
                     }
                     goes_on(&*container, run.as_ref()).await;
                 }
@@ -102,12 +107,12 @@ impl Stillness {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, StillnessState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-async fn goes_on(container: &dyn Container, run: Option<&Run>) {
+async fn goes_on(container: &dyn Container, run: Option<&CurrentRun>) {
     container.thaw().await;
     if let Some(run) = run {
         run.watch.stands_still(false);

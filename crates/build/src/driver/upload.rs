@@ -4,12 +4,12 @@
 //! things before it.
 
 use super::inbox::Inbox;
-use super::shell::Shell;
+use super::shell::BuildShell;
 use super::world::World;
 use runner_core::event::Notice;
-use runner_core::machine::Input;
+use runner_core::machine::MachineInput;
 use runner_core::phase::PhaseContext;
-use runner_core::plan::Work;
+use runner_core::plan::PlannedWork;
 use runner_engine::Container;
 use runner_host::clock;
 use runner_outputs::artifacts::{Collector, Uncollected};
@@ -20,10 +20,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 /// What is asked for.
-pub(super) struct Asked<'a> {
+pub(super) struct UploadRequest<'a> {
     pub(super) world: &'a World,
-    pub(super) work: &'a Work,
-    pub(super) shell: &'a Shell,
+    pub(super) work: &'a PlannedWork,
+    pub(super) shell: &'a BuildShell,
     pub(super) container: Arc<dyn Container>,
     pub(super) inbox: &'a Inbox,
     /// Becomes true when nobody waits for it any more.
@@ -33,10 +33,10 @@ pub(super) struct Asked<'a> {
 }
 
 /// Collects all of it.
-pub(super) async fn upload(asked: &Asked<'_>) -> Result<(), PhaseContext> {
-    let Asked { world, work, shell, container, inbox, cancelled, succeeding } = asked;
+pub(super) async fn upload(asked: &UploadRequest<'_>) -> Result<(), PhaseContext> {
+    let UploadRequest { world, work, shell, container, inbox, cancelled, succeeding } = asked;
     if !work.exported.is_empty() {
-        inbox.send(Input::Exported(shell.values(&work.exported))).await;
+        inbox.send(MachineInput::Exported(shell.values(&work.exported))).await;
     }
     // Before anything of this build's is there.
     let leavings = world.outputs.leavings.look(&**container).await;
@@ -48,7 +48,7 @@ pub(super) async fn upload(asked: &Asked<'_>) -> Result<(), PhaseContext> {
         && let Err(Uncollected { context, hint }) = collector.collect(artifacts, to).await
     {
         if let Some(hint) = hint {
-            inbox.send(Input::Notice(Notice::hint(hint))).await;
+            inbox.send(MachineInput::Notice(Notice::hint(hint))).await;
         }
         result = Err(context);
     }
@@ -73,7 +73,7 @@ pub(super) async fn upload(asked: &Asked<'_>) -> Result<(), PhaseContext> {
 /// What is at hand at either end of the build; nothing is left out of what is collected.
 pub(super) fn workplace(
     world: &World,
-    shell: &Shell,
+    shell: &BuildShell,
     container: Arc<dyn Container>,
     inbox: &Inbox,
     cancel: watch::Receiver<bool>,

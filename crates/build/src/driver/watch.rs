@@ -6,7 +6,7 @@
 use super::inbox::Inbox;
 use runner_core::debug::What;
 use runner_core::event::{BreakpointId, Notice};
-use runner_core::machine::{Input, Wants};
+use runner_core::machine::{MachineInput, Wants};
 use runner_engine::Container;
 use runner_folder::events::LogWriter;
 use std::collections::BTreeMap;
@@ -26,9 +26,9 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// The watch over one run. Clones are of the same one.
 #[derive(Clone)]
-pub(super) struct Watch(Arc<Shared>);
+pub(super) struct RunWatch(Arc<WatchShared>);
 
-struct Shared {
+struct WatchShared {
     inbox: Inbox,
     log: LogWriter,
     command: u32,
@@ -36,11 +36,11 @@ struct Shared {
     begin: u64,
     /// Whether there is anything to look for.
     is_on: AtomicBool,
-    state: Mutex<State>,
+    state: Mutex<WatchState>,
     changed: Notify,
 }
 
-struct State {
+struct WatchState {
     wants: Wants,
     /// The line that is being written.
     line: Vec<u8>,
@@ -61,11 +61,11 @@ enum Met {
     State,
 }
 
-impl Watch {
+impl RunWatch {
     pub(super) fn new(inbox: Inbox, log: LogWriter, command: u32, wants: Wants) -> Self {
         let is_on = AtomicBool::new(!wants.watched.is_empty());
         let begin = log.output_length();
-        let state = Mutex::new(State {
+        let state = Mutex::new(WatchState {
             wants,
             line: Vec::new(),
             met: BTreeMap::new(),
@@ -73,7 +73,15 @@ impl Watch {
             is_still: false,
             is_uncounted: false,
         });
-        Watch(Arc::new(Shared { inbox, log, command, begin, is_on, state, changed: Notify::new() }))
+        RunWatch(Arc::new(WatchShared {
+            inbox,
+            log,
+            command,
+            begin,
+            is_on,
+            state,
+            changed: Notify::new(),
+        }))
     }
 
     /// What is wanted by now.
@@ -158,7 +166,7 @@ impl Watch {
             let text = "a breakpoint watches the build's memory, which nothing counts here: no \
                         control group of its own holds it; with --memory SIZE one does, where this \
                         user may make one";
-            self.0.inbox.send(Input::Notice(Notice::warning(text.to_owned()))).await;
+            self.0.inbox.send(MachineInput::Notice(Notice::warning(text.to_owned()))).await;
         }
     }
 
@@ -167,17 +175,17 @@ impl Watch {
         self.0.log.last_output(self.0.begin, most).unwrap_or_default()
     }
 
-    fn watched(&self, breakpoint: BreakpointId, wants_output: bool) -> Input {
+    fn watched(&self, breakpoint: BreakpointId, wants_output: bool) -> MachineInput {
         let output = wants_output.then(|| self.output(OUTPUT).into());
-        Input::Watched { command: self.0.command, breakpoint, output }
+        MachineInput::Watched { command: self.0.command, breakpoint, output }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, WatchState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl WatchState {
     /// Breakpoints whose lines are among these bytes, each as often as they are. A line that is not whole
     /// is looked at, too: it may be a question.
     fn lines(&mut self, bytes: &[u8]) -> Vec<BreakpointId> {
@@ -251,11 +259,11 @@ impl State {
 mod tests {
     use super::*;
 
-    fn state(breakpoints: &[&str]) -> State {
+    fn state(breakpoints: &[&str]) -> WatchState {
         let watched = (1..)
             .zip(breakpoints)
             .map(|(id, text)| (BreakpointId(id), Arc::new(text.parse().expect("a breakpoint"))));
-        State {
+        WatchState {
             wants: Wants { watched: watched.collect(), ..Wants::default() },
             line: Vec::new(),
             met: BTreeMap::new(),

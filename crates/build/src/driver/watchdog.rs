@@ -11,7 +11,7 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use runner_core::phase::Status;
 use runner_host::clock;
-use runner_host::signals::Signals;
+use runner_host::signals::SignalReader;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,7 +30,7 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// What signals have asked for so far.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Asked {
+pub struct SignalRequests {
     /// Stops.
     pub stops: u32,
     /// The last of them, for a message.
@@ -41,17 +41,17 @@ pub struct Asked {
 
 /// The loop's end of it. Clones are of the same one.
 #[derive(Clone)]
-pub struct Watchdog(Arc<Shared>);
+pub struct Watchdog(Arc<WatchdogShared>);
 
-struct Shared {
+struct WatchdogShared {
     timer: TimerFd,
-    state: Mutex<State>,
-    asked: watch::Sender<Asked>,
+    state: Mutex<WatchdogState>,
+    asked: watch::Sender<SignalRequests>,
     /// Of a build that ends with this.
     exit_code: fn(Status) -> u8,
 }
 
-struct State {
+struct WatchdogState {
     /// When the loop is too late.
     due: Option<Duration>,
     /// When a signal has waited too long to be heard.
@@ -65,7 +65,7 @@ struct State {
     kill: Option<Box<dyn Fn() + Send>>,
 }
 
-impl State {
+impl WatchdogState {
     fn next(&self) -> Option<Duration> {
         self.due.into_iter().chain(self.unheard).min()
     }
@@ -74,12 +74,12 @@ impl State {
 impl Watchdog {
     /// Starts it; what signals ask for from now on.
     pub fn start(
-        signals: Signals,
+        signals: SignalReader,
         exit_code: fn(Status) -> u8,
-    ) -> io::Result<(Self, watch::Receiver<Asked>)> {
+    ) -> io::Result<(Self, watch::Receiver<SignalRequests>)> {
         let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
         let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, flags)?;
-        let state = Mutex::new(State {
+        let state = Mutex::new(WatchdogState {
             due: None,
             unheard: None,
             verdict: None,
@@ -87,8 +87,8 @@ impl Watchdog {
             steps: 0,
             kill: None,
         });
-        let (asked, heard) = watch::channel(Asked::default());
-        let shared = Arc::new(Shared { timer, state, asked, exit_code });
+        let (asked, heard) = watch::channel(SignalRequests::default());
+        let shared = Arc::new(WatchdogShared { timer, state, asked, exit_code });
         let watching = Arc::clone(&shared);
         std::thread::Builder::new()
             .name("watchdog".to_owned())
@@ -120,12 +120,12 @@ impl Watchdog {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl WatchdogShared {
+    fn lock(&self) -> MutexGuard<'_, WatchdogState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set(&self, state: &State) {
+    fn set(&self, state: &WatchdogState) {
         let set = match state.next() {
             Some(at) => {
                 let at = Expiration::OneShot(TimeSpec::from_duration(at));
@@ -137,7 +137,7 @@ impl Shared {
         debug_assert!(set.is_ok(), "{set:?}");
     }
 
-    fn watch(&self, signals: &Signals) {
+    fn watch(&self, signals: &SignalReader) {
         loop {
             let mut ready = [
                 PollFd::new(signals.as_fd(), PollFlags::POLLIN),

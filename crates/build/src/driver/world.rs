@@ -4,12 +4,12 @@
 
 use super::SharedSnapshot;
 use super::beside::Beside;
-use super::breakpoints::Breakpoints;
-use super::deliveries::Deliveries;
+use super::breakpoints::PausedProcesses;
+use super::deliveries::LogDeliveries;
 use super::sessions::Sessions;
 use crate::secrets::Vault;
 use runner_core::mask::SharedSecrets;
-use runner_core::plan::{BuildPlan, Work};
+use runner_core::plan::{BuildPlan, PlannedWork};
 use runner_engine::{ContainerSpec, Engine};
 use runner_outputs::BuildOutputs;
 use std::collections::BTreeSet;
@@ -19,11 +19,11 @@ use std::sync::{Arc, Mutex};
 pub type Advice = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// People in the container, and what they find there.
-pub struct Guests {
+pub struct ContainerGuests {
     /// Variables and directory of the last finished command.
     pub snapshot: SharedSnapshot,
     pub sessions: Arc<dyn Sessions>,
-    pub breakpoints: Arc<Breakpoints>,
+    pub breakpoints: Arc<PausedProcesses>,
 }
 
 /// Everything the effects work with.
@@ -38,10 +38,10 @@ pub struct World {
     /// Grows when values are fetched.
     pub secrets: SharedSecrets,
     pub vault: Arc<Vault>,
-    pub guests: Guests,
+    pub guests: ContainerGuests,
     pub outputs: BuildOutputs,
     /// Copies of the log that go elsewhere.
-    pub deliveries: Arc<dyn Deliveries>,
+    pub deliveries: Arc<dyn LogDeliveries>,
     /// Whether the build was given AWS credentials.
     pub gives_credentials: bool,
     /// Whether failures are advised on.
@@ -53,7 +53,7 @@ pub struct World {
 
 impl World {
     /// What the buildspec asks for; none where it was rejected.
-    pub(super) fn work(&self) -> Option<&Work> {
+    pub(super) fn work(&self) -> Option<&PlannedWork> {
         self.plan.work.as_ref().ok()
     }
 }

@@ -5,7 +5,7 @@
 //! read such a file has read it already, so it is refused.
 
 use super::{no_parameter, no_secret};
-use runner_core::machine::SetupError;
+use runner_core::machine::BuildSetupError;
 use runner_core::spec::yaml::{self, YamlDocument, YamlNode, YamlValue};
 use runner_core::spec::{Diagnostic, SecretReference, SecretVersion};
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ const MAX_BYTES: u64 = 16 << 20;
 #[derive(Debug)]
 pub struct SecretsFile {
     path: PathBuf,
-    values: BTreeMap<String, Entry>,
+    values: BTreeMap<String, SecretFileEntry>,
 }
 
 /// Who git is at a host.
@@ -37,7 +37,7 @@ pub struct GitCredential {
 }
 
 #[derive(Debug)]
-enum Entry {
+enum SecretFileEntry {
     Text(String),
     Keys(BTreeMap<String, String>),
 }
@@ -93,9 +93,9 @@ impl SecretsFile {
     }
 
     /// A parameter's value.
-    pub(super) fn parameter(&self, name: &str) -> Result<String, SetupError> {
+    pub(super) fn parameter(&self, name: &str) -> Result<String, BuildSetupError> {
         match self.values.get(name) {
-            Some(Entry::Text(text)) => Ok(text.clone()),
+            Some(SecretFileEntry::Text(text)) => Ok(text.clone()),
             Some(keys) => Ok(keys.text()),
             None => {
                 let message = format!("parameter does not exist: {name}");
@@ -106,7 +106,7 @@ impl SecretsFile {
 
     /// A secret's value. An entry for the whole reference, version and all, goes before one for the
     /// secret.
-    pub(super) fn secret(&self, wanted: &SecretReference) -> Result<String, SetupError> {
+    pub(super) fn secret(&self, wanted: &SecretReference) -> Result<String, BuildSetupError> {
         let (stage, id) = match &wanted.version {
             SecretVersion::Stage(stage) => (stage.as_str(), ""),
             SecretVersion::Id(id) => ("", id.as_str()),
@@ -119,7 +119,7 @@ impl SecretsFile {
         ];
         let written = exact.iter().map(|text| text.trim_end_matches(':'));
         let whole = written.clone().find_map(|text| match self.values.get(text) {
-            Some(Entry::Text(value)) if text != wanted.id => Some(value.clone()),
+            Some(SecretFileEntry::Text(value)) if text != wanted.id => Some(value.clone()),
             _ => None,
         });
         if let Some(value) = whole {
@@ -142,7 +142,7 @@ impl SecretsFile {
 
     fn add(&self, name: &str) -> String {
         let below = self.values.iter().find_map(|(outer, entry)| match entry {
-            Entry::Keys(keys) if keys.contains_key(name) => Some(outer),
+            SecretFileEntry::Keys(keys) if keys.contains_key(name) => Some(outer),
             _ => None,
         });
         let file = self.path.display();
@@ -167,18 +167,18 @@ impl SecretsFile {
     }
 }
 
-impl Entry {
+impl SecretFileEntry {
     fn text(&self) -> String {
         match self {
-            Entry::Text(text) => text.clone(),
-            Entry::Keys(keys) => serde_json::to_string(keys).unwrap_or_default(),
+            SecretFileEntry::Text(text) => text.clone(),
+            SecretFileEntry::Keys(keys) => serde_json::to_string(keys).unwrap_or_default(),
         }
     }
 
     fn key(&self, key: &str) -> Option<String> {
         match self {
-            Entry::Text(text) => super::json_key(text, key),
-            Entry::Keys(keys) => keys.get(key).cloned(),
+            SecretFileEntry::Text(text) => super::json_key(text, key),
+            SecretFileEntry::Keys(keys) => keys.get(key).cloned(),
         }
     }
 }
@@ -200,12 +200,12 @@ fn looks_like_dotenv(text: &str) -> bool {
         .is_some_and(|line| line.split_once('=').is_some_and(|(name, _)| !name.contains(": ")))
 }
 
-fn from_dotenv(text: &str) -> Result<BTreeMap<String, Entry>, String> {
+fn from_dotenv(text: &str) -> Result<BTreeMap<String, SecretFileEntry>, String> {
     let pairs = runner_core::env::parse_file(text)?;
-    Ok(pairs.into_iter().map(|(name, value)| (name, Entry::Text(value))).collect())
+    Ok(pairs.into_iter().map(|(name, value)| (name, SecretFileEntry::Text(value))).collect())
 }
 
-fn from_yaml(node: &YamlNode) -> Result<BTreeMap<String, Entry>, String> {
+fn from_yaml(node: &YamlNode) -> Result<BTreeMap<String, SecretFileEntry>, String> {
     let at = |node: &YamlNode| format!("{}:{}", node.span.line, node.span.column);
     let wrong = |node: &YamlNode| format!("{}: it has {} here; {SHAPE}", at(node), kind(node));
     let text = |node: &YamlNode| match &node.value {
@@ -221,12 +221,12 @@ fn from_yaml(node: &YamlNode) -> Result<BTreeMap<String, Entry>, String> {
             YamlValue::Mapping(_) if OF_BUILDSPEC.contains(&name.as_str()) => {
                 return Err(format!("{}: it has `{name}`, as a buildspec has; {SHAPE}", at(key)));
             }
-            YamlValue::Mapping(keys) => Entry::Keys(
+            YamlValue::Mapping(keys) => SecretFileEntry::Keys(
                 keys.iter()
                     .map(|(key, value)| Ok((text(key)?, text(value)?)))
                     .collect::<Result<_, String>>()?,
             ),
-            _ => Entry::Text(text(value)?),
+            _ => SecretFileEntry::Text(text(value)?),
         };
         values.insert(name, entry);
     }

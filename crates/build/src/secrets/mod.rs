@@ -7,8 +7,8 @@ mod file;
 
 pub use file::{GitCredential, SecretsFile};
 
-use runner_cloud::{Amazon, CallError, Identity, PARAMETER_STORE, SECRETS_MANAGER};
-use runner_core::machine::{Fetched, SetupError, Wanted};
+use runner_cloud::{Amazon, CallError, CloudIdentity, PARAMETER_STORE, SECRETS_MANAGER};
+use runner_core::machine::{BuildSetupError, Fetched, ValueRequests};
 use runner_core::phase::{PhaseContext, StatusCode};
 use runner_core::spec::{SecretReference, SecretVariable, SecretVersion, SpecVariable};
 use serde_json::{Value, json};
@@ -21,15 +21,15 @@ const BATCH: usize = 10;
 #[derive(Debug)]
 pub enum Vault {
     File(SecretsFile),
-    Aws(Identity),
+    Aws(CloudIdentity),
 }
 
-fn no_parameter(message: impl Into<String>, hint: Option<String>) -> SetupError {
-    SetupError::new(PhaseContext::new(StatusCode::DecryptedVariablesError, message), hint)
+fn no_parameter(message: impl Into<String>, hint: Option<String>) -> BuildSetupError {
+    BuildSetupError::new(PhaseContext::new(StatusCode::DecryptedVariablesError, message), hint)
 }
 
-fn no_secret(message: impl Into<String>, hint: Option<String>) -> SetupError {
-    SetupError::new(PhaseContext::new(StatusCode::SecretsManagerError, message), hint)
+fn no_secret(message: impl Into<String>, hint: Option<String>) -> BuildSetupError {
+    BuildSetupError::new(PhaseContext::new(StatusCode::SecretsManagerError, message), hint)
 }
 
 impl Vault {
@@ -42,8 +42,8 @@ impl Vault {
     }
 
     /// Names and values of the variables, parameters first: a secret of the same name goes before.
-    pub async fn fetch(&self, wanted: &Wanted) -> Result<Fetched, SetupError> {
-        let Wanted { parameters, secrets } = wanted;
+    pub async fn fetch(&self, wanted: &ValueRequests) -> Result<Fetched, BuildSetupError> {
+        let ValueRequests { parameters, secrets } = wanted;
         let values = match self {
             Vault::File(file) => {
                 let parameters = parameters.iter().map(|wanted| {
@@ -63,10 +63,10 @@ impl Vault {
 }
 
 async fn from_aws(
-    identity: &Identity,
+    identity: &CloudIdentity,
     parameters: &[SpecVariable],
     secrets: &[SecretVariable],
-) -> Result<Vec<String>, SetupError> {
+) -> Result<Vec<String>, BuildSetupError> {
     let aws = Amazon::load(identity).await;
     let mut found: HashMap<String, String> = HashMap::new();
     let mut names: Vec<&str> = parameters.iter().map(|wanted| wanted.value.as_str()).collect();
@@ -125,7 +125,7 @@ async fn from_aws(
     Ok(values)
 }
 
-async fn secret_text(aws: &Amazon, wanted: &SecretReference) -> Result<String, SetupError> {
+async fn secret_text(aws: &Amazon, wanted: &SecretReference) -> Result<String, BuildSetupError> {
     let mut request = json!({"SecretId": wanted.id});
     match &wanted.version {
         SecretVersion::Stage(stage) => request["VersionStage"] = json!(stage),

@@ -18,12 +18,12 @@ const PIECE: usize = 32 << 10;
 const LAST: Duration = Duration::from_secs(1);
 
 /// A log that grows as long as the service's pipe is open.
-pub(super) struct Log {
+pub(super) struct ServiceLog {
     path: PathBuf,
     writer: JoinHandle<()>,
 }
 
-impl Log {
+impl ServiceLog {
     pub(super) fn start(pipe: OwnedFd, path: &Path, secrets: &SharedSecrets) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
         runner_host::users::give(path)?;
@@ -33,7 +33,7 @@ impl Log {
                 tracing::debug!(%error, "a service's log is not complete");
             }
         });
-        Ok(Log { path: path.to_path_buf(), writer })
+        Ok(ServiceLog { path: path.to_path_buf(), writer })
     }
 
     pub(super) fn path(&self) -> &Path {

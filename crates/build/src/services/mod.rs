@@ -11,21 +11,21 @@ mod relay;
 
 use crate::driver::Beside;
 use crate::driver::inbox::Inbox;
-use log::Log;
+use log::ServiceLog;
 use runner_core::env::{DEFAULT_PATH, Variables};
 use runner_core::event::Notice;
-use runner_core::machine::Input;
+use runner_core::machine::MachineInput;
 use runner_core::mask::SharedSecrets;
 use runner_core::phase::StatusCode;
-use runner_engine::image::{Config, Image};
-use runner_engine::leftover::{Folder, Leavings};
+use runner_engine::image::{Image, ImageConfig};
+use runner_engine::leftover::{EngineFolder, Leavings};
 use runner_engine::unseen::Unseen;
 use runner_engine::{
-    Container, ContainerSpec, Ends, Engine, EngineError, ExecError, ExecSpec, Fut, Network, Parts,
-    Process, SERVICES, Stdio, users,
+    Container, ContainerSpec, Engine, EngineError, EngineParts, ExecError, ExecSpec, Fut,
+    NetworkAccess, ProgramEnds, SERVICES, StartedProgram, Stdio, users,
 };
 use runner_host::private::{make_private, remove_tree};
-use runner_sandbox::{GroupPlan, Limits};
+use runner_sandbox::{GroupPlan, ResourceLimits};
 use runner_wire::init::{Exit, Listener};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -51,7 +51,7 @@ const ENDING: Duration = Duration::from_secs(10);
 /// A service, as asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Service {
+pub struct ServiceRequest {
     /// By which the build finds it.
     pub name: String,
     pub image: Image,
@@ -70,23 +70,23 @@ pub(super) struct Surroundings {
     pub(super) secrets: SharedSecrets,
     pub(super) inbox: Inbox,
     /// What the build reaches.
-    pub(super) network: Network,
-    pub(super) limits: Limits,
+    pub(super) network: NetworkAccess,
+    pub(super) limits: ResourceLimits,
     /// The groups of each, in their order, as they were noted.
     pub(super) groups: Vec<Option<GroupPlan>>,
 }
 
 /// The services of a build.
 pub(super) struct Services {
-    wanted: Vec<Place>,
+    wanted: Vec<ServicePlace>,
     surroundings: Surroundings,
-    up: Mutex<Option<Vec<Up>>>,
+    up: Mutex<Option<Vec<ReadyService>>>,
     given_up: Notify,
 }
 
 /// A service and what is made for it.
-struct Place {
-    service: Service,
+struct ServicePlace {
+    service: ServiceRequest,
     address: Ipv4Addr,
     engine: Arc<dyn Engine>,
     /// Of the build's folder.
@@ -96,7 +96,7 @@ struct Place {
 }
 
 /// One that answers.
-struct Up {
+struct ReadyService {
     container: Arc<dyn Container>,
     /// The address at which the build finds it.
     at: SocketAddr,
@@ -113,7 +113,7 @@ pub(super) fn dir(build: &Path, name: &str) -> PathBuf {
 
 /// Where what a service writes may be kept: found again by whoever sweeps.
 pub(super) fn layers(build: &Path, uuid: &str, name: &str) -> Vec<PathBuf> {
-    let folder = Folder::of(&dir(build, name));
+    let folder = EngineFolder::of(&dir(build, name));
     SERVICES.traits().layers(&folder, &container_name(uuid, name))
 }
 
@@ -124,9 +124,9 @@ fn container_name(build: &str, name: &str) -> String {
 
 /// The groups that services are to have: the build's limits hold for each by itself.
 pub(super) fn groups(
-    services: &[Service],
+    services: &[ServiceRequest],
     uuid: &str,
-    limits: Limits,
+    limits: ResourceLimits,
 ) -> io::Result<Vec<Option<GroupPlan>>> {
     let named = services.iter().map(|service| container_name(uuid, &service.name));
     named.map(|name| SERVICES.traits().groups(&name, limits, false)).collect()
@@ -135,7 +135,7 @@ pub(super) fn groups(
 /// Removes what a service has left but its log. Goes on after a failure; the first one is returned.
 pub(super) fn clear(build: &Path, service: &str, leavings: &Leavings) -> io::Result<()> {
     let dir = dir(build, service);
-    [Folder::of(&dir).clear(leavings), remove_tree(&dir.join(READONLY))].into_iter().collect()
+    [EngineFolder::of(&dir).clear(leavings), remove_tree(&dir.join(READONLY))].into_iter().collect()
 }
 
 /// The same of every service that a killed runner's build has a folder for, once it has ended.
@@ -149,7 +149,7 @@ pub(super) fn clear_all(build: &Path) -> io::Result<()> {
     let none = Leavings { layers: Vec::new(), groups: Vec::new() };
     let clear_one = |entry: io::Result<fs::DirEntry>| match entry?.file_name().into_string() {
         Ok(name) => {
-            Folder::of(&dir(build, &name)).end_container(&name)?;
+            EngineFolder::of(&dir(build, &name)).end_container(&name)?;
             clear(build, &name, &none)
         }
         // No name of a service.
@@ -160,15 +160,15 @@ pub(super) fn clear_all(build: &Path) -> io::Result<()> {
 
 impl Services {
     pub(super) fn new(
-        services: &[Service],
+        services: &[ServiceRequest],
         surroundings: Surroundings,
-        parts: &dyn Fn(Folder) -> Parts,
+        parts: &dyn Fn(EngineFolder) -> EngineParts,
     ) -> Self {
         let uuid = surroundings.build.to_string();
-        let place = |(number, service): (usize, &Service)| {
+        let place = |(number, service): (usize, &ServiceRequest)| {
             let dir = dir(&surroundings.folder, &service.name);
-            let folder = Folder::of(&dir);
-            Place {
+            let folder = EngineFolder::of(&dir);
+            ServicePlace {
                 service: service.clone(),
                 address: address(&surroundings.build, number),
                 engine: SERVICES.engine(parts(folder)),
@@ -192,7 +192,9 @@ impl Services {
             // They are still being started.
             self.give_up();
         }
-        for Up { container, mut tasks, .. } in self.up.lock().await.take().unwrap_or_default() {
+        for ReadyService { container, mut tasks, .. } in
+            self.up.lock().await.take().unwrap_or_default()
+        {
             tasks.abort_all();
             if tokio::time::timeout(ENDING, container.stop()).await.is_err() {
                 drop(container.kill());
@@ -206,8 +208,8 @@ impl Services {
         }
     }
 
-    async fn start_one(&self, place: &Place) -> Result<Up, EngineError> {
-        let Service { name, image, .. } = &place.service;
+    async fn start_one(&self, place: &ServicePlace) -> Result<ReadyService, EngineError> {
+        let ServiceRequest { name, image, .. } = &place.service;
         let failed = |why: String, hint: Option<String>| failure(&place.service, &why, hint);
         let readonly = place.dir.join(READONLY);
         make_private(&readonly).map_err(|error| failed(error.to_string(), None))?;
@@ -222,10 +224,10 @@ impl Services {
         let spec = spec.map_err(|why| failed(why, None))?;
         let process = container.exec(spec).await;
         let process = process.map_err(|error| failed(format!("its program: {error}"), None))?;
-        let Process { ends: Ends::Merged(pipe), mut exit, .. } = process else {
+        let StartedProgram { ends: ProgramEnds::Merged(pipe), mut exit, .. } = process else {
             return Err(EngineError::lost(&ExecError::ContainerGone));
         };
-        let mut log = Log::start(pipe, &place.dir.join("log"), &self.surroundings.secrets)
+        let mut log = ServiceLog::start(pipe, &place.dir.join("log"), &self.surroundings.secrets)
             .map_err(|error| failed(format!("its log: {error}"), None))?;
         if let Err(why) = answers(&*container, port, &mut exit).await {
             let last = log.last_lines().await;
@@ -239,17 +241,17 @@ impl Services {
             return Err(failed(format!("{why}{words}"), Some(hint)));
         }
         let at = SocketAddr::from((place.address, port));
-        let mut up = Up { container, at, tasks: JoinSet::new(), way: None };
-        if self.surroundings.network == Network::Host {
+        let mut up = ReadyService { container, at, tasks: JoinSet::new(), way: None };
+        if self.surroundings.network == NetworkAccess::Host {
             self.lead(&mut up, None).await.map_err(|error| failed(error.0, error.1))?;
         }
         let text = format!("service {name}: {image} at {name}:{port}");
-        self.surroundings.inbox.send(Input::Notice(Notice::note(text))).await;
+        self.surroundings.inbox.send(MachineInput::Notice(Notice::note(text))).await;
         let (inbox, name) = (self.surroundings.inbox.clone(), name.clone());
         up.tasks.spawn(async move {
             let how = ended(exit.await.ok());
             let text = format!("service {name} has ended by itself: {how}");
-            inbox.send(Input::Notice(Notice::warning(text))).await;
+            inbox.send(MachineInput::Notice(Notice::warning(text))).await;
         });
         Ok(up)
     }
@@ -257,7 +259,7 @@ impl Services {
     /// Carries to a service what connects to its address, in this machine's network or in a build's.
     async fn lead(
         &self,
-        up: &mut Up,
+        up: &mut ReadyService,
         build: Option<&dyn Container>,
     ) -> Result<(), (String, Option<String>)> {
         let listener = relay::listen(up.at, build).await.map_err(|error| {
@@ -279,7 +281,7 @@ impl Services {
         Ok(())
     }
 
-    fn container_spec(&self, place: &Place, readonly: PathBuf) -> ContainerSpec {
+    fn container_spec(&self, place: &ServicePlace, readonly: PathBuf) -> ContainerSpec {
         ContainerSpec {
             hostname: place.service.name.clone(),
             image: place.service.image.clone(),
@@ -292,7 +294,7 @@ impl Services {
             unseen: self.surroundings.unseen.clone(),
             limits: self.surroundings.limits,
             groups: place.groups.clone(),
-            network: Network::None,
+            network: NetworkAccess::None,
             hosts: Vec::new(),
             loopback_port: None,
             privileged: false,
@@ -322,7 +324,7 @@ impl Beside for Services {
 
     fn open<'b>(&'b self, build: &'b dyn Container) -> Fut<'b, Result<(), EngineError>> {
         Box::pin(async move {
-            if self.surroundings.network == Network::Host {
+            if self.surroundings.network == NetworkAccess::Host {
                 return Ok(());
             }
             for (place, up) in self.wanted.iter().zip(self.up.lock().await.iter_mut().flatten()) {
@@ -341,7 +343,7 @@ impl Beside for Services {
 }
 
 /// Why a service is not to be had.
-fn failure(service: &Service, why: &str, hint: Option<String>) -> EngineError {
+fn failure(service: &ServiceRequest, why: &str, hint: Option<String>) -> EngineError {
     EngineError {
         code: StatusCode::InternalServiceError,
         message: format!("service {} ({}): {why}", service.name, service.image),
@@ -360,7 +362,7 @@ fn address(build: &uuid::Uuid, number: usize) -> Ipv4Addr {
 /// What a service's image says is to be run, as whom and with which variables.
 async fn program(
     container: &dyn Container,
-    config: &Config,
+    config: &ImageConfig,
     more: &Variables,
 ) -> Result<ExecSpec, String> {
     let argv: Vec<Vec<u8>> = config

@@ -8,34 +8,34 @@ const MOST: usize = 64;
 
 /// Those of a build, by their clients.
 #[derive(Debug, Default)]
-pub(super) struct Forwards(Mutex<Vec<Lines>>);
+pub(super) struct Forwards(Mutex<Vec<ForwardLines>>);
 
-type Lines = Arc<Vec<ForwardLine>>;
+type ForwardLines = Arc<Vec<ForwardLine>>;
 
 /// Those of one client, listed until this goes.
 #[derive(Debug)]
-pub struct Listed {
+pub struct ClientForwards {
     forwards: Arc<Forwards>,
-    lines: Lines,
+    lines: ForwardLines,
 }
 
 impl Forwards {
-    pub(super) fn list(self: &Arc<Self>, lines: Vec<ForwardLine>) -> Listed {
+    pub(super) fn list(self: &Arc<Self>, lines: Vec<ForwardLine>) -> ClientForwards {
         let lines = Arc::new(lines);
         self.lock().push(Arc::clone(&lines));
-        Listed { forwards: Arc::clone(self), lines }
+        ClientForwards { forwards: Arc::clone(self), lines }
     }
 
     pub(super) fn all(&self) -> Vec<ForwardLine> {
         self.lock().iter().flat_map(|lines| lines.iter()).take(MOST).cloned().collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Lines>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<ForwardLines>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Listed {
+impl Drop for ClientForwards {
     fn drop(&mut self) {
         self.forwards.lock().retain(|lines| !Arc::ptr_eq(lines, &self.lines));
     }

@@ -5,7 +5,7 @@
 
 use super::log::{SessionLog, SessionNote};
 use crate::driver::inbox::Inbox;
-use runner_core::machine::Input;
+use runner_core::machine::MachineInput;
 use runner_core::mask::SharedSecrets;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -118,7 +118,7 @@ impl Guests {
         let mut note = self.note("opened", number, id.as_deref());
         note.program = Some(self.masked(&program));
         self.keep(note);
-        self.inbox.send(Input::SessionOpened { session: number, program }).await;
+        self.inbox.send(MachineInput::SessionOpened { session: number, program }).await;
         self.count.send_modify(|count| *count += 1);
         Presence { number, id, guests: Arc::clone(self), closing, how: None }
     }
@@ -204,7 +204,7 @@ impl Drop for Presence {
         // None when this program is on its way out, and nobody is interested any more.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         runtime.spawn(async move {
-            guests.inbox.send(Input::SessionClosed { session, how }).await;
+            guests.inbox.send(MachineInput::SessionClosed { session, how }).await;
             // Whoever waits for the last session finds its end in the log.
             guests.count.send_modify(|count| *count = count.saturating_sub(1));
         });

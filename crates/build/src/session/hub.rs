@@ -4,30 +4,30 @@
 //! commands use. A session sees the variables and the directory of the process that waits at a
 //! breakpoint, or else those of the last finished command.
 
-use super::forwards::{Forwards, Listed};
+use super::forwards::{ClientForwards, Forwards};
 use super::guests::{Guests, Presence, STOPPING};
 use super::image_agent;
 use super::log::SessionLog;
-use super::places::{Place, Places};
-use super::program::{Course, GRACE, Limits, Session, end};
+use super::places::{ScriptPlace, ScriptPlaces};
+use super::program::{Course, GRACE, ProgramSession, TerminalLimits, end};
 use super::recording::Recording;
-use super::refusal::{DEAF, LAST_RESORT, OpenError, refusal};
+use super::refusal::{DEAF, LAST_RESORT, SessionOpenError, refusal};
 use super::run_as;
 use super::script::{self, ScriptCourse, ScriptFile};
 use super::transcript::Transcript;
 use crate::driver::inbox::Inbox;
-use crate::driver::{Breakpoints, Sessions, SharedSnapshot};
-use runner_core::agent::{AgentConfig, Layer};
+use crate::driver::{PausedProcesses, Sessions, SharedSnapshot};
+use runner_core::agent::{AgentConfig, PropertyLayer};
 use runner_core::env::DEFAULT_PATH;
 use runner_core::exports;
-use runner_core::machine::Input;
+use runner_core::machine::MachineInput;
 use runner_core::mask::SharedSecrets;
 use runner_core::phase::Status;
 use runner_engine::dial::{self, Remote};
 use runner_engine::{Container, ExecSpec, Fut, Ids, OpenMode, Stdio, files, users};
 use runner_folder::state::Spool;
 use runner_wire::abi::TOOLBOX_PATH;
-use runner_wire::control::{ForwardLine, Open, Platform, Script, Size};
+use runner_wire::control::{ForwardLine, OpenProgram, Platform, Script, TerminalSize};
 use serde::{Deserialize, Serialize};
 use std::future::Future;
 use std::io::{self, Read};
@@ -78,7 +78,7 @@ pub struct SessionOptions {
 /// What a hub works with.
 pub struct HubParts {
     pub inbox: Inbox,
-    pub breakpoints: Arc<Breakpoints>,
+    pub breakpoints: Arc<PausedProcesses>,
     pub snapshot: SharedSnapshot,
     pub options: SessionOptions,
     /// The build's uuid.
@@ -99,19 +99,19 @@ struct Keeping<'a> {
 
 /// Opens and ends sessions.
 pub struct Hub {
-    breakpoints: Arc<Breakpoints>,
+    breakpoints: Arc<PausedProcesses>,
     snapshot: SharedSnapshot,
     options: SessionOptions,
     container: Mutex<Option<Arc<dyn Container>>>,
     guests: Arc<Guests>,
     inbox: Inbox,
     /// The image's own configuration of AWS's agent, once somebody has asked.
-    image_agent: OnceCell<Option<Layer>>,
+    image_agent: OnceCell<Option<PropertyLayer>>,
     /// Users are made one after the other.
     making: tokio::sync::Mutex<()>,
     /// Which system the container has, once a script has been run.
     platform: OnceCell<Platform>,
-    places: Arc<Places>,
+    places: Arc<ScriptPlaces>,
     forwards: Arc<Forwards>,
     spool: Option<Spool>,
 }
@@ -127,7 +127,7 @@ impl Hub {
             image_agent: OnceCell::new(),
             making: tokio::sync::Mutex::new(()),
             platform: OnceCell::new(),
-            places: Places::new(),
+            places: ScriptPlaces::new(),
             forwards: Arc::default(),
             spool: parts.spool,
             guests: Arc::new(Guests::new(parts.inbox, parts.build, parts.log)),
@@ -135,17 +135,20 @@ impl Hub {
     }
 
     /// Starts a program for a client.
-    pub async fn open(&self, request: &Open) -> Result<Session, OpenError> {
+    pub async fn open(&self, request: &OpenProgram) -> Result<ProgramSession, SessionOpenError> {
         self.unless_deaf(self.start_program(request)).await
     }
 
-    async fn start_program(&self, request: &Open) -> Result<Session, OpenError> {
+    async fn start_program(
+        &self,
+        request: &OpenProgram,
+    ) -> Result<ProgramSession, SessionOpenError> {
         let container = self.container()?;
         let user = match &request.user {
             None => Ids::default(),
-            Some(name) => users::resolve(&*container, name)
-                .await
-                .ok_or_else(|| OpenError::ours(format!("the container has no user `{name}`")))?,
+            Some(name) => users::resolve(&*container, name).await.ok_or_else(|| {
+                SessionOpenError::ours(format!("the container has no user `{name}`"))
+            })?,
         };
         let run_as = match &request.run_as {
             None => None,
@@ -164,7 +167,7 @@ impl Hub {
             spec.env.push(format!("HOME={home}").into_bytes());
         }
         let label = String::from_utf8_lossy(&spec.argv.join(&b' ')).into_owned();
-        let limits = Limits {
+        let limits = TerminalLimits {
             idle: (!request.keeps_time).then_some(self.options.idle_timeout),
             longest: self.options.longest,
         };
@@ -173,12 +176,12 @@ impl Hub {
     }
 
     /// What the image says of AWS's agent. The person at the build hears once what is wrong with it.
-    pub async fn image_agent(&self) -> Option<Layer> {
+    pub async fn image_agent(&self) -> Option<PropertyLayer> {
         let container = self.container().ok()?;
         let read = async {
             let (layer, notice) = image_agent::read(&*container).await;
             if let Some(notice) = notice {
-                self.inbox.send(Input::Notice(notice)).await;
+                self.inbox.send(MachineInput::Notice(notice)).await;
             }
             Ok(layer)
         };
@@ -188,7 +191,7 @@ impl Hub {
     }
 
     /// A place for a script: where fewer run than the client says, and than the image does.
-    pub async fn script_place(&self, limit: usize) -> Place {
+    pub async fn script_place(&self, limit: usize) -> ScriptPlace {
         let image = self.image_agent().await;
         let host = self.options.agent.with_command_workers(limit);
         let config = image.map_or(host.clone(), |image| host.tightened(&image).0);
@@ -196,15 +199,15 @@ impl Hub {
     }
 
     /// Runs a script for a client.
-    pub async fn run(&self, script: &Script) -> Result<Session, OpenError> {
+    pub async fn run(&self, script: &Script) -> Result<ProgramSession, SessionOpenError> {
         self.unless_deaf(self.start_script(script)).await
     }
 
-    async fn start_script(&self, script: &Script) -> Result<Session, OpenError> {
+    async fn start_script(&self, script: &Script) -> Result<ProgramSession, SessionOpenError> {
         let container = self.container()?;
         let file = ScriptFile::put(&*container, script).await?;
         let argv = vec!["sh".to_owned(), "-c".to_owned(), exports::quote(&file.path())];
-        let open = Open { argv, ..Open::default() };
+        let open = OpenProgram { argv, ..OpenProgram::default() };
         let mut spec = self.exec_spec(&*container, &open, Ids::default()).await;
         let platform = self.platform.get_or_try_init(|| self.read_platform(&*container)).await?;
         let platform = [
@@ -232,7 +235,7 @@ impl Hub {
         let signals = process.signals.clone();
         let (secrets, closing) = (self.guests.secrets(), self.guests.closing());
         match ScriptCourse::connect(process, file, directory, &secrets, closing) {
-            Ok(running) => Ok(Session {
+            Ok(running) => Ok(ProgramSession {
                 number: 0,
                 ends: running.ends,
                 controls: running.controls,
@@ -240,19 +243,19 @@ impl Hub {
             }),
             Err(error) => {
                 end(&signals).await;
-                Err(OpenError::ours(format!("cannot connect to the script: {error}")))
+                Err(SessionOpenError::ours(format!("cannot connect to the script: {error}")))
             }
         }
     }
 
     /// Which system the container has. What its files say is shown as they say it, without control characters.
-    pub async fn platform(&self) -> Result<Platform, OpenError> {
+    pub async fn platform(&self) -> Result<Platform, SessionOpenError> {
         let container = self.container()?;
         let read = self.platform.get_or_try_init(|| self.read_platform(&*container)).await;
         read.cloned()
     }
 
-    async fn read_platform(&self, container: &dyn Container) -> Result<Platform, OpenError> {
+    async fn read_platform(&self, container: &dyn Container) -> Result<Platform, SessionOpenError> {
         let read = async {
             for path in OS_RELEASE {
                 if let Ok(fd) = container.open(Path::new(path), OpenMode::Read).await {
@@ -281,27 +284,31 @@ impl Hub {
 
     /// Starts the program that moves files, for a client that talks to it over its pipes. Relative
     /// paths mean what they mean to a program that is started now.
-    pub async fn open_files(&self) -> Result<Session, OpenError> {
+    pub async fn open_files(&self) -> Result<ProgramSession, SessionOpenError> {
         let container = self.container()?;
         // Its client would wait for its first word, and nobody could tell it that none comes.
         if !container.answers().await {
-            return Err(OpenError::ours(DEAF));
+            return Err(SessionOpenError::ours(DEAF));
         }
         let (_, cwd) = self.context();
         let spec = files::exec_spec(&*container, cwd);
-        let limits = Limits { idle: None, longest: None };
+        let limits = TerminalLimits { idle: None, longest: None };
         let keeping = Keeping { log: None, is_spooled: false };
         self.start(&*container, spec, "cp".to_owned(), None, limits, keeping).await
     }
 
     /// A client that connects to what listens in the container is there.
-    pub async fn enter(&self, label: String, name: Option<String>) -> Result<Presence, OpenError> {
+    pub async fn enter(
+        &self,
+        label: String,
+        name: Option<String>,
+    ) -> Result<Presence, SessionOpenError> {
         self.container()?;
         Ok(self.guests.enter(label, name).await)
     }
 
     /// Has ports of this machine listed that lead into the build.
-    pub fn list_forwards(&self, lines: Vec<ForwardLine>) -> Listed {
+    pub fn list_forwards(&self, lines: Vec<ForwardLine>) -> ClientForwards {
         self.forwards.list(lines)
     }
 
@@ -311,11 +318,15 @@ impl Hub {
     }
 
     /// Connects to what listens in the container.
-    pub async fn dial(&self, remote: &Remote, denied: &[IpAddr]) -> Result<OwnedFd, OpenError> {
+    pub async fn dial(
+        &self,
+        remote: &Remote,
+        denied: &[IpAddr],
+    ) -> Result<OwnedFd, SessionOpenError> {
         let container = self.container()?;
         let dialled = dial::dial(&*container, remote, denied);
         self.unless_deaf(async {
-            dialled.await.map_err(|error| OpenError::ours(error.to_string()))
+            dialled.await.map_err(|error| SessionOpenError::ours(error.to_string()))
         })
         .await
     }
@@ -323,8 +334,8 @@ impl Hub {
     /// What the container is asked for, as long as it answers at all.
     async fn unless_deaf<T>(
         &self,
-        asked: impl Future<Output = Result<T, OpenError>>,
-    ) -> Result<T, OpenError> {
+        asked: impl Future<Output = Result<T, SessionOpenError>>,
+    ) -> Result<T, SessionOpenError> {
         let mut asked = pin!(asked);
         loop {
             tokio::select! {
@@ -334,7 +345,7 @@ impl Hub {
                     if let Ok(container) = self.container()
                         && !container.answers().await
                     {
-                        return Err(OpenError::ours(DEAF));
+                        return Err(SessionOpenError::ours(DEAF));
                     }
                 }
             }
@@ -347,12 +358,12 @@ impl Hub {
         spec: ExecSpec,
         label: String,
         id: Option<String>,
-        limits: Limits,
+        limits: TerminalLimits,
         keeping: Keeping<'_>,
-    ) -> Result<Session, OpenError> {
+    ) -> Result<ProgramSession, SessionOpenError> {
         let name = String::from_utf8_lossy(&spec.argv[0]).into_owned();
         let size = match spec.stdio {
-            Stdio::Terminal(rows, cols) => Some(Size { rows, cols }),
+            Stdio::Terminal(rows, cols) => Some(TerminalSize { rows, cols }),
             _ => None,
         };
         let process = container.exec(spec).await.map_err(|error| refusal(&error, &name))?;
@@ -361,14 +372,16 @@ impl Hub {
         let number = presence.number;
         let transcript = self.transcript(keeping, id.as_deref(), number, size, &label);
         let failed = match transcript {
-            Ok(transcript) => match Session::new(presence, name, process, limits, transcript) {
-                Ok(session) => return Ok(session),
-                Err(error) => format!("cannot connect to the session's program: {error}"),
-            },
+            Ok(transcript) => {
+                match ProgramSession::new(presence, name, process, limits, transcript) {
+                    Ok(session) => return Ok(session),
+                    Err(error) => format!("cannot connect to the session's program: {error}"),
+                }
+            }
             Err(error) => format!("cannot keep a transcript of this session: {error}"),
         };
         end(&signals).await;
-        Err(OpenError::ours(failed))
+        Err(SessionOpenError::ours(failed))
     }
 
     /// The transcript of a session that begins, where one is kept.
@@ -377,7 +390,7 @@ impl Hub {
         keeping: Keeping<'_>,
         id: Option<&str>,
         number: u64,
-        size: Option<Size>,
+        size: Option<TerminalSize>,
         program: &str,
     ) -> io::Result<Option<Transcript>> {
         // Names of other programs become names of files; users' names stand in them (docs/access-control.md).
@@ -404,15 +417,20 @@ impl Hub {
     }
 
     /// The container, while new guests are let in.
-    fn container(&self) -> Result<Arc<dyn Container>, OpenError> {
+    fn container(&self) -> Result<Arc<dyn Container>, SessionOpenError> {
         if let Some(closing) = self.guests.closed() {
-            return Err(OpenError::ours(closing.message));
+            return Err(SessionOpenError::ours(closing.message));
         }
         let container = self.container.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        container.ok_or_else(|| OpenError::ours("the build's container is not there yet"))
+        container.ok_or_else(|| SessionOpenError::ours("the build's container is not there yet"))
     }
 
-    async fn exec_spec(&self, container: &dyn Container, request: &Open, user: Ids) -> ExecSpec {
+    async fn exec_spec(
+        &self,
+        container: &dyn Container,
+        request: &OpenProgram,
+        user: Ids,
+    ) -> ExecSpec {
         let (mut env, cwd) = self.context();
         let mut argv: Vec<Vec<u8>> =
             request.argv.iter().map(|argument| argument.clone().into_bytes()).collect();
@@ -420,7 +438,7 @@ impl Hub {
             argv.push(shell(container).await.into_bytes());
         }
         let stdio = match request.terminal {
-            Some(Size { rows, cols }) => {
+            Some(TerminalSize { rows, cols }) => {
                 env.retain(|variable| !variable.starts_with(b"TERM="));
                 let term = request.term.as_deref().filter(|term| !term.contains('\0'));
                 env.push(format!("TERM={}", term.unwrap_or(TERM)).into_bytes());

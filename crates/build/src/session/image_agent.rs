@@ -3,7 +3,7 @@
 //! The image is not trusted: the file comes out of the container through PID 1, bounded, and what it says can only make
 //! things stricter (`runner_core::agent`).
 
-use runner_core::agent::{AgentConfig, IN_IMAGE, Layer, MAX_BYTES};
+use runner_core::agent::{AgentConfig, IN_IMAGE, MAX_BYTES, PropertyLayer};
 use runner_core::event::Notice;
 use runner_engine::{Container, OpenMode};
 use std::fs::File;
@@ -11,7 +11,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 /// What the file says, and what the person at the build should know of it.
-pub(super) async fn read(container: &dyn Container) -> (Option<Layer>, Option<Notice>) {
+pub(super) async fn read(container: &dyn Container) -> (Option<PropertyLayer>, Option<Notice>) {
     let fd = match container.open(Path::new(IN_IMAGE), OpenMode::Read).await {
         Ok(fd) => fd,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return (None, None),
@@ -20,7 +20,7 @@ pub(super) async fn read(container: &dyn Container) -> (Option<Layer>, Option<No
     let text = tokio::task::spawn_blocking(move || text(&File::from(fd))).await;
     match text.map_err(io::Error::other).and_then(|text| text) {
         Err(error) => (None, Some(unusable(&error.to_string()))),
-        Ok(text) => match Layer::read(&text) {
+        Ok(text) => match PropertyLayer::read(&text) {
             Err(problems) => {
                 let first = problems.first().map(ToString::to_string).unwrap_or_default();
                 (None, Some(unusable(&first)))

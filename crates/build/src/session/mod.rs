@@ -22,6 +22,6 @@ mod transcript;
 
 pub use hub::{Hub, HubParts, SessionOptions};
 pub use log::{LogDir, SessionLog};
-pub use places::Place;
-pub use program::{Ending, Session, SessionControls};
-pub use refusal::{DEAF, OpenError};
+pub use places::ScriptPlace;
+pub use program::{ProgramEnding, ProgramSession, SessionControls};
+pub use refusal::{DEAF, SessionOpenError};

@@ -5,7 +5,7 @@ use tokio::sync::{Mutex, watch};
 
 /// Scripts that have a place.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct ScriptPlaces {
     /// Those who wait do so in the order in which they came.
     turn: Mutex<()>,
     taken: watch::Sender<usize>,
@@ -13,25 +13,25 @@ pub(super) struct Places {
 
 /// A place, until it is dropped.
 #[derive(Debug)]
-pub struct Place(Arc<Places>);
+pub struct ScriptPlace(Arc<ScriptPlaces>);
 
-impl Places {
+impl ScriptPlaces {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Places { turn: Mutex::new(()), taken: watch::Sender::new(0) })
+        Arc::new(ScriptPlaces { turn: Mutex::new(()), taken: watch::Sender::new(0) })
     }
 
     /// A place, once fewer than this many are taken.
-    pub(super) async fn enter(self: &Arc<Self>, limit: usize) -> Place {
+    pub(super) async fn enter(self: &Arc<Self>, limit: usize) -> ScriptPlace {
         let _turn = self.turn.lock().await;
         let mut taken = self.taken.subscribe();
         // The sender lives as long as this does.
         let _ = taken.wait_for(|taken| *taken < limit.max(1)).await;
         self.taken.send_modify(|taken| *taken += 1);
-        Place(Arc::clone(self))
+        ScriptPlace(Arc::clone(self))
     }
 }
 
-impl Drop for Place {
+impl Drop for ScriptPlace {
     fn drop(&mut self) {
         self.0.taken.send_modify(|taken| *taken -= 1);
     }
@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn places_are_given_in_order_up_to_the_limit() {
-        let places = Places::new();
+        let places = ScriptPlaces::new();
         let now = |limit| places.enter(limit).now_or_never();
         let (one, two) = (now(2), now(2));
         assert!(one.is_some() && two.is_some() && now(2).is_none());

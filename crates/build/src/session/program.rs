@@ -11,8 +11,8 @@ use super::tee::Tee;
 use super::transcript::Transcript;
 use nix::sys::signal::Signal;
 use runner_core::time::in_words;
-use runner_engine::{Ends, ExecError, Process, Reach, Signals};
-use runner_wire::control::{ACTIVITY_PACE, Size};
+use runner_engine::{ExecError, ProgramEnds, ProgramSignals, SignalReach, StartedProgram};
+use runner_wire::control::{ACTIVITY_PACE, TerminalSize};
 use runner_wire::init::Exit;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -28,7 +28,7 @@ const ARRIVAL: Duration = Duration::from_secs(2);
 
 /// How long a session on a terminal may go on.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(super) struct TerminalLimits {
     /// Without input or output; none where the client has a clock of its own.
     pub(super) idle: Option<Duration>,
     /// At all.
@@ -36,7 +36,7 @@ pub(super) struct Limits {
 }
 
 /// A program that runs for a client.
-pub struct Session {
+pub struct ProgramSession {
     pub number: u64,
     /// What is to be handed over to the client: one end of the program's terminal, or those of its pipes.
     pub ends: Vec<OwnedFd>,
@@ -52,7 +52,7 @@ pub enum Course {
 
 impl Course {
     /// Resolves when it has ended and the client has, or can read, all it wrote.
-    pub async fn end(self) -> Ending {
+    pub async fn end(self) -> ProgramEnding {
         match self {
             Course::Program(course) => course.end().await,
             Course::Script(course) => course.end().await,
@@ -65,7 +65,7 @@ pub struct SessionControls {
     terminal: Option<OwnedFd>,
     /// Of the terminal.
     recording: Option<Arc<Recording>>,
-    signals: Signals,
+    signals: ProgramSignals,
     activity: watch::Sender<()>,
 }
 
@@ -76,7 +76,7 @@ pub struct SessionCourse {
     has_terminal: bool,
     exit: oneshot::Receiver<Result<Exit, ExecError>>,
     ended: Option<Result<Exit, ExecError>>,
-    signals: Signals,
+    signals: ProgramSignals,
     activity: watch::Receiver<()>,
     idle: Option<Duration>,
     /// When it is closed, however busy it is.
@@ -89,7 +89,7 @@ pub struct SessionCourse {
 
 /// How a session ended.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum ProgramEnding {
     /// The program has ended by itself.
     Exited(u8),
     /// A script has; whether some of its output was not waited for.
@@ -100,19 +100,19 @@ pub enum Ending {
     Closed { message: String },
 }
 
-impl Session {
+impl ProgramSession {
     /// With a transcript what the program writes is kept as well as shown.
     pub(super) fn new(
         presence: Presence,
         program: String,
-        process: Process,
-        limits: Limits,
+        process: StartedProgram,
+        limits: TerminalLimits,
         transcript: Option<Transcript>,
     ) -> io::Result<Self> {
         let mut terminal = None;
         let recording = transcript.as_ref().and_then(Transcript::recording);
         let (tee, ends) = match (process.ends, transcript) {
-            (Ends::Terminal(master), transcript) => {
+            (ProgramEnds::Terminal(master), transcript) => {
                 terminal = Some(master.try_clone()?);
                 match transcript {
                     None => {
@@ -126,13 +126,13 @@ impl Session {
                     }
                 }
             }
-            (Ends::Merged(output), None) => (None, vec![output]),
-            (Ends::Merged(output), Some(transcript)) => {
+            (ProgramEnds::Merged(output), None) => (None, vec![output]),
+            (ProgramEnds::Merged(output), Some(transcript)) => {
                 let (tee, shown) = Tee::pipes(vec![output], transcript)?;
                 (Some(tee), shown)
             }
-            (Ends::Separate(pipes), None) => (None, pipes.into()),
-            (Ends::Separate([input, output, errors]), Some(transcript)) => {
+            (ProgramEnds::Separate(pipes), None) => (None, pipes.into()),
+            (ProgramEnds::Separate([input, output, errors]), Some(transcript)) => {
                 let (tee, shown) = Tee::pipes(vec![output, errors], transcript)?;
                 (Some(tee), std::iter::once(input).chain(shown).collect())
             }
@@ -153,13 +153,13 @@ impl Session {
             closed: None,
         };
         let controls = SessionControls { terminal, recording, signals: process.signals, activity };
-        Ok(Session { number, ends, controls, course: Course::Program(Box::new(course)) })
+        Ok(ProgramSession { number, ends, controls, course: Course::Program(Box::new(course)) })
     }
 }
 
 impl SessionControls {
     /// Of a program without a terminal.
-    pub(super) fn of(signals: Signals) -> Self {
+    pub(super) fn of(signals: ProgramSignals) -> Self {
         SessionControls {
             terminal: None,
             recording: None,
@@ -173,7 +173,7 @@ impl SessionControls {
         self.activity.send_replace(());
     }
 
-    pub async fn resize(&self, size: Size) {
+    pub async fn resize(&self, size: TerminalSize) {
         if let Some(terminal) = &self.terminal {
             self.active();
             if let Some(recording) = &self.recording {
@@ -186,7 +186,7 @@ impl SessionControls {
     /// Sends a signal; whether there is anybody to take it.
     pub async fn signal(&self, signal: i32) -> bool {
         let sent = async {
-            self.signals.send(signal, Reach::Group).await;
+            self.signals.send(signal, SignalReach::Group).await;
             self.signals.arrive().await
         };
         // To send may take as long where a container has not answered for a while.
@@ -201,7 +201,7 @@ impl SessionControls {
 
 impl SessionCourse {
     /// Resolves when the program has ended and the client has, or can read, all it wrote.
-    pub async fn end(mut self) -> Ending {
+    pub async fn end(mut self) -> ProgramEnding {
         loop {
             if let Some(ending) = self.ending() {
                 return ending;
@@ -248,7 +248,7 @@ impl SessionCourse {
     }
 
     /// What to say last, once the program has ended and nothing is left to be read.
-    fn ending(&mut self) -> Option<Ending> {
+    fn ending(&mut self) -> Option<ProgramEnding> {
         let ended = self.ended.as_ref()?;
         if self.tee.as_ref().is_some_and(|tee| !tee.is_done()) {
             return None;
@@ -261,27 +261,31 @@ impl SessionCourse {
                     || "the build's container has ended".to_owned(),
                     |closing| closing.message,
                 );
-                Ending::Closed { message }
+                ProgramEnding::Closed { message }
             }
-            (None, Ok(exit)) => Ending::Exited(exit.shell_code()),
+            (None, Ok(exit)) => ProgramEnding::Exited(exit.shell_code()),
             (None, Err(error)) => {
                 let refusal = refusal(error, &self.program);
-                Ending::Failed { code: refusal.code, message: refusal.message }
+                ProgramEnding::Failed { code: refusal.code, message: refusal.message }
             }
         };
         self.presence.ended(match &ending {
-            Ending::Closed { message } | Ending::Failed { message, .. } => message.clone(),
-            Ending::Exited(code) | Ending::Ran { code, .. } => format!("exit code {code}"),
+            ProgramEnding::Closed { message } | ProgramEnding::Failed { message, .. } => {
+                message.clone()
+            }
+            ProgramEnding::Exited(code) | ProgramEnding::Ran { code, .. } => {
+                format!("exit code {code}")
+            }
         });
         Some(ending)
     }
 }
 
 /// SIGHUP now, SIGKILL later.
-pub(super) async fn end(signals: &Signals) {
-    signals.send(Signal::SIGHUP as i32, Reach::Session).await;
+pub(super) async fn end(signals: &ProgramSignals) {
+    signals.send(Signal::SIGHUP as i32, SignalReach::Session).await;
     tokio::time::sleep(GRACE).await;
-    signals.send(Signal::SIGKILL as i32, Reach::Session).await;
+    signals.send(Signal::SIGKILL as i32, SignalReach::Session).await;
 }
 
 async fn until(time: Option<tokio::time::Instant>) {

@@ -4,7 +4,7 @@
 
 use runner_core::recording::{CastContent, CastEvent, CastHeader, Texts};
 use runner_host::clock;
-use runner_wire::control::Size;
+use runner_wire::control::TerminalSize;
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -12,10 +12,10 @@ use std::time::Duration;
 /// A recording that goes on.
 pub(super) struct Recording {
     start: Duration,
-    writing: Mutex<Writing>,
+    writing: Mutex<RecordingWriter>,
 }
 
-struct Writing {
+struct RecordingWriter {
     to: Box<dyn Write + Send>,
     texts: Texts,
 }
@@ -24,13 +24,13 @@ impl Recording {
     /// Begins one.
     pub(super) fn begin(
         mut to: Box<dyn Write + Send>,
-        size: Size,
+        size: TerminalSize,
         program: &str,
     ) -> io::Result<Self> {
         let seconds = clock::wall().epoch_millis() / 1000;
         let header = CastHeader::new(size.cols, size.rows, seconds, program);
         to.write_all(header.line().as_bytes())?;
-        let writing = Mutex::new(Writing { to, texts: Texts::default() });
+        let writing = Mutex::new(RecordingWriter { to, texts: Texts::default() });
         Ok(Recording { start: clock::boot(), writing })
     }
 
@@ -48,7 +48,7 @@ impl Recording {
         self.write(&mut writing, text)
     }
 
-    fn write(&self, writing: &mut Writing, text: String) -> io::Result<()> {
+    fn write(&self, writing: &mut RecordingWriter, text: String) -> io::Result<()> {
         if text.is_empty() {
             return Ok(());
         }
@@ -57,7 +57,7 @@ impl Recording {
     }
 
     /// Keeps a new size. One that cannot be written is found by what is shown next.
-    pub(super) fn resized(&self, size: Size) {
+    pub(super) fn resized(&self, size: TerminalSize) {
         let event = CastEvent { at: self.at(), shown: CastContent::Resized(size.cols, size.rows) };
         let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = writing.to.write_all(event.line().as_bytes());

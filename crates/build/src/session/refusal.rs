@@ -12,20 +12,20 @@ pub const DEAF: &str =
 /// A session that could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub struct OpenError {
+pub struct SessionOpenError {
     /// Exit code for the client.
     pub code: u8,
     pub message: String,
 }
 
-impl OpenError {
+impl SessionOpenError {
     pub(super) fn ours(message: impl Into<String>) -> Self {
-        OpenError { code: 125, message: message.into() }
+        SessionOpenError { code: 125, message: message.into() }
     }
 }
 
 /// A program that could not be executed.
-pub(super) fn refusal(error: &ExecError, program: &str) -> OpenError {
+pub(super) fn refusal(error: &ExecError, program: &str) -> SessionOpenError {
     let message = if error.is_missing_program() && program == LAST_RESORT {
         "the image has no shell; run one of its programs: runner exec BUILD -- PROGRAM; or \
          start the build with --toolbox"
@@ -33,5 +33,5 @@ pub(super) fn refusal(error: &ExecError, program: &str) -> OpenError {
     } else {
         format!("{program}: {error}")
     };
-    OpenError { code: error.shell_code(), message }
+    SessionOpenError { code: error.shell_code(), message }
 }

@@ -3,11 +3,11 @@
 //! Used by `hub` where a client asks for it. Who that is stands in the container's own account files, which are read as
 //! hostile; a user that has root's rights is none.
 
-use super::refusal::OpenError;
+use super::refusal::SessionOpenError;
 use runner_core::document::is_user;
 use runner_core::env::DEFAULT_PATH;
 use runner_engine::users::Accounts;
-use runner_engine::{Container, Ends, ExecSpec, Ids, Stdio};
+use runner_engine::{Container, ExecSpec, Ids, ProgramEnds, Stdio};
 use runner_wire::control::RunAs;
 use std::fs::File;
 use std::io::Read;
@@ -41,16 +41,19 @@ const MOST: u64 = 1 << 10;
 pub(super) async fn find(
     container: &dyn Container,
     run_as: &RunAs,
-) -> Result<(Ids, String), OpenError> {
+) -> Result<(Ids, String), SessionOpenError> {
     let name = &run_as.name;
-    let missing =
-        || OpenError::ours(format!("failed to start pty since RunAs user {name} does not exist"));
+    let missing = || {
+        SessionOpenError::ours(format!(
+            "failed to start pty since RunAs user {name} does not exist"
+        ))
+    };
     if !is_user(name) {
         return Err(missing());
     }
     if container.has_one_user() {
         // Of this container: root is the only user it can have.
-        return Err(OpenError::ours("the agent must run as root to use RunAs"));
+        return Err(SessionOpenError::ours("the agent must run as root to use RunAs"));
     }
     let mut accounts = Accounts::read(container).await;
     if accounts.find(name).is_none() && run_as.is_made {
@@ -59,7 +62,7 @@ pub(super) async fn find(
     }
     let ids = accounts.find(name).ok_or_else(missing)?;
     if ids.uid == 0 || ids.gid == 0 || ids.groups.contains(&0) {
-        return Err(OpenError::ours(format!(
+        return Err(SessionOpenError::ours(format!(
             "the RunAs user {name} has the rights of root (uid {}, gid {}): name another one",
             ids.uid, ids.gid
         )));
@@ -67,9 +70,13 @@ pub(super) async fn find(
     Ok((ids, format!("/home/{name}")))
 }
 
-async fn make(container: &dyn Container, name: &str, accounts: &Accounts) -> Result<(), OpenError> {
+async fn make(
+    container: &dyn Container,
+    name: &str,
+    accounts: &Accounts,
+) -> Result<(), SessionOpenError> {
     let cannot = |why: &str| {
-        OpenError::ours(format!(
+        SessionOpenError::ours(format!(
             "cannot make the user {name} for this session ({why}): make the user in the image, or name another one by \
              runAsEnabled and runAsDefaultUser"
         ))
@@ -92,7 +99,9 @@ async fn make(container: &dyn Container, name: &str, accounts: &Accounts) -> Res
         of_build: false,
     };
     let process = container.exec(spec).await.map_err(|error| cannot(&error.to_string()))?;
-    let Ends::Merged(pipe) = process.ends else { return Err(cannot("its output is not there")) };
+    let ProgramEnds::Merged(pipe) = process.ends else {
+        return Err(cannot("its output is not there"));
+    };
     let said = tokio::task::spawn_blocking(move || {
         let mut bytes = Vec::new();
         // Output that cannot be read is left out of the message.
@@ -101,7 +110,7 @@ async fn make(container: &dyn Container, name: &str, accounts: &Accounts) -> Res
     });
     let ended = tokio::time::timeout(PATIENCE, process.exit).await;
     // What it has left behind may keep its output open, and does not go on in the build.
-    process.signals.send(nix::libc::SIGKILL, runner_engine::Reach::Session).await;
+    process.signals.send(nix::libc::SIGKILL, runner_engine::SignalReach::Session).await;
     match ended {
         Ok(Ok(Ok(exit))) if exit.shell_code() == 0 => Ok(()),
         Ok(_) => {

@@ -4,15 +4,15 @@
 //! What it writes passes through here, since the client keeps it.
 
 use super::guests::{Closing, STOPPING};
-use super::program::{Ending, SessionControls};
-use super::refusal::OpenError;
+use super::program::{ProgramEnding, SessionControls};
+use super::refusal::SessionOpenError;
 use runner_core::mask::{Masker, SharedSecrets};
 use runner_engine::files::{FilesProgram, FilesProgramError};
-use runner_engine::{Container, Ends, ExecError, Process};
+use runner_engine::{Container, ExecError, ProgramEnds, StartedProgram};
 use runner_host::duplex::Duplex;
 use runner_wire::abi::stage;
 use runner_wire::control::Script;
-use runner_wire::files::{Facts, Node, Reply, root};
+use runner_wire::files::{FileFacts, NewFile, Reply, root};
 use runner_wire::init::Exit;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -51,15 +51,18 @@ struct Placed {
 
 impl ScriptFile {
     /// Puts it into the container.
-    pub(super) async fn put(container: &dyn Container, script: &Script) -> Result<Self, OpenError> {
+    pub(super) async fn put(
+        container: &dyn Container,
+        script: &Script,
+    ) -> Result<Self, SessionOpenError> {
         for name in [&script.command, &script.step] {
             let is_part = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
             if name.is_empty() || name.starts_with('.') || !name.chars().all(is_part) {
-                return Err(OpenError::ours("a script's names are a-z A-Z 0-9 _ . -"));
+                return Err(SessionOpenError::ours("a script's names are a-z A-Z 0-9 _ . -"));
             }
         }
         let failed = |error: FilesProgramError| {
-            OpenError::ours(format!("cannot put the script into the container: {error}"))
+            SessionOpenError::ours(format!("cannot put the script into the container: {error}"))
         };
         let files = FilesProgram::start(container).await.map_err(failed)?;
         let folder = format!("{}/{}", script.command, script.step);
@@ -106,10 +109,10 @@ impl Drop for ScriptFile {
 impl Placed {
     fn write(&mut self, text: &[u8]) -> Result<(), FilesProgramError> {
         let at = [self.place.as_slice(), b"/", self.folder.as_bytes()].concat();
-        let facts = Facts { mode: MODE, size: text.len() as u64, ..Facts::default() };
+        let facts = FileFacts { mode: MODE, size: text.len() as u64, ..FileFacts::default() };
         let requests = &mut self.files.requests;
         requests.root(&at, root::CREATE)?;
-        requests.make(&Node { flags: 0, facts }, NAME.as_bytes(), b"")?;
+        requests.make(&NewFile { flags: 0, facts }, NAME.as_bytes(), b"")?;
         requests.data(text)?;
         requests.end()?;
         self.settle()
@@ -162,7 +165,7 @@ pub struct ScriptCourse {
 }
 
 /// A script that runs: the client's ends of what it writes, and what the client may do to it.
-pub(super) struct Running {
+pub(super) struct RunningScript {
     pub(super) ends: Vec<OwnedFd>,
     pub(super) controls: SessionControls,
     pub(super) course: ScriptCourse,
@@ -171,13 +174,13 @@ pub(super) struct Running {
 impl ScriptCourse {
     /// Connects what runs.
     pub(super) fn connect(
-        process: Process,
+        process: StartedProgram,
         file: ScriptFile,
         directory: String,
         secrets: &SharedSecrets,
         closing: watch::Receiver<Option<Closing>>,
-    ) -> io::Result<Running> {
-        let Ends::Separate([input, output, errors]) = process.ends else {
+    ) -> io::Result<RunningScript> {
+        let ProgramEnds::Separate([input, output, errors]) = process.ends else {
             return Err(io::Error::other("the script's pipes did not come along"));
         };
         // It reads the end at once.
@@ -192,11 +195,11 @@ impl ScriptCourse {
         }
         let controls = SessionControls::of(process.signals);
         let course = ScriptCourse { exit: process.exit, outputs, cut, file, directory, closing };
-        Ok(Running { ends, controls, course })
+        Ok(RunningScript { ends, controls, course })
     }
 
     /// Resolves when it has ended and the client has, or can read, all it wrote.
-    pub async fn end(self) -> Ending {
+    pub async fn end(self) -> ProgramEnding {
         let exit = self.exit.await.unwrap_or(Err(ExecError::ContainerGone));
         let all = async {
             let mut is_cut = false;
@@ -218,30 +221,30 @@ impl ScriptCourse {
         match exit {
             Ok(exit) if !is_killed(&exit) => {
                 self.file.remove().await;
-                Ending::Ran { code: exit.shell_code(), is_cut }
+                ProgramEnding::Ran { code: exit.shell_code(), is_cut }
             }
             Ok(_) | Err(ExecError::ContainerGone) => {
                 let newest = self.closing.borrow().clone();
                 let message = newest.map(|closing| closing.message);
                 // That it is being stopped is over by now.
                 let message = message.filter(|message| message != STOPPING);
-                Ending::Closed {
+                ProgramEnding::Closed {
                     message: message.unwrap_or_else(|| "the build has ended".to_owned()),
                 }
             }
             Err(error) => {
                 self.file.remove().await;
                 let refused = refused(&error, &self.directory);
-                Ending::Failed { code: refused.code, message: refused.message }
+                ProgramEnding::Failed { code: refused.code, message: refused.message }
             }
         }
     }
 }
 
 /// Why a script was not started.
-pub(super) fn refused(error: &ExecError, directory: &str) -> OpenError {
+pub(super) fn refused(error: &ExecError, directory: &str) -> SessionOpenError {
     if error.is_missing_program() {
-        return OpenError { code: 127, message: "this image has no /bin/sh".to_owned() };
+        return SessionOpenError { code: 127, message: "this image has no /bin/sh".to_owned() };
     }
     let message = match error {
         ExecError::Refused { stage: stage::CHDIR, errno, .. } => {
@@ -254,7 +257,7 @@ pub(super) fn refused(error: &ExecError, directory: &str) -> OpenError {
         }
         error => format!("sh: {error}"),
     };
-    OpenError { code: 1, message }
+    SessionOpenError { code: 1, message }
 }
 
 /// Carries one output on, masked, until it ends or is cut; whether it was cut.

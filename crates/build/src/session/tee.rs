@@ -23,14 +23,14 @@ const TERMINAL: u64 = 1 << 20;
 
 /// All ways from one program, and the one to it where it has a terminal.
 pub(super) struct Tee {
-    outputs: Vec<Way>,
-    input: Option<Way>,
+    outputs: Vec<TeeDirection>,
+    input: Option<TeeDirection>,
     /// None once it could not be written.
     transcript: Option<Transcript>,
 }
 
 /// One way.
-struct Way {
+struct TeeDirection {
     /// None once nothing more comes, or nobody reads it.
     from: Option<Arc<Duplex>>,
     to: Option<Arc<Duplex>>,
@@ -51,7 +51,10 @@ impl Tee {
             let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
             // Larger pipes are fewer changes between processes; without them it works as well.
             let _ = rustix::pipe::fcntl_setpipe_size(&from, PIPE);
-            outputs.push(Way::new(Arc::new(Duplex::new(from)?), Arc::new(Duplex::new(write)?)));
+            outputs.push(TeeDirection::new(
+                Arc::new(Duplex::new(from)?),
+                Arc::new(Duplex::new(write)?),
+            ));
             shown.push(read);
         }
         Ok((Tee { outputs, input: None, transcript: Some(transcript) }, shown))
@@ -62,8 +65,8 @@ impl Tee {
         let (ours, theirs) = UnixStream::pair()?;
         theirs.set_nonblocking(true)?;
         let (master, ours) = (Arc::new(Duplex::new(master)?), Arc::new(Duplex::new(ours.into())?));
-        let input = Way::new(Arc::clone(&ours), Arc::clone(&master));
-        let outputs = vec![Way::new(master, ours)];
+        let input = TeeDirection::new(Arc::clone(&ours), Arc::clone(&master));
+        let outputs = vec![TeeDirection::new(master, ours)];
         let tee = Tee { outputs, input: Some(input), transcript: Some(transcript) };
         Ok((tee, theirs.into()))
     }
@@ -81,7 +84,7 @@ impl Tee {
 
     /// Whether the client has everything.
     pub(super) fn is_done(&self) -> bool {
-        self.outputs.iter().all(Way::is_done)
+        self.outputs.iter().all(TeeDirection::is_done)
     }
 
     /// Carries on until that is so, or the transcript cannot be written. Nothing is lost where the wait is
@@ -110,9 +113,9 @@ impl Tee {
     }
 }
 
-impl Way {
+impl TeeDirection {
     fn new(from: Arc<Duplex>, to: Arc<Duplex>) -> Self {
-        Way { from: Some(from), to: Some(to), pending: Vec::new(), left: None }
+        TeeDirection { from: Some(from), to: Some(to), pending: Vec::new(), left: None }
     }
 
     fn is_done(&self) -> bool {

@@ -10,9 +10,9 @@ use super::{
 };
 use runner_engine::files::{FilesProgram, FilesProgramError};
 use runner_host::beneath::Dir;
-use runner_host::named::Named;
+use runner_host::named::NamedFile;
 use runner_wire::abi::files::{DIRECTORY, REGULAR, SYMLINK};
-use runner_wire::files::{End, Entry, Reply, select};
+use runner_wire::files::{ContentEnd, PathEntry, Reply, select};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
@@ -80,7 +80,7 @@ fn target(to: &Path, name: Option<&[u8]>, is_directory: bool) -> Result<FetchTar
         Ok(_) if is_directory => Err(CopyError::DirectoryToFile { to: named() }),
         // Through a link, and into a device, as `cp` writes.
         Ok(_) => {
-            let found = Named::open(to).map_err(CopyError::local(to))?;
+            let found = NamedFile::open(to).map_err(CopyError::local(to))?;
             match (found.place(), found.stream()) {
                 (Some(place), _) => split(&place.path()),
                 (None, stream) => {
@@ -219,7 +219,7 @@ impl FetchJob<'_> {
     }
 
     /// Makes it, or begins to; whether its content is wanted.
-    fn entry(&mut self, path: &[u8], entry: &Entry<'_>) -> Result<bool, CopyError> {
+    fn entry(&mut self, path: &[u8], entry: &PathEntry<'_>) -> Result<bool, CopyError> {
         let facts = &entry.facts;
         let done = match facts.kind() {
             DIRECTORY => self.tree.directory(path, facts),
@@ -263,14 +263,14 @@ impl FetchJob<'_> {
         Ok(false)
     }
 
-    fn told_end(&mut self, path: &[u8], how: End) {
+    fn told_end(&mut self, path: &[u8], how: ContentEnd) {
         let name = self.name(path);
         match how {
-            End::Whole => {}
-            End::Changed => self.problem(&format!(
+            ContentEnd::Whole => {}
+            ContentEnd::Changed => self.problem(&format!(
                 "{name}: it was written to while it was read, and may be a mixture"
             )),
-            End::Unreadable(errno) => self.problem(&format!(
+            ContentEnd::Unreadable(errno) => self.problem(&format!(
                 "{name}: it could not be read to its end in the build, zeros stand for the rest: {}",
                 io::Error::from_raw_os_error(errno)
             )),

@@ -18,8 +18,8 @@ use runner_engine::files::{
     FileFailure, FileReplies, FileRequests, FilesProgram, FilesProgramError,
 };
 use runner_wire::abi::files::{DIRECTORY, SYMLINK, stage};
-use runner_wire::control::{Answer, Request};
-use runner_wire::files::{Facts, Reply, select};
+use runner_wire::control::{ControlRequest, ControlResponse};
+use runner_wire::files::{FileFacts, Reply, select};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -118,8 +118,8 @@ pub fn copy(
 
 /// The program that moves files in the container.
 pub(crate) fn files_of(client: &mut Client) -> Result<FilesProgram, CopyError> {
-    match client.ask(&Request::Files)? {
-        Answer::Opened { .. } => {}
+    match client.ask(&ControlRequest::Files)? {
+        ControlResponse::Opened { .. } => {}
         other => return Err(ClientError::from(other).into()),
     }
     let pipes: [OwnedFd; 3] = client.take_fds().try_into().map_err(|_| {
@@ -134,7 +134,7 @@ fn last_word(mut client: Client) -> Option<String> {
         match client.poll_frame().ok()? {
             Some(frame) => {
                 return match serde_json::from_slice(&frame?).ok()? {
-                    Answer::Closed { message } => {
+                    ControlResponse::Closed { message } => {
                         let told = message.strip_prefix("the build has ended: ");
                         Some(told.unwrap_or(&message).to_owned())
                     }
@@ -159,7 +159,7 @@ struct FilesConversation {
 
 /// What is at a path in the container.
 struct RemoteEntry {
-    facts: Facts,
+    facts: FileFacts,
     /// Where a link leads.
     target: Vec<u8>,
 }
@@ -233,7 +233,7 @@ fn nonsense() -> CopyError {
     FilesProgramError::Nonsense(runner_wire::files::FilesError::Content).into()
 }
 
-fn is_directory(facts: &Facts) -> bool {
+fn is_directory(facts: &FileFacts) -> bool {
     facts.kind() == DIRECTORY
 }
 

@@ -8,7 +8,7 @@ use super::{Copied, CopyError, FilesConversation, Manner, is_directory, shown, s
 use runner_engine::files::{FileRequests, FilesProgram, FilesProgramError};
 use runner_host::beneath::{Dir, described, join};
 use runner_wire::abi::files::{DIRECTORY, REGULAR, SYMLINK};
-use runner_wire::files::{Facts, Node, is_path, make};
+use runner_wire::files::{FileFacts, NewFile, is_path, make};
 use rustix::fs::{FileType, Mode, OFlags, SeekFrom, Stat, fstat, seek};
 use rustix::io::Errno;
 use std::collections::HashMap;
@@ -103,9 +103,9 @@ struct TreeSender<'a> {
 /// What is to be done next.
 enum SendStep {
     /// Make a directory of the container, and all that is in one of this machine.
-    Directory { path: Vec<u8>, to: Vec<u8>, node: Option<Node> },
+    Directory { path: Vec<u8>, to: Vec<u8>, node: Option<NewFile> },
     /// Give it its mode and time, now that all is in it.
-    Done { to: Vec<u8>, node: Node },
+    Done { to: Vec<u8>, node: NewFile },
 }
 
 impl TreeSender<'_> {
@@ -120,7 +120,7 @@ impl TreeSender<'_> {
         if follows {
             let dir = Dir::top(from).map_err(CopyError::local(from))?;
             let facts = facts(&dir.facts().map_err(CopyError::local(from))?);
-            let node = Some(Node { flags: make::TIMES, facts });
+            let node = Some(NewFile { flags: make::TIMES, facts });
             return self.tree(
                 requests,
                 &dir,
@@ -213,7 +213,7 @@ impl TreeSender<'_> {
         place: &Dir,
         name: &[u8],
         to: Vec<u8>,
-    ) -> Result<Option<(Vec<u8>, Node)>, CopyError> {
+    ) -> Result<Option<(Vec<u8>, NewFile)>, CopyError> {
         if !is_path(&to) {
             self.problem(&to, &Errno::NAMETOOLONG.into());
             return Ok(None);
@@ -225,7 +225,7 @@ impl TreeSender<'_> {
                 return Ok(None);
             }
         };
-        let node = Node { flags: make::TIMES, facts };
+        let node = NewFile { flags: make::TIMES, facts };
         match facts.kind() {
             DIRECTORY => return Ok(Some((to, node))),
             SYMLINK => match place.read_link(name) {
@@ -270,7 +270,7 @@ impl TreeSender<'_> {
             }
             self.names.insert(id, to.to_vec());
         }
-        let node = Node { flags: make::TIMES, facts };
+        let node = NewFile { flags: make::TIMES, facts };
         pipe(requests.make(&node, to, b""))?;
         match self.content(requests, file, &facts)? {
             Ok(()) => {
@@ -297,7 +297,7 @@ impl TreeSender<'_> {
         &mut self,
         requests: &mut FileRequests,
         file: &File,
-        facts: &Facts,
+        facts: &FileFacts,
     ) -> Result<io::Result<()>, CopyError> {
         let size = facts.size;
         let may_have_holes = u64::from(facts.blocks) < size.div_ceil(512);
@@ -362,8 +362,8 @@ fn is_as_before(now: &Stat, before: &Stat) -> bool {
         && (now.st_mtime, now.st_mtime_nsec) == (before.st_mtime, before.st_mtime_nsec)
 }
 
-fn facts(stat: &Stat) -> Facts {
-    Facts {
+fn facts(stat: &Stat) -> FileFacts {
+    FileFacts {
         mode: stat.st_mode,
         uid: stat.st_uid,
         gid: stat.st_gid,

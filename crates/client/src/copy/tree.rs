@@ -4,8 +4,8 @@
 //! the way keeps its content until the new one is whole. What is made belongs to the caller and never gets
 //! the set-user-id bit or its kin.
 
-use runner_host::beneath::{Cursor, Dir, FILLABLE, PERMISSIONS, described, kind};
-use runner_wire::files::Facts;
+use runner_host::beneath::{Dir, DirectoryCursor, FILLABLE, PERMISSIONS, described, kind};
+use runner_wire::files::FileFacts;
 use rustix::fs::{FileType, Mode, Timespec, Timestamps, fchmod, futimens, seek};
 use std::collections::HashMap;
 use std::fs::File;
@@ -32,10 +32,10 @@ impl Unfinished {
 }
 
 pub(super) struct LocalTree<'a> {
-    at: Cursor,
+    at: DirectoryCursor,
     file: Option<PartialFile>,
     /// Directories whose mode and time are set when all is in them.
-    directories: Vec<(Vec<u8>, Facts)>,
+    directories: Vec<(Vec<u8>, FileFacts)>,
     /// Files with more than one name, by what the container calls them.
     names: HashMap<(u64, u64), Vec<u8>>,
     /// A device or the like, which the one file is written to.
@@ -50,14 +50,14 @@ struct PartialFile {
     /// Its name for now, where another file has the right one.
     part: Option<Vec<u8>>,
     path: Vec<u8>,
-    facts: Facts,
+    facts: FileFacts,
 }
 
 impl<'a> LocalTree<'a> {
     /// Below a directory of the caller's; or, of one file, its content into something that is open.
     pub(super) fn new(root: Dir, stream: Option<File>, unfinished: &'a Unfinished) -> Self {
         LocalTree {
-            at: Cursor::new(root),
+            at: DirectoryCursor::new(root),
             file: None,
             directories: Vec::new(),
             names: HashMap::new(),
@@ -67,7 +67,7 @@ impl<'a> LocalTree<'a> {
     }
 
     /// Makes a directory, which may be there already.
-    pub(super) fn directory(&mut self, path: &[u8], facts: &Facts) -> io::Result<()> {
+    pub(super) fn directory(&mut self, path: &[u8], facts: &FileFacts) -> io::Result<()> {
         let (place, name) = self.at.find(path)?;
         match place.make(name, facts.mode | FILLABLE) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -88,7 +88,7 @@ impl<'a> LocalTree<'a> {
         Ok(())
     }
 
-    pub(super) fn link(&mut self, path: &[u8], target: &[u8], facts: &Facts) -> io::Result<()> {
+    pub(super) fn link(&mut self, path: &[u8], target: &[u8], facts: &FileFacts) -> io::Result<()> {
         let (place, name) = self.at.find(path)?;
         match place.symlink(target, name) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -101,7 +101,7 @@ impl<'a> LocalTree<'a> {
     }
 
     /// Begins a file; its content and [`Self::end`] follow.
-    pub(super) fn begin(&mut self, path: &[u8], facts: &Facts) -> io::Result<()> {
+    pub(super) fn begin(&mut self, path: &[u8], facts: &FileFacts) -> io::Result<()> {
         if let Some(file) = self.stream.take() {
             let (part, path, facts) = (None, path.to_vec(), *facts);
             self.file = Some(PartialFile { file, is_stream: true, part, path, facts });
@@ -188,7 +188,7 @@ impl<'a> LocalTree<'a> {
     }
 
     /// Whether this is another name of a file that is here by now, and if so, makes it.
-    pub(super) fn is_another_name(&mut self, path: &[u8], facts: &Facts) -> bool {
+    pub(super) fn is_another_name(&mut self, path: &[u8], facts: &FileFacts) -> bool {
         let Some(first) = self.names.get(&(facts.device, facts.inode)).cloned() else {
             return false;
         };
@@ -221,7 +221,7 @@ impl<'a> LocalTree<'a> {
     }
 }
 
-fn times(facts: &Facts) -> Timestamps {
+fn times(facts: &FileFacts) -> Timestamps {
     let time = Timespec { tv_sec: facts.modified, tv_nsec: i64::from(facts.modified_ns) };
     Timestamps { last_access: time, last_modification: time }
 }

@@ -15,7 +15,7 @@ use super::connection::{Client, ClientError};
 use super::copy::{CopyError, files_of};
 use remote::{RemoteDirectory, RemoteStat};
 use runner_core::plain::name as shown;
-use runner_host::beneath::{Cursor, Dir, WalkItem, described};
+use runner_host::beneath::{Dir, DirectoryCursor, WalkItem, described};
 use rustix::fs::FileType;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -91,7 +91,7 @@ pub fn diff(
     let files = files_of(&mut client)?;
     let mut comparison = TreeComparison {
         remote: RemoteDirectory::open(files, trees.there)?,
-        here: Cursor::new(Dir::real(trees.here).map_err(CopyError::local(trees.here))?),
+        here: DirectoryCursor::new(Dir::real(trees.here).map_err(CopyError::local(trees.here))?),
         trees,
         tell,
         problems: 0,
@@ -101,7 +101,7 @@ pub fn diff(
 
 struct TreeComparison<'a> {
     remote: RemoteDirectory,
-    here: Cursor,
+    here: DirectoryCursor,
     trees: &'a Trees<'a>,
     tell: &'a dyn Fn(&str),
     problems: u64,

@@ -5,7 +5,7 @@ use runner_engine::files::{
     FileFailure, FileReplies, FileRequests, FilesProgram, FilesProgramError,
 };
 use runner_wire::abi::files::{DIRECTORY, stage};
-use runner_wire::files::{End, Facts, Reply, select, stage_name};
+use runner_wire::files::{ContentEnd, FileFacts, Reply, select, stage_name};
 use std::io;
 
 /// What is known of a path.
@@ -19,7 +19,7 @@ pub(super) struct RemoteStat {
 }
 
 impl RemoteStat {
-    fn of(facts: &Facts, target: &[u8]) -> Self {
+    fn of(facts: &FileFacts, target: &[u8]) -> Self {
         RemoteStat {
             mode: facts.mode,
             size: facts.size,
@@ -101,11 +101,11 @@ impl RemoteDirectory {
                         left -= piece as u64;
                     }
                 }
-                Reply::End(End::Whole) => whole = Ok(()),
-                Reply::End(End::Changed) => {
+                Reply::End(ContentEnd::Whole) => whole = Ok(()),
+                Reply::End(ContentEnd::Changed) => {
                     whole = Err("it was written to while it was read".to_owned());
                 }
-                Reply::End(End::Unreadable(errno)) => {
+                Reply::End(ContentEnd::Unreadable(errno)) => {
                     whole = Err(io::Error::from_raw_os_error(errno).to_string());
                 }
                 Reply::Failed(failed) => whole = Err(why(failed.stage, failed.errno)),

@@ -16,9 +16,9 @@ pub const MAX_BYTES: usize = 64 << 10;
 
 /// What a file says, by names of properties.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Layer(BTreeMap<String, Value>);
+pub struct PropertyLayer(BTreeMap<String, Value>);
 
-impl Layer {
+impl PropertyLayer {
     /// Reads a file: what it says, and what is to be said of it, a sentence each.
     ///
     /// # Errors
@@ -33,7 +33,7 @@ impl Layer {
             reader.file(&root);
         }
         let PropertyReader { values, notices, problems } = reader;
-        problems.or(Some((Layer(values), notices)))
+        problems.or(Some((PropertyLayer(values), notices)))
     }
 
     /// What it says of a property.
@@ -207,7 +207,7 @@ mod tests {
             "Agents": {},
             "Identity": {"CustomIdentities": [{"InstanceID": "x"}]}
         }"#;
-        let (layer, notices) = Layer::read(text).expect("a layer");
+        let (layer, notices) = PropertyLayer::read(text).expect("a layer");
         assert_eq!(
             notices,
             [
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn what_makes_a_file_unusable_is_told_with_places() {
-        let problems = Layer::read("{\"Mds\": {\"CommandWorkersLimit\": \"5\"},\n \"Agent\": {\"ContainerMode\": 1},\n\"Os\": []}")
+        let problems = PropertyLayer::read("{\"Mds\": {\"CommandWorkersLimit\": \"5\"},\n \"Agent\": {\"ContainerMode\": 1},\n\"Os\": []}")
             .expect_err("problems");
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
         assert_eq!(
@@ -245,7 +245,7 @@ mod tests {
         for text in
             ["", "{", "[]", "{\"Mds\": {\"StopTimeoutMillis\": 1.5}}", "{\"Os\": {}, \"Os\": {}}"]
         {
-            assert!(Layer::read(text).is_err(), "{text}");
+            assert!(PropertyLayer::read(text).is_err(), "{text}");
         }
     }
 
@@ -254,7 +254,7 @@ mod tests {
         for property in PROPERTIES {
             let (section, key) = (property.section(), property.key());
             let text = serde_json::json!({section: {key: property.default_value()}}).to_string();
-            let (layer, notices) = Layer::read(&text).expect(property.name);
+            let (layer, notices) = PropertyLayer::read(&text).expect(property.name);
             assert!(notices.is_empty(), "{}: {notices:?}", property.name);
             assert_eq!(layer.get(property.name), Some(&property.default_value()));
         }

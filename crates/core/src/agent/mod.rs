@@ -1,6 +1,6 @@
 //! `amazon-ssm-agent.json`: how AWS's agent is configured, as far as it means something for a build.
 //!
-//! [`PROPERTIES`] is the one table of what there is, with the reason where something has no effect here. A [`Layer`] is
+//! [`PROPERTIES`] is the one table of what there is, with the reason where something has no effect here. A [`PropertyLayer`] is
 //! what one file says; [`AgentConfig`] puts those of the host together, and [`AgentConfig::tightened`] adds that of an
 //! image, which is not trusted and can only make things stricter.
 
@@ -8,10 +8,10 @@ mod layer;
 mod property;
 
 pub use crate::placed::DocumentProblem;
-pub use layer::{Layer, MAX_BYTES};
+pub use layer::{MAX_BYTES, PropertyLayer};
 pub use property::{PROPERTIES, Property, PropertyEffect};
 
-use crate::run_command::Details;
+use crate::run_command::StatusDetails;
 use property::FromImage;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -55,10 +55,10 @@ pub struct AgentConfig(BTreeMap<String, (Value, PropertyOrigin)>);
 impl AgentConfig {
     /// What the files of the host say, the one that was named first.
     #[must_use]
-    pub fn of_host(named: Option<Layer>, home: Option<Layer>) -> Self {
+    pub fn of_host(named: Option<PropertyLayer>, home: Option<PropertyLayer>) -> Self {
         let mut values = BTreeMap::new();
         for (layer, origin) in [(home, PropertyOrigin::Home), (named, PropertyOrigin::Named)] {
-            let given = layer.into_iter().flat_map(Layer::into_values);
+            let given = layer.into_iter().flat_map(PropertyLayer::into_values);
             values.extend(given.map(|(name, value)| (name, (value, origin))));
         }
         AgentConfig(values)
@@ -66,7 +66,7 @@ impl AgentConfig {
 
     /// With what the file of an image may say, and the names of what it may not.
     #[must_use]
-    pub fn tightened(&self, image: &Layer) -> (Self, Vec<&'static str>) {
+    pub fn tightened(&self, image: &PropertyLayer) -> (Self, Vec<&'static str>) {
         let (mut config, mut ignored) = (self.clone(), Vec::new());
         for property in PROPERTIES {
             let Some(value) = image.get(property.name) else { continue };
@@ -207,7 +207,7 @@ impl AgentConfig {
 
     /// Whether whole outputs of a command are removed when it has ended like this, rather than later.
     #[must_use]
-    pub fn removes_outputs(&self, how: Details, is_uploaded: bool) -> bool {
+    pub fn removes_outputs(&self, how: StatusDetails, is_uploaded: bool) -> bool {
         let by_plugin = match self.text("Ssm.PluginLocalOutputCleanup").as_str() {
             "after-execution" => true,
             "after-upload" => is_uploaded,
@@ -215,9 +215,14 @@ impl AgentConfig {
         };
         by_plugin
             || match self.text("Ssm.OrchestrationDirectoryCleanup").as_str() {
-                "clean-success" => how == Details::Success,
+                "clean-success" => how == StatusDetails::Success,
                 "clean-success-failed" => {
-                    matches!(how, Details::Success | Details::Failed | Details::ExecutionTimedOut)
+                    matches!(
+                        how,
+                        StatusDetails::Success
+                            | StatusDetails::Failed
+                            | StatusDetails::ExecutionTimedOut
+                    )
                 }
                 _ => false,
             }
@@ -256,8 +261,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn layer(value: &Value) -> Layer {
-        Layer::read(&value.to_string()).expect("a layer").0
+    fn layer(value: &Value) -> PropertyLayer {
+        PropertyLayer::read(&value.to_string()).expect("a layer").0
     }
 
     #[test]
@@ -296,8 +301,12 @@ mod tests {
         assert_eq!(config.system().get("name").map(String::as_str), Some("other"));
         let config = said(json!({"Profile": {"ShareProfile": "dev", "ShareCreds": false}}));
         assert_eq!(config.shared_profile(), None);
-        let all =
-            [Details::Success, Details::Failed, Details::ExecutionTimedOut, Details::Cancelled];
+        let all = [
+            StatusDetails::Success,
+            StatusDetails::Failed,
+            StatusDetails::ExecutionTimedOut,
+            StatusDetails::Cancelled,
+        ];
         for (section, uploaded, wanted) in [
             (json!({}), true, [false; 4]),
             (json!({"PluginLocalOutputCleanup": "after-execution"}), false, [true; 4]),

@@ -1,9 +1,9 @@
 //! Breakpoints: `WHAT [if EXPR] [hits H] [log "TEXT"]`.
 
 use super::condition::{Condition, Name};
-use super::cursor::{Cursor, ParseError, Pattern, quote, written};
-use super::facts::Facts;
-use super::place::Place;
+use super::cursor::{ParseError, Pattern, TextCursor, quote, written};
+use super::facts::StopContext;
+use super::place::CommandPlace;
 use super::template::Template;
 use crate::spec::UserPhase;
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,7 @@ pub struct Breakpoint {
     /// Only if.
     pub condition: Option<Condition>,
     /// Only so often.
-    pub hits: Option<Hits>,
+    pub hits: Option<HitCondition>,
     /// Written instead of stopping.
     pub log: Option<Template>,
 }
@@ -38,11 +38,11 @@ pub enum What {
     /// `any-failure`: a command has failed, also where on-failure retries.
     AnyFailure,
     /// `before:PLACE`
-    Before(Place),
+    Before(CommandPlace),
     /// `after:PHASE`: after its finally.
     AfterPhase(UserPhase),
     /// `after:PLACE`
-    AfterPlace(Place),
+    AfterPlace(CommandPlace),
     /// `command:/RE/`: before each command with such a text.
     Command(Pattern),
     /// `change:NAME`: after a run that has changed the variable.
@@ -61,7 +61,7 @@ pub enum What {
 
 /// How often a breakpoint is passed before it counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hits {
+pub enum HitCondition {
     /// `N`: once, at this one or the next.
     Once(u64),
     /// `==N`
@@ -74,30 +74,30 @@ pub enum Hits {
     Every(u64),
 }
 
-impl Hits {
+impl HitCondition {
     /// Whether this hit counts, where `counted` says whether one has before.
     #[must_use]
     pub fn counts(self, hit: u64, counted: bool) -> bool {
         match self {
-            Hits::Once(at) => hit >= at && !counted,
-            Hits::Exactly(at) => hit == at,
-            Hits::AtLeast(at) => hit >= at,
-            Hits::MoreThan(at) => hit > at,
-            Hits::Every(step) => hit.is_multiple_of(step),
+            HitCondition::Once(at) => hit >= at && !counted,
+            HitCondition::Exactly(at) => hit == at,
+            HitCondition::AtLeast(at) => hit >= at,
+            HitCondition::MoreThan(at) => hit > at,
+            HitCondition::Every(step) => hit.is_multiple_of(step),
         }
     }
 
-    fn read(cursor: &mut Cursor<'_>) -> Result<Self, ParseError> {
+    fn read(cursor: &mut TextCursor<'_>) -> Result<Self, ParseError> {
         let make: fn(u64) -> Self = if cursor.take("==") {
-            Hits::Exactly
+            HitCondition::Exactly
         } else if cursor.take(">=") {
-            Hits::AtLeast
+            HitCondition::AtLeast
         } else if cursor.take(">") {
-            Hits::MoreThan
+            HitCondition::MoreThan
         } else if cursor.take("%") {
-            Hits::Every
+            HitCondition::Every
         } else {
-            Hits::Once
+            HitCondition::Once
         };
         cursor.skip_blanks();
         let begin = cursor.clone();
@@ -112,7 +112,7 @@ impl Hits {
 impl Breakpoint {
     /// Whether the condition holds, where there is one.
     #[must_use]
-    pub fn holds(&self, facts: &Facts<'_>) -> bool {
+    pub fn holds(&self, facts: &StopContext<'_>) -> bool {
         self.condition.as_ref().is_none_or(|condition| condition.holds(facts))
     }
 
@@ -124,7 +124,7 @@ impl Breakpoint {
 
     /// The command's place that it names.
     #[must_use]
-    pub fn place(&self) -> Option<&Place> {
+    pub fn place(&self) -> Option<&CommandPlace> {
         match &self.what {
             What::Before(place) | What::AfterPlace(place) => Some(place),
             What::AfterPhase(_)
@@ -161,7 +161,7 @@ impl Breakpoint {
 }
 
 impl What {
-    fn read(cursor: &mut Cursor<'_>) -> Result<Self, ParseError> {
+    fn read(cursor: &mut TextCursor<'_>) -> Result<Self, ParseError> {
         let begin = cursor.clone();
         for (word, what) in
             [("any-failure", What::AnyFailure), ("failure", What::Failure), ("start", What::Start)]
@@ -174,11 +174,11 @@ impl What {
         let is_form = cursor.take(word) && cursor.take(":");
         match word {
             "before" if is_form => {
-                let (phase, place) = Place::read(cursor)?;
-                Ok(What::Before(place.unwrap_or(Place::first(phase))))
+                let (phase, place) = CommandPlace::read(cursor)?;
+                Ok(What::Before(place.unwrap_or(CommandPlace::first(phase))))
             }
             "after" if is_form => {
-                let (phase, place) = Place::read(cursor)?;
+                let (phase, place) = CommandPlace::read(cursor)?;
                 Ok(place.map_or(What::AfterPhase(phase), What::AfterPlace))
             }
             "command" if is_form => cursor.pattern().map(What::Command),
@@ -223,7 +223,7 @@ impl FromStr for Breakpoint {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        let mut cursor = Cursor::new(text, 0);
+        let mut cursor = TextCursor::new(text, 0);
         if text.len() > LONGEST {
             return Err(cursor.error(format!("a breakpoint has at most {LONGEST} bytes")));
         }
@@ -235,7 +235,7 @@ impl FromStr for Breakpoint {
         }
         if next_word(&mut cursor, "hits")? {
             cursor.skip_blanks();
-            breakpoint.hits = Some(Hits::read(&mut cursor)?);
+            breakpoint.hits = Some(HitCondition::read(&mut cursor)?);
         }
         if next_word(&mut cursor, "log")? {
             cursor.skip_blanks();
@@ -261,7 +261,7 @@ impl FromStr for Breakpoint {
 }
 
 /// Takes a word that stands behind a blank.
-fn next_word(cursor: &mut Cursor<'_>, word: &str) -> Result<bool, ParseError> {
+fn next_word(cursor: &mut TextCursor<'_>, word: &str) -> Result<bool, ParseError> {
     let is_apart = cursor.rest().starts_with(char::is_whitespace);
     let mut ahead = cursor.clone();
     ahead.skip_blanks();
@@ -311,14 +311,14 @@ impl fmt::Display for What {
     }
 }
 
-impl fmt::Display for Hits {
+impl fmt::Display for HitCondition {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Hits::Once(count) => write!(formatter, "{count}"),
-            Hits::Exactly(count) => write!(formatter, "=={count}"),
-            Hits::AtLeast(count) => write!(formatter, ">={count}"),
-            Hits::MoreThan(count) => write!(formatter, ">{count}"),
-            Hits::Every(count) => write!(formatter, "%{count}"),
+            HitCondition::Once(count) => write!(formatter, "{count}"),
+            HitCondition::Exactly(count) => write!(formatter, "=={count}"),
+            HitCondition::AtLeast(count) => write!(formatter, ">={count}"),
+            HitCondition::MoreThan(count) => write!(formatter, ">{count}"),
+            HitCondition::Every(count) => write!(formatter, "%{count}"),
         }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Every condition has an answer. What could have none does not parse: it would be silently false.
 
-use super::cursor::{Cursor, ParseError, Pattern, quote, written};
-use super::facts::Facts;
+use super::cursor::{ParseError, Pattern, TextCursor, quote, written};
+use super::facts::StopContext;
 use crate::spec::UserPhase;
 use std::borrow::Cow;
 use std::fmt;
@@ -102,8 +102,8 @@ const COMPARISONS: [(&str, Comparison); 6] = [
 
 impl Condition {
     /// From a text that is read, as far as it goes.
-    pub(super) fn read(cursor: &mut Cursor<'_>) -> Result<Self, ParseError> {
-        Reader { cursor, depth: 0 }.any()
+    pub(super) fn read(cursor: &mut TextCursor<'_>) -> Result<Self, ParseError> {
+        ConditionReader { cursor, depth: 0 }.any()
     }
 
     /// A text that is one condition.
@@ -111,7 +111,7 @@ impl Condition {
     /// # Errors
     /// What is wrong in it, and where.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
-        let mut cursor = Cursor::new(text, 0);
+        let mut cursor = TextCursor::new(text, 0);
         let condition = Condition::read(&mut cursor)?;
         cursor.skip_blanks();
         if cursor.is_at_end() { Ok(condition) } else { Err(cursor.error(WANTS_OPERATOR)) }
@@ -119,17 +119,17 @@ impl Condition {
 
     /// Whether it holds.
     #[must_use]
-    pub fn holds(&self, facts: &Facts<'_>) -> bool {
+    pub fn holds(&self, facts: &StopContext<'_>) -> bool {
         self.value(facts).is_true()
     }
 
     /// What it comes to, as a text.
     #[must_use]
-    pub fn shown(&self, facts: &Facts<'_>) -> String {
+    pub fn shown(&self, facts: &StopContext<'_>) -> String {
         self.value(facts).text().into_owned()
     }
 
-    fn value<'c>(&'c self, facts: &'c Facts<'_>) -> Value<'c> {
+    fn value<'c>(&'c self, facts: &'c StopContext<'_>) -> Value<'c> {
         match self {
             Condition::Name(name) => name.value(facts),
             Condition::Variable(name) => Value::Text(facts.variable(name).unwrap_or_default()),
@@ -215,7 +215,7 @@ impl Name {
         NAMES.iter().find(|(_, name)| *name == self).map_or("", |(written, _)| written)
     }
 
-    fn value<'f>(self, facts: &Facts<'f>) -> Value<'f> {
+    fn value<'f>(self, facts: &StopContext<'f>) -> Value<'f> {
         let place = || facts.place.map_or_else(String::new, |place| place.to_string());
         let phase = || facts.phase.user_phase().map_or(facts.phase.name(), UserPhase::key);
         match self {
@@ -298,12 +298,12 @@ impl Value<'_> {
 
 const WANTS_OPERATOR: &str = "`==`, `!=`, `<`, `>`, `=~`, `&&` or the like belongs here";
 
-struct Reader<'r, 't> {
-    cursor: &'r mut Cursor<'t>,
+struct ConditionReader<'r, 't> {
+    cursor: &'r mut TextCursor<'t>,
     depth: usize,
 }
 
-impl Reader<'_, '_> {
+impl ConditionReader<'_, '_> {
     fn any(&mut self) -> Result<Condition, ParseError> {
         let mut left = self.all()?;
         while self.takes("||") {

@@ -67,17 +67,17 @@ impl fmt::Display for Pattern {
 
 /// A place in a text that is read.
 #[derive(Clone, Debug)]
-pub(super) struct Cursor<'t> {
+pub(super) struct TextCursor<'t> {
     text: &'t str,
     at: usize,
     /// Columns before the text.
     before: usize,
 }
 
-impl<'t> Cursor<'t> {
+impl<'t> TextCursor<'t> {
     /// At the beginning of a text that has so many columns before it.
     pub(super) fn new(text: &'t str, before: usize) -> Self {
-        Cursor { text, at: 0, before }
+        TextCursor { text, at: 0, before }
     }
 
     pub(super) fn rest(&self) -> &'t str {
@@ -265,7 +265,7 @@ impl<'t> Cursor<'t> {
     }
 }
 
-/// A time as [`Cursor::duration`] reads it.
+/// A time as [`TextCursor::duration`] reads it.
 pub(super) fn written(time: Duration) -> String {
     let seconds = time.as_secs();
     match time.subsec_millis() {
@@ -277,7 +277,7 @@ pub(super) fn written(time: Duration) -> String {
     }
 }
 
-/// A text in quotes as [`Cursor::quoted`] reads it.
+/// A text in quotes as [`TextCursor::quoted`] reads it.
 pub(super) fn quote(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }

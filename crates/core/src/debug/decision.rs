@@ -1,6 +1,6 @@
 //! What a person decides at a stop, and who it is.
 
-use super::place::Place;
+use super::place::CommandPlace;
 use super::rewind::{Rewind, Then};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -23,12 +23,12 @@ pub enum Decision {
     Skip {
         /// Nor any before this one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        to: Option<Place>,
+        to: Option<CommandPlace>,
     },
     /// Go on from there once more.
     Rerun {
         /// From where.
-        place: Place,
+        place: CommandPlace,
     },
     /// Go back to before a run: the files, the variables, and how the build stood.
     Rewind(Rewind),
@@ -116,13 +116,13 @@ pub struct Who {
     /// The user's name; the number where there is none.
     pub user: String,
     /// By what.
-    pub client: Client,
+    pub client: DecisionClient,
 }
 
 /// By what a decision was made.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
-pub enum Client {
+pub enum DecisionClient {
     /// A verb of the command line.
     #[default]
     Cli,
@@ -136,40 +136,40 @@ pub enum Client {
     Dap(String),
 }
 
-impl Client {
+impl DecisionClient {
     /// An editor. Its name is a stranger's text.
     #[must_use]
     pub fn dap(name: &str) -> Self {
         let plain = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
-        Client::Dap(name.chars().take(40).map(plain).collect())
+        DecisionClient::Dap(name.chars().take(40).map(plain).collect())
     }
 }
 
-impl fmt::Display for Client {
+impl fmt::Display for DecisionClient {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Client::Cli => formatter.write_str("cli"),
-            Client::Key => formatter.write_str("key"),
-            Client::Shell => formatter.write_str("shell"),
-            Client::Page => formatter.write_str("page"),
-            Client::Dap(name) => write!(formatter, "dap:{name}"),
+            DecisionClient::Cli => formatter.write_str("cli"),
+            DecisionClient::Key => formatter.write_str("key"),
+            DecisionClient::Shell => formatter.write_str("shell"),
+            DecisionClient::Page => formatter.write_str("page"),
+            DecisionClient::Dap(name) => write!(formatter, "dap:{name}"),
         }
     }
 }
 
-impl From<String> for Client {
+impl From<String> for DecisionClient {
     fn from(text: String) -> Self {
         match text.as_str() {
-            "key" => Client::Key,
-            "shell" => Client::Shell,
-            "page" => Client::Page,
-            _ => text.strip_prefix("dap:").map_or(Client::Cli, Client::dap),
+            "key" => DecisionClient::Key,
+            "shell" => DecisionClient::Shell,
+            "page" => DecisionClient::Page,
+            _ => text.strip_prefix("dap:").map_or(DecisionClient::Cli, DecisionClient::dap),
         }
     }
 }
 
-impl From<Client> for String {
-    fn from(client: Client) -> Self {
+impl From<DecisionClient> for String {
+    fn from(client: DecisionClient) -> Self {
         client.to_string()
     }
 }

@@ -1,13 +1,13 @@
 //! What a condition is held against.
 
-use crate::debug::Place;
+use crate::debug::CommandPlace;
 use crate::phase::Phase;
 use std::borrow::Cow;
 use std::time::Duration;
 
 /// What is known where a build may stop: of the run at hand, or, before one, of the last.
 #[derive(Clone, Copy, Debug)]
-pub struct Facts<'f> {
+pub struct StopContext<'f> {
     /// The last run's code.
     pub status: i32,
     /// The signal that has ended it; 0 where none has.
@@ -17,7 +17,7 @@ pub struct Facts<'f> {
     /// The phase.
     pub phase: Phase,
     /// The place at hand.
-    pub place: Option<Place>,
+    pub place: Option<CommandPlace>,
     /// The number of the run at hand.
     pub run: u32,
     /// How often this breakpoint has been come to, this time included.
@@ -32,7 +32,7 @@ pub struct Facts<'f> {
     pub variables: &'f [(Vec<u8>, Vec<u8>)],
 }
 
-impl<'f> Facts<'f> {
+impl<'f> StopContext<'f> {
     /// A variable's value.
     #[must_use]
     pub fn variable(&self, name: &str) -> Option<Cow<'f, str>> {

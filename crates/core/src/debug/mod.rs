@@ -15,12 +15,12 @@ mod template;
 mod tests;
 mod variables;
 
-pub use breakpoint::{Breakpoint, Hits, What};
+pub use breakpoint::{Breakpoint, HitCondition, What};
 pub use condition::{Comparison, Condition, Name};
 pub use cursor::{ParseError, Pattern};
-pub use decision::{Client, Decision, DecisionKind, Who};
-pub use facts::Facts;
-pub use place::Place;
+pub use decision::{Decision, DecisionClient, DecisionKind, Who};
+pub use facts::StopContext;
+pub use place::CommandPlace;
 pub use rewind::{NO_CHECKPOINTS, Rewind, RunRef, Then};
 pub use template::Template;
 pub use variables::{Compared, compare, no_name};

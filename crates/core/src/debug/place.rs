@@ -1,6 +1,6 @@
 //! Where a command stands in the buildspec.
 
-use super::cursor::{Cursor, ParseError};
+use super::cursor::{ParseError, TextCursor};
 use crate::phase::Block;
 use crate::spec::{USER_PHASES, UserPhase};
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use std::str::FromStr;
 /// their commands run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Place {
+pub struct CommandPlace {
     /// The phase.
     pub phase: UserPhase,
     /// The list in it.
@@ -20,16 +20,18 @@ pub struct Place {
     pub index: u32,
 }
 
-impl Place {
+impl CommandPlace {
     /// From a text that is read: the phase, and what follows it.
-    pub(super) fn read(cursor: &mut Cursor<'_>) -> Result<(UserPhase, Option<Self>), ParseError> {
+    pub(super) fn read(
+        cursor: &mut TextCursor<'_>,
+    ) -> Result<(UserPhase, Option<Self>), ParseError> {
         let phase = USER_PHASES.into_iter().find(|phase| cursor.take_word(phase.key()));
         let Some(phase) = phase else {
             return Err(
                 cursor.error("a phase belongs here: install, pre_build, build or post_build")
             );
         };
-        let mut place = Place { phase, block: Block::Commands, index: 0 };
+        let mut place = CommandPlace { phase, block: Block::Commands, index: 0 };
         let mut is_whole = true;
         if cursor.rest().starts_with(":f") && cursor.take(":") {
             if !cursor.take_word("finally") {
@@ -50,31 +52,31 @@ impl Place {
 
     /// A phase's first command.
     pub(super) fn first(phase: UserPhase) -> Self {
-        Place { phase, block: Block::Commands, index: 0 }
+        CommandPlace { phase, block: Block::Commands, index: 0 }
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for CommandPlace {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let block = if self.block == Block::Finally { ":finally" } else { "" };
         write!(formatter, "{}{block}:{}", self.phase.key(), u64::from(self.index) + 1)
     }
 }
 
-impl FromStr for Place {
+impl FromStr for CommandPlace {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        let mut cursor = Cursor::new(text, 0);
-        let (phase, place) = Place::read(&mut cursor)?;
+        let mut cursor = TextCursor::new(text, 0);
+        let (phase, place) = CommandPlace::read(&mut cursor)?;
         if !cursor.is_at_end() {
             return Err(cursor.error("nothing belongs behind a place"));
         }
-        Ok(place.unwrap_or(Place::first(phase)))
+        Ok(place.unwrap_or(CommandPlace::first(phase)))
     }
 }
 
-impl TryFrom<String> for Place {
+impl TryFrom<String> for CommandPlace {
     type Error = ParseError;
 
     fn try_from(text: String) -> Result<Self, ParseError> {
@@ -82,8 +84,8 @@ impl TryFrom<String> for Place {
     }
 }
 
-impl From<Place> for String {
-    fn from(place: Place) -> Self {
+impl From<CommandPlace> for String {
+    fn from(place: CommandPlace) -> Self {
         place.to_string()
     }
 }

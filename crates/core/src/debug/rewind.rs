@@ -1,7 +1,7 @@
 //! Back to before a run: which one, and what follows.
 
-use super::cursor::{Cursor, ParseError};
-use super::place::Place;
+use super::cursor::{ParseError, TextCursor};
+use super::place::CommandPlace;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -52,7 +52,7 @@ pub enum RunRef {
     /// So many from the end, from 1.
     Back(u32),
     /// The last run of a place.
-    At(Place),
+    At(CommandPlace),
 }
 
 impl FromStr for RunRef {
@@ -66,7 +66,8 @@ impl FromStr for RunRef {
         match number(text) {
             Some(number) => Ok(RunRef::Number(number)),
             None if text.starts_with(|c: char| c == '-' || c.is_ascii_digit()) => {
-                Err(Cursor::new(text, 0).error("runs are counted from 1, and from the end from -1"))
+                Err(TextCursor::new(text, 0)
+                    .error("runs are counted from 1, and from the end from -1"))
             }
             None => text.parse().map(RunRef::At),
         }

@@ -1,16 +1,16 @@
 //! What a breakpoint writes instead of stopping.
 
 use super::condition::Condition;
-use super::cursor::{Cursor, ParseError};
-use super::facts::Facts;
+use super::cursor::{ParseError, TextCursor};
+use super::facts::StopContext;
 use std::fmt;
 
 /// A text in which `{EXPR}` is replaced; `{{` is `{`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Template(Vec<Part>);
+pub struct Template(Vec<TemplatePart>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+enum TemplatePart {
     Text(String),
     Value(Condition),
 }
@@ -18,7 +18,7 @@ enum Part {
 impl Template {
     /// A text that has so many columns before it.
     pub(super) fn read(text: &str, before: usize) -> Result<Self, ParseError> {
-        let mut cursor = Cursor::new(text, before);
+        let mut cursor = TextCursor::new(text, before);
         let mut parts = Vec::new();
         let mut literal = String::new();
         while let Some(character) = cursor.rest().chars().next() {
@@ -30,9 +30,9 @@ impl Template {
                 let open = cursor.clone();
                 cursor.take("{");
                 if !literal.is_empty() {
-                    parts.push(Part::Text(std::mem::take(&mut literal)));
+                    parts.push(TemplatePart::Text(std::mem::take(&mut literal)));
                 }
-                parts.push(Part::Value(Condition::read(&mut cursor)?));
+                parts.push(TemplatePart::Value(Condition::read(&mut cursor)?));
                 cursor.skip_blanks();
                 if !cursor.take("}") {
                     return Err(
@@ -45,23 +45,24 @@ impl Template {
             }
         }
         if !literal.is_empty() {
-            parts.push(Part::Text(literal));
+            parts.push(TemplatePart::Text(literal));
         }
         Ok(Template(parts))
     }
 
     /// The text with the facts in it.
     #[must_use]
-    pub fn fill(&self, facts: &Facts<'_>) -> String {
-        let part = |part: &Part| match part {
-            Part::Text(text) => text.clone(),
-            Part::Value(value) => value.shown(facts),
+    pub fn fill(&self, facts: &StopContext<'_>) -> String {
+        let part = |part: &TemplatePart| match part {
+            TemplatePart::Text(text) => text.clone(),
+            TemplatePart::Value(value) => value.shown(facts),
         };
         self.0.iter().map(part).collect()
     }
 
     pub(super) fn asks(&self, is_it: &dyn Fn(&Condition) -> bool) -> bool {
-        let asks = |part: &Part| matches!(part, Part::Value(value) if value.asks(is_it));
+        let asks =
+            |part: &TemplatePart| matches!(part, TemplatePart::Value(value) if value.asks(is_it));
         self.0.iter().any(asks)
     }
 }
@@ -69,8 +70,10 @@ impl Template {
 impl fmt::Display for Template {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|part| match part {
-            Part::Text(text) => formatter.write_str(&text.replace('{', "{{").replace('}', "}}")),
-            Part::Value(value) => write!(formatter, "{{{value}}}"),
+            TemplatePart::Text(text) => {
+                formatter.write_str(&text.replace('{', "{{").replace('}', "}}"))
+            }
+            TemplatePart::Value(value) => write!(formatter, "{{{value}}}"),
         })
     }
 }

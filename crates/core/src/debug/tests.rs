@@ -5,8 +5,8 @@ use crate::phase::{Block, Phase};
 use crate::spec::{USER_PHASES, UserPhase};
 use std::time::Duration;
 
-fn facts<'f>(variables: &'f [(Vec<u8>, Vec<u8>)]) -> Facts<'f> {
-    Facts {
+fn facts<'f>(variables: &'f [(Vec<u8>, Vec<u8>)]) -> StopContext<'f> {
+    StopContext {
         status: 137,
         signal: 9,
         failed: true,
@@ -27,7 +27,7 @@ fn breakpoint(text: &str) -> Breakpoint {
 
 #[test]
 fn every_form_is_read() {
-    let place = |phase, block, index| Place { phase, block, index };
+    let place = |phase, block, index| CommandPlace { phase, block, index };
     let (commands, finally) = (Block::Commands, Block::Finally);
     for (text, what) in [
         ("start", What::Start),
@@ -53,13 +53,13 @@ fn every_form_is_read() {
         breakpoint(r#" command:/a\/b c/  if $A == 'x' && status > 2 hits %5 log "{run}: {{}}" "#);
     let What::Command(pattern) = &whole.what else { panic!("{whole:?}") };
     assert!(pattern.is_in("say a/b c") && !pattern.is_in("a b"));
-    assert_eq!(whole.hits, Some(Hits::Every(5)));
+    assert_eq!(whole.hits, Some(HitCondition::Every(5)));
     assert_eq!(whole.log.as_ref().map(|log| log.fill(&facts(&[]))).as_deref(), Some("12: {}"));
     // A fact may have the name of a suffix.
     let named = breakpoint("failure if hits hits 2");
     assert_eq!(
         (named.condition, named.hits),
-        (Some(Condition::Name(Name::Hits)), Some(Hits::Once(2)))
+        (Some(Condition::Name(Name::Hits)), Some(HitCondition::Once(2)))
     );
 }
 
@@ -156,11 +156,11 @@ fn conditions_are_held_against_facts() {
 #[test]
 fn hits_count_as_they_are_written() {
     for (hits, wanted) in [
-        (Hits::Once(2), [false, true, false, false, false, false]),
-        (Hits::Exactly(3), [false, false, true, false, false, false]),
-        (Hits::AtLeast(3), [false, false, true, true, true, true]),
-        (Hits::MoreThan(3), [false, false, false, true, true, true]),
-        (Hits::Every(2), [false, true, false, true, false, true]),
+        (HitCondition::Once(2), [false, true, false, false, false, false]),
+        (HitCondition::Exactly(3), [false, false, true, false, false, false]),
+        (HitCondition::AtLeast(3), [false, false, true, true, true, true]),
+        (HitCondition::MoreThan(3), [false, false, false, true, true, true]),
+        (HitCondition::Every(2), [false, true, false, true, false, true]),
     ] {
         let mut counted = false;
         let counts = [1, 2, 3, 4, 5, 6].map(|hit| {
@@ -175,21 +175,24 @@ fn hits_count_as_they_are_written() {
 #[test]
 fn places_are_written_read_and_ordered() {
     let places = ["install:1", "build:1", "build:2", "build:finally:1", "post_build:1"];
-    let read = places.map(|text| text.parse::<Place>().expect(text));
+    let read = places.map(|text| text.parse::<CommandPlace>().expect(text));
     assert!(read.is_sorted());
     assert_eq!(read.map(|place| place.to_string()), places);
-    assert_eq!("build:finally".parse::<Place>().expect("a place").to_string(), "build:finally:1");
-    assert!("build:1 ".parse::<Place>().is_err());
+    assert_eq!(
+        "build:finally".parse::<CommandPlace>().expect("a place").to_string(),
+        "build:finally:1"
+    );
+    assert!("build:1 ".parse::<CommandPlace>().is_err());
 }
 
 #[test]
 fn a_strangers_name_is_cut_and_made_plain() {
-    let client = Client::dap(&format!("a\u{1b}[31m{}", "x".repeat(60)));
-    let Client::Dap(name) = &client else { panic!("{client:?}") };
+    let client = DecisionClient::dap(&format!("a\u{1b}[31m{}", "x".repeat(60)));
+    let DecisionClient::Dap(name) = &client else { panic!("{client:?}") };
     assert_eq!(name.chars().count(), 40);
     assert!(!name.contains('\u{1b}'));
-    for client in [Client::Cli, Client::Key, Client::Shell, client] {
-        assert_eq!(Client::from(client.to_string()), client);
+    for client in [DecisionClient::Cli, DecisionClient::Key, DecisionClient::Shell, client] {
+        assert_eq!(DecisionClient::from(client.to_string()), client);
     }
 }
 
@@ -257,7 +260,7 @@ impl Maker {
     fn what(&mut self) -> What {
         let phase = USER_PHASES[usize::try_from(self.below(4)).unwrap_or(0)];
         let block = if self.below(2) == 0 { Block::Commands } else { Block::Finally };
-        let place = Place { phase, block, index: u32::try_from(self.below(9)).unwrap_or(0) };
+        let place = CommandPlace { phase, block, index: u32::try_from(self.below(9)).unwrap_or(0) };
         match self.below(13) {
             0 => What::Start,
             1 => What::Failure,
@@ -279,7 +282,13 @@ impl Maker {
         let what = self.what();
         let condition = (self.below(2) == 0).then(|| self.condition(3));
         let count = self.below(9) + 1;
-        let makes = [Hits::Once, Hits::Exactly, Hits::AtLeast, Hits::MoreThan, Hits::Every];
+        let makes = [
+            HitCondition::Once,
+            HitCondition::Exactly,
+            HitCondition::AtLeast,
+            HitCondition::MoreThan,
+            HitCondition::Every,
+        ];
         let hits = makes.get(usize::try_from(self.below(8)).unwrap_or(0)).map(|make| make(count));
         let log = (self.below(2) == 0).then(|| {
             let text = self.text().replace('{', "{{").replace('}', "}}");

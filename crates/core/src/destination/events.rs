@@ -18,7 +18,7 @@ const TEXTS_A_CALL: usize = 4;
 /// What an event in JSON says beside the lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Context {
+pub struct EventContext {
     /// The session.
     pub session: String,
     /// What its client asked to be connected to.
@@ -33,7 +33,7 @@ pub struct Context {
 
 /// The next call: messages of its events, and how many bytes of the text are in them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Batch {
+pub struct EventBatch {
     /// One each.
     pub messages: Vec<String>,
     /// Of the text.
@@ -46,12 +46,18 @@ pub const MOST: usize = TEXT * TEXTS_A_CALL;
 /// Takes the beginning of a text. What may go on, a line that has no end yet, is left where the text has not
 /// ended (`is_all`) and there is room for more of it.
 #[must_use]
-pub fn batch(text: &[u8], is_all: bool, form: Form, context: &Context, now: WallTime) -> Batch {
+pub fn batch(
+    text: &[u8],
+    is_all: bool,
+    form: Form,
+    context: &EventContext,
+    now: WallTime,
+) -> EventBatch {
     let (size, events) = match form {
         Form::Json => (LINES, LINES_A_CALL),
         Form::AtEnd | Form::Text => (TEXT, TEXTS_A_CALL),
     };
-    let mut batch = Batch::default();
+    let mut batch = EventBatch::default();
     while batch.messages.len() < events {
         let rest = &text[batch.bytes..];
         let end = cut(rest, size, is_all);
@@ -97,7 +103,7 @@ fn plain(text: &[u8]) -> String {
 }
 
 /// One line of JSON, with what is for a terminal alone taken out.
-fn lines(text: &[u8], context: &Context, now: WallTime) -> String {
+fn lines(text: &[u8], context: &EventContext, now: WallTime) -> String {
     let shown = strip_bytes(text).into_vec();
     let shown = String::from_utf8_lossy(&shown).replace('\t', " ").replace('\r', "");
     let lines: Vec<&str> = shown.strip_suffix('\n').unwrap_or(&shown).split('\n').collect();
@@ -121,8 +127,8 @@ mod tests {
 
     const NOW: WallTime = WallTime(1_700_000_000_000_000);
 
-    fn of(text: &[u8], is_all: bool, form: Form) -> Batch {
-        let context = Context {
+    fn of(text: &[u8], is_all: bool, form: Form) -> EventBatch {
+        let context = EventContext {
             session: "ann-1".to_owned(),
             target: "codebuild:x".to_owned(),
             owner: "arn:aws:iam::000000000000:user/ann".to_owned(),
@@ -149,7 +155,7 @@ mod tests {
         // The rest goes with the end.
         let rest = of(&text[batch.bytes..], true, Form::Json);
         assert_eq!(data(&rest.messages[0]), json!(["$ not yet"]));
-        assert_eq!(of(b"", true, Form::Json), Batch::default());
+        assert_eq!(of(b"", true, Form::Json), EventBatch::default());
     }
 
     #[test]
@@ -190,7 +196,7 @@ mod tests {
     #[test]
     fn a_line_that_may_go_on_waits() {
         for form in [Form::Text, Form::Json] {
-            assert_eq!(of(b"no end", false, form), Batch::default());
+            assert_eq!(of(b"no end", false, form), EventBatch::default());
             assert_eq!(of(b"one\ntwo", false, form).bytes, 4);
         }
     }

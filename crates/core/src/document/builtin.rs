@@ -1,6 +1,6 @@
 //! The documents that are always there: AWS's own, as far as they make sense for a build.
 
-use super::Type;
+use super::DocumentType;
 use serde_json::{Value, json};
 
 /// A document of AWS's.
@@ -9,7 +9,7 @@ pub struct Builtin {
     /// What calls name it by.
     pub name: &'static str,
     /// What it is for.
-    pub kind: Type,
+    pub kind: DocumentType,
     content: fn() -> Value,
 }
 
@@ -23,25 +23,33 @@ impl Builtin {
 
 /// All of them, by name.
 pub const BUILTINS: &[Builtin] = &[
-    Builtin { name: "AWS-RunShellScript", kind: Type::Command, content: run_shell_script },
-    Builtin { name: "AWS-StartInteractiveCommand", kind: Type::Session, content: interactive },
+    Builtin { name: "AWS-RunShellScript", kind: DocumentType::Command, content: run_shell_script },
+    Builtin {
+        name: "AWS-StartInteractiveCommand",
+        kind: DocumentType::Session,
+        content: interactive,
+    },
     Builtin {
         name: "AWS-StartNonInteractiveCommand",
-        kind: Type::Session,
+        kind: DocumentType::Session,
         content: non_interactive,
     },
-    Builtin { name: "AWS-StartPortForwardingSession", kind: Type::Session, content: forwarding },
+    Builtin {
+        name: "AWS-StartPortForwardingSession",
+        kind: DocumentType::Session,
+        content: forwarding,
+    },
     Builtin {
         name: "AWS-StartPortForwardingSessionToRemoteHost",
-        kind: Type::Session,
+        kind: DocumentType::Session,
         content: forwarding_to_host,
     },
     Builtin {
         name: "AWS-StartPortForwardingSessionToSocket",
-        kind: Type::Session,
+        kind: DocumentType::Session,
         content: forwarding_to_socket,
     },
-    Builtin { name: "AWS-StartSSHSession", kind: Type::Session, content: ssh },
+    Builtin { name: "AWS-StartSSHSession", kind: DocumentType::Session, content: ssh },
 ];
 
 /// The one of this name.

@@ -67,7 +67,7 @@ pub enum StepFailureAction {
 
 /// A step with parameters put in.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Step {
+pub struct DocumentStep {
     /// As calls name it: the plugin's name in 1.2, the step's own in 2.x.
     pub name: String,
     /// As folders and keys name it.
@@ -137,8 +137,8 @@ impl CommandDocument {
     }
 
     /// Its steps, after `put_in` has replaced the placeholders of a value.
-    pub fn steps(&self, put_in: impl Fn(&Value) -> Value) -> Vec<Step> {
-        let step = |raw: &RawStep| Step {
+    pub fn steps(&self, put_in: impl Fn(&Value) -> Value) -> Vec<DocumentStep> {
+        let step = |raw: &RawStep| DocumentStep {
             name: raw.name.clone(),
             folder: raw.folder.clone(),
             plugin: raw.plugin.clone(),
@@ -392,11 +392,11 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn read(content: &Value) -> Vec<Step> {
+    fn read(content: &Value) -> Vec<DocumentStep> {
         CommandDocument::read(content).expect("a document").steps(Value::clone)
     }
 
-    fn one(schema: &str, step: Value) -> Step {
+    fn one(schema: &str, step: Value) -> DocumentStep {
         let mut step = step;
         if step.get("name").is_none() {
             step["name"] = json!("a");

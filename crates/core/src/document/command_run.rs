@@ -2,7 +2,7 @@
 //!
 //! Pure: [`DocumentRun::go_on`] says what to do, [`DocumentRun::ended`] takes how it ended.
 
-use super::command::{Step, StepFailureAction, StepScript, StepWork};
+use super::command::{DocumentStep, StepFailureAction, StepScript, StepWork};
 
 /// Codes by which a script ends the document.
 const SUCCEED_AND_EXIT: i32 = 168;
@@ -16,7 +16,7 @@ const UNKNOWN: i32 = -1;
 
 /// How a step stands, or what it came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Outcome {
+pub enum StepOutcome {
     /// Not carried out, which is no failure.
     Skipped,
     /// Well.
@@ -33,7 +33,7 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndedStep {
     /// What it came to.
-    pub outcome: Outcome,
+    pub outcome: StepOutcome,
     /// The code that clients see.
     pub code: i32,
     /// What is put behind its output.
@@ -44,7 +44,7 @@ pub struct EndedStep {
 
 /// How a script ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum ScriptEnd {
     /// By itself, with a code as shells tell it.
     Exited(i32),
     /// Killed because its time was over.
@@ -61,9 +61,9 @@ pub enum End {
 #[derive(Clone, Debug, PartialEq)]
 pub enum NextStep<'a> {
     /// Run this script, and tell how it ended.
-    Run(&'a Step, &'a StepScript),
+    Run(&'a DocumentStep, &'a StepScript),
     /// This step is over already.
-    Over(&'a Step, EndedStep),
+    Over(&'a DocumentStep, EndedStep),
     /// All are over.
     Done,
 }
@@ -71,20 +71,20 @@ pub enum NextStep<'a> {
 /// Goes through a document's steps.
 #[derive(Debug)]
 pub struct DocumentRun {
-    steps: Vec<Step>,
+    steps: Vec<DocumentStep>,
     at: usize,
     /// No further step is carried out but the last, if it is one that always is.
     is_exiting: bool,
     /// No further step is carried out at all.
-    is_over: Option<Outcome>,
-    worst: Outcome,
+    is_over: Option<StepOutcome>,
+    worst: StepOutcome,
 }
 
 impl DocumentRun {
     /// Of these steps.
     #[must_use]
-    pub fn new(steps: Vec<Step>) -> Self {
-        DocumentRun { steps, at: 0, is_exiting: false, is_over: None, worst: Outcome::Skipped }
+    pub fn new(steps: Vec<DocumentStep>) -> Self {
+        DocumentRun { steps, at: 0, is_exiting: false, is_over: None, worst: StepOutcome::Skipped }
     }
 
     /// What is next. Where it is a script, [`Self::ended`] is to be called before this is asked again.
@@ -104,7 +104,7 @@ impl DocumentRun {
             }
             StepWork::Script(script) if script.text.is_empty() => self.settle(
                 at,
-                EndedStep { outcome: Outcome::Success, code: 0, ..EndedStep::nothing() },
+                EndedStep { outcome: StepOutcome::Success, code: 0, ..EndedStep::nothing() },
             ),
             StepWork::Script(_) => {
                 let step = &self.steps[at];
@@ -118,20 +118,22 @@ impl DocumentRun {
     }
 
     /// The script that was next has ended.
-    pub fn ended(&mut self, end: End) -> EndedStep {
+    pub fn ended(&mut self, end: ScriptEnd) -> EndedStep {
         let at = self.at;
         let ended = match end {
-            End::Exited(code) => self.exited(code),
-            End::TimedOut => {
-                EndedStep { outcome: Outcome::TimedOut, code: KILLED, ..EndedStep::nothing() }
+            ScriptEnd::Exited(code) => self.exited(code),
+            ScriptEnd::TimedOut => {
+                EndedStep { outcome: StepOutcome::TimedOut, code: KILLED, ..EndedStep::nothing() }
             }
-            End::Cancelled => {
-                self.is_over = Some(Outcome::Cancelled);
-                EndedStep { outcome: Outcome::Cancelled, code: KILLED, ..EndedStep::nothing() }
+            ScriptEnd::Cancelled => {
+                self.is_over = Some(StepOutcome::Cancelled);
+                EndedStep { outcome: StepOutcome::Cancelled, code: KILLED, ..EndedStep::nothing() }
             }
-            End::NotStarted(code, why) => EndedStep::failed(if code == 0 { 1 } else { code }, why),
-            End::Gone(why) => {
-                self.is_over = Some(Outcome::Failed);
+            ScriptEnd::NotStarted(code, why) => {
+                EndedStep::failed(if code == 0 { 1 } else { code }, why)
+            }
+            ScriptEnd::Gone(why) => {
+                self.is_over = Some(StepOutcome::Failed);
                 EndedStep::failed(UNKNOWN, why)
             }
         };
@@ -143,30 +145,35 @@ impl DocumentRun {
 
     /// What all of it comes to.
     #[must_use]
-    pub fn outcome(&self) -> Outcome {
+    pub fn outcome(&self) -> StepOutcome {
         match self.worst {
             // Where nothing was to be done, it is done.
-            Outcome::Skipped => Outcome::Success,
+            StepOutcome::Skipped => StepOutcome::Success,
             worst => worst,
         }
     }
 
     fn exited(&mut self, code: i32) -> EndedStep {
         match code {
-            0 => EndedStep { outcome: Outcome::Success, code, ..EndedStep::nothing() },
+            0 => EndedStep { outcome: StepOutcome::Success, code, ..EndedStep::nothing() },
             SUCCEED_AND_EXIT => {
                 self.is_exiting = true;
                 let output = exit_text(code, "succeeded");
-                EndedStep { outcome: Outcome::Success, code, output, errors: String::new() }
+                EndedStep { outcome: StepOutcome::Success, code, output, errors: String::new() }
             }
             FAIL_AND_EXIT => {
                 self.is_exiting = true;
                 let output = exit_text(code, "failed");
-                EndedStep { outcome: Outcome::Failed, code, output, errors: failed_to_run(code) }
+                EndedStep {
+                    outcome: StepOutcome::Failed,
+                    code,
+                    output,
+                    errors: failed_to_run(code),
+                }
             }
             REBOOT => {
                 let errors = format!("{}\na build cannot be rebooted", failed_to_run(code));
-                EndedStep { outcome: Outcome::Failed, code, output: String::new(), errors }
+                EndedStep { outcome: StepOutcome::Failed, code, output: String::new(), errors }
             }
             code => EndedStep::failed(code, failed_to_run(code)),
         }
@@ -175,7 +182,7 @@ impl DocumentRun {
     /// Does what the step says about how it ended.
     fn settle(&mut self, at: usize, mut ended: EndedStep) -> EndedStep {
         let Some(step) = self.steps.get(at) else { return ended };
-        let has_failed = matches!(ended.outcome, Outcome::Failed | Outcome::TimedOut);
+        let has_failed = matches!(ended.outcome, StepOutcome::Failed | StepOutcome::TimedOut);
         if has_failed
             && self.is_over.is_none()
             && !self.is_exiting
@@ -185,10 +192,10 @@ impl DocumentRun {
             ended.output =
                 "Step was found to have onFailure property. Further document steps will be skipped.".to_owned();
             if step.on_failure == StepFailureAction::SucceedAndExit {
-                (ended.outcome, ended.code) = (Outcome::Success, SUCCEED_AND_EXIT);
+                (ended.outcome, ended.code) = (StepOutcome::Success, SUCCEED_AND_EXIT);
             }
         }
-        if ended.outcome == Outcome::Success && step.exits_on_success && !self.is_exiting {
+        if ended.outcome == StepOutcome::Success && step.exits_on_success && !self.is_exiting {
             self.is_exiting = true;
             ended.output =
                 "Step was found to have onSuccess property. Further document steps will be skipped.".to_owned();
@@ -200,7 +207,7 @@ impl DocumentRun {
 impl EndedStep {
     fn nothing() -> Self {
         EndedStep {
-            outcome: Outcome::Skipped,
+            outcome: StepOutcome::Skipped,
             code: 0,
             output: String::new(),
             errors: String::new(),
@@ -212,7 +219,7 @@ impl EndedStep {
     }
 
     fn failed(code: i32, errors: String) -> Self {
-        EndedStep { outcome: Outcome::Failed, code, output: String::new(), errors }
+        EndedStep { outcome: StepOutcome::Failed, code, output: String::new(), errors }
     }
 }
 
@@ -234,7 +241,7 @@ mod tests {
     use serde_json::{Value, json};
 
     /// Runs steps, of which each is given how its script ends.
-    fn run(steps: &[(&str, Value, End)]) -> (Vec<EndedStep>, Outcome) {
+    fn run(steps: &[(&str, Value, ScriptEnd)]) -> (Vec<EndedStep>, StepOutcome) {
         let document: Vec<Value> = steps
             .iter()
             .map(|(name, more, _)| {
@@ -269,7 +276,7 @@ mod tests {
         }
     }
 
-    fn seen(ended: &[EndedStep]) -> Vec<(Outcome, i32)> {
+    fn seen(ended: &[EndedStep]) -> Vec<(StepOutcome, i32)> {
         ended.iter().map(|ended| (ended.outcome, ended.code)).collect()
     }
 
@@ -277,16 +284,18 @@ mod tests {
 
     #[test]
     fn a_failed_step_does_not_stop_the_rest() {
-        let (ended, all) = run(&[("one", NONE, End::Exited(3)), ("two", NONE, End::Exited(0))]);
-        assert_eq!(seen(&ended), [(Outcome::Failed, 3), (Outcome::Success, 0)]);
+        let (ended, all) =
+            run(&[("one", NONE, ScriptEnd::Exited(3)), ("two", NONE, ScriptEnd::Exited(0))]);
+        assert_eq!(seen(&ended), [(StepOutcome::Failed, 3), (StepOutcome::Success, 0)]);
         assert_eq!(ended[0].errors, "failed to run commands: exit status 3");
-        assert_eq!(all, Outcome::Failed);
+        assert_eq!(all, StepOutcome::Failed);
     }
 
     #[test]
     fn codes_that_end_the_document() {
-        let (ended, all) = run(&[("one", NONE, End::Exited(168)), ("two", NONE, End::Exited(0))]);
-        assert_eq!(seen(&ended), [(Outcome::Success, 168), (Outcome::Skipped, 0)]);
+        let (ended, all) =
+            run(&[("one", NONE, ScriptEnd::Exited(168)), ("two", NONE, ScriptEnd::Exited(0))]);
+        assert_eq!(seen(&ended), [(StepOutcome::Success, 168), (StepOutcome::Skipped, 0)]);
         assert_eq!(
             ended[0].output,
             "Step exited with code 168. Therefore, marking step as succeeded. Further document steps will be skipped."
@@ -295,72 +304,80 @@ mod tests {
             ended[1].output,
             "Plugin with name aws:runShellScript and id two skipped due to prior step with an exit condition"
         );
-        assert_eq!(all, Outcome::Success);
-        let (ended, all) = run(&[("one", NONE, End::Exited(169)), ("two", NONE, End::Exited(0))]);
-        assert_eq!(seen(&ended), [(Outcome::Failed, 169), (Outcome::Skipped, 0)]);
+        assert_eq!(all, StepOutcome::Success);
+        let (ended, all) =
+            run(&[("one", NONE, ScriptEnd::Exited(169)), ("two", NONE, ScriptEnd::Exited(0))]);
+        assert_eq!(seen(&ended), [(StepOutcome::Failed, 169), (StepOutcome::Skipped, 0)]);
         assert!(ended[0].output.contains("marking step as failed"), "{ended:?}");
-        assert_eq!(all, Outcome::Failed);
-        let (ended, all) = run(&[("one", NONE, End::Exited(194))]);
+        assert_eq!(all, StepOutcome::Failed);
+        let (ended, all) = run(&[("one", NONE, ScriptEnd::Exited(194))]);
         assert!(ended[0].errors.ends_with("a build cannot be rebooted"), "{ended:?}");
-        assert_eq!((ended[0].code, all), (194, Outcome::Failed));
+        assert_eq!((ended[0].code, all), (194, StepOutcome::Failed));
     }
 
     #[test]
     fn what_steps_say_of_their_end() {
         let exit = json!({"onFailure": "exit"});
-        let (ended, all) = run(&[("one", exit, End::Exited(1)), ("two", NONE, End::Exited(0))]);
-        assert_eq!(seen(&ended), [(Outcome::Failed, 1), (Outcome::Skipped, 0)]);
+        let (ended, all) =
+            run(&[("one", exit, ScriptEnd::Exited(1)), ("two", NONE, ScriptEnd::Exited(0))]);
+        assert_eq!(seen(&ended), [(StepOutcome::Failed, 1), (StepOutcome::Skipped, 0)]);
         assert!(ended[0].output.starts_with("Step was found to have onFailure property."));
-        assert_eq!(all, Outcome::Failed);
+        assert_eq!(all, StepOutcome::Failed);
         let success = json!({"onFailure": "successAndExit"});
-        let (ended, all) = run(&[("one", success, End::Exited(1)), ("two", NONE, End::Exited(0))]);
-        assert_eq!(seen(&ended), [(Outcome::Success, 168), (Outcome::Skipped, 0)]);
-        assert_eq!(all, Outcome::Success);
+        let (ended, all) =
+            run(&[("one", success, ScriptEnd::Exited(1)), ("two", NONE, ScriptEnd::Exited(0))]);
+        assert_eq!(seen(&ended), [(StepOutcome::Success, 168), (StepOutcome::Skipped, 0)]);
+        assert_eq!(all, StepOutcome::Success);
         let well = json!({"onSuccess": "exit"});
-        let (ended, all) = run(&[("one", well, End::Exited(0)), ("two", NONE, End::Exited(1))]);
-        assert_eq!(seen(&ended), [(Outcome::Success, 0), (Outcome::Skipped, 0)]);
-        assert_eq!(all, Outcome::Success);
+        let (ended, all) =
+            run(&[("one", well, ScriptEnd::Exited(0)), ("two", NONE, ScriptEnd::Exited(1))]);
+        assert_eq!(seen(&ended), [(StepOutcome::Success, 0), (StepOutcome::Skipped, 0)]);
+        assert_eq!(all, StepOutcome::Success);
     }
 
     #[test]
     fn the_last_step_may_run_in_any_case() {
         let (exit, finally) = (json!({"onFailure": "exit"}), json!({"finallyStep": true}));
         let (ended, _) = run(&[
-            ("one", exit, End::Exited(1)),
-            ("two", NONE, End::Exited(0)),
-            ("end", finally, End::Exited(0)),
+            ("one", exit, ScriptEnd::Exited(1)),
+            ("two", NONE, ScriptEnd::Exited(0)),
+            ("end", finally, ScriptEnd::Exited(0)),
         ]);
-        let wanted = [(Outcome::Failed, 1), (Outcome::Skipped, 0), (Outcome::Success, 0)];
+        let wanted =
+            [(StepOutcome::Failed, 1), (StepOutcome::Skipped, 0), (StepOutcome::Success, 0)];
         assert_eq!(seen(&ended), wanted);
     }
 
     #[test]
     fn ends_that_are_not_the_scripts() {
         let finally = json!({"finallyStep": true});
+        let (ended, all) = run(&[
+            ("one", NONE, ScriptEnd::Cancelled),
+            ("end", finally.clone(), ScriptEnd::Exited(0)),
+        ]);
+        assert_eq!(seen(&ended), [(StepOutcome::Cancelled, 137), (StepOutcome::Skipped, 0)]);
+        assert_eq!(all, StepOutcome::Cancelled);
         let (ended, all) =
-            run(&[("one", NONE, End::Cancelled), ("end", finally.clone(), End::Exited(0))]);
-        assert_eq!(seen(&ended), [(Outcome::Cancelled, 137), (Outcome::Skipped, 0)]);
-        assert_eq!(all, Outcome::Cancelled);
-        let (ended, all) = run(&[("one", NONE, End::TimedOut), ("two", NONE, End::Exited(0))]);
-        assert_eq!(seen(&ended), [(Outcome::TimedOut, 137), (Outcome::Success, 0)]);
-        assert_eq!(all, Outcome::TimedOut);
-        let gone = End::Gone("the build has ended".into());
-        let (ended, all) = run(&[("one", NONE, gone), ("end", finally, End::Exited(0))]);
-        assert_eq!(seen(&ended), [(Outcome::Failed, -1), (Outcome::Skipped, 0)]);
-        assert_eq!((&*ended[0].errors, all), ("the build has ended", Outcome::Failed));
-        let (ended, _) = run(&[("one", NONE, End::NotStarted(0, "why".into()))]);
-        assert_eq!(seen(&ended), [(Outcome::Failed, 1)]);
+            run(&[("one", NONE, ScriptEnd::TimedOut), ("two", NONE, ScriptEnd::Exited(0))]);
+        assert_eq!(seen(&ended), [(StepOutcome::TimedOut, 137), (StepOutcome::Success, 0)]);
+        assert_eq!(all, StepOutcome::TimedOut);
+        let gone = ScriptEnd::Gone("the build has ended".into());
+        let (ended, all) = run(&[("one", NONE, gone), ("end", finally, ScriptEnd::Exited(0))]);
+        assert_eq!(seen(&ended), [(StepOutcome::Failed, -1), (StepOutcome::Skipped, 0)]);
+        assert_eq!((&*ended[0].errors, all), ("the build has ended", StepOutcome::Failed));
+        let (ended, _) = run(&[("one", NONE, ScriptEnd::NotStarted(0, "why".into()))]);
+        assert_eq!(seen(&ended), [(StepOutcome::Failed, 1)]);
     }
 
     #[test]
     fn the_worst_counts() {
         let (_, all) = run(&[
-            ("a", NONE, End::TimedOut),
-            ("b", NONE, End::Exited(1)),
-            ("c", NONE, End::Exited(0)),
+            ("a", NONE, ScriptEnd::TimedOut),
+            ("b", NONE, ScriptEnd::Exited(1)),
+            ("c", NONE, ScriptEnd::Exited(0)),
         ]);
-        assert_eq!(all, Outcome::Failed);
+        assert_eq!(all, StepOutcome::Failed);
         let unmet = json!({"precondition": {"StringEquals": ["platformType", "Windows"]}});
-        assert_eq!(run(&[("a", unmet, End::Exited(0))]).1, Outcome::Success);
+        assert_eq!(run(&[("a", unmet, ScriptEnd::Exited(0))]).1, StepOutcome::Success);
     }
 }

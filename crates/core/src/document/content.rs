@@ -9,53 +9,55 @@ pub const MAX_BYTES: usize = 64 << 10;
 
 /// How a document is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum DocumentFormat {
     /// JSON.
     Json,
     /// YAML.
     Yaml,
 }
 
-impl Format {
+impl DocumentFormat {
     /// As calls name it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Format::Json => "JSON",
-            Format::Yaml => "YAML",
+            DocumentFormat::Json => "JSON",
+            DocumentFormat::Yaml => "YAML",
         }
     }
 
     /// The one that is named so.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        [Format::Json, Format::Yaml].into_iter().find(|format| format.name() == name)
+        [DocumentFormat::Json, DocumentFormat::Yaml]
+            .into_iter()
+            .find(|format| format.name() == name)
     }
 }
 
 /// What a document is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Type {
+pub enum DocumentType {
     /// Scripts in builds.
     Command,
     /// Sessions.
     Session,
 }
 
-impl Type {
+impl DocumentType {
     /// As calls name it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Type::Command => "Command",
-            Type::Session => "Session",
+            DocumentType::Command => "Command",
+            DocumentType::Session => "Session",
         }
     }
 
     /// The one that is named so.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        [Type::Command, Type::Session].into_iter().find(|kind| kind.name() == name)
+        [DocumentType::Command, DocumentType::Session].into_iter().find(|kind| kind.name() == name)
     }
 }
 
@@ -74,14 +76,14 @@ pub enum ContentError {
 ///
 /// # Errors
 /// It is too long, is not written in this format, or is no map.
-pub fn read(text: &str, format: Format) -> Result<Map<String, Value>, ContentError> {
+pub fn read(text: &str, format: DocumentFormat) -> Result<Map<String, Value>, ContentError> {
     if text.len() > MAX_BYTES {
         return Err(ContentError::TooLong(text.len()));
     }
     let value = match format {
-        Format::Json => serde_json::from_str(text)
+        DocumentFormat::Json => serde_json::from_str(text)
             .map_err(|error| ContentError::Malformed(format!("the content is no JSON: {error}")))?,
-        Format::Yaml => read_yaml(text).map_err(ContentError::Malformed)?,
+        DocumentFormat::Yaml => read_yaml(text).map_err(ContentError::Malformed)?,
     };
     match value {
         Value::Object(mut map) => {
@@ -151,11 +153,11 @@ fn plain(text: String) -> Value {
 
 /// A value as text in this format.
 #[must_use]
-pub fn write(value: &Value, format: Format) -> String {
+pub fn write(value: &Value, format: DocumentFormat) -> String {
     match format {
         // A value made of JSON can be written as JSON.
-        Format::Json => serde_json::to_string_pretty(value).unwrap_or_default(),
-        Format::Yaml => {
+        DocumentFormat::Json => serde_json::to_string_pretty(value).unwrap_or_default(),
+        DocumentFormat::Yaml => {
             let mut text = String::from("---");
             write_yaml(value, 0, &mut text);
             text.push('\n');
@@ -221,37 +223,40 @@ mod tests {
     #[test]
     fn yaml_and_json_say_the_same() {
         let yaml = "schemaVersion: 1.0\ninputs:\n  runAsEnabled: true\n  idleSessionTimeout: \"20\"\n  n: 3\n  f: -2.5\n  v: 1.2.3\n  nothing:\n  list: [a, \"true\"]\n";
-        let map = read(yaml, Format::Yaml).expect("YAML");
+        let map = read(yaml, DocumentFormat::Yaml).expect("YAML");
         let wanted = json!({"schemaVersion": "1.0", "inputs": {"runAsEnabled": true, "idleSessionTimeout": "20",
             "n": 3, "f": -2.5, "v": "1.2.3", "nothing": null, "list": ["a", "true"]}});
         assert_eq!(Value::Object(map), wanted);
-        for format in [Format::Json, Format::Yaml] {
+        for format in [DocumentFormat::Json, DocumentFormat::Yaml] {
             let text = write(&wanted, format);
             assert_eq!(read(&text, format).map(Value::Object), Ok(wanted.clone()), "{text}");
         }
         let odd =
             json!({"a b": [[1, {}], [], {"x": "l1\nl2: #\u{7f}\u{e9}"}], "yes": "- a", "": null});
-        let text = write(&odd, Format::Yaml);
-        assert_eq!(read(&text, Format::Yaml).map(Value::Object), Ok(odd), "{text}");
+        let text = write(&odd, DocumentFormat::Yaml);
+        assert_eq!(read(&text, DocumentFormat::Yaml).map(Value::Object), Ok(odd), "{text}");
     }
 
     #[test]
     fn what_is_no_document() {
         for (text, format, why) in [
-            ("[]", Format::Json, "is to be a map"),
-            ("{", Format::Json, "no JSON"),
-            ("a: [", Format::Yaml, "no YAML"),
-            ("a: 1\na: 2", Format::Yaml, "stands twice in a map at line 2"),
-            ("a: 1\n---\nb: 2", Format::Yaml, "second document"),
-            ("? [a]\n: 1", Format::Yaml, "no text at line"),
+            ("[]", DocumentFormat::Json, "is to be a map"),
+            ("{", DocumentFormat::Json, "no JSON"),
+            ("a: [", DocumentFormat::Yaml, "no YAML"),
+            ("a: 1\na: 2", DocumentFormat::Yaml, "stands twice in a map at line 2"),
+            ("a: 1\n---\nb: 2", DocumentFormat::Yaml, "second document"),
+            ("? [a]\n: 1", DocumentFormat::Yaml, "no text at line"),
         ] {
             let error = read(text, format).expect_err(text).to_string();
             assert!(error.contains(why), "{text}: {error}");
         }
         let deep = "[".repeat(10_000);
-        assert!(read(&deep, Format::Json).is_err() && read(&deep, Format::Yaml).is_err());
+        assert!(
+            read(&deep, DocumentFormat::Json).is_err()
+                && read(&deep, DocumentFormat::Yaml).is_err()
+        );
         assert!(matches!(
-            read(&" ".repeat(MAX_BYTES + 1), Format::Json),
+            read(&" ".repeat(MAX_BYTES + 1), DocumentFormat::Json),
             Err(ContentError::TooLong(_))
         ));
         // Aliases of aliases would be a million values.
@@ -260,6 +265,6 @@ mod tests {
             let of = format!("*a{}, ", n - 1).repeat(10);
             let _ = writeln!(bomb, "a{n}: &a{n} [{}]", of.trim_end_matches(", "));
         }
-        assert!(read(&bomb, Format::Yaml).is_err());
+        assert!(read(&bomb, DocumentFormat::Yaml).is_err());
     }
 }

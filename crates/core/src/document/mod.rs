@@ -2,7 +2,7 @@
 //!
 //! [`read`] makes a value of a text in JSON or YAML. [`Parameters`] are those that a document declares: they check what
 //! a caller gives and become [`ParameterValues`], which are put in the place of `{{ name }}`.
-//! [`Session`] reads documents of sessions, [`command`] those of commands, and [`command_run`] is the course of their
+//! [`SessionDocument`] reads documents of sessions, [`command`] those of commands, and [`command_run`] is the course of their
 //! steps. [`BUILTINS`] are the documents that are always there. Texts come from callers of the endpoint and are read as hostile;
 //! a refused document names all its problems at once.
 
@@ -17,11 +17,11 @@ mod session;
 mod values;
 
 pub use builtin::{BUILTINS, Builtin, builtin};
-pub use content::{ContentError, Format, MAX_BYTES, Type, read, write};
-pub use parameters::{Given, Parameter, ParameterType, Parameters};
+pub use content::{ContentError, DocumentFormat, DocumentType, MAX_BYTES, read, write};
+pub use parameters::{GivenParameters, Parameter, ParameterType, Parameters};
 pub use pattern::AllowedPattern;
 pub use preferences::{Preferences, is_user};
-pub use session::{Resolved, Session, SessionKind, Wrong, check, schema};
+pub use session::{Resolved, SessionDocument, SessionKind, Wrong, check, schema};
 pub use values::ParameterValues;
 
 /// A text of others in a message: one line, and not much of it.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// Parameters as calls carry them: texts by names, for a single value a list of one.
-pub type Given = BTreeMap<String, Vec<String>>;
+pub type GivenParameters = BTreeMap<String, Vec<String>>;
 
 /// Most parameters of a document.
 const MAX_PARAMETERS: usize = 200;
@@ -232,7 +232,7 @@ impl Parameters {
     ///
     /// # Errors
     /// Everything that is wrong with what is given, a sentence each, which names the parameter.
-    pub fn values(&self, given: &Given) -> Result<ParameterValues, Vec<String>> {
+    pub fn values(&self, given: &GivenParameters) -> Result<ParameterValues, Vec<String>> {
         let mut problems = Vec::new();
         for name in given.keys().filter(|name| !self.0.contains_key(*name)) {
             let known: Vec<&str> = self.0.keys().map(String::as_str).collect();
@@ -335,7 +335,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn given(list: &[(&str, &[&str])]) -> Given {
+    fn given(list: &[(&str, &[&str])]) -> GivenParameters {
         let one = |(name, texts): &(&str, &[&str])| {
             ((*name).to_owned(), texts.iter().map(|text| (*text).to_owned()).collect())
         };

@@ -2,7 +2,7 @@
 
 use super::command::CommandDocument;
 use super::preferences::Preferences;
-use super::{Given, Parameters, Type, misspelt, shown};
+use super::{DocumentType, GivenParameters, Parameters, misspelt, shown};
 use serde_json::{Map, Value};
 
 /// Longest document with its parameters.
@@ -52,7 +52,7 @@ pub enum Wrong {
 
 /// A document of a session.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Session {
+pub struct SessionDocument {
     kind: SessionKind,
     inputs: Option<Value>,
     properties: Value,
@@ -70,13 +70,13 @@ pub struct Resolved {
     pub properties: Value,
 }
 
-impl Session {
+impl SessionDocument {
     /// Reads a document's content.
     ///
     /// # Errors
     /// Everything that is wrong with it.
     pub fn read(content: &Map<String, Value>) -> Result<Self, Wrong> {
-        check_schema(content, Type::Session)?;
+        check_schema(content, DocumentType::Session)?;
         let mut problems = Vec::new();
         let known =
             ["schemaVersion", "description", "sessionType", "inputs", "parameters", "properties"];
@@ -104,7 +104,7 @@ impl Session {
         problems.extend(kind.and_then(|kind| without_properties(kind, &properties)));
         match kind {
             Some(kind) if problems.is_empty() => {
-                Ok(Session { kind, inputs, properties, parameters })
+                Ok(SessionDocument { kind, inputs, properties, parameters })
             }
             _ => Err(Wrong::Content(problems)),
         }
@@ -120,7 +120,7 @@ impl Session {
     ///
     /// # Errors
     /// Everything that is wrong with them, or with what they make of the document, a sentence each.
-    pub fn resolve(&self, given: &Given) -> Result<Resolved, Vec<String>> {
+    pub fn resolve(&self, given: &GivenParameters) -> Result<Resolved, Vec<String>> {
         let values = self.parameters.values(given)?;
         let is_short = |part: &Value| values.fits(part, MAX_RESOLVED);
         if !self.inputs.iter().chain([&self.properties]).all(is_short) {
@@ -136,11 +136,11 @@ impl Session {
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn check(kind: Type, content: &Map<String, Value>) -> Result<(), Wrong> {
+pub fn check(kind: DocumentType, content: &Map<String, Value>) -> Result<(), Wrong> {
     match kind {
-        Type::Session => Session::read(content).map(drop),
-        Type::Command => {
-            check_schema(content, Type::Command)?;
+        DocumentType::Session => SessionDocument::read(content).map(drop),
+        DocumentType::Command => {
+            check_schema(content, DocumentType::Command)?;
             let mut problems = Vec::new();
             if let Err(found) = Parameters::read(content.get("parameters")) {
                 problems.extend(found);
@@ -161,10 +161,10 @@ pub fn schema(content: &Map<String, Value>) -> Option<String> {
     content.get("schemaVersion")?.as_str().map(str::to_owned)
 }
 
-fn check_schema(content: &Map<String, Value>, kind: Type) -> Result<(), Wrong> {
+fn check_schema(content: &Map<String, Value>, kind: DocumentType) -> Result<(), Wrong> {
     let offered: &[&str] = match kind {
-        Type::Session => &["1.0"],
-        Type::Command => &["1.2", "2.0", "2.0.1", "2.0.2", "2.0.3", "2.2"],
+        DocumentType::Session => &["1.0"],
+        DocumentType::Command => &["1.2", "2.0", "2.0.1", "2.0.2", "2.0.3", "2.2"],
     };
     match schema(content) {
         Some(schema) if offered.contains(&schema.as_str()) => Ok(()),
@@ -208,7 +208,7 @@ mod tests {
         value.as_object().expect("a map").clone()
     }
 
-    fn given(list: &[(&str, &str)]) -> Given {
+    fn given(list: &[(&str, &str)]) -> GivenParameters {
         list.iter().map(|(name, text)| ((*name).to_owned(), vec![(*text).to_owned()])).collect()
     }
 
@@ -235,7 +235,7 @@ mod tests {
             }},
             "properties": {"linux": {"commands": "tail -f {{ logpath }}", "runAsElevated": true}},
         });
-        let session = Session::read(&map(&document)).expect("a document");
+        let session = SessionDocument::read(&map(&document)).expect("a document");
         let resolved = session.resolve(&given(&[("logpath", "/var/log/x.log")])).expect("resolved");
         assert_eq!(resolved.properties["linux"]["commands"], "tail -f /var/log/x.log");
         assert_eq!((resolved.kind, resolved.preferences), (SessionKind::InteractiveCommands, None));
@@ -255,7 +255,7 @@ mod tests {
             },
             "inputs": {"idleSessionTimeout": "{{ minutes }}", "runAsEnabled": "{{ as }}", "runAsDefaultUser": "bob"},
         });
-        let session = Session::read(&map(&document)).expect("a document");
+        let session = SessionDocument::read(&map(&document)).expect("a document");
         let preferences = |list: &[(&str, &str)]| {
             session.resolve(&given(list)).map(|resolved| resolved.preferences.expect("preferences"))
         };
@@ -275,7 +275,7 @@ mod tests {
             "parameter": {},
             "parameters": {"p": {"type": "Text"}},
         }));
-        let Err(Wrong::Content(problems)) = check(Type::Session, &content) else {
+        let Err(Wrong::Content(problems)) = check(DocumentType::Session, &content) else {
             panic!("content")
         };
         for wanted in [
@@ -291,16 +291,21 @@ mod tests {
                 "{wanted}: {problems:#?}"
             );
         }
-        for (version, kind) in
-            [("2.2", Type::Session), ("1.0", Type::Command), ("0.3", Type::Command)]
-        {
+        for (version, kind) in [
+            ("2.2", DocumentType::Session),
+            ("1.0", DocumentType::Command),
+            ("0.3", DocumentType::Command),
+        ] {
             let content = map(&json!({"schemaVersion": version}));
             assert!(matches!(check(kind, &content), Err(Wrong::Schema(_))), "{version}");
         }
         for kind in ["InteractiveCommands", "NonInteractiveCommands", "Port"] {
             let content =
                 map(&json!({"schemaVersion": "1.0", "sessionType": kind, "properties": {}}));
-            assert!(matches!(check(Type::Session, &content), Err(Wrong::Content(_))), "{kind}");
+            assert!(
+                matches!(check(DocumentType::Session, &content), Err(Wrong::Content(_))),
+                "{kind}"
+            );
         }
     }
 }

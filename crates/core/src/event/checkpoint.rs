@@ -1,7 +1,7 @@
 //! Checkpoints, and the way back to one, as the log has them.
 
 use crate::changes::Counts;
-use crate::debug::Place;
+use crate::debug::CommandPlace;
 use serde::{Deserialize, Serialize};
 
 /// A checkpoint, or why there is none.
@@ -70,7 +70,7 @@ pub struct RewoundFacts {
     /// The run.
     pub to: u32,
     /// Its place.
-    pub place: Place,
+    pub place: CommandPlace,
     /// The runs that do not count any more.
     pub lost: Vec<u32>,
     /// Whether what people did at the stop before it does not count, either.

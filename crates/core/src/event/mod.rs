@@ -106,7 +106,7 @@ pub enum EventBody {
         /// Its number.
         command: u32,
         /// How it ended.
-        outcome: Outcome,
+        outcome: CommandOutcome,
         /// How long it took, in milliseconds.
         duration_ms: u64,
     },
@@ -214,7 +214,7 @@ pub enum EventBody {
     /// An artifact is where it belongs.
     ArtifactStored(StoredArtifact),
     /// How far a transfer is that takes a while.
-    Progress(Progress),
+    Progress(TransferProgress),
     /// The build is over. Always the last event.
     BuildEnded {
         /// How.
@@ -233,7 +233,7 @@ impl EventBody {
         match self {
             EventBody::Agent { text }
             | EventBody::CommandStarted { text, .. }
-            | EventBody::CommandEnded { outcome: Outcome::NotStarted(text), .. }
+            | EventBody::CommandEnded { outcome: CommandOutcome::NotStarted(text), .. }
             | EventBody::SessionOpened { program: text, .. }
             | EventBody::SessionClosed { how: text, .. }
             | EventBody::CommandSkipped { text, .. }
@@ -355,7 +355,7 @@ pub struct StoredArtifact {
 /// How far a transfer is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Progress {
+pub struct TransferProgress {
     /// What is transferred, in a few words.
     pub what: String,
     /// Bytes done.
@@ -376,7 +376,7 @@ pub struct ExportedVariable {
 /// How a command ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", content = "value", rename_all = "snake_case")]
-pub enum Outcome {
+pub enum CommandOutcome {
     /// With this exit code.
     Exited(i32),
     /// By this signal.
@@ -387,25 +387,25 @@ pub enum Outcome {
     Cut,
 }
 
-impl Outcome {
+impl CommandOutcome {
     /// Whether the next command may run.
     #[must_use]
     pub fn succeeded(&self) -> bool {
-        *self == Outcome::Exited(0)
+        *self == CommandOutcome::Exited(0)
     }
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for CommandOutcome {
     /// As Go's process state reads, for CodeBuild's messages.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Outcome::Exited(code) => write!(formatter, "exit status {code}"),
-            Outcome::Signaled(signal) => match signal_name(*signal) {
+            CommandOutcome::Exited(code) => write!(formatter, "exit status {code}"),
+            CommandOutcome::Signaled(signal) => match signal_name(*signal) {
                 Some(name) => write!(formatter, "signal: {name}"),
                 None => write!(formatter, "signal: signal {signal}"),
             },
-            Outcome::NotStarted(reason) => formatter.write_str(reason),
-            Outcome::Cut => formatter.write_str("stopped"),
+            CommandOutcome::NotStarted(reason) => formatter.write_str(reason),
+            CommandOutcome::Cut => formatter.write_str("stopped"),
         }
     }
 }
@@ -460,7 +460,7 @@ pub enum BadLine {
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Head<'a> {
+struct EventHead<'a> {
     schema_version: u32,
     seq: u64,
     time: WallTime,
@@ -482,7 +482,7 @@ impl Event {
     /// # Errors
     /// As [`Self::to_line`].
     pub fn line_with(&self, body: &str) -> Result<String, serde_json::Error> {
-        let head = Head {
+        let head = EventHead {
             schema_version: SCHEMA_VERSION,
             seq: self.seq,
             time: self.time,
@@ -502,7 +502,7 @@ impl Event {
     /// # Errors
     /// The line is not an event, or one of a later version.
     pub fn from_line(line: &str) -> Result<Self, BadLine> {
-        let head: Head<'_> = serde_json::from_str(line)?;
+        let head: EventHead<'_> = serde_json::from_str(line)?;
         if head.schema_version > SCHEMA_VERSION {
             return Err(BadLine::TooNew(head.schema_version));
         }
@@ -519,8 +519,12 @@ mod tests {
     fn a_line_reads_back_as_the_same_event() {
         for body in [
             EventBody::Output { command: 3, offset: 1 << 40, length: 65536 },
-            EventBody::CommandEnded { command: 1, outcome: Outcome::Signaled(9), duration_ms: 5 },
-            EventBody::CommandEnded { command: 1, outcome: Outcome::Cut, duration_ms: 5 },
+            EventBody::CommandEnded {
+                command: 1,
+                outcome: CommandOutcome::Signaled(9),
+                duration_ms: 5,
+            },
+            EventBody::CommandEnded { command: 1, outcome: CommandOutcome::Cut, duration_ms: 5 },
             EventBody::PhaseStarted { phase: Phase::PreBuild },
             EventBody::Agent { text: "a \"quoted\"\nline".to_owned() },
         ] {
@@ -565,8 +569,8 @@ mod tests {
 
     #[test]
     fn outcomes_read_as_go_prints_them() {
-        assert_eq!(Outcome::Exited(2).to_string(), "exit status 2");
-        assert_eq!(Outcome::Signaled(9).to_string(), "signal: killed");
-        assert_eq!(Outcome::Signaled(34).to_string(), "signal: signal 34");
+        assert_eq!(CommandOutcome::Exited(2).to_string(), "exit status 2");
+        assert_eq!(CommandOutcome::Signaled(9).to_string(), "signal: killed");
+        assert_eq!(CommandOutcome::Signaled(34).to_string(), "signal: signal 34");
     }
 }

@@ -1,6 +1,6 @@
 //! Stops, and what people do at them, as the log has it.
 
-use crate::debug::{DecisionKind, Place, Who};
+use crate::debug::{CommandPlace, DecisionKind, Who};
 use crate::mask::Secrets;
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +18,7 @@ pub struct StopFacts {
     /// The place of the command at hand; none after a phase, and among commands that are no
     /// buildspec's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub place: Option<Place>,
+    pub place: Option<CommandPlace>,
     /// Number of the run at hand: the one that has failed or is held, else the one to come.
     pub run: u32,
     /// Text of the command at hand.
@@ -136,7 +136,7 @@ pub struct Intervention {
     pub command: u32,
     /// Where to, if somewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub place: Option<Place>,
+    pub place: Option<CommandPlace>,
     /// The text that is run, or the name of the variable that is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,

@@ -1,6 +1,6 @@
 //! The build machine: what a build does next, decided without doing any of it.
 //!
-//! [`BuildMachine::apply`] takes one [`Input`] and the time, and returns a [`Step`]: events for the
+//! [`BuildMachine::apply`] takes one [`MachineInput`] and the time, and returns a [`MachineStep`]: events for the
 //! log and effects for the driver. It is the only place where phases advance.
 
 mod build;
@@ -13,7 +13,7 @@ mod tests;
 
 pub use build::BuildMachine;
 pub use step::{
-    CallId, CheckpointId, CommandRun, ContainerFacts, Effect, Fetched, FoundCache, Gone, Impasse,
-    Input, Kept, Preparation, RunFacts, SetupError, ShellVariables, Standstill, Step, Unkept,
-    Wanted, Wants, is_large_cache,
+    BuildSetupError, CallId, CheckpointId, CommandRun, ContainerFacts, Fetched, FoundCache, Gone,
+    Impasse, MachineEffect, MachineInput, MachineStep, RunFacts, ShellVariables, SourcePreparation,
+    Standstill, TakenCheckpoint, Unkept, ValueRequests, Wants, is_large_cache,
 };

@@ -41,14 +41,14 @@ impl Cause {
 
 /// The open pauses, the longest first, and who is there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Pauses {
+pub(super) struct OpenPauses {
     open: VecDeque<Pause>,
     /// Number of the last one, open or over.
     last: PauseId,
     sessions: u32,
 }
 
-impl Pauses {
+impl OpenPauses {
     pub(super) fn is_paused(&self) -> bool {
         !self.open.is_empty()
     }

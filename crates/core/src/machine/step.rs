@@ -1,14 +1,14 @@
 //! What goes into the machine and what comes out of it.
 //!
-//! Inputs are made by the driver and the edges behind its inbox; a [`Step`] goes back to the driver.
+//! Inputs are made by the driver and the edges behind its inbox; a [`MachineStep`] goes back to the driver.
 
 use crate::debug::{Breakpoint, Decision, Who};
 use crate::env;
 use crate::event::{
-    BreakpointId, ChangedFacts, CheckpointKind, EventBody, ExportedVariable, Lost, Notice, Outcome,
-    Progress, Scene, StoredArtifact, Stuck,
+    BreakpointId, ChangedFacts, CheckpointKind, CommandOutcome, EventBody, ExportedVariable, Lost,
+    Notice, Scene, StoredArtifact, Stuck, TransferProgress,
 };
-use crate::installed::Found;
+use crate::installed::InstalledVersions;
 use crate::phase::{Phase, PhaseContext, Status};
 use crate::report::ReportFacts;
 use crate::spec::{SecretVariable, Span, SpecVariable};
@@ -19,15 +19,15 @@ use std::time::Duration;
 
 /// What has happened.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Input {
+pub enum MachineInput {
     /// Begin.
     Start,
     /// The container is there, or why not.
     Provisioned(Result<ContainerFacts, PhaseContext>),
     /// Values of parameters and secrets, or why one of them cannot be had.
-    ValuesFetched(Result<Fetched, SetupError>),
+    ValuesFetched(Result<Fetched, BuildSetupError>),
     /// The image's variables as its entrypoint has left them, or why it did not run.
-    EntrypointRan(Result<env::Variables, SetupError>),
+    EntrypointRan(Result<env::Variables, BuildSetupError>),
     /// The first command's variables are in place, or why not.
     ShellOpened(Result<(), PhaseContext>),
     /// A cache that could be a layer, where there is one.
@@ -39,13 +39,13 @@ pub enum Input {
     /// The image's catalog of runtimes, where it has one.
     CatalogRead(Option<String>),
     /// The runtimes that were looked for, as far as they could be.
-    RuntimesFound(Found),
+    RuntimesFound(InstalledVersions),
     /// A command has ended and its output is in the log.
     CommandEnded {
         /// Its number.
         command: u32,
         /// How.
-        outcome: Outcome,
+        outcome: CommandOutcome,
         /// What else there is to say of why, such as a limit that was in the way.
         cause: Option<String>,
         /// What it has left, as far as that is wanted.
@@ -70,7 +70,7 @@ pub enum Input {
         /// By what it is known.
         id: CheckpointId,
         /// What there is to say of it.
-        result: Result<Kept, Unkept>,
+        result: Result<TakenCheckpoint, Unkept>,
     },
     /// The build's files and variables are those of a checkpoint, or why nothing can go on.
     Rewound(Result<Gone, PhaseContext>),
@@ -149,7 +149,7 @@ pub enum Input {
     /// An artifact is where it belongs.
     Stored(StoredArtifact),
     /// How far a transfer is.
-    Progress(Progress),
+    Progress(TransferProgress),
     /// Artifacts, reports and cache are where they belong, or why not.
     Uploaded(Result<(), PhaseContext>),
     /// Nothing is left of the container.
@@ -194,7 +194,7 @@ impl CheckpointId {
 
 /// A checkpoint that was taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct TakenCheckpoint {
     /// What kind.
     pub kind: CheckpointKind,
     /// What is to be known of it.
@@ -236,14 +236,14 @@ pub struct Gone {
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Make the container; answer with [`Input::Provisioned`].
+pub enum MachineEffect {
+    /// Make the container; answer with [`MachineInput::Provisioned`].
     Provision,
     /// Do one thing of DOWNLOAD_SOURCE.
-    Prepare(Preparation),
-    /// Run a command; answer with [`Input::CommandEnded`].
+    Prepare(SourcePreparation),
+    /// Run a command; answer with [`MachineInput::CommandEnded`].
     Run(CommandRun),
-    /// Keep what the build has written; answer with [`Input::Checkpointed`].
+    /// Keep what the build has written; answer with [`MachineInput::Checkpointed`].
     Checkpoint {
         /// By what it is known from then on.
         id: CheckpointId,
@@ -254,19 +254,19 @@ pub enum Effect {
         /// Whether the files were looked at when the last run had ended, and nobody was there since.
         is_seen: bool,
     },
-    /// Go back to a checkpoint, with a new container; answer with [`Input::Rewound`].
+    /// Go back to a checkpoint, with a new container; answer with [`MachineInput::Rewound`].
     Rewind {
         /// Which.
         id: CheckpointId,
     },
-    /// Let the run stand still, and what it has started; answer with [`Input::Frozen`].
+    /// Let the run stand still, and what it has started; answer with [`MachineInput::Frozen`].
     Freeze {
         /// Its number.
         command: u32,
     },
     /// Let it go on.
     Thaw,
-    /// End the run that stands still, and let what else there is go on; [`Input::CommandEnded`] follows.
+    /// End the run that stands still, and let what else there is go on; [`MachineInput::CommandEnded`] follows.
     Cut {
         /// Its number.
         command: u32,
@@ -278,17 +278,17 @@ pub enum Effect {
         /// Its call.
         call: CallId,
     },
-    /// Ask every process to end; answer with [`Input::ProcessesGone`] when they have.
+    /// Ask every process to end; answer with [`MachineInput::ProcessesGone`] when they have.
     Terminate,
-    /// End every process; answer with [`Input::ProcessesGone`].
+    /// End every process; answer with [`MachineInput::ProcessesGone`].
     Kill,
-    /// Collect exported variables, artifacts, reports and cache; answer with [`Input::Exported`] and
-    /// [`Input::Uploaded`].
+    /// Collect exported variables, artifacts, reports and cache; answer with [`MachineInput::Exported`] and
+    /// [`MachineInput::Uploaded`].
     Upload {
         /// Whether nothing has failed so far.
         succeeding: bool,
     },
-    /// Close sessions, remove the container and its layer; answer with [`Input::Finalized`].
+    /// Close sessions, remove the container and its layer; answer with [`MachineInput::Finalized`].
     Finalize {
         /// How the build will have ended, unless this fails.
         status: Status,
@@ -375,29 +375,29 @@ pub struct Wants {
 
 /// One thing of DOWNLOAD_SOURCE.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Preparation {
-    /// Get values of parameters and secrets; answer with [`Input::ValuesFetched`].
-    FetchValues(Wanted),
-    /// Run the image's entrypoint; answer with [`Input::EntrypointRan`].
+pub enum SourcePreparation {
+    /// Get values of parameters and secrets; answer with [`MachineInput::ValuesFetched`].
+    FetchValues(ValueRequests),
+    /// Run the image's entrypoint; answer with [`MachineInput::EntrypointRan`].
     RunEntrypoint {
         /// Variables it finds.
         variables: env::Variables,
     },
     /// Put variables and directory of the first command in place; answer with
-    /// [`Input::ShellOpened`].
+    /// [`MachineInput::ShellOpened`].
     OpenShell {
         /// The variables.
         variables: BTreeMap<String, String>,
     },
-    /// Find the cache; answer with [`Input::CacheFound`].
+    /// Find the cache; answer with [`MachineInput::CacheFound`].
     FindCache,
-    /// Make the container once more, with the cache found as a layer; answer with [`Input::Rehoused`].
+    /// Make the container once more, with the cache found as a layer; answer with [`MachineInput::Rehoused`].
     Rehouse,
-    /// Put the cache in place that was found; answer with [`Input::CacheRestored`].
+    /// Put the cache in place that was found; answer with [`MachineInput::CacheRestored`].
     RestoreCache,
-    /// Read the image's catalog of runtimes; answer with [`Input::CatalogRead`].
+    /// Read the image's catalog of runtimes; answer with [`MachineInput::CatalogRead`].
     ReadCatalog,
-    /// Ask the container's own runtimes for their versions; answer with [`Input::RuntimesFound`].
+    /// Ask the container's own runtimes for their versions; answer with [`MachineInput::RuntimesFound`].
     FindRuntimes {
         /// Their names.
         names: Vec<String>,
@@ -425,14 +425,14 @@ pub struct ContainerFacts {
 
 /// Values that the buildspec takes from elsewhere.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct ValueRequests {
     /// Variables with the names of their parameters in Parameter Store.
     pub parameters: Vec<SpecVariable>,
     /// Variables with their secrets in Secrets Manager.
     pub secrets: Vec<SecretVariable>,
 }
 
-impl Wanted {
+impl ValueRequests {
     /// Whether there is nothing to be got.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -452,7 +452,7 @@ impl fmt::Debug for Fetched {
 
 /// Why a build does not come to its first command.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SetupError {
+pub struct BuildSetupError {
     /// For the record.
     pub context: PhaseContext,
     /// How to mend it.
@@ -461,17 +461,17 @@ pub struct SetupError {
     pub place: Option<Span>,
 }
 
-impl SetupError {
+impl BuildSetupError {
     /// Without a place.
     #[must_use]
     pub fn new(context: PhaseContext, hint: Option<String>) -> Self {
-        SetupError { context, hint, place: None }
+        BuildSetupError { context, hint, place: None }
     }
 
     /// At this place.
     #[must_use]
     pub fn at(self, span: Span) -> Self {
-        SetupError { place: Some(span), ..self }
+        BuildSetupError { place: Some(span), ..self }
     }
 }
 
@@ -496,9 +496,9 @@ pub fn is_large_cache(files: u64, bytes: u64) -> bool {
 
 /// What comes of one input. The events are logged before the effects are performed.
 #[derive(Debug, Default, PartialEq)]
-pub struct Step {
+pub struct MachineStep {
     /// For the log, in order.
     pub events: Vec<EventBody>,
     /// For the driver, in order.
-    pub effects: Vec<Effect>,
+    pub effects: Vec<MachineEffect>,
 }

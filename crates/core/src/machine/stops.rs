@@ -3,9 +3,9 @@
 //! Used by `machine::build`, which asks at each place where a build could stop. Without breakpoints there
 //! is nothing to ask.
 
-use super::step::{RunFacts, ShellVariables, Step, Wants};
-use crate::debug::{Breakpoint, Facts, Place, What};
-use crate::event::{BreakpointFacts, BreakpointId, BreakpointOp, EventBody, Outcome, Scene};
+use super::step::{MachineStep, RunFacts, ShellVariables, Wants};
+use crate::debug::{Breakpoint, CommandPlace, StopContext, What};
+use crate::event::{BreakpointFacts, BreakpointId, BreakpointOp, CommandOutcome, EventBody, Scene};
 use crate::phase::Phase;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// The breakpoints, and the last run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Stops {
+pub(super) struct StopRules {
     armed: Vec<Armed>,
     last: BreakpointId,
     /// Whether it stops before the next command.
@@ -46,7 +46,7 @@ pub(super) struct Memory {
 /// What is known of the last run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct LastRun {
-    outcome: Option<Outcome>,
+    outcome: Option<CommandOutcome>,
     elapsed: Duration,
     facts: RunFacts,
     /// Variables before it.
@@ -57,7 +57,7 @@ struct LastRun {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Here<'h> {
     pub(super) phase: Phase,
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<CommandPlace>,
     pub(super) run: u32,
     pub(super) text: &'h str,
     pub(super) status: i32,
@@ -65,7 +65,7 @@ pub(super) struct Here<'h> {
     pub(super) elapsed: Option<Duration>,
 }
 
-impl Stops {
+impl StopRules {
     /// Whether there is nothing to ask.
     pub(super) fn is_idle(&self) -> bool {
         self.armed.is_empty() && !self.is_stepping
@@ -91,7 +91,7 @@ impl Stops {
     }
 
     /// Replaces the breakpoints of an owner. Those that stay keep their numbers and their hits.
-    pub(super) fn set(&mut self, owner: &str, breakpoints: &[Breakpoint], step: &mut Step) {
+    pub(super) fn set(&mut self, owner: &str, breakpoints: &[Breakpoint], step: &mut MachineStep) {
         let mut wanted: Vec<&Breakpoint> = breakpoints.iter().collect();
         self.armed.retain(|armed| {
             if armed.owner != owner {
@@ -146,12 +146,12 @@ impl Stops {
     }
 
     /// How the last run has ended.
-    pub(super) fn outcome(&self) -> Option<&Outcome> {
+    pub(super) fn outcome(&self) -> Option<&CommandOutcome> {
         self.run.outcome.as_ref()
     }
 
     /// A run has ended.
-    pub(super) fn ran(&mut self, outcome: &Outcome, elapsed: Duration, facts: RunFacts) {
+    pub(super) fn ran(&mut self, outcome: &CommandOutcome, elapsed: Duration, facts: RunFacts) {
         let before = self.run.facts.variables.take();
         self.run = LastRun { outcome: Some(outcome.clone()), elapsed, facts, before };
     }
@@ -165,7 +165,7 @@ impl Stops {
     }
 
     /// Notes the breakpoints that were hit by a run and stop behind it.
-    pub(super) fn behind_run(&mut self, here: Here<'_>, has_failed: bool, step: &mut Step) {
+    pub(super) fn behind_run(&mut self, here: Here<'_>, has_failed: bool, step: &mut MachineStep) {
         if self.armed.is_empty() {
             return;
         }
@@ -214,7 +214,7 @@ impl Stops {
     pub(super) fn come_to(
         &mut self,
         here: Here<'_>,
-        step: &mut Step,
+        step: &mut MachineStep,
         is_it: impl Fn(BreakpointId, &What) -> bool,
     ) -> Vec<BreakpointId> {
         let mut hit = Vec::new();
@@ -280,11 +280,11 @@ impl Armed {
 }
 
 impl LastRun {
-    fn facts<'f>(&'f self, here: Here<'f>, hits: u64) -> Facts<'f> {
-        Facts {
+    fn facts<'f>(&'f self, here: Here<'f>, hits: u64) -> StopContext<'f> {
+        StopContext {
             status: here.status,
             signal: match self.outcome {
-                Some(Outcome::Signaled(signal)) => signal,
+                Some(CommandOutcome::Signaled(signal)) => signal,
                 _ => 0,
             },
             failed: self.outcome.as_ref().is_some_and(|outcome| !outcome.succeeded()),

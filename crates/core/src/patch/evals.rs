@@ -3,7 +3,7 @@
 
 use super::splice;
 use super::{Edit, PatchRefusal, TreeDifference, find, is_same, token_of, tree};
-use crate::debug::Place;
+use crate::debug::CommandPlace;
 use crate::phase::Block;
 use crate::spec::yaml::{YamlNode, YamlValue};
 
@@ -24,13 +24,13 @@ pub fn insert(source: &str, before: &[Edit], texts: &[Edit]) -> Result<String, P
 
 /// Where a command stands once these texts stand before theirs.
 #[must_use]
-pub fn shifted(place: Place, inside: &[Edit]) -> Place {
+pub fn shifted(place: CommandPlace, inside: &[Edit]) -> CommandPlace {
     let is_before = |edit: &&Edit| {
         (edit.place.phase, edit.place.block) == (place.phase, place.block)
             && edit.place.index <= place.index
     };
     let more = inside.iter().filter(is_before).count();
-    Place { index: place.index + u32::try_from(more).unwrap_or(u32::MAX), ..place }
+    CommandPlace { index: place.index + u32::try_from(more).unwrap_or(u32::MAX), ..place }
 }
 
 /// The values of a buildspec without these texts, all of which it must have where [`insert`] puts them.
@@ -54,7 +54,7 @@ pub fn values_without(source: &str, inside: &[Edit]) -> Option<String> {
 }
 
 /// The list of commands that a place is one of.
-fn list(root: &mut YamlNode, place: Place) -> Option<&mut Vec<YamlNode>> {
+fn list(root: &mut YamlNode, place: CommandPlace) -> Option<&mut Vec<YamlNode>> {
     let block = if place.block == Block::Finally { "finally" } else { "commands" };
     let mut node = root;
     for key in ["phases", place.phase.key(), block] {
@@ -69,7 +69,7 @@ fn list(root: &mut YamlNode, place: Place) -> Option<&mut Vec<YamlNode>> {
     }
 }
 
-fn one(source: &str, place: Place, text: &str) -> Result<String, PatchRefusal> {
+fn one(source: &str, place: CommandPlace, text: &str) -> Result<String, PatchRefusal> {
     let command = find(source, place)?;
     let refuse = |message: String| PatchRefusal { span: command.span, message };
     let token = token_of(source, &command, place)?;

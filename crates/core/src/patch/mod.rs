@@ -12,7 +12,7 @@ mod tests;
 pub use evals::{insert, shifted, values_without};
 pub use runs::{EditedRun, EvaluatedRun, Runs};
 
-use crate::debug::Place;
+use crate::debug::CommandPlace;
 use crate::event::Block;
 use crate::spec::yaml::tokens::{ScalarForm, ScalarToken, tokens};
 use crate::spec::yaml::{self, YamlNode, YamlValue};
@@ -22,7 +22,7 @@ use crate::spec::{self, Span, SpecCommand};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Edit {
     /// Where the command stands.
-    pub place: Place,
+    pub place: CommandPlace,
     /// What it is to be.
     pub text: String,
 }
@@ -118,7 +118,7 @@ fn one(
 fn token_of(
     source: &str,
     command: &SpecCommand,
-    place: Place,
+    place: CommandPlace,
 ) -> Result<ScalarToken, PatchRefusal> {
     let refuse = |message: String| PatchRefusal { span: command.span, message };
     let all = tokens(source);
@@ -144,7 +144,7 @@ fn token_of(
 }
 
 /// The command at a place, which has been found sound.
-fn find(source: &str, place: Place) -> Result<SpecCommand, PatchRefusal> {
+fn find(source: &str, place: CommandPlace) -> Result<SpecCommand, PatchRefusal> {
     let file = Span::default();
     let (spec, _) = spec::parse(source).map_err(|problems| {
         let first = problems.into_iter().find(spec::Diagnostic::is_error);

@@ -1,7 +1,7 @@
 //! What people have had run in the place of commands, found in a build's log.
 
 use super::Edit;
-use crate::debug::{DecisionKind, Place};
+use crate::debug::{CommandPlace, DecisionKind};
 use crate::event::{Block, Event, EventBody};
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ pub struct EvaluatedRun {
     /// What was run. Secrets in it are masked.
     pub text: String,
     /// The command that has followed it.
-    pub before: Option<Place>,
+    pub before: Option<CommandPlace>,
     /// That command's run.
     follower: Option<u32>,
     /// Whether it has ended 0.
@@ -35,13 +35,13 @@ pub struct EvaluatedRun {
 #[derive(Clone, Debug, Default)]
 pub struct Runs {
     /// What each place's command was at first.
-    texts: BTreeMap<Place, String>,
+    texts: BTreeMap<CommandPlace, String>,
     edited: Vec<EditedRun>,
     evaluated: Vec<EvaluatedRun>,
     /// The runs of each place that have ended 0.
-    good: BTreeMap<Place, Vec<u32>>,
+    good: BTreeMap<CommandPlace, Vec<u32>>,
     /// The run at hand.
-    at_hand: Option<(u32, Place)>,
+    at_hand: Option<(u32, CommandPlace)>,
     /// What somebody has decided since the last run began.
     decided: Option<DecisionKind>,
 }
@@ -67,7 +67,7 @@ impl Runs {
             }
             EventBody::CommandStarted { command, phase, block, index, text, .. } => {
                 let Some(phase) = phase.user_phase() else { return };
-                let place = Place { phase, block: *block, index: *index };
+                let place = CommandPlace { phase, block: *block, index: *index };
                 for done in self.evaluated.iter_mut().rev().take_while(|done| done.before.is_none())
                 {
                     (done.before, done.follower) = (Some(place), Some(*command));
@@ -150,7 +150,8 @@ impl Runs {
     /// What places held before they were edited.
     #[must_use]
     pub fn originals(&self) -> Vec<Edit> {
-        let is_edited = |place: &Place| self.edited.iter().any(|run| run.edit.place == *place);
+        let is_edited =
+            |place: &CommandPlace| self.edited.iter().any(|run| run.edit.place == *place);
         let texts = self.texts.iter().filter(|(place, _)| is_edited(place));
         texts.map(|(&place, text)| Edit { place, text: text.clone() }).collect()
     }
@@ -159,8 +160,8 @@ impl Runs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::debug::{Client, Who};
-    use crate::event::{Intervention, Outcome, RewoundFacts};
+    use crate::debug::{DecisionClient, Who};
+    use crate::event::{CommandOutcome, Intervention, RewoundFacts};
     use crate::phase::Phase;
     use crate::time::WallTime;
 
@@ -180,7 +181,7 @@ mod tests {
                 _ => None,
             };
             if let Some(what) = what {
-                let by = Who { uid: 0, user: String::new(), client: Client::Cli };
+                let by = Who { uid: 0, user: String::new(), client: DecisionClient::Cli };
                 let done = Intervention { by, what, command, place: None, text: None };
                 take(EventBody::Intervened(Box::new(done)));
                 continue;
@@ -215,7 +216,7 @@ mod tests {
                 text: text.to_owned(),
                 line: None,
             });
-            let outcome = Outcome::Exited(code.parse().expect("a number"));
+            let outcome = CommandOutcome::Exited(code.parse().expect("a number"));
             take(EventBody::CommandEnded { command, outcome, duration_ms: 0 });
         }
         runs

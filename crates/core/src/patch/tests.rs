@@ -210,7 +210,7 @@ fn each_command(name: &str, source: &str) -> (usize, usize) {
             [(Block::Commands, &phase.commands), (Block::Finally, &phase.finally)]
         }) {
             for (index, command) in (0..).zip(list) {
-                let place = Place { phase, block, index };
+                let place = CommandPlace { phase, block, index };
                 let texts =
                     [format!("{}\n# more: it's \"new\"", command.text), "x: 'y' # z".to_owned()];
                 // One of a list is enough, and quick.

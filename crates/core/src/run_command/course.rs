@@ -3,7 +3,7 @@
 //! Pure: [`CommandCourse::apply`] takes what has happened and says what to do. A node starts once and
 //! never again, so no script runs twice.
 
-use super::details::{Details, Standing, standing};
+use super::details::{Standing, StatusDetails, standing};
 
 /// What has happened. Nodes are numbered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub enum CourseInput {
     /// The node's script is about to run.
     Begun(usize),
     /// The node's script, or the wait for it, has ended so.
-    Ended(usize, Details),
+    Ended(usize, StatusDetails),
     /// What has not begun by now is not to begin.
     Late,
     /// Nothing more is to begin, since what begins it goes.
@@ -54,7 +54,7 @@ pub struct CommandCourse {
 
 #[derive(Clone, Copy, Debug)]
 struct CourseNode {
-    details: Details,
+    details: StatusDetails,
     has_gone: bool,
 }
 
@@ -63,7 +63,7 @@ impl CommandCourse {
     #[must_use]
     pub fn new(nodes: usize, max_concurrency: usize, max_errors: usize, ramps_up: bool) -> Self {
         CommandCourse {
-            nodes: vec![CourseNode { details: Details::Pending, has_gone: false }; nodes],
+            nodes: vec![CourseNode { details: StatusDetails::Pending, has_gone: false }; nodes],
             max_concurrency: max_concurrency.max(1),
             max_errors,
             wave: if ramps_up { 1 } else { max_concurrency.max(1) },
@@ -75,7 +75,7 @@ impl CommandCourse {
 
     /// How a node stands.
     #[must_use]
-    pub fn details(&self, node: usize) -> Option<Details> {
+    pub fn details(&self, node: usize) -> Option<StatusDetails> {
         self.nodes.get(node).map(|node| node.details)
     }
 
@@ -88,7 +88,7 @@ impl CommandCourse {
     /// How the command stands.
     #[must_use]
     pub fn standing(&self) -> Standing {
-        let details: Vec<Details> = self.nodes.iter().map(|node| node.details).collect();
+        let details: Vec<StatusDetails> = self.nodes.iter().map(|node| node.details).collect();
         standing(&details, self.max_errors)
     }
 
@@ -99,28 +99,28 @@ impl CommandCourse {
             CourseInput::Begin => {}
             CourseInput::Delayed(node) => {
                 let has_gone = self.nodes.get(node).is_some_and(|node| node.has_gone);
-                if has_gone && self.details(node) == Some(Details::Pending) {
-                    self.set(node, Details::Delayed, &mut effects);
+                if has_gone && self.details(node) == Some(StatusDetails::Pending) {
+                    self.set(node, StatusDetails::Delayed, &mut effects);
                 }
             }
             CourseInput::Begun(node) => {
                 if self.is_waiting(node) {
-                    self.set(node, Details::InProgress, &mut effects);
+                    self.set(node, StatusDetails::InProgress, &mut effects);
                 }
             }
             CourseInput::Ended(node, details) => self.end(node, details, &mut effects),
             CourseInput::Late => {
-                self.withdraw_all(Details::DeliveryTimedOut, &mut effects);
+                self.withdraw_all(StatusDetails::DeliveryTimedOut, &mut effects);
             }
             CourseInput::Stop => {
-                self.withdraw_all(Details::Failed, &mut effects);
+                self.withdraw_all(StatusDetails::Failed, &mut effects);
             }
             CourseInput::Cancel(node) => match self.details(node) {
-                Some(Details::Pending | Details::Delayed) => {
-                    self.withdraw(node, Details::Cancelled, &mut effects);
+                Some(StatusDetails::Pending | StatusDetails::Delayed) => {
+                    self.withdraw(node, StatusDetails::Cancelled, &mut effects);
                 }
-                Some(Details::InProgress) => {
-                    self.set(node, Details::Cancelling, &mut effects);
+                Some(StatusDetails::InProgress) => {
+                    self.set(node, StatusDetails::Cancelling, &mut effects);
                     effects.push(CourseEffect::Kill(node));
                 }
                 _ => {}
@@ -131,17 +131,17 @@ impl CommandCourse {
     }
 
     fn is_waiting(&self, node: usize) -> bool {
-        matches!(self.details(node), Some(Details::Pending | Details::Delayed))
+        matches!(self.details(node), Some(StatusDetails::Pending | StatusDetails::Delayed))
     }
 
-    fn set(&mut self, node: usize, details: Details, effects: &mut Vec<CourseEffect>) {
+    fn set(&mut self, node: usize, details: StatusDetails, effects: &mut Vec<CourseEffect>) {
         if let Some(node) = self.nodes.get_mut(node) {
             node.details = details;
         }
         effects.push(CourseEffect::Changed(node));
     }
 
-    fn end(&mut self, node: usize, details: Details, effects: &mut Vec<CourseEffect>) {
+    fn end(&mut self, node: usize, details: StatusDetails, effects: &mut Vec<CourseEffect>) {
         let is_open = self.details(node).is_some_and(|before| !before.is_end());
         if !is_open || !details.is_end() {
             return;
@@ -150,7 +150,7 @@ impl CommandCourse {
         if self.nodes[node].has_gone {
             self.under_way -= 1;
         }
-        if details == Details::Success {
+        if details == StatusDetails::Success {
             self.succeeded += 1;
             if self.succeeded >= self.wave {
                 self.wave = self.wave.saturating_mul(2).min(self.max_concurrency);
@@ -159,11 +159,11 @@ impl CommandCourse {
         }
         let errors = self.nodes.iter().filter(|node| node.details.is_error()).count();
         if errors > self.max_errors {
-            self.withdraw_all(Details::Terminated, effects);
+            self.withdraw_all(StatusDetails::Terminated, effects);
         }
     }
 
-    fn withdraw_all(&mut self, details: Details, effects: &mut Vec<CourseEffect>) {
+    fn withdraw_all(&mut self, details: StatusDetails, effects: &mut Vec<CourseEffect>) {
         for node in 0..self.nodes.len() {
             if self.is_waiting(node) {
                 self.withdraw(node, details, effects);
@@ -171,7 +171,7 @@ impl CommandCourse {
         }
     }
 
-    fn withdraw(&mut self, node: usize, details: Details, effects: &mut Vec<CourseEffect>) {
+    fn withdraw(&mut self, node: usize, details: StatusDetails, effects: &mut Vec<CourseEffect>) {
         self.set(node, details, effects);
         if self.nodes[node].has_gone {
             self.under_way -= 1;
@@ -181,7 +181,8 @@ impl CommandCourse {
 
     fn let_go(&mut self, effects: &mut Vec<CourseEffect>) {
         while self.under_way < self.wave.min(self.max_concurrency) {
-            let waits = |node: &CourseNode| node.details == Details::Pending && !node.has_gone;
+            let waits =
+                |node: &CourseNode| node.details == StatusDetails::Pending && !node.has_gone;
             let Some(found) = self.nodes.iter().skip(self.next).position(waits) else { return };
             let node = self.next + found;
             self.next = node + 1;
@@ -208,9 +209,9 @@ mod tests {
     fn few_go_first_and_more_as_they_succeed() {
         let mut course = CommandCourse::new(20, 8, 0, true);
         assert_eq!(gone(&course.apply(CourseInput::Begin)), [0]);
-        assert_eq!(gone(&course.apply(CourseInput::Ended(0, Details::Success))), [1, 2]);
-        assert_eq!(gone(&course.apply(CourseInput::Ended(1, Details::Success))), [3]);
-        assert_eq!(gone(&course.apply(CourseInput::Ended(2, Details::Success))), [4, 5, 6]);
+        assert_eq!(gone(&course.apply(CourseInput::Ended(0, StatusDetails::Success))), [1, 2]);
+        assert_eq!(gone(&course.apply(CourseInput::Ended(1, StatusDetails::Success))), [3]);
+        assert_eq!(gone(&course.apply(CourseInput::Ended(2, StatusDetails::Success))), [4, 5, 6]);
         let mut all = CommandCourse::new(20, 8, 0, false);
         assert_eq!(gone(&all.apply(CourseInput::Begin)).len(), 8);
     }
@@ -224,15 +225,18 @@ mod tests {
             course.apply(CourseInput::Begun(node));
         }
         for node in 0..5 {
-            assert_eq!(gone(&course.apply(CourseInput::Ended(node, Details::Failed))), [10 + node]);
+            assert_eq!(
+                gone(&course.apply(CourseInput::Ended(node, StatusDetails::Failed))),
+                [10 + node]
+            );
         }
         course.apply(CourseInput::Begun(10));
-        let effects = course.apply(CourseInput::Ended(5, Details::ExecutionTimedOut));
-        assert_eq!(course.details(11), Some(Details::Terminated));
-        assert_eq!(course.details(10), Some(Details::InProgress), "it has begun");
+        let effects = course.apply(CourseInput::Ended(5, StatusDetails::ExecutionTimedOut));
+        assert_eq!(course.details(11), Some(StatusDetails::Terminated));
+        assert_eq!(course.details(10), Some(StatusDetails::InProgress), "it has begun");
         assert!(effects.contains(&CourseEffect::Withdraw(11)) && gone(&effects).is_empty());
         for node in 6..=10 {
-            course.apply(CourseInput::Ended(node, Details::Success));
+            course.apply(CourseInput::Ended(node, StatusDetails::Success));
         }
         assert!(course.is_over());
         let standing = course.standing();
@@ -250,11 +254,11 @@ mod tests {
             effects.contains(&CourseEffect::Withdraw(1)) && gone(&effects).is_empty(),
             "{effects:?}"
         );
-        assert_eq!(course.details(2), Some(Details::DeliveryTimedOut));
+        assert_eq!(course.details(2), Some(StatusDetails::DeliveryTimedOut));
         // Its node has answered at last.
         assert!(course.apply(CourseInput::Begun(1)).is_empty());
-        assert_eq!(course.details(1), Some(Details::DeliveryTimedOut));
-        course.apply(CourseInput::Ended(0, Details::Success));
+        assert_eq!(course.details(1), Some(StatusDetails::DeliveryTimedOut));
+        course.apply(CourseInput::Ended(0, StatusDetails::Success));
         assert_eq!(course.standing().counts.delivery_timed_out, 2);
         assert_eq!(course.standing().details, "Incomplete");
     }
@@ -266,12 +270,12 @@ mod tests {
         course.apply(CourseInput::Begun(0));
         let effects = course.apply(CourseInput::Cancel(0));
         assert!(effects.contains(&CourseEffect::Kill(0)));
-        assert_eq!(course.details(0), Some(Details::Cancelling));
+        assert_eq!(course.details(0), Some(StatusDetails::Cancelling));
         assert_eq!(course.standing().status, "Cancelling");
         assert!(course.apply(CourseInput::Cancel(0)).is_empty(), "it is on its way");
         assert_eq!(gone(&course.apply(CourseInput::Cancel(1))), [2], "its place is free");
-        course.apply(CourseInput::Ended(0, Details::Cancelled));
-        course.apply(CourseInput::Ended(2, Details::Success));
+        course.apply(CourseInput::Ended(0, StatusDetails::Cancelled));
+        course.apply(CourseInput::Ended(2, StatusDetails::Success));
         assert_eq!(course.standing().status, "Cancelled");
         assert!(course.apply(CourseInput::Cancel(2)).is_empty(), "it has ended");
     }
@@ -280,12 +284,12 @@ mod tests {
     /// after it has ended, and in the end all have.
     #[test]
     fn in_every_order() {
-        const ENDS: [Details; 5] = [
-            Details::Success,
-            Details::Failed,
-            Details::ExecutionTimedOut,
-            Details::Undeliverable,
-            Details::Cancelled,
+        const ENDS: [StatusDetails; 5] = [
+            StatusDetails::Success,
+            StatusDetails::Failed,
+            StatusDetails::ExecutionTimedOut,
+            StatusDetails::Undeliverable,
+            StatusDetails::Cancelled,
         ];
         let mut seed = 0x2545_f491_4f6c_dd1d_u64;
         let mut random = |below: usize| {
@@ -308,25 +312,25 @@ mod tests {
                     match effect {
                         CourseEffect::Go(node) => {
                             assert!(!std::mem::replace(&mut gone[node], true), "twice");
-                            assert_eq!(course.details(node), Some(Details::Pending));
+                            assert_eq!(course.details(node), Some(StatusDetails::Pending));
                             under_way[node] = true;
                         }
                         CourseEffect::Withdraw(node) => {
                             assert!(std::mem::take(&mut under_way[node]));
-                            assert!(course.details(node).is_some_and(Details::is_end));
+                            assert!(course.details(node).is_some_and(StatusDetails::is_end));
                         }
                         CourseEffect::Kill(node) => {
-                            assert_eq!(course.details(node), Some(Details::Cancelling));
+                            assert_eq!(course.details(node), Some(StatusDetails::Cancelling));
                         }
                         CourseEffect::Changed(_) => {}
                     }
                 }
                 for (node, before) in before.into_iter().enumerate() {
                     let now = course.details(node);
-                    if before.is_some_and(Details::is_end) {
+                    if before.is_some_and(StatusDetails::is_end) {
                         assert_eq!(now, before, "an end is an end");
                     }
-                    if now.is_some_and(Details::is_end) {
+                    if now.is_some_and(StatusDetails::is_end) {
                         under_way[node] = false;
                         ended[node] = now;
                     }
@@ -334,7 +338,9 @@ mod tests {
                 assert!(under_way.iter().filter(|is| **is).count() <= most);
                 let failed = ended.iter().flatten().filter(|details| details.is_error()).count();
                 if failed > errors {
-                    assert!((0..count).all(|node| course.details(node) != Some(Details::Pending)));
+                    assert!(
+                        (0..count).all(|node| course.details(node) != Some(StatusDetails::Pending))
+                    );
                 }
                 if course.is_over() {
                     break;

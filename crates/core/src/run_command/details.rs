@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// How an invocation stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Details {
+pub enum StatusDetails {
     /// It waits.
     Pending,
     /// Its script runs.
@@ -29,22 +29,22 @@ pub enum Details {
     Cancelled,
 }
 
-impl Details {
+impl StatusDetails {
     /// As `StatusDetails` of an invocation.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Details::Pending => "Pending",
-            Details::InProgress => "InProgress",
-            Details::Delayed => "Delayed",
-            Details::Cancelling => "Cancelling",
-            Details::Success => "Success",
-            Details::Failed => "Failed",
-            Details::ExecutionTimedOut => "ExecutionTimedOut",
-            Details::DeliveryTimedOut => "DeliveryTimedOut",
-            Details::Undeliverable => "Undeliverable",
-            Details::Terminated => "Terminated",
-            Details::Cancelled => "Cancelled",
+            StatusDetails::Pending => "Pending",
+            StatusDetails::InProgress => "InProgress",
+            StatusDetails::Delayed => "Delayed",
+            StatusDetails::Cancelling => "Cancelling",
+            StatusDetails::Success => "Success",
+            StatusDetails::Failed => "Failed",
+            StatusDetails::ExecutionTimedOut => "ExecutionTimedOut",
+            StatusDetails::DeliveryTimedOut => "DeliveryTimedOut",
+            StatusDetails::Undeliverable => "Undeliverable",
+            StatusDetails::Terminated => "Terminated",
+            StatusDetails::Cancelled => "Cancelled",
         }
     }
 
@@ -52,8 +52,8 @@ impl Details {
     #[must_use]
     pub fn status(self) -> &'static str {
         match self {
-            Details::ExecutionTimedOut | Details::DeliveryTimedOut => "TimedOut",
-            Details::Undeliverable | Details::Terminated => "Failed",
+            StatusDetails::ExecutionTimedOut | StatusDetails::DeliveryTimedOut => "TimedOut",
+            StatusDetails::Undeliverable | StatusDetails::Terminated => "Failed",
             other => other.name(),
         }
     }
@@ -63,14 +63,17 @@ impl Details {
     pub fn is_end(self) -> bool {
         !matches!(
             self,
-            Details::Pending | Details::InProgress | Details::Delayed | Details::Cancelling
+            StatusDetails::Pending
+                | StatusDetails::InProgress
+                | StatusDetails::Delayed
+                | StatusDetails::Cancelling
         )
     }
 
     /// Whether it counts against the command's `MaxErrors`.
     #[must_use]
     pub fn is_error(self) -> bool {
-        matches!(self, Details::Failed | Details::ExecutionTimedOut)
+        matches!(self, StatusDetails::Failed | StatusDetails::ExecutionTimedOut)
     }
 }
 
@@ -100,21 +103,24 @@ pub struct Standing {
 
 /// How a command stands whose invocations stand like this.
 #[must_use]
-pub fn standing(invocations: &[Details], max_errors: usize) -> Standing {
-    let count = |is: fn(&Details) -> bool| invocations.iter().filter(|details| is(details)).count();
+pub fn standing(invocations: &[StatusDetails], max_errors: usize) -> Standing {
+    let count =
+        |is: fn(&StatusDetails) -> bool| invocations.iter().filter(|details| is(details)).count();
     let counts = InvocationCounts {
         targets: invocations.len(),
         completed: count(|details| details.is_end()),
         errors: count(|details| details.is_error()),
-        delivery_timed_out: count(|details| *details == Details::DeliveryTimedOut),
+        delivery_timed_out: count(|details| *details == StatusDetails::DeliveryTimedOut),
     };
-    let any = |wanted: Details| invocations.contains(&wanted);
-    let all = |wanted: Details| invocations.iter().all(|details| *details == wanted);
-    let waits = |details: &Details| matches!(details, Details::Pending | Details::Delayed);
+    let any = |wanted: StatusDetails| invocations.contains(&wanted);
+    let all = |wanted: StatusDetails| invocations.iter().all(|details| *details == wanted);
+    let waits = |details: &StatusDetails| {
+        matches!(details, StatusDetails::Pending | StatusDetails::Delayed)
+    };
     let (status, details) = if invocations.is_empty() {
         ("Success", "NoInstancesInTag")
     } else if counts.completed < counts.targets {
-        let running = if any(Details::Cancelling) {
+        let running = if any(StatusDetails::Cancelling) {
             "Cancelling"
         } else if invocations.iter().all(waits) {
             "Pending"
@@ -122,13 +128,13 @@ pub fn standing(invocations: &[Details], max_errors: usize) -> Standing {
             "InProgress"
         };
         (running, running)
-    } else if all(Details::Success) {
+    } else if all(StatusDetails::Success) {
         ("Success", "Success")
     } else if counts.errors > max_errors {
         ("Failed", "Failed")
-    } else if all(Details::DeliveryTimedOut) {
+    } else if all(StatusDetails::DeliveryTimedOut) {
         ("TimedOut", "DeliveryTimedOut")
-    } else if any(Details::Cancelled) {
+    } else if any(StatusDetails::Cancelled) {
         ("Cancelled", "Cancelled")
     } else {
         ("Failed", "Incomplete")
@@ -142,7 +148,7 @@ mod tests {
 
     #[test]
     fn as_the_table_has_it() {
-        use Details::{
+        use StatusDetails::{
             Cancelled, Cancelling, Delayed, DeliveryTimedOut, ExecutionTimedOut, Failed,
             InProgress, Pending, Success, Terminated, Undeliverable,
         };
@@ -171,16 +177,16 @@ mod tests {
     #[test]
     fn statuses_of_invocations() {
         for (details, status, is_error) in [
-            (Details::Pending, "Pending", false),
-            (Details::InProgress, "InProgress", false),
-            (Details::Delayed, "Delayed", false),
-            (Details::Success, "Success", false),
-            (Details::Failed, "Failed", true),
-            (Details::ExecutionTimedOut, "TimedOut", true),
-            (Details::DeliveryTimedOut, "TimedOut", false),
-            (Details::Undeliverable, "Failed", false),
-            (Details::Terminated, "Failed", false),
-            (Details::Cancelled, "Cancelled", false),
+            (StatusDetails::Pending, "Pending", false),
+            (StatusDetails::InProgress, "InProgress", false),
+            (StatusDetails::Delayed, "Delayed", false),
+            (StatusDetails::Success, "Success", false),
+            (StatusDetails::Failed, "Failed", true),
+            (StatusDetails::ExecutionTimedOut, "TimedOut", true),
+            (StatusDetails::DeliveryTimedOut, "TimedOut", false),
+            (StatusDetails::Undeliverable, "Failed", false),
+            (StatusDetails::Terminated, "Failed", false),
+            (StatusDetails::Cancelled, "Cancelled", false),
         ] {
             assert_eq!((details.status(), details.is_error()), (status, is_error), "{details:?}");
         }

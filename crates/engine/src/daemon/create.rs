@@ -3,8 +3,8 @@
 //! Pure but for the limits of this process. What the container may do is what one of the engine
 //! `namespaces` may: the same capabilities, no more rights by a label or a profile.
 
-use crate::docker::Program;
-use crate::{Access, ContainerSpec, Network, READONLY};
+use crate::docker::DaemonProgram;
+use crate::{ContainerSpec, MountAccess, NetworkAccess, READONLY};
 use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType,
     ResourcesUlimits,
@@ -32,7 +32,7 @@ pub(super) struct ContainerStart {
 pub(super) fn body(
     spec: &ContainerSpec,
     build: &str,
-    program: Program,
+    program: DaemonProgram,
     image: &str,
     start: ContainerStart,
 ) -> ContainerCreateBody {
@@ -56,10 +56,10 @@ pub(super) fn body(
             auto_remove: Some(true),
             mounts: start.mounts.then(|| mounts(spec)),
             network_mode: Some(match spec.network {
-                Network::Host => "host".to_owned(),
-                Network::None => "none".to_owned(),
+                NetworkAccess::Host => "host".to_owned(),
+                NetworkAccess::None => "none".to_owned(),
                 // By default daemons give a container a separate network with access to the outside.
-                Network::Pasta => "default".to_owned(),
+                NetworkAccess::Pasta => "default".to_owned(),
             }),
             memory: spec.limits.memory.and_then(|bytes| i64::try_from(bytes).ok()),
             // As in the engines of our own: no swap beside it.
@@ -73,7 +73,7 @@ pub(super) fn body(
             security_opt: Some(security(spec, program, start.mounts)),
             masked_paths: own_walls.then(masked_paths),
             readonly_paths: own_walls.then(read_only_paths),
-            ulimits: (program == Program::Podman).then(limits),
+            ulimits: (program == DaemonProgram::Podman).then(limits),
             log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
             ..HostConfig::default()
         }),
@@ -88,18 +88,18 @@ pub(super) const PROFILE: &str = "seccomp.json";
 pub(super) const NOTHING: &str = "nothing";
 
 /// As options of `--security-opt`.
-fn security(spec: &ContainerSpec, program: Program, sees_our_files: bool) -> Vec<String> {
+fn security(spec: &ContainerSpec, program: DaemonProgram, sees_our_files: bool) -> Vec<String> {
     // Where SELinux is on, a container could else neither see a mount nor reach a socket.
     let mut options = vec!["label=disable".to_owned()];
     match program {
         _ if spec.privileged => {}
-        Program::Docker => options.push(format!("seccomp={}", seccomp_profile())),
+        DaemonProgram::Docker => options.push(format!("seccomp={}", seccomp_profile())),
         // It reads a file, on its own machine, and knows the field of masked paths under this name only.
-        Program::Podman if sees_our_files => {
+        DaemonProgram::Podman if sees_our_files => {
             options.push(format!("seccomp={}", spec.readonly.join(PROFILE).display()));
             options.push(format!("mask={}", masked_paths().join(":")));
         }
-        Program::Podman => {}
+        DaemonProgram::Podman => {}
     }
     options
 }
@@ -125,7 +125,7 @@ fn mounts(spec: &ContainerSpec) -> Vec<Mount> {
     let users = spec
         .mounts
         .iter()
-        .map(|mount| bind(&mount.source, &mount.target, mount.access == Access::Write));
+        .map(|mount| bind(&mount.source, &mount.target, mount.access == MountAccess::Write));
     // Not a tmpfs: Podman fills one with what it hides.
     let nothing = spec.readonly.join(NOTHING);
     let hidden = spec.mounts.iter().flat_map(|mount| {

@@ -9,11 +9,13 @@
 use crate::container::InitContainer;
 use crate::files::{FileRequests, FilesProgram, FilesProgramError};
 use crate::unseen::Unseen;
-use crate::{Container, ContainerSpec, EngineError, Note, OpenMode, READONLY, SourceMount, Teller};
+use crate::{
+    Container, ContainerSpec, EngineError, EngineNote, OpenMode, READONLY, SourceMount, Teller,
+};
 use runner_host::beneath::{Dir, DirectoryEntry, join, kind};
 use runner_wire::abi::COMMANDS;
 use runner_wire::abi::files::{DIRECTORY, REGULAR, SYMLINK};
-use runner_wire::files::{Facts, Node, Reply, make};
+use runner_wire::files::{FileFacts, NewFile, Reply, make};
 use rustix::fs::{FileType, Stat};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -68,7 +70,7 @@ pub(super) async fn furnish(
     let Furnished { unread, has_gitconfig } =
         made.map_err(|panic| fault(&panic))?.map_err(|error| fault(&error))?;
     if !unread.is_empty() {
-        tell(Note::NotCopied(unread));
+        tell(EngineNote::NotCopied(unread));
     }
     // sudo, for one, wants to find the host it runs on.
     let host = format!("\n127.0.1.1\t{}\n", spec.hostname);
@@ -156,8 +158,8 @@ fn existing(
     }
 }
 
-fn node(mode: u32, size: u64) -> Node {
-    Node { flags: 0, facts: Facts { mode, size, ..Facts::default() } }
+fn node(mode: u32, size: u64) -> NewFile {
+    NewFile { flags: 0, facts: FileFacts { mode, size, ..FileFacts::default() } }
 }
 
 /// A file of our own.
@@ -212,9 +214,9 @@ struct TreeCopy<'a, 'b> {
 /// The next thing to do, by paths below the top.
 enum CopyStep {
     /// Make a directory and what is in it.
-    Directory(Vec<u8>, Node),
+    Directory(Vec<u8>, NewFile),
     /// Set its mode and time, now that all is in it.
-    Done(Vec<u8>, Node),
+    Done(Vec<u8>, NewFile),
 }
 
 impl TreeCopy<'_, '_> {
@@ -273,7 +275,7 @@ impl TreeCopy<'_, '_> {
         name: &[u8],
         source: &Path,
         target: &Path,
-    ) -> Result<Option<Node>, FurnishError> {
+    ) -> Result<Option<NewFile>, FurnishError> {
         // A missing entry was removed after the directory was read.
         let there = match here.stat(name) {
             Ok(there) => there,
@@ -302,7 +304,11 @@ impl TreeCopy<'_, '_> {
     }
 
     /// What cannot be looked at: gone by now, closed to the caller, or a failure.
-    fn left_out(&mut self, source: &Path, error: io::Error) -> Result<Option<Node>, FurnishError> {
+    fn left_out(
+        &mut self,
+        source: &Path,
+        error: io::Error,
+    ) -> Result<Option<NewFile>, FurnishError> {
         match error.kind() {
             io::ErrorKind::NotFound => {}
             io::ErrorKind::PermissionDenied => self.unread.push(source.to_path_buf()),
@@ -314,7 +320,7 @@ impl TreeCopy<'_, '_> {
     fn file(
         &mut self,
         file: File,
-        node: &Node,
+        node: &NewFile,
         source: &Path,
         target: &Path,
     ) -> Result<(), FurnishError> {
@@ -346,14 +352,14 @@ fn unreadable(path: &Path, source: io::Error) -> FurnishError {
 }
 
 /// Kind, permissions without rights that come with a user, and time.
-fn node_of(there: &Stat) -> Node {
+fn node_of(there: &Stat) -> NewFile {
     let kind = there.st_mode & 0o170_000;
-    let facts = Facts {
+    let facts = FileFacts {
         mode: kind | there.st_mode & 0o1777,
         size: if kind == REGULAR { u64::try_from(there.st_size).unwrap_or(0) } else { 0 },
         modified: there.st_mtime,
         modified_ns: u32::try_from(there.st_mtime_nsec).unwrap_or(0),
-        ..Facts::default()
+        ..FileFacts::default()
     };
-    Node { flags: make::TIMES, facts }
+    NewFile { flags: make::TIMES, facts }
 }

@@ -4,7 +4,7 @@
 
 use super::image;
 use crate::Fut;
-use crate::container::Held;
+use crate::container::ContainerHandle;
 use crate::docker::{Daemon, said};
 use bollard::errors::Error;
 use bollard::models::ContainerCreateBody;
@@ -96,7 +96,7 @@ impl HeldByDaemon {
     }
 }
 
-impl Held for HeldByDaemon {
+impl ContainerHandle for HeldByDaemon {
     fn pressure(&self) -> Pressure {
         self.groups.as_ref().map(WatchedGroups::pressure).unwrap_or_default()
     }

@@ -5,7 +5,7 @@
 
 use crate::EngineError;
 use crate::docker::{Daemon, said};
-use crate::image::{Asker, Config, Getter, Image, ImageNote, LayerBar, Login};
+use crate::image::{Getter, Image, ImageConfig, ImageNote, ImageRequester, LayerBar, Login};
 use bollard::auth::DockerCredentials;
 use bollard::body_try_stream;
 use bollard::errors::Error;
@@ -41,7 +41,7 @@ pub(super) struct DaemonImage {
     /// What it is called there.
     pub(super) reference: String,
     /// What it says about how it is run.
-    pub(super) config: Config,
+    pub(super) config: ImageConfig,
     /// The id, which stays even if another image gets the name.
     pub(super) id: Option<String>,
     /// Whether it can be removed after this build.
@@ -65,7 +65,7 @@ pub(super) async fn prepare(
         }
         Image::Registry(name) => {
             let reference = name.whole();
-            if let Asker::Stranger { hint } = &images.asker {
+            if let ImageRequester::Stranger { hint } = &images.asker {
                 return Err(EngineError::image(
                     format!("{} has {reference}, or gets it, as you", daemon.program),
                     Some(hint),
@@ -129,15 +129,15 @@ async fn inspect(daemon: &Daemon, reference: &str) -> Result<Option<ImageInspect
     }
 }
 
-fn config_of(image: ImageInspect) -> Config {
+fn config_of(image: ImageInspect) -> ImageConfig {
     let config = image.config.unwrap_or_default();
     let pair = |text: String| text.split_once('=').map(|(a, b)| (a.to_owned(), b.to_owned()));
-    Config {
+    ImageConfig {
         env: config.env.unwrap_or_default().into_iter().filter_map(pair).collect(),
         entrypoint: config.entrypoint.unwrap_or_default(),
         working_dir: config.working_dir.unwrap_or_default(),
         user: config.user.unwrap_or_default(),
-        ..Config::default()
+        ..ImageConfig::default()
     }
 }
 

@@ -4,7 +4,7 @@
 //! socket its first process holds; what may be left is one that was never started.
 
 use super::create::{LABEL, name_of};
-use crate::docker::{Program, connect, podman, said};
+use crate::docker::{DaemonProgram, connect, podman, said};
 use bollard::query_parameters::{
     ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptions,
 };
@@ -25,7 +25,7 @@ pub(crate) fn remove_leftover(
             let runtime = runner_host::runtime::start().map_err(io::Error::other)?;
             runtime.block_on(at_daemon(address, image, build))
         }
-        None if program == Program::Podman.command() => by_command(image, build),
+        None if program == DaemonProgram::Podman.command() => by_command(image, build),
         None => Ok(()),
     }
 }

@@ -16,11 +16,11 @@ mod remote;
 
 pub(super) use leftover::remove_leftover;
 
-use super::container::{Held, InitContainer, Made};
-use super::leftover::Record;
+use super::container::{ContainerHandle, InitContainer, Made};
+use super::leftover::LeftoverContainer;
 use super::limits;
-use super::{Container, ContainerSpec, Engine, EngineError, Fut, Note, Recorder, Teller};
-use crate::docker::{Daemon, Program, Storage, find};
+use super::{Container, ContainerSpec, Engine, EngineError, EngineNote, Fut, Recorder, Teller};
+use crate::docker::{Daemon, DaemonProgram, Storage, find};
 use crate::image::Getter;
 use held::HeldByDaemon;
 use mounted::MountedStartError;
@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Makes containers with Docker or Podman.
 #[derive(Clone)]
 pub struct DaemonEngine {
-    pub program: Program,
+    pub program: DaemonProgram,
     /// The build's uuid.
     pub build: String,
     /// A folder of the caller's own, gone with the build.
@@ -86,7 +86,7 @@ impl DaemonEngine {
                 return Err(EngineError::image(message, None));
             }
         };
-        let record = Record::Daemon {
+        let record = LeftoverContainer::Daemon {
             program: daemon.program.command().to_owned(),
             address: daemon.service.is_none().then(|| daemon.address.clone()),
             image: image.is_passing.then(|| image.reference.clone()),
@@ -95,7 +95,7 @@ impl DaemonEngine {
             EngineError::fault(format!("cannot record the container: {error}"), None)
         })?;
         if spec.toolbox.is_some() {
-            (self.tell)(Note::ToolboxNotShown);
+            (self.tell)(EngineNote::ToolboxNotShown);
         }
         let image_reference = image.reference.clone();
         let name = create::name_of(&self.build);

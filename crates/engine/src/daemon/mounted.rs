@@ -7,7 +7,7 @@ use super::held::HeldByDaemon;
 use super::{DaemonEngine, PATIENCE, create};
 use crate::docker::{self, Daemon, said};
 use crate::init::InitClient;
-use crate::{ContainerSpec, EngineError, Network, Note, READONLY};
+use crate::{ContainerSpec, EngineError, EngineNote, NetworkAccess, READONLY};
 use runner_host::private::listen;
 use runner_wire::abi::{BREAKPOINT_NAME, CONTAINER_NAME, NOT_REACHED};
 use std::fs;
@@ -61,8 +61,8 @@ pub(super) async fn start(
         mounts: true,
     };
     let begun = begin(engine, held, spec, image, start).await;
-    if spec.loopback_port.is_some() && spec.network != Network::Host {
-        (engine.tell)(Note::NoCredentials);
+    if spec.loopback_port.is_some() && spec.network != NetworkAccess::Host {
+        (engine.tell)(EngineNote::NoCredentials);
     }
     let init = match begun {
         Err(error) => Err(error),
@@ -155,6 +155,6 @@ async fn with_runc(engine: &DaemonEngine) -> Option<Daemon> {
     docker::podman()?;
     docker::program_on_path("runc")?;
     let daemon = docker::serve(Some("runc"), &engine.place, &engine.storage).await.ok()?;
-    (engine.tell)(Note::UsesRunc);
+    (engine.tell)(EngineNote::UsesRunc);
     Some(daemon)
 }

@@ -9,7 +9,7 @@ use crate::docker::said;
 use crate::init::InitClient;
 use crate::limits;
 use crate::relay::RelaySetup;
-use crate::{ContainerSpec, EngineError, Note};
+use crate::{ContainerSpec, EngineError, EngineNote};
 use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
 use bollard::query_parameters::UploadToContainerOptionsBuilder;
@@ -41,7 +41,7 @@ pub(super) async fn start(
             ),
         ));
     }
-    (engine.tell)(Note::ThroughExec { elsewhere });
+    (engine.tell)(EngineNote::ThroughExec { elsewhere });
     tell_missing(engine, held, spec);
     // What the attempt has left.
     held.remove().await;
@@ -66,10 +66,10 @@ pub(super) async fn start(
 fn tell_missing(engine: &DaemonEngine, held: &HeldByDaemon, spec: &ContainerSpec) {
     if spec.limits.is_any() {
         let options = limits::options(&spec.limits);
-        (engine.tell)(Note::EnforcedUnseen { options, by: held.daemon.program });
+        (engine.tell)(EngineNote::EnforcedUnseen { options, by: held.daemon.program });
     }
     if spec.loopback_port.is_some() {
-        (engine.tell)(Note::NoCredentials);
+        (engine.tell)(EngineNote::NoCredentials);
     }
 }
 

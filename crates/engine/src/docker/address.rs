@@ -10,26 +10,26 @@ use std::path::{Path, PathBuf};
 /// Whose daemon it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Program {
+pub enum DaemonProgram {
     Docker,
     Podman,
 }
 
-impl Program {
+impl DaemonProgram {
     /// As its command is called.
     pub fn command(self) -> &'static str {
         match self {
-            Program::Docker => "docker",
-            Program::Podman => "podman",
+            DaemonProgram::Docker => "docker",
+            DaemonProgram::Podman => "podman",
         }
     }
 }
 
-impl fmt::Display for Program {
+impl fmt::Display for DaemonProgram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Program::Docker => "Docker",
-            Program::Podman => "Podman",
+            DaemonProgram::Docker => "Docker",
+            DaemonProgram::Podman => "Podman",
         })
     }
 }
@@ -62,17 +62,17 @@ impl CallerEnvironment<'_> {
     }
 
     /// Where the daemon may be found.
-    pub(super) fn candidates(&self, program: Program) -> Candidates {
+    pub(super) fn candidates(&self, program: DaemonProgram) -> Candidates {
         let variable = match program {
-            Program::Docker => "DOCKER_HOST",
-            Program::Podman => "CONTAINER_HOST",
+            DaemonProgram::Docker => "DOCKER_HOST",
+            DaemonProgram::Podman => "CONTAINER_HOST",
         };
         if let Some(address) = self.set(variable) {
             return Candidates { addresses: vec![address], named_by: Some(variable.to_owned()) };
         }
         let runtime = self.runtime_dir();
         let addresses = match program {
-            Program::Docker => {
+            DaemonProgram::Docker => {
                 if let Some((context, address)) = self.context() {
                     let named_by = Some(format!("Docker's context `{context}`"));
                     return Candidates { addresses: vec![address], named_by };
@@ -87,7 +87,7 @@ impl CallerEnvironment<'_> {
                 );
                 places
             }
-            Program::Podman => {
+            DaemonProgram::Podman => {
                 let own = Path::new(&runtime).join("podman/podman.sock");
                 let system = PathBuf::from("/run/podman/podman.sock");
                 // A user's Podman knows that user's images.
@@ -150,7 +150,7 @@ struct ContextEndpoint {
 mod tests {
     use super::*;
 
-    fn candidates(program: Program, uid: u32, variables: &[(&str, &str)]) -> Candidates {
+    fn candidates(program: DaemonProgram, uid: u32, variables: &[(&str, &str)]) -> Candidates {
         let variable = |name: &str| {
             variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         };
@@ -159,20 +159,23 @@ mod tests {
 
     #[test]
     fn a_variable_names_the_only_place() {
-        let found =
-            candidates(Program::Docker, 0, &[("DOCKER_HOST", "tcp://docker:2375"), ("HOME", "/h")]);
+        let found = candidates(
+            DaemonProgram::Docker,
+            0,
+            &[("DOCKER_HOST", "tcp://docker:2375"), ("HOME", "/h")],
+        );
         assert_eq!(found.addresses, ["tcp://docker:2375"]);
         assert_eq!(found.named_by.as_deref(), Some("DOCKER_HOST"));
-        let found = candidates(Program::Podman, 0, &[("DOCKER_HOST", "tcp://docker:2375")]);
+        let found = candidates(DaemonProgram::Podman, 0, &[("DOCKER_HOST", "tcp://docker:2375")]);
         assert_eq!(found.addresses, ["unix:///run/podman/podman.sock"]);
     }
 
     #[test]
     fn a_user_has_daemons_of_their_own() {
-        let found = candidates(Program::Podman, 7, &[]);
+        let found = candidates(DaemonProgram::Podman, 7, &[]);
         assert_eq!(found.addresses[0], "unix:///run/user/7/podman/podman.sock");
         let found =
-            candidates(Program::Docker, 7, &[("XDG_RUNTIME_DIR", "/x"), ("DOCKER_HOST", "")]);
+            candidates(DaemonProgram::Docker, 7, &[("XDG_RUNTIME_DIR", "/x"), ("DOCKER_HOST", "")]);
         assert_eq!(found.addresses[..2], ["unix:///var/run/docker.sock", "unix:///x/docker.sock"]);
     }
 
@@ -186,9 +189,10 @@ mod tests {
         let config = home.path().join(".docker/config.json");
         fs::write(&config, r#"{"auths":{},"currentContext":"far"}"#).expect("written");
         let at = home.path().to_str().expect("text");
-        let found = candidates(Program::Docker, 7, &[("HOME", at)]);
+        let found = candidates(DaemonProgram::Docker, 7, &[("HOME", at)]);
         assert_eq!(found.addresses, ["tcp://h:1"]);
-        let found = candidates(Program::Docker, 7, &[("HOME", at), ("DOCKER_CONTEXT", "default")]);
+        let found =
+            candidates(DaemonProgram::Docker, 7, &[("HOME", at), ("DOCKER_CONTEXT", "default")]);
         assert_eq!(found.addresses[0], "unix:///var/run/docker.sock");
     }
 }

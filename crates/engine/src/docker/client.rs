@@ -2,7 +2,7 @@
 //!
 //! Used by `find`, and by `service` to see whether what it has started answers.
 
-use super::address::Program;
+use super::address::DaemonProgram;
 use bollard::{API_DEFAULT_VERSION, Docker};
 use std::path::Path;
 use std::time::Duration;
@@ -15,7 +15,7 @@ const REQUEST_S: u64 = 600;
 
 /// A daemon that answers, and where.
 pub struct AnsweringDaemon {
-    pub program: Program,
+    pub program: DaemonProgram,
     pub version: String,
     /// As `DOCKER_HOST` has it.
     pub address: String,
@@ -57,7 +57,7 @@ pub async fn connect(address: &str) -> Result<AnsweringDaemon, Silence> {
         .map_err(|error| silence(said(&error)))?;
     let is_podman =
         version.components.unwrap_or_default().iter().any(|part| part.name.starts_with("Podman"));
-    let program = if is_podman { Program::Podman } else { Program::Docker };
+    let program = if is_podman { DaemonProgram::Podman } else { DaemonProgram::Docker };
     let version = version.version.unwrap_or_default();
     Ok(AnsweringDaemon { program, version, address: address.to_owned(), client })
 }

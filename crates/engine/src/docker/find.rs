@@ -2,7 +2,7 @@
 //!
 //! Used by the engine, by `auto` and by `doctor`.
 
-use super::address::{CallerEnvironment, Candidates, Program};
+use super::address::{CallerEnvironment, Candidates, DaemonProgram};
 use super::client::{AnsweringDaemon, connect};
 use super::service::PodmanService;
 use super::storage::Storage;
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 /// A daemon that was found.
 pub struct Daemon {
-    pub program: Program,
+    pub program: DaemonProgram,
     pub version: String,
     /// As `DOCKER_HOST` has it.
     pub address: String,
@@ -37,7 +37,7 @@ impl Daemon {
 /// Why no daemon was found.
 #[derive(Debug)]
 pub struct Unreachable {
-    program: Program,
+    program: DaemonProgram,
     tried: Vec<(String, String)>,
     named_by: Option<String>,
 }
@@ -54,11 +54,11 @@ impl Unreachable {
                     self.program.command()
                 )
             }
-            (None, Program::Docker) => {
+            (None, DaemonProgram::Docker) => {
                 "is it installed and started? sudo systemctl start docker, or set DOCKER_HOST"
                     .to_owned()
             }
-            (None, Program::Podman) => {
+            (None, DaemonProgram::Podman) => {
                 "install it (package podman); its service need not be running".to_owned()
             }
         }
@@ -77,7 +77,7 @@ impl fmt::Display for Unreachable {
 /// Finds Docker or Podman. A Podman that does not listen anywhere is started for the caller alone,
 /// with its socket in `place` and its containers in this storage.
 pub async fn find(
-    program: Program,
+    program: DaemonProgram,
     place: &Path,
     storage: &Storage,
 ) -> Result<Daemon, Unreachable> {
@@ -91,7 +91,7 @@ pub async fn find(
             Err(why) => tried.push((address, why.text)),
         }
     }
-    if program == Program::Podman && named_by.is_none() && podman().is_some() {
+    if program == DaemonProgram::Podman && named_by.is_none() && podman().is_some() {
         match serve(None, place, storage).await {
             Ok(daemon) => return Ok(daemon),
             Err(why) => tried.push(("podman system service".to_owned(), why)),
@@ -101,7 +101,7 @@ pub async fn find(
 }
 
 /// One that listens already: nothing is started.
-pub async fn listening(program: Program) -> Option<Daemon> {
+pub async fn listening(program: DaemonProgram) -> Option<Daemon> {
     for address in candidates(program).addresses {
         if let Ok(answering) = connect(&address).await {
             return Some(Daemon::new(answering, None));
@@ -110,7 +110,7 @@ pub async fn listening(program: Program) -> Option<Daemon> {
     None
 }
 
-fn candidates(program: Program) -> Candidates {
+fn candidates(program: DaemonProgram) -> Candidates {
     let variable = |name: &str| std::env::var(name).ok();
     let uid = nix::unistd::geteuid().as_raw();
     CallerEnvironment { variable: &variable, uid }.candidates(program)

@@ -8,7 +8,7 @@ mod find;
 mod service;
 mod storage;
 
-pub use address::Program;
+pub use address::DaemonProgram;
 pub use client::{connect, said};
 pub use find::{Daemon, find, listening, podman, program_on_path, serve};
 pub use storage::Storage;

@@ -5,10 +5,10 @@
 //! program's pipes over the control socket. Everything but the start waits for pipes: on a thread of
 //! its own, or in `spawn_blocking`. What comes back is parsed as hostile (`runner_wire::files`).
 
-use super::{Container, Ends, ExecError, ExecSpec, Ids, Process, Stdio};
+use super::{Container, ExecError, ExecSpec, Ids, ProgramEnds, StartedProgram, Stdio};
 use runner_core::plain;
 use runner_wire::abi::FILES_NAME;
-use runner_wire::files::{self as wire, Failed, Node, Reply};
+use runner_wire::files::{self as wire, Failed, NewFile, Reply};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -96,7 +96,7 @@ impl FilesProgram {
     /// Starts the program as root of the container, or as the caller where there is none.
     pub async fn start(container: &dyn Container) -> Result<Self, FilesProgramError> {
         let process = container.exec(exec_spec(container, b"/".to_vec())).await?;
-        let Process { ends: Ends::Separate(pipes), .. } = process else {
+        let StartedProgram { ends: ProgramEnds::Separate(pipes), .. } = process else {
             return Err(FilesProgramError::Ended);
         };
         Ok(FilesProgram::over(pipes))
@@ -212,7 +212,7 @@ impl FileRequests {
     /// Makes a directory, a link with its target, or a regular file, whose content and
     /// [`Self::end`] follow. Directories above it are made where they are missing. A path that could
     /// lead elsewhere (`runner_wire::files::is_path`) is refused.
-    pub fn make(&mut self, node: &Node, path: &[u8], target: &[u8]) -> io::Result<()> {
+    pub fn make(&mut self, node: &NewFile, path: &[u8], target: &[u8]) -> io::Result<()> {
         check(path)?;
         wire::make_request(&mut self.gathered, node, path, target);
         self.pass()
@@ -227,7 +227,7 @@ impl FileRequests {
     }
 
     /// Mode, owner and time of a directory (empty: the root), once all is in it.
-    pub fn set(&mut self, node: &Node, path: &[u8]) -> io::Result<()> {
+    pub fn set(&mut self, node: &NewFile, path: &[u8]) -> io::Result<()> {
         if !path.is_empty() {
             check(path)?;
         }

@@ -2,7 +2,7 @@
 
 use super::*;
 use runner_wire::abi::files::{DIRECTORY, REGULAR, SYMLINK, stage};
-use runner_wire::files::{End, Entry, Facts, make, root, select};
+use runner_wire::files::{ContentEnd, FileFacts, PathEntry, make, root, select};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
@@ -86,14 +86,14 @@ impl FilesProgram {
 /// A path of the container and what it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Listed {
-    facts: Facts,
+    facts: FileFacts,
     path: Vec<u8>,
     /// Where a symbolic link leads.
     target: Vec<u8>,
 }
 
-impl From<Entry<'_>> for Listed {
-    fn from(entry: Entry<'_>) -> Self {
+impl From<PathEntry<'_>> for Listed {
+    fn from(entry: PathEntry<'_>) -> Self {
         Listed { facts: entry.facts, path: entry.path.to_vec(), target: entry.target.to_vec() }
     }
 }
@@ -201,19 +201,19 @@ struct Told {
     entries: BTreeMap<String, Listed>,
     content: BTreeMap<String, Vec<u8>>,
     holes: BTreeMap<String, u64>,
-    ends: BTreeMap<String, End>,
+    ends: BTreeMap<String, ContentEnd>,
     failed: Vec<FileFailure>,
 }
 
-fn node(kind: u32, mode: u32, size: usize) -> Node {
-    let facts = Facts {
+fn node(kind: u32, mode: u32, size: usize) -> NewFile {
+    let facts = FileFacts {
         mode: kind | mode,
         size: size as u64,
         modified: 1_000_000_000,
         modified_ns: 5,
-        ..Facts::default()
+        ..FileFacts::default()
     };
-    Node { flags: make::TIMES, facts }
+    NewFile { flags: make::TIMES, facts }
 }
 
 fn file(
@@ -246,7 +246,7 @@ fn a_tree_is_told_in_order_with_all_that_is_in_it() {
     assert_eq!(told.entries["b/link"].target, b"../else/where");
     assert_eq!(told.content["b/two"], [7; 700_000]);
     assert_eq!(told.ends.len(), 3);
-    assert!(told.ends.values().all(|end| *end == End::Whole));
+    assert!(told.ends.values().all(|end| *end == ContentEnd::Whole));
     // Exact paths, without what is below them and without content.
     let told = bed.told(0, &["b/two", "b", "b/nosuch", "nosuch/x", "b/link/x"]);
     assert_eq!(told.order, ["b/two", "b"]);
@@ -310,7 +310,7 @@ fn holes_are_not_sent() {
     assert_eq!(told.content["sparse"].len(), 64 << 20);
     assert_eq!(&told.content["sparse"][32 << 20..][..4], b"here");
     assert!(told.holes["sparse"] > 60 << 20);
-    assert_eq!(told.ends["sparse"], End::Whole);
+    assert_eq!(told.ends["sparse"], ContentEnd::Whole);
     // And they are not made when they come.
     let failures = bed.make::<FilesProgramError>(|requests| {
         requests.make(&node(REGULAR, 0o644, 64 << 20), b"copy", b"")?;
@@ -367,7 +367,7 @@ fn what_changes_while_it_is_read_is_found_out() {
                 Ok(())
             })
             .expect("told");
-        assert_eq!((length, how), (size as u64, Some(End::Changed)));
+        assert_eq!((length, how), (size as u64, Some(ContentEnd::Changed)));
     }
 }
 

@@ -6,7 +6,7 @@
 
 mod secret;
 
-use crate::{Access, UserMount};
+use crate::{MountAccess, UserMount};
 use runner_host::beneath::{Dir, DirectoryEntry, join};
 use rustix::fs::FileType;
 use secret::{AHEAD, has_secrets, is_secret, is_secret_directory, may_be_settings};
@@ -107,7 +107,7 @@ impl HomeTools {
         self.shown.iter().map(|tool| UserMount {
             source: tool.dir.clone(),
             target: tool.dir.clone(),
-            access: Access::CopyOnWrite,
+            access: MountAccess::CopyOnWrite,
             hidden: tool.hidden.clone(),
         })
     }

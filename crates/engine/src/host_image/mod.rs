@@ -10,7 +10,7 @@ mod shown;
 
 pub use etc::{EtcCopies, EtcCopy};
 
-use runner_sandbox::{Entry, Hidden, unescape};
+use runner_sandbox::{Hidden, RootEntry, unescape};
 use shown::SHADOW;
 use std::collections::BTreeMap;
 use std::fs;
@@ -72,17 +72,17 @@ const DEBCONF: &str = "/var/cache/debconf";
 const PASSWORDS: [&str; 3] = ["passwords.dat", "passwords.dat-old", "passwords.dat-new"];
 
 /// The entries that make up the image.
-pub fn entries(etc: &EtcCopy) -> io::Result<Vec<Entry>> {
-    let mut entries: Vec<Entry> =
-        FRESH.map(|(path, mode)| Entry::Directory { path: path.into(), mode }).into();
+pub fn entries(etc: &EtcCopy) -> io::Result<Vec<RootEntry>> {
+    let mut entries: Vec<RootEntry> =
+        FRESH.map(|(path, mode)| RootEntry::Directory { path: path.into(), mode }).into();
     for (path, to) in [("/var/run", "/run"), ("/var/lock", "/run/lock")] {
-        entries.push(Entry::Link { path: path.into(), to: to.into() });
+        entries.push(RootEntry::Link { path: path.into(), to: to.into() });
     }
     let mounts = mount_points(&fs::read_to_string("/proc/self/mountinfo")?);
     for dir in SHOWN.iter().chain(&PACKAGES).map(Path::new) {
         match fs::symlink_metadata(dir) {
             Ok(metadata) if metadata.is_symlink() => {
-                entries.push(Entry::Link { path: dir.into(), to: fs::read_link(dir)? });
+                entries.push(RootEntry::Link { path: dir.into(), to: fs::read_link(dir)? });
             }
             Ok(_) if dir == Path::new(ETC) => entries.push(overlay(dir, &etc.tree, Vec::new())),
             Ok(metadata) if metadata.is_dir() => show(dir, &mounts, &mut entries),
@@ -94,13 +94,13 @@ pub fn entries(etc: &EtcCopy) -> io::Result<Vec<Entry>> {
     if localtime.exists() {
         // Often a link, whose end might not be shown.
         let from = Some(localtime.clone());
-        entries.push(Entry::File { path: localtime, mode: 0o644, from, text: String::new() });
+        entries.push(RootEntry::File { path: localtime, mode: 0o644, from, text: String::new() });
     }
     Ok(entries)
 }
 
 /// A directory of the host, and the file systems mounted below it.
-fn show(dir: &Path, mounts: &BTreeMap<PathBuf, String>, entries: &mut Vec<Entry>) {
+fn show(dir: &Path, mounts: &BTreeMap<PathBuf, String>, entries: &mut Vec<RootEntry>) {
     let hidden = match dir.to_str() {
         Some(DEBCONF) => PASSWORDS.map(|name| Hidden::Gone(name.into())).into(),
         _ => Vec::new(),
@@ -114,7 +114,7 @@ fn show(dir: &Path, mounts: &BTreeMap<PathBuf, String>, entries: &mut Vec<Entry>
         entries.push(if metadata.is_dir() && can_be_lower(kind) {
             overlay(point, point, Vec::new())
         } else {
-            Entry::Bind {
+            RootEntry::Bind {
                 path: point.clone(),
                 source: point.clone(),
                 writable: false,
@@ -124,9 +124,9 @@ fn show(dir: &Path, mounts: &BTreeMap<PathBuf, String>, entries: &mut Vec<Entry>
     }
 }
 
-fn overlay(path: &Path, lower: &Path, hidden: Vec<Hidden>) -> Entry {
+fn overlay(path: &Path, lower: &Path, hidden: Vec<Hidden>) -> RootEntry {
     let (path, lower) = (path.to_path_buf(), lower.to_path_buf());
-    Entry::Overlay { path, lower, hidden, over: Vec::new(), owned: false }
+    RootEntry::Overlay { path, lower, hidden, over: Vec::new(), owned: false }
 }
 
 /// Whether an overlay can be put over a file system of that kind.
@@ -152,7 +152,7 @@ fn mount_points(mountinfo: &str) -> BTreeMap<PathBuf, String> {
 }
 
 /// shadow and gshadow with the host's names and locked passwords.
-fn accounts() -> io::Result<Vec<Entry>> {
+fn accounts() -> io::Result<Vec<RootEntry>> {
     let names = |path: &str| -> io::Result<Vec<String>> {
         let text = String::from_utf8_lossy(&fs::read(path)?).into_owned();
         Ok(text
@@ -161,7 +161,7 @@ fn accounts() -> io::Result<Vec<Entry>> {
             .filter(|name| !name.is_empty() && !name.starts_with(['#', '+', '-']))
             .collect())
     };
-    let file = |name: &str, text: String| Entry::File {
+    let file = |name: &str, text: String| RootEntry::File {
         path: Path::new(ETC).join(name),
         mode: 0o640,
         from: None,

@@ -3,7 +3,7 @@
 //! Used by `pull`, for its hint. Nothing is started and nothing is made for that: a daemon is asked if it listens
 //! already, and of Podman, which seldom does, the list of its images is read.
 
-use crate::docker::{self, Program};
+use crate::docker::{self, DaemonProgram};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,11 +18,11 @@ pub(super) async fn hint(names: &[String]) -> Option<String> {
     if names.is_empty() {
         return None;
     }
-    for program in [Program::Docker, Program::Podman] {
+    for program in [DaemonProgram::Docker, DaemonProgram::Podman] {
         let asked = tokio::time::timeout(PATIENCE, asked(program, names)).await.ok().flatten();
         let found = asked.or_else(|| match program {
-            Program::Podman => listed(&std::fs::read(storage()?.join(LIST)).ok()?, names),
-            Program::Docker => None,
+            DaemonProgram::Podman => listed(&std::fs::read(storage()?.join(LIST)).ok()?, names),
+            DaemonProgram::Docker => None,
         });
         if let Some(name) = found {
             return Some(format!(
@@ -34,7 +34,7 @@ pub(super) async fn hint(names: &[String]) -> Option<String> {
 }
 
 /// What a daemon that listens says.
-async fn asked(program: Program, names: &[String]) -> Option<String> {
+async fn asked(program: DaemonProgram, names: &[String]) -> Option<String> {
     let daemon = docker::listening(program).await?;
     for name in names {
         if daemon.client.inspect_image(name).await.is_ok() {

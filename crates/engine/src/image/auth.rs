@@ -24,7 +24,7 @@ pub type EcrPasswords = Arc<
 /// Who has chosen an image, and so whose credentials are used for it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Asker {
+pub enum ImageRequester {
     Caller,
     /// An untrusted file: no credentials are used. The hint says what the caller can do about it.
     Stranger {
@@ -32,12 +32,12 @@ pub enum Asker {
     },
 }
 
-impl Asker {
+impl ImageRequester {
     /// Who we are at a registry. Helpers are programs of the caller's own, and run here.
     pub async fn login(&self, registry: &str, ecr: &EcrPasswords) -> Result<Login, String> {
         match self {
-            Asker::Caller => credentials(registry, ecr).await,
-            Asker::Stranger { .. } => Ok(Login::Nobody),
+            ImageRequester::Caller => credentials(registry, ecr).await,
+            ImageRequester::Stranger { .. } => Ok(Login::Nobody),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! as its layers are unpacked.
 
 use super::manifest::Digest;
-use crate::docker::{self, Daemon, Program, Storage, said};
+use crate::docker::{self, Daemon, DaemonProgram, Storage, said};
 use futures_util::StreamExt;
 use std::io::{self, Write};
 use std::path::Path;
@@ -24,7 +24,7 @@ pub(super) struct ExportedImage {
 pub(super) async fn find(name: &str) -> Result<ExportedImage, String> {
     let place = tempfile::tempdir().map_err(|error| format!("cannot make a folder: {error}"))?;
     let mut unreachable = Vec::new();
-    for program in [Program::Docker, Program::Podman] {
+    for program in [DaemonProgram::Docker, DaemonProgram::Podman] {
         let daemon = match docker::find(program, place.path(), &Storage::Callers).await {
             Ok(daemon) => daemon,
             Err(why) => {

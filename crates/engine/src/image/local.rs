@@ -4,7 +4,9 @@
 //! Used by `pull`. An archive is read where it lies: its entries are found once, and each blob is
 //! read from its place. Nothing of it is unpacked but layers.
 
-use super::manifest::{self, Config, Descriptor, Digest, MOST_JSON, Manifest, ManifestOrIndex};
+use super::manifest::{
+    self, Descriptor, Digest, ImageConfig, MOST_JSON, Manifest, ManifestOrIndex,
+};
 use runner_host::beneath::Dir;
 use rustix::fs::{Mode, OFlags};
 use serde::Deserialize;
@@ -31,7 +33,7 @@ pub(super) enum BlobFiles {
 pub(super) struct LocalImage {
     pub(super) files: BlobFiles,
     pub(super) digest: Digest,
-    pub(super) config: Config,
+    pub(super) config: ImageConfig,
     pub(super) layers: Vec<LocalLayer>,
     /// The archive, if nobody else uses it.
     pub(super) saved: Option<TempPath>,

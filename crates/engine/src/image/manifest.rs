@@ -229,7 +229,7 @@ pub(super) fn choose(entries: &[IndexEntry]) -> Result<&Descriptor, String> {
 /// What an image says about how it is run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Config {
+pub struct ImageConfig {
     /// Variables, in its order.
     pub env: Vec<(String, String)>,
     /// The program that is to run first.
@@ -285,7 +285,7 @@ fn ports<'k>(keys: impl Iterator<Item = &'k String>) -> Vec<u16> {
 }
 
 /// Reads an image's config.
-pub(super) fn read_config(bytes: &[u8]) -> Result<Config, String> {
+pub(super) fn read_config(bytes: &[u8]) -> Result<ImageConfig, String> {
     let raw: RawConfig = serde_json::from_slice(bytes)
         .map_err(|error| format!("its config cannot be read: {error}"))?;
     if !raw.os.is_empty() && raw.os != "linux" {
@@ -300,7 +300,7 @@ pub(super) fn read_config(bytes: &[u8]) -> Result<Config, String> {
     let pairs = env.iter().filter_map(|pair| pair.split_once('='));
     let is_fit =
         |name: &str, value: &str| !name.is_empty() && !name.contains('\0') && !value.contains('\0');
-    Ok(Config {
+    Ok(ImageConfig {
         env: pairs
             .filter(|(name, value)| is_fit(name, value))
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -384,6 +384,6 @@ mod tests {
             read_config(br#"{"architecture":"sparc64"}"#).is_err_and(|why| why.contains("sparc64"))
         );
         assert!(read_config(br#"{"os":"windows"}"#).is_err());
-        assert_eq!(read_config(b"{}"), Ok(Config::default()));
+        assert_eq!(read_config(b"{}"), Ok(ImageConfig::default()));
     }
 }

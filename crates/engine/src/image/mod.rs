@@ -25,12 +25,12 @@ mod swap;
 mod trees;
 mod unpack;
 
-pub use auth::{Asker, EcrPasswords, Login};
+pub use auth::{EcrPasswords, ImageRequester, Login};
 pub use certificates::check as check_certificates;
-pub use manifest::Config;
+pub use manifest::ImageConfig;
 pub use name::Image;
 pub use note::ImageNote;
-pub use progress::{Curtain, LayerBar, Progress};
+pub use progress::{Curtain, LayerBar, PullProgress};
 pub use pull::{Getter, MOST_BYTES};
 pub use restore::look as look_at_layers;
 pub use store::{Freed, ImageStore};
@@ -45,13 +45,13 @@ const NO_SPACE: &str = "free some space, or set RUNNER_HOME to a directory on an
 
 /// An image that is ready.
 #[derive(Debug)]
-pub struct Prepared {
+pub struct PreparedImage {
     /// Directories to stack, the topmost first.
     pub lower: Vec<PathBuf>,
     /// Directories whose looks the topmost of these does not know.
     pub restored: Vec<Restored>,
     /// What the image says about how it is run.
-    pub config: Config,
+    pub config: ImageConfig,
     /// Digest of what describes it, where anything does.
     pub digest: Option<String>,
     /// Held as long as a build uses it, so that nobody replaces or removes it meanwhile.
@@ -64,12 +64,12 @@ enum HeldImage {
     Image(#[allow(dead_code, reason = "held for its lock")] Box<store::InUse>),
 }
 
-impl Prepared {
+impl PreparedImage {
     fn tree(tree: PathBuf, lock: Option<File>) -> Self {
-        Prepared {
+        PreparedImage {
             lower: vec![tree],
             restored: Vec::new(),
-            config: Config::default(),
+            config: ImageConfig::default(),
             digest: None,
             _in_use: HeldImage::Tree(lock),
         }
@@ -91,7 +91,7 @@ impl Getter {
         &self,
         image: &Image,
         users: Option<&UserMap>,
-    ) -> Result<Option<Prepared>, ImageError> {
+    ) -> Result<Option<PreparedImage>, ImageError> {
         match image {
             Image::Host => Ok(None),
             Image::Rootfs(path) => {

@@ -1,6 +1,6 @@
 //! Messages about how an image is fetched.
 
-use crate::docker::Program;
+use crate::docker::DaemonProgram;
 use std::fmt;
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ pub enum ImageNote {
     /// A build gets a new /dev.
     DevicesLeftOut { image: String, count: u64 },
     /// A daemon pulls the image.
-    Pulling { program: Program, image: String },
+    Pulling { program: DaemonProgram, image: String },
     /// A daemon has pulled the image.
-    Pulled { program: Program, image: String, time: Duration },
+    Pulled { program: DaemonProgram, image: String, time: Duration },
 }
 
 impl fmt::Display for ImageNote {

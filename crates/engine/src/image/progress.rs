@@ -12,12 +12,12 @@ pub type Curtain = Arc<dyn Fn(bool) + Send + Sync>;
 
 /// Where bars are drawn.
 #[derive(Clone, Default)]
-pub struct Progress {
+pub struct PullProgress {
     pub is_visible: bool,
     pub curtain: Option<Curtain>,
 }
 
-impl fmt::Debug for Progress {
+impl fmt::Debug for PullProgress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Progress").field("is_visible", &self.is_visible).finish_non_exhaustive()
     }
@@ -30,7 +30,7 @@ pub struct Bars {
     curtain: Option<Curtain>,
 }
 
-impl Progress {
+impl PullProgress {
     /// Bars for so many bytes.
     pub fn start(&self, bytes: u64) -> Bars {
         let curtain = self.curtain.clone().filter(|_| self.is_visible);

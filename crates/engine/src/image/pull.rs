@@ -8,10 +8,10 @@ use super::from_daemon;
 use super::layer::{self, LayerError};
 use super::local::{self, LocalImage, LocalLayer};
 use super::manifest::{Descriptor, Digest};
-use super::progress::Progress;
+use super::progress::PullProgress;
 use super::registry::{BlobReader, RegistryClient, RegistryError};
 use super::store::{Eyes, ImageStore, InUse, StoredImage, Variant};
-use super::{Asker, EcrPasswords, Image, ImageError, ImageNote};
+use super::{EcrPasswords, Image, ImageError, ImageNote, ImageRequester};
 use runner_host::clock;
 use runner_sandbox::UserMap;
 use std::io::{self, Read};
@@ -33,10 +33,10 @@ const NO_DAEMON: &str = "docker-daemon: takes an image that Docker or Podman has
 pub struct Getter {
     pub store: ImageStore,
     /// Whose credentials are used.
-    pub asker: Asker,
+    pub asker: ImageRequester,
     /// What ECR gives them.
     pub ecr: EcrPasswords,
-    pub progress: Progress,
+    pub progress: PullProgress,
     /// Called with what the person should know.
     pub tell: Arc<dyn Fn(ImageNote) + Send + Sync>,
     /// Most bytes of one layer's files.
@@ -139,7 +139,7 @@ impl Getter {
     ) -> Result<(StoredImage, PullSource), ImageError> {
         let looked = self.look(image, variant, fail).await;
         match (looked, image, &self.asker) {
-            (Err(error), Image::Registry(reference), Asker::Caller) => {
+            (Err(error), Image::Registry(reference), ImageRequester::Caller) => {
                 let hint = at_hand::hint(&Image::local_names(reference)).await;
                 Err(ImageError { hint: hint.or(error.hint), ..error })
             }
@@ -150,8 +150,8 @@ impl Getter {
     /// Whose images are good for this one who asks.
     fn eyes(&self) -> Eyes {
         match self.asker {
-            Asker::Caller => Eyes::Callers,
-            Asker::Stranger { .. } => Eyes::Everybodys,
+            ImageRequester::Caller => Eyes::Callers,
+            ImageRequester::Stranger { .. } => Eyes::Everybodys,
         }
     }
 
@@ -166,10 +166,12 @@ impl Getter {
         let local = match image {
             Image::Registry(reference) => {
                 let failed = |error: RegistryError| match &self.asker {
-                    Asker::Stranger { hint } if error.is_refused => {
+                    ImageRequester::Stranger { hint } if error.is_refused => {
                         fail(error.message, Some(hint.clone()))
                     }
-                    Asker::Stranger { .. } | Asker::Caller => fail(error.message, error.hint),
+                    ImageRequester::Stranger { .. } | ImageRequester::Caller => {
+                        fail(error.message, error.hint)
+                    }
                 };
                 let registry =
                     RegistryClient::new(reference, &self.asker, &self.ecr).await.map_err(failed)?;

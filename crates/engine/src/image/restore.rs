@@ -5,7 +5,7 @@
 //! found once for each image, and given back in the container's own layer.
 
 use super::store::{ImageStore, InUse, StoredImage, Variant};
-use super::{HeldImage as Held, Prepared};
+use super::{HeldImage as Held, PreparedImage};
 use runner_sandbox::{Chore, Restored, UserMap};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -29,7 +29,7 @@ pub(super) fn stack(
     store: &ImageStore,
     image: InUse,
     users: Option<&UserMap>,
-) -> io::Result<Prepared> {
+) -> io::Result<PreparedImage> {
     let variant = Variant::of(users);
     let mut lower = Vec::new();
     let mut seen = BTreeSet::new();
@@ -45,7 +45,7 @@ pub(super) fn stack(
     }
     let config = image.image.config.clone();
     let digest = Some(image.image.digest.to_string());
-    Ok(Prepared { lower, restored, config, digest, _in_use: Held::Image(Box::new(image)) })
+    Ok(PreparedImage { lower, restored, config, digest, _in_use: Held::Image(Box::new(image)) })
 }
 
 fn restored(

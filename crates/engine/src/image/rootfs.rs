@@ -9,7 +9,7 @@ use super::local::regular;
 use super::store::{ImageStore, Variant};
 use super::trees;
 use super::unpack::{Rules, UnpackError, UnpackErrorKind};
-use super::{ImageError, ImageNote, MOST_BYTES, NO_SPACE, Prepared};
+use super::{ImageError, ImageNote, MOST_BYTES, NO_SPACE, PreparedImage};
 use runner_sandbox::UserMap;
 use std::fs;
 use std::path::Path;
@@ -24,7 +24,7 @@ pub(super) fn prepare(
     path: &Path,
     users: Option<&UserMap>,
     tell: &dyn Fn(ImageNote),
-) -> Result<Prepared, ImageError> {
+) -> Result<PreparedImage, ImageError> {
     let fail = |message: String, hint: Option<&str>| ImageError {
         image: format!("rootfs:{}", path.display()),
         message,
@@ -40,7 +40,7 @@ pub(super) fn prepare(
             let hint = Some("unpack a root file system into it first");
             return Err(fail("the directory is empty".to_owned(), hint));
         }
-        return Ok(Prepared::tree(path.to_path_buf(), None));
+        return Ok(PreparedImage::tree(path.to_path_buf(), None));
     }
     if !metadata.is_file() {
         return Err(fail("neither a directory nor a tar".to_owned(), None));
@@ -66,7 +66,7 @@ fn unpacked(
     metadata: &fs::Metadata,
     users: Option<&UserMap>,
     tell: &dyn Fn(ImageNote),
-) -> Result<Prepared, UnpackError> {
+) -> Result<PreparedImage, UnpackError> {
     let source = fs::canonicalize(path)?;
     let variant = match users {
         None => "",
@@ -90,5 +90,5 @@ fn unpacked(
         Ok::<_, UnpackError>(())
     })?;
     store.forget_older(&key, &source);
-    Ok(Prepared::tree(store.tree_dir(&key).join(TREE), Some(lock)))
+    Ok(PreparedImage::tree(store.tree_dir(&key).join(TREE), Some(lock)))
 }

@@ -16,7 +16,7 @@
 //! Whatever has its final name is whole and verified. Used by `pull`, by the engine and by
 //! `runner image`.
 
-use super::manifest::{Config, Descriptor, Digest};
+use super::manifest::{Descriptor, Digest, ImageConfig};
 use super::unpack::{OpaqueMarks, UnpackTotals};
 use runner_host::private::{make_private, remove_tree, write_durably};
 use runner_sandbox::UserMap;
@@ -64,7 +64,7 @@ pub(super) struct StoredImage {
     pub digest: Digest,
     /// The lowest first.
     pub layers: Vec<Descriptor>,
-    pub config: Config,
+    pub config: ImageConfig,
 }
 
 /// A name for an image.

@@ -3,17 +3,21 @@
 //! A layer holds what differs from the layers below it: what is new in it may be new, or have been changed, or only be
 //! a directory that something was put into. Which of these it is, the layers below say.
 
-use super::index::{Entry, Facts, Index, Mark};
+use super::index::{EntryIdentity, LayerEntry, LayerIndex, OverlayMark};
 use super::lower::Lower;
-use runner_core::changes::{Change, Kind, Op};
+use runner_core::changes::{FileChange, FileKind, Op};
 use runner_host::beneath::{join, split};
-use runner_sandbox::Written;
+use runner_sandbox::WritableDirectory;
 use rustix::fs::FileType;
 use std::collections::{HashMap, HashSet};
 use std::os::unix::ffi::OsStrExt;
 
 /// All changes, renames first.
-pub(super) fn changes(uppers: &[Written], before: &Index, after: &Index) -> Vec<Change> {
+pub(super) fn changes(
+    uppers: &[WritableDirectory],
+    before: &LayerIndex,
+    after: &LayerIndex,
+) -> Vec<FileChange> {
     let mut all = Vec::new();
     for (upper, written) in uppers.iter().enumerate() {
         let mut comparing = Comparing::new(before, after, upper, written);
@@ -27,15 +31,15 @@ pub(super) fn changes(uppers: &[Written], before: &Index, after: &Index) -> Vec<
 }
 
 /// A change, by the path in its layer, and by what it could be known again under another.
-struct Found {
-    change: Change,
-    facts: Facts,
+struct FoundChange {
+    change: FileChange,
+    facts: EntryIdentity,
     /// Whether what is gone was in the layer itself.
     is_own: bool,
 }
 
-impl Found {
-    fn at(self, place: &[u8]) -> Change {
+impl FoundChange {
+    fn at(self, place: &[u8]) -> FileChange {
         let whole = |path: &[u8]| match place {
             b"/" => [b"/", path].concat(),
             place => [place, b"/", path].concat(),
@@ -44,13 +48,13 @@ impl Found {
             Op::Renamed(from) => Op::Renamed(whole(&from)),
             op => op,
         };
-        Change { op, path: whole(&self.change.path), ..self.change }
+        FileChange { op, path: whole(&self.change.path), ..self.change }
     }
 }
 
 struct Comparing<'i> {
-    before: &'i Index,
-    after: &'i Index,
+    before: &'i LayerIndex,
+    after: &'i LayerIndex,
     upper: usize,
     lower: Lower<'i>,
     /// Directories that have another path, new and old.
@@ -59,11 +63,16 @@ struct Comparing<'i> {
     moved_to: HashMap<Vec<u8>, Vec<u8>>,
     /// Directories that are gone with all that was in them.
     gone: HashSet<Vec<u8>>,
-    found: Vec<Found>,
+    found: Vec<FoundChange>,
 }
 
 impl<'i> Comparing<'i> {
-    fn new(before: &'i Index, after: &'i Index, upper: usize, written: &Written) -> Self {
+    fn new(
+        before: &'i LayerIndex,
+        after: &'i LayerIndex,
+        upper: usize,
+        written: &WritableDirectory,
+    ) -> Self {
         Comparing {
             before,
             after,
@@ -111,17 +120,21 @@ impl<'i> Comparing<'i> {
         }
     }
 
-    fn put(&mut self, op: Op, path: &[u8], facts: &Facts) {
-        let change = Change { op, kind: kind(facts), size: size(facts), path: path.to_vec() };
-        self.found.push(Found { change, facts: *facts, is_own: false });
+    fn put(&mut self, op: Op, path: &[u8], facts: &EntryIdentity) {
+        let change = FileChange { op, kind: kind(facts), size: size(facts), path: path.to_vec() };
+        self.found.push(FoundChange { change, facts: *facts, is_own: false });
     }
 
-    fn delete(&mut self, path: &[u8], facts: &Facts, is_own: bool) {
+    fn delete(&mut self, path: &[u8], facts: &EntryIdentity, is_own: bool) {
         if facts.is_directory() {
             self.gone.insert(path.to_vec());
         }
         let (op, kind, size, path) = (Op::Deleted, kind(facts), size(facts), path.to_vec());
-        self.found.push(Found { change: Change { op, kind, size, path }, facts: *facts, is_own });
+        self.found.push(FoundChange {
+            change: FileChange { op, kind, size, path },
+            facts: *facts,
+            is_own,
+        });
     }
 
     /// A name of the layers below that does not show any more.
@@ -141,7 +154,7 @@ impl<'i> Comparing<'i> {
         }
     }
 
-    fn same_name(&mut self, was: &Entry, is: &Entry) {
+    fn same_name(&mut self, was: &LayerEntry, is: &LayerEntry) {
         let (old, new) = (&was.facts, &is.facts);
         if old.kind() != new.kind() {
             self.gone.extend(old.is_directory().then(|| is.path.clone()));
@@ -149,7 +162,7 @@ impl<'i> Comparing<'i> {
         }
         let has_other_rights = (old.mode, old.uid, old.gid) != (new.mode, new.uid, new.gid);
         if new.is_directory() {
-            if is.mark == Mark::Opaque && was.mark != Mark::Opaque {
+            if is.mark == OverlayMark::Opaque && was.mark != OverlayMark::Opaque {
                 self.hidden_in(&is.path);
             }
             if has_other_rights {
@@ -167,7 +180,7 @@ impl<'i> Comparing<'i> {
     }
 
     /// `was_hidden`: the layer had hidden what is below the name.
-    fn new_name(&mut self, entry: &Entry, was_hidden: bool) {
+    fn new_name(&mut self, entry: &LayerEntry, was_hidden: bool) {
         let (path, new) = (&entry.path, &entry.facts);
         let below = match was_hidden {
             true => None,
@@ -179,7 +192,7 @@ impl<'i> Comparing<'i> {
         }
         let is_same_file = (old.size, old.modified) == (new.size, new.modified);
         match new.is_directory() {
-            true if entry.mark == Mark::Opaque => self.hidden_in(path),
+            true if entry.mark == OverlayMark::Opaque => self.hidden_in(path),
             true if old.mode != new.mode => self.put(Op::Attributes, path, new),
             true => {}
             false if is_same_file => self.put(Op::Attributes, path, new),
@@ -191,11 +204,11 @@ impl<'i> Comparing<'i> {
     /// itself by their inodes and what is in them.
     fn find_moved(&mut self) {
         let (before, after) = (self.before, self.after);
-        let is_gone = |entry: &&Entry| {
+        let is_gone = |entry: &&LayerEntry| {
             let now = after.find(self.upper, &entry.path);
             entry.facts.is_directory() && now.is_none_or(|now| now.facts.inode != entry.facts.inode)
         };
-        let gone: HashMap<u64, &Entry> = before
+        let gone: HashMap<u64, &LayerEntry> = before
             .below(self.upper)
             .iter()
             .filter(is_gone)
@@ -211,11 +224,11 @@ impl<'i> Comparing<'i> {
             let from = match gone.get(&entry.facts.inode) {
                 Some(old) if self.is_moved(old, entry) => Some(old.path.clone()),
                 _ => match &entry.mark {
-                    Mark::Redirect(to) => Some(match to.strip_prefix(b"/") {
+                    OverlayMark::Redirect(to) => Some(match to.strip_prefix(b"/") {
                         Some(absolute) => absolute.to_vec(),
                         None => join(split(&entry.path).0, to),
                     }),
-                    Mark::None | Mark::Opaque => None,
+                    OverlayMark::None | OverlayMark::Opaque => None,
                 },
             };
             if let Some(from) = from {
@@ -226,7 +239,7 @@ impl<'i> Comparing<'i> {
     }
 
     /// Whether a directory is the same under another path: an inode's number is soon given to another.
-    fn is_moved(&self, old: &Entry, new: &Entry) -> bool {
+    fn is_moved(&self, old: &LayerEntry, new: &LayerEntry) -> bool {
         old.facts.modified == new.facts.modified
             || children(self.before, self.upper, &old.path).any(|child| {
                 let now = self.after.find(self.upper, &join(&new.path, split(&child.path).1));
@@ -235,8 +248,8 @@ impl<'i> Comparing<'i> {
     }
 
     /// Makes a rename of what is gone under one path and new under another.
-    fn pair(mut self) -> Vec<Found> {
-        let key = |facts: &Facts| (kind(facts), facts.size, facts.modified);
+    fn pair(mut self) -> Vec<FoundChange> {
+        let key = |facts: &EntryIdentity| (kind(facts), facts.size, facts.modified);
         let mut gone: HashMap<_, Vec<usize>> = HashMap::new();
         for (at, found) in self.found.iter().enumerate() {
             if found.change.op == Op::Deleted && !found.facts.is_directory() {
@@ -247,7 +260,8 @@ impl<'i> Comparing<'i> {
         let mut is_paired = vec![false; self.found.len()];
         // Whiteouts of directories that an overlay has marked as renamed.
         for (at, found) in self.found.iter().enumerate() {
-            let is_from = found.change.kind == Kind::Directory && found.change.op == Op::Deleted;
+            let is_from =
+                found.change.kind == FileKind::Directory && found.change.op == Op::Deleted;
             is_paired[at] = is_from && self.moved_to.contains_key(&found.change.path);
         }
         for at in 0..self.found.len() {
@@ -273,7 +287,11 @@ impl<'i> Comparing<'i> {
 }
 
 /// Those in a directory.
-fn children<'i>(index: &'i Index, upper: usize, path: &[u8]) -> impl Iterator<Item = &'i Entry> {
+fn children<'i>(
+    index: &'i LayerIndex,
+    upper: usize,
+    path: &[u8],
+) -> impl Iterator<Item = &'i LayerEntry> {
     let entries = index.below(upper);
     // They stand together.
     let begin =
@@ -298,16 +316,16 @@ fn through(moved: &HashMap<Vec<u8>, Vec<u8>>, path: &[u8]) -> Vec<u8> {
     path.to_vec()
 }
 
-fn kind(facts: &Facts) -> Kind {
+fn kind(facts: &EntryIdentity) -> FileKind {
     match facts.kind() {
-        FileType::RegularFile => Kind::File,
-        FileType::Directory => Kind::Directory,
-        FileType::Symlink => Kind::Link,
-        _ => Kind::Other,
+        FileType::RegularFile => FileKind::File,
+        FileType::Directory => FileKind::Directory,
+        FileType::Symlink => FileKind::Link,
+        _ => FileKind::Other,
     }
 }
 
-fn size(facts: &Facts) -> u64 {
+fn size(facts: &EntryIdentity) -> u64 {
     match facts.kind() {
         FileType::RegularFile | FileType::Symlink => u64::try_from(facts.size).unwrap_or(0),
         _ => 0,

@@ -2,7 +2,7 @@
 
 use super::now;
 use runner_host::beneath::{Dir, WalkItem};
-use runner_sandbox::{Written, overlay_marks};
+use runner_sandbox::{WritableDirectory, overlay_marks};
 use rustix::fs::{FileType, Stat};
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -24,24 +24,24 @@ const OURS: [&[u8]; 3] = [
 /// All entries, those of a directory together and before what is in it. The first of each directory of the layer is
 /// that itself, without a path.
 #[derive(Debug, Default)]
-pub(super) struct Index {
-    entries: Vec<Entry>,
+pub(super) struct LayerIndex {
+    entries: Vec<LayerEntry>,
     places: HashMap<(usize, Vec<u8>), usize>,
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
+pub(super) struct LayerEntry {
     pub(super) upper: usize,
     pub(super) path: Vec<u8>,
-    pub(super) facts: Facts,
+    pub(super) facts: EntryIdentity,
     /// Whether a change shows in its times.
     pub(super) is_settled: bool,
-    pub(super) mark: Mark,
+    pub(super) mark: OverlayMark,
 }
 
 /// What an overlay has noted of a directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) enum Mark {
+pub(super) enum OverlayMark {
     #[default]
     None,
     /// What the layers below have under its name does not show.
@@ -52,7 +52,7 @@ pub(super) enum Mark {
 
 /// By what an entry is known to have changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Facts {
+pub(super) struct EntryIdentity {
     pub(super) mode: u32,
     pub(super) uid: u32,
     pub(super) gid: u32,
@@ -65,12 +65,12 @@ pub(super) struct Facts {
     changed: i128,
 }
 
-impl Facts {
+impl EntryIdentity {
     #[allow(clippy::useless_conversion, reason = "types of other architectures")]
     pub(super) fn of(stat: &Stat) -> Self {
         let nanoseconds =
             |seconds: i64, rest: u64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
-        Facts {
+        EntryIdentity {
             mode: stat.st_mode,
             uid: stat.st_uid,
             gid: stat.st_gid,
@@ -97,11 +97,11 @@ impl Facts {
     }
 
     /// Whether nothing of it has changed since, as far as it shows.
-    pub(super) fn is_as(&self, before: &Facts) -> bool {
+    pub(super) fn is_as(&self, before: &EntryIdentity) -> bool {
         match self.kind() {
             // A directory's size is the file system's matter, and its links are its directories.
             FileType::Directory => {
-                Facts { size: before.size, links: before.links, ..*self } == *before
+                EntryIdentity { size: before.size, links: before.links, ..*self } == *before
             }
             _ => self == before,
         }
@@ -121,41 +121,43 @@ impl Moment {
         Moment { began: now(), is_quiet }
     }
 
-    fn settles(self, facts: &Facts) -> bool {
+    fn settles(self, facts: &EntryIdentity) -> bool {
         let is_sure = self.is_quiet || facts.kind() != FileType::RegularFile;
         is_sure && facts.changed < self.began - COARSE
     }
 }
 
 /// Why a walk has ended.
-enum End {
+enum WalkEnd {
     Full,
     Failed(io::Error),
 }
 
-impl From<io::Error> for End {
+impl From<io::Error> for WalkEnd {
     fn from(error: io::Error) -> Self {
-        End::Failed(error)
+        WalkEnd::Failed(error)
     }
 }
 
-impl Index {
+impl LayerIndex {
     /// Of these directories. Nothing where there are more than so many. Marks of what has not changed are taken from `before`.
     pub(super) fn of(
         tops: &[Dir],
-        uppers: &[Written],
-        before: Option<&Index>,
+        uppers: &[WritableDirectory],
+        before: Option<&LayerIndex>,
         moment: Moment,
         most: usize,
     ) -> io::Result<Option<Self>> {
-        let (mut index, mut bytes) = (Index::default(), 0);
+        let (mut index, mut bytes) = (LayerIndex::default(), 0);
         let prefix = overlay_marks();
         let marks = (format!("{prefix}opaque"), format!("{prefix}redirect"));
-        for (upper, (Written { path: place, .. }, top)) in uppers.iter().zip(tops).enumerate() {
-            let facts = Facts::of(&top.facts()?);
+        for (upper, (WritableDirectory { path: place, .. }, top)) in
+            uppers.iter().zip(tops).enumerate()
+        {
+            let facts = EntryIdentity::of(&top.facts()?);
             let is_settled = moment.settles(&facts);
             let path = Vec::new();
-            index.add(Entry { upper, path, facts, is_settled, mark: Mark::None });
+            index.add(LayerEntry { upper, path, facts, is_settled, mark: OverlayMark::None });
             let place = place.as_os_str().as_bytes();
             let walked = top.walk(|item: WalkItem<'_>| {
                 if is_ours(place, item.path) {
@@ -164,32 +166,32 @@ impl Index {
                 let facts = match item.place.stat(item.name) {
                     // Somebody who runs beside has removed it.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-                    done => Facts::of(&done?),
+                    done => EntryIdentity::of(&done?),
                 };
                 let known = before.and_then(|before| before.find(upper, item.path));
                 let mark = match known.filter(|known| known.facts.is_as(&facts)) {
                     Some(known) => known.mark.clone(),
                     None if facts.is_directory() => mark(&item, &marks)?,
-                    None => Mark::None,
+                    None => OverlayMark::None,
                 };
                 let is_settled = moment.settles(&facts);
-                index.add(Entry { upper, path: item.path.to_vec(), facts, is_settled, mark });
+                index.add(LayerEntry { upper, path: item.path.to_vec(), facts, is_settled, mark });
                 bytes += item.path.len();
                 match index.entries.len() > most || bytes > MOST_PATHS {
-                    true => Err(End::Full),
+                    true => Err(WalkEnd::Full),
                     false => Ok(()),
                 }
             });
             match walked {
                 Ok(()) => {}
-                Err(End::Full) => return Ok(None),
-                Err(End::Failed(error)) => return Err(error),
+                Err(WalkEnd::Full) => return Ok(None),
+                Err(WalkEnd::Failed(error)) => return Err(error),
             }
         }
         Ok(Some(index))
     }
 
-    fn add(&mut self, entry: Entry) {
+    fn add(&mut self, entry: LayerEntry) {
         self.places.insert((entry.upper, entry.path.clone()), self.entries.len());
         self.entries.push(entry);
     }
@@ -199,13 +201,13 @@ impl Index {
     }
 
     /// Those of one of the directories.
-    pub(super) fn below(&self, upper: usize) -> &[Entry] {
+    pub(super) fn below(&self, upper: usize) -> &[LayerEntry] {
         let begin = self.entries.partition_point(|entry| entry.upper < upper);
         let end = self.entries.partition_point(|entry| entry.upper <= upper);
         &self.entries[begin..end]
     }
 
-    pub(super) fn find(&self, upper: usize, path: &[u8]) -> Option<&Entry> {
+    pub(super) fn find(&self, upper: usize, path: &[u8]) -> Option<&LayerEntry> {
         let at = self.places.get(&(upper, path.to_vec()))?;
         self.entries.get(*at)
     }
@@ -218,7 +220,11 @@ impl Index {
 
     /// How many entries differ from what was before, those that are gone among them, and the bytes of files that
     /// do.
-    pub(super) fn changed(&self, same: &super::tree::Same, before: Option<&Index>) -> (u64, u64) {
+    pub(super) fn changed(
+        &self,
+        same: &super::tree::Same,
+        before: Option<&LayerIndex>,
+    ) -> (u64, u64) {
         let mut changed = (0, 0);
         for (entry, is_same) in self.entries.iter().zip(same.all()) {
             // A top is there from the start.
@@ -230,7 +236,7 @@ impl Index {
                 }
             }
         }
-        let is_gone = |entry: &&Entry| self.find(entry.upper, &entry.path).is_none();
+        let is_gone = |entry: &&LayerEntry| self.find(entry.upper, &entry.path).is_none();
         changed.0 +=
             before.map_or(0, |before| before.entries.iter().filter(is_gone).count() as u64);
         changed
@@ -241,12 +247,12 @@ impl Index {
         &self,
         upper: usize,
         same: &super::tree::Same,
-        before: Option<&Index>,
+        before: Option<&LayerIndex>,
     ) -> bool {
         let entries = self.below(upper);
         let Some(before) = before else { return entries.len() > 1 };
         // A new top cannot be settled yet, and is none the less as it was.
-        let is_top = |entry: &Entry| {
+        let is_top = |entry: &LayerEntry| {
             let was = before.find(upper, b"").filter(|_| entry.path.is_empty());
             was.is_some_and(|was| entry.facts.is_as(&was.facts))
         };
@@ -258,22 +264,24 @@ impl Index {
     /// How many of one of the directories have several names.
     pub(super) fn linked(&self, upper: usize) -> u64 {
         // An overlay has one file for many whiteouts.
-        let is_linked =
-            |it: &&Entry| !it.facts.is_directory() && !it.facts.is_whiteout() && it.facts.links > 1;
+        let is_linked = |it: &&LayerEntry| {
+            !it.facts.is_directory() && !it.facts.is_whiteout() && it.facts.links > 1
+        };
         self.below(upper).iter().filter(is_linked).count() as u64
     }
 
     /// Writes it beside the copies.
     pub(super) fn write(&self, shelf: &Dir, name: &str) -> io::Result<()> {
         let mut text = Vec::with_capacity(self.entries.len() * 128);
-        for Entry { upper, path, facts, is_settled, mark } in &self.entries {
-            let Facts { mode, uid, gid, links, device, inode, size, modified, changed } = facts;
+        for LayerEntry { upper, path, facts, is_settled, mark } in &self.entries {
+            let EntryIdentity { mode, uid, gid, links, device, inode, size, modified, changed } =
+                facts;
             let is_settled = u8::from(*is_settled);
             // The length of what stands before the path.
             let (mark, redirect): (i64, &[u8]) = match mark {
-                Mark::None => (0, b""),
-                Mark::Opaque => (-1, b""),
-                Mark::Redirect(to) => (i64::try_from(to.len()).unwrap_or(0), to),
+                OverlayMark::None => (0, b""),
+                OverlayMark::Opaque => (-1, b""),
+                OverlayMark::Redirect(to) => (i64::try_from(to.len()).unwrap_or(0), to),
             };
             write!(
                 text,
@@ -289,7 +297,7 @@ impl Index {
     pub(super) fn read(shelf: &Dir, name: &str) -> io::Result<Self> {
         let mut text = Vec::new();
         shelf.file(name)?.read_to_end(&mut text)?;
-        let mut index = Index::default();
+        let mut index = LayerIndex::default();
         for line in text.split(|&byte| byte == 0).filter(|line| !line.is_empty()) {
             index.add(entry(line).ok_or(io::ErrorKind::InvalidData)?);
         }
@@ -305,24 +313,24 @@ fn is_ours(place: &[u8], path: &[u8]) -> bool {
     })
 }
 
-fn mark(item: &WalkItem<'_>, (opaque, redirect): &(String, String)) -> io::Result<Mark> {
+fn mark(item: &WalkItem<'_>, (opaque, redirect): &(String, String)) -> io::Result<OverlayMark> {
     let attribute = |name: &str| match item.place.attribute(item.name, name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         done => done,
     };
     Ok(match (attribute(redirect)?, attribute(opaque)?) {
-        (Some(to), _) => Mark::Redirect(to),
+        (Some(to), _) => OverlayMark::Redirect(to),
         // `x` is another kind of mark, which hides nothing.
-        (None, Some(value)) if value == b"y" => Mark::Opaque,
-        _ => Mark::None,
+        (None, Some(value)) if value == b"y" => OverlayMark::Opaque,
+        _ => OverlayMark::None,
     })
 }
 
-fn entry(line: &[u8]) -> Option<Entry> {
+fn entry(line: &[u8]) -> Option<LayerEntry> {
     let mut fields = line.splitn(13, |&byte| byte == b' ');
     let mut next = || -> Option<i128> { std::str::from_utf8(fields.next()?).ok()?.parse().ok() };
     let (upper, is_settled) = (next()?.try_into().ok()?, next()? == 1);
-    let facts = Facts {
+    let facts = EntryIdentity {
         mode: next()?.try_into().ok()?,
         uid: next()?.try_into().ok()?,
         gid: next()?.try_into().ok()?,
@@ -337,11 +345,11 @@ fn entry(line: &[u8]) -> Option<Entry> {
     let rest = fields.next()?;
     let (redirect, path) = rest.split_at_checked(usize::try_from(mark.max(0)).ok()?)?;
     let mark = match mark {
-        -1 => Mark::Opaque,
-        0 => Mark::None,
-        _ => Mark::Redirect(redirect.to_vec()),
+        -1 => OverlayMark::Opaque,
+        0 => OverlayMark::None,
+        _ => OverlayMark::Redirect(redirect.to_vec()),
     };
-    Some(Entry { upper, path: path.to_vec(), facts, is_settled, mark })
+    Some(LayerEntry { upper, path: path.to_vec(), facts, is_settled, mark })
 }
 
 #[cfg(test)]

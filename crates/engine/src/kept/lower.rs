@@ -1,54 +1,54 @@
 //! What the layers below one that is written to have at a path.
 
-use super::index::{Facts, Index, Mark};
+use super::index::{EntryIdentity, LayerIndex, OverlayMark};
 use runner_host::beneath::{Dir, join, split};
-use runner_sandbox::{Written, overlay_marks};
+use runner_sandbox::{WritableDirectory, overlay_marks};
 use std::collections::BTreeMap;
 
 /// The layers below a directory that a container writes to. Neighbours share the way to them.
 pub(super) struct Lower<'i> {
-    index: &'i Index,
+    index: &'i LayerIndex,
     upper: usize,
     tops: Vec<Dir>,
-    marks: Marks,
+    marks: MarkNames,
     /// The directory that was looked in last, with what each layer has of it.
-    at: Option<(Vec<u8>, Vec<Part>)>,
+    at: Option<(Vec<u8>, Vec<LowerPart>)>,
     /// What stands below a directory, by the path that shows; the last one.
     way: Option<(Vec<u8>, Option<Vec<u8>>)>,
 }
 
 /// What a layer, by its number from the top, has of a directory.
-type Part = (usize, Dir);
+type LowerPart = (usize, Dir);
 
 /// Names of the marks that say how a directory goes on in the layers below.
-struct Marks {
+struct MarkNames {
     opaque: String,
     redirect: String,
 }
 
 impl<'i> Lower<'i> {
     /// `index` has the marks of the directories above. A layer that cannot be opened has nothing.
-    pub(super) fn of(index: &'i Index, upper: usize, written: &Written) -> Self {
+    pub(super) fn of(index: &'i LayerIndex, upper: usize, written: &WritableDirectory) -> Self {
         let tops = written.lower.iter().filter_map(|path| Dir::top(path).ok()).collect();
         let mark = |name: &str| format!("{}{name}", overlay_marks());
-        let marks = Marks { opaque: mark("opaque"), redirect: mark("redirect") };
+        let marks = MarkNames { opaque: mark("opaque"), redirect: mark("redirect") };
         Lower { index, upper, tops, marks, at: None, way: None }
     }
 
     /// What is there under the name of a path that shows, whatever the directory at the path itself says.
-    pub(super) fn find_hidden(&mut self, path: &[u8]) -> Option<Facts> {
+    pub(super) fn find_hidden(&mut self, path: &[u8]) -> Option<EntryIdentity> {
         let below = self.beside(path)?;
         self.stat(&below)
     }
 
     /// What is in the directory that is there below such a path.
-    pub(super) fn all_hidden(&mut self, path: &[u8]) -> BTreeMap<Vec<u8>, Facts> {
+    pub(super) fn all_hidden(&mut self, path: &[u8]) -> BTreeMap<Vec<u8>, EntryIdentity> {
         let mut all = BTreeMap::new();
         let Some(below) = self.beside(path) else { return all };
         for (_, dir) in self.directory(&below) {
             for name in dir.names().unwrap_or_default() {
                 if let Ok(stat) = dir.stat(&name) {
-                    all.entry(name).or_insert(Facts::of(&stat));
+                    all.entry(name).or_insert(EntryIdentity::of(&stat));
                 }
             }
         }
@@ -60,12 +60,12 @@ impl<'i> Lower<'i> {
     fn path(&mut self, path: &[u8]) -> Option<Vec<u8>> {
         let beside = self.beside(path);
         match self.index.find(self.upper, path).map(|entry| &entry.mark) {
-            Some(Mark::Opaque) => None,
-            Some(Mark::Redirect(to)) => match to.strip_prefix(b"/") {
+            Some(OverlayMark::Opaque) => None,
+            Some(OverlayMark::Redirect(to)) => match to.strip_prefix(b"/") {
                 Some(absolute) => Some(absolute.to_vec()),
                 None => Some(join(split(&beside?).0, to)),
             },
-            Some(Mark::None) | None => beside,
+            Some(OverlayMark::None) | None => beside,
         }
     }
 
@@ -83,14 +83,14 @@ impl<'i> Lower<'i> {
         Some(join(below.as_ref()?, name))
     }
 
-    fn stat(&mut self, below: &[u8]) -> Option<Facts> {
+    fn stat(&mut self, below: &[u8]) -> Option<EntryIdentity> {
         let (above, name) = split(below);
         let found = self.directory(above).iter().find_map(|(_, dir)| dir.stat(name).ok());
-        found.map(|stat| Facts::of(&stat)).filter(|facts| !facts.is_whiteout())
+        found.map(|stat| EntryIdentity::of(&stat)).filter(|facts| !facts.is_whiteout())
     }
 
     /// A directory of the layers below, in each that shows there, the topmost first.
-    fn directory(&mut self, below: &[u8]) -> &[Part] {
+    fn directory(&mut self, below: &[u8]) -> &[LowerPart] {
         if self.at.as_ref().is_none_or(|(known, _)| known != below) {
             let here = self.find(0, below);
             self.at = Some((below.to_vec(), here));
@@ -99,9 +99,9 @@ impl<'i> Lower<'i> {
     }
 
     /// The same in the layers from one on.
-    fn find(&self, first: usize, path: &[u8]) -> Vec<Part> {
+    fn find(&self, first: usize, path: &[u8]) -> Vec<LowerPart> {
         let tops = self.tops.iter().enumerate().skip(first);
-        let mut here: Vec<Part> =
+        let mut here: Vec<LowerPart> =
             tops.filter_map(|(at, dir)| Some((at, dir.again().ok()?))).collect();
         for name in path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
             here = self.inner(&here, name);
@@ -109,11 +109,11 @@ impl<'i> Lower<'i> {
         here
     }
 
-    fn inner(&self, layers: &[Part], name: &[u8]) -> Vec<Part> {
+    fn inner(&self, layers: &[LowerPart], name: &[u8]) -> Vec<LowerPart> {
         let (mut found, mut name) = (Vec::new(), name.to_vec());
         for (at, layer) in layers {
             let Ok(stat) = layer.stat(&name) else { continue };
-            if !Facts::of(&stat).is_directory() {
+            if !EntryIdentity::of(&stat).is_directory() {
                 // It hides those below it.
                 break;
             }

@@ -17,10 +17,10 @@ mod lower;
 mod tests;
 mod tree;
 
-use index::{Index, Moment};
+use index::{LayerIndex, Moment};
 use runner_core::changes::to_text;
 use runner_host::beneath::Dir;
-use runner_sandbox::{Stack, UserMap, Written, chore};
+use runner_sandbox::{Stack, UserMap, WritableDirectory, chore};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::PathBuf;
@@ -55,7 +55,7 @@ const MOST_SEALED: usize = 200;
 pub struct KeptLayer {
     pub dir: PathBuf,
     /// The directories in it that overlays write to.
-    pub uppers: Vec<Written>,
+    pub uppers: Vec<WritableDirectory>,
     /// What is sealed of it.
     pub stack: Stack,
     /// The users of its container; none: this machine's.
@@ -124,7 +124,7 @@ pub struct Keep {
 
 /// What is to be done with a layer.
 #[derive(Debug, Serialize, Deserialize)]
-enum Order {
+enum LayerOrder {
     Look {
         is_quiet: bool,
     },
@@ -160,7 +160,7 @@ impl KeptLayer {
     /// # Errors
     /// It cannot be read.
     pub fn look(&self, is_quiet: bool) -> io::Result<Looked> {
-        match self.order(&Order::Look { is_quiet })? {
+        match self.order(&LayerOrder::Look { is_quiet })? {
             Done::Looked(looked) => Ok(looked),
             Done::Saved(..) | Done::Obeyed => Err(io::ErrorKind::InvalidData.into()),
         }
@@ -171,7 +171,7 @@ impl KeptLayer {
     /// # Errors
     /// It cannot be read, or there is no room.
     pub fn save(&self, keep: Keep) -> io::Result<(Saved, Option<Looked>)> {
-        match self.order(&Order::Save(keep))? {
+        match self.order(&LayerOrder::Save(keep))? {
             Done::Saved(saved, looked) => Ok((saved, looked)),
             Done::Looked(_) | Done::Obeyed => Err(io::ErrorKind::InvalidData.into()),
         }
@@ -182,7 +182,7 @@ impl KeptLayer {
     /// # Errors
     /// They cannot be made; nothing of them is left.
     pub fn begin(&self, number: u32, names: &[String]) -> io::Result<()> {
-        self.order(&Order::Begin { number, names: names.to_vec() }).map(drop)
+        self.order(&LayerOrder::Begin { number, names: names.to_vec() }).map(drop)
     }
 
     /// Removes them again: no overlay writes to them. Blocks.
@@ -190,18 +190,18 @@ impl KeptLayer {
     /// # Errors
     /// They cannot be removed.
     pub fn abandon(&self, number: u32) -> io::Result<()> {
-        self.order(&Order::Abandon { number }).map(drop)
+        self.order(&LayerOrder::Abandon { number }).map(drop)
     }
 
     /// The layer when these overlays write to generation `number`.
     #[must_use]
     pub fn sealed(&self, number: u32, names: &[String]) -> Self {
         let stack = self.stack.with(number, names);
-        let sealed = |upper: &Written| match names.contains(&upper.name) {
+        let sealed = |upper: &WritableDirectory| match names.contains(&upper.name) {
             true => {
                 let below = std::iter::once(self.dir.join(&upper.dir)).chain(upper.lower.clone());
                 let dir = stack.upper(&upper.name);
-                Written { dir, lower: below.collect(), ..upper.clone() }
+                WritableDirectory { dir, lower: below.collect(), ..upper.clone() }
             }
             false => upper.clone(),
         };
@@ -214,7 +214,7 @@ impl KeptLayer {
     /// # Errors
     /// It cannot be read, or there is no room.
     pub fn settle(&self, keep: Keep) -> io::Result<Saved> {
-        match self.order(&Order::Settle(keep))? {
+        match self.order(&LayerOrder::Settle(keep))? {
             Done::Saved(saved, _) => Ok(saved),
             Done::Looked(_) | Done::Obeyed => Err(io::ErrorKind::InvalidData.into()),
         }
@@ -225,10 +225,10 @@ impl KeptLayer {
     /// # Errors
     /// It cannot be put back; what there is in the layer then is neither.
     pub fn restore(&self, number: u32) -> io::Result<()> {
-        self.order(&Order::Restore { number }).map(drop)
+        self.order(&LayerOrder::Restore { number }).map(drop)
     }
 
-    fn order(&self, order: &Order) -> io::Result<Done> {
+    fn order(&self, order: &LayerOrder) -> io::Result<Done> {
         match &self.users {
             None => self.obey(order),
             Some(users) => {
@@ -238,31 +238,31 @@ impl KeptLayer {
         }
     }
 
-    fn obey(&self, order: &Order) -> io::Result<Done> {
+    fn obey(&self, order: &LayerOrder) -> io::Result<Done> {
         let layer = Dir::top_itself(&self.dir)?;
         let shelf = layer.make_all(SHELF, 0o700)?;
-        let work = Work { layer, shelf, uppers: &self.uppers, stack: &self.stack };
+        let work = LayerWork { layer, shelf, uppers: &self.uppers, stack: &self.stack };
         Ok(match order {
-            Order::Look { is_quiet } => Done::Looked(again(|| work.look(*is_quiet))?.0),
-            Order::Save(keep) => {
+            LayerOrder::Look { is_quiet } => Done::Looked(again(|| work.look(*is_quiet))?.0),
+            LayerOrder::Save(keep) => {
                 let (saved, looked) = again(|| work.or_nothing(*keep, || work.save(*keep)))?;
                 Done::Saved(saved, looked)
             }
-            Order::Begin { number, names } => {
+            LayerOrder::Begin { number, names } => {
                 work.begin(*number, names).or_else(|error| {
                     work.abandon(*number)?;
                     Err(error)
                 })?;
                 Done::Obeyed
             }
-            Order::Abandon { number } => {
+            LayerOrder::Abandon { number } => {
                 work.abandon(*number)?;
                 Done::Obeyed
             }
-            Order::Settle(keep) => {
+            LayerOrder::Settle(keep) => {
                 Done::Saved(work.or_nothing(*keep, || work.settle(*keep))?, None)
             }
-            Order::Restore { number } => {
+            LayerOrder::Restore { number } => {
                 work.put_back(*number)?;
                 Done::Obeyed
             }
@@ -282,20 +282,20 @@ fn again<T>(mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
 }
 
 /// A layer that is open.
-struct Work<'a> {
+struct LayerWork<'a> {
     layer: Dir,
     shelf: Dir,
-    uppers: &'a [Written],
+    uppers: &'a [WritableDirectory],
     stack: &'a Stack,
 }
 
-impl Work<'_> {
+impl LayerWork<'_> {
     /// What has changed since the last look, and all there is, unless that is too much.
-    fn look(&self, is_quiet: bool) -> io::Result<(Looked, Option<Index>)> {
+    fn look(&self, is_quiet: bool) -> io::Result<(Looked, Option<LayerIndex>)> {
         let moment = Moment::now(is_quiet);
         let before = self.read(SEEN)?;
         let tops = self.tops()?;
-        let index = Index::of(&tops, self.uppers, before.as_ref(), moment, MOST_SEEN)?;
+        let index = LayerIndex::of(&tops, self.uppers, before.as_ref(), moment, MOST_SEEN)?;
         let Some(index) = index else {
             self.shelf.remove_tree(SEEN)?;
             return Ok((Looked::TooMuch, None));
@@ -350,10 +350,10 @@ impl Work<'_> {
     }
 
     /// The last copy.
-    fn before(&self, keep: Keep) -> io::Result<Option<(Dir, Index)>> {
+    fn before(&self, keep: Keep) -> io::Result<Option<(Dir, LayerIndex)>> {
         let Some(last) = keep.last else { return Ok(None) };
         let (copy, index) = (self.shelf.open(last.to_string())?, name(last));
-        Ok(Some((copy, Index::read(&self.shelf, &index)?)))
+        Ok(Some((copy, LayerIndex::read(&self.shelf, &index)?)))
     }
 
     /// Leaves no half of a copy.
@@ -368,9 +368,9 @@ impl Work<'_> {
     /// A copy, or nothing of one.
     fn copy(
         &self,
-        index: &Index,
+        index: &LayerIndex,
         same: &Same,
-        before: Option<&(Dir, Index)>,
+        before: Option<&(Dir, LayerIndex)>,
         keep: Keep,
     ) -> io::Result<Saved> {
         let shelf = &self.shelf;
@@ -410,9 +410,9 @@ impl Work<'_> {
     /// What has to be sealed, where that can be.
     fn seal(
         &self,
-        index: &Index,
+        index: &LayerIndex,
         same: &Same,
-        before: Option<&(Dir, Index)>,
+        before: Option<&(Dir, LayerIndex)>,
     ) -> io::Result<Option<Seal>> {
         let before = before.map(|(_, index)| index);
         let (entries, bytes) = index.changed(same, before);
@@ -463,7 +463,7 @@ impl Work<'_> {
     fn settle(&self, keep: Keep) -> io::Result<Saved> {
         let tops = self.tops()?;
         let moment = Moment::now(keep.is_quiet);
-        let Some(index) = Index::of(&tops, self.uppers, None, moment, MOST_SEEN)? else {
+        let Some(index) = LayerIndex::of(&tops, self.uppers, None, moment, MOST_SEEN)? else {
             self.shelf.remove_tree(SEEN)?;
             return Ok(Saved::Not { why: Looked::too_much(), seal: None });
         };
@@ -475,14 +475,14 @@ impl Work<'_> {
 
     /// What is there now goes aside, and goes with the layer: to remove it takes time.
     fn put_back(&self, number: u32) -> io::Result<()> {
-        let Work { layer, shelf, uppers, stack } = self;
+        let LayerWork { layer, shelf, uppers, stack } = self;
         let copy = shelf.open(number.to_string())?;
         // That of the rewind before is in nobody's way, but takes room.
         shelf.remove_tree(ASIDE)?;
         let copies = uppers.iter().map(|upper| copy.open(&upper.name));
         let kept = self.all(&copies.collect::<io::Result<Vec<_>>>()?)?;
         let aside = shelf.make(ASIDE, 0o700)?;
-        for Written { name, dir, .. } in *uppers {
+        for WritableDirectory { name, dir, .. } in *uppers {
             for (gone, name) in
                 [(dir.clone(), name.clone()), (format!("{dir}.work"), format!("{name}.work"))]
             {
@@ -502,7 +502,7 @@ impl Work<'_> {
                 return Err(io::Error::new(io::ErrorKind::StorageFull, text));
             }
         }
-        for (upper, Written { name, dir, .. }) in uppers.iter().enumerate() {
+        for (upper, WritableDirectory { name, dir, .. }) in uppers.iter().enumerate() {
             let to = layer.make(dir, 0o700)?;
             tree::copy(&copy.open(name)?, &to, kept.below(upper), None)?;
         }
@@ -527,13 +527,13 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn all(&self, tops: &[Dir]) -> io::Result<Index> {
-        let index = Index::of(tops, self.uppers, None, Moment::now(true), usize::MAX)?;
+    fn all(&self, tops: &[Dir]) -> io::Result<LayerIndex> {
+        let index = LayerIndex::of(tops, self.uppers, None, Moment::now(true), usize::MAX)?;
         index.ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
-    fn read(&self, name: &str) -> io::Result<Option<Index>> {
-        match Index::read(&self.shelf, name) {
+    fn read(&self, name: &str) -> io::Result<Option<LayerIndex>> {
+        match LayerIndex::read(&self.shelf, name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             done => done.map(Some),
         }
@@ -557,7 +557,7 @@ fn name(number: u32) -> String {
 /// In words.
 pub fn chore_of_layer(text: &str) -> Result<String, String> {
     let told = |error: &dyn std::fmt::Display| error.to_string();
-    let (layer, order): (KeptLayer, Order) =
+    let (layer, order): (KeptLayer, LayerOrder) =
         serde_json::from_str(text).map_err(|error| told(&error))?;
     let done = layer.obey(&order).map_err(|error| told(&error))?;
     serde_json::to_string(&done).map_err(|error| told(&error))

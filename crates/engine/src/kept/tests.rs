@@ -9,7 +9,7 @@ use std::path::Path;
 fn layer(dir: &Path) -> KeptLayer {
     let lower = vec![dir.join("lower")];
     let name = "image".to_owned();
-    let image = Written { dir: name.clone(), name, path: "/".into(), lower };
+    let image = WritableDirectory { dir: name.clone(), name, path: "/".into(), lower };
     let (dir, stack) = (dir.to_owned(), Stack::default());
     KeptLayer { dir, uppers: vec![image], stack, users: None }
 }
@@ -83,9 +83,10 @@ fn what_a_process_could_write_is_never_settled() {
     let is_settled = |is_quiet| {
         let moment = Moment { began: later, is_quiet };
         let tops = [shelf.open("image").expect("there")];
-        let index = Index::of(&tops, &layer.uppers, None, moment, 9).expect("read").expect("few");
+        let index =
+            LayerIndex::of(&tops, &layer.uppers, None, moment, 9).expect("read").expect("few");
         index.write(&shelf, "1.index").expect("written");
-        Index::read(&shelf, "1.index").expect("read").find(0, b"m").expect("there").is_settled
+        LayerIndex::read(&shelf, "1.index").expect("read").find(0, b"m").expect("there").is_settled
     };
     assert_eq!((is_settled(false), is_settled(true)), (false, true));
 }
@@ -166,7 +167,7 @@ fn a_look_ends_where_there_is_too_much() {
     let seen = |most| {
         let uppers = layer(dir.path()).uppers;
         let tops = [shelf.open("image").expect("there")];
-        Index::of(&tops, &uppers, None, Moment::now(true), most).expect("read").is_some()
+        LayerIndex::of(&tops, &uppers, None, Moment::now(true), most).expect("read").is_some()
     };
     assert_eq!((seen(3), seen(4)), (false, true), "the top is one of them");
 }

@@ -1,8 +1,8 @@
 //! One tree once more, and which of its files are the same as in a copy.
 
-use super::index::{Entry, Facts, Index};
-use runner_host::beneath::{Cursor, Dir, split};
-use runner_sandbox::Written;
+use super::index::{EntryIdentity, LayerEntry, LayerIndex};
+use runner_host::beneath::{Dir, DirectoryCursor, split};
+use runner_sandbox::WritableDirectory;
 use rustix::fs::FileType;
 use std::collections::HashMap;
 use std::io::{self, Read};
@@ -34,19 +34,20 @@ impl Same {
 /// Finds out what has not changed since the copy was made.
 pub(super) fn unchanged(
     tops: &[Dir],
-    uppers: &[Written],
-    index: &Index,
-    before: Option<&(Dir, Index)>,
+    uppers: &[WritableDirectory],
+    index: &LayerIndex,
+    before: Option<&(Dir, LayerIndex)>,
 ) -> io::Result<Same> {
     let (mut all, mut begins) = (Vec::new(), Vec::new());
-    for (upper, (Written { name, .. }, top)) in uppers.iter().zip(tops).enumerate() {
+    for (upper, (WritableDirectory { name, .. }, top)) in uppers.iter().zip(tops).enumerate() {
         begins.push(all.len());
         let entries = index.below(upper);
         let Some((copy, before)) = before else {
             all.extend(entries.iter().map(|_| false));
             continue;
         };
-        let (mut here, mut there) = (Cursor::new(top.again()?), Cursor::new(copy.open(name)?));
+        let (mut here, mut there) =
+            (DirectoryCursor::new(top.again()?), DirectoryCursor::new(copy.open(name)?));
         for entry in entries {
             if entry.path.is_empty() {
                 let known = before.find(upper, b"").filter(|it| entry.facts.is_as(&it.facts));
@@ -66,7 +67,12 @@ pub(super) fn unchanged(
 }
 
 /// Whether what has the same times has the same contents.
-fn is_alike(path: &[u8], facts: &Facts, here: &mut Cursor, there: &mut Cursor) -> io::Result<bool> {
+fn is_alike(
+    path: &[u8],
+    facts: &EntryIdentity,
+    here: &mut DirectoryCursor,
+    there: &mut DirectoryCursor,
+) -> io::Result<bool> {
     let ((here, name), (there, _)) = (here.find(path)?, there.find(path)?);
     Ok(match facts.kind() {
         FileType::RegularFile => {
@@ -98,17 +104,18 @@ fn has_same_bytes(one: &mut impl Read, other: &mut impl Read) -> io::Result<bool
 pub(super) fn copy(
     from: &Dir,
     to: &Dir,
-    entries: &[Entry],
+    entries: &[LayerEntry],
     links: Option<(&Dir, &[bool])>,
 ) -> io::Result<()> {
-    let (mut here, mut there) = (Cursor::new(from.again()?), Cursor::new(to.again()?));
+    let (mut here, mut there) =
+        (DirectoryCursor::new(from.again()?), DirectoryCursor::new(to.again()?));
     let mut before = match links {
-        Some((dir, same)) => Some((Cursor::new(dir.again()?), same)),
+        Some((dir, same)) => Some((DirectoryCursor::new(dir.again()?), same)),
         None => None,
     };
     // One file with several names is one file again.
     let mut names: HashMap<u64, &[u8]> = HashMap::new();
-    for (at, Entry { path, facts, .. }) in entries.iter().enumerate() {
+    for (at, LayerEntry { path, facts, .. }) in entries.iter().enumerate() {
         if path.is_empty() {
             // The directory itself comes last.
             continue;
@@ -141,9 +148,9 @@ pub(super) fn copy(
         here.twin(name, &stat, there)?;
     }
     // From below, or the times of a directory change when something is put into it.
-    let is_below = |it: &&Entry| it.facts.kind() == FileType::Directory && !it.path.is_empty();
+    let is_below = |it: &&LayerEntry| it.facts.kind() == FileType::Directory && !it.path.is_empty();
     let directories = entries.iter().rev().filter(is_below);
-    for Entry { path, .. } in directories {
+    for LayerEntry { path, .. } in directories {
         let (above, name) = split(path);
         let made = to.open(above)?.open(name)?;
         made.dress_as(&from.open(above)?.open(name)?)?;

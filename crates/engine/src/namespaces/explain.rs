@@ -3,7 +3,7 @@
 use crate::EngineError;
 use nix::errno::Errno;
 use runner_host::runtime::limit_hint;
-use runner_sandbox::{StartError, Step};
+use runner_sandbox::{SetupStep, StartError};
 use std::path::Path;
 
 pub(super) const NO_USER_NAMESPACES: &str = "user namespaces are closed to this user: see \
@@ -38,17 +38,21 @@ pub(super) fn explain(error: &StartError) -> EngineError {
             _ => "look at /proc/sys/user/max_*_namespaces and at the limits of this container",
         }),
         StartError::Setup(failure) => match failure.step {
-            Step::Namespaces | Step::Root if failure.errno == Errno::EPERM as i32 => {
+            SetupStep::Namespaces | SetupStep::Root if failure.errno == Errno::EPERM as i32 => {
                 Some(if is_in_container() {
                     IN_A_CONTAINER
                 } else {
                     "this process may make namespaces but not mount in them; AppArmor may confine it"
                 })
             }
-            Step::Confine if failure.errno == Errno::EACCES as i32 => {
+            SetupStep::Confine if failure.errno == Errno::EACCES as i32 => {
                 Some("programs in memory may not be executed here; see vm.memfd_noexec in sysctl")
             }
-            Step::Namespaces | Step::Layer | Step::Source | Step::Root | Step::Confine => None,
+            SetupStep::Namespaces
+            | SetupStep::Layer
+            | SetupStep::Source
+            | SetupStep::Root
+            | SetupStep::Confine => None,
         },
         StartError::Host(_, error) | StartError::Record(error) => limit_hint(error),
         StartError::Users(_) | StartError::Lost(_) | StartError::Version(_) => None,
@@ -57,9 +61,9 @@ pub(super) fn explain(error: &StartError) -> EngineError {
     let is_incapable = match error {
         StartError::Namespaces(_) | StartError::Users(_) => true,
         StartError::Setup(failure) => match failure.step {
-            Step::Namespaces | Step::Confine => true,
-            Step::Root => is_refused(failure.errno),
-            Step::Layer | Step::Source => false,
+            SetupStep::Namespaces | SetupStep::Confine => true,
+            SetupStep::Root => is_refused(failure.errno),
+            SetupStep::Layer | SetupStep::Source => false,
         },
         StartError::Lost(_)
         | StartError::Version(_)

@@ -9,21 +9,23 @@ mod spec;
 
 use super::cached::{self, Handed};
 use super::container::{InitContainer, Own};
-use super::freezing::Freezing;
+use super::freezing::GroupFreezer;
 use super::host_image::{EtcCopies, EtcCopy};
 use super::init::InitClient;
-use super::leftover::Record;
+use super::leftover::LeftoverContainer;
 use super::note::LayerPlace;
 use super::pasta::{self, Pasta, Resolver};
-use super::written::Written;
+use super::written::WrittenLayer;
 use super::{
-    CachedTrees, Container, ContainerSpec, Engine, EngineError, Fut, Network, Note, Recorder,
-    Teller, limits,
+    CachedTrees, Container, ContainerSpec, Engine, EngineError, EngineNote, Fut, NetworkAccess,
+    Recorder, Teller, limits,
 };
-use crate::image::{Getter, Prepared};
+use crate::image::{Getter, PreparedImage};
 use explain::{NO_USER_NAMESPACES, explain, file_system};
 use runner_host::users;
-use runner_sandbox::{GroupView, Groups, Layer, Sandbox, StartError, Step, Store, UserMap};
+use runner_sandbox::{
+    BuildLayer, ContainerGroups, GroupView, LayerStore, Sandbox, SetupStep, StartError, UserMap,
+};
 use spec::{Base, sandbox_spec, start_of_root};
 use std::fs;
 use std::io;
@@ -46,7 +48,7 @@ pub struct Namespaces {
 
 /// The image as the first container has found it, for whose users: a second one is made of the same, whatever
 /// a tag has come to mean meanwhile.
-pub type KeptImage = Arc<Mutex<Option<(Option<UserMap>, Option<Arc<Prepared>>)>>>;
+pub type KeptImage = Arc<Mutex<Option<(Option<UserMap>, Option<Arc<PreparedImage>>)>>>;
 
 impl Engine for Namespaces {
     fn give_up(&self) {
@@ -77,10 +79,19 @@ impl Engine for Namespaces {
             let init = control.and_then(InitClient::new).map_err(|error| {
                 EngineError::fault(format!("cannot talk to the container: {error}"), None)
             })?;
-            let Up { sandbox, pasta, image, etc, groups, has_one_user, is_layered, layer } = up;
+            let StartedContainer {
+                sandbox,
+                pasta,
+                image,
+                etc,
+                groups,
+                has_one_user,
+                is_layered,
+                layer,
+            } = up;
             let root = start_of_root(image.as_deref());
             let holds = Box::new(move |trees: &CachedTrees| cached::can_lay(trees, &plain, &root));
-            let freezing = Freezing::with(Arc::clone(&engine.record));
+            let freezing = GroupFreezer::with(Arc::clone(&engine.record));
             let own = Own { sandbox, pasta, image, etc, groups, freezing };
             let container = InitContainer::with_users(
                 init,
@@ -97,7 +108,7 @@ impl Engine for Namespaces {
 }
 
 impl Namespaces {
-    async fn start_now(&self, spec: &ContainerSpec) -> Result<Up, EngineError> {
+    async fn start_now(&self, spec: &ContainerSpec) -> Result<StartedContainer, EngineError> {
         pasta::check(spec)?;
         if let Some(kept) = &spec.kept {
             let started = self.start_with(spec, kept.users.as_ref()).await;
@@ -105,7 +116,7 @@ impl Namespaces {
         }
         let maps = users::maps();
         if spec.privileged && !maps.is_empty() {
-            (self.tell)(Note::LessPrivileged);
+            (self.tell)(EngineNote::LessPrivileged);
         }
         let mut refused = None;
         // Root has the host's own users.
@@ -114,7 +125,7 @@ impl Namespaces {
         }
         for map in maps {
             if map.is_single() {
-                (self.tell)(Note::OneUser { refused: refused.clone() });
+                (self.tell)(EngineNote::OneUser { refused: refused.clone() });
             }
             match self.start_with(spec, Some(&map)).await {
                 Err(NotStarted::Users(error)) if !map.is_single() => refused = Some(error),
@@ -129,7 +140,7 @@ impl Namespaces {
         &self,
         spec: &ContainerSpec,
         users: Option<&UserMap>,
-    ) -> Result<Up, NotStarted> {
+    ) -> Result<StartedContainer, NotStarted> {
         let image = self.image(spec, users).await?;
         let (engine, spec, users) = (self.clone(), spec.clone(), users.cloned());
         let started =
@@ -141,7 +152,7 @@ impl Namespaces {
         &self,
         spec: &ContainerSpec,
         users: Option<&UserMap>,
-    ) -> Result<Option<Arc<Prepared>>, EngineError> {
+    ) -> Result<Option<Arc<PreparedImage>>, EngineError> {
         let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((of, image)) = &*kept()
             && of.as_ref() == users
@@ -157,24 +168,24 @@ impl Namespaces {
     fn start_limited(
         &self,
         spec: &ContainerSpec,
-        image: Option<Arc<Prepared>>,
+        image: Option<Arc<PreparedImage>>,
         users: Option<&UserMap>,
-    ) -> Result<Up, NotStarted> {
+    ) -> Result<StartedContainer, NotStarted> {
         let has_one_user = users.is_some_and(UserMap::is_single);
         let etc = if image.is_none() { Some(self.etc()?) } else { None };
         let base = Base { image: image.as_deref(), etc: etc.as_ref() };
         let mut groups = limits::groups(spec, &self.tell);
         let (sandbox, is_layered, layer) = match self.start_somewhere(spec, base, users, &groups) {
             Err(NotStarted::Groups(error)) => {
-                groups = Groups::default();
+                groups = ContainerGroups::default();
                 (self.tell)(limits::not_enforced(&spec.limits, error));
                 self.start_somewhere(spec, base, users, &groups)?
             }
             done => done?,
         };
         let pasta = match spec.network {
-            Network::Host | Network::None => None,
-            Network::Pasta => {
+            NetworkAccess::Host | NetworkAccess::None => None,
+            NetworkAccess::Pasta => {
                 let wanted = pasta::PastaOptions {
                     pid: sandbox.pid,
                     port: spec.loopback_port,
@@ -185,7 +196,7 @@ impl Namespaces {
                 Some(Pasta::start(&wanted, &self.tell)?)
             }
         };
-        Ok(Up { sandbox, pasta, image, etc, groups, has_one_user, is_layered, layer })
+        Ok(StartedContainer { sandbox, pasta, image, etc, groups, has_one_user, is_layered, layer })
     }
 
     fn etc(&self) -> Result<EtcCopy, EngineError> {
@@ -201,8 +212,8 @@ impl Namespaces {
         spec: &ContainerSpec,
         base: Base<'_>,
         users: Option<&UserMap>,
-        groups: &Groups,
-    ) -> Result<(Sandbox, bool, Layers), NotStarted> {
+        groups: &ContainerGroups,
+    ) -> Result<(Sandbox, bool, LayerOrReason), NotStarted> {
         let mut failures = Vec::new();
         let view = (!groups.is_empty()).then(|| GroupView {
             writable: spec.privileged,
@@ -211,7 +222,7 @@ impl Namespaces {
         for (dir, store) in layer_places(spec) {
             let is_kept = spec.kept.is_some();
             let stack = spec.kept.as_ref().map(|kept| kept.stack.clone()).unwrap_or_default();
-            let layer = Layer { dir: dir.clone(), store, is_kept, stack };
+            let layer = BuildLayer { dir: dir.clone(), store, is_kept, stack };
             let (sandbox_spec, layered) =
                 sandbox_spec(spec, base, layer, users.cloned(), view.clone())?;
             let handed = layered.as_ref().map(Handed::descriptors).unwrap_or_default();
@@ -223,7 +234,7 @@ impl Namespaces {
             }
             let mut refused = None;
             let record = |pid, start_time| {
-                (self.record)(&Record::Process { pid, start_time, group: None })?;
+                (self.record)(&LeftoverContainer::Process { pid, start_time, group: None })?;
                 groups.add(pid).inspect_err(|error| refused = Some(error.to_string()))
             };
             match runner_sandbox::start(&sandbox_spec, &handed, record) {
@@ -232,20 +243,20 @@ impl Namespaces {
                     groups.open_for_division();
                     if !failures.is_empty() {
                         let place = place_of(dir.clone(), store);
-                        (self.tell)(Note::LayerIn { place, failures });
+                        (self.tell)(EngineNote::LayerIn { place, failures });
                     }
                     let is_layered = layered.is_some();
                     let layer = match store {
-                        Store::Directory => {
+                        LayerStore::Directory => {
                             let handed = layered.unwrap_or_default();
-                            Ok(Written::new(sandbox_spec, handed, spec.privileged))
+                            Ok(WrittenLayer::new(sandbox_spec, handed, spec.privileged))
                         }
-                        Store::Memory(_) => Err("what the build writes is in memory"),
+                        LayerStore::Memory(_) => Err("what the build writes is in memory"),
                     };
                     return Ok((sandbox, is_layered, layer));
                 }
                 // This file system cannot hold an overlay's upper layer; another one may.
-                Err(StartError::Setup(failure)) if failure.step == Step::Layer => {
+                Err(StartError::Setup(failure)) if failure.step == SetupStep::Layer => {
                     let kind = file_system(&dir);
                     failures.push(format!("{}: {failure} ({kind})", dir.display()));
                     if !is_kept {
@@ -271,20 +282,20 @@ impl Namespaces {
 }
 
 /// A container that has been started.
-struct Up {
+struct StartedContainer {
     sandbox: Sandbox,
     pasta: Option<Pasta>,
-    image: Option<Arc<Prepared>>,
+    image: Option<Arc<PreparedImage>>,
     etc: Option<EtcCopy>,
-    groups: Groups,
+    groups: ContainerGroups,
     has_one_user: bool,
     /// Whether the cache is in it.
     is_layered: bool,
-    layer: Layers,
+    layer: LayerOrReason,
 }
 
 /// The layer, where what is in it can be kept, or why not.
-type Layers = Result<Written, &'static str>;
+type LayerOrReason = Result<WrittenLayer, &'static str>;
 
 /// Why there is no container, as far as another try may be worth it.
 enum NotStarted {
@@ -312,12 +323,13 @@ impl From<EngineError> for NotStarted {
 }
 
 /// Where the layer may go, best first: the given directories, then memory.
-fn layer_places(spec: &ContainerSpec) -> Vec<(PathBuf, Store)> {
+fn layer_places(spec: &ContainerSpec) -> Vec<(PathBuf, LayerStore)> {
     if let Some(kept) = &spec.kept {
-        return vec![(kept.dir.clone(), Store::Directory)];
+        return vec![(kept.dir.clone(), LayerStore::Directory)];
     }
-    let on_disk = spec.layers.iter().map(|dir| (dir.clone(), Store::Directory));
-    let memory = spec.layers.first().map(|dir| (dir.clone(), Store::Memory(memory_for_layer())));
+    let on_disk = spec.layers.iter().map(|dir| (dir.clone(), LayerStore::Directory));
+    let memory =
+        spec.layers.first().map(|dir| (dir.clone(), LayerStore::Memory(memory_for_layer())));
     on_disk.chain(memory).collect()
 }
 
@@ -332,9 +344,9 @@ fn memory_for_layer() -> u64 {
         .map_or(1 << 30, |kib| kib * 1024 / 2)
 }
 
-fn place_of(dir: PathBuf, store: Store) -> LayerPlace {
+fn place_of(dir: PathBuf, store: LayerStore) -> LayerPlace {
     match store {
-        Store::Directory => LayerPlace::Directory(dir),
-        Store::Memory(bytes) => LayerPlace::Memory(bytes),
+        LayerStore::Directory => LayerPlace::Directory(dir),
+        LayerStore::Memory(bytes) => LayerPlace::Memory(bytes),
     }
 }

@@ -2,12 +2,14 @@
 
 use crate::cached::{self, Handed};
 use crate::host_image::{self, EtcCopy};
-use crate::image::Prepared;
+use crate::image::PreparedImage;
 use crate::pasta::{self, Resolver};
 use crate::unseen::Unseen;
-use crate::{Access, ContainerSpec, EngineError, Network, READONLY, SourceMount, UserMount};
+use crate::{
+    ContainerSpec, EngineError, MountAccess, NetworkAccess, READONLY, SourceMount, UserMount,
+};
 use runner_sandbox::{
-    Confinement, Entry, GroupView, Hidden, IdSwap, Layer, Root, SandboxSpec, UserMap,
+    BuildLayer, Confinement, GroupView, Hidden, IdSwap, Root, RootEntry, SandboxSpec, UserMap,
 };
 use runner_wire::abi::COMMANDS;
 use std::collections::HashSet;
@@ -22,7 +24,7 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 const OF_DAEMONS: [&str; 2] = ["/var/lib/docker", "/var/lib/containerd"];
 
 /// The root a container starts with: the image's, or none.
-pub(super) fn start_of_root(image: Option<&Prepared>) -> Root {
+pub(super) fn start_of_root(image: Option<&PreparedImage>) -> Root {
     match image {
         None => Root::Empty,
         Some(image) => Root::Image { lower: image.lower.clone(), restored: image.restored.clone() },
@@ -32,7 +34,7 @@ pub(super) fn start_of_root(image: Option<&Prepared>) -> Root {
 /// What a container begins with: an image, or this machine's own tools with a copy of /etc.
 #[derive(Clone, Copy)]
 pub(super) struct Base<'a> {
-    pub(super) image: Option<&'a Prepared>,
+    pub(super) image: Option<&'a PreparedImage>,
     pub(super) etc: Option<&'a EtcCopy>,
 }
 
@@ -40,7 +42,7 @@ pub(super) struct Base<'a> {
 pub(super) fn sandbox_spec(
     spec: &ContainerSpec,
     base: Base<'_>,
-    layer: Layer,
+    layer: BuildLayer,
     users: Option<UserMap>,
     groups: Option<GroupView>,
 ) -> Result<(SandboxSpec, Option<Handed>), EngineError> {
@@ -53,18 +55,18 @@ pub(super) fn sandbox_spec(
         None => rootfs_entries(),
     };
     entries.extend(common_entries(&spec.hostname, &spec.hosts));
-    if spec.network == Network::Pasta
+    if spec.network == NetworkAccess::Pasta
         && let (_, Some(text)) = Resolver::of_host(&pasta::resolv_conf())
     {
         // In place of the host's.
         let path = RESOLV_CONF.into();
-        entries.push(Entry::File { path, mode: 0o644, from: None, text });
+        entries.push(RootEntry::File { path, mode: 0o644, from: None, text });
     }
     if spec.privileged {
-        let plain = |dir: &str| Entry::Plain { path: dir.into(), mode: 0o710 };
+        let plain = |dir: &str| RootEntry::Plain { path: dir.into(), mode: 0o710 };
         entries.extend(OF_DAEMONS.map(plain));
     }
-    entries.push(Entry::Bind {
+    entries.push(RootEntry::Bind {
         path: READONLY.into(),
         source: spec.readonly.clone(),
         writable: false,
@@ -74,7 +76,7 @@ pub(super) fn sandbox_spec(
     // Two work trees may share a repository.
     let mut seen = HashSet::new();
     entries.retain(|entry| match entry {
-        Entry::Overlay { path, .. } => seen.insert(path.clone()),
+        RootEntry::Overlay { path, .. } => seen.insert(path.clone()),
         _ => true,
     });
     entries.extend(spec.mounts.iter().map(user_entry));
@@ -92,8 +94,8 @@ pub(super) fn sandbox_spec(
         owner: owner.filter(|owner| owner.uid != 0 && users.is_none()),
         users,
         network: match network {
-            Network::Host => runner_sandbox::Network::Host,
-            Network::None | Network::Pasta => runner_sandbox::Network::Own,
+            NetworkAccess::Host => runner_sandbox::ContainerNetwork::Host,
+            NetworkAccess::None | NetworkAccess::Pasta => runner_sandbox::ContainerNetwork::Own,
         },
         confinement: if spec.privileged { Confinement::Privileged } else { Confinement::Build },
         groups,
@@ -103,11 +105,11 @@ pub(super) fn sandbox_spec(
 }
 
 /// What a person mounts.
-fn user_entry(mount: &UserMount) -> Entry {
+fn user_entry(mount: &UserMount) -> RootEntry {
     let (path, source) = (mount.target.clone(), mount.source.clone());
     let mode = fs::metadata(&source).map(|facts| facts.permissions().mode() & 0o777);
     match mount.access {
-        Access::CopyOnWrite if source.is_dir() => Entry::Overlay {
+        MountAccess::CopyOnWrite if source.is_dir() => RootEntry::Overlay {
             path,
             lower: source,
             hidden: mount.hidden.iter().cloned().map(Hidden::Gone).collect(),
@@ -115,21 +117,24 @@ fn user_entry(mount: &UserMount) -> Entry {
             owned: true,
         },
         // No overlay has a file for its root.
-        Access::CopyOnWrite => Entry::File {
+        MountAccess::CopyOnWrite => RootEntry::File {
             path,
             mode: mode.unwrap_or(0o644),
             from: Some(source),
             text: String::new(),
         },
-        access @ (Access::Read | Access::Write) => {
-            Entry::Bind { path, source, writable: access == Access::Write, hidden: Vec::new() }
-        }
+        access @ (MountAccess::Read | MountAccess::Write) => RootEntry::Bind {
+            path,
+            source,
+            writable: access == MountAccess::Write,
+            hidden: Vec::new(),
+        },
     }
 }
 
 /// A source, and what source control needs of the host for it.
-fn source_entries(source: &SourceMount) -> Vec<Entry> {
-    let overlay = |lower: &Path, path: &Path| Entry::Overlay {
+fn source_entries(source: &SourceMount) -> Vec<RootEntry> {
+    let overlay = |lower: &Path, path: &Path| RootEntry::Overlay {
         path: path.to_path_buf(),
         lower: lower.to_path_buf(),
         hidden: Vec::new(),
@@ -137,7 +142,7 @@ fn source_entries(source: &SourceMount) -> Vec<Entry> {
         owned: true,
     };
     let extras = source.extras.iter().map(|dir| overlay(dir, dir));
-    let files = source.files.iter().map(|(path, text)| Entry::File {
+    let files = source.files.iter().map(|(path, text)| RootEntry::File {
         path: source.target.join(path),
         mode: 0o644,
         from: None,
@@ -147,12 +152,12 @@ fn source_entries(source: &SourceMount) -> Vec<Entry> {
 }
 
 /// Empties our own state folder wherever an entry would show it.
-fn hide_state(entry: &mut Entry, unseen: &Unseen) {
+fn hide_state(entry: &mut RootEntry, unseen: &Unseen) {
     match entry {
-        Entry::Overlay { lower, hidden, .. } => {
+        RootEntry::Overlay { lower, hidden, .. } => {
             hidden.extend(unseen.below(lower).map(|path| Hidden::Emptied(path.to_path_buf())));
         }
-        Entry::Bind { source, hidden, .. } => {
+        RootEntry::Bind { source, hidden, .. } => {
             hidden.extend(unseen.below(source).map(Path::to_path_buf));
         }
         _ => {}
@@ -160,10 +165,10 @@ fn hide_state(entry: &mut Entry, unseen: &Unseen) {
 }
 
 /// What every build finds, whatever its image.
-fn common_entries(hostname: &str, hosts: &[(Ipv4Addr, String)]) -> Vec<Entry> {
+fn common_entries(hostname: &str, hosts: &[(Ipv4Addr, String)]) -> Vec<RootEntry> {
     let more = hosts.iter().map(|(address, name)| format!("{address}\t{name}\n"));
     let more: String = more.collect();
-    let directory = |path: &str, mode| Entry::Directory { path: path.into(), mode };
+    let directory = |path: &str, mode| RootEntry::Directory { path: path.into(), mode };
     let mut entries = vec![
         directory("/tmp", 0o1777),
         directory("/var/tmp", 0o1777),
@@ -173,20 +178,20 @@ fn common_entries(hostname: &str, hosts: &[(Ipv4Addr, String)]) -> Vec<Entry> {
         // root from opening what another user made.
         directory("/codebuild/output/tmp", 0o777),
         directory("/codebuild/user/bin", 0o755),
-        Entry::File {
+        RootEntry::File {
             path: "/etc/hostname".into(),
             mode: 0o644,
             from: None,
             text: format!("{hostname}\n"),
         },
-        Entry::File {
+        RootEntry::File {
             path: "/etc/hosts".into(),
             mode: 0o644,
             from: Some("/etc/hosts".into()),
             // sudo, for one, wants to find the host it runs on.
             text: format!("\n127.0.1.1\t{hostname}\n{more}"),
         },
-        Entry::File {
+        RootEntry::File {
             path: RESOLV_CONF.into(),
             mode: 0o644,
             from: Some(RESOLV_CONF.into()),
@@ -194,21 +199,21 @@ fn common_entries(hostname: &str, hosts: &[(Ipv4Addr, String)]) -> Vec<Entry> {
         },
     ];
     // Where the owner of the source cannot be shown as root, and for other users than root.
-    entries.push(Entry::Append {
+    entries.push(RootEntry::Append {
         path: "/etc/gitconfig".into(),
         text: "[safe]\n\tdirectory = *\n".to_owned(),
     });
     for name in COMMANDS {
         let program = PathBuf::from(format!("{READONLY}/bin/{name}"));
         for dir in ["/codebuild/user/bin", "/usr/local/bin"] {
-            entries.push(Entry::Link { path: Path::new(dir).join(name), to: program.clone() });
+            entries.push(RootEntry::Link { path: Path::new(dir).join(name), to: program.clone() });
         }
     }
     entries
 }
 
 /// What an image's own root gets on top.
-fn rootfs_entries() -> Vec<Entry> {
+fn rootfs_entries() -> Vec<RootEntry> {
     // As in AWS, HOME is /root, and it has to be there.
-    vec![Entry::Directory { path: "/root".into(), mode: 0o700 }]
+    vec![RootEntry::Directory { path: "/root".into(), mode: 0o700 }]
 }

@@ -12,7 +12,9 @@ use futures_util::{Stream, StreamExt};
 use runner_host::private::ShortPath;
 use runner_wire::abi::relay::{ERROR, FIRST_SHIM, GIVEN, INPUT, MAX_SHIMS, OUTPUT, channel};
 use runner_wire::abi::{self, HEADER_LEN, Header, MAX_BODY, Pid1Reply, flags, reply, request};
-use runner_wire::relay::{Given, Word, Words, end, request as request_word, resize, stop};
+use runner_wire::relay::{
+    PassedDescriptor, Word, WordReader, end, request as request_word, resize, stop,
+};
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -159,7 +161,7 @@ impl Carrier {
         self: &Arc<Self>,
         mut output: impl Stream<Item = io::Result<Vec<u8>>> + Unpin,
     ) -> io::Result<()> {
-        let mut words = Words::default();
+        let mut words = WordReader::default();
         while let Some(bytes) = output.next().await {
             words.feed(&bytes?);
             while let Some(word) = words.next_word().map_err(io::Error::other)? {
@@ -181,7 +183,11 @@ impl Carrier {
         Ok(())
     }
 
-    async fn reply(self: &Arc<Self>, said: Pid1Reply, given: Given<'_>) -> io::Result<()> {
+    async fn reply(
+        self: &Arc<Self>,
+        said: Pid1Reply,
+        given: PassedDescriptor<'_>,
+    ) -> io::Result<()> {
         match said.kind {
             reply::TERMINAL | reply::OPENED => {
                 let fd = self.given(said, given)?;
@@ -220,20 +226,24 @@ impl Carrier {
     }
 
     /// The descriptor that stands for what is there.
-    fn given(&self, said: Pid1Reply, given: Given<'_>) -> io::Result<OwnedFd> {
+    fn given(&self, said: Pid1Reply, given: PassedDescriptor<'_>) -> io::Result<OwnedFd> {
         let id = channel(said.id, GIVEN);
         let asked = lock(&self.asked).remove(&said.id);
         match (said.kind, asked, given) {
             (
                 reply::TERMINAL,
                 Some(PendingJob::Program { wants_terminal: true }),
-                Given::Stream,
+                PassedDescriptor::Stream,
             ) => {
                 lock(&self.asked).insert(said.id, PendingJob::Program { wants_terminal: false });
                 self.stream(id)
             }
-            (reply::OPENED, Some(PendingJob::Stream), Given::Stream) => self.stream(id),
-            (reply::OPENED, Some(PendingJob::File(path)), Given::File { mode, contents }) => {
+            (reply::OPENED, Some(PendingJob::Stream), PassedDescriptor::Stream) => self.stream(id),
+            (
+                reply::OPENED,
+                Some(PendingJob::File(path)),
+                PassedDescriptor::File { mode, contents },
+            ) => {
                 let copy = lock(&self.copies).add(id, path, mode, contents, &self.say)?;
                 Ok(copy.into())
             }

@@ -4,7 +4,7 @@
 //! `runner logs`, for log files, and for copies of the log on AWS.
 
 use super::OutputReader;
-use runner_core::event::{Event, EventBody, Outcome};
+use runner_core::event::{CommandOutcome, Event, EventBody};
 use runner_core::phase::{Phase, PhaseContext};
 use runner_core::plain;
 use std::io::{self, Write};
@@ -131,8 +131,10 @@ impl<W: Write + Send> CodeBuild<W> {
                 self.end_line()?;
                 self.out.write_all(b"\n")?;
                 match outcome {
-                    Outcome::Exited(0) | Outcome::Cut => Ok(()),
-                    Outcome::Exited(_) | Outcome::Signaled(_) | Outcome::NotStarted(_) => {
+                    CommandOutcome::Exited(0) | CommandOutcome::Cut => Ok(()),
+                    CommandOutcome::Exited(_)
+                    | CommandOutcome::Signaled(_)
+                    | CommandOutcome::NotStarted(_) => {
                         let command = std::mem::take(&mut self.between.command);
                         let text = format!("Command did not exit successfully {command} {outcome}");
                         self.agent(event, &text)

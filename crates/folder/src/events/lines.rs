@@ -12,13 +12,13 @@ use std::io;
 const MAX_LINE: usize = 200 << 10;
 
 /// Takes events and gives out lines.
-pub struct Lines {
+pub struct LineReader {
     sink: CodeBuild<Vec<u8>>,
     /// The time of the last event, in milliseconds since 1970; lines never go back in time.
     time: u64,
 }
 
-/// Where [`Lines`] stand between two events.
+/// Where [`LineReader`] stand between two events.
 #[derive(Clone, Debug, Default)]
 pub struct LinesState {
     sink: Between,
@@ -32,14 +32,14 @@ pub struct Line {
     pub text: String,
 }
 
-impl Lines {
+impl LineReader {
     pub fn new() -> Self {
         Self::from(LinesState::default())
     }
 
     /// Goes on from where others stood.
     pub fn from(state: LinesState) -> Self {
-        Lines { sink: CodeBuild::from(Vec::new(), state.sink), time: state.time }
+        LineReader { sink: CodeBuild::from(Vec::new(), state.sink), time: state.time }
     }
 
     pub fn into_state(self) -> LinesState {
@@ -72,7 +72,7 @@ impl Lines {
     }
 }
 
-impl Default for Lines {
+impl Default for LineReader {
     fn default() -> Self {
         Self::new()
     }
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn lines_are_whole_or_long() {
-        let lines = Lines::new();
+        let lines = LineReader::new();
         let mut rest = b"one\n\ntw".to_vec();
         let mut got = Vec::new();
         lines.cut(&mut rest, false, |line| got.push(line.text));

@@ -33,12 +33,12 @@ pub struct Heads {
 /// Appends to a build's log. Clones write to the same one.
 #[derive(Clone, Debug)]
 pub struct LogWriter {
-    shared: Arc<Shared>,
+    shared: Arc<EventLogShared>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    files: Mutex<Files>,
+struct EventLogShared {
+    files: Mutex<EventFiles>,
     /// For tasks.
     heads: watch::Sender<Heads>,
     /// For threads.
@@ -48,7 +48,7 @@ struct Shared {
 }
 
 #[derive(Debug)]
-struct Files {
+struct EventFiles {
     events: File,
     output: File,
     seq: u64,
@@ -64,7 +64,7 @@ impl LogWriter {
             Ok::<_, io::Error>(file)
         };
         let (events, output) = (create(dir.events())?, create(dir.output())?);
-        let files = Files { events, output, seq: 0, heads: Heads::default() };
+        let files = EventFiles { events, output, seq: 0, heads: Heads::default() };
         Ok(Self::over(files, dir, build_id))
     }
 
@@ -81,16 +81,16 @@ impl LogWriter {
         events.set_len(length)?;
         let output = OpenOptions::new().write(true).open(dir.output())?;
         let heads = Heads { events: length, output: timeline.output(), ..Heads::default() };
-        let files = Files { events, output, seq: timeline.seq(), heads };
+        let files = EventFiles { events, output, seq: timeline.seq(), heads };
         Ok(Some((Self::over(files, dir, build_id), timeline)))
     }
 
-    fn over(files: Files, dir: &BuildDir, build_id: String) -> Self {
+    fn over(files: EventFiles, dir: &BuildDir, build_id: String) -> Self {
         let (heads, _) = watch::channel(files.heads);
         let (growth, dir) = (Growth::default(), dir.clone());
         growth.tell(files.heads);
         let files = Mutex::new(files);
-        LogWriter { shared: Arc::new(Shared { files, heads, growth, build_id, dir }) }
+        LogWriter { shared: Arc::new(EventLogShared { files, heads, growth, build_id, dir }) }
     }
 
     /// Logs events, all or none; the events as logged. Readers are woken once.
@@ -181,18 +181,18 @@ impl LogWriter {
         self.shared.heads.subscribe()
     }
 
-    fn publish(&self, files: &Files) {
+    fn publish(&self, files: &EventFiles) {
         self.shared.heads.send_replace(files.heads);
         self.shared.growth.tell(files.heads);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Files> {
+    fn lock(&self) -> MutexGuard<'_, EventFiles> {
         self.shared.lock()
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Files> {
+impl EventLogShared {
+    fn lock(&self) -> MutexGuard<'_, EventFiles> {
         // A panic elsewhere cannot have left a half-made change behind: heads move last.
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -226,7 +226,7 @@ impl Growth {
     }
 }
 
-impl Files {
+impl EventFiles {
     fn append_events(&mut self, events: &[Event]) -> io::Result<()> {
         let mut lines = String::new();
         for event in events {

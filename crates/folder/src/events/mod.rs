@@ -14,6 +14,6 @@ mod reader;
 
 pub use codebuild::CodeBuild;
 pub use follower::Follower;
-pub use lines::{Line, Lines, LinesState};
+pub use lines::{Line, LineReader, LinesState};
 pub use log::{Growth, Heads, LogWriter};
 pub use reader::{LogReader, OutputReader};

@@ -73,7 +73,7 @@ pub struct Pump {
 pub type Sees = Arc<dyn Fn(&[u8]) + Send + Sync>;
 
 /// What a pump has been woken by.
-enum Woken {
+enum PumpWake {
     Drain,
     Pipe,
     Time,
@@ -112,13 +112,13 @@ impl Pump {
     fn pump(&mut self) -> io::Result<()> {
         loop {
             match self.wait(true, PollTimeout::NONE)? {
-                Woken::Drain => {
+                PumpWake::Drain => {
                     if self.drain()? {
                         return Ok(());
                     }
                     continue;
                 }
-                Woken::Pipe | Woken::Time => {}
+                PumpWake::Pipe | PumpWake::Time => {}
             }
             if self.read()? == 0 {
                 return self.finish();
@@ -126,7 +126,7 @@ impl Pump {
             if self.filled < CHUNK {
                 // Not looking at the pipe: the next line is what is waited for, not what should
                 // end the wait.
-                if let Woken::Drain = self.wait(false, PollTimeout::from(GATHER_MS))? {
+                if let PumpWake::Drain = self.wait(false, PollTimeout::from(GATHER_MS))? {
                     if self.drain()? {
                         return Ok(());
                     }
@@ -138,7 +138,7 @@ impl Pump {
         }
     }
 
-    fn wait(&self, pipe: bool, timeout: PollTimeout) -> io::Result<Woken> {
+    fn wait(&self, pipe: bool, timeout: PollTimeout) -> io::Result<PumpWake> {
         let mut ready = [
             PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.pipe.as_fd(), PollFlags::POLLIN),
@@ -147,7 +147,7 @@ impl Pump {
         loop {
             match poll(watched, timeout) {
                 Err(nix::errno::Errno::EINTR) => {}
-                Ok(0) => return Ok(Woken::Time),
+                Ok(0) => return Ok(PumpWake::Time),
                 done => {
                     done?;
                     break;
@@ -156,9 +156,9 @@ impl Pump {
         }
         if ready[0].any().unwrap_or(false) {
             self.wake.read()?;
-            return Ok(Woken::Drain);
+            return Ok(PumpWake::Drain);
         }
-        Ok(Woken::Pipe)
+        Ok(PumpWake::Pipe)
     }
 
     /// Logs what lies in the pipe now, and no more; whether that was the end of the stream.

@@ -180,10 +180,10 @@ fn listings(home: &Home) -> PathBuf {
 
 /// Tells one writing of a record from the next, which is another file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Written(SystemTime, u64);
+pub struct RecordVersion(SystemTime, u64);
 
 /// Batches that have a record, by their uuids.
-pub fn batches_with_records(home: &Home) -> Result<Vec<(String, Written)>, StateError> {
+pub fn batches_with_records(home: &Home) -> Result<Vec<(String, RecordVersion)>, StateError> {
     let folder = batches(home);
     let entries = match fs::read_dir(&folder) {
         Ok(entries) => entries,
@@ -193,7 +193,7 @@ pub fn batches_with_records(home: &Home) -> Result<Vec<(String, Written)>, State
     };
     let written = |uuid: String| {
         let record = fs::metadata(folder.join(&uuid).join(RECORD)).ok()?;
-        Some((uuid, Written(record.modified().ok()?, record.ino())))
+        Some((uuid, RecordVersion(record.modified().ok()?, record.ino())))
     };
     Ok(entries.filter_map(|entry| written(entry.ok()?.file_name().into_string().ok()?)).collect())
 }

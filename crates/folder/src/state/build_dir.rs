@@ -18,7 +18,7 @@
 //!
 //! Made under another name, locked, then renamed: a folder that can be seen is never half made.
 
-use super::changes::{Changes, Waited};
+use super::changes::{FolderChanges, Waited};
 use super::home::{Home, StateError};
 use runner_core::record::Build;
 use runner_host::private::{make_private, remove_half_written, remove_tree, write_durably};
@@ -58,7 +58,7 @@ pub enum MetaError {
 /// What every version of a file in it has.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Head {
+struct RecordHead {
     #[serde(default = "first")]
     schema_version: u32,
 }
@@ -79,7 +79,7 @@ fn read_versioned<T: DeserializeOwned>(
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(damaged(error)),
     };
-    let head: Head = serde_json::from_slice(&text).map_err(|error| damaged(error.into()))?;
+    let head: RecordHead = serde_json::from_slice(&text).map_err(|error| damaged(error.into()))?;
     if head.schema_version != SCHEMA {
         return Err(MetaError::Version(head.schema_version));
     }
@@ -89,7 +89,7 @@ fn read_versioned<T: DeserializeOwned>(
 /// A record with its version, as it is kept.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Kept<'a> {
+struct VersionedRecord<'a> {
     schema_version: u32,
     #[serde(flatten)]
     record: &'a Build,
@@ -222,7 +222,7 @@ impl BuildDir {
         // does first of all: it does not live for the owner.
         let until = Instant::now() + BIRTH;
         while self.has_dead_owner() {
-            let changes = Changes::of_build(&self.path, &self.live)?;
+            let changes = FolderChanges::of_build(&self.path, &self.live)?;
             if lock.try_lock().is_ok() {
                 return Ok(Some(Owned { _lock: lock }));
             }
@@ -306,7 +306,7 @@ impl BuildDir {
 
     /// Writes the final record. Nothing in the folder changes afterwards.
     pub fn write_record(&self, record: &Build) -> io::Result<()> {
-        let kept = Kept { schema_version: SCHEMA, record };
+        let kept = VersionedRecord { schema_version: SCHEMA, record };
         write_durably(&self.record_file(), &serde_json::to_vec_pretty(&kept)?)
     }
 

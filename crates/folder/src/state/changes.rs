@@ -17,7 +17,7 @@ const BUFFER: usize = 16 << 10;
 
 /// Changes from now on.
 #[derive(Debug)]
-pub struct Changes(OwnedFd);
+pub struct FolderChanges(OwnedFd);
 
 /// What a wait has come to.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub enum Waited {
     TimeIsUp,
 }
 
-impl Changes {
+impl FolderChanges {
     /// Of a build in this folder, with this place on the list of live ones: its log grows, its record is there, its owner has let go of it.
     pub fn of_build(folder: &Path, listing: &Path) -> io::Result<Self> {
         let changes = Self::new()?;
@@ -49,7 +49,7 @@ impl Changes {
     }
 
     fn new() -> io::Result<Self> {
-        Ok(Changes(inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?))
+        Ok(FolderChanges(inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?))
     }
 
     /// Blocks until something changes, or the time is up.

@@ -70,7 +70,7 @@ impl Task {
 
 /// All there is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Table {
+pub struct ClusterTable {
     #[serde(default)]
     clusters: Vec<Cluster>,
     /// By the builds' uuids.
@@ -78,7 +78,7 @@ pub struct Table {
     pub tasks: BTreeMap<String, Task>,
 }
 
-impl Table {
+impl ClusterTable {
     /// The cluster of this name.
     pub fn cluster(&self, name: &str) -> Option<Cluster> {
         let found = self.clusters.iter().find(|cluster| cluster.name == name).cloned();
@@ -122,11 +122,11 @@ fn default() -> Cluster {
 pub struct Clusters {
     home: Home,
     path: PathBuf,
-    known: Mutex<(Arc<Table>, Option<Stamp>)>,
+    known: Mutex<(Arc<ClusterTable>, Option<ClustersFileStamp>)>,
 }
 
 /// By what a file is known to be the same.
-type Stamp = Option<((u64, u64), u64, (i64, i64))>;
+type ClustersFileStamp = Option<((u64, u64), u64, (i64, i64))>;
 
 impl Clusters {
     pub fn of(home: &Home) -> Self {
@@ -135,7 +135,7 @@ impl Clusters {
     }
 
     /// As the file has them now.
-    pub fn current(&self) -> io::Result<Arc<Table>> {
+    pub fn current(&self) -> io::Result<Arc<ClusterTable>> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.1 != Some(self.stamp()?) {
             let (table, stamp) = self.read()?;
@@ -147,7 +147,7 @@ impl Clusters {
     /// Changes them, one process after the other. What fails to be decided changes nothing.
     pub fn change<T, E: From<io::Error>>(
         &self,
-        change: impl FnOnce(&mut Table) -> Result<T, E>,
+        change: impl FnOnce(&mut ClusterTable) -> Result<T, E>,
     ) -> Result<T, E> {
         let _changing = self.locked()?;
         let (mut table, _) = self.read()?;
@@ -165,7 +165,7 @@ impl Clusters {
     }
 
     /// Forgets builds that are no longer there.
-    fn forget(&self, table: &mut Table) {
+    fn forget(&self, table: &mut ClusterTable) {
         let now = runner_host::clock::wall().epoch_millis();
         let builds = self.home.root().join("builds");
         table.tasks.retain(|uuid, task| {
@@ -184,7 +184,7 @@ impl Clusters {
         Ok(file)
     }
 
-    fn stamp(&self) -> io::Result<Stamp> {
+    fn stamp(&self) -> io::Result<ClustersFileStamp> {
         match fs::metadata(&self.path) {
             Ok(data) => {
                 Ok(Some(((data.dev(), data.ino()), data.len(), (data.ctime(), data.ctime_nsec()))))
@@ -195,11 +195,11 @@ impl Clusters {
     }
 
     /// What the file says; its stamp, where that will tell the next change.
-    fn read(&self) -> io::Result<(Table, Option<Stamp>)> {
+    fn read(&self) -> io::Result<(ClusterTable, Option<ClustersFileStamp>)> {
         let stamp = self.stamp()?;
         let file = match File::open(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok((Table::default(), Some(None)));
+                return Ok((ClusterTable::default(), Some(None)));
             }
             file => file?,
         };

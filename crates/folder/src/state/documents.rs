@@ -11,7 +11,7 @@
 //! nothing that looks like one.
 
 use super::home::Home;
-use runner_core::document::{Format, MAX_BYTES, Type};
+use runner_core::document::{DocumentFormat, DocumentType, MAX_BYTES};
 use runner_core::time::WallTime;
 use runner_host::private::{make_private, remove_half_written, write_durably};
 use runner_host::users;
@@ -64,7 +64,7 @@ pub struct StoredVersion {
 }
 
 impl Stored {
-    pub fn new(name: &str, kind: Type, owner: &str, first: StoredVersion) -> Self {
+    pub fn new(name: &str, kind: DocumentType, owner: &str, first: StoredVersion) -> Self {
         Stored {
             name: name.to_owned(),
             kind: kind.name().to_owned(),
@@ -77,8 +77,8 @@ impl Stored {
         }
     }
 
-    pub fn kind(&self) -> Type {
-        Type::named(&self.kind).unwrap_or(Type::Session)
+    pub fn kind(&self) -> DocumentType {
+        DocumentType::named(&self.kind).unwrap_or(DocumentType::Session)
     }
 
     pub fn version(&self, number: u64) -> Option<&StoredVersion> {
@@ -91,14 +91,20 @@ impl Stored {
 }
 
 impl StoredVersion {
-    pub fn new(number: u64, format: Format, hash: String, schema: String, now: WallTime) -> Self {
+    pub fn new(
+        number: u64,
+        format: DocumentFormat,
+        hash: String,
+        schema: String,
+        now: WallTime,
+    ) -> Self {
         let format = format.name().to_owned();
         let created = now.0;
         StoredVersion { number, name: None, format, hash, schema, description: None, created }
     }
 
-    pub fn format(&self) -> Format {
-        Format::named(&self.format).unwrap_or(Format::Json)
+    pub fn format(&self) -> DocumentFormat {
+        DocumentFormat::named(&self.format).unwrap_or(DocumentFormat::Json)
     }
 
     pub fn created(&self) -> WallTime {
@@ -114,7 +120,7 @@ pub struct Documents {
 
 /// The right to change them.
 #[derive(Debug)]
-pub struct Writing<'a> {
+pub struct DocumentsWriter<'a> {
     documents: &'a Documents,
     _lock: File,
 }
@@ -168,14 +174,14 @@ impl Documents {
     }
 
     /// Waits until nobody else changes any.
-    pub fn lock(&self) -> io::Result<Writing<'_>> {
+    pub fn lock(&self) -> io::Result<DocumentsWriter<'_>> {
         make_private(&self.dir)?;
         let path = self.dir.join("~lock");
         let lock =
             OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
         users::give(&path)?;
         flock(&lock, FlockOperation::LockExclusive)?;
-        Ok(Writing { documents: self, _lock: lock })
+        Ok(DocumentsWriter { documents: self, _lock: lock })
     }
 
     fn folder(&self, name: &str) -> Option<PathBuf> {
@@ -183,7 +189,7 @@ impl Documents {
     }
 }
 
-impl Writing<'_> {
+impl DocumentsWriter<'_> {
     /// Keeps a document as it is now; with it the content of its latest version, where that is new.
     pub fn save(&self, document: &Stored, content: Option<&str>) -> io::Result<()> {
         let dir = self.documents.folder(&document.name).ok_or(io::ErrorKind::InvalidInput)?;
@@ -244,7 +250,13 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     fn version(number: u64) -> StoredVersion {
-        StoredVersion::new(number, Format::Json, "ab".to_owned(), "1.0".to_owned(), WallTime(7))
+        StoredVersion::new(
+            number,
+            DocumentFormat::Json,
+            "ab".to_owned(),
+            "1.0".to_owned(),
+            WallTime(7),
+        )
     }
 
     #[test]
@@ -254,14 +266,17 @@ mod tests {
         let documents = Documents::of(&home);
         assert_eq!(documents.names().expect("none"), Vec::<String>::new());
         assert_eq!(documents.find("mine").expect("none"), None);
-        let mut mine = Stored::new("mine", Type::Session, "owner", version(1));
+        let mut mine = Stored::new("mine", DocumentType::Session, "owner", version(1));
         documents.lock().expect("the lock").save(&mine, Some("one")).expect("saved");
         mine.versions.push(version(2));
         documents.lock().expect("the lock").save(&mine, Some("two")).expect("saved");
         assert_eq!(documents.names().expect("names"), ["mine"]);
         let found = documents.find("mine").expect("read").expect("there");
         assert_eq!(found, mine);
-        assert_eq!((found.kind(), found.latest().map(|v| v.number)), (Type::Session, Some(2)));
+        assert_eq!(
+            (found.kind(), found.latest().map(|v| v.number)),
+            (DocumentType::Session, Some(2))
+        );
         assert_eq!(documents.content("mine", 1).expect("read").as_deref(), Some("one"));
         assert_eq!(documents.content("mine", 3).expect("read"), None);
         for name in
@@ -287,7 +302,7 @@ mod tests {
         fs::write(dir.path().join("documents/half/.tmp-x"), "x").expect("written");
         assert!(documents.names().expect("names").is_empty());
         assert_eq!(documents.find("half").expect("none"), None);
-        let half = Stored::new("half", Type::Command, "owner", version(1));
+        let half = Stored::new("half", DocumentType::Command, "owner", version(1));
         documents.lock().expect("the lock").save(&half, Some("whole")).expect("saved");
         assert_eq!(documents.content("half", 1).expect("read").as_deref(), Some("whole"));
         assert!(!dir.path().join("documents/half/.tmp-x").exists());

@@ -15,7 +15,7 @@ const MOST_NAMED: usize = 10;
 
 /// A build on this machine.
 #[derive(Clone, Debug)]
-pub struct Known {
+pub struct KnownBuild {
     /// `<project>:<uuid>`.
     pub id: String,
     pub uuid: String,
@@ -33,7 +33,7 @@ pub struct Unreadable {
 
 /// What is to be done with the build that is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
+pub enum BuildNeed {
     /// Something that takes one that lives.
     Live,
     /// Something that can be done with any.
@@ -43,14 +43,14 @@ pub enum Need {
 }
 
 /// A build, as far as names go.
-pub(super) trait Named {
+pub(super) trait BuildNames {
     /// `<project>:<uuid>`.
     fn id(&self) -> &str;
     fn uuid(&self) -> &str;
     fn is_live(&self) -> bool;
 }
 
-impl Named for Known {
+impl BuildNames for KnownBuild {
     fn id(&self) -> &str {
         &self.id
     }
@@ -74,16 +74,16 @@ pub(super) enum NotOne {
 }
 
 /// Which of all builds a name means.
-pub(super) fn choose<'a, B: Named>(
+pub(super) fn choose<'a, B: BuildNames>(
     builds: &'a [B],
     wanted: &str,
-    need: Need,
+    need: BuildNeed,
 ) -> Result<&'a B, NotOne> {
     let is_exact = |build: &&B| build.id() == wanted || build.uuid() == wanted;
     let found = match builds.iter().find(is_exact) {
         Some(exact) => vec![exact],
         None => {
-            let fitting = fitting(builds, wanted, need == Need::Live);
+            let fitting = fitting(builds, wanted, need == BuildNeed::Live);
             // A build that has ended is not one that never was.
             if fitting.is_empty() { self::fitting(builds, wanted, false) } else { fitting }
         }
@@ -91,7 +91,7 @@ pub(super) fn choose<'a, B: Named>(
     let ids = || found.iter().map(|build| build.id().to_owned()).collect();
     match found.as_slice() {
         [] => Err(NotOne::None),
-        ended if need == Need::Live && !ended.iter().any(|build| build.is_live()) => {
+        ended if need == BuildNeed::Live && !ended.iter().any(|build| build.is_live()) => {
             Err(NotOne::Ended(ids()))
         }
         [one] => Ok(one),
@@ -100,7 +100,7 @@ pub(super) fn choose<'a, B: Named>(
 }
 
 /// Those that a name which is no whole one fits.
-fn fitting<'a, B: Named>(builds: &'a [B], wanted: &str, only_live: bool) -> Vec<&'a B> {
+fn fitting<'a, B: BuildNames>(builds: &'a [B], wanted: &str, only_live: bool) -> Vec<&'a B> {
     if wanted.is_empty() {
         return Vec::new();
     }
@@ -122,7 +122,7 @@ fn fitting<'a, B: Named>(builds: &'a [B], wanted: &str, only_live: bool) -> Vec<
 
 /// Why there is no build.
 #[derive(Debug, thiserror::Error)]
-pub enum LookupError {
+pub enum BuildLookupError {
     #[error("no build is live")]
     NoneLive,
     #[error("there are no builds on this machine")]
@@ -143,48 +143,48 @@ pub enum LookupError {
     State(#[from] StateError),
 }
 
-impl LookupError {
+impl BuildLookupError {
     /// In one line, with what would be right.
     pub fn in_full(&self) -> String {
         match self {
-            LookupError::Ambiguous { ids, .. } | LookupError::NotUnique { ids, .. } => {
+            BuildLookupError::Ambiguous { ids, .. } | BuildLookupError::NotUnique { ids, .. } => {
                 format!("{self}: {}", ids.join(", "))
             }
-            LookupError::Unknown { live, .. }
-            | LookupError::Ended { live, .. }
-            | LookupError::AllEnded { live, .. } => match live.as_slice() {
+            BuildLookupError::Unknown { live, .. }
+            | BuildLookupError::Ended { live, .. }
+            | BuildLookupError::AllEnded { live, .. } => match live.as_slice() {
                 [] => format!("{self}; no build is live"),
                 live => format!("{self}; live builds: {}", live.join(", ")),
             },
-            LookupError::NoneLive
-            | LookupError::NoneAtAll
-            | LookupError::Unreadable { .. }
-            | LookupError::State(_) => self.to_string(),
+            BuildLookupError::NoneLive
+            | BuildLookupError::NoneAtAll
+            | BuildLookupError::Unreadable { .. }
+            | BuildLookupError::State(_) => self.to_string(),
         }
     }
 }
 
 /// Builds whose owner lives, in no order. Dead ones have been swept before.
-pub fn live_builds(home: &Home) -> Result<Vec<Known>, StateError> {
+pub fn live_builds(home: &Home) -> Result<Vec<KnownBuild>, StateError> {
     let mut live = builds_in(home, &home.live())?.0;
     live.retain(|known| known.is_live);
     Ok(live)
 }
 
 /// Builds that are listed as live, some of which may have ended just now.
-pub fn listed_builds(home: &Home) -> Result<Vec<Known>, StateError> {
+pub fn listed_builds(home: &Home) -> Result<Vec<KnownBuild>, StateError> {
     Ok(builds_in(home, &home.live())?.0)
 }
 
 /// All builds that left a record or still run, in no order, and those that cannot be read.
-pub fn all_builds(home: &Home) -> Result<(Vec<Known>, Vec<Unreadable>), StateError> {
+pub fn all_builds(home: &Home) -> Result<(Vec<KnownBuild>, Vec<Unreadable>), StateError> {
     builds_in(home, &home.builds())
 }
 
 fn builds_in(
     home: &Home,
     list: &std::path::Path,
-) -> Result<(Vec<Known>, Vec<Unreadable>), StateError> {
+) -> Result<(Vec<KnownBuild>, Vec<Unreadable>), StateError> {
     let failed = |error| StateError::new("list", list, error);
     let (mut found, mut unreadable) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(list).map_err(failed)? {
@@ -201,15 +201,19 @@ fn builds_in(
 }
 
 /// The build with this uuid.
-pub fn known(home: &Home, uuid: &str) -> Result<Option<Known>, MetaError> {
+pub fn known(home: &Home, uuid: &str) -> Result<Option<KnownBuild>, MetaError> {
     let dir = BuildDir::of(home, uuid);
     let Some(meta) = dir.meta()? else { return Ok(None) };
     let is_live = dir.is_listed() && !dir.has_record();
-    Ok(Some(Known { id: meta.build_id(), uuid: uuid.to_owned(), dir, is_live }))
+    Ok(Some(KnownBuild { id: meta.build_id(), uuid: uuid.to_owned(), dir, is_live }))
 }
 
 /// The build that is meant.
-pub fn find(home: &Home, wanted: Option<&str>, need: Need) -> Result<Known, LookupError> {
+pub fn find(
+    home: &Home,
+    wanted: Option<&str>,
+    need: BuildNeed,
+) -> Result<KnownBuild, BuildLookupError> {
     match wanted {
         None => only_one(home, need),
         Some(wanted) => {
@@ -218,20 +222,20 @@ pub fn find(home: &Home, wanted: Option<&str>, need: Need) -> Result<Known, Look
             match chosen {
                 Ok(uuid) => {
                     builds.retain(|build| build.uuid == uuid);
-                    builds.pop().ok_or(LookupError::NoneLive)
+                    builds.pop().ok_or(BuildLookupError::NoneLive)
                 }
                 Err(NotOne::None) => {
                     Err(match unreadable.into_iter().find(|it| it.uuid.starts_with(wanted)) {
                         Some(Unreadable { uuid, why }) if !wanted.is_empty() => {
-                            LookupError::Unreadable { uuid, why }
+                            BuildLookupError::Unreadable { uuid, why }
                         }
-                        _ => LookupError::Unknown {
+                        _ => BuildLookupError::Unknown {
                             wanted: wanted.to_owned(),
                             live: live_ids(&builds),
                         },
                     })
                 }
-                Err(NotOne::Several(ids)) => Err(LookupError::NotUnique {
+                Err(NotOne::Several(ids)) => Err(BuildLookupError::NotUnique {
                     wanted: wanted.to_owned(),
                     count: ids.len(),
                     ids: some(ids),
@@ -239,8 +243,8 @@ pub fn find(home: &Home, wanted: Option<&str>, need: Need) -> Result<Known, Look
                 Err(NotOne::Ended(mut ids)) => {
                     let (count, live) = (ids.len(), live_ids(&builds));
                     Err(match ids.pop() {
-                        Some(id) if count == 1 => LookupError::Ended { id, live },
-                        _ => LookupError::AllEnded { wanted: wanted.to_owned(), count, live },
+                        Some(id) if count == 1 => BuildLookupError::Ended { id, live },
+                        _ => BuildLookupError::AllEnded { wanted: wanted.to_owned(), count, live },
                     })
                 }
             }
@@ -248,19 +252,19 @@ pub fn find(home: &Home, wanted: Option<&str>, need: Need) -> Result<Known, Look
     }
 }
 
-fn only_one(home: &Home, need: Need) -> Result<Known, LookupError> {
+fn only_one(home: &Home, need: BuildNeed) -> Result<KnownBuild, BuildLookupError> {
     let mut live = live_builds(home)?;
     match live.len() {
-        1 => live.pop().ok_or(LookupError::NoneLive),
-        0 if need == Need::Reading => newest(home)?.ok_or(LookupError::NoneAtAll),
-        0 => Err(LookupError::NoneLive),
-        count => Err(LookupError::Ambiguous { count, ids: live_ids(&live) }),
+        1 => live.pop().ok_or(BuildLookupError::NoneLive),
+        0 if need == BuildNeed::Reading => newest(home)?.ok_or(BuildLookupError::NoneAtAll),
+        0 => Err(BuildLookupError::NoneLive),
+        count => Err(BuildLookupError::Ambiguous { count, ids: live_ids(&live) }),
     }
 }
 
 /// The build that ended last.
-fn newest(home: &Home) -> Result<Option<Known>, StateError> {
-    let ended = |known: &Known| -> Option<SystemTime> {
+fn newest(home: &Home) -> Result<Option<KnownBuild>, StateError> {
+    let ended = |known: &KnownBuild| -> Option<SystemTime> {
         fs::metadata(known.dir.record_file()).ok()?.modified().ok()
     };
     let (builds, _) = all_builds(home)?;
@@ -268,7 +272,7 @@ fn newest(home: &Home) -> Result<Option<Known>, StateError> {
     Ok(ended.max_by_key(|(time, _)| *time).map(|(_, known)| known))
 }
 
-fn live_ids(builds: &[Known]) -> Vec<String> {
+fn live_ids(builds: &[KnownBuild]) -> Vec<String> {
     let live = builds.iter().filter(|build| build.is_live);
     some(live.map(|build| build.id.clone()).collect())
 }
@@ -289,7 +293,7 @@ mod tests {
 
     struct Build(&'static str, bool);
 
-    impl Named for Build {
+    impl BuildNames for Build {
         fn id(&self) -> &str {
             self.0
         }
@@ -343,9 +347,9 @@ mod tests {
             ("nowhere", not("none"), not("none")),
             ("front", not("none"), not("none")),
         ] {
-            assert_eq!(choose(wanted, Need::Live), live, "{wanted}");
-            assert_eq!(choose(wanted, Need::Any), any, "{wanted}");
-            assert_eq!(choose(wanted, Need::Reading), any, "{wanted}");
+            assert_eq!(choose(wanted, BuildNeed::Live), live, "{wanted}");
+            assert_eq!(choose(wanted, BuildNeed::Any), any, "{wanted}");
+            assert_eq!(choose(wanted, BuildNeed::Reading), any, "{wanted}");
         }
     }
 }

@@ -20,24 +20,23 @@ mod signing_key;
 mod spool;
 
 pub use batch_dir::{
-    BatchDir, OwnedBatch, Written, batches_with_records, listed_batches, prune_old_batches,
+    BatchDir, OwnedBatch, RecordVersion, batches_with_records, listed_batches, prune_old_batches,
 };
 pub use build_dir::{BuildDir, Meta, MetaError, Owned, SCHEMA, pid_namespace};
-pub use changes::{Changes, Waited};
+pub use changes::{FolderChanges, Waited};
 pub use clusters::{
-    Cluster, Clusters, DEFAULT as DEFAULT_CLUSTER, MOST as MOST_CLUSTERS, Table as ClusterTable,
-    Task,
+    Cluster, ClusterTable, Clusters, DEFAULT as DEFAULT_CLUSTER, MOST as MOST_CLUSTERS, Task,
 };
 pub use commands::{
-    Command, CommandNode, CommandStep, Commands, Cut, FoundCommand, Invocation, OwnedCommand,
-    STOPPED, StepOutputs, StepState,
+    CommandNode, CommandStep, Commands, CutOutput, FoundCommand, Invocation, OwnedCommand, STOPPED,
+    SentCommand, StepOutputs, StepState,
 };
-pub use documents::{Documents, Stored, StoredVersion, Writing};
+pub use documents::{Documents, DocumentsWriter, Stored, StoredVersion};
 pub use home::{Home, StateError};
-pub use lookup::{Known, LookupError, Need, Unreadable};
+pub use lookup::{BuildLookupError, BuildNeed, KnownBuild, Unreadable};
 pub use lookup::{all_builds, find, known, listed_builds, live_builds};
 pub use page_links::{LinkFor, PageLinks};
 pub use random::random;
 pub use retention::prune_old;
 pub use serving::{ServeLock, Serving, live_serve};
-pub use spool::{Job, JobOf, OwnedJob, Source, Spool};
+pub use spool::{JobOf, OwnedJob, Spool, SpoolJob, SpoolSource};

@@ -37,7 +37,7 @@ pub enum LinkFor {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Link {
+struct PageLink {
     /// Milliseconds since 1970.
     until: u64,
     r#for: LinkFor,
@@ -62,7 +62,7 @@ impl PageLinks {
             return Err(io::Error::other(text));
         }
         let token = hex(&random::<32>()?);
-        let link = Link { until: millis(SystemTime::now() + LIFE), r#for };
+        let link = PageLink { until: millis(SystemTime::now() + LIFE), r#for };
         // A power loss may take it: the next one is a verb away.
         let mut file = tempfile::Builder::new().prefix(".tmp-").tempfile_in(&self.folder)?;
         file.write_all(&serde_json::to_vec(&link)?)?;
@@ -82,7 +82,7 @@ impl PageLinks {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             taken => taken?,
         };
-        let link: Link = serde_json::from_slice(&text)?;
+        let link: PageLink = serde_json::from_slice(&text)?;
         Ok((millis(SystemTime::now()) < link.until).then_some(link.r#for))
     }
 

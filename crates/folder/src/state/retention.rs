@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 const MAX_AGE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 const MAX_BYTES: u64 = 2 << 30;
 
-struct Ended {
+struct RetainedBuild {
     dir: BuildDir,
     ended: SystemTime,
     bytes: u64,
@@ -23,7 +23,7 @@ struct Ended {
 /// cannot be looked at or removed is left for the next time.
 pub fn prune_old(home: &Home, now: SystemTime) {
     let Ok((builds, _)) = all_builds(home) else { return };
-    let mut ended: Vec<Ended> =
+    let mut ended: Vec<RetainedBuild> =
         builds.into_iter().filter_map(|build| ended_build(build.dir)).collect();
     ended.sort_by_key(|build| std::cmp::Reverse(build.ended));
     let mut kept = 0;
@@ -38,10 +38,10 @@ pub fn prune_old(home: &Home, now: SystemTime) {
     }
 }
 
-fn ended_build(dir: BuildDir) -> Option<Ended> {
+fn ended_build(dir: BuildDir) -> Option<RetainedBuild> {
     let ended = fs::metadata(dir.path().join("record.json")).ok()?.modified().ok()?;
     let bytes = bytes_below(dir.path());
-    Some(Ended { dir, ended, bytes })
+    Some(RetainedBuild { dir, ended, bytes })
 }
 
 /// What all below a folder take. No link is followed, and what cannot be looked at counts for nothing.

@@ -11,7 +11,7 @@
 
 use super::home::Home;
 use runner_core::destination::Destinations;
-use runner_core::destination::events::Context;
+use runner_core::destination::events::EventContext;
 use runner_core::time::WallTime;
 use runner_host::private::{make_private, write_durably};
 use runner_host::users;
@@ -34,20 +34,20 @@ const LEFT: Duration = Duration::from_secs(3600);
 /// What is to be sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Job {
+pub struct SpoolJob {
     /// A session's id, or a name of its own.
     pub id: String,
     pub of: JobOf,
     pub to: Destinations,
     /// Who and what, for events and for the audit.
-    pub context: Context,
+    pub context: EventContext,
     /// The owner's id that outlasts their name, and the key they have called with.
     pub user_id: String,
     pub key_id: String,
     /// As whom AWS is called; empty for whatever credentials are found first.
     #[serde(default)]
     pub identity: String,
-    pub sources: Vec<Source>,
+    pub sources: Vec<SpoolSource>,
     /// The file, below the state folder, that is locked as long as more may be written.
     pub writer: PathBuf,
     pub made: WallTime,
@@ -73,7 +73,7 @@ pub enum JobOf {
 /// A file that is sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Source {
+pub struct SpoolSource {
     /// Below the state folder.
     pub path: PathBuf,
     /// Its key in the bucket.
@@ -91,13 +91,13 @@ pub struct Source {
     pub is_stored: bool,
 }
 
-impl Source {
+impl SpoolSource {
     pub fn new(path: PathBuf, key: String, stream: String) -> Self {
-        Source { path, key, stream, sent: 0, is_streamed: false, is_stored: false }
+        SpoolSource { path, key, stream, sent: 0, is_streamed: false, is_stored: false }
     }
 }
 
-impl Job {
+impl SpoolJob {
     /// Whether everything has arrived.
     pub fn is_done(&self) -> bool {
         let has_group = self.to.group.is_some();
@@ -118,7 +118,7 @@ pub struct Spool {
 #[derive(Debug)]
 pub struct OwnedJob {
     /// As it was when it was taken.
-    pub job: Job,
+    pub job: SpoolJob,
     root: PathBuf,
     _lock: File,
 }
@@ -154,7 +154,7 @@ impl Spool {
     }
 
     /// Makes the folder of a job, which is the caller's to send.
-    pub fn begin(&self, job: Job) -> io::Result<OwnedJob> {
+    pub fn begin(&self, job: SpoolJob) -> io::Result<OwnedJob> {
         let folder = self.folder(&job.id)?;
         make_private(&self.dir())?;
         let new = self.dir().join(format!("{NEW}{}", job.id));
@@ -262,7 +262,7 @@ impl OwnedJob {
     }
 
     /// Keeps how far it has come. A power loss may take that back, and something is sent twice then.
-    pub fn save(&self, job: &Job) -> io::Result<()> {
+    pub fn save(&self, job: &SpoolJob) -> io::Result<()> {
         let path = self.folder().join(JOB);
         let new = self.folder().join(format!("{JOB}.new"));
         fs::write(&new, serde_json::to_vec(job)?)?;
@@ -317,16 +317,20 @@ mod tests {
     use super::*;
     use std::io::Write;
 
-    fn job(id: &str) -> Job {
-        Job {
+    fn job(id: &str) -> SpoolJob {
+        SpoolJob {
             id: id.to_owned(),
             of: JobOf::Session,
             to: Destinations::default(),
-            context: Context::default(),
+            context: EventContext::default(),
             user_id: String::new(),
             key_id: String::new(),
             identity: String::new(),
-            sources: vec![Source::new(Spool::text_of(id), "p/x.log".to_owned(), id.to_owned())],
+            sources: vec![SpoolSource::new(
+                Spool::text_of(id),
+                "p/x.log".to_owned(),
+                id.to_owned(),
+            )],
             writer: Spool::text_of(id),
             made: WallTime(1_000_000),
             problem: String::new(),

@@ -5,16 +5,16 @@ use std::io;
 
 /// A directory, and the one below it in which something was found last.
 #[derive(Debug)]
-pub struct Cursor {
+pub struct DirectoryCursor {
     root: Dir,
     above: Vec<u8>,
     /// None: the root.
     place: Option<Dir>,
 }
 
-impl Cursor {
+impl DirectoryCursor {
     pub fn new(root: Dir) -> Self {
-        Cursor { root, above: Vec::new(), place: None }
+        DirectoryCursor { root, above: Vec::new(), place: None }
     }
 
     pub fn root(&self) -> &Dir {

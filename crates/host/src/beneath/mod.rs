@@ -21,7 +21,7 @@
 //! - Trees may be deeper than a path may be long or than there are descriptors: [`Dir::walk`],
 //!   [`Dir::remove_tree`].
 //!
-//! A path of one name costs one system call; [`Cursor`] keeps the directory of the last path for many files.
+//! A path of one name costs one system call; [`DirectoryCursor`] keeps the directory of the last path for many files.
 
 mod cursor;
 mod remove;
@@ -29,7 +29,7 @@ mod top;
 mod twin;
 mod walk;
 
-pub use cursor::Cursor;
+pub use cursor::DirectoryCursor;
 pub use top::real;
 pub use walk::WalkItem;
 

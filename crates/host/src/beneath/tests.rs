@@ -72,7 +72,7 @@ fn no_call_passes_a_link_at_any_depth() {
             top.replace(&kept, top, "new").err(),
             top.put(&kept, top, "new").err(),
             top.hard_link(&kept, top, "new").err(),
-            Cursor::new(top.again().expect("one more")).find(&below.into_bytes()).err(),
+            DirectoryCursor::new(top.again().expect("one more")).find(&below.into_bytes()).err(),
         ];
         for (number, error) in failed.into_iter().enumerate() {
             let error = error.unwrap_or_else(|| panic!("{link}: call {number} passed it"));
@@ -98,7 +98,7 @@ fn no_path_leads_out() {
         assert!(bed.top.create(path).is_err(), "{path:?}");
         assert!(bed.top.make(path, 0o755).is_err(), "{path:?}");
         assert!(bed.top.remove_tree(path).is_err(), "{path:?}");
-        let mut cursor = Cursor::new(bed.top.again().expect("one more"));
+        let mut cursor = DirectoryCursor::new(bed.top.again().expect("one more"));
         assert!(cursor.find(path.as_bytes()).is_err(), "{path:?}");
         assert!(path.is_empty() || bed.top.open(path).is_err(), "{path:?}");
     }

@@ -27,10 +27,10 @@ pub mod request {
     /// Tell when all before is done. No body. Answer: `SYNC`.
     pub const SYNC: u32 = 3;
     /// Make a directory, a regular file or a symbolic link. Body: flags `u32` (see
-    /// [`super::make`]), [`super::Facts`], path, for a link its target. For a regular file `DATA`
+    /// [`super::make`]), [`super::FileFacts`], path, for a link its target. For a regular file `DATA`
     /// and `HOLE` up to its size and `END` follow. Answer: none, or one `FAILED`.
     pub const MAKE: u32 = 4;
-    /// Make another name for a regular file. Body: [`super::Facts`] (only the lengths count), path, path of the
+    /// Make another name for a regular file. Body: [`super::FileFacts`] (only the lengths count), path, path of the
     /// file.
     pub const LINK: u32 = 5;
     /// Mode, owner and time of a directory, once all is in it. Body as that of `MAKE`.
@@ -50,9 +50,9 @@ pub mod request {
 
 /// Program to runner.
 pub mod reply {
-    /// The root is open. Body: [`super::Facts`].
+    /// The root is open. Body: [`super::FileFacts`].
     pub const ROOT: u32 = 1;
-    /// A path and what it is. Body: [`super::Facts`], path, target of a symbolic link. Where the
+    /// A path and what it is. Body: [`super::FileFacts`], path, target of a symbolic link. Where the
     /// content of a regular file was asked for, `DATA` and `HOLE` follow, together exactly as long
     /// as its size says, and then `END`.
     pub const ENTRY: u32 = 2;
@@ -125,7 +125,7 @@ pub mod stage {
     pub const REMOVE: u32 = 9;
 }
 
-/// Bits of [`Facts::mode`] that tell what it is.
+/// Bits of [`FileFacts::mode`] that tell what it is.
 pub const KIND_MASK: u32 = 0o170_000;
 /// A regular file.
 pub const REGULAR: u32 = 0o100_000;
@@ -134,12 +134,12 @@ pub const DIRECTORY: u32 = 0o040_000;
 /// A symbolic link.
 pub const SYMLINK: u32 = 0o120_000;
 
-/// Length of [`Facts`] on the wire.
+/// Length of [`FileFacts`] on the wire.
 pub const FACTS_LEN: usize = 60;
 
 /// What lstat tells, and how long the path behind it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Facts {
+pub struct FileFacts {
     /// Kind and permissions, as in `st_mode`.
     pub mode: u32,
     /// Owner, as an id of the container.
@@ -164,7 +164,7 @@ pub struct Facts {
     pub path_len: u32,
 }
 
-impl Facts {
+impl FileFacts {
     /// As they travel.
     #[must_use]
     pub fn to_bytes(self) -> [u8; FACTS_LEN] {
@@ -186,7 +186,7 @@ impl Facts {
     /// Reads them; `None` where a body is shorter.
     #[must_use]
     pub fn from_body(body: &[u8]) -> Option<Self> {
-        Some(Facts {
+        Some(FileFacts {
             mode: u32_at(body, 0)?,
             uid: u32_at(body, 4)?,
             gid: u32_at(body, 8)?,
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn facts_survive_the_way_there_and_back() {
-        let facts = Facts {
+        let facts = FileFacts {
             mode: REGULAR | 0o644,
             uid: 1,
             gid: 2,
@@ -236,8 +236,8 @@ mod tests {
             blocks: 9,
             path_len: 10,
         };
-        assert_eq!(Facts::from_body(&facts.to_bytes()), Some(facts));
-        assert_eq!(Facts::from_body(&facts.to_bytes()[..FACTS_LEN - 1]), None);
+        assert_eq!(FileFacts::from_body(&facts.to_bytes()), Some(facts));
+        assert_eq!(FileFacts::from_body(&facts.to_bytes()[..FACTS_LEN - 1]), None);
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod requests;
 mod take;
 mod tell;
 
-use crate::abi::files::{FACTS_LEN, Facts, is_path, request, root, stage};
+use crate::abi::files::{FACTS_LEN, FileFacts, is_path, request, root, stage};
 use crate::abi::u32_at;
 use crate::sys::{self, Errno};
 use output::OutputBuffer;
@@ -78,7 +78,7 @@ fn open_root(places: &mut PlaceCache, output: &mut OutputBuffer, body: &[u8]) {
 /// Body of a request to make a file, directory, link or device.
 struct NodeRequest<'a> {
     flags: u32,
-    facts: Facts,
+    facts: FileFacts,
     path: &'a [u8],
     /// Where a link leads, or the file that gets another name.
     target: &'a [u8],
@@ -87,7 +87,7 @@ struct NodeRequest<'a> {
 impl<'a> NodeRequest<'a> {
     fn read(body: &'a [u8]) -> Option<Self> {
         let flags = u32_at(body, 0)?;
-        let facts = Facts::from_body(body.get(4..)?)?;
+        let facts = FileFacts::from_body(body.get(4..)?)?;
         let rest = &body[4 + FACTS_LEN..];
         let (path, target) = rest.split_at_checked(facts.path_len as usize)?;
         (path.is_empty() || is_path(path)).then_some(NodeRequest { flags, facts, path, target })

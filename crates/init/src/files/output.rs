@@ -2,7 +2,7 @@
 //!
 //! Fed by all of `files`; writes standard output.
 
-use crate::abi::files::{Facts, HEAD_LEN, MAX_DATA, end, reply};
+use crate::abi::files::{FileFacts, HEAD_LEN, MAX_DATA, end, reply};
 use crate::sys::nodes::Stat;
 use crate::sys::{self, Errno, Fd, Pages};
 
@@ -18,7 +18,7 @@ pub(super) struct OutputBuffer {
 }
 
 impl OutputBuffer {
-    pub(super) fn new() -> sys::Result<Self> {
+    pub(super) fn new() -> sys::SysResult<Self> {
         Ok(OutputBuffer { stdout: Fd::from_number(1), buffer: Pages::new(ROOM)?, filled: 0 })
     }
 
@@ -72,8 +72,8 @@ impl OutputBuffer {
     pub(super) fn read_data(
         &mut self,
         wanted: usize,
-        read: impl FnOnce(&mut [u8]) -> sys::Result<usize>,
-    ) -> sys::Result<usize> {
+        read: impl FnOnce(&mut [u8]) -> sys::SysResult<usize>,
+    ) -> sys::SysResult<usize> {
         let wanted = wanted.min(MAX_DATA);
         if ROOM - self.filled < HEAD_LEN + wanted.min(LEAST_READ) {
             self.flush();
@@ -109,8 +109,8 @@ impl OutputBuffer {
     }
 }
 
-fn facts(stat: &Stat, path_len: usize) -> Facts {
-    Facts {
+fn facts(stat: &Stat, path_len: usize) -> FileFacts {
+    FileFacts {
         mode: stat.mode,
         uid: stat.uid,
         gid: stat.gid,

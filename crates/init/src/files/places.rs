@@ -4,7 +4,7 @@
 
 use crate::path::Path;
 use crate::sys::nodes::{self, Stat};
-use crate::sys::{self, Errno, Fd, Result};
+use crate::sys::{self, Errno, Fd, SysResult};
 
 /// Mode of a directory that had to be made for what is in it.
 const IMPLIED_MODE: u32 = 0o755;
@@ -38,7 +38,7 @@ impl PlaceCache {
     }
 
     /// Goes to another root, making it where it is missing and that is wanted.
-    pub(super) fn open_root(&mut self, path: &[u8], makes: bool) -> Result<Stat> {
+    pub(super) fn open_root(&mut self, path: &[u8], makes: bool) -> SysResult<Stat> {
         self.forget();
         self.root = None;
         let mut whole = Path::new();
@@ -61,7 +61,7 @@ impl PlaceCache {
     }
 
     /// Finds the directory above a path; [`Self::place`] is that directory from now on.
-    pub(super) fn find(&mut self, path: &Path, way: Traversal) -> Result<()> {
+    pub(super) fn find(&mut self, path: &Path, way: Traversal) -> SysResult<()> {
         let follows = way == Traversal::Following;
         if self.above.text() == path.parent() && self.followed == follows {
             return Ok(());
@@ -108,7 +108,7 @@ impl PlaceCache {
 }
 
 /// Goes down from a directory, name by name, through no link. `path` is where that leads so far.
-pub(super) fn enter(root: &Fd, path: &mut Path, below: &[u8], makes: bool) -> Result<Fd> {
+pub(super) fn enter(root: &Fd, path: &mut Path, below: &[u8], makes: bool) -> SysResult<Fd> {
     path.truncate(0);
     let mut here: Option<Fd> = None;
     for name in below.split(|&byte| byte == b'/') {
@@ -132,7 +132,7 @@ pub(super) fn enter(root: &Fd, path: &mut Path, below: &[u8], makes: bool) -> Re
 }
 
 /// Makes a directory and those above it, as `mkdir -p` does: through links.
-fn make_way(path: &[u8]) -> Result<()> {
+fn make_way(path: &[u8]) -> SysResult<()> {
     let mut so_far = Path::new();
     let mut here = sys::open_directory(if path[0] == b'/' { b"/\0" } else { b".\0" })?;
     for name in path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {

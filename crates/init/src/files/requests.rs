@@ -18,7 +18,7 @@ pub(super) struct RequestBuffer {
 }
 
 impl RequestBuffer {
-    pub(super) fn new() -> sys::Result<Self> {
+    pub(super) fn new() -> sys::SysResult<Self> {
         Ok(RequestBuffer { stdin: Fd::from_number(0), buffer: Pages::new(ROOM)?, start: 0, end: 0 })
     }
 

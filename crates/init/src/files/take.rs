@@ -7,12 +7,12 @@ use super::NodeRequest;
 use super::output::OutputBuffer;
 use super::places::{PlaceCache, Traversal, enter};
 use crate::abi::files::{
-    DIRECTORY, Facts, KIND_MASK, REGULAR, SYMLINK, is_path, make, request, stage,
+    DIRECTORY, FileFacts, KIND_MASK, REGULAR, SYMLINK, is_path, make, request, stage,
 };
 use crate::digits;
 use crate::path::Path;
 use crate::sys::nodes;
-use crate::sys::{self, Errno, Fd, Result};
+use crate::sys::{self, Errno, Fd, SysResult};
 
 /// What a file is called until it takes another's place.
 const PART: &[u8] = b".runner-part-";
@@ -34,7 +34,7 @@ struct File {
     /// Its name for now, where another file has the right one.
     part: Option<Path>,
     flags: u32,
-    facts: Facts,
+    facts: FileFacts,
 }
 
 /// What failed, and why.
@@ -197,7 +197,7 @@ impl Taker {
 }
 
 /// Owner before mode: a change of owner takes bits of the mode away.
-fn dress(fd: &Fd, flags: u32, facts: &Facts) -> Result<()> {
+fn dress(fd: &Fd, flags: u32, facts: &FileFacts) -> SysResult<()> {
     let owned =
         if flags & make::OWNER != 0 { nodes::set_owner(fd, facts.uid, facts.gid) } else { Ok(()) };
     nodes::set_mode(fd, facts.mode)?;
@@ -207,7 +207,7 @@ fn dress(fd: &Fd, flags: u32, facts: &Facts) -> Result<()> {
     owned
 }
 
-fn dress_link(place: &Fd, name: &[u8], flags: u32, facts: &Facts) -> Result<()> {
+fn dress_link(place: &Fd, name: &[u8], flags: u32, facts: &FileFacts) -> SysResult<()> {
     if flags & make::TIMES != 0 {
         nodes::set_link_time(place, name, facts.modified, facts.modified_ns)?;
     }
@@ -218,7 +218,7 @@ fn dress_link(place: &Fd, name: &[u8], flags: u32, facts: &Facts) -> Result<()> 
 }
 
 /// Makes something; if a name is in the way that is no directory's, in its place.
-fn replacing(place: &Fd, name: &[u8], make: impl Fn() -> Result<()>) -> Result<()> {
+fn replacing(place: &Fd, name: &[u8], make: impl Fn() -> SysResult<()>) -> SysResult<()> {
     match make() {
         Err(Errno::EXIST) => {
             nodes::remove(place, name)?;
@@ -228,7 +228,7 @@ fn replacing(place: &Fd, name: &[u8], make: impl Fn() -> Result<()>) -> Result<(
     }
 }
 
-fn make_directory(place: &Fd, name: &[u8], mode: u32) -> Result<()> {
+fn make_directory(place: &Fd, name: &[u8], mode: u32) -> SysResult<()> {
     match nodes::make_directory(place, name, mode) {
         Err(Errno::EXIST) => {
             let there = nodes::stat(place, name, false)?.mode;
@@ -247,7 +247,7 @@ fn make_directory(place: &Fd, name: &[u8], mode: u32) -> Result<()> {
     }
 }
 
-fn link(root: &Fd, target: &Path, place: &Fd, name: &[u8]) -> Result<()> {
+fn link(root: &Fd, target: &Path, place: &Fd, name: &[u8]) -> SysResult<()> {
     let mut way = Path::new();
     let inner = match target.parent() {
         b"" => None,
@@ -258,7 +258,7 @@ fn link(root: &Fd, target: &Path, place: &Fd, name: &[u8]) -> Result<()> {
 }
 
 /// A new file, under another name where its own is taken.
-fn create(place: &Fd, name: &[u8]) -> Result<(Fd, Option<Path>)> {
+fn create(place: &Fd, name: &[u8]) -> SysResult<(Fd, Option<Path>)> {
     match nodes::create(place, name, UNFINISHED) {
         Err(Errno::EXIST) => {}
         done => return done.map(|fd| (fd, None)),

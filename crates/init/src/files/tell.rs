@@ -27,7 +27,7 @@ struct Ancestors<'a> {
 }
 
 impl TreeLister {
-    pub(super) fn new() -> sys::Result<Self> {
+    pub(super) fn new() -> sys::SysResult<Self> {
         Ok(TreeLister { path: Path::new(), names: NameList::new()?, chunk: Pages::new(CHUNK)? })
     }
 
@@ -185,7 +185,7 @@ impl TreeLister {
 }
 
 /// Sends exactly as many bytes as the file had when it was opened.
-fn content(output: &mut OutputBuffer, file: &Fd, stat: &Stat) -> sys::Result<()> {
+fn content(output: &mut OutputBuffer, file: &Fd, stat: &Stat) -> sys::SysResult<()> {
     let size = stat.size;
     let may_have_holes = stat.blocks < size.div_ceil(512);
     let mut at = 0;

@@ -5,7 +5,7 @@
 
 use super::words::WordStreams;
 use crate::abi::relay;
-use crate::sys::{self, Errno, Fd, POLLIN, POLLOUT, Pages, PollFd, Result, nodes};
+use crate::sys::{self, Errno, Fd, POLLIN, POLLOUT, Pages, PollFd, SysResult, nodes};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ChannelKind {
@@ -45,7 +45,7 @@ struct ChannelSink {
 }
 
 impl RelayChannel {
-    pub(super) fn new(id: u64, fd: Fd, kind: ChannelKind) -> Result<Self> {
+    pub(super) fn new(id: u64, fd: Fd, kind: ChannelKind) -> SysResult<Self> {
         let (reads, writes) = match kind {
             ChannelKind::Input => (false, true),
             ChannelKind::Output => (true, false),
@@ -78,7 +78,7 @@ impl RelayChannel {
     }
 
     /// Moves what it has and takes; whether it is still of use.
-    pub(super) fn pass(&mut self, words: &mut WordStreams) -> Result<bool> {
+    pub(super) fn pass(&mut self, words: &mut WordStreams) -> SysResult<bool> {
         self.write(words)?;
         self.read(words)?;
         Ok(self.is_open())
@@ -89,7 +89,7 @@ impl RelayChannel {
     }
 
     /// Sends one piece to the runner; whether there may be another.
-    fn read(&mut self, words: &mut WordStreams) -> Result<bool> {
+    fn read(&mut self, words: &mut WordStreams) -> SysResult<bool> {
         let Some(source) = &mut self.source else { return Ok(false) };
         if source.window == 0 {
             return Ok(false);
@@ -111,7 +111,7 @@ impl RelayChannel {
         Ok(false)
     }
 
-    fn write(&mut self, words: &mut WordStreams) -> Result<()> {
+    fn write(&mut self, words: &mut WordStreams) -> SysResult<()> {
         let Some(sink) = &mut self.sink else { return Ok(()) };
         if let Some(ring) = &mut sink.ring {
             while !ring.front().is_empty() {
@@ -140,7 +140,7 @@ impl RelayChannel {
     }
 
     /// The program has ended: what it has written by now goes out before the end is reported.
-    pub(super) fn settle(&mut self, words: &mut WordStreams) -> Result<bool> {
+    pub(super) fn settle(&mut self, words: &mut WordStreams) -> SysResult<bool> {
         if let Some(source) = &mut self.source {
             source.owed = match self.kind {
                 // What was written to a terminal may not have arrived at its master: a read that finds
@@ -153,7 +153,7 @@ impl RelayChannel {
     }
 
     /// Sends what is owed, as far as the runner takes it; whether the channel is still of use.
-    pub(super) fn pay(&mut self, words: &mut WordStreams) -> Result<bool> {
+    pub(super) fn pay(&mut self, words: &mut WordStreams) -> SysResult<bool> {
         while self.owes() && self.read(words)? {}
         Ok(self.is_open())
     }
@@ -163,7 +163,12 @@ impl RelayChannel {
     }
 
     /// Does what the runner says; whether the channel is still of use.
-    pub(super) fn obey(&mut self, kind: u32, body: &[u8], words: &mut WordStreams) -> Result<bool> {
+    pub(super) fn obey(
+        &mut self,
+        kind: u32,
+        body: &[u8],
+        words: &mut WordStreams,
+    ) -> SysResult<bool> {
         match kind {
             relay::DATA => {
                 if let Some(sink) = &mut self.sink {
@@ -203,7 +208,7 @@ impl RelayChannel {
     }
 
     /// New contents, under the same name. A full disk is the build's to find.
-    fn replace(&self, body: &[u8]) -> Result<()> {
+    fn replace(&self, body: &[u8]) -> SysResult<()> {
         let mode = crate::abi::u32_at(body, 0).ok_or(Errno::INVAL)?;
         let contents = &body[4..];
         let mut written = 0;
@@ -225,7 +230,7 @@ impl ChannelSink {
         self.ring.as_ref().is_some_and(|ring| !ring.front().is_empty())
     }
 
-    fn ring(&mut self) -> Result<&mut Ring> {
+    fn ring(&mut self) -> SysResult<&mut Ring> {
         if self.ring.is_none() {
             self.ring = Some(Ring { pages: Pages::new(relay::WINDOW)?, first: 0, count: 0 });
         }
@@ -253,7 +258,7 @@ impl Ring {
     }
 
     /// An error where the runner sends more than it may.
-    fn put(&mut self, bytes: &[u8]) -> Result<()> {
+    fn put(&mut self, bytes: &[u8]) -> SysResult<()> {
         if self.count + bytes.len() > relay::WINDOW {
             return Err(Errno::TOOBIG);
         }

@@ -5,7 +5,7 @@
 use super::channel::RelayChannel;
 use super::words::WordStreams;
 use crate::abi::{Pid1Reply, relay};
-use crate::sys::{PollFd, Result};
+use crate::sys::{PollFd, SysResult};
 
 pub(super) struct RelayChannels {
     places: [Option<RelayChannel>; relay::MAX_CHANNELS],
@@ -52,7 +52,7 @@ impl RelayChannels {
     }
 
     /// Moves what can be moved.
-    pub(super) fn pass(&mut self, polled: &[PollFd], words: &mut WordStreams) -> Result<()> {
+    pub(super) fn pass(&mut self, polled: &[PollFd], words: &mut WordStreams) -> SysResult<()> {
         for (at, ready) in polled.iter().enumerate() {
             if ready.is_any() {
                 self.with(at, |channel| channel.pass(words))?;
@@ -68,7 +68,7 @@ impl RelayChannels {
         id: u64,
         body: &[u8],
         words: &mut WordStreams,
-    ) -> Result<()> {
+    ) -> SysResult<()> {
         let found = self.places[..self.used]
             .iter()
             .position(|place| place.as_ref().is_some_and(|channel| channel.id == id));
@@ -79,7 +79,7 @@ impl RelayChannels {
     }
 
     /// A program has ended: reported after all it has written.
-    pub(super) fn exited(&mut self, said: Pid1Reply, words: &mut WordStreams) -> Result<()> {
+    pub(super) fn exited(&mut self, said: Pid1Reply, words: &mut WordStreams) -> SysResult<()> {
         for at in 0..self.used {
             if self.places[at].as_ref().is_some_and(|channel| channel.is_output_of(said.id)) {
                 self.with(at, |channel| channel.settle(words))?;
@@ -95,7 +95,7 @@ impl RelayChannels {
     }
 
     /// Tells the ends of programs that owe nothing any more.
-    pub(super) fn tell_exits(&mut self, words: &mut WordStreams) -> Result<()> {
+    pub(super) fn tell_exits(&mut self, words: &mut WordStreams) -> SysResult<()> {
         for at in 0..self.exits.len() {
             if let Some(said) = self.exits[at]
                 && !self.owes(said.id)
@@ -118,8 +118,8 @@ impl RelayChannels {
     fn with(
         &mut self,
         at: usize,
-        act: impl FnOnce(&mut RelayChannel) -> Result<bool>,
-    ) -> Result<()> {
+        act: impl FnOnce(&mut RelayChannel) -> SysResult<bool>,
+    ) -> SysResult<()> {
         if let Some(channel) = &mut self.places[at]
             && !act(channel)?
         {

@@ -13,7 +13,7 @@ use crate::abi::{
     self, HEADER_LEN, Header, MAX_FDS, Pid1Reply, REPLY_LEN, SHIM_SOCKET, flags, relay, reply,
     request, stage,
 };
-use crate::sys::{self, Errno, Fd, POLLHUP, POLLIN, POLLOUT, Pages, PollFd, Result, nodes};
+use crate::sys::{self, Errno, Fd, POLLHUP, POLLIN, POLLOUT, Pages, PollFd, SysResult, nodes};
 use channel::{ChannelKind, RelayChannel};
 use channels::RelayChannels;
 use words::WordStreams;
@@ -76,7 +76,7 @@ fn path_in<'p>(dir: &[u8], name: &str, into: &'p mut [u8; PATH_MAX]) -> Option<&
 }
 
 impl Relay {
-    fn new(control: Fd, dir: &[u8], wants_shims: bool) -> Result<Self> {
+    fn new(control: Fd, dir: &[u8], wants_shims: bool) -> SysResult<Self> {
         let shims = if wants_shims {
             let mut path = [0; PATH_MAX];
             let path = path_in(dir, SHIM_SOCKET, &mut path).ok_or(Errno::NAMETOOLONG)?;
@@ -90,7 +90,7 @@ impl Relay {
         Ok(Relay { control, shims, words, channels, next_shim: relay::FIRST_SHIM })
     }
 
-    fn serve(&mut self) -> Result<()> {
+    fn serve(&mut self) -> SysResult<()> {
         let mut body = Pages::new(relay::MAX_BODY)?;
         let mut polled = [const { PollFd::idle() }; FIXED + relay::MAX_CHANNELS];
         loop {
@@ -127,7 +127,7 @@ impl Relay {
     }
 
     /// A shim has connected.
-    fn let_in(&mut self) -> Result<()> {
+    fn let_in(&mut self) -> SysResult<()> {
         // One that has gone again is nobody's loss.
         let Some(Ok(shim)) = self.shims.as_ref().map(sys::stream::accept) else { return Ok(()) };
         let id = self.next_shim;
@@ -139,7 +139,7 @@ impl Relay {
     }
 
     /// One reply of PID 1's; whether it is still there.
-    fn hear(&mut self) -> Result<bool> {
+    fn hear(&mut self) -> SysResult<bool> {
         let mut bytes = [0; REPLY_LEN];
         let mut fds = [None, None, None];
         match sys::receive(&self.control, &mut bytes, &mut fds) {
@@ -159,7 +159,7 @@ impl Relay {
     }
 
     /// The descriptor of a reply, as the runner can have it.
-    fn hand_over(&mut self, said: Pid1Reply, fd: Fd) -> Result<()> {
+    fn hand_over(&mut self, said: Pid1Reply, fd: Fd) -> SysResult<()> {
         const KIND: u32 = 0o170_000;
         const SOCKET: u32 = 0o140_000;
         const REGULAR: u32 = 0o100_000;
@@ -203,7 +203,7 @@ impl Relay {
         Ok(())
     }
 
-    fn obey(&mut self, header: Header, body: &[u8]) -> Result<()> {
+    fn obey(&mut self, header: Header, body: &[u8]) -> SysResult<()> {
         match header.kind {
             relay::REQUEST => self.ask(body),
             kind => self.channels.obey(kind, header.id, body, &mut self.words),
@@ -211,7 +211,7 @@ impl Relay {
     }
 
     /// Passes a request on, with pipes where the runner would have sent its own.
-    fn ask(&mut self, body: &[u8]) -> Result<()> {
+    fn ask(&mut self, body: &[u8]) -> SysResult<()> {
         let (head, rest) = body.split_at_checked(HEADER_LEN).ok_or(Errno::INVAL)?;
         let header = Header::from_bytes(head.try_into().map_err(|_| Errno::INVAL)?);
         let kinds: &[u64] = match (header.kind, abi::u32_at(rest, 0).unwrap_or(0)) {
@@ -247,7 +247,7 @@ impl Relay {
         }
     }
 
-    fn pass_on(&self, mut bytes: &[u8], mut fds: &[i32]) -> Result<()> {
+    fn pass_on(&self, mut bytes: &[u8], mut fds: &[i32]) -> SysResult<()> {
         while !bytes.is_empty() {
             match sys::stream::send_with(&self.control, bytes, fds) {
                 Ok(sent) => {

@@ -3,7 +3,7 @@
 //! Used by the rest of the relay. Both are waited for: the runner sends whole words and always reads.
 
 use crate::abi::{HEADER_LEN, Header, Pid1Reply, REPLY_LEN, relay, reply};
-use crate::sys::{self, Errno, Fd, Pages, Result};
+use crate::sys::{self, Errno, Fd, Pages, SysResult};
 
 /// The two streams, and room to put a word together.
 pub(super) struct WordStreams {
@@ -13,7 +13,7 @@ pub(super) struct WordStreams {
 }
 
 impl WordStreams {
-    pub(super) fn new() -> Result<Self> {
+    pub(super) fn new() -> SysResult<Self> {
         let word = Pages::new(HEADER_LEN + relay::MAX_DATA)?;
         Ok(WordStreams { input: Fd::from_number(0), output: Fd::from_number(1), word })
     }
@@ -23,7 +23,7 @@ impl WordStreams {
     }
 
     /// The next word, its body at the beginning of `body`; none when the runner has gone.
-    pub(super) fn next(&self, body: &mut Pages) -> Result<Option<Header>> {
+    pub(super) fn next(&self, body: &mut Pages) -> SysResult<Option<Header>> {
         let mut head = [0; HEADER_LEN];
         if !self.fill(&mut head)? {
             return Ok(None);
@@ -33,7 +33,7 @@ impl WordStreams {
         Ok(if self.fill(body)? { Some(header) } else { None })
     }
 
-    fn fill(&self, bytes: &mut [u8]) -> Result<bool> {
+    fn fill(&self, bytes: &mut [u8]) -> SysResult<bool> {
         let mut got = 0;
         while got < bytes.len() {
             match sys::read(&self.input, &mut bytes[got..]) {
@@ -47,7 +47,7 @@ impl WordStreams {
     }
 
     /// Says a word.
-    pub(super) fn tell(&mut self, kind: u32, id: u64, parts: &[&[u8]]) -> Result<()> {
+    pub(super) fn tell(&mut self, kind: u32, id: u64, parts: &[&[u8]]) -> SysResult<()> {
         let length: usize = parts.iter().map(|part| part.len()).sum();
         let head = Header { body_len: length as u32, kind, id }.to_bytes();
         let word = self.word.bytes_mut();
@@ -65,7 +65,12 @@ impl WordStreams {
     }
 
     /// Says what a channel has, at most `most` bytes of it; how much that was.
-    pub(super) fn tell_read(&mut self, id: u64, from: &Fd, most: usize) -> Result<Result<usize>> {
+    pub(super) fn tell_read(
+        &mut self,
+        id: u64,
+        from: &Fd,
+        most: usize,
+    ) -> SysResult<SysResult<usize>> {
         let word = self.word.bytes_mut();
         let end = HEADER_LEN + most.min(relay::MAX_DATA);
         let got = match sys::read(from, &mut word[HEADER_LEN..end]) {
@@ -79,7 +84,7 @@ impl WordStreams {
     }
 
     /// Says what PID 1 has said, where that has no descriptor.
-    pub(super) fn reply(&mut self, said: Pid1Reply) -> Result<()> {
+    pub(super) fn reply(&mut self, said: Pid1Reply) -> SysResult<()> {
         self.reply_with(relay::channel(said.id, relay::GIVEN), said, relay::NOTHING, &[])
     }
 
@@ -89,7 +94,7 @@ impl WordStreams {
         said: Pid1Reply,
         given: u32,
         parts: &[&[u8]],
-    ) -> Result<()> {
+    ) -> SysResult<()> {
         let mut head = [0; REPLY_LEN + 4];
         head[..REPLY_LEN].copy_from_slice(&said.to_bytes());
         head[REPLY_LEN..].copy_from_slice(&given.to_le_bytes());
@@ -100,12 +105,12 @@ impl WordStreams {
     }
 
     /// Reports that a job has failed here.
-    pub(super) fn failed(&mut self, job: u64, stage: u32, errno: Errno) -> Result<()> {
+    pub(super) fn failed(&mut self, job: u64, stage: u32, errno: Errno) -> SysResult<()> {
         self.reply(Pid1Reply { kind: reply::FAILED, a: stage, id: job, b: errno.0 as u32 })
     }
 }
 
-fn write_all(output: &Fd, mut bytes: &[u8]) -> Result<()> {
+fn write_all(output: &Fd, mut bytes: &[u8]) -> SysResult<()> {
     while !bytes.is_empty() {
         match sys::write(output, bytes) {
             Ok(sent) => bytes = &bytes[sent..],

@@ -2,7 +2,7 @@
 //!
 //! A part of `sys`, made for `dial`.
 
-use super::{Fd, O_CLOEXEC, Result, checked, plain};
+use super::{Fd, O_CLOEXEC, SysResult, checked, plain};
 use crate::arch::{nr, syscall};
 
 const AF_UNIX: u16 = 1;
@@ -71,7 +71,7 @@ impl Address {
 }
 
 /// Connects; waits for as long as that takes, for TCP half a minute at most.
-pub(crate) fn connect(address: &Address) -> Result<Fd> {
+pub(crate) fn connect(address: &Address) -> SysResult<Fd> {
     const SOCK_STREAM_CLOEXEC: usize = 1 | O_CLOEXEC;
     let family = address.family();
     let socket = plain(nr::SOCKET, [usize::from(family), SOCK_STREAM_CLOEXEC, 0, 0, 0, 0])?;
@@ -94,7 +94,7 @@ pub(crate) fn connect(address: &Address) -> Result<Fd> {
 }
 
 /// Listens at an address, which must be free.
-pub(crate) fn listen(address: &Address) -> Result<Fd> {
+pub(crate) fn listen(address: &Address) -> SysResult<Fd> {
     const SOCK_STREAM_CLOEXEC: usize = 1 | O_CLOEXEC;
     const BACKLOG: usize = 128;
     let family = usize::from(address.family());

@@ -2,7 +2,7 @@
 //!
 //! A part of `sys`: who opens what, and through which links, stands here side by side.
 
-use super::{Errno, Fd, O_CLOEXEC, O_NOCTTY, O_NONBLOCK, O_RDWR, Result, checked};
+use super::{Errno, Fd, O_CLOEXEC, O_NOCTTY, O_NONBLOCK, O_RDWR, SysResult, checked};
 use crate::arch::{nr, syscall};
 
 pub(super) const O_RDONLY: usize = 0;
@@ -12,12 +12,12 @@ pub(super) const O_PATH: usize = 0o10_000_000;
 const AT_FDCWD: usize = -100_isize as usize;
 
 /// Makes sure that bytes handed to the kernel as a path end where it will stop reading.
-pub(super) fn c_path(path: &[u8]) -> Result<usize> {
+pub(super) fn c_path(path: &[u8]) -> SysResult<usize> {
     if path.last() == Some(&0) { Ok(path.as_ptr() as usize) } else { Err(Errno::INVAL) }
 }
 
 /// Opens a path, relative to a directory, that ends in NUL. No other program inherits it.
-pub(super) fn open(directory: usize, path: &[u8], flags: usize, mode: u32) -> Result<Fd> {
+pub(super) fn open(directory: usize, path: &[u8], flags: usize, mode: u32) -> SysResult<Fd> {
     let path = c_path(path)?;
     // SAFETY: `c_path` has seen the NUL.
     let opened =
@@ -27,67 +27,67 @@ pub(super) fn open(directory: usize, path: &[u8], flags: usize, mode: u32) -> Re
 
 /// Opens a path on behalf of the runner: never through a symbolic link at its end, never waiting
 /// for a peer, never as a controlling terminal.
-pub(crate) fn open_for_runner(path: &[u8], flags: u32, mode: u32) -> Result<Fd> {
+pub(crate) fn open_for_runner(path: &[u8], flags: u32, mode: u32) -> SysResult<Fd> {
     open(AT_FDCWD, path, flags as usize | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, mode)
 }
 
 /// The list of processes, as a directory.
-pub(crate) fn open_proc() -> Result<Fd> {
+pub(crate) fn open_proc() -> SysResult<Fd> {
     open_directory(b"/proc\0")
 }
 
 /// Opens a directory to list it.
-pub(crate) fn open_directory(path: &[u8]) -> Result<Fd> {
+pub(crate) fn open_directory(path: &[u8]) -> SysResult<Fd> {
     open(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0)
 }
 
 /// Opens a directory below another to list it, not through a link.
-pub(crate) fn open_directory_below(directory: &Fd, path: &[u8]) -> Result<Fd> {
+pub(crate) fn open_directory_below(directory: &Fd, path: &[u8]) -> SysResult<Fd> {
     open(directory.arg(), path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0)
 }
 
 /// Opens a file of the kernel's below a directory for reading.
-pub(crate) fn open_below(directory: &Fd, path: &[u8]) -> Result<Fd> {
+pub(crate) fn open_below(directory: &Fd, path: &[u8]) -> SysResult<Fd> {
     open(directory.arg(), path, O_RDONLY, 0)
 }
 
 /// Opens a file of the build's below a directory for reading, without waiting for anybody.
-pub(crate) fn open_file_below(directory: &Fd, path: &[u8]) -> Result<Fd> {
+pub(crate) fn open_file_below(directory: &Fd, path: &[u8]) -> SysResult<Fd> {
     open(directory.arg(), path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0)
 }
 
 /// Opens a directory as a place to go on from.
-pub(crate) fn open_place(path: &[u8]) -> Result<Fd> {
+pub(crate) fn open_place(path: &[u8]) -> SysResult<Fd> {
     open(AT_FDCWD, path, O_PATH | O_DIRECTORY, 0)
 }
 
 /// Opens what takes and gives nothing.
-pub(crate) fn open_null() -> Result<Fd> {
+pub(crate) fn open_null() -> SysResult<Fd> {
     open(AT_FDCWD, b"/dev/null\0", O_RDWR, 0)
 }
 
 /// The next entries of a directory, as the kernel lays them out; 0 at the end.
-pub(crate) fn list(directory: &Fd, into: &mut [u8]) -> Result<usize> {
+pub(crate) fn list(directory: &Fd, into: &mut [u8]) -> SysResult<usize> {
     // SAFETY: the kernel writes at most `into.len()` bytes.
     checked(unsafe {
         syscall(nr::GETDENTS64, [directory.arg(), into.as_mut_ptr() as usize, into.len(), 0, 0, 0])
     })
 }
 
-pub(crate) fn change_directory(path: &[u8]) -> Result<()> {
+pub(crate) fn change_directory(path: &[u8]) -> SysResult<()> {
     let path = c_path(path)?;
     // SAFETY: `c_path` has seen the NUL.
     checked(unsafe { syscall(nr::CHDIR, [path, 0, 0, 0, 0, 0]) }).map(drop)
 }
 
 /// The working directory with its NUL; how many bytes of `into` that takes.
-pub(crate) fn working_directory(into: &mut [u8]) -> Result<usize> {
+pub(crate) fn working_directory(into: &mut [u8]) -> SysResult<usize> {
     // SAFETY: the kernel writes at most `into.len()` bytes.
     checked(unsafe { syscall(nr::GETCWD, [into.as_mut_ptr() as usize, into.len(), 0, 0, 0, 0]) })
 }
 
 /// Where this program's file is; how many bytes of `into` that takes.
-pub(crate) fn own_path(into: &mut [u8]) -> Result<usize> {
+pub(crate) fn own_path(into: &mut [u8]) -> SysResult<usize> {
     let link = c"/proc/self/exe".as_ptr() as usize;
     // SAFETY: the path is a C string; the kernel writes at most `into.len()` bytes.
     checked(unsafe {

@@ -2,7 +2,7 @@
 //!
 //! A part of `sys`, made for `sockets`.
 
-use super::{Errno, Fd, IoVec, Result, checked, plain};
+use super::{Errno, Fd, IoVec, SysResult, checked, plain};
 use crate::arch::{nr, syscall};
 
 /// A system call that waits for an answer, as the kernel describes it.
@@ -45,7 +45,7 @@ const ADD_AND_ANSWER: u32 = 2;
 
 /// The next call. Does not wait where the descriptor can be read and nobody else reads it: each call that was
 /// ever made can be taken once, also one that was given up meanwhile, which is an error.
-pub(crate) fn next(listener: &Fd) -> Result<SeccompNotice> {
+pub(crate) fn next(listener: &Fd) -> SysResult<SeccompNotice> {
     let mut notice = SeccompNotice::default();
     // SAFETY: the kernel writes one notice, of the size in the request's number, over zeros.
     checked(unsafe {
@@ -73,7 +73,7 @@ pub(crate) fn refuse(listener: &Fd, id: u64, errno: Errno) {
 }
 
 /// Ends a call with a duplicate of `fd`.
-pub(crate) fn hand_over(listener: &Fd, id: u64, fd: &Fd, closes_on_exec: bool) -> Result<()> {
+pub(crate) fn hand_over(listener: &Fd, id: u64, fd: &Fd, closes_on_exec: bool) -> SysResult<()> {
     let to_flags = if closes_on_exec { super::O_CLOEXEC as u32 } else { 0 };
     let added = Added { id, flags: ADD_AND_ANSWER, from: fd.0, to: 0, to_flags };
     // SAFETY: the kernel reads one such request, of the size in its number.
@@ -84,7 +84,7 @@ pub(crate) fn hand_over(listener: &Fd, id: u64, fd: &Fd, closes_on_exec: bool) -
 }
 
 /// Reads somebody's memory: all of `words` or nothing.
-pub(crate) fn read_words(thread: u32, at: usize, words: &mut [u32]) -> Result<()> {
+pub(crate) fn read_words(thread: u32, at: usize, words: &mut [u32]) -> SysResult<()> {
     let len = size_of_val(words);
     let here = IoVec { base: words.as_mut_ptr() as usize, len };
     let there = IoVec { base: at, len };
@@ -95,7 +95,7 @@ pub(crate) fn read_words(thread: u32, at: usize, words: &mut [u32]) -> Result<()
     if got == len { Ok(()) } else { Err(Errno::FAULT) }
 }
 
-pub(crate) fn socket(family: u32, kind: u32, protocol: u32) -> Result<Fd> {
+pub(crate) fn socket(family: u32, kind: u32, protocol: u32) -> SysResult<Fd> {
     const SOCK_CLOEXEC: u32 = super::O_CLOEXEC as u32;
     let kind = (kind | SOCK_CLOEXEC) as usize;
     let made = plain(nr::SOCKET, [family as usize, kind, protocol as usize, 0, 0, 0])?;
@@ -104,7 +104,7 @@ pub(crate) fn socket(family: u32, kind: u32, protocol: u32) -> Result<Fd> {
 
 /// Takes on who somebody is as far as sockets ask for it: group, user of what is made, and of the
 /// capabilities no more than they have.
-pub(crate) fn act_for(uid: u32, gid: u32, capabilities: u64) -> Result<()> {
+pub(crate) fn act_for(uid: u32, gid: u32, capabilities: u64) -> SysResult<()> {
     // Where the map has one group only there are none to give up.
     let _ = plain(nr::SETGROUPS, [0; 6]);
     let gid = gid as usize;
@@ -123,7 +123,7 @@ pub(crate) fn act_for(uid: u32, gid: u32, capabilities: u64) -> Result<()> {
 }
 
 /// Keeps what was inherited from those who come after.
-pub(crate) fn end_inheritance() -> Result<()> {
+pub(crate) fn end_inheritance() -> SysResult<()> {
     let mut sets = capability_sets()?;
     for set in &mut sets {
         set.inheritable = 0;
@@ -143,7 +143,7 @@ struct Capabilities {
 /// Version of the layout, and this process.
 const CAPABILITY_HEADER: [u32; 2] = [0x2008_0522, 0];
 
-fn capability_sets() -> Result<[Capabilities; 2]> {
+fn capability_sets() -> SysResult<[Capabilities; 2]> {
     let mut sets = [Capabilities::default(); 2];
     // SAFETY: the kernel reads the header and writes two halves, as its version says.
     checked(unsafe {
@@ -153,7 +153,7 @@ fn capability_sets() -> Result<[Capabilities; 2]> {
     Ok(sets)
 }
 
-fn set_capabilities(sets: &[Capabilities; 2]) -> Result<()> {
+fn set_capabilities(sets: &[Capabilities; 2]) -> SysResult<()> {
     // SAFETY: the kernel reads the header and two halves, as its version says.
     checked(unsafe {
         let header = CAPABILITY_HEADER.as_ptr() as usize;

@@ -42,7 +42,7 @@ impl Errno {
     pub(crate) const STALE: Errno = Errno(116);
 }
 
-pub(crate) type Result<T> = core::result::Result<T, Errno>;
+pub(crate) type SysResult<T> = core::result::Result<T, Errno>;
 
 pub(crate) const SIGCHLD: i32 = 17;
 
@@ -89,12 +89,12 @@ impl Drop for Fd {
 }
 
 /// A call that takes numbers only, so that nothing in memory can go wrong.
-fn plain(nr: usize, args: [usize; 6]) -> Result<usize> {
+fn plain(nr: usize, args: [usize; 6]) -> SysResult<usize> {
     // SAFETY: every caller in this file passes numbers, not pointers, for this call.
     checked(unsafe { syscall(nr, args) })
 }
 
-fn checked(result: isize) -> Result<usize> {
+fn checked(result: isize) -> SysResult<usize> {
     if result < 0 { Err(Errno(-result as i32)) } else { Ok(result as usize) }
 }
 
@@ -104,14 +104,14 @@ pub(crate) fn exit(code: i32) -> ! {
     }
 }
 
-pub(crate) fn write(fd: &Fd, bytes: &[u8]) -> Result<usize> {
+pub(crate) fn write(fd: &Fd, bytes: &[u8]) -> SysResult<usize> {
     // SAFETY: the slice is valid for its length while the call runs.
     checked(unsafe {
         syscall(nr::WRITE, [fd.arg(), bytes.as_ptr() as usize, bytes.len(), 0, 0, 0])
     })
 }
 
-pub(crate) fn read(fd: &Fd, bytes: &mut [u8]) -> Result<usize> {
+pub(crate) fn read(fd: &Fd, bytes: &mut [u8]) -> SysResult<usize> {
     // SAFETY: the slice is valid for writes of its length while the call runs.
     checked(unsafe {
         syscall(nr::READ, [fd.arg(), bytes.as_mut_ptr() as usize, bytes.len(), 0, 0, 0])
@@ -144,7 +144,7 @@ pub(crate) struct Pages {
 }
 
 impl Pages {
-    pub(crate) fn new(len: usize) -> Result<Self> {
+    pub(crate) fn new(len: usize) -> SysResult<Self> {
         const PROT_READ_WRITE: usize = 3;
         const MAP_PRIVATE_ANONYMOUS: usize = 0x22;
         let len = len.max(1);
@@ -203,7 +203,7 @@ impl PollFd {
 }
 
 /// Waits, without a limit, until one of the descriptors is ready.
-pub(crate) fn poll(fds: &mut [PollFd]) -> Result<usize> {
+pub(crate) fn poll(fds: &mut [PollFd]) -> SysResult<usize> {
     // SAFETY: the slice is valid for reads and writes while the call runs; no time, no mask.
     checked(unsafe { syscall(nr::PPOLL, [fds.as_mut_ptr() as usize, fds.len(), 0, 0, 8, 0]) })
 }
@@ -243,7 +243,7 @@ const MSG_NOSIGNAL: usize = 0x4000;
 const MSG_CMSG_CLOEXEC: usize = 0x4000_0000;
 
 /// Sends bytes, and a descriptor with them, without ever waiting.
-pub(crate) fn send(socket: &Fd, bytes: &[u8], fd: Option<&Fd>) -> Result<usize> {
+pub(crate) fn send(socket: &Fd, bytes: &[u8], fd: Option<&Fd>) -> SysResult<usize> {
     let iov = IoVec { base: bytes.as_ptr() as usize, len: bytes.len() };
     let mut rights = RightsMsg {
         len: RIGHTS_HEAD + size_of::<i32>(),
@@ -280,7 +280,7 @@ pub(crate) fn receive(
     socket: &Fd,
     bytes: &mut [u8],
     fds: &mut [Option<Fd>; crate::abi::MAX_FDS],
-) -> Result<usize> {
+) -> SysResult<usize> {
     let iov = IoVec { base: bytes.as_mut_ptr() as usize, len: bytes.len() };
     let mut rights = RightsMsg { len: 0, level: 0, kind: 0, fds: [0; 4] };
     let mut message = MsgHdr {
@@ -310,7 +310,7 @@ pub(crate) fn receive(
     if message.flags & MSG_CTRUNC != 0 { Err(Errno::TOOBIG) } else { Ok(got) }
 }
 
-fn pair(kind: usize) -> Result<(Fd, Fd)> {
+fn pair(kind: usize) -> SysResult<(Fd, Fd)> {
     const AF_UNIX: usize = 1;
     let mut fds = [0_i32; 2];
     // SAFETY: the kernel writes two numbers into `fds`.
@@ -321,13 +321,13 @@ fn pair(kind: usize) -> Result<(Fd, Fd)> {
 }
 
 /// Two connected ends that keep messages apart, closed on exec.
-pub(crate) fn message_pair() -> Result<(Fd, Fd)> {
+pub(crate) fn message_pair() -> SysResult<(Fd, Fd)> {
     const SOCK_SEQPACKET_CLOEXEC: usize = 5 | O_CLOEXEC;
     pair(SOCK_SEQPACKET_CLOEXEC)
 }
 
 /// Connects to a unix socket by path.
-pub(crate) fn connect(path: &[u8]) -> Result<Fd> {
+pub(crate) fn connect(path: &[u8]) -> SysResult<Fd> {
     const SOCK_STREAM_CLOEXEC: usize = 1 | O_CLOEXEC;
     let mut address = [0_u8; 110];
     address[0] = 1;
@@ -343,13 +343,13 @@ pub(crate) fn connect(path: &[u8]) -> Result<Fd> {
 /// Makes a second process. The child gets `Ok(0)`.
 ///
 /// No vfork: the parent is PID 1, and it must not wait while a child's exec hangs on a dead mount.
-pub(crate) fn fork() -> Result<i32> {
+pub(crate) fn fork() -> SysResult<i32> {
     // SAFETY: with SIGCHLD alone this is fork: the child has its own copy of memory and stack.
     checked(unsafe { syscall(nr::CLONE, [SIGCHLD as usize, 0, 0, 0, 0, 0]) }).map(|pid| pid as i32)
 }
 
 /// The next ended child and its wait status; `None` while all that are left still run.
-pub(crate) fn reap() -> Result<Option<(i32, u32)>> {
+pub(crate) fn reap() -> SysResult<Option<(i32, u32)>> {
     const WNOHANG: usize = 1;
     let mut status = 0_u32;
     // SAFETY: the kernel writes one number into `status`.
@@ -360,11 +360,11 @@ pub(crate) fn reap() -> Result<Option<(i32, u32)>> {
 }
 
 /// `pid` as kill(2) reads it: below zero a group, -1 everybody else.
-pub(crate) fn kill(pid: i32, signal: i32) -> Result<()> {
+pub(crate) fn kill(pid: i32, signal: i32) -> SysResult<()> {
     plain(nr::KILL, [pid as usize, signal as usize, 0, 0, 0, 0]).map(drop)
 }
 
-pub(crate) fn session_of(pid: i32) -> Result<i32> {
+pub(crate) fn session_of(pid: i32) -> SysResult<i32> {
     plain(nr::GETSID, [pid as usize, 0, 0, 0, 0, 0]).map(|sid| sid as i32)
 }
 
@@ -417,7 +417,7 @@ pub(crate) fn unblock_signals() {
 }
 
 /// Blocks SIGCHLD and returns the descriptor that becomes readable instead.
-pub(crate) fn child_signals() -> Result<Fd> {
+pub(crate) fn child_signals() -> SysResult<Fd> {
     const NONBLOCK_CLOEXEC: usize = O_NONBLOCK | O_CLOEXEC;
     let mask: u64 = 1 << (SIGCHLD - 1);
     signal_mask(mask);
@@ -447,19 +447,19 @@ pub(crate) fn umask(mask: u32) {
 }
 
 /// Closes the descriptor on the next exec.
-pub(crate) fn close_on_exec(fd: &Fd) -> Result<()> {
+pub(crate) fn close_on_exec(fd: &Fd) -> SysResult<()> {
     const F_SETFD: usize = 2;
     const FD_CLOEXEC: usize = 1;
     plain(nr::FCNTL, [fd.arg(), F_SETFD, FD_CLOEXEC, 0, 0, 0]).map(drop)
 }
 
 /// Puts a copy of `fd` at `number`, open across exec.
-pub(crate) fn copy_to(fd: &Fd, number: i32) -> Result<()> {
+pub(crate) fn copy_to(fd: &Fd, number: i32) -> SysResult<()> {
     plain(nr::DUP3, [fd.arg(), number as usize, 0, 0, 0, 0]).map(drop)
 }
 
 /// Moves a descriptor to a number where it is expected, closing what was there.
-pub(crate) fn place(fd: Fd, number: i32) -> Result<()> {
+pub(crate) fn place(fd: Fd, number: i32) -> SysResult<()> {
     if fd.0 == number {
         fd.into_number();
         return Ok(());
@@ -467,13 +467,13 @@ pub(crate) fn place(fd: Fd, number: i32) -> Result<()> {
     copy_to(&fd, number)
 }
 
-pub(crate) fn new_session() -> Result<()> {
+pub(crate) fn new_session() -> SysResult<()> {
     plain(nr::SETSID, [0; 6]).map(drop)
 }
 
 /// Takes on groups and user, in the order in which the rights to do so are lost. `groups` holds
 /// four bytes each.
-pub(crate) fn become_user(uid: u32, gid: u32, groups: &[u8]) -> Result<()> {
+pub(crate) fn become_user(uid: u32, gid: u32, groups: &[u8]) -> SysResult<()> {
     // SAFETY: the slice holds `len / 4` numbers; the kernel copies them without asking alignment.
     checked(unsafe {
         syscall(nr::SETGROUPS, [groups.len() / 4, groups.as_ptr() as usize, 0, 0, 0, 0])
@@ -485,16 +485,16 @@ pub(crate) fn become_user(uid: u32, gid: u32, groups: &[u8]) -> Result<()> {
 }
 
 /// A descriptor that stays with one process whatever becomes of its number.
-pub(crate) fn pin(pid: i32) -> Result<Fd> {
+pub(crate) fn pin(pid: i32) -> SysResult<Fd> {
     plain(nr::PIDFD_OPEN, [pid as usize, 0, 0, 0, 0, 0]).map(|fd| Fd(fd as i32))
 }
 
-pub(crate) fn signal_pinned(process: &Fd, signal: i32) -> Result<()> {
+pub(crate) fn signal_pinned(process: &Fd, signal: i32) -> SysResult<()> {
     plain(nr::PIDFD_SEND_SIGNAL, [process.arg(), signal as usize, 0, 0, 0, 0]).map(drop)
 }
 
 /// Makes orphans among this process's descendants its children.
-pub(crate) fn adopt_descendants() -> Result<()> {
+pub(crate) fn adopt_descendants() -> SysResult<()> {
     const PR_SET_CHILD_SUBREAPER: usize = 36;
     plain(nr::PRCTL, [PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0, 0]).map(drop)
 }
@@ -510,7 +510,7 @@ pub(crate) fn rest() {
 ///
 /// The multiplexer is reached through a descriptor taken before any process of the build ran, so
 /// nothing the build does to /dev can divert it.
-pub(crate) fn open_pty(devpts: &Fd, rows: u16, cols: u16) -> Result<(Fd, Fd)> {
+pub(crate) fn open_pty(devpts: &Fd, rows: u16, cols: u16) -> SysResult<(Fd, Fd)> {
     const TIOCSPTLCK: usize = 0x4004_5431;
     const TIOCGPTPEER: usize = 0x5441;
     let flags = O_RDWR | O_NOCTTY | O_CLOEXEC;
@@ -528,7 +528,7 @@ pub(crate) fn open_pty(devpts: &Fd, rows: u16, cols: u16) -> Result<(Fd, Fd)> {
     Ok((master, slave))
 }
 
-pub(crate) fn set_size(terminal: &Fd, rows: u16, cols: u16) -> Result<()> {
+pub(crate) fn set_size(terminal: &Fd, rows: u16, cols: u16) -> SysResult<()> {
     const TIOCSWINSZ: usize = 0x5414;
     let size = [rows, cols, 0, 0];
     // SAFETY: the call reads four numbers of 16 bits.
@@ -539,7 +539,7 @@ pub(crate) fn set_size(terminal: &Fd, rows: u16, cols: u16) -> Result<()> {
 }
 
 /// Makes the terminal the controlling one of this (new) session and gives it to `uid`.
-pub(crate) fn take_terminal(terminal: &Fd, uid: u32) -> Result<()> {
+pub(crate) fn take_terminal(terminal: &Fd, uid: u32) -> SysResult<()> {
     const TIOCSCTTY: usize = 0x540E;
     const SAME_GROUP: usize = u32::MAX as usize;
     plain(nr::IOCTL, [terminal.arg(), TIOCSCTTY, 0, 0, 0, 0])?;

@@ -4,7 +4,7 @@
 //! nothing waits for a peer.
 
 use super::files::{O_DIRECTORY, O_NOFOLLOW, O_PATH, O_RDONLY, c_path, open};
-use super::{Errno, Fd, O_NOCTTY, O_NONBLOCK, Result, checked, plain};
+use super::{Errno, Fd, O_NOCTTY, O_NONBLOCK, SysResult, checked, plain};
 use crate::arch::{nr, syscall};
 
 const O_WRONLY: usize = 1;
@@ -75,7 +75,7 @@ struct Statx {
     rest: [u64; 14],
 }
 
-fn statx(directory: &Fd, path: usize, flags: usize) -> Result<Stat> {
+fn statx(directory: &Fd, path: usize, flags: usize) -> SysResult<Stat> {
     const BASIC: usize = 0x7ff;
     let mut raw = Statx::default();
     let to = &raw mut raw as usize;
@@ -97,12 +97,12 @@ fn statx(directory: &Fd, path: usize, flags: usize) -> Result<Stat> {
     })
 }
 
-pub(crate) fn stat(directory: &Fd, path: &[u8], follows: bool) -> Result<Stat> {
+pub(crate) fn stat(directory: &Fd, path: &[u8], follows: bool) -> SysResult<Stat> {
     let flags = if follows { 0 } else { AT_SYMLINK_NOFOLLOW };
     statx(directory, c_path(path)?, flags)
 }
 
-pub(crate) fn stat_open(fd: &Fd) -> Result<Stat> {
+pub(crate) fn stat_open(fd: &Fd) -> SysResult<Stat> {
     statx(fd, c"".as_ptr() as usize, AT_EMPTY_PATH)
 }
 
@@ -131,7 +131,7 @@ pub(crate) fn is_of_the_kernel(directory: &Fd) -> bool {
 }
 
 /// Where a link leads; how many bytes of `into` that takes.
-pub(crate) fn read_link(directory: &Fd, path: &[u8], into: &mut [u8]) -> Result<usize> {
+pub(crate) fn read_link(directory: &Fd, path: &[u8], into: &mut [u8]) -> SysResult<usize> {
     let path = c_path(path)?;
     // SAFETY: `c_path` has seen the NUL; the kernel writes at most `into.len()` bytes.
     checked(unsafe {
@@ -143,57 +143,57 @@ pub(crate) fn read_link(directory: &Fd, path: &[u8], into: &mut [u8]) -> Result<
 }
 
 /// Opens a file that has been seen to be a regular one.
-pub(crate) fn open_to_read(directory: &Fd, path: &[u8], follows: bool) -> Result<Fd> {
+pub(crate) fn open_to_read(directory: &Fd, path: &[u8], follows: bool) -> SysResult<Fd> {
     let flags = O_RDONLY | O_NONBLOCK | O_NOCTTY | if follows { 0 } else { O_NOFOLLOW };
     open(directory.arg(), path, flags, 0)
 }
 
 /// Opens a directory to list it.
-pub(crate) fn open_to_list(directory: &Fd, path: &[u8], follows: bool) -> Result<Fd> {
+pub(crate) fn open_to_list(directory: &Fd, path: &[u8], follows: bool) -> SysResult<Fd> {
     let flags = O_RDONLY | O_DIRECTORY | if follows { 0 } else { O_NOFOLLOW };
     open(directory.arg(), path, flags, 0)
 }
 
 /// Opens a directory as a place to go on from.
-pub(crate) fn open_place_below(directory: &Fd, path: &[u8], follows: bool) -> Result<Fd> {
+pub(crate) fn open_place_below(directory: &Fd, path: &[u8], follows: bool) -> SysResult<Fd> {
     let flags = O_PATH | O_DIRECTORY | if follows { 0 } else { O_NOFOLLOW };
     open(directory.arg(), path, flags, 0)
 }
 
 /// Makes a file that must not be there yet and opens it for writing.
-pub(crate) fn create(directory: &Fd, path: &[u8], mode: u32) -> Result<Fd> {
+pub(crate) fn create(directory: &Fd, path: &[u8], mode: u32) -> SysResult<Fd> {
     open(directory.arg(), path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_NOCTTY, mode)
 }
 
-pub(crate) fn make_directory(directory: &Fd, path: &[u8], mode: u32) -> Result<()> {
+pub(crate) fn make_directory(directory: &Fd, path: &[u8], mode: u32) -> SysResult<()> {
     let path = c_path(path)?;
     // SAFETY: `c_path` has seen the NUL.
     checked(unsafe { syscall(nr::MKDIRAT, [directory.arg(), path, mode as usize, 0, 0, 0]) })
         .map(drop)
 }
 
-pub(crate) fn make_link(target: &[u8], directory: &Fd, path: &[u8]) -> Result<()> {
+pub(crate) fn make_link(target: &[u8], directory: &Fd, path: &[u8]) -> SysResult<()> {
     let (target, path) = (c_path(target)?, c_path(path)?);
     // SAFETY: `c_path` has seen both NULs.
     checked(unsafe { syscall(nr::SYMLINKAT, [target, directory.arg(), path, 0, 0, 0]) }).map(drop)
 }
 
 /// Another name for a file; not for what a link leads to.
-pub(crate) fn add_name(from: (&Fd, &[u8]), to: (&Fd, &[u8])) -> Result<()> {
+pub(crate) fn add_name(from: (&Fd, &[u8]), to: (&Fd, &[u8])) -> SysResult<()> {
     let (old, new) = (c_path(from.1)?, c_path(to.1)?);
     // SAFETY: `c_path` has seen both NULs.
     checked(unsafe { syscall(nr::LINKAT, [from.0.arg(), old, to.0.arg(), new, 0, 0]) }).map(drop)
 }
 
 /// Removes a name that is no directory's.
-pub(crate) fn remove(directory: &Fd, path: &[u8]) -> Result<()> {
+pub(crate) fn remove(directory: &Fd, path: &[u8]) -> SysResult<()> {
     let path = c_path(path)?;
     // SAFETY: `c_path` has seen the NUL.
     checked(unsafe { syscall(nr::UNLINKAT, [directory.arg(), path, 0, 0, 0, 0]) }).map(drop)
 }
 
 /// Removes a directory's name, where nothing is in it.
-pub(crate) fn remove_directory(directory: &Fd, path: &[u8]) -> Result<()> {
+pub(crate) fn remove_directory(directory: &Fd, path: &[u8]) -> SysResult<()> {
     let path = c_path(path)?;
     // SAFETY: `c_path` has seen the NUL.
     checked(unsafe { syscall(nr::UNLINKAT, [directory.arg(), path, AT_REMOVEDIR, 0, 0, 0]) })
@@ -201,19 +201,19 @@ pub(crate) fn remove_directory(directory: &Fd, path: &[u8]) -> Result<()> {
 }
 
 /// Puts a file in the place of what is under another name of the same directory.
-pub(crate) fn rename(directory: &Fd, from: &[u8], to: &[u8]) -> Result<()> {
+pub(crate) fn rename(directory: &Fd, from: &[u8], to: &[u8]) -> SysResult<()> {
     let (from, to) = (c_path(from)?, c_path(to)?);
     // SAFETY: `c_path` has seen both NULs.
     checked(unsafe { syscall(nr::RENAMEAT, [directory.arg(), from, directory.arg(), to, 0, 0]) })
         .map(drop)
 }
 
-pub(crate) fn set_owner(fd: &Fd, uid: u32, gid: u32) -> Result<()> {
+pub(crate) fn set_owner(fd: &Fd, uid: u32, gid: u32) -> SysResult<()> {
     plain(nr::FCHOWN, [fd.arg(), uid as usize, gid as usize, 0, 0, 0]).map(drop)
 }
 
 /// Of a link itself.
-pub(crate) fn set_link_owner(directory: &Fd, path: &[u8], uid: u32, gid: u32) -> Result<()> {
+pub(crate) fn set_link_owner(directory: &Fd, path: &[u8], uid: u32, gid: u32) -> SysResult<()> {
     let path = c_path(path)?;
     let (uid, gid) = (uid as usize, gid as usize);
     // SAFETY: `c_path` has seen the NUL.
@@ -223,12 +223,12 @@ pub(crate) fn set_link_owner(directory: &Fd, path: &[u8], uid: u32, gid: u32) ->
     .map(drop)
 }
 
-pub(crate) fn set_mode(fd: &Fd, mode: u32) -> Result<()> {
+pub(crate) fn set_mode(fd: &Fd, mode: u32) -> SysResult<()> {
     plain(nr::FCHMOD, [fd.arg(), (mode & 0o7777) as usize, 0, 0, 0, 0]).map(drop)
 }
 
 /// The time of last change, and that of last reading with it.
-pub(crate) fn set_time(fd: &Fd, seconds: i64, nanoseconds: u32) -> Result<()> {
+pub(crate) fn set_time(fd: &Fd, seconds: i64, nanoseconds: u32) -> SysResult<()> {
     set_times(fd, 0, seconds, nanoseconds, 0)
 }
 
@@ -238,11 +238,11 @@ pub(crate) fn set_link_time(
     path: &[u8],
     seconds: i64,
     nanoseconds: u32,
-) -> Result<()> {
+) -> SysResult<()> {
     set_times(directory, c_path(path)?, seconds, nanoseconds, AT_SYMLINK_NOFOLLOW)
 }
 
-fn set_times(fd: &Fd, path: usize, seconds: i64, nanoseconds: u32, flags: usize) -> Result<()> {
+fn set_times(fd: &Fd, path: usize, seconds: i64, nanoseconds: u32, flags: usize) -> SysResult<()> {
     // More bits would mean something else.
     let nanoseconds = i64::from(nanoseconds.min(999_999_999));
     let times = [seconds, nanoseconds, seconds, nanoseconds];
@@ -254,18 +254,18 @@ fn set_times(fd: &Fd, path: usize, seconds: i64, nanoseconds: u32, flags: usize)
 }
 
 /// How long a file is from now on.
-pub(crate) fn set_length(file: &Fd, length: u64) -> Result<()> {
+pub(crate) fn set_length(file: &Fd, length: u64) -> SysResult<()> {
     plain(nr::FTRUNCATE, [file.arg(), length as usize, 0, 0, 0, 0]).map(drop)
 }
 
 /// Where the next bytes are written: that much further on.
-pub(crate) fn skip(file: &Fd, length: u64) -> Result<()> {
+pub(crate) fn skip(file: &Fd, length: u64) -> SysResult<()> {
     const SEEK_CUR: usize = 1;
     plain(nr::LSEEK, [file.arg(), length as usize, SEEK_CUR, 0, 0, 0]).map(drop)
 }
 
 /// The next place from `from` on that holds data; `None` where there is none.
-pub(crate) fn next_data(file: &Fd, from: u64) -> Result<Option<u64>> {
+pub(crate) fn next_data(file: &Fd, from: u64) -> SysResult<Option<u64>> {
     const SEEK_DATA: usize = 3;
     match plain(nr::LSEEK, [file.arg(), from as usize, SEEK_DATA, 0, 0, 0]) {
         Ok(at) => Ok(Some(at as u64)),
@@ -275,12 +275,12 @@ pub(crate) fn next_data(file: &Fd, from: u64) -> Result<Option<u64>> {
 }
 
 /// The next place from `from` on that holds none; the end counts as such.
-pub(crate) fn next_hole(file: &Fd, from: u64) -> Result<u64> {
+pub(crate) fn next_hole(file: &Fd, from: u64) -> SysResult<u64> {
     const SEEK_HOLE: usize = 4;
     plain(nr::LSEEK, [file.arg(), from as usize, SEEK_HOLE, 0, 0, 0]).map(|at| at as u64)
 }
 
-pub(crate) fn read_at(file: &Fd, into: &mut [u8], from: u64) -> Result<usize> {
+pub(crate) fn read_at(file: &Fd, into: &mut [u8], from: u64) -> SysResult<usize> {
     let (to, length) = (into.as_mut_ptr() as usize, into.len());
     // SAFETY: the slice is valid for writes of its length while the call runs.
     checked(unsafe { syscall(nr::PREAD64, [file.arg(), to, length, from as usize, 0, 0]) })

@@ -5,7 +5,7 @@
 use super::dial::{self, Address, UNIX_PATH_MAX};
 use super::{
     Errno, Fd, IoVec, MSG_DONTWAIT, MSG_NOSIGNAL, MsgHdr, O_CLOEXEC, O_NONBLOCK, POLLIN, PollFd,
-    RIGHTS_HEAD, Result, RightsMsg, SCM_RIGHTS, SOL_SOCKET, checked, plain,
+    RIGHTS_HEAD, RightsMsg, SCM_RIGHTS, SOL_SOCKET, SysResult, checked, plain,
 };
 use crate::arch::{nr, syscall};
 
@@ -13,7 +13,7 @@ const F_GETFL: usize = 3;
 const F_SETFL: usize = 4;
 
 /// Listens at a path, which must be free.
-pub(crate) fn listen(path: &[u8]) -> Result<Fd> {
+pub(crate) fn listen(path: &[u8]) -> SysResult<Fd> {
     dial::listen(&Address::unix(path).ok_or(Errno::NAMETOOLONG)?)
 }
 
@@ -29,12 +29,12 @@ pub(crate) fn unname(path: &[u8]) {
 }
 
 /// The next connection.
-pub(crate) fn accept(listener: &Fd) -> Result<Fd> {
+pub(crate) fn accept(listener: &Fd) -> SysResult<Fd> {
     plain(nr::ACCEPT4, [listener.arg(), 0, 0, O_CLOEXEC, 0, 0]).map(|number| Fd(number as i32))
 }
 
 /// Waits until there is something to read; an error after that many milliseconds.
-pub(crate) fn wait_to_read(fd: &Fd, milliseconds: u32) -> Result<()> {
+pub(crate) fn wait_to_read(fd: &Fd, milliseconds: u32) -> SysResult<()> {
     let time = [u64::from(milliseconds / 1000), u64::from(milliseconds % 1000) * 1_000_000];
     let mut polled = [PollFd::new(fd, POLLIN)];
     let (at, until) = (polled.as_mut_ptr() as usize, time.as_ptr() as usize);
@@ -46,7 +46,7 @@ pub(crate) fn wait_to_read(fd: &Fd, milliseconds: u32) -> Result<()> {
 }
 
 /// The ends for reading and for writing.
-pub(crate) fn pipe() -> Result<(Fd, Fd)> {
+pub(crate) fn pipe() -> SysResult<(Fd, Fd)> {
     let mut fds = [0_i32; 2];
     // SAFETY: the kernel writes two numbers into `fds`.
     checked(unsafe { syscall(nr::PIPE2, [fds.as_mut_ptr() as usize, O_CLOEXEC, 0, 0, 0, 0]) })?;
@@ -54,7 +54,7 @@ pub(crate) fn pipe() -> Result<(Fd, Fd)> {
 }
 
 /// Reads and writes fail where they would have to wait.
-pub(crate) fn never_wait(fd: &Fd) -> Result<()> {
+pub(crate) fn never_wait(fd: &Fd) -> SysResult<()> {
     let flags = plain(nr::FCNTL, [fd.arg(), F_GETFL, 0, 0, 0, 0])?;
     plain(nr::FCNTL, [fd.arg(), F_SETFL, flags | O_NONBLOCK, 0, 0, 0]).map(drop)
 }
@@ -82,14 +82,14 @@ pub(crate) fn end_writing(socket: &Fd) {
     let _ = plain(nr::SHUTDOWN, [socket.arg(), SHUT_WR, 0, 0, 0, 0]);
 }
 
-pub(crate) fn write_at(file: &Fd, bytes: &[u8], at: u64) -> Result<usize> {
+pub(crate) fn write_at(file: &Fd, bytes: &[u8], at: u64) -> SysResult<usize> {
     let args = [file.arg(), bytes.as_ptr() as usize, bytes.len(), at as usize, 0, 0];
     // SAFETY: the slice is valid for its length while the call runs.
     checked(unsafe { syscall(nr::PWRITE64, args) })
 }
 
 /// Sends bytes, and up to three descriptors with them, without ever waiting.
-pub(crate) fn send_with(socket: &Fd, bytes: &[u8], fds: &[i32]) -> Result<usize> {
+pub(crate) fn send_with(socket: &Fd, bytes: &[u8], fds: &[i32]) -> SysResult<usize> {
     let iov = IoVec { base: bytes.as_ptr() as usize, len: bytes.len() };
     let mut rights = RightsMsg {
         len: RIGHTS_HEAD + size_of_val(fds),

@@ -15,7 +15,7 @@ use flate2::read::GzDecoder;
 use runner_cloud::s3::{Location, Object, S3};
 use runner_engine::files::{FileRequests, FilesProgram};
 use runner_wire::abi::files::{DIRECTORY, REGULAR, SYMLINK, root};
-use runner_wire::files::Facts;
+use runner_wire::files::FileFacts;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -152,13 +152,13 @@ fn unpack(archive: &File, side: &[u8], requests: &mut FileRequests) -> Result<()
                 OutputError::Other("it cannot be unpacked: an owner that is none".to_owned())
             })
         };
-        let mut facts = Facts {
+        let mut facts = FileFacts {
             mode: kind | header.mode().map_err(bad)? & 0o7777,
             uid: number(header.uid())?,
             gid: number(header.gid())?,
             size: if kind == REGULAR { entry.size() } else { 0 },
             modified: header.mtime().ok().and_then(|time| i64::try_from(time).ok()).unwrap_or(0),
-            ..Facts::default()
+            ..FileFacts::default()
         };
         let target = entry.link_name_bytes().map(std::borrow::Cow::into_owned).unwrap_or_default();
         let mut is_passed = false;

@@ -7,7 +7,7 @@ use super::gather::{CacheItem, ROOT, SOURCE};
 use runner_engine::files::{FileFailures, FileRequests, FilesProgram, FilesProgramError};
 use runner_host::beneath;
 use runner_wire::abi::files::{SYMLINK, make, root};
-use runner_wire::files::{Facts, Node};
+use runner_wire::files::{FileFacts, NewFile};
 use rustix::fs::FileType;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -160,8 +160,11 @@ pub(super) fn make_item(
     path: &[u8],
     target: &[u8],
 ) -> Result<(), OutputError> {
-    let facts =
-        if target.is_empty() { item.facts } else { Facts { mode: SYMLINK | 0o777, ..item.facts } };
+    let facts = if target.is_empty() {
+        item.facts
+    } else {
+        FileFacts { mode: SYMLINK | 0o777, ..item.facts }
+    };
     requests.make(&node(facts), path, target).map_err(broken)
 }
 
@@ -177,10 +180,10 @@ pub(super) fn finish_directory(
     requests.set(&node(item.facts), path).map_err(broken)
 }
 
-fn node(facts: Facts) -> Node {
+fn node(facts: FileFacts) -> NewFile {
     // What is made is root's as it is, or the caller's where there is no other.
     let owner = if (facts.uid, facts.gid) == (0, 0) { 0 } else { make::OWNER };
-    Node { flags: make::TIMES | owner, facts }
+    NewFile { flags: make::TIMES | owner, facts }
 }
 
 pub(super) fn broken(error: io::Error) -> OutputError {

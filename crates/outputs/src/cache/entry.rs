@@ -8,7 +8,7 @@ use super::signature::{Signed, Signer};
 use runner_core::machine::is_large_cache;
 use runner_engine::CachedTrees;
 use runner_host::beneath::{Dir, kind};
-use runner_wire::files::Facts;
+use runner_wire::files::FileFacts;
 use rustix::fs::{FileType, Stat};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
@@ -60,7 +60,7 @@ impl TreeDetails {
             self.directories.push(encode(name));
         }
         if !item.is_plain() {
-            let Facts { uid, gid, mode, .. } = item.facts;
+            let FileFacts { uid, gid, mode, .. } = item.facts;
             self.odd.push((encode(name), uid, gid, mode));
         }
     }
@@ -165,7 +165,7 @@ impl Remarks {
     /// The facts of an item as they were in the container.
     pub(super) fn facts(&self, name: &[u8], stat: &Stat) -> CacheItem {
         let (uid, gid, mode) = self.odd.get(name).copied().unwrap_or((0, 0, stat.st_mode));
-        let facts = Facts {
+        let facts = FileFacts {
             mode: stat.st_mode & 0o170_000 | mode & 0o7777,
             uid,
             gid,
@@ -175,7 +175,7 @@ impl Remarks {
             },
             modified: stat.st_mtime,
             modified_ns: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
-            ..Facts::default()
+            ..FileFacts::default()
         };
         let is_passed = kind(stat) == FileType::Directory && !self.directories.contains(name);
         CacheItem { facts, target: None, is_passed }

@@ -6,7 +6,7 @@ use super::super::{OutputError, PriorLeavings, Reporter, ShellValues, hex};
 use runner_core::select::{FilePattern, starts};
 use runner_engine::Container;
 use runner_engine::files::{FilesProgram, FilesProgramError};
-use runner_wire::files::{Facts, Reply};
+use runner_wire::files::{FileFacts, Reply};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -19,7 +19,7 @@ pub(super) const ROOT: &[u8] = b"root";
 /// A file, directory or link of a cache.
 #[derive(Clone, Debug)]
 pub(super) struct CacheItem {
-    pub(super) facts: Facts,
+    pub(super) facts: FileFacts,
     /// Of a link.
     pub(super) target: Option<Vec<u8>>,
     /// A directory on the way to what is cached, and not cached itself.
@@ -87,7 +87,7 @@ async fn look(
     container: &dyn Container,
     source: &str,
     paths: BTreeSet<Vec<u8>>,
-) -> Result<Vec<(Vec<u8>, Facts)>, OutputError> {
+) -> Result<Vec<(Vec<u8>, FileFacts)>, OutputError> {
     let paths: Vec<Vec<u8>> = paths.into_iter().collect();
     let whole = |path: &Vec<u8>| match path.starts_with(b"/") {
         true => path.clone(),
@@ -171,7 +171,7 @@ impl Gathered {
     pub(super) fn digest(&self) -> String {
         let mut digest = Sha256::new();
         for (name, item) in self.items.iter().filter(|(_, item)| !item.is_passed) {
-            let Facts { mode, uid, gid, size, modified, modified_ns, .. } = item.facts;
+            let FileFacts { mode, uid, gid, size, modified, modified_ns, .. } = item.facts;
             digest.update((name.len() as u64).to_le_bytes());
             digest.update(name);
             for number in [mode, uid, gid] {
@@ -199,7 +199,7 @@ impl CacheItem {
 
     /// Whether a file of the caller's with these nine bits of mode stands for it.
     pub(super) fn is_plain(&self) -> bool {
-        let Facts { mode, uid, gid, .. } = self.facts;
+        let FileFacts { mode, uid, gid, .. } = self.facts;
         (uid, gid) == (0, 0) && (self.target.is_some() || mode & 0o7000 == 0)
     }
 }
@@ -213,7 +213,7 @@ mod tests {
     fn everything_lies_in_directories_of_the_same_cache() {
         let check = |items: &[(&str, u32)]| {
             let item = |mode: u32| CacheItem {
-                facts: Facts { mode, ..Facts::default() },
+                facts: FileFacts { mode, ..FileFacts::default() },
                 target: (mode == SYMLINK).then(|| b"/home".to_vec()),
                 is_passed: false,
             };

@@ -27,7 +27,7 @@ pub use upkeep::CacheBucket;
 use super::folder::FolderKeeper;
 use super::meter::Meter;
 use super::transfer::keep;
-use super::{OutputError, ShellValues, Store};
+use super::{OutputError, OutputStore, ShellValues};
 use gather::{Gathered, gather, patterns};
 use names::WantedCache;
 use runner_core::event::CacheFacts;
@@ -41,7 +41,7 @@ use std::time::SystemTime;
 /// Where caches are, and whose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheTo {
-    pub store: Store,
+    pub store: OutputStore,
     /// Caches are found by builds of this name only.
     pub project: String,
     /// Who signs those of a folder.
@@ -56,21 +56,21 @@ impl CacheTo {
     /// Removes what is old, and what is too much; once the build uses none of it any more.
     pub fn tidy(&self) -> Result<(), OutputError> {
         match &self.store {
-            Store::Folder(path) => {
+            OutputStore::Folder(path) => {
                 self.folder(path).prune(SystemTime::now() - OLDEST, LARGEST).map(drop)
             }
             // Many machines share a bucket, so none removes anything unasked.
-            Store::Bucket(_) => Ok(()),
+            OutputStore::Bucket(_) => Ok(()),
         }
     }
 
     /// In AWS's words.
     pub fn facts(&self) -> CacheFacts {
         match &self.store {
-            Store::Folder(path) => {
+            OutputStore::Folder(path) => {
                 CacheFacts { r#type: "LOCAL".to_owned(), location: path.display().to_string() }
             }
-            Store::Bucket(location) => {
+            OutputStore::Bucket(location) => {
                 let location = location.to_string().trim_start_matches("s3://").to_owned();
                 CacheFacts { r#type: "S3".to_owned(), location }
             }
@@ -102,7 +102,7 @@ impl Caching {
         };
         let entry = match &to.store {
             _ if before.entry.is_some() => before.entry,
-            Store::Folder(path) if cache.restore && !cache.paths.is_empty() => {
+            OutputStore::Folder(path) if cache.restore && !cache.paths.is_empty() => {
                 to.folder(path).find(&wanted).ok().flatten()
             }
             _ => None,
@@ -126,12 +126,12 @@ impl Caching {
             return state;
         }
         let restored = match &to.store {
-            Store::Folder(path) => match to.folder(path).find(&wanted) {
+            OutputStore::Folder(path) => match to.folder(path).find(&wanted) {
                 Ok(Some(entry)) => return self.restore_found(wanted, entry).await,
                 Ok(None) => Ok(None),
                 Err(error) => Err(error),
             },
-            Store::Bucket(location) => {
+            OutputStore::Bucket(location) => {
                 bucket::restore(self, &self.at.s3().await, location, &wanted).await
             }
         };
@@ -189,8 +189,10 @@ impl Caching {
     ) -> Result<(), OutputError> {
         let is_there = match &to.store {
             _ if wanted.key.is_none() => false,
-            Store::Folder(path) => to.folder(path).has(wanted)?,
-            Store::Bucket(location) => bucket::has(&self.at.s3().await, location, wanted).await?,
+            OutputStore::Folder(path) => to.folder(path).has(wanted)?,
+            OutputStore::Bucket(location) => {
+                bucket::has(&self.at.s3().await, location, wanted).await?
+            }
         };
         if is_there {
             // What a key stands for does not change.
@@ -207,10 +209,10 @@ impl Caching {
         }
         let (files, bytes) = (gathered.files(), gathered.bytes());
         match &to.store {
-            Store::Folder(path) => {
+            OutputStore::Folder(path) => {
                 self.save_in_folder(to.folder(path), wanted, gathered).await?;
             }
-            Store::Bucket(location) => {
+            OutputStore::Bucket(location) => {
                 bucket::save(self, &self.at.s3().await, location, wanted, gathered).await?;
             }
         }
@@ -279,8 +281,8 @@ impl CacheTo {
         secrets: &Secrets,
     ) -> Result<String, String> {
         let hidden = |secret: &[u8]| match &self.store {
-            Store::Folder(_) => self.signer.pseudonym(secret),
-            Store::Bucket(_) => None,
+            OutputStore::Folder(_) => self.signer.pseudonym(secret),
+            OutputStore::Bucket(_) => None,
         };
         let mut is_hidden = true;
         let masked = secrets.replace_in(&key, |secret| {
@@ -301,7 +303,7 @@ impl CacheState {
     /// evaluated. What goes wrong here goes wrong again, and is reported, when it is restored.
     pub fn found_before(cache: &spec::Cache, to: &CacheTo) -> Self {
         let mut keys = cache.key.iter().chain(&cache.fallback_keys);
-        let Store::Folder(path) = &to.store else { return CacheState::default() };
+        let OutputStore::Folder(path) = &to.store else { return CacheState::default() };
         if !cache.restore
             || cache.paths.is_empty()
             || keys.any(|key| ShellValues::has_to_evaluate(key))

@@ -7,7 +7,7 @@ use super::entry::{DETAILS, EntryFacts, FACTS, LOCK, MOST_DETAILS, SIGNATURE, Tr
 use super::gather::{Gathered, ROOT, SOURCE};
 use super::names::WantedCache;
 use super::signature::{Signed, Signer};
-use runner_host::beneath::{Cursor, Dir};
+use runner_host::beneath::{Dir, DirectoryCursor};
 use std::ffi::OsStr;
 use std::fs::{File, Permissions};
 use std::io;
@@ -87,7 +87,7 @@ impl NewEntry {
         for side in [SOURCE, ROOT] {
             tree.make(side, DIRECTORY).map_err(self.failed("make", "tree"))?;
         }
-        let mut cursor = Cursor::new(tree);
+        let mut cursor = DirectoryCursor::new(tree);
         for (name, item) in &gathered.items {
             let mut make = || -> io::Result<()> {
                 let (place, last) = cursor.find(name)?;

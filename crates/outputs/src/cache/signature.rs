@@ -10,7 +10,7 @@ use super::super::shared::Naming;
 use super::gather::{ROOT, SOURCE};
 use hmac::{Hmac, KeyInit, Mac};
 use runner_host::beneath::Dir;
-use runner_wire::files::Facts;
+use runner_wire::files::FileFacts;
 use rustix::fs::{AtFlags, StatxFlags, statx};
 use sha2::Sha256;
 use std::fmt;
@@ -70,7 +70,7 @@ impl Signer {
     pub(super) fn naming(&self) -> Option<Naming> {
         let begun = self.begin("name of a file")?;
         Some(Box::new(move |content, facts| {
-            let Facts { mode, modified, modified_ns, .. } = *facts;
+            let FileFacts { mode, modified, modified_ns, .. } = *facts;
             let mut mac = begun.clone();
             mac.update(content);
             mac.update(&(mode & 0o777).to_le_bytes());

@@ -8,7 +8,7 @@ use super::super::zip::Gzip;
 use super::super::{OutputError, hex};
 use super::gather::{CacheItem, Gathered};
 use ::tar::{EntryType, Header};
-use runner_wire::files::Facts;
+use runner_wire::files::FileFacts;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Write};
@@ -75,7 +75,7 @@ impl TarKeeper {
     }
 
     fn head(&mut self, name: &[u8], item: &CacheItem) -> io::Result<()> {
-        let Facts { mode, uid, gid, size, modified, modified_ns, .. } = item.facts;
+        let FileFacts { mode, uid, gid, size, modified, modified_ns, .. } = item.facts;
         let target = item.target.as_deref().unwrap_or_default();
         let mut records = Vec::new();
         record(&mut records, "mtime", format!("{modified}.{modified_ns:09}").as_bytes());
@@ -149,7 +149,7 @@ fn record(records: &mut Vec<u8>, key: &str, value: &[u8]) {
 }
 
 impl Keeper for TarKeeper {
-    fn begin(&mut self, file: &Chosen, facts: &Facts) -> Result<(), OutputError> {
+    fn begin(&mut self, file: &Chosen, facts: &FileFacts) -> Result<(), OutputError> {
         let item = CacheItem { facts: *facts, target: None, is_passed: false };
         (self.left, self.padding) = (facts.size, facts.size);
         self.head(&file.name, &item).map_err(OutputError::folder("write", &self.place))

@@ -12,7 +12,7 @@ use super::listed::{ListedCache, Pruned, superfluous};
 use super::names::{decode, encode, is_paths};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use runner_cloud::s3::{Doomed, Location, ObjectHead, S3};
-use runner_cloud::{Amazon, Identity};
+use runner_cloud::{Amazon, CloudIdentity};
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::future::ready;
@@ -41,7 +41,7 @@ struct ObjectKey {
 
 impl CacheBucket {
     /// With the credentials, Region and endpoint that builds have. No call is made.
-    pub async fn new(location: Location, identity: &Identity) -> Self {
+    pub async fn new(location: Location, identity: &CloudIdentity) -> Self {
         CacheBucket { s3: S3::new(&Amazon::load(identity).await), location }
     }
 

@@ -14,7 +14,7 @@ use super::meter::Meter;
 use super::transfer::Chosen;
 use reader::{RawKeeper, ReportReader};
 use runner_core::artifact::Packaging;
-use runner_core::machine::Input;
+use runner_core::machine::MachineInput;
 use runner_core::mask::Secrets;
 use runner_core::phase::PhaseContext;
 use runner_core::report::{
@@ -375,7 +375,7 @@ impl Reports {
                 collector.at.teller.warn(format!("a report is not written: {error}")).await;
             }
         }
-        collector.at.teller.0.send(Input::Reported(Box::new(facts))).await;
+        collector.at.teller.0.send(MachineInput::Reported(Box::new(facts))).await;
         group
     }
 

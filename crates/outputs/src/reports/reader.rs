@@ -8,7 +8,7 @@ use super::super::{OutputError, SourceDirectories};
 use runner_core::mask::Secrets;
 use runner_core::report::{self, MAX_BYTES, ReportFile, ReportGroupReader};
 use runner_host::beneath::join;
-use runner_wire::files::Facts;
+use runner_wire::files::FileFacts;
 use std::path::PathBuf;
 
 /// Makes something of a file.
@@ -61,7 +61,7 @@ impl RawKeeper {
     fn keep(
         &mut self,
         file: &Chosen,
-        facts: &Facts,
+        facts: &FileFacts,
         bytes: Option<&Vec<u8>>,
     ) -> Result<(), OutputError> {
         let masked = if self.sources.keep(&self.dir, &join(&self.path, &file.name)) {
@@ -91,7 +91,7 @@ pub(super) struct ReportReader<T> {
     pub(super) raw: Option<RawKeeper>,
     source: String,
     /// The file that is read.
-    file: Option<(Chosen, Facts)>,
+    file: Option<(Chosen, FileFacts)>,
     bytes: Vec<u8>,
 }
 
@@ -116,7 +116,7 @@ impl<T: Takes> ReportReader<T> {
 }
 
 impl<T: Takes> Keeper for ReportReader<T> {
-    fn begin(&mut self, file: &Chosen, facts: &Facts) -> Result<(), OutputError> {
+    fn begin(&mut self, file: &Chosen, facts: &FileFacts) -> Result<(), OutputError> {
         self.bytes.clear();
         self.file = Some((file.clone(), *facts));
         Ok(())

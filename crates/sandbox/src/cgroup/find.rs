@@ -41,7 +41,7 @@ pub(crate) fn hierarchies(mountinfo: &str, cgroup: &str) -> Vec<Hierarchy> {
             .iter()
             .any(|other| other.version == mount.version && other.options == mount.options);
         if !is_known {
-            let Mount { version, options, point, .. } = mount;
+            let HierarchyMount { version, options, point, .. } = mount;
             found.push(Hierarchy { version, options, mount: point, own });
         }
     }
@@ -49,12 +49,12 @@ pub(crate) fn hierarchies(mountinfo: &str, cgroup: &str) -> Vec<Hierarchy> {
 }
 
 /// Mounts of hierarchies.
-pub(crate) fn mounts(mountinfo: &str) -> impl Iterator<Item = Mount> {
-    mountinfo.lines().filter_map(Mount::parse)
+pub(crate) fn mounts(mountinfo: &str) -> impl Iterator<Item = HierarchyMount> {
+    mountinfo.lines().filter_map(HierarchyMount::parse)
 }
 
 /// A mount of a hierarchy.
-pub(crate) struct Mount {
+pub(crate) struct HierarchyMount {
     pub(crate) version: Version,
     /// As [`Hierarchy::options`].
     pub(crate) options: Vec<String>,
@@ -63,7 +63,7 @@ pub(crate) struct Mount {
     pub(crate) point: PathBuf,
 }
 
-impl Mount {
+impl HierarchyMount {
     /// A line such as `35 31 0:31 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory`.
     fn parse(line: &str) -> Option<Self> {
         let (place, kind) = line.split_once(" - ")?;
@@ -79,7 +79,7 @@ impl Mount {
             Version::One => controllers_of(kind.nth(1)?),
             Version::Two => Vec::new(),
         };
-        Some(Mount { version, options, root, point })
+        Some(HierarchyMount { version, options, root, point })
     }
 }
 
@@ -93,7 +93,7 @@ fn controllers_of(options: &str) -> Vec<String> {
 
 /// The group of this process in the hierarchy of a mount: a line such as `4:memory:/build` or, for
 /// version 2, `0::/build`.
-fn path_in<'a>(cgroup: &'a str, mount: &Mount) -> Option<&'a Path> {
+fn path_in<'a>(cgroup: &'a str, mount: &HierarchyMount) -> Option<&'a Path> {
     cgroup.lines().find_map(|line| {
         let mut fields = line.splitn(3, ':').skip(1);
         let (names, path) = (fields.next()?, fields.next()?);

@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use super::find::{Version, hierarchies};
-use super::group::{Groups, remove};
+use super::group::{ContainerGroups, remove};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek};
@@ -31,7 +31,7 @@ pub struct Freezer {
 impl Freezer {
     /// Where the group of a container in these groups goes, if it can have one.
     #[must_use]
-    pub fn place(groups: &Groups, name: &str) -> Option<PathBuf> {
+    pub fn place(groups: &ContainerGroups, name: &str) -> Option<PathBuf> {
         // What divides its group itself would find its processes in another one.
         if groups.leaf().is_some() {
             return None;

@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use super::find::{Hierarchy, Version, hierarchies};
-use super::limits::{Limits, Pressure};
+use super::limits::{Pressure, ResourceLimits};
 use crate::process::ends_within;
 use nix::poll::PollTimeout;
 use rustix::io::Errno;
@@ -25,7 +25,7 @@ const LEAF: &str = "init";
 #[derive(Clone, Debug)]
 pub struct Plan {
     name: String,
-    limits: Limits,
+    limits: ResourceLimits,
     /// Whether there is to be a group in every hierarchy, to be divided further from inside.
     whole: bool,
     hierarchies: Vec<Hierarchy>,
@@ -46,7 +46,7 @@ pub struct Problem {
 ///
 /// # Errors
 /// The kernel does not tell where this process is.
-pub fn plan(name: &str, limits: Limits, whole: bool) -> io::Result<Plan> {
+pub fn plan(name: &str, limits: ResourceLimits, whole: bool) -> io::Result<Plan> {
     let mountinfo = fs::read_to_string("/proc/self/mountinfo")?;
     let cgroup = fs::read_to_string("/proc/self/cgroup")?;
     let hierarchies = hierarchies(&mountinfo, &cgroup);
@@ -54,7 +54,7 @@ pub fn plan(name: &str, limits: Limits, whole: bool) -> io::Result<Plan> {
 }
 
 /// A limit as the files of a group have it.
-struct Setting {
+struct LimitSetting {
     controller: &'static str,
     /// Files and values. One that is not there is none that would matter, but for the first.
     files: Vec<(&'static str, String)>,
@@ -62,7 +62,7 @@ struct Setting {
 
 impl Plan {
     /// For groups that are there already.
-    pub(super) fn of(limits: Limits, hierarchies: Vec<Hierarchy>) -> Self {
+    pub(super) fn of(limits: ResourceLimits, hierarchies: Vec<Hierarchy>) -> Self {
         Plan { name: String::new(), limits, whole: false, hierarchies }
     }
 
@@ -88,10 +88,10 @@ impl Plan {
 
     /// Makes them, and sets the limits.
     #[must_use]
-    pub fn make(&self) -> (Groups, Vec<Problem>) {
-        let mut groups = Groups::default();
+    pub fn make(&self) -> (ContainerGroups, Vec<Problem>) {
+        let mut groups = ContainerGroups::default();
         let mut problems = Vec::new();
-        for wanted in [Wanted::Memory, Wanted::Cpu, Wanted::Pids] {
+        for wanted in [LimitKind::Memory, LimitKind::Cpu, LimitKind::Pids] {
             let Some(setting) = wanted.one(&self.limits) else { continue };
             let controller = setting.controller;
             let done = match self.hierarchy_of(controller) {
@@ -161,48 +161,48 @@ fn listed(file: &Path, controller: &str) -> bool {
 
 /// A limit that may be wanted.
 #[derive(Clone, Copy)]
-enum Wanted {
+enum LimitKind {
     Memory,
     Cpu,
     Pids,
 }
 
-impl Wanted {
+impl LimitKind {
     /// For version 1.
-    fn one(self, limits: &Limits) -> Option<Setting> {
+    fn one(self, limits: &ResourceLimits) -> Option<LimitSetting> {
         let (controller, files) = match self {
-            Wanted::Memory => {
+            LimitKind::Memory => {
                 let bytes = limits.memory?.to_string();
                 // The second is there where swap is counted; without it, swap is left open.
                 let both = ("memory.memsw.limit_in_bytes", bytes.clone());
                 ("memory", vec![("memory.limit_in_bytes", bytes), both])
             }
-            Wanted::Cpu => {
+            LimitKind::Cpu => {
                 let quota = quota(limits)?;
                 let period = ("cpu.cfs_period_us", PERIOD.to_string());
                 ("cpu", vec![period, ("cpu.cfs_quota_us", quota.to_string())])
             }
-            Wanted::Pids => ("pids", vec![("pids.max", limits.pids?.to_string())]),
+            LimitKind::Pids => ("pids", vec![("pids.max", limits.pids?.to_string())]),
         };
-        Some(Setting { controller, files })
+        Some(LimitSetting { controller, files })
     }
 
     /// For version 2.
-    fn two(self, limits: &Limits) -> Option<Setting> {
+    fn two(self, limits: &ResourceLimits) -> Option<LimitSetting> {
         let (controller, files) = match self {
-            Wanted::Memory => {
+            LimitKind::Memory => {
                 let bytes = limits.memory?.to_string();
                 ("memory", vec![("memory.max", bytes), ("memory.swap.max", "0".to_owned())])
             }
-            Wanted::Cpu => ("cpu", vec![("cpu.max", format!("{} {PERIOD}", quota(limits)?))]),
-            Wanted::Pids => ("pids", vec![("pids.max", limits.pids?.to_string())]),
+            LimitKind::Cpu => ("cpu", vec![("cpu.max", format!("{} {PERIOD}", quota(limits)?))]),
+            LimitKind::Pids => ("pids", vec![("pids.max", limits.pids?.to_string())]),
         };
-        Some(Setting { controller, files })
+        Some(LimitSetting { controller, files })
     }
 }
 
 /// Microseconds of each period.
-fn quota(limits: &Limits) -> Option<u64> {
+fn quota(limits: &ResourceLimits) -> Option<u64> {
     let thousandths = u64::from(limits.cpus?.0);
     // The kernel takes no less than a thousandth of a second.
     Some((thousandths * PERIOD / 1000).max(1000))
@@ -210,20 +210,20 @@ fn quota(limits: &Limits) -> Option<u64> {
 
 /// Groups of a container, removed when they go out of scope; by then nothing may run in them.
 #[derive(Debug, Default)]
-pub struct Groups {
-    groups: Vec<Group>,
+pub struct ContainerGroups {
+    groups: Vec<ControlGroup>,
     leaf: Option<PathBuf>,
 }
 
 #[derive(Debug)]
-struct Group {
+struct ControlGroup {
     version: Version,
     dir: PathBuf,
     /// What is limited here.
     controllers: Vec<&'static str>,
 }
 
-impl Groups {
+impl ContainerGroups {
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -289,7 +289,7 @@ impl Groups {
     /// Bytes of memory that are taken in it; nothing where no group counts them.
     #[must_use]
     pub fn memory(&self) -> Option<u64> {
-        let counts = |group: &&Group| group.controllers.contains(&"memory");
+        let counts = |group: &&ControlGroup| group.controllers.contains(&"memory");
         let group = self.groups.iter().find(counts)?;
         let file = match group.version {
             Version::One => "memory.usage_in_bytes",
@@ -301,7 +301,7 @@ impl Groups {
     /// Takes a group that somebody else has made.
     pub(super) fn watch(&mut self, hierarchy: &Hierarchy, controller: &'static str) {
         let (version, dir) = (hierarchy.version, hierarchy.own.clone());
-        self.groups.push(Group { version, dir, controllers: vec![controller] });
+        self.groups.push(ControlGroup { version, dir, controllers: vec![controller] });
     }
 
     /// The group in a hierarchy, made if need be, with these controllers.
@@ -310,7 +310,7 @@ impl Groups {
         plan: &Plan,
         hierarchy: &Hierarchy,
         controllers: &[&str],
-    ) -> Result<&mut Group, String> {
+    ) -> Result<&mut ControlGroup, String> {
         let dir = plan.place(hierarchy).ok_or_else(|| {
             format!(
                 "{} is as far as this process sees, has processes itself and can have no children",
@@ -324,7 +324,7 @@ impl Groups {
             None => {
                 make(&dir)?;
                 let version = hierarchy.version;
-                self.groups.push(Group { version, dir, controllers: Vec::new() });
+                self.groups.push(ControlGroup { version, dir, controllers: Vec::new() });
                 self.groups.len() - 1
             }
         };
@@ -343,8 +343,8 @@ impl Groups {
     }
 }
 
-impl Group {
-    fn set(&self, setting: &Setting) -> Result<(), String> {
+impl ControlGroup {
+    fn set(&self, setting: &LimitSetting) -> Result<(), String> {
         for (number, (file, value)) in setting.files.iter().enumerate() {
             let path = self.dir.join(file);
             match fs::write(&path, value) {
@@ -379,7 +379,7 @@ impl Group {
     }
 }
 
-impl Drop for Groups {
+impl Drop for ContainerGroups {
     fn drop(&mut self) {
         for group in &self.groups {
             // Whatever is in the way, the next command's sweep has another try.
@@ -499,7 +499,7 @@ mod tests {
         let place = |mount: &Path, own: &Path| {
             let (mount, own) = (mount.to_path_buf(), own.to_path_buf());
             let hierarchy = Hierarchy { version: Version::Two, options: Vec::new(), mount, own };
-            let limits = Limits::default();
+            let limits = ResourceLimits::default();
             let plan = Plan { name: "x".into(), limits, whole: false, hierarchies: Vec::new() };
             plan.place(&hierarchy)
         };

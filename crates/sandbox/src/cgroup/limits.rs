@@ -6,7 +6,7 @@ use std::fmt;
 
 /// What a container may use of the machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limits {
+pub struct ResourceLimits {
     /// Bytes of memory; there is no swap beside it.
     pub memory: Option<u64>,
     /// Time of processors.
@@ -15,11 +15,11 @@ pub struct Limits {
     pub pids: Option<u32>,
 }
 
-impl Limits {
+impl ResourceLimits {
     /// Whether anything is limited.
     #[must_use]
     pub fn is_any(&self) -> bool {
-        *self != Limits::default()
+        *self != ResourceLimits::default()
     }
 }
 

@@ -14,7 +14,7 @@ mod view;
 mod watched;
 
 pub use freezer::Freezer;
-pub use group::{Groups, Plan, Problem, plan, remove};
-pub use limits::{Cpus, Limits, Pressure};
+pub use group::{ContainerGroups, Plan, Problem, plan, remove};
+pub use limits::{Cpus, Pressure, ResourceLimits};
 pub(crate) use view::{PLACE, show};
-pub use watched::{Watched, watch};
+pub use watched::{WatchedGroups, watch};

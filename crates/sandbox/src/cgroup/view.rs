@@ -3,10 +3,10 @@
 //! Used by `kernel_dirs`, in the container's own namespace of control groups.
 #![forbid(unsafe_code)]
 
-use super::find::{Mount, Version, mounts};
+use super::find::{HierarchyMount, Version, mounts};
 use crate::in_root::InRoot;
 use crate::mounts::{NO_SUID_DEV_EXEC, copy, kernel, make_read_only};
-use crate::spec::Groups;
+use crate::spec::GroupsSpec;
 use rustix::mount::MountAttrFlags;
 use std::fs;
 use std::io;
@@ -18,7 +18,7 @@ pub(crate) const PLACE: &str = "/sys/fs/cgroup";
 
 /// Puts the hierarchies there: those of the container's own, whose root is what it is in, else the
 /// host's. `is_bare`: the /sys below does not have the host's yet.
-pub(crate) fn show(root: &InRoot, groups: Option<&Groups>, is_bare: bool) -> io::Result<()> {
+pub(crate) fn show(root: &InRoot, groups: Option<&GroupsSpec>, is_bare: bool) -> io::Result<()> {
     let host = Path::new(PLACE);
     if !host.is_dir() {
         return Ok(());
@@ -35,14 +35,14 @@ pub(crate) fn show(root: &InRoot, groups: Option<&Groups>, is_bare: bool) -> io:
     }
 }
 
-fn show_own(root: &InRoot, groups: &Groups) -> io::Result<()> {
+fn show_own(root: &InRoot, groups: &GroupsSpec) -> io::Result<()> {
     let mut attributes = NO_SUID_DEV_EXEC;
     if !groups.writable {
         attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
     }
     let place = Path::new(PLACE);
     let mut hierarchies: Vec<(PathBuf, OwnedFd)> = Vec::new();
-    for Mount { version, options, point, .. } in
+    for HierarchyMount { version, options, point, .. } in
         mounts(&fs::read_to_string("/proc/self/mountinfo")?)
     {
         if !point.starts_with(place) || hierarchies.iter().any(|(known, _)| *known == point) {

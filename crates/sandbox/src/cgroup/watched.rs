@@ -4,8 +4,8 @@
 #![forbid(unsafe_code)]
 
 use super::find::{Version, hierarchies};
-use super::group::{Groups, Plan, Problem};
-use super::limits::{Limits, Pressure};
+use super::group::{ContainerGroups, Plan, Problem};
+use super::limits::{Pressure, ResourceLimits};
 use std::fs;
 use std::io;
 use std::mem::ManuallyDrop;
@@ -13,17 +13,17 @@ use std::path::Path;
 
 /// The groups that limit a process.
 #[derive(Debug)]
-pub struct Watched(ManuallyDrop<Groups>);
+pub struct WatchedGroups(ManuallyDrop<ContainerGroups>);
 
 /// Looks for the groups that limit a process as it was wished; what is not limited comes back, too.
 ///
 /// # Errors
 /// The kernel does not tell where the process is.
-pub fn watch(pid: u32, limits: Limits) -> io::Result<(Watched, Vec<Problem>)> {
+pub fn watch(pid: u32, limits: ResourceLimits) -> io::Result<(WatchedGroups, Vec<Problem>)> {
     let mountinfo = fs::read_to_string("/proc/self/mountinfo")?;
     let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
     let plan = Plan::of(limits, hierarchies(&mountinfo, &cgroup));
-    let mut groups = Groups::default();
+    let mut groups = ContainerGroups::default();
     let mut problems = Vec::new();
     let wanted = [
         ("memory", limits.memory.is_some()),
@@ -45,10 +45,10 @@ pub fn watch(pid: u32, limits: Limits) -> io::Result<(Watched, Vec<Problem>)> {
             }
         }
     }
-    Ok((Watched(ManuallyDrop::new(groups)), problems))
+    Ok((WatchedGroups(ManuallyDrop::new(groups)), problems))
 }
 
-impl Watched {
+impl WatchedGroups {
     /// How often the limits were in the way.
     #[must_use]
     pub fn pressure(&self) -> Pressure {

@@ -6,7 +6,7 @@
 
 /// A system call, by its name and its numbers.
 #[derive(Clone, Copy)]
-pub(super) struct Call {
+pub(super) struct SystemCall {
     pub(super) name: &'static str,
     pub(super) x86_64: Option<u16>,
     pub(super) i386: Option<u16>,
@@ -15,7 +15,7 @@ pub(super) struct Call {
 /// `name 64 32`: a call and its numbers, `_` where an instruction set has none.
 macro_rules! calls {
     ($($name:ident $x86_64:tt $i386:tt,)*) => {
-        &[$(Call {
+        &[$(SystemCall {
             name: stringify!($name),
             x86_64: calls!(@ $x86_64),
             i386: calls!(@ $i386),
@@ -27,7 +27,7 @@ macro_rules! calls {
 
 /// Whatever their arguments are.
 #[rustfmt::skip]
-pub(super) const ALLOWED: &[Call] = calls! {
+pub(super) const ALLOWED: &[SystemCall] = calls! {
     accept 43 _, accept4 288 364, access 21 33, adjtimex 159 124, alarm 37 27, arch_prctl 158 384,
     bind 49 361, brk 12 45, cachestat 451 451, capget 125 184, capset 126 185, chdir 80 12,
     chmod 90 15, chown 92 182, chown32 _ 212, chroot 161 61, clock_adjtime 305 343,
@@ -108,7 +108,7 @@ pub(super) const ALLOWED: &[Call] = calls! {
 
 /// Forms of long ago, for programs of that time: they do what those above do.
 #[rustfmt::skip]
-pub(super) const ALLOWED_OLD: &[Call] = calls! {
+pub(super) const ALLOWED_OLD: &[SystemCall] = calls! {
     nice _ 34, oldfstat _ 28, oldlstat _ 84, oldolduname _ 59, oldstat _ 18, olduname _ 109,
     readdir _ 89, sgetmask _ 68, sigaction _ 67, signal _ 48, sigpending _ 73, sigsuspend _ 72,
     ssetmask _ 69,
@@ -116,7 +116,7 @@ pub(super) const ALLOWED_OLD: &[Call] = calls! {
 
 /// The kernel has them, and a build may not: "not permitted", as in a container of Docker's.
 #[rustfmt::skip]
-pub(super) const REFUSED: &[Call] = calls! {
+pub(super) const REFUSED: &[SystemCall] = calls! {
     acct 163 51, add_key 248 286, bpf 321 357, clock_settime 227 264, clock_settime64 _ 404,
     delete_module 176 129, fanotify_init 300 338, finit_module 313 350, fsconfig 431 431,
     fsmount 432 432, fsopen 430 430, fspick 433 433, get_mempolicy 239 275, init_module 175 128,
@@ -136,18 +136,18 @@ pub(super) const REFUSED: &[Call] = calls! {
 /// clone3 lie behind a pointer, where a filter cannot look; the rings of io_uring make calls that no
 /// filter sees; mounts are told by /proc as well.
 #[rustfmt::skip]
-pub(super) const ABSENT: &[Call] = calls! {
+pub(super) const ABSENT: &[SystemCall] = calls! {
     clone3 435 435, io_uring_enter 426 426, io_uring_register 427 427, io_uring_setup 425 425,
     listmount 458 458, statmount 457 457,
 };
 
 /// Flags decide.
-pub(super) const CLONE: &[Call] = calls! { clone 56 120, };
+pub(super) const CLONE: &[SystemCall] = calls! { clone 56 120, };
 /// Flags decide.
-pub(super) const UNSHARE: &[Call] = calls! { unshare 272 310, };
+pub(super) const UNSHARE: &[SystemCall] = calls! { unshare 272 310, };
 /// The persona decides.
-pub(super) const PERSONALITY: &[Call] = calls! { personality 135 136, };
+pub(super) const PERSONALITY: &[SystemCall] = calls! { personality 135 136, };
 /// The family decides, and the protocol.
-pub(super) const SOCKET: &[Call] = calls! { socket 41 359, };
+pub(super) const SOCKET: &[SystemCall] = calls! { socket 41 359, };
 /// The older way to all calls of sockets, by which C libraries of 32-bit programs still make them.
-pub(super) const SOCKETCALL: &[Call] = calls! { socketcall _ 102, };
+pub(super) const SOCKETCALL: &[SystemCall] = calls! { socketcall _ 102, };

@@ -6,7 +6,8 @@
 #![forbid(unsafe_code)]
 
 use super::calls::{
-    ABSENT, ALLOWED, ALLOWED_OLD, CLONE, Call, PERSONALITY, REFUSED, SOCKET, SOCKETCALL, UNSHARE,
+    ABSENT, ALLOWED, ALLOWED_OLD, CLONE, PERSONALITY, REFUSED, SOCKET, SOCKETCALL, SystemCall,
+    UNSHARE,
 };
 use libc::{BPF_ABS, BPF_ALU, BPF_AND, BPF_JEQ, BPF_JGE, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W};
 use libc::{SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO, SECCOMP_RET_USER_NOTIF, sock_filter};
@@ -37,7 +38,7 @@ const NOSYS: u32 = SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
 
 /// What becomes of a call.
 #[derive(Clone, Copy)]
-enum Answer {
+enum FilterAction {
     Unnamed,
     Absent,
     Allowed,
@@ -49,11 +50,14 @@ enum Answer {
     Socketcall,
 }
 
-impl Answer {
+impl FilterAction {
     /// Calls side by side with the same one are a run.
     const fn is_like(self, other: Self) -> bool {
         match (self, other) {
-            (Answer::Unnamed | Answer::Absent, Answer::Unnamed | Answer::Absent) => true,
+            (
+                FilterAction::Unnamed | FilterAction::Absent,
+                FilterAction::Unnamed | FilterAction::Absent,
+            ) => true,
             _ => self as u8 == other as u8,
         }
     }
@@ -106,7 +110,7 @@ impl Code {
 
     /// The rules of one instruction set. Those of the x32 ABI, which nothing uses any more, have numbers
     /// beyond all others and do not exist.
-    const fn look_up(&mut self, answers: &[Answer; NUMBERS]) {
+    const fn look_up(&mut self, answers: &[FilterAction; NUMBERS]) {
         let mut starts = [0; NUMBERS];
         let mut runs = 0;
         let mut number = 0;
@@ -117,14 +121,14 @@ impl Code {
             }
             number += 1;
         }
-        assert!(answers[NUMBERS - 1].is_like(Answer::Absent), "more calls than numbers");
+        assert!(answers[NUMBERS - 1].is_like(FilterAction::Absent), "more calls than numbers");
         self.push(load(NUMBER));
         self.halve(answers, &starts, 0, runs);
     }
 
     const fn halve(
         &mut self,
-        answers: &[Answer; NUMBERS],
+        answers: &[FilterAction; NUMBERS],
         starts: &[usize; NUMBERS],
         from: usize,
         to: usize,
@@ -143,27 +147,27 @@ impl Code {
     }
 
     /// Ends the program, one way or another.
-    const fn answer(&mut self, answer: Answer) {
+    const fn answer(&mut self, answer: FilterAction) {
         match answer {
-            Answer::Unnamed | Answer::Absent => self.push(ret(NOSYS)),
-            Answer::Allowed => self.push(ret(ALLOW)),
-            Answer::Refused => self.push(ret(PERM)),
-            Answer::Clone => {
+            FilterAction::Unnamed | FilterAction::Absent => self.push(ret(NOSYS)),
+            FilterAction::Allowed => self.push(ret(ALLOW)),
+            FilterAction::Refused => self.push(ret(PERM)),
+            FilterAction::Clone => {
                 self.push(load(FIRST_ARGUMENT));
                 self.none_of(NEW_NAMESPACES);
             }
-            Answer::Unshare => {
+            FilterAction::Unshare => {
                 self.push(load(FIRST_ARGUMENT + HIGH_HALF));
                 self.push(jump(BPF_JEQ, 0, 1, 0));
                 self.push(ret(PERM));
                 self.push(load(FIRST_ARGUMENT));
                 self.none_of(!PARTED);
             }
-            Answer::Personality => {
+            FilterAction::Personality => {
                 self.push(load(FIRST_ARGUMENT));
                 self.one_of(&PERSONAS, PERM);
             }
-            Answer::Socket => {
+            FilterAction::Socket => {
                 self.push(load(FIRST_ARGUMENT));
                 self.push(jump(BPF_JEQ, NETLINK, 0, 4));
                 self.push(load(THIRD_ARGUMENT));
@@ -172,7 +176,7 @@ impl Code {
                 self.push(ret(ALLOW));
                 self.one_of(&FAMILIES, SECCOMP_RET_ERRNO | NO_FAMILY as u32);
             }
-            Answer::Socketcall => {
+            FilterAction::Socketcall => {
                 self.push(load(FIRST_ARGUMENT));
                 self.push(jump(BPF_JEQ, SOCKETCALL_SOCKET, 0, 1));
                 self.push(ret(SECCOMP_RET_USER_NOTIF));
@@ -202,18 +206,18 @@ impl Code {
 }
 
 /// What becomes of each number of an instruction set.
-const fn answers(is_old: bool) -> [Answer; NUMBERS] {
-    let mut answers = [Answer::Unnamed; NUMBERS];
+const fn answers(is_old: bool) -> [FilterAction; NUMBERS] {
+    let mut answers = [FilterAction::Unnamed; NUMBERS];
     let lists = [
-        (ALLOWED, Answer::Allowed),
-        (ALLOWED_OLD, Answer::Allowed),
-        (REFUSED, Answer::Refused),
-        (ABSENT, Answer::Absent),
-        (CLONE, Answer::Clone),
-        (UNSHARE, Answer::Unshare),
-        (PERSONALITY, Answer::Personality),
-        (SOCKET, Answer::Socket),
-        (SOCKETCALL, Answer::Socketcall),
+        (ALLOWED, FilterAction::Allowed),
+        (ALLOWED_OLD, FilterAction::Allowed),
+        (REFUSED, FilterAction::Refused),
+        (ABSENT, FilterAction::Absent),
+        (CLONE, FilterAction::Clone),
+        (UNSHARE, FilterAction::Unshare),
+        (PERSONALITY, FilterAction::Personality),
+        (SOCKET, FilterAction::Socket),
+        (SOCKETCALL, FilterAction::Socketcall),
     ];
     let mut at = 0;
     while at < lists.len() {
@@ -224,11 +228,16 @@ const fn answers(is_old: bool) -> [Answer; NUMBERS] {
     answers
 }
 
-const fn name(answers: &mut [Answer; NUMBERS], calls: &[Call], answer: Answer, is_old: bool) {
+const fn name(
+    answers: &mut [FilterAction; NUMBERS],
+    calls: &[SystemCall],
+    answer: FilterAction,
+    is_old: bool,
+) {
     let mut at = 0;
     while at < calls.len() {
         if let Some(number) = if is_old { calls[at].i386 } else { calls[at].x86_64 } {
-            let is_new = answers[number as usize] as u8 == Answer::Unnamed as u8;
+            let is_new = answers[number as usize] as u8 == FilterAction::Unnamed as u8;
             assert!(is_new, "a number stands for two calls");
             answers[number as usize] = answer;
         }

@@ -5,7 +5,8 @@
 #![forbid(unsafe_code)]
 
 use super::calls::{
-    ABSENT, ALLOWED, ALLOWED_OLD, CLONE, Call, PERSONALITY, REFUSED, SOCKET, SOCKETCALL, UNSHARE,
+    ABSENT, ALLOWED, ALLOWED_OLD, CLONE, PERSONALITY, REFUSED, SOCKET, SOCKETCALL, SystemCall,
+    UNSHARE,
 };
 use super::filter::{NEW_NAMESPACES, PARTED, PERSONAS};
 use runner_init::abi::sockets::{AUDIT, FAMILIES, NETLINK, NO_AUDIT, NO_FAMILY};
@@ -57,17 +58,17 @@ fn sockets() -> Vec<Value> {
     rules
 }
 
-fn allow(calls: &[Call], arguments: &[Value]) -> Value {
+fn allow(calls: &[SystemCall], arguments: &[Value]) -> Value {
     json!({"names": names(calls), "action": "SCMP_ACT_ALLOW", "args": arguments})
 }
 
-fn refuse(calls: &[Call], errno: i32, arguments: &[Value]) -> Value {
+fn refuse(calls: &[SystemCall], errno: i32, arguments: &[Value]) -> Value {
     json!({
         "names": names(calls), "action": "SCMP_ACT_ERRNO", "errnoRet": errno, "args": arguments
     })
 }
 
-fn names(calls: &[Call]) -> Vec<&'static str> {
+fn names(calls: &[SystemCall]) -> Vec<&'static str> {
     calls.iter().map(|call| call.name).collect()
 }
 

@@ -1,6 +1,6 @@
 //! The host's own configuration of AWS's agent: the file that was named, and that of the state folder.
 
-use runner_core::agent::{AgentConfig, DocumentProblem, Layer, MAX_BYTES};
+use runner_core::agent::{AgentConfig, DocumentProblem, MAX_BYTES, PropertyLayer};
 use runner_folder::state::Home;
 use runner_host::users::with_tilde;
 use rustix::fs::OFlags;
@@ -17,11 +17,11 @@ const NAME: &str = "amazon-ssm-agent.json";
 #[derive(Debug)]
 pub struct AgentError {
     path: PathBuf,
-    why: Why,
+    why: AgentFileError,
 }
 
 #[derive(Debug)]
-enum Why {
+enum AgentFileError {
     Unreadable(io::Error),
     Wrong(Vec<DocumentProblem>),
 }
@@ -32,8 +32,8 @@ impl fmt::Display for AgentError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = with_tilde(&self.path);
         match &self.why {
-            Why::Unreadable(error) => write!(formatter, "cannot read {path}: {error}"),
-            Why::Wrong(problems) => {
+            AgentFileError::Unreadable(error) => write!(formatter, "cannot read {path}: {error}"),
+            AgentFileError::Wrong(problems) => {
                 let lines: Vec<String> =
                     problems.iter().map(|problem| format!("{path}:{problem}")).collect();
                 formatter.write_str(&lines.join("\n"))
@@ -51,12 +51,14 @@ pub fn agent_config(
     named: Option<&Path>,
 ) -> Result<(AgentConfig, Vec<String>), AgentError> {
     let mut notices = Vec::new();
-    let mut read = |path: &Path| -> Result<Option<Layer>, AgentError> {
+    let mut read = |path: &Path| -> Result<Option<PropertyLayer>, AgentError> {
         let failed = |why| AgentError { path: path.to_path_buf(), why };
-        let Some(text) = text(path).map_err(|error| failed(Why::Unreadable(error)))? else {
+        let Some(text) = text(path).map_err(|error| failed(AgentFileError::Unreadable(error)))?
+        else {
             return Ok(None);
         };
-        let (layer, told) = Layer::read(&text).map_err(|problems| failed(Why::Wrong(problems)))?;
+        let (layer, told) = PropertyLayer::read(&text)
+            .map_err(|problems| failed(AgentFileError::Wrong(problems)))?;
         notices.extend(told.into_iter().map(|text| format!("{}: {text}", with_tilde(path))));
         Ok(Some(layer))
     };
@@ -65,7 +67,7 @@ pub fn agent_config(
         None => None,
         Some(path) => Some(read(path)?.ok_or_else(|| AgentError {
             path: path.to_path_buf(),
-            why: Why::Unreadable(io::ErrorKind::NotFound.into()),
+            why: AgentFileError::Unreadable(io::ErrorKind::NotFound.into()),
         })?),
     };
     Ok((AgentConfig::of_host(named, own), notices))

@@ -1,12 +1,12 @@
 //! What the audit has of a call: a record in CloudTrail's form, without what is not to be read.
 
-use super::call::{Call, Named, Refusal};
+use super::call::{AwsCall, OperationName, RefusedCall};
 use super::endpoint::{Endpoint, Origin};
-use super::hidden::Shown;
-use super::operations::{Effect, Operation};
+use super::hidden::ShownCall;
+use super::operations::{Operation, OperationEffect};
 use super::owner::Deed;
-use crate::gateway::{AuditResource, Identity, Record, Source};
-use crate::http::Ends;
+use crate::gateway::{AuditRecord, AuditResource, CallSource, CallerIdentity};
+use crate::http::ConnectionEnds;
 use http::request::Parts;
 use serde_json::Value;
 
@@ -28,24 +28,26 @@ const ACCOUNTABLE: [&str; 8] = [
 const LOOKUP: &str = "cloudtrail:LookupEvents";
 
 /// A request, as the audit has it.
-pub(super) struct Asked {
-    source: Source,
+pub(super) struct AuditedRequest {
+    source: CallSource,
     /// The id that the client is given.
     pub(super) request_id: String,
 }
 
-impl Asked {
-    pub(super) fn of(parts: &Parts, ends: Ends) -> Self {
+impl AuditedRequest {
+    pub(super) fn of(parts: &Parts, ends: ConnectionEnds) -> Self {
         let agent = parts.headers.get("user-agent").and_then(|agent| agent.to_str().ok());
-        let source = Source {
+        let source = CallSource {
             address: Some(ends.peer.ip().to_canonical().to_string()),
             user_agent: agent.map(plain),
         };
-        Asked { source, request_id: uuid::Uuid::new_v4().to_string() }
+        AuditedRequest { source, request_id: uuid::Uuid::new_v4().to_string() }
     }
 
-    fn record(&self, who: Identity, service: &str, name: &str) -> Record {
-        Record::call(who, service, name).from(self.source.clone()).with_request(&self.request_id)
+    fn record(&self, who: CallerIdentity, service: &str, name: &str) -> AuditRecord {
+        AuditRecord::call(who, service, name)
+            .from(self.source.clone())
+            .with_request(&self.request_id)
     }
 }
 
@@ -53,9 +55,9 @@ fn plain(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(MAX_TEXT).collect()
 }
 
-fn identity(origin: &Origin) -> Identity {
+fn identity(origin: &Origin) -> CallerIdentity {
     let caller = &origin.caller;
-    Identity::user(&caller.arn, &caller.user_id, &caller.key_id)
+    CallerIdentity::user(&caller.arn, &caller.user_id, &caller.key_id)
 }
 
 impl Endpoint {
@@ -63,16 +65,20 @@ impl Endpoint {
     ///
     /// # Errors
     /// It cannot, and the caller is a user; or their calls come faster than records are kept of.
-    pub(super) async fn accountable(&self, call: &Call, origin: &Origin) -> Result<(), Refusal> {
+    pub(super) async fn accountable(
+        &self,
+        call: &AwsCall,
+        origin: &Origin,
+    ) -> Result<(), RefusedCall> {
         let is_user = origin.caller.bound.is_some();
         let Operation { action, effect, service, .. } = *call.operation;
         if is_user
-            && effect == Effect::Changes
+            && effect == OperationEffect::Changes
             && !self.gateway.audit.may_change(&origin.caller.key_id)
         {
             let text = "Rate exceeded: with one key at most five calls a second change something, after the first \
                         thousand";
-            return Err(Refusal::new(service.throttled(), text));
+            return Err(RefusedCall::new(service.throttled(), text));
         }
         if !is_user || !ACCOUNTABLE.contains(&action) {
             return Ok(());
@@ -80,17 +86,17 @@ impl Endpoint {
         self.gateway.audit.reserve().await.map_err(|error| {
             tracing::warn!(%error, action, "a call cannot be audited");
             let text = "the call is not carried out: it cannot be audited (the disk of the endpoint may be full)";
-            Refusal::new("InternalServerError", text).with_status(500)
+            RefusedCall::new("InternalServerError", text).with_status(500)
         })
     }
 
     /// Records what was asked for, and how it was answered.
     pub(super) async fn record(
         &self,
-        call: &Call,
+        call: &AwsCall,
         origin: &Origin,
-        asked: &Asked,
-        answer: &Result<Value, Refusal>,
+        asked: &AuditedRequest,
+        answer: &Result<Value, RefusedCall>,
     ) {
         let Operation { service, name, action, effect, .. } = *call.operation;
         let audit = &self.gateway.audit;
@@ -99,8 +105,8 @@ impl Endpoint {
             return;
         }
         let secrets = self.secrets();
-        let shown = Shown::new(action, &secrets);
-        let is_read_only = effect == Effect::Reads;
+        let shown = ShownCall::new(action, &secrets);
+        let is_read_only = effect == OperationEffect::Reads;
         let judged = origin.judged();
         let resources = judged.resources.into_iter().filter_map(resource).collect();
         let record = asked
@@ -129,10 +135,10 @@ impl Endpoint {
     pub(super) async fn record_deed(
         &self,
         origin: &Origin,
-        asked: &Asked,
+        asked: &AuditedRequest,
         deed: Deed,
         parameters: Value,
-        refusal: Option<&Refusal>,
+        refusal: Option<&RefusedCall>,
     ) {
         let judged = origin.judged();
         let resources = judged.resources.into_iter().filter_map(resource).collect();
@@ -150,10 +156,10 @@ impl Endpoint {
     /// Records a call that could not be read, or of something that is not offered.
     pub(super) async fn record_unread(
         &self,
-        name: &Named,
+        name: &OperationName,
         origin: &Origin,
-        asked: &Asked,
-        why: &Refusal,
+        asked: &AuditedRequest,
+        why: &RefusedCall,
     ) {
         let record = asked
             .record(identity(origin), &plain(&name.service), &plain(&name.operation))
@@ -166,9 +172,14 @@ impl Endpoint {
     }
 
     /// Records a call that was not let in.
-    pub(super) async fn record_refused(&self, name: &Named, asked: &Asked, why: &Refusal) {
+    pub(super) async fn record_refused(
+        &self,
+        name: &OperationName,
+        asked: &AuditedRequest,
+        why: &RefusedCall,
+    ) {
         let record =
-            asked.record(Identity::unknown(), &plain(&name.service), &plain(&name.operation));
+            asked.record(CallerIdentity::unknown(), &plain(&name.service), &plain(&name.operation));
         self.gateway.audit.write_refused(record.failed(why.code, &why.message));
         self.gateway.audit.written().await;
     }

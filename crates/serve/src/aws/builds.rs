@@ -2,18 +2,18 @@
 //!
 //! A live build's record is made from its log, which is read on from where it was read last.
 
-use super::call::Refusal;
-use runner_client::{ClientError, Link};
-use runner_core::agent::Layer;
+use super::call::RefusedCall;
+use runner_client::{ClientError, SharedClient};
+use runner_core::agent::PropertyLayer;
 use runner_core::record::{Build, record};
 use runner_core::view::BuildView;
 use runner_folder::events::Follower;
 use runner_folder::state::{
-    self, BuildDir, Clusters, DEFAULT_CLUSTER, Home, Need, StateError, Task, all_builds,
+    self, BuildDir, BuildNeed, Clusters, DEFAULT_CLUSTER, Home, StateError, Task, all_builds,
     live_builds,
 };
 use runner_host::clock;
-use runner_wire::control::{Answer, Request, Status};
+use runner_wire::control::{ControlRequest, ControlResponse, ControlStatus};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
@@ -24,7 +24,7 @@ const FOLLOWED: usize = 64;
 
 /// A build.
 #[derive(Clone, Debug)]
-pub(crate) struct Known {
+pub(crate) struct VisibleBuild {
     pub(crate) record: Build,
     pub(crate) dir: BuildDir,
     pub(crate) uuid: String,
@@ -69,17 +69,17 @@ impl Builds {
     }
 
     /// The build with this uuid.
-    pub(super) async fn get(&self, uuid: &str) -> Option<Known> {
+    pub(super) async fn get(&self, uuid: &str) -> Option<VisibleBuild> {
         // Nothing else names a folder.
         let uuid = uuid::Uuid::try_parse(uuid).ok()?.hyphenated().to_string();
         self.read(move |builds| builds.one(&uuid)).await.flatten()
     }
 
     /// The live build that is meant, by the rule of every verb; otherwise what there is.
-    pub(super) async fn find(&self, wanted: &str) -> Result<Known, String> {
+    pub(super) async fn find(&self, wanted: &str) -> Result<VisibleBuild, String> {
         let wanted = wanted.to_owned();
         let found = self.read(move |builds| {
-            let found = state::find(&builds.home, Some(&wanted), Need::Live);
+            let found = state::find(&builds.home, Some(&wanted), BuildNeed::Live);
             let found = found.map_err(|error| error.in_full())?;
             builds.one(&found.uuid).ok_or_else(|| format!("build {} has gone", found.id))
         });
@@ -87,12 +87,12 @@ impl Builds {
     }
 
     /// All of them, the newest first.
-    pub(super) async fn all(&self) -> Result<Vec<Known>, Refusal> {
+    pub(super) async fn all(&self) -> Result<Vec<VisibleBuild>, RefusedCall> {
         self.list(|home| Ok(all_builds(home)?.0)).await
     }
 
     /// Those that have not ended, the newest first.
-    pub(super) async fn live(&self) -> Result<Vec<Known>, Refusal> {
+    pub(super) async fn live(&self) -> Result<Vec<VisibleBuild>, RefusedCall> {
         let mut live = self.list(live_builds).await?;
         live.retain(|known| known.is_live);
         Ok(live)
@@ -101,21 +101,21 @@ impl Builds {
     /// Where the state folder cannot be read, that is said: an empty list would be another answer.
     async fn list(
         &self,
-        look: fn(&Home) -> Result<Vec<state::Known>, StateError>,
-    ) -> Result<Vec<Known>, Refusal> {
+        look: fn(&Home) -> Result<Vec<state::KnownBuild>, StateError>,
+    ) -> Result<Vec<VisibleBuild>, RefusedCall> {
         let listed = self.read(move |builds| {
             let known = look(&builds.home)?;
             Ok(builds.sorted(known.into_iter().map(|known| known.uuid)))
         });
-        let failed = |error: String| Refusal::new("InternalFailure", error).with_status(500);
+        let failed = |error: String| RefusedCall::new("InternalFailure", error).with_status(500);
         match listed.await {
             Some(listed) => listed.map_err(|error: StateError| failed(error.to_string())),
             None => Err(failed("the builds could not be looked through".to_owned())),
         }
     }
 
-    fn sorted(&self, uuids: impl Iterator<Item = String>) -> Vec<Known> {
-        let mut known: Vec<Known> = uuids.filter_map(|uuid| self.one(&uuid)).collect();
+    fn sorted(&self, uuids: impl Iterator<Item = String>) -> Vec<VisibleBuild> {
+        let mut known: Vec<VisibleBuild> = uuids.filter_map(|uuid| self.one(&uuid)).collect();
         known.sort_by(|a, b| {
             b.record.start_time.total_cmp(&a.record.start_time).then_with(|| b.uuid.cmp(&a.uuid))
         });
@@ -131,12 +131,12 @@ impl Builds {
         tokio::task::spawn_blocking(move || read(&builds)).await.ok()
     }
 
-    fn one(&self, uuid: &str) -> Option<Known> {
+    fn one(&self, uuid: &str) -> Option<VisibleBuild> {
         let dir = BuildDir::of(&self.home, uuid);
         let task = self.task(uuid)?;
         let known = |record, is_live| {
             let (dir, uuid) = (dir.clone(), uuid.to_owned());
-            Some(Known { record, dir, uuid, is_live, task: task.clone() })
+            Some(VisibleBuild { record, dir, uuid, is_live, task: task.clone() })
         };
         if let Some(ended) = dir.record().ok()? {
             self.logs.lock().unwrap_or_else(PoisonError::into_inner).remove(uuid);
@@ -174,19 +174,19 @@ fn follow<'a>(
     log.catch_up()
 }
 
-impl Known {
+impl VisibleBuild {
     /// How it stands, from its owner.
-    pub(crate) async fn status(&self) -> Result<Status, ClientError> {
-        match Link::connect(&self.dir).await?.ask(&Request::Status).await? {
-            Answer::Status(status) => Ok(status),
+    pub(crate) async fn status(&self) -> Result<ControlStatus, ClientError> {
+        match SharedClient::connect(&self.dir).await?.ask(&ControlRequest::Status).await? {
+            ControlResponse::Status(status) => Ok(status),
             other => Err(other.into()),
         }
     }
 
     /// What its image says of AWS's agent.
-    pub(super) async fn image_agent(&self) -> Result<Option<Layer>, ClientError> {
-        match Link::connect(&self.dir).await?.ask(&Request::Agent).await? {
-            Answer::Agent { image, .. } => Ok(image),
+    pub(super) async fn image_agent(&self) -> Result<Option<PropertyLayer>, ClientError> {
+        match SharedClient::connect(&self.dir).await?.ask(&ControlRequest::Agent).await? {
+            ControlResponse::Agent { image, .. } => Ok(image),
             other => Err(other.into()),
         }
     }

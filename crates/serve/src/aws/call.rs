@@ -4,9 +4,9 @@
 //! A service is found by what the request names, never by host or by the service it is signed for:
 //! the plugin sends Session Manager's calls to wherever the ECS client was sent.
 
-use super::operations::{self, Operation, Service, offered};
+use super::operations::{self, AwsService, Operation, offered};
 use super::others;
-use crate::http::{Answer, Body};
+use crate::http::{Body, HttpResponse};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
@@ -26,30 +26,30 @@ pub(super) enum Protocol {
 
 /// A call.
 #[derive(Debug)]
-pub(super) struct Call {
+pub(super) struct AwsCall {
     pub(super) operation: &'static Operation,
     pub(super) body: Value,
 }
 
-impl Call {
+impl AwsCall {
     /// The body as an operation wants it.
-    pub(super) fn input<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
+    pub(super) fn input<T: DeserializeOwned>(&self) -> Result<T, RefusedCall> {
         T::deserialize(&self.body)
-            .map_err(|error| Refusal::new("ValidationException", error.to_string()))
+            .map_err(|error| RefusedCall::new("ValidationException", error.to_string()))
     }
 }
 
 /// A call that is answered with an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
+pub(crate) struct RefusedCall {
     pub(crate) code: &'static str,
     pub(crate) message: String,
     pub(crate) status: u16,
 }
 
-impl Refusal {
+impl RefusedCall {
     pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Refusal { code, message: message.into(), status: 400 }
+        RefusedCall { code, message: message.into(), status: 400 }
     }
 
     pub(crate) fn with_status(mut self, status: u16) -> Self {
@@ -86,14 +86,14 @@ pub(super) fn protocol(parts: &Parts) -> Protocol {
 
 /// What a request calls its operation, whether or not there is one.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Named {
+pub(super) struct OperationName {
     /// As actions are named, where the service is known.
     pub(super) service: String,
     pub(super) operation: String,
 }
 
 /// How a request names what it asks for.
-pub(super) fn named(parts: &Parts, protocol: Protocol, body: &[u8]) -> Named {
+pub(super) fn named(parts: &Parts, protocol: Protocol, body: &[u8]) -> OperationName {
     let (prefix, operation) = match protocol {
         Protocol::Json => {
             let target = parts.headers.get("x-amz-target").and_then(|value| value.to_str().ok());
@@ -106,14 +106,14 @@ pub(super) fn named(parts: &Parts, protocol: Protocol, body: &[u8]) -> Named {
         Protocol::Query | Protocol::Ec2 => {
             let fields = form(body);
             let text = |name: &str| fields[name].as_str().unwrap_or_default().to_owned();
-            let known = Service::of_version(&text("Version")).map(Service::name);
+            let known = AwsService::of_version(&text("Version")).map(AwsService::name);
             let signed = || others::service(parts).unwrap_or_default();
             (known.map_or_else(signed, str::to_owned), text("Action"))
         }
     };
-    let service = Service::of_target(&prefix).map_or(prefix, |known| known.name().to_owned());
+    let service = AwsService::of_target(&prefix).map_or(prefix, |known| known.name().to_owned());
     let or = |text: String, other: &str| if text.is_empty() { other.to_owned() } else { text };
-    Named { service: or(service, "unknown"), operation: or(operation, parts.uri.path()) }
+    OperationName { service: or(service, "unknown"), operation: or(operation, parts.uri.path()) }
 }
 
 fn both((one, other): (&str, &str)) -> (String, String) {
@@ -121,14 +121,14 @@ fn both((one, other): (&str, &str)) -> (String, String) {
 }
 
 /// Reads a call.
-pub(super) fn read(parts: &Parts, protocol: Protocol, body: &[u8]) -> Result<Call, Refusal> {
-    let unreadable = |error: String| Refusal::new("SerializationException", error);
+pub(super) fn read(parts: &Parts, protocol: Protocol, body: &[u8]) -> Result<AwsCall, RefusedCall> {
+    let unreadable = |error: String| RefusedCall::new("SerializationException", error);
     match protocol {
         Protocol::Json => {
             let target = parts.headers.get("x-amz-target").and_then(|value| value.to_str().ok());
             let (prefix, name) =
                 target.and_then(|target| target.rsplit_once('.')).unwrap_or_default();
-            let Some(service) = Service::of_target(prefix) else {
+            let Some(service) = AwsService::of_target(prefix) else {
                 return Err(unknown(None, target.unwrap_or("(no X-Amz-Target)")));
             };
             let operation = offered_by(service, name)?;
@@ -138,7 +138,7 @@ pub(super) fn read(parts: &Parts, protocol: Protocol, body: &[u8]) -> Result<Cal
                     serde_json::from_slice(body).map_err(|error| unreadable(error.to_string()))?
                 }
             };
-            Ok(Call { operation, body })
+            Ok(AwsCall { operation, body })
         }
         Protocol::Cbor => {
             // Only services that list the protocol.
@@ -146,35 +146,35 @@ pub(super) fn read(parts: &Parts, protocol: Protocol, body: &[u8]) -> Result<Cal
             let ["", "service", "CodeBuild_20161006", "operation", name] = path[..] else {
                 return Err(unknown(None, parts.uri.path()));
             };
-            let operation = offered_by(Service::CodeBuild, name)?;
+            let operation = offered_by(AwsService::CodeBuild, name)?;
             let body = cbor::decode(body).map_err(|error| unreadable(error.to_string()))?;
-            Ok(Call { operation, body })
+            Ok(AwsCall { operation, body })
         }
         Protocol::Query | Protocol::Ec2 => {
             let fields = form(body);
             let name = fields["Action"].as_str().unwrap_or_default();
             let version = fields["Version"].as_str().unwrap_or_default();
-            let Some(service) = Service::of_version(version) else {
+            let Some(service) = AwsService::of_version(version) else {
                 return Err(unknown(None, name));
             };
-            Ok(Call { operation: offered_by(service, name)?, body: fields })
+            Ok(AwsCall { operation: offered_by(service, name)?, body: fields })
         }
     }
 }
 
-fn offered_by(service: Service, name: &str) -> Result<&'static Operation, Refusal> {
+fn offered_by(service: AwsService, name: &str) -> Result<&'static Operation, RefusedCall> {
     operations::find(service, name).ok_or_else(|| unknown(Some(service), name))
 }
 
 /// The answer to a call of something that is not offered.
-pub(super) fn unknown(service: Option<Service>, operation: &str) -> Refusal {
+pub(super) fn unknown(service: Option<AwsService>, operation: &str) -> RefusedCall {
     let shown: String = operation.chars().filter(|c| !c.is_control()).take(120).collect();
     let code = match service {
-        Some(Service::Sts | Service::Iam) => "InvalidAction",
+        Some(AwsService::Sts | AwsService::Iam) => "InvalidAction",
         _ => "UnknownOperationException",
     };
     let offered = offered();
-    Refusal::new(code, format!("{shown} is not offered by this endpoint, which has {offered}"))
+    RefusedCall::new(code, format!("{shown} is not offered by this endpoint, which has {offered}"))
 }
 
 /// Fields as forms and addresses have them.
@@ -229,9 +229,9 @@ fn is_time(name: &str) -> bool {
 pub(super) fn write(
     protocol: Protocol,
     operation: Option<&Operation>,
-    answer: &Result<Value, Refusal>,
+    answer: &Result<Value, RefusedCall>,
     id: &str,
-) -> Answer {
+) -> HttpResponse {
     let (status, body) = match answer {
         Ok(value) => (200, value.clone()),
         Err(refusal) => {
@@ -262,7 +262,7 @@ fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-fn ec2(operation: Option<&Operation>, answer: &Result<Value, Refusal>, id: &str) -> String {
+fn ec2(operation: Option<&Operation>, answer: &Result<Value, RefusedCall>, id: &str) -> String {
     let (code, message) = match answer {
         Ok(value) => {
             let name = operation.map_or("", |operation| operation.name);
@@ -295,9 +295,9 @@ fn elements(value: &Value, item: &str) -> String {
     }
 }
 
-fn xml(operation: Option<&Operation>, answer: &Result<Value, Refusal>, id: &str) -> String {
+fn xml(operation: Option<&Operation>, answer: &Result<Value, RefusedCall>, id: &str) -> String {
     let space = match operation.map(|operation| operation.service) {
-        Some(Service::Iam) => "xmlns=\"https://iam.amazonaws.com/doc/2010-05-08/\"",
+        Some(AwsService::Iam) => "xmlns=\"https://iam.amazonaws.com/doc/2010-05-08/\"",
         _ => "xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"",
     };
     match answer {
@@ -333,7 +333,7 @@ mod tests {
                 .iter()
                 .fold(request, |request, (name, value)| request.header(*name, *value));
             let (parts, ()) = request.body(()).expect("a request").into_parts();
-            let Named { service, operation } = named(&parts, protocol, body.as_bytes());
+            let OperationName { service, operation } = named(&parts, protocol, body.as_bytes());
             format!("{service}:{operation}")
         };
         let query = "Action=CreateUser&Version=2010-05-08&UserName=x";

@@ -2,13 +2,13 @@
 //!
 //! Who gets this far is the server's to say (`crate::http`).
 
-use super::audit::Asked;
-use super::call::{self, Protocol, Refusal};
+use super::audit::AuditedRequest;
+use super::call::{self, Protocol, RefusedCall};
 use super::endpoint::{Endpoint, MAX_BODY, Origin};
 use super::iam;
 use super::others;
 use super::sigv4::{self, AuthError};
-use crate::http::{Answer, Answering, Site, Visit, plain, read_body};
+use crate::http::{Answering, HttpResponse, Site, Visit, plain, read_body};
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use std::sync::Arc;
@@ -26,7 +26,11 @@ impl Site for Calls {
     }
 }
 
-async fn answer(request: Request<Incoming>, visit: &Visit, endpoint: &Arc<Endpoint>) -> Answer {
+async fn answer(
+    request: Request<Incoming>,
+    visit: &Visit,
+    endpoint: &Arc<Endpoint>,
+) -> HttpResponse {
     let (parts, body) = request.into_parts();
     if !call::is_one(&parts) {
         return match others::service(&parts) {
@@ -36,7 +40,7 @@ async fn answer(request: Request<Incoming>, visit: &Visit, endpoint: &Arc<Endpoi
         };
     }
     let protocol = call::protocol(&parts);
-    let asked = Asked::of(&parts, visit.ends);
+    let asked = AuditedRequest::of(&parts, visit.ends);
     let body = match read_body(body, MAX_BODY).await {
         Ok(body) => body,
         Err(unread) => return unread.answer(),
@@ -80,13 +84,13 @@ async fn answer(request: Request<Incoming>, visit: &Visit, endpoint: &Arc<Endpoi
 }
 
 /// A POST request that names no operation.
-fn not_a_call() -> Answer {
+fn not_a_call() -> HttpResponse {
     let refusal = call::unknown(None, "(no X-Amz-Target)");
     call::write(Protocol::Json, None, &Err(refusal), &uuid::Uuid::new_v4().to_string())
 }
 
 /// In the words that clients of AWS know.
-fn refusal(error: AuthError, protocol: Protocol) -> Refusal {
+fn refusal(error: AuthError, protocol: Protocol) -> RefusedCall {
     let (code, message) = match error {
         AuthError::Missing => (
             "MissingAuthenticationTokenException",
@@ -108,7 +112,7 @@ fn refusal(error: AuthError, protocol: Protocol) -> Refusal {
         _ => "SignatureDoesNotMatch",
     };
     match protocol {
-        Protocol::Query | Protocol::Ec2 => Refusal::new(query_code, message).with_status(403),
-        Protocol::Json | Protocol::Cbor => Refusal::new(code, message),
+        Protocol::Query | Protocol::Ec2 => RefusedCall::new(query_code, message).with_status(403),
+        Protocol::Json | Protocol::Cbor => RefusedCall::new(code, message),
     }
 }

@@ -1,9 +1,9 @@
 //! CloudTrail: what was done, found in the audit.
 
-use super::call::Refusal;
+use super::call::RefusedCall;
 use super::endpoint::{Endpoint, Origin};
-use super::operations::{Input, Scope};
-use crate::gateway::{Attribute, Lookup, LookupError, MAX_FOUND, resource_name};
+use super::operations::{OperationInput, RequestScope};
+use crate::gateway::{Attribute, AuditLookupError, Lookup, MAX_FOUND, resource_name};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -30,8 +30,8 @@ struct LookupAttribute {
 }
 
 impl LookupAttribute {
-    fn read(self) -> Result<Attribute, Refusal> {
-        let invalid = |text: String| Refusal::new("InvalidLookupAttributesException", text);
+    fn read(self) -> Result<Attribute, RefusedCall> {
+        let invalid = |text: String| RefusedCall::new("InvalidLookupAttributesException", text);
         let value = self.attribute_value;
         if value.is_empty() || value.chars().count() > 2000 {
             return Err(invalid("AttributeValue is to have 1 to 2000 characters".to_owned()));
@@ -60,23 +60,23 @@ impl LookupAttribute {
 }
 
 impl LookupEvents {
-    fn lookup(self) -> Result<Lookup, Refusal> {
+    fn lookup(self) -> Result<Lookup, RefusedCall> {
         let mut attributes = self.lookup_attributes;
         if attributes.len() > 1 {
             let text = "LookupAttributes can have one item";
-            return Err(Refusal::new("InvalidLookupAttributesException", text));
+            return Err(RefusedCall::new("InvalidLookupAttributesException", text));
         }
         let most =
             usize::try_from(self.max_results.unwrap_or(MAX_FOUND as i64)).unwrap_or_default();
         if !(1..=MAX_FOUND).contains(&most) {
             let text = format!("MaxResults is a number from 1 to {MAX_FOUND}");
-            return Err(Refusal::new("InvalidMaxResultsException", text));
+            return Err(RefusedCall::new("InvalidMaxResultsException", text));
         }
         if let Some(category) = self.event_category {
             let text = format!(
                 "{category}: there are management events alone, which have no category here"
             );
-            return Err(Refusal::new("InvalidEventCategoryException", text));
+            return Err(RefusedCall::new("InvalidEventCategoryException", text));
         }
         let second = |time: Option<f64>, round: fn(f64) -> f64| match time {
             None => Ok(None),
@@ -86,39 +86,41 @@ impl LookupEvents {
             }
             Some(_) => Err(()),
         };
-        let invalid = |_| Refusal::new("InvalidTimeRangeException", "the times are none");
+        let invalid = |_| RefusedCall::new("InvalidTimeRangeException", "the times are none");
         let from = second(self.start_time, f64::ceil).map_err(invalid)?;
         let to = second(self.end_time, f64::floor).map_err(invalid)?;
         if let (Some(from), Some(to)) = (self.start_time, self.end_time)
             && from > to
         {
             let text = "StartTime is later than EndTime";
-            return Err(Refusal::new("InvalidTimeRangeException", text));
+            return Err(RefusedCall::new("InvalidTimeRangeException", text));
         }
         let attribute = attributes.pop().map(LookupAttribute::read).transpose()?;
         Ok(Lookup { attribute, from, to, most, token: self.next_token })
     }
 }
 
-impl Input for LookupEvents {
+impl OperationInput for LookupEvents {
     type Subject = ();
 
-    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
-        Ok((Scope::all(), ()))
+    async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
+        Ok((RequestScope::all(), ()))
     }
 
-    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, RefusedCall> {
         let lookup = self.lookup()?;
         let gateway = Arc::clone(&endpoint.gateway);
-        let failed = |text: String| Refusal::new("InternalFailure", text).with_status(500);
+        let failed = |text: String| RefusedCall::new("InternalFailure", text).with_status(500);
         // What has happened in sessions up to now is on its way.
         gateway.audit.written().await;
         let found = tokio::task::spawn_blocking(move || gateway.audit.lookup(&lookup))
             .await
             .map_err(|error| failed(error.to_string()))?
             .map_err(|error| match &error {
-                LookupError::Token => Refusal::new("InvalidNextTokenException", error.to_string()),
-                LookupError::Io(_) => failed(error.to_string()),
+                AuditLookupError::Token => {
+                    RefusedCall::new("InvalidNextTokenException", error.to_string())
+                }
+                AuditLookupError::Io(_) => failed(error.to_string()),
             })?;
         let events: Vec<Value> =
             found.records.iter().map(|(text, record)| event(text, record)).collect();

@@ -1,9 +1,9 @@
 //! What becomes of output on its way to AWS, for those who look: the audit, and the records of commands.
 
-use crate::deliveries::{Hears, Outcome};
-use crate::gateway::{Audit, Details, Identity, Record};
+use crate::deliveries::{DeliveryOutcome, Hears};
+use crate::gateway::{Audit, AuditDetails, AuditRecord, CallerIdentity};
 use runner_core::agent::AgentConfig;
-use runner_folder::state::{Commands, Home, Job, JobOf};
+use runner_folder::state::{Commands, Home, JobOf, SpoolJob};
 use std::sync::Arc;
 
 /// Keeps what becomes of jobs.
@@ -11,31 +11,33 @@ pub(super) fn hears(audit: &Arc<Audit>, home: &Home, agent: &AgentConfig) -> Hea
     let (audit, commands) = (Arc::clone(audit), Commands::of(home));
     let (home, agent) = (home.clone(), agent.clone());
     Arc::new(move |job, outcome| {
-        let who = Identity::user(&job.context.owner, &job.user_id, &job.key_id);
+        let who = CallerIdentity::user(&job.context.owner, &job.user_id, &job.key_id);
         let details = match (&job.of, outcome) {
-            (JobOf::Session, Outcome::Arrived) => Details::SessionLogged { to: job.to.words() },
-            (JobOf::Session, _) => Details::SessionNotLogged { why: why(outcome) },
+            (JobOf::Session, DeliveryOutcome::Arrived) => {
+                AuditDetails::SessionLogged { to: job.to.words() }
+            }
+            (JobOf::Session, _) => AuditDetails::SessionNotLogged { why: why(outcome) },
             (JobOf::Command { id, node, step }, outcome) => {
                 let told = why(outcome);
                 if let Err(error) = commands.note_delivery(id, node, *step, &told) {
                     tracing::warn!(%error, command = id, "cannot note what has become of output");
                 }
                 match outcome {
-                    Outcome::Arrived => {
+                    DeliveryOutcome::Arrived => {
                         clean(job, &commands, &home, &agent);
                         return;
                     }
-                    _ => Details::CommandOutputNotSent { why: told },
+                    _ => AuditDetails::CommandOutputNotSent { why: told },
                 }
             }
         };
         warn(job, outcome);
-        audit.write(Record::session(who, &job.context.session, &job.context.target, &details));
+        audit.write(AuditRecord::session(who, &job.context.session, &job.context.target, &details));
     })
 }
 
 /// Removes the output of a command that has arrived, where it is not to stay.
-fn clean(job: &Job, commands: &Commands, home: &Home, agent: &AgentConfig) {
+fn clean(job: &SpoolJob, commands: &Commands, home: &Home, agent: &AgentConfig) {
     let JobOf::Command { id, node, .. } = &job.of else { return };
     let Ok(Some(found)) = commands.find(id) else { return };
     let Some(node) = found.command.nodes.iter().find(|known| known.id == *node) else { return };
@@ -53,19 +55,19 @@ fn clean(job: &Job, commands: &Commands, home: &Home, agent: &AgentConfig) {
 }
 
 /// Why output has not arrived; nothing where it has.
-fn why(outcome: &Outcome) -> String {
+fn why(outcome: &DeliveryOutcome) -> String {
     match outcome {
-        Outcome::Arrived => String::new(),
-        Outcome::Delayed(problem) => format!("not yet: {problem}"),
-        Outcome::GivenUp(problem) => format!("given up after seven days: {problem}"),
+        DeliveryOutcome::Arrived => String::new(),
+        DeliveryOutcome::Delayed(problem) => format!("not yet: {problem}"),
+        DeliveryOutcome::GivenUp(problem) => format!("given up after seven days: {problem}"),
     }
 }
 
-fn warn(job: &Job, outcome: &Outcome) {
+fn warn(job: &SpoolJob, outcome: &DeliveryOutcome) {
     let (id, to) = (&job.id, job.to.words());
     match outcome {
-        Outcome::Arrived => {}
-        Outcome::Delayed(problem) => tracing::warn!(id, to, problem, "a log waits for AWS"),
-        Outcome::GivenUp(problem) => tracing::warn!(id, to, problem, "a log is given up"),
+        DeliveryOutcome::Arrived => {}
+        DeliveryOutcome::Delayed(problem) => tracing::warn!(id, to, problem, "a log waits for AWS"),
+        DeliveryOutcome::GivenUp(problem) => tracing::warn!(id, to, problem, "a log is given up"),
     }
 }

@@ -1,8 +1,8 @@
 //! EC2, as far as it is asked about where a task runs: one subnet of one network that is not there, without endpoints.
 
-use super::call::Refusal;
+use super::call::RefusedCall;
 use super::endpoint::{Endpoint, Origin};
-use super::operations::{Input, Scope};
+use super::operations::{OperationInput, RequestScope};
 use runner_core::arn::ACCOUNT;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -14,26 +14,26 @@ pub(super) const SUBNET: &str = "subnet-00000000";
 const VPC: &str = "vpc-00000000";
 
 /// The fields of a call, under the names that lists are flattened to.
-type Fields = BTreeMap<String, String>;
+type Ec2Fields = BTreeMap<String, String>;
 
 #[derive(Deserialize)]
 #[serde(transparent)]
-pub(super) struct DescribeSubnets(Fields);
+pub(super) struct DescribeSubnets(Ec2Fields);
 
-impl Input for DescribeSubnets {
+impl OperationInput for DescribeSubnets {
     type Subject = ();
 
-    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
-        Ok((Scope::all(), ()))
+    async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
+        Ok((RequestScope::all(), ()))
     }
 
-    async fn answer(self, (): (), _: &Origin, _: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(self, (): (), _: &Origin, _: &Endpoint) -> Result<Value, RefusedCall> {
         let named = self.0.iter().filter(|(name, _)| name.starts_with("SubnetId."));
         for (_, id) in named {
             if id != SUBNET {
                 let id: String = id.chars().filter(|c| !c.is_control()).take(64).collect();
                 let text = format!("The subnet ID '{id}' does not exist");
-                return Err(Refusal::new("InvalidSubnetID.NotFound", text));
+                return Err(RefusedCall::new("InvalidSubnetID.NotFound", text));
             }
         }
         Ok(json!({"subnetSet": [{
@@ -51,14 +51,14 @@ impl Input for DescribeSubnets {
 #[derive(Deserialize)]
 pub(super) struct DescribeVpcEndpoints {}
 
-impl Input for DescribeVpcEndpoints {
+impl OperationInput for DescribeVpcEndpoints {
     type Subject = ();
 
-    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
-        Ok((Scope::all(), ()))
+    async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
+        Ok((RequestScope::all(), ()))
     }
 
-    async fn answer(self, (): (), _: &Origin, _: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(self, (): (), _: &Origin, _: &Endpoint) -> Result<Value, RefusedCall> {
         Ok(json!({"vpcEndpointSet": []}))
     }
 }

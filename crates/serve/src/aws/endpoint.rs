@@ -3,23 +3,23 @@
 use super::builds::Builds;
 use super::delivered;
 use super::keys::KeyPair;
-use super::policy::{Bound, Caller, Policy, UserPolicies, identified, user_id};
+use super::policy::{Bound, Policy, PolicyCaller, UserPolicies, identified, user_id};
 use super::profiles;
-use super::resources::Resource;
+use super::resources::ResourceNames;
 use super::sigv4::{self, AuthError};
 use super::simulate::user_arn;
 use super::users::{Users, owner};
 use crate::commands::Center;
 use crate::deliveries::{self, Deliveries};
 use crate::gateway::{Audit, Clock, Gateway};
-use crate::http::{Ends, Visit};
+use crate::http::{ConnectionEnds, Visit};
 use http::request::Parts;
-use runner_cloud::Identity;
+use runner_cloud::CloudIdentity;
 use runner_core::agent::AgentConfig;
 use runner_core::arn::{ACCOUNT, REGION};
 use runner_core::iam::{self, Directory};
 use runner_core::mask::Secrets;
-use runner_engine::leftover::Folder;
+use runner_engine::leftover::EngineFolder;
 use runner_folder::state::{Home, live_builds};
 use runner_host::clock;
 use runner_service::Service;
@@ -31,7 +31,7 @@ use tokio::sync::Notify;
 
 /// Who may call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
+pub enum EndpointAccess {
     /// Whoever signs with this machine's key pair, or with a user's key.
     Signed,
     /// Programs of this user on this machine as well, signed with whatever keys or not at all. A build's are none.
@@ -41,13 +41,13 @@ pub enum Access {
 /// What an endpoint is made of.
 pub struct EndpointParts {
     pub keys: KeyPair,
-    pub access: Access,
+    pub access: EndpointAccess,
     pub users: Users,
     pub agent: AgentConfig,
     /// Projects and the queue, where there are any.
     pub service: Option<Arc<Service>>,
     /// As whom AWS is called.
-    pub identity: Identity,
+    pub identity: CloudIdentity,
     /// Whether sessions begin only where AWS gets what they show.
     pub requires_log: bool,
 }
@@ -60,9 +60,9 @@ pub struct Endpoint {
     pub(super) deliveries: Arc<Deliveries>,
     pub(super) home: Home,
     keys: KeyPair,
-    access: Access,
+    access: EndpointAccess,
     pub(super) policy: Box<dyn Policy>,
-    owner: Caller,
+    owner: PolicyCaller,
     pub(super) users: Arc<Users>,
     pub(super) agent: AgentConfig,
     /// Projects and the queue, where there are any.
@@ -80,7 +80,7 @@ pub struct Endpoint {
 /// Where a call comes from.
 #[derive(Debug)]
 pub(super) struct Origin {
-    pub(super) caller: Caller,
+    pub(super) caller: PolicyCaller,
     /// The endpoint as the caller knows it.
     pub(super) host: String,
     /// The Region that the call was signed for.
@@ -100,7 +100,7 @@ pub(super) struct Judged {
 
 impl Origin {
     pub(super) fn new(
-        caller: Caller,
+        caller: PolicyCaller,
         host: String,
         region: Option<&str>,
         facts: iam::RequestContext,
@@ -110,7 +110,7 @@ impl Origin {
     }
 
     /// Keeps what the call is about.
-    pub(super) fn is_about(&self, resources: &[Resource]) {
+    pub(super) fn is_about(&self, resources: &[ResourceNames]) {
         let names = resources.iter().filter_map(|resource| resource.names.first().cloned());
         self.lock().resources = names.collect();
     }
@@ -148,7 +148,7 @@ impl Endpoint {
     ) -> Arc<Self> {
         let EndpointParts { keys, access, users, agent, service, identity, requires_log } = parts;
         let (name, plain) = owner();
-        let owner = Caller {
+        let owner = PolicyCaller {
             arn: user_arn(&name),
             name: plain,
             user_id: keys.id.clone(),
@@ -156,7 +156,7 @@ impl Endpoint {
             bound: None,
         };
         let audit = Arc::new(Audit::kept(home, agent.audit_kept()));
-        let sending = deliveries::Settings {
+        let sending = deliveries::DeliverySettings {
             identity,
             s3_endpoint: agent.text("S3.Endpoint"),
             kms_endpoint: agent.text("Kms.Endpoint"),
@@ -226,7 +226,7 @@ impl Endpoint {
     }
 
     /// Who everything here belongs to.
-    pub(super) fn owner(&self) -> &Caller {
+    pub(super) fn owner(&self) -> &PolicyCaller {
         &self.owner
     }
 
@@ -236,9 +236,9 @@ impl Endpoint {
         parts: &Parts,
         body: &[u8],
         visit: &Visit,
-    ) -> Result<Caller, AuthError> {
+    ) -> Result<PolicyCaller, AuthError> {
         let verified = self.signer(parts, body).await;
-        if verified.is_ok() || self.access == Access::Signed {
+        if verified.is_ok() || self.access == EndpointAccess::Signed {
             return verified;
         }
         // Whatever it is signed with: clients sign with the keys they find.
@@ -250,7 +250,7 @@ impl Endpoint {
     }
 
     /// Who has signed a call: the owner, or one of the users.
-    async fn signer(&self, parts: &Parts, body: &[u8]) -> Result<Caller, AuthError> {
+    async fn signer(&self, parts: &Parts, body: &[u8]) -> Result<PolicyCaller, AuthError> {
         let now = SystemTime::now();
         let claimed = sigv4::claimed(parts).map(|(id, _)| id).filter(|id| *id != self.keys.id);
         if let Some(id) = claimed {
@@ -272,7 +272,12 @@ impl Endpoint {
     }
 
     /// What a call tells about a user, by condition keys. The owner's calls are not judged by any.
-    pub(super) fn facts(&self, caller: &Caller, parts: &Parts, ends: Ends) -> iam::RequestContext {
+    pub(super) fn facts(
+        &self,
+        caller: &PolicyCaller,
+        parts: &Parts,
+        ends: ConnectionEnds,
+    ) -> iam::RequestContext {
         let mut facts = iam::RequestContext::default();
         let Some(bound) = &caller.bound else { return facts };
         if let Some(user) = bound.directory.user(&bound.user) {
@@ -295,7 +300,7 @@ impl Endpoint {
     }
 
     /// Has the sessions of a user looked after, one that the call has opened among them.
-    pub(super) fn look_after(&self, caller: &Caller) {
+    pub(super) fn look_after(&self, caller: &PolicyCaller) {
         if caller.bound.is_some() {
             self.user_called.notify_one();
         }
@@ -333,8 +338,8 @@ impl Endpoint {
 }
 
 /// A user who has signed a call.
-fn signed_by(user: &iam::IamUser, key: &str, directory: &Arc<Directory>) -> Caller {
-    Caller {
+fn signed_by(user: &iam::IamUser, key: &str, directory: &Arc<Directory>) -> PolicyCaller {
+    PolicyCaller {
         name: user.name.clone(),
         arn: user_arn(&user.name),
         user_id: user_id(user),
@@ -347,7 +352,7 @@ fn signed_by(user: &iam::IamUser, key: &str, directory: &Arc<Directory>) -> Call
 /// namespace of their own, which tells them apart anyway.
 fn reapers(home: &Home) -> Vec<u32> {
     let live = live_builds(home).unwrap_or_default();
-    live.iter().filter_map(|known| Folder::of(known.dir.path()).first_process()).collect()
+    live.iter().filter_map(|known| EngineFolder::of(known.dir.path()).first_process()).collect()
 }
 
 /// How often users are looked for who are no longer there, while they have sessions.

@@ -19,15 +19,15 @@ const VARIABLES: [&str; 3] =
     ["environment", "environmentvariables", "environmentvariablesoverride"];
 
 /// How one call is shown.
-pub(super) struct Shown<'s> {
+pub(super) struct ShownCall<'s> {
     action: &'static str,
     secrets: &'s Secrets,
 }
 
-impl<'s> Shown<'s> {
+impl<'s> ShownCall<'s> {
     /// Of calls of this action; `secrets` are replaced wherever they stand.
     pub(super) fn new(action: &'static str, secrets: &'s Secrets) -> Self {
-        Shown { action, secrets }
+        ShownCall { action, secrets }
     }
 
     /// The members of a request, as CloudTrail writes their names.
@@ -152,7 +152,7 @@ mod tests {
 
     fn shown(action: &'static str, body: &Value) -> Value {
         let secrets = Secrets::new([b"the-secret-key".to_vec()]).expect("secrets");
-        Shown::new(action, &secrets).parameters(body)
+        ShownCall::new(action, &secrets).parameters(body)
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! Whether a call may go on: everything it is about is put to the policy, and what decided is kept for the audit.
 
 use super::endpoint::{Endpoint, Origin};
-use super::operations::{DOCUMENT_CHECK, Scope};
-use super::policy::{Context, Question, Verdict};
-use super::resources::Resource;
+use super::operations::{DOCUMENT_CHECK, RequestScope};
+use super::policy::{ConditionKeys, Question, Verdict};
+use super::resources::ResourceNames;
 
 /// What decided against a call.
 enum Against<'r> {
-    Statement(&'r Resource, String),
-    Nothing(&'r Resource),
+    Statement(&'r ResourceNames, String),
+    Nothing(&'r ResourceNames),
 }
 
 impl Endpoint {
@@ -20,7 +20,7 @@ impl Endpoint {
         &self,
         origin: &Origin,
         action: &'static str,
-        scope: &Scope,
+        scope: &RequestScope,
     ) -> Result<(), String> {
         origin.is_about(scope.resources());
         let judged = match &scope.or_with {
@@ -56,9 +56,9 @@ impl Endpoint {
         &self,
         origin: &Origin,
         action: &'static str,
-        resource: &Resource,
+        resource: &ResourceNames,
     ) -> bool {
-        let context = Context::new();
+        let context = ConditionKeys::new();
         let (context, facts) = (&context, &origin.facts);
         let question = Question { action, resource, context, requested: &[], facts };
         matches!(self.policy.judge(&origin.caller, &question), Verdict::Allowed(_))
@@ -70,8 +70,8 @@ impl Endpoint {
         &self,
         origin: &Origin,
         action: &'static str,
-        scope: &'s Scope,
-        document: &'s Resource,
+        scope: &'s RequestScope,
+        document: &'s ResourceNames,
     ) -> Result<Option<String>, Against<'s>> {
         let checked = |is_checked: bool| {
             let mut context = scope.context.clone();
@@ -93,8 +93,8 @@ impl Endpoint {
         &self,
         origin: &Origin,
         action: &'static str,
-        resources: impl IntoIterator<Item = &'s Resource>,
-        context: &Context,
+        resources: impl IntoIterator<Item = &'s ResourceNames>,
+        context: &ConditionKeys,
         requested: &[(String, String)],
     ) -> Result<Option<String>, Against<'s>> {
         let (mut allowed, mut against) = (None, None);

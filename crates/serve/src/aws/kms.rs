@@ -1,9 +1,9 @@
 //! KMS: what the key of encrypted sessions is. AWS answers, asked with this program's own credentials.
 
-use super::call::Refusal;
+use super::call::RefusedCall;
 use super::endpoint::{Endpoint, Origin};
-use super::operations::{Input, Scope};
-use super::resources::Resource;
+use super::operations::{OperationInput, RequestScope};
+use super::resources::ResourceNames;
 use runner_cloud::CallError;
 use runner_core::arn::arn;
 use serde::Deserialize;
@@ -18,31 +18,36 @@ pub(super) struct DescribeKey {
     key_id: String,
 }
 
-impl Input for DescribeKey {
+impl OperationInput for DescribeKey {
     type Subject = ();
 
-    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
+    async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
         let id = &self.key_id;
         if id.is_empty() || id.len() > MOST || id.chars().any(char::is_control) {
             let text = format!("KeyId is to have 1 to {MOST} characters");
-            return Err(Refusal::new("ValidationException", text));
+            return Err(RefusedCall::new("ValidationException", text));
         }
         let name = match id.as_str() {
             id if id.starts_with("arn:") => id.to_owned(),
             id if id.starts_with("alias/") => arn("kms", id),
             id => arn("kms", &format!("key/{id}")),
         };
-        Ok((Scope::of([Resource::named(name)]), ()))
+        Ok((RequestScope::of([ResourceNames::named(name)]), ()))
     }
 
-    async fn answer(self, (): (), origin: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(
+        self,
+        (): (),
+        origin: &Origin,
+        endpoint: &Endpoint,
+    ) -> Result<Value, RefusedCall> {
         let described = endpoint.deliveries.describe_key(&self.key_id, &origin.region).await;
         described.map_err(|error| refusal(&error))
     }
 }
 
 /// AWS's own refusal where its code is one that this call has; the rest is in the text.
-fn refusal(error: &CallError) -> Refusal {
+fn refusal(error: &CallError) -> RefusedCall {
     const CODES: [&str; 4] = [
         "NotFoundException",
         "InvalidArnException",
@@ -52,12 +57,12 @@ fn refusal(error: &CallError) -> Refusal {
     match error {
         CallError::Service { code, message } => {
             match CODES.into_iter().find(|known| known == code) {
-                Some(code) => Refusal::new(code, message.clone()),
-                None => Refusal::new("KMSInternalException", error.to_string()),
+                Some(code) => RefusedCall::new(code, message.clone()),
+                None => RefusedCall::new("KMSInternalException", error.to_string()),
             }
         }
         CallError::Credentials(_) | CallError::Unreachable { .. } => {
-            Refusal::new("DependencyTimeoutException", error.to_string())
+            RefusedCall::new("DependencyTimeoutException", error.to_string())
         }
     }
 }
@@ -70,7 +75,7 @@ mod tests {
     fn what_kms_says_is_passed_on() {
         let of = |code: &str| {
             let (code, message) = (code.to_owned(), "no".to_owned());
-            let Refusal { code, message, .. } = refusal(&CallError::Service { code, message });
+            let RefusedCall { code, message, .. } = refusal(&CallError::Service { code, message });
             (code, message)
         };
         assert_eq!(of("NotFoundException"), ("NotFoundException", "no".to_owned()));

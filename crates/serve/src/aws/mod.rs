@@ -44,13 +44,13 @@ mod users;
 
 pub use crate::http::bind;
 pub use agent_files::{AgentError, agent_config};
-pub(crate) use builds::Known;
-pub(crate) use call::{Refusal, form};
-pub use endpoint::{Access, Endpoint, EndpointParts};
+pub(crate) use builds::VisibleBuild;
+pub(crate) use call::{RefusedCall, form};
+pub use endpoint::{Endpoint, EndpointAccess, EndpointParts};
 pub use keys::{KeyPair, PROFILE};
 pub use outlook::{Needs, Outlook, session_needs, task_needs};
 pub(crate) use owner::{Deed, Owner};
 pub use resources::node_id;
-pub use server::Server;
+pub use server::EndpointServer;
 pub use simulate::{Simulated, Simulation, simulate};
 pub use users::{Users, UsersError};

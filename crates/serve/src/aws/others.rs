@@ -5,7 +5,7 @@
 //! nor the gateway reads.
 
 use super::operations::offered;
-use crate::http::{Answer, Body};
+use crate::http::{Body, HttpResponse};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
@@ -31,7 +31,7 @@ pub(super) fn service(parts: &Parts) -> Option<String> {
 }
 
 /// Says that a service is not offered, in its own way.
-pub(super) fn refuse(service: &str, method: &Method) -> Answer {
+pub(super) fn refuse(service: &str, method: &Method) -> HttpResponse {
     let shape = match service {
         "s3" | "s3express" => Shape::S3,
         "s3control" | "cloudfront" | "route53" => Shape::Xml,

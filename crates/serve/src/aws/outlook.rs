@@ -1,11 +1,11 @@
 //! What sessions in a build would meet at AWS, before anybody asks for one: for `runner doctor`.
 
 use super::builds::Builds;
-use super::call::Refusal;
+use super::call::RefusedCall;
 use super::documents::{self, PREFERENCES};
 use super::ecs;
-use crate::deliveries::{Checked, Deliveries, Settings};
-use runner_cloud::Identity;
+use crate::deliveries::{CheckedDestinations, Deliveries, DeliverySettings};
+use runner_cloud::CloudIdentity;
 use runner_core::agent::AgentConfig;
 use runner_core::arn::REGION;
 use runner_core::destination::Destinations;
@@ -31,7 +31,7 @@ pub async fn session_needs(home: &Home) -> Result<Needs, String> {
     let read = tokio::task::spawn_blocking(read).await.map_err(|error| error.to_string())?;
     let preferences = match read {
         Ok(preferences) => preferences,
-        Err(Refusal { message, .. }) => return Err(format!("{PREFERENCES}: {message}")),
+        Err(RefusedCall { message, .. }) => return Err(format!("{PREFERENCES}: {message}")),
     };
     let key = Some(preferences.kms_key).filter(|key| !key.is_empty());
     Ok(Needs { logs: preferences.logs, key })
@@ -57,8 +57,8 @@ pub struct Outlook(Arc<Deliveries>);
 
 impl Outlook {
     /// For the state folder's endpoints.
-    pub fn new(home: &Home, identity: Identity, agent: &AgentConfig) -> Self {
-        let settings = Settings {
+    pub fn new(home: &Home, identity: CloudIdentity, agent: &AgentConfig) -> Self {
+        let settings = DeliverySettings {
             identity,
             s3_endpoint: agent.text("S3.Endpoint"),
             kms_endpoint: agent.text("Kms.Endpoint"),
@@ -68,7 +68,7 @@ impl Outlook {
     }
 
     /// Whether a session may begin that is logged there, and whether each place is there.
-    pub async fn logs(&self, to: Destinations) -> Checked {
+    pub async fn logs(&self, to: Destinations) -> CheckedDestinations {
         let mut seen = self.0.check(to, true);
         let _ = seen.wait_for(Option::is_some).await;
         seen.borrow().clone().unwrap_or_default()

@@ -1,26 +1,26 @@
 //! What the page asks for. Who is at it has a link that only the owner can make, so it is asked in the owner's name, and
 //! judged and recorded as a call that is signed.
 
-use super::audit::Asked;
-use super::builds::Known;
-use super::call::{Call, Refusal};
+use super::audit::AuditedRequest;
+use super::builds::VisibleBuild;
+use super::call::{AwsCall, RefusedCall};
 use super::endpoint::{Endpoint, Origin};
-use super::operations::{self, Scope, Service};
-use super::resources::Resource;
+use super::operations::{self, AwsService, RequestScope};
+use super::resources::ResourceNames;
 use crate::http::Visit;
 use http::request::Parts;
 use runner_folder::state::Home;
-use runner_service::db::builds::State;
+use runner_service::db::builds::BuildProgress;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// The owner, asking for one thing.
 #[derive(Clone)]
-pub(crate) struct Owner(Arc<Asker>);
+pub(crate) struct Owner(Arc<OwnerCaller>);
 
-struct Asker {
+struct OwnerCaller {
     origin: Origin,
-    asked: Asked,
+    asked: AuditedRequest,
 }
 
 /// Something that AWS has no operation for.
@@ -38,7 +38,7 @@ impl Endpoint {
         let caller = self.owner().clone();
         let facts = self.facts(&caller, parts, visit.ends);
         let origin = Origin::new(caller, visit.host.clone(), None, facts);
-        Owner(Arc::new(Asker { origin, asked: Asked::of(parts, visit.ends) }))
+        Owner(Arc::new(OwnerCaller { origin, asked: AuditedRequest::of(parts, visit.ends) }))
     }
 
     pub(crate) fn home(&self) -> &Home {
@@ -46,7 +46,7 @@ impl Endpoint {
     }
 
     /// The build with this uuid.
-    pub(crate) async fn known(&self, uuid: &str) -> Option<Known> {
+    pub(crate) async fn known(&self, uuid: &str) -> Option<VisibleBuild> {
         self.builds.get(uuid).await
     }
 
@@ -54,7 +54,8 @@ impl Endpoint {
     pub(crate) async fn waits(&self, uuid: &str) -> bool {
         let Some(service) = &self.service else { return false };
         let found = service.build(uuid).await.ok().flatten();
-        found.is_some_and(|row| matches!(row.state, State::Queued | State::Starting))
+        found
+            .is_some_and(|row| matches!(row.state, BuildProgress::Queued | BuildProgress::Starting))
     }
 
     /// Performs one of CodeBuild's operations.
@@ -64,10 +65,10 @@ impl Endpoint {
         name: &str,
         body: Value,
         is_recorded: bool,
-    ) -> Result<Value, Refusal> {
-        let operation = operations::find(Service::CodeBuild, name)
-            .ok_or_else(|| Refusal::new("InternalFailure", format!("no operation {name}")))?;
-        let call = Call { operation, body };
+    ) -> Result<Value, RefusedCall> {
+        let operation = operations::find(AwsService::CodeBuild, name)
+            .ok_or_else(|| RefusedCall::new("InternalFailure", format!("no operation {name}")))?;
+        let call = AwsCall { operation, body };
         let answer = (operation.perform)(&call, &owner.0.origin, self).await;
         if is_recorded || answer.is_err() {
             self.record(&call, &owner.0.origin, &owner.0.asked, &answer).await;
@@ -83,11 +84,11 @@ impl Endpoint {
         &self,
         owner: &Owner,
         deed: Deed,
-        known: &Known,
-    ) -> Result<(), Refusal> {
-        let scope = Scope::of([Resource::build(&known.record.id, Some(known))]);
+        known: &VisibleBuild,
+    ) -> Result<(), RefusedCall> {
+        let scope = RequestScope::of([ResourceNames::build(&known.record.id, Some(known))]);
         let judged = self.judge(&owner.0.origin, deed.action, &scope);
-        let judged = judged.map_err(|text| Refusal::new("AccessDeniedException", text));
+        let judged = judged.map_err(|text| RefusedCall::new("AccessDeniedException", text));
         if let Err(refusal) = &judged {
             self.note(owner, deed, known, Value::Null, Some(refusal)).await;
         }
@@ -105,10 +106,10 @@ impl Endpoint {
         deed: Deed,
         id: &str,
         is_recorded: bool,
-    ) -> Result<(), Refusal> {
-        let scope = Scope::of([Resource::batch(id, id.rsplit_once(':'))]);
+    ) -> Result<(), RefusedCall> {
+        let scope = RequestScope::of([ResourceNames::batch(id, id.rsplit_once(':'))]);
         let judged = self.judge(&owner.0.origin, deed.action, &scope);
-        let judged = judged.map_err(|text| Refusal::new("AccessDeniedException", text));
+        let judged = judged.map_err(|text| RefusedCall::new("AccessDeniedException", text));
         if is_recorded || judged.is_err() {
             let (origin, asked) = (&owner.0.origin, &owner.0.asked);
             let refusal = judged.as_ref().err();
@@ -122,9 +123,9 @@ impl Endpoint {
         &self,
         owner: &Owner,
         deed: Deed,
-        known: &Known,
+        known: &VisibleBuild,
         with: Value,
-        refusal: Option<&Refusal>,
+        refusal: Option<&RefusedCall>,
     ) {
         let mut parameters = json!({"id": known.record.id});
         if !with.is_null() {

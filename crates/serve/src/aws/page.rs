@@ -4,7 +4,7 @@
 //! nothing onto a page twice.
 
 /// Some of a list.
-pub(super) struct Page<'a, T> {
+pub(super) struct ListPage<'a, T> {
     pub(super) items: &'a [T],
     /// What the client names to get the next page, where there is one.
     pub(super) next: Option<&'a str>,
@@ -16,7 +16,7 @@ pub(super) fn page<'a, T>(
     name: impl Fn(&'a T) -> &'a str,
     after: Option<&str>,
     most: usize,
-) -> Option<Page<'a, T>> {
+) -> Option<ListPage<'a, T>> {
     let start = match after {
         None => 0,
         Some(last) => all.iter().position(|item| name(item) == last)? + 1,
@@ -25,7 +25,7 @@ pub(super) fn page<'a, T>(
     let items = &rest[..rest.len().min(most)];
     let is_last = items.len() == rest.len();
     let next = items.last().filter(|_| !is_last).map(name);
-    Some(Page { items, next })
+    Some(ListPage { items, next })
 }
 
 #[cfg(test)]

@@ -3,18 +3,18 @@
 //!
 //! What is written goes there with the rights of this machine's owner: whom policies bind needs the same rights here.
 
-use super::call::Refusal;
+use super::call::RefusedCall;
 use super::endpoint::{Endpoint, Origin};
-use super::resources::Resource;
+use super::resources::ResourceNames;
 use runner_cloud::s3::Location;
 use runner_core::arn::arn;
 use runner_core::destination::Destinations;
 
 /// A member of a call, and what it says.
-type Member<'a> = (&'a str, &'a str);
+type CallMember<'a> = (&'a str, &'a str);
 
 /// What is wrong with the name of a bucket; nothing with none.
-pub(super) fn wrong_bucket((member, name): Member<'_>) -> Option<String> {
+pub(super) fn wrong_bucket((member, name): CallMember<'_>) -> Option<String> {
     if name.is_empty() {
         return None;
     }
@@ -25,7 +25,7 @@ pub(super) fn wrong_bucket((member, name): Member<'_>) -> Option<String> {
 }
 
 /// What is wrong with what keys begin with.
-pub(super) fn wrong_prefix((member, prefix): Member<'_>) -> Option<String> {
+pub(super) fn wrong_prefix((member, prefix): CallMember<'_>) -> Option<String> {
     let is_long = prefix.chars().count() > 500;
     // A request for such a key is for another one.
     let leads_elsewhere = prefix.split('/').any(|part| part == "." || part == "..");
@@ -42,7 +42,7 @@ pub(super) fn is_of_group(c: char) -> bool {
 }
 
 /// What is wrong with the name of a log group; nothing with none.
-pub(super) fn wrong_group((member, name): Member<'_>) -> Option<String> {
+pub(super) fn wrong_group((member, name): CallMember<'_>) -> Option<String> {
     (name.len() > 512 || !name.chars().all(is_of_group))
         .then(|| format!("{member} has 1 to 512 of a-z A-Z 0-9 _ - / . #"))
 }
@@ -55,7 +55,7 @@ pub(super) fn may_write(
     to: &Destinations,
     origin: &Origin,
     endpoint: &Endpoint,
-) -> Result<(), Refusal> {
+) -> Result<(), RefusedCall> {
     let bucket = to.bucket.as_ref().map(|bucket| {
         let object = format!("arn:aws:s3:::{}/{}", bucket.name, bucket.key("*"));
         ("s3:PutObject", object)
@@ -65,9 +65,9 @@ pub(super) fn may_write(
         ("logs:PutLogEvents", group)
     });
     for (action, resource) in bucket.into_iter().chain(group) {
-        if !endpoint.allows(origin, action, &Resource::named(resource.clone())) {
+        if !endpoint.allows(origin, action, &ResourceNames::named(resource.clone())) {
             let who = &origin.caller.arn;
-            return Err(Refusal::new(
+            return Err(RefusedCall::new(
                 "AccessDeniedException",
                 format!(
                     "User: {who} is not authorized to perform: {action} on resource: {resource}"

@@ -3,14 +3,14 @@
 //! `operations` asks, for every operation and each thing that a request names. Whoever holds the machine's key pair is
 //! the owner of these builds and may do everything; users may do what their policies say.
 
-use super::resources::Resource;
+use super::resources::ResourceNames;
 use runner_core::iam::{self, Directory, IamUser, PolicyDecision};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
 /// Who calls.
 #[derive(Clone, Debug)]
-pub(super) struct Caller {
+pub(super) struct PolicyCaller {
     /// Their name in ids of sessions.
     pub(super) name: String,
     /// As AWS names them.
@@ -53,14 +53,14 @@ fn letters_of(text: &str) -> String {
 }
 
 /// Condition keys of one operation as IAM names them, and their values.
-pub(super) type Context = Vec<(&'static str, String)>;
+pub(super) type ConditionKeys = Vec<(&'static str, String)>;
 
 /// What is asked of a policy.
 pub(super) struct Question<'q> {
     pub(super) action: &'static str,
-    pub(super) resource: &'q Resource,
+    pub(super) resource: &'q ResourceNames,
     /// What the operation knows.
-    pub(super) context: &'q Context,
+    pub(super) context: &'q ConditionKeys,
     /// What the request has named itself: tags that it gives.
     pub(super) requested: &'q [(String, String)],
     /// What the call itself tells: who, from where, when. Empty for the owner.
@@ -81,7 +81,7 @@ pub(super) enum Verdict {
 /// Decides.
 pub(super) trait Policy: Send + Sync {
     /// Whether `caller` may do what is asked for.
-    fn judge(&self, caller: &Caller, question: &Question<'_>) -> Verdict;
+    fn judge(&self, caller: &PolicyCaller, question: &Question<'_>) -> Verdict;
 }
 
 /// Everything for the owner, for users what their policies say.
@@ -89,7 +89,7 @@ pub(super) trait Policy: Send + Sync {
 pub(super) struct UserPolicies;
 
 impl Policy for UserPolicies {
-    fn judge(&self, caller: &Caller, question: &Question<'_>) -> Verdict {
+    fn judge(&self, caller: &PolicyCaller, question: &Question<'_>) -> Verdict {
         let Some(bound) = &caller.bound else { return Verdict::Allowed(None) };
         let Some(user) = bound.directory.user(&bound.user) else { return Verdict::NotAllowed };
         let mut context = question.facts.clone();
@@ -100,7 +100,7 @@ impl Policy for UserPolicies {
             context.set(key, value.as_str());
         }
         tagged(&mut context, question.resource);
-        let Resource { names, also, .. } = question.resource;
+        let ResourceNames { names, also, .. } = question.resource;
         let request = iam::IamRequest::new(question.action, names, also, &context);
         match iam::evaluate(bound.directory.policies(user), &request) {
             PolicyDecision::Allowed(statement) => Verdict::Allowed(Some(statement.to_string())),
@@ -111,7 +111,7 @@ impl Policy for UserPolicies {
 }
 
 /// Adds a thing's tags, under every name that services have for them.
-pub(super) fn tagged(context: &mut iam::RequestContext, resource: &Resource) {
+pub(super) fn tagged(context: &mut iam::RequestContext, resource: &ResourceNames) {
     for (key, value) in &resource.tags {
         for prefix in ["aws:ResourceTag", "ssm:resourceTag", "ecs:ResourceTag"] {
             context.set(&format!("{prefix}/{key}"), value.as_str());

@@ -3,7 +3,7 @@
 //! A build is a task as well, so a rule about either concerns both. What a request names and nobody finds has the name
 //! that was typed: a caller who may not ask is refused whether or not it is there.
 
-use super::builds::Known;
+use super::builds::VisibleBuild;
 use super::targets::{CLUSTER, TARGET, is_task, parts_of_task, task_id};
 use runner_core::arn::{REGION, arn};
 use runner_folder::state::{CommandNode, Task};
@@ -11,7 +11,7 @@ use std::borrow::Cow;
 
 /// One thing, by its names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Resource {
+pub(super) struct ResourceNames {
     /// The names it was called by: a rule that allows has to match one of them.
     pub(super) names: Vec<String>,
     /// Its other names, and those of what it belongs to: a rule that denies counts for these, too.
@@ -22,31 +22,31 @@ pub(super) struct Resource {
     pub(super) shown: String,
 }
 
-impl Resource {
+impl ResourceNames {
     pub(super) fn named(name: String) -> Self {
-        Resource { shown: name.clone(), names: vec![name], ..Resource::default() }
+        ResourceNames { shown: name.clone(), names: vec![name], ..ResourceNames::default() }
     }
 
     /// All there is, for operations that name nothing.
     pub(super) fn all() -> Self {
-        Resource::named("*".to_owned())
+        ResourceNames::named("*".to_owned())
     }
 
     /// A cluster, by its name or its ARN.
     pub(super) fn cluster(name: &str) -> Self {
-        Resource::named(cluster_arn(name))
+        ResourceNames::named(cluster_arn(name))
     }
 
     /// A session.
     pub(super) fn session(id: &str) -> Self {
-        Resource::named(arn("ssm", &format!("session/{id}")))
+        ResourceNames::named(arn("ssm", &format!("session/{id}")))
     }
 
     /// A document, by its name or its ARN: the one that is carried out, whatever stands before its name. Those
     /// of AWS are in nobody's account.
     pub(super) fn document(name: &str) -> Self {
         let name = last(name);
-        Resource::named(match name.starts_with("AWS-") {
+        ResourceNames::named(match name.starts_with("AWS-") {
             true => format!("arn:aws:ssm:{REGION}::document/{name}"),
             false => arn("ssm", &format!("document/{name}")),
         })
@@ -59,9 +59,9 @@ impl Resource {
     }
 
     /// A build that CodeBuild was asked about. AWS's rules for these calls name projects.
-    pub(super) fn build(id: &str, known: Option<&Known>) -> Self {
+    pub(super) fn build(id: &str, known: Option<&VisibleBuild>) -> Self {
         match known {
-            Some(known) => Resource {
+            Some(known) => ResourceNames {
                 names: vec![known.record.arn.clone(), project_arn(known)],
                 also: vec![
                     task_arn(&known.task.cluster, &task_id(known)),
@@ -71,7 +71,7 @@ impl Resource {
                 tags: tags(known),
                 shown: build_arn(id),
             },
-            None => Resource::named(build_arn(id)),
+            None => ResourceNames::named(build_arn(id)),
         }
     }
 
@@ -83,7 +83,10 @@ impl Resource {
             arn("codebuild", &format!("project/{name}"))
         };
         let plain = full.rsplit('/').next().unwrap_or(name).to_owned();
-        Resource { tags: vec![("codebuild:project".into(), plain)], ..Resource::named(full) }
+        ResourceNames {
+            tags: vec![("codebuild:project".into(), plain)],
+            ..ResourceNames::named(full)
+        }
     }
 
     /// A build of a project that has no folder yet: by the names that it will have, and as a task.
@@ -96,7 +99,7 @@ impl Resource {
             ("codebuild:build".into(), own.clone()),
         ];
         tags.extend(as_task.into_iter().flat_map(tags_of_task));
-        Resource {
+        ResourceNames {
             names: vec![arn("codebuild", &format!("build/{own}")), project_named(project)],
             also: vec![task, cluster_arn(cluster), node],
             tags,
@@ -106,11 +109,11 @@ impl Resource {
 
     /// The same, where ECS was asked about it.
     pub(super) fn waiting_task(shown: &str, project: &str, uuid: &str, task: &Task) -> Self {
-        let of = Resource::waiting("", project, uuid, Some(task));
+        let of = ResourceNames::waiting("", project, uuid, Some(task));
         let (names, also) = (of.names, of.also);
         let mut also = also.into_iter();
         let own = also.next().into_iter().collect();
-        Resource {
+        ResourceNames {
             names: own,
             also: names.into_iter().chain(also).collect(),
             tags: of.tags,
@@ -124,22 +127,22 @@ impl Resource {
             true => id.to_owned(),
             false => arn("codebuild", &format!("build-batch/{id}")),
         };
-        let Some((project, uuid)) = found else { return Resource::named(shown) };
-        Resource {
+        let Some((project, uuid)) = found else { return ResourceNames::named(shown) };
+        ResourceNames {
             names: vec![
                 arn("codebuild", &format!("build-batch/{project}:{uuid}")),
                 project_named(project),
             ],
             tags: vec![("codebuild:project".into(), project.to_owned())],
             shown,
-            ..Resource::default()
+            ..ResourceNames::default()
         }
     }
 
     /// A group of logs, with the projects whose logs are in it.
     pub(super) fn log_group(arn: &str, projects: &[String]) -> Self {
         let project_arns = projects.iter().map(|name| project_named(name));
-        Resource {
+        ResourceNames {
             names: vec![arn.to_owned(), format!("{arn}:*")],
             also: project_arns.collect(),
             // Of one project it is that project's.
@@ -157,9 +160,10 @@ impl Resource {
         group: &str,
         build: Option<(&str, &str, Option<Task>)>,
     ) -> Self {
-        let mut resource = Resource::named(arn.to_owned());
+        let mut resource = ResourceNames::named(arn.to_owned());
         if let Some((project, uuid, task)) = build {
-            let of = Resource::waiting(&format!("{project}:{uuid}"), project, uuid, task.as_ref());
+            let of =
+                ResourceNames::waiting(&format!("{project}:{uuid}"), project, uuid, task.as_ref());
             resource.also = of.names.into_iter().chain(of.also).collect();
             resource.tags = of.tags;
         }
@@ -168,14 +172,14 @@ impl Resource {
     }
 
     /// A build that ECS was asked about: a task of this cluster.
-    pub(super) fn task(cluster: &str, task: &str, known: Option<&Known>) -> Self {
+    pub(super) fn task(cluster: &str, task: &str, known: Option<&VisibleBuild>) -> Self {
         let id = known.map_or_else(|| last(task).to_owned(), task_id);
         // One that is in another cluster is judged there as well.
         let elsewhere = known.filter(|known| known.task.cluster != last(cluster));
         let elsewhere = elsewhere.into_iter().flat_map(|known| {
             [task_arn(&known.task.cluster, &id), cluster_arn(&known.task.cluster)]
         });
-        Resource {
+        ResourceNames {
             names: vec![task_arn(cluster, &id)],
             also: known
                 .map(|known| [known.record.arn.clone(), project_arn(known), node_arn(known)])
@@ -200,29 +204,29 @@ impl Resource {
             ("codebuild:build".into(), node.build.clone()),
         ];
         tags.extend(as_task.into_iter().flat_map(tags_of_task));
-        Resource {
+        ResourceNames {
             also: vec![build, project, task, cluster_arn(cluster)],
             tags,
-            ..Resource::named(arn("ssm", &format!("managed-instance/{}", node.id)))
+            ..ResourceNames::named(arn("ssm", &format!("managed-instance/{}", node.id)))
         }
     }
 
     /// A build that a session or a command is for.
-    pub(super) fn target(target: &str, known: Option<&Known>) -> Self {
+    pub(super) fn target(target: &str, known: Option<&VisibleBuild>) -> Self {
         if is_task(target) {
             let (cluster, task) = parts_of_task(target).unwrap_or((CLUSTER, target));
-            return Resource::task(cluster, task, known);
+            return ResourceNames::task(cluster, task, known);
         }
         if target.starts_with(NODE) {
-            let named = Resource::named(arn("ssm", &format!("managed-instance/{target}")));
+            let named = ResourceNames::named(arn("ssm", &format!("managed-instance/{target}")));
             let Some(known) = known else { return named };
-            let other = Resource::build(target, Some(known));
+            let other = ResourceNames::build(target, Some(known));
             let also = other.names.into_iter().chain(other.also);
             let also = also.filter(|name| !named.names.contains(name)).collect();
-            return Resource { also, tags: other.tags, ..named };
+            return ResourceNames { also, tags: other.tags, ..named };
         }
         let typed = target.strip_prefix(TARGET).unwrap_or(target);
-        let mut resource = Resource::build(typed, known);
+        let mut resource = ResourceNames::build(typed, known);
         // Rules for sessions name machines, not projects; one that denies may.
         let project = resource.names.split_off(1);
         resource.also.extend(project);
@@ -241,7 +245,7 @@ pub fn node_id(uuid: &str) -> String {
 }
 
 /// What a build is tagged with.
-pub(super) fn tags(known: &Known) -> Vec<(Cow<'static, str>, String)> {
+pub(super) fn tags(known: &VisibleBuild) -> Vec<(Cow<'static, str>, String)> {
     let own: [(Cow<'static, str>, String); 2] = [
         ("codebuild:project".into(), known.record.project_name.clone()),
         ("codebuild:build".into(), known.record.id.clone()),
@@ -264,7 +268,7 @@ pub(super) fn task_arn(cluster: &str, id: &str) -> String {
 }
 
 /// The ARN of a build's project.
-fn project_arn(known: &Known) -> String {
+fn project_arn(known: &VisibleBuild) -> String {
     project_named(&known.record.project_name)
 }
 
@@ -273,7 +277,7 @@ fn project_named(name: &str) -> String {
 }
 
 /// The ARN of a build as a managed node.
-fn node_arn(known: &Known) -> String {
+fn node_arn(known: &VisibleBuild) -> String {
     names_of(&known.uuid, CLUSTER).1
 }
 
@@ -303,27 +307,27 @@ mod tests {
 
     #[test]
     fn what_nobody_finds_has_the_name_that_was_typed() {
-        let name = |resource: Resource| resource.names.join(" ");
+        let name = |resource: ResourceNames| resource.names.join(" ");
         let own = format!("{REGION}:{ACCOUNT}");
         assert_eq!(
-            name(Resource::build("demo:1", None)),
+            name(ResourceNames::build("demo:1", None)),
             format!("arn:aws:codebuild:{own}:build/demo:1")
         );
         assert_eq!(
-            name(Resource::target("codebuild:1", None)),
+            name(ResourceNames::target("codebuild:1", None)),
             format!("arn:aws:codebuild:{own}:build/1")
         );
         let task = format!("arn:aws:ecs:{own}:task/web/1");
         for found in [
-            Resource::task("web", "1", None),
-            Resource::task(&cluster_arn("web"), &task, None),
-            Resource::target("ecs:web_1_1-2", None),
+            ResourceNames::task("web", "1", None),
+            ResourceNames::task(&cluster_arn("web"), &task, None),
+            ResourceNames::target("ecs:web_1_1-2", None),
         ] {
             assert_eq!(found.also, [format!("arn:aws:ecs:{own}:cluster/web")]);
             assert_eq!(name(found), task);
         }
         for odd in ["ecs:", "ecs:x", "ecs:_", ""] {
-            assert_eq!(Resource::target(odd, None).names.len(), 1, "{odd}");
+            assert_eq!(ResourceNames::target(odd, None).names.len(), 1, "{odd}");
         }
     }
 
@@ -338,7 +342,7 @@ mod tests {
         };
         assert_eq!(node.id, "mi-0123456789abcdef0");
         let own = format!("{REGION}:{ACCOUNT}");
-        let resource = Resource::node(&node, None);
+        let resource = ResourceNames::node(&node, None);
         assert_eq!(
             resource.names,
             [format!("arn:aws:ssm:{own}:managed-instance/mi-0123456789abcdef0")]
@@ -352,12 +356,12 @@ mod tests {
             assert!(resource.also.contains(&also), "{also}");
         }
         // Where nobody finds it, it has the name that was typed.
-        assert_eq!(Resource::target("mi-x", None).names[0].rsplit('/').next(), Some("mi-x"));
+        assert_eq!(ResourceNames::target("mi-x", None).names[0].rsplit('/').next(), Some("mi-x"));
     }
 
     #[test]
     fn documents_of_aws_are_in_nobodys_account() {
-        let name = |text: &str| Resource::document(text).names.join(" ");
+        let name = |text: &str| ResourceNames::document(text).names.join(" ");
         assert_eq!(
             name("AWS-StartSSHSession"),
             format!("arn:aws:ssm:{REGION}::document/AWS-StartSSHSession")

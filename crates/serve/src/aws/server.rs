@@ -10,16 +10,16 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 /// An endpoint that is being served.
-pub struct Server {
+pub struct EndpointServer {
     endpoint: Arc<Endpoint>,
-    http: http::Server,
+    http: http::HttpServer,
     expelling: JoinHandle<()>,
     sweeping: JoinHandle<()>,
     /// Whether it lets commands that run come to their end.
     waits: bool,
 }
 
-impl Server {
+impl EndpointServer {
     /// Serves until it is closed, with other sites beside it, which are offered each request first.
     pub fn start(
         listener: TcpListener,
@@ -38,8 +38,8 @@ impl Server {
             endpoint.deliveries.listens_at(address);
         }
         let sweeping = tokio::spawn(Arc::clone(&endpoint.deliveries).sweep());
-        let http = http::Server::start(listener, sites);
-        Server { endpoint, http, expelling, sweeping, waits: false }
+        let http = http::HttpServer::start(listener, sites);
+        EndpointServer { endpoint, http, expelling, sweeping, waits: false }
     }
 
     /// Commands that are carried out, and how long they may go on once this is closed.
@@ -51,7 +51,7 @@ impl Server {
     /// Lets commands that run come to their end before it closes, for as long as that may take.
     #[must_use]
     pub fn waiting(self) -> Self {
-        Server { waits: true, ..self }
+        EndpointServer { waits: true, ..self }
     }
 
     /// Takes no more calls, tells every session why it ends, and waits, a little, until all have

@@ -3,12 +3,12 @@
 //! Asked by IAM's operations and by `runner iam simulate`. Names of builds and their tasks mean the builds, with all
 //! their names and tags, so that the answer is the one that a call would get.
 
-use super::builds::{Builds, Known};
+use super::builds::{Builds, VisibleBuild};
 use super::keys::KeyPair;
 use super::policy::{identified, tagged};
-use super::resources::{Resource, last};
+use super::resources::{ResourceNames, last};
 use super::users::{Users, owner};
-use runner_cloud::{Amazon, Identity};
+use runner_cloud::{Amazon, CloudIdentity};
 use runner_core::arn::ACCOUNT;
 use runner_core::iam::{self, Directory, IamPolicy, PolicyDecision};
 use runner_folder::state::Home;
@@ -44,7 +44,7 @@ pub struct Simulated {
 }
 
 /// Whose policies are asked.
-pub(super) enum Subject<'d> {
+pub(super) enum SimulatedIdentity<'d> {
     Owner,
     /// The role that tasks have: this program itself, and whoever it calls AWS as.
     Role,
@@ -59,25 +59,25 @@ pub(super) fn user_arn(name: &str) -> String {
     format!("arn:aws:iam::{ACCOUNT}:user/{name}")
 }
 
-impl<'d> Subject<'d> {
+impl<'d> SimulatedIdentity<'d> {
     /// What an ARN names, if it is there.
     pub(super) fn named(arn: &str, directory: &'d Directory) -> Option<Self> {
         let rest = arn.strip_prefix("arn:aws:iam::")?.strip_prefix(ACCOUNT)?;
         match rest.strip_prefix(':')?.split_once('/')? {
-            ("role", ROLE) => Some(Subject::Role),
-            ("user", name) if name == owner().0 => Some(Subject::Owner),
-            ("user", name) => directory.user(name).map(Subject::User),
-            ("group", name) => directory.group(name).map(Subject::Group),
+            ("role", ROLE) => Some(SimulatedIdentity::Role),
+            ("user", name) if name == owner().0 => Some(SimulatedIdentity::Owner),
+            ("user", name) => directory.user(name).map(SimulatedIdentity::User),
+            ("group", name) => directory.group(name).map(SimulatedIdentity::Group),
             _ => None,
         }
     }
 
     fn policies(&self, directory: &'d Directory) -> Vec<&'d IamPolicy> {
         match self {
-            Subject::Owner | Subject::Role => Vec::new(),
-            Subject::User(user) => directory.policies(user).collect(),
-            Subject::Group(group) => group.policies.iter().collect(),
-            Subject::Policies(policies) => policies.iter().collect(),
+            SimulatedIdentity::Owner | SimulatedIdentity::Role => Vec::new(),
+            SimulatedIdentity::User(user) => directory.policies(user).collect(),
+            SimulatedIdentity::Group(group) => group.policies.iter().collect(),
+            SimulatedIdentity::Policies(policies) => policies.iter().collect(),
         }
     }
 }
@@ -93,26 +93,26 @@ pub async fn simulate(
     asked: &Simulation,
 ) -> Result<Vec<Simulated>, String> {
     let directory = users.current();
-    let Some(subject) = Subject::named(&user_arn(user), &directory) else {
+    let Some(subject) = SimulatedIdentity::named(&user_arn(user), &directory) else {
         let names: Vec<&str> = directory.names().collect();
         let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
         return Err(format!("there is no user {user}; there is {there}"));
     };
-    let (builds, identity) = (Builds::of(home), Identity::Default);
+    let (builds, identity) = (Builds::of(home), CloudIdentity::Default);
     Ok(ask(&builds, &identity, &directory, &subject, asked).await)
 }
 
 /// Asks for every action on every resource.
 pub(super) async fn ask<'d>(
     builds: &Builds,
-    identity: &Identity,
+    identity: &CloudIdentity,
     directory: &'d Directory,
-    subject: &Subject<'d>,
+    subject: &SimulatedIdentity<'d>,
     asked: &Simulation,
 ) -> Vec<Simulated> {
     let policies = subject.policies(directory);
     let has_identity = match subject {
-        Subject::Role => has_identity(builds.home(), identity).await,
+        SimulatedIdentity::Role => has_identity(builds.home(), identity).await,
         _ => false,
     };
     let keys: BTreeSet<&str> = policies.iter().flat_map(|policy| policy.keys()).collect();
@@ -125,8 +125,8 @@ pub(super) async fn ask<'d>(
         for action in &asked.actions {
             let request = iam::IamRequest::new(action, &resource.names, &resource.also, &context);
             let (decision, by) = match subject {
-                Subject::Owner => ("allowed", None),
-                Subject::Role => (of_role(action, has_identity), None),
+                SimulatedIdentity::Owner => ("allowed", None),
+                SimulatedIdentity::Role => (of_role(action, has_identity), None),
                 _ => decided(&iam::evaluate(policies.iter().copied(), &request)),
             };
             answers.push(Simulated {
@@ -154,7 +154,7 @@ fn of_role(action: &str, has_identity: bool) -> &'static str {
 
 /// Whether this program has credentials for AWS. The machine's own pair, which is found where AWS's clients are told of it,
 /// is none.
-async fn has_identity(home: &Home, identity: &Identity) -> bool {
+async fn has_identity(home: &Home, identity: &CloudIdentity) -> bool {
     let amazon = Amazon::load(identity).await;
     let asked = tokio::time::timeout(SOON, amazon.credentials()).await;
     let Ok(Ok(found)) = asked else { return false };
@@ -173,7 +173,7 @@ fn decided(decision: &PolicyDecision<'_>) -> (&'static str, Option<String>) {
 }
 
 /// What an ARN names: a build with all its names, anything else by that name alone.
-async fn resource(arn: &str, builds: &Builds) -> Resource {
+async fn resource(arn: &str, builds: &Builds) -> ResourceNames {
     let known = match arn.splitn(6, ':').collect::<Vec<_>>()[..] {
         [_, _, "ecs", _, _, thing] if thing.starts_with("task/") => builds.get(last(thing)).await,
         [_, _, "codebuild", _, _, thing] if thing.starts_with("build/") => {
@@ -181,13 +181,13 @@ async fn resource(arn: &str, builds: &Builds) -> Resource {
         }
         _ => None,
     };
-    let found: Option<&Known> = known.as_ref();
+    let found: Option<&VisibleBuild> = known.as_ref();
     let mut resource = match found {
         Some(known) if arn.contains(":ecs:") => {
-            Resource::task(&known.task.cluster, arn, Some(known))
+            ResourceNames::task(&known.task.cluster, arn, Some(known))
         }
-        Some(known) => Resource::build(arn, Some(known)),
-        None => Resource::default(),
+        Some(known) => ResourceNames::build(arn, Some(known)),
+        None => ResourceNames::default(),
     };
     // By the name that was asked about, whatever else it is called.
     resource.names = vec![arn.to_owned()];
@@ -195,9 +195,13 @@ async fn resource(arn: &str, builds: &Builds) -> Resource {
 }
 
 /// What is given goes before what is known.
-fn context(subject: &Subject<'_>, resource: &Resource, asked: &Simulation) -> iam::RequestContext {
+fn context(
+    subject: &SimulatedIdentity<'_>,
+    resource: &ResourceNames,
+    asked: &Simulation,
+) -> iam::RequestContext {
     let mut context = iam::RequestContext::default();
-    if let Subject::User(user) = subject {
+    if let SimulatedIdentity::User(user) = subject {
         identified(&mut context, user, &user_arn(&user.name));
     }
     tagged(&mut context, resource);

@@ -1,23 +1,23 @@
 //! Session Manager: sessions begin, go on, end, and are listed.
 
-use super::builds::Known;
-use super::call::Refusal;
-use super::documents::{self, Asking, Found, PREFERENCES, Planned};
+use super::builds::VisibleBuild;
+use super::call::RefusedCall;
+use super::documents::{self, DocumentContent, PREFERENCES, PlannedSession, SessionAsking};
 use super::endpoint::{Endpoint, Origin};
-use super::operations::{DOCUMENT_CHECK, Input, Scope};
+use super::operations::{DOCUMENT_CHECK, OperationInput, RequestScope};
 use super::page::page;
-use super::policy::Context;
-use super::resources::{Resource, last};
+use super::policy::ConditionKeys;
+use super::resources::{ResourceNames, last};
 use super::targets::{agent_of, demanded, no_session, reachable, resolve};
-use crate::gateway::{Asked, SessionFacts};
+use crate::gateway::{SessionFacts, SessionRequest};
 use jiff::Timestamp;
 use runner_core::agent::AgentConfig;
-use runner_core::document::Given;
+use runner_core::document::GivenParameters;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-fn not_connected(message: impl Into<String>) -> Refusal {
-    Refusal::new("TargetNotConnected", message)
+fn not_connected(message: impl Into<String>) -> RefusedCall {
+    RefusedCall::new("TargetNotConnected", message)
 }
 
 #[derive(Deserialize)]
@@ -26,16 +26,19 @@ pub(super) struct StartSession {
     target: String,
     document_name: Option<String>,
     #[serde(default)]
-    parameters: Option<Given>,
+    parameters: Option<GivenParameters>,
     reason: Option<String>,
 }
 
-impl Input for StartSession {
+impl OperationInput for StartSession {
     /// The build, or why there is none.
-    type Subject = Result<Known, String>;
+    type Subject = Result<VisibleBuild, String>;
 
-    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
-        let invalid = |text: &str| Err(Refusal::new("ValidationException", text));
+    async fn subject(
+        &self,
+        endpoint: &Endpoint,
+    ) -> Result<(RequestScope, Self::Subject), RefusedCall> {
+        let invalid = |text: &str| Err(RefusedCall::new("ValidationException", text));
         if self.target.is_empty() || self.target.chars().count() > 400 {
             return invalid("Target is to have 1 to 400 characters");
         }
@@ -43,18 +46,18 @@ impl Input for StartSession {
             return invalid("Reason is to have 1 to 256 characters");
         }
         let known = resolve(&self.target, endpoint).await;
-        let target = Resource::target(&self.target, known.as_ref().ok());
+        let target = ResourceNames::target(&self.target, known.as_ref().ok());
         let named = match self.document_name.as_deref() {
             Some(name) => Some(documents::resource(endpoint, name).await),
             None => None,
         };
         let scope = match named {
             Some(document) => {
-                Scope::of([target, document]).when(vec![(DOCUMENT_CHECK, "true".to_owned())])
+                RequestScope::of([target, document]).when(vec![(DOCUMENT_CHECK, "true".to_owned())])
             }
             None => {
                 let preferences = documents::resource(endpoint, PREFERENCES).await;
-                Scope::of([target]).or_with(preferences)
+                RequestScope::of([target]).or_with(preferences)
             }
         };
         Ok((scope, known))
@@ -65,7 +68,7 @@ impl Input for StartSession {
         known: Self::Subject,
         origin: &Origin,
         endpoint: &Endpoint,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, RefusedCall> {
         let known = known.map_err(not_connected)?;
         let reached = reachable(&self.target, known).await.map_err(not_connected)?;
         let agent = agent_of(&reached.known, endpoint).await.map_err(not_connected)?;
@@ -79,7 +82,7 @@ impl Input for StartSession {
         };
         let longest = [planned.longest, reached.longest].into_iter().flatten().min();
         let plan = demanded(planned.plan, reached.requires_log, endpoint)?;
-        let asked = Asked {
+        let asked = SessionRequest {
             prefix: origin.caller.name.clone(),
             target: self.target,
             document: self.document_name.or_else(|| version.map(|_| PREFERENCES.to_owned())),
@@ -108,18 +111,18 @@ impl Input for StartSession {
 /// what changes in them concerns later ones.
 async fn begin(
     name: Option<&str>,
-    parameters: Option<&Given>,
+    parameters: Option<&GivenParameters>,
     agent: &AgentConfig,
     origin: &Origin,
     endpoint: &Endpoint,
-) -> Result<(Planned, Option<u64>), Refusal> {
+) -> Result<(PlannedSession, Option<u64>), RefusedCall> {
     let preferences = match documents::find(endpoint, PREFERENCES, Some("$LATEST")).await {
         Ok(found) => Some(found),
         // Until somebody makes it, defaults hold.
         Err(refusal) if refusal.code == "InvalidDocument" => None,
         Err(refusal) => return Err(refusal),
     };
-    let document: Option<Found> = match name {
+    let document: Option<DocumentContent> = match name {
         None => preferences.clone(),
         Some(name) if last(name) == PREFERENCES => preferences.clone(),
         Some(name) => Some(documents::find(endpoint, name, None).await?),
@@ -129,8 +132,8 @@ async fn begin(
         let tag = user.tags.iter().find(|(key, _)| key == "SSMSessionRunAs");
         tag.map(|(_, value)| value.clone())
     });
-    let none = Given::new();
-    let planned = documents::plan(&Asking {
+    let none = GivenParameters::new();
+    let planned = documents::plan(&SessionAsking {
         document: document.as_ref(),
         preferences: preferences.as_ref(),
         parameters: parameters.unwrap_or(&none),
@@ -141,11 +144,11 @@ async fn begin(
 }
 
 /// A session, with what rules can ask of it: who has started it, and where.
-fn session(id: &str, endpoint: &Endpoint) -> Scope {
-    let scope = Scope::of([Resource::session(id)]);
+fn session(id: &str, endpoint: &Endpoint) -> RequestScope {
+    let scope = RequestScope::of([ResourceNames::session(id)]);
     match endpoint.gateway.facts(id) {
         Some(facts) => {
-            let context: Context = vec![
+            let context: ConditionKeys = vec![
                 ("ssm:resourceTag/aws:ssmmessages:session-id", facts.user_id.clone()),
                 ("ssm:resourceTag/aws:ssmmessages:target-id", facts.target.clone()),
                 ("aws:ResourceTag/aws:ssmmessages:session-id", facts.user_id.clone()),
@@ -163,14 +166,19 @@ pub(super) struct ResumeSession {
     session_id: String,
 }
 
-impl Input for ResumeSession {
+impl OperationInput for ResumeSession {
     type Subject = ();
 
-    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, ()), Refusal> {
+    async fn subject(&self, endpoint: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
         Ok((session(&self.session_id, endpoint), ()))
     }
 
-    async fn answer(self, (): (), origin: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(
+        self,
+        (): (),
+        origin: &Origin,
+        endpoint: &Endpoint,
+    ) -> Result<Value, RefusedCall> {
         let resumed = endpoint.gateway.resume(&self.session_id).await;
         let mut answer = json!({
             "SessionId": self.session_id,
@@ -191,14 +199,14 @@ pub(super) struct TerminateSession {
     session_id: String,
 }
 
-impl Input for TerminateSession {
+impl OperationInput for TerminateSession {
     type Subject = ();
 
-    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, ()), Refusal> {
+    async fn subject(&self, endpoint: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
         Ok((session(&self.session_id, endpoint), ()))
     }
 
-    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, RefusedCall> {
         match endpoint.gateway.terminate(&self.session_id, "").await {
             Ok(()) => Ok(json!({"SessionId": self.session_id})),
             Err(error) => Err(no_session(&error)),
@@ -213,24 +221,24 @@ pub(super) struct DescribeSessions {
     max_results: Option<usize>,
     next_token: Option<String>,
     #[serde(default)]
-    filters: Vec<Filter>,
+    filters: Vec<SessionFilter>,
 }
 
 #[derive(Deserialize)]
-struct Filter {
+struct SessionFilter {
     key: String,
     value: String,
 }
 
-impl Input for DescribeSessions {
+impl OperationInput for DescribeSessions {
     type Subject = ();
 
-    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
-        Ok((Scope::all(), ()))
+    async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
+        Ok((RequestScope::all(), ()))
     }
 
-    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
-        let invalid = |text: String| Refusal::new("ValidationException", text);
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, RefusedCall> {
+        let invalid = |text: String| RefusedCall::new("ValidationException", text);
         let is_active = match self.state.as_str() {
             "Active" => true,
             "History" => false,
@@ -246,7 +254,9 @@ impl Input for DescribeSessions {
             sessions.retain(|facts| test(facts));
         }
         let page = page(&sessions, |facts| &facts.id, self.next_token.as_deref(), most)
-            .ok_or_else(|| Refusal::new("InvalidNextToken", "NextToken is none of this list"))?;
+            .ok_or_else(|| {
+                RefusedCall::new("InvalidNextToken", "NextToken is none of this list")
+            })?;
         let mut answer = json!({"Sessions": page.items.iter().map(|facts| shape(facts, endpoint)).collect::<Vec<_>>()});
         if let Some(next) = page.next {
             answer["NextToken"] = json!(next);
@@ -255,13 +265,13 @@ impl Input for DescribeSessions {
     }
 }
 
-type Test = Box<dyn Fn(&SessionFacts) -> bool>;
+type SessionTest = Box<dyn Fn(&SessionFacts) -> bool>;
 
-fn test(filter: &Filter) -> Result<Test, Refusal> {
+fn test(filter: &SessionFilter) -> Result<SessionTest, RefusedCall> {
     let value = filter.value.clone();
     let moment = || {
         value.parse::<Timestamp>().map_err(|_| {
-            Refusal::new("ValidationException", format!("{value} is no time in ISO 8601"))
+            RefusedCall::new("ValidationException", format!("{value} is no time in ISO 8601"))
         })
     };
     Ok(match filter.key.as_str() {
@@ -279,7 +289,10 @@ fn test(filter: &Filter) -> Result<Test, Refusal> {
         "SessionId" => Box::new(move |facts| facts.id == value),
         "AccessType" => Box::new(move |_| value == "Standard"),
         other => {
-            return Err(Refusal::new("InvalidFilterKey", format!("there is no filter {other}")));
+            return Err(RefusedCall::new(
+                "InvalidFilterKey",
+                format!("there is no filter {other}"),
+            ));
         }
     })
 }
@@ -324,12 +337,15 @@ pub(super) struct GetConnectionStatus {
     target: String,
 }
 
-impl Input for GetConnectionStatus {
-    type Subject = Option<Known>;
+impl OperationInput for GetConnectionStatus {
+    type Subject = Option<VisibleBuild>;
 
-    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
+    async fn subject(
+        &self,
+        endpoint: &Endpoint,
+    ) -> Result<(RequestScope, Self::Subject), RefusedCall> {
         let known = resolve(&self.target, endpoint).await.ok();
-        Ok((Scope::of([Resource::target(&self.target, known.as_ref())]), known))
+        Ok((RequestScope::of([ResourceNames::target(&self.target, known.as_ref())]), known))
     }
 
     async fn answer(
@@ -337,7 +353,7 @@ impl Input for GetConnectionStatus {
         known: Self::Subject,
         _: &Origin,
         _: &Endpoint,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, RefusedCall> {
         let is_connected = match known {
             Some(known) => reachable(&self.target, known).await.is_ok(),
             None => false,

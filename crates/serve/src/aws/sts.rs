@@ -1,8 +1,8 @@
 //! STS: who am I.
 
-use super::call::Refusal;
+use super::call::RefusedCall;
 use super::endpoint::{Endpoint, Origin};
-use super::operations::{Input, Scope};
+use super::operations::{OperationInput, RequestScope};
 use runner_core::arn::ACCOUNT;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 #[derive(Deserialize)]
 pub(super) struct GetCallerIdentity {}
 
-impl Input for GetCallerIdentity {
+impl OperationInput for GetCallerIdentity {
     type Subject = ();
 
-    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
-        Ok((Scope::all(), ()))
+    async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
+        Ok((RequestScope::all(), ()))
     }
 
-    async fn answer(self, (): (), origin: &Origin, _: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(self, (): (), origin: &Origin, _: &Endpoint) -> Result<Value, RefusedCall> {
         Ok(json!({
             "Arn": origin.caller.arn,
             "UserId": origin.caller.user_id,

@@ -2,8 +2,8 @@
 //!
 //! Used by `ssm` and `ecs`, which begin sessions.
 
-use super::builds::Known;
-use super::call::Refusal;
+use super::builds::VisibleBuild;
+use super::call::RefusedCall;
 use super::endpoint::Endpoint;
 use crate::gateway::{NoSession, SessionPlan};
 use runner_core::agent::AgentConfig;
@@ -42,21 +42,21 @@ fn node_of_target(target: &str) -> Option<String> {
     Some(parts.join("-"))
 }
 
-pub(super) fn no_session(error: &NoSession) -> Refusal {
+pub(super) fn no_session(error: &NoSession) -> RefusedCall {
     match error {
-        NoSession::Unknown(_) => Refusal::new("DoesNotExistException", error.to_string()),
+        NoSession::Unknown(_) => RefusedCall::new("DoesNotExistException", error.to_string()),
         NoSession::TooMany(_) | NoSession::TooManyOfBuild(_) => {
-            Refusal::new("ThrottlingException", error.to_string())
+            RefusedCall::new("ThrottlingException", error.to_string())
         }
         NoSession::Random(_) => {
-            Refusal::new("InternalServerError", error.to_string()).with_status(500)
+            RefusedCall::new("InternalServerError", error.to_string()).with_status(500)
         }
     }
 }
 
 /// A build that sessions can be opened in.
 pub(super) struct Reachable {
-    pub(super) known: Known,
+    pub(super) known: VisibleBuild,
     /// How long a session may be without input.
     pub(super) idle: Duration,
     /// Whether whoever started the build has said so.
@@ -70,7 +70,7 @@ pub(super) struct Reachable {
 }
 
 /// The one live build that a target names: `codebuild:BUILD`, BUILD alone, that of a task, or that of a managed node.
-pub(super) async fn resolve(target: &str, endpoint: &Endpoint) -> Result<Known, String> {
+pub(super) async fn resolve(target: &str, endpoint: &Endpoint) -> Result<VisibleBuild, String> {
     let found = if is_task(target) {
         match task_of_target(target) {
             Some((cluster, uuid)) => endpoint.builds.find(&uuid).await.and_then(|known| {
@@ -94,7 +94,7 @@ pub(super) fn is_task(target: &str) -> bool {
 }
 
 /// A task's id: its build's uuid, without dashes.
-pub(super) fn task_id(known: &Known) -> String {
+pub(super) fn task_id(known: &VisibleBuild) -> String {
     known.uuid.replace('-', "")
 }
 
@@ -104,7 +104,7 @@ fn not_connected(target: &str, why: &str) -> String {
 }
 
 /// The build of a target, if sessions can be opened in it; otherwise why not.
-pub(super) async fn reachable(target: &str, known: Known) -> Result<Reachable, String> {
+pub(super) async fn reachable(target: &str, known: VisibleBuild) -> Result<Reachable, String> {
     let mut reachable = check(known).await.map_err(|why| not_connected(target, &why))?;
     if is_task(target) {
         reachable.idle = ECS_IDLE;
@@ -114,7 +114,7 @@ pub(super) async fn reachable(target: &str, known: Known) -> Result<Reachable, S
 }
 
 /// Whether sessions can be opened in it; otherwise why not.
-pub(super) async fn check(known: Known) -> Result<Reachable, String> {
+pub(super) async fn check(known: VisibleBuild) -> Result<Reachable, String> {
     let build = &known.record.id;
     if !known.is_live {
         return Err(format!("build {build} has ended"));
@@ -143,15 +143,20 @@ pub(super) fn demanded(
     plan: SessionPlan,
     requires_log: bool,
     endpoint: &Endpoint,
-) -> Result<SessionPlan, Refusal> {
+) -> Result<SessionPlan, RefusedCall> {
     match requires_log || endpoint.requires_log {
-        true => plan.requiring_log().map_err(|text| Refusal::new("AccessDeniedException", text)),
+        true => {
+            plan.requiring_log().map_err(|text| RefusedCall::new("AccessDeniedException", text))
+        }
         false => Ok(plan),
     }
 }
 
 /// The agent's configuration in a build: that of this endpoint, and what the image adds.
-pub(super) async fn agent_of(known: &Known, endpoint: &Endpoint) -> Result<AgentConfig, String> {
+pub(super) async fn agent_of(
+    known: &VisibleBuild,
+    endpoint: &Endpoint,
+) -> Result<AgentConfig, String> {
     let image = known.image_agent().await;
     match image.map_err(|error| format!("build {}: {error}", known.record.id))? {
         Some(layer) => Ok(endpoint.agent.tightened(&layer).0),

@@ -3,8 +3,8 @@
 //! `$RUNNER_HOME/iam.json`, where there is one, or the file that `--iam` names. What is wrong with it is said, all of
 //! it, and what it said before stays in force. IAM's operations change the first; the second is only read.
 
-use super::call::Refusal;
-use super::iam::Document;
+use super::call::RefusedCall;
+use super::iam::IamDocument;
 use runner_core::iam::{Directory, DocumentProblem};
 use runner_folder::state::Home;
 use runner_host::private::write_durably;
@@ -30,11 +30,11 @@ const SETTLED: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct UsersError {
     path: PathBuf,
-    why: Why,
+    why: UsersFileError,
 }
 
 #[derive(Debug)]
-enum Why {
+enum UsersFileError {
     Unreadable(io::Error),
     Unsafe(&'static str),
     Wrong(Vec<DocumentProblem>),
@@ -46,9 +46,9 @@ impl fmt::Display for UsersError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = with_tilde(&self.path);
         match &self.why {
-            Why::Unreadable(error) => write!(formatter, "cannot read {path}: {error}"),
-            Why::Unsafe(why) => write!(formatter, "cannot use {path}: {why}"),
-            Why::Wrong(problems) => {
+            UsersFileError::Unreadable(error) => write!(formatter, "cannot read {path}: {error}"),
+            UsersFileError::Unsafe(why) => write!(formatter, "cannot use {path}: {why}"),
+            UsersFileError::Wrong(problems) => {
                 let lines: Vec<String> =
                     problems.iter().map(|problem| format!("{path}:{problem}")).collect();
                 formatter.write_str(&lines.join("\n"))
@@ -63,21 +63,21 @@ pub struct Users {
     path: PathBuf,
     /// Whether the file has to be there.
     is_named: bool,
-    known: Mutex<Known>,
+    known: Mutex<KnownUsers>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct KnownUsers {
     directory: Arc<Directory>,
     /// The file it was read from; `None` where that has to be looked at again.
-    from: Option<Stamp>,
+    from: Option<UsersFileStamp>,
     /// What was said to be wrong with the file since.
     said: Option<String>,
 }
 
 /// By what a file is known to be the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stamp {
+enum UsersFileStamp {
     Missing,
     File { place: (u64, u64), len: u64, changed: (i64, i64), modified: (i64, i64) },
 }
@@ -101,11 +101,11 @@ impl Users {
         let path = named.map_or_else(|| home.root().join("iam.json"), Path::to_path_buf);
         let users = Users { path, is_named: named.is_some(), known: Mutex::default() };
         let (directory, from) = users.read()?;
-        *users.lock() = Known { directory: Arc::new(directory), from, said: None };
+        *users.lock() = KnownUsers { directory: Arc::new(directory), from, said: None };
         Ok(users)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, KnownUsers> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -115,7 +115,7 @@ impl Users {
         if known.from.is_none() || self.stamp().ok() != known.from {
             match self.read() {
                 Ok((directory, from)) => {
-                    *known = Known { directory: Arc::new(directory), from, said: None };
+                    *known = KnownUsers { directory: Arc::new(directory), from, said: None };
                 }
                 Err(error) => {
                     let text = error.to_string();
@@ -133,32 +133,32 @@ impl Users {
     }
 
     /// The file as it stands, to be looked at.
-    pub(super) fn document(&self) -> Result<Document, Refusal> {
-        let broken = |error: String| Refusal::new("ServiceFailure", error).with_status(500);
+    pub(super) fn document(&self) -> Result<IamDocument, RefusedCall> {
+        let broken = |error: String| RefusedCall::new("ServiceFailure", error).with_status(500);
         let text = match self.opened().map_err(|error| broken(error.to_string()))? {
             Some((_, text)) => text,
             None => r#"{"users": []}"#.to_owned(),
         };
         self.parsed(&text).map_err(|error| broken(error.to_string()))?;
-        Document::read(&text).map_err(|error| broken(error.to_string()))
+        IamDocument::read(&text).map_err(|error| broken(error.to_string()))
     }
 
     /// Changes the file in the state folder, which is made where it is missing. What would be wrong is refused, and
     /// nothing is changed.
     pub(super) fn change<T>(
         &self,
-        change: impl FnOnce(&mut Document) -> Result<T, Refusal>,
-    ) -> Result<T, Refusal> {
+        change: impl FnOnce(&mut IamDocument) -> Result<T, RefusedCall>,
+    ) -> Result<T, RefusedCall> {
         let path = with_tilde(&self.path);
         if self.is_named {
             let text = format!(
                 "the users of this endpoint stand in {path}, which --iam has named: change that file"
             );
-            return Err(Refusal::new("UnmodifiableEntity", text));
+            return Err(RefusedCall::new("UnmodifiableEntity", text));
         }
         let failed = |error: io::Error| {
             let text = format!("cannot change {path}: {error}");
-            Refusal::new("ServiceFailure", text).with_status(500)
+            RefusedCall::new("ServiceFailure", text).with_status(500)
         };
         // One change at a time, in whatever process.
         let _changing = self.locked().map_err(failed)?;
@@ -167,14 +167,14 @@ impl Users {
         let text = document.text();
         if text.len() as u64 > MAX_BYTES {
             let text = format!("{path} would be longer than 1 MiB");
-            return Err(Refusal::new("LimitExceeded", text).with_status(409));
+            return Err(RefusedCall::new("LimitExceeded", text).with_status(409));
         }
         self.parsed(&text).map_err(|error| match error.why {
-            Why::Wrong(problems) => {
+            UsersFileError::Wrong(problems) => {
                 let texts = problems.iter().map(|problem| problem.text.as_str());
-                Refusal::new("InvalidInput", texts.collect::<Vec<_>>().join("; "))
+                RefusedCall::new("InvalidInput", texts.collect::<Vec<_>>().join("; "))
             }
-            _ => Refusal::new("InvalidInput", error.to_string()),
+            _ => RefusedCall::new("InvalidInput", error.to_string()),
         })?;
         write_durably(&self.path, text.as_bytes()).map_err(failed)?;
         give(&self.path).map_err(failed)?;
@@ -194,17 +194,17 @@ impl Users {
         Ok(file)
     }
 
-    fn stamp(&self) -> io::Result<Stamp> {
+    fn stamp(&self) -> io::Result<UsersFileStamp> {
         match std::fs::metadata(&self.path) {
             Ok(metadata) => Ok(stamp(&metadata)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Stamp::Missing),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(UsersFileStamp::Missing),
             Err(error) => Err(error),
         }
     }
 
-    fn read(&self) -> Result<(Directory, Option<Stamp>), UsersError> {
+    fn read(&self) -> Result<(Directory, Option<UsersFileStamp>), UsersError> {
         let Some((metadata, text)) = self.opened()? else {
-            return Ok((Directory::default(), Some(Stamp::Missing)));
+            return Ok((Directory::default(), Some(UsersFileStamp::Missing)));
         };
         let directory = self.parsed(&text)?;
         let age = metadata.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
@@ -214,7 +214,7 @@ impl Users {
 
     /// The file and its text; `None` where there is none and none has to be.
     fn opened(&self) -> Result<Option<(Metadata, String)>, UsersError> {
-        let unreadable = |error| self.failed(Why::Unreadable(error));
+        let unreadable = |error| self.failed(UsersFileError::Unreadable(error));
         // Nothing waits for whoever is at the other end of a FIFO.
         let flags = OFlags::NONBLOCK.union(OFlags::CLOEXEC).bits().cast_signed();
         let file = match OpenOptions::new().read(true).custom_flags(flags).open(&self.path) {
@@ -225,7 +225,7 @@ impl Users {
             Err(error) => return Err(unreadable(error)),
         };
         let metadata = file.metadata().map_err(unreadable)?;
-        safe(&metadata).map_err(|why| self.failed(Why::Unsafe(why)))?;
+        safe(&metadata).map_err(|why| self.failed(UsersFileError::Unsafe(why)))?;
         let text = text(&file).map_err(unreadable)?;
         Ok(Some((metadata, text)))
     }
@@ -233,16 +233,16 @@ impl Users {
     fn parsed(&self, text: &str) -> Result<Directory, UsersError> {
         let (name, plain) = owner();
         Directory::parse(text, &[&name, &plain, ECS_SESSIONS])
-            .map_err(|problems| self.failed(Why::Wrong(problems)))
+            .map_err(|problems| self.failed(UsersFileError::Wrong(problems)))
     }
 
-    fn failed(&self, why: Why) -> UsersError {
+    fn failed(&self, why: UsersFileError) -> UsersError {
         UsersError { path: self.path.clone(), why }
     }
 }
 
-fn stamp(metadata: &Metadata) -> Stamp {
-    Stamp::File {
+fn stamp(metadata: &Metadata) -> UsersFileStamp {
+    UsersFileStamp::File {
         place: (metadata.dev(), metadata.ino()),
         len: metadata.len(),
         changed: (metadata.ctime(), metadata.ctime_nsec()),

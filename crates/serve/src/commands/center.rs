@@ -1,12 +1,12 @@
 //! What carries commands out.
 
 use super::lanes::Lanes;
-use super::run::{Around, Run};
+use super::run::{Around, NodeRun};
 use crate::deliveries::Deliveries;
 use crate::gateway::Audit;
 use runner_core::agent::AgentConfig;
-use runner_core::document::command::Step;
-use runner_folder::state::{BuildDir, Command, Commands, Home};
+use runner_core::document::command::DocumentStep;
+use runner_folder::state::{BuildDir, Commands, Home, SentCommand};
 use runner_host::clock;
 use std::io;
 use std::sync::Arc;
@@ -17,18 +17,18 @@ use tokio::sync::watch;
 const RECORDS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Counts a command as one that runs, until it goes, however that is.
-struct Running<'c>(&'c watch::Sender<usize>);
+struct CommandPermit<'c>(&'c watch::Sender<usize>);
 
-impl Drop for Running<'_> {
+impl Drop for CommandPermit<'_> {
     fn drop(&mut self) {
         self.0.send_modify(|count| *count -= 1);
     }
 }
 
 /// A command that is wanted, with what it is to be done with.
-pub struct Order {
-    pub command: Command,
-    pub steps: Vec<Step>,
+pub struct CommandOrder {
+    pub command: SentCommand,
+    pub steps: Vec<DocumentStep>,
     /// The folders of its nodes, in their order.
     pub builds: Vec<BuildDir>,
     pub max_concurrency: usize,
@@ -49,7 +49,7 @@ pub enum NotSent {
 
 /// How far a stop has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Stop {
+pub(super) enum StopProgress {
     No,
     /// Nothing begins any more.
     Begun,
@@ -63,7 +63,7 @@ pub struct Center {
     agent: AgentConfig,
     audit: Arc<Audit>,
     lanes: Arc<Lanes>,
-    stop: watch::Sender<Stop>,
+    stop: watch::Sender<StopProgress>,
     running: watch::Sender<usize>,
     deliveries: Arc<Deliveries>,
 }
@@ -81,15 +81,15 @@ impl Center {
             lanes: Lanes::new(agent.command_workers().max(1)),
             agent: agent.clone(),
             audit,
-            stop: watch::Sender::new(Stop::No),
+            stop: watch::Sender::new(StopProgress::No),
             running: watch::Sender::new(0),
             deliveries,
         })
     }
 
     /// Begins to carry a command out. It is on disk when this comes back.
-    pub async fn send(self: &Arc<Self>, order: Order) -> Result<(), NotSent> {
-        if *self.stop.borrow() != Stop::No {
+    pub async fn send(self: &Arc<Self>, order: CommandOrder) -> Result<(), NotSent> {
+        if *self.stop.borrow() != StopProgress::No {
             return Err(NotSent::Stopping);
         }
         let mut lanes = Vec::new();
@@ -105,11 +105,11 @@ impl Center {
             audit: Arc::clone(&self.audit),
             deliveries: Arc::clone(&self.deliveries),
         };
-        let run = Run::new(order, owned, lanes, self.stop.subscribe(), around)?;
+        let run = NodeRun::new(order, owned, lanes, self.stop.subscribe(), around)?;
         self.running.send_modify(|count| *count += 1);
         let center = Arc::clone(self);
         tokio::spawn(async move {
-            let running = Running(&center.running);
+            let running = CommandPermit(&center.running);
             run.run().await;
             drop(running);
             center.sweep().await;
@@ -135,13 +135,13 @@ impl Center {
 
     /// Begins nothing any more; waits for what runs, where that is wanted, and ends it then.
     pub async fn close(&self, waits: bool) {
-        self.stop.send_replace(Stop::Begun);
+        self.stop.send_replace(StopProgress::Begun);
         let mut running = self.running.subscribe();
         // The build may be ending: its scripts then record that as their reason.
         let patience = if waits { self.agent.commands_stop() } else { BRIEF };
         let all = running.wait_for(|count| *count == 0);
         let _ = tokio::time::timeout(patience, all).await;
-        self.stop.send_replace(Stop::Now);
+        self.stop.send_replace(StopProgress::Now);
         // Longer than any script takes to be ended.
         let _ = tokio::time::timeout(LAST, running.wait_for(|count| *count == 0)).await;
     }

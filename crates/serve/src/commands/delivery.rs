@@ -1,10 +1,10 @@
 //! What a step of a command writes, on its way to AWS.
 
-use crate::deliveries::{Deliveries, Writing};
+use crate::deliveries::{Deliveries, DeliveryWriter};
 use runner_core::arn::REGION;
-use runner_core::destination::events::Context;
+use runner_core::destination::events::EventContext;
 use runner_folder::state::{
-    Command, CommandNode, CommandStep, Job, JobOf, OwnedCommand, Source, StepOutputs,
+    CommandNode, CommandStep, JobOf, OwnedCommand, SentCommand, SpoolJob, SpoolSource, StepOutputs,
 };
 use runner_host::clock;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub(super) struct Delivery {
     deliveries: Arc<Deliveries>,
-    command: Arc<Command>,
+    command: Arc<SentCommand>,
 }
 
 impl Delivery {
-    pub(super) fn of(command: &Command, deliveries: &Arc<Deliveries>) -> Self {
+    pub(super) fn of(command: &SentCommand, deliveries: &Arc<Deliveries>) -> Self {
         Delivery { deliveries: Arc::clone(deliveries), command: Arc::new(command.clone()) }
     }
 
@@ -27,7 +27,7 @@ impl Delivery {
         node: &CommandNode,
         step: &CommandStep,
         number: usize,
-    ) -> Result<Option<Writing>, String> {
+    ) -> Result<Option<DeliveryWriter>, String> {
         if self.command.destinations.is_empty() {
             return Ok(None);
         }
@@ -35,18 +35,18 @@ impl Delivery {
         self.deliveries.begin(job).await.map(Some).map_err(|error| error.to_string())
     }
 
-    fn job(&self, node: &CommandNode, step: &CommandStep, number: usize) -> Job {
-        let Command { id, destinations: to, owner, owner_id, owner_key, .. } = &*self.command;
+    fn job(&self, node: &CommandNode, step: &CommandStep, number: usize) -> SpoolJob {
+        let SentCommand { id, destinations: to, owner, owner_id, owner_key, .. } = &*self.command;
         let source = |(name, path): (String, _)| {
             let key = format!("{id}/{}/{}/{name}", node.id, step.path());
             let key = to.bucket.as_ref().map_or_else(String::new, |bucket| bucket.key(&key));
-            Source::new(path, key, format!("{id}/{}/{}/{name}", node.id, step.stream()))
+            SpoolSource::new(path, key, format!("{id}/{}/{}/{name}", node.id, step.stream()))
         };
-        Job {
+        SpoolJob {
             id: format!("{id}-{}-{number}", node.id),
             of: JobOf::Command { id: id.clone(), node: node.id.clone(), step: number },
             to: to.clone(),
-            context: Context {
+            context: EventContext {
                 session: id.clone(),
                 target: node.name.clone(),
                 owner: owner.clone(),

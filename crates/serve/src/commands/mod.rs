@@ -12,4 +12,4 @@ mod node;
 mod run;
 mod script;
 
-pub use center::{Center, NotSent, Order};
+pub use center::{Center, CommandOrder, NotSent};

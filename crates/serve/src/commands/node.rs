@@ -3,11 +3,13 @@
 use super::delivery::Delivery;
 use super::lanes::InLane;
 use super::script::{self, Ran, RunScript};
-use crate::deliveries::Writing;
-use runner_client::{ClientError, Link};
-use runner_core::document::command::{Step, StepScript};
-use runner_core::document::command_run::{DocumentRun, End, EndedStep, NextStep, Outcome};
-use runner_core::run_command::Details;
+use crate::deliveries::DeliveryWriter;
+use runner_client::{ClientError, SharedClient};
+use runner_core::document::command::{DocumentStep, StepScript};
+use runner_core::document::command_run::{
+    DocumentRun, EndedStep, NextStep, ScriptEnd, StepOutcome,
+};
+use runner_core::run_command::StatusDetails;
 use runner_folder::state::{BuildDir, CommandNode, CommandStep, OwnedCommand, StepState};
 use runner_host::clock;
 use runner_wire::control;
@@ -21,7 +23,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// Orders to a node. A later one replaces those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Told {
+pub(super) enum NodeOrder {
     Wait,
     /// Run.
     Begin,
@@ -35,7 +37,7 @@ pub(super) enum Told {
 
 /// What a node says.
 #[derive(Debug)]
-pub(super) enum Said {
+pub(super) enum NodeMessage {
     /// It does not answer.
     Delayed(usize),
     /// It has a place and a connection, and waits for Begin.
@@ -43,37 +45,37 @@ pub(super) enum Said {
     /// Its steps stand like this.
     Steps(usize, Vec<StepState>),
     /// It is over there.
-    Ended { node: usize, details: Details, trace: String, steps: Vec<StepState> },
+    Ended { node: usize, details: StatusDetails, trace: String, steps: Vec<StepState> },
 }
 
 /// Where it is.
-pub(super) struct At {
+pub(super) struct NodePlace {
     pub(super) node: CommandNode,
     pub(super) command: String,
 }
 
 /// What is to be done at one node.
-pub(super) struct Work {
+pub(super) struct NodeWork {
     pub(super) number: usize,
-    pub(super) at: At,
+    pub(super) at: NodePlace,
     pub(super) build: BuildDir,
     pub(super) lane: InLane,
-    pub(super) steps: Arc<Vec<Step>>,
+    pub(super) steps: Arc<Vec<DocumentStep>>,
     pub(super) names: Vec<CommandStep>,
     pub(super) owned: Arc<OwnedCommand>,
-    pub(super) told: watch::Receiver<Told>,
-    pub(super) said: mpsc::Sender<Said>,
+    pub(super) told: watch::Receiver<NodeOrder>,
+    pub(super) said: mpsc::Sender<NodeMessage>,
     /// For its scripts, beside those that say where they are.
     pub(super) variables: Vec<(String, String)>,
     pub(super) delivery: Delivery,
 }
 
-impl Work {
+impl NodeWork {
     pub(super) async fn run(mut self) {
         let mut told = self.told.clone();
         let withdrawn = async {
             // Its command has gone: so does this.
-            let _ = told.wait_for(|told| *told == Told::Withdraw).await;
+            let _ = told.wait_for(|told| *told == NodeOrder::Withdraw).await;
         };
         let ready = tokio::select! {
             () = withdrawn => return,
@@ -81,13 +83,13 @@ impl Work {
         };
         let (place, link) = match ready {
             Ok(ready) => ready,
-            Err(why) => return self.end(Details::Undeliverable, why, Vec::new()).await,
+            Err(why) => return self.end(StatusDetails::Undeliverable, why, Vec::new()).await,
         };
-        if self.said.send(Said::Ready(self.number)).await.is_err() {
+        if self.said.send(NodeMessage::Ready(self.number)).await.is_err() {
             return;
         }
-        let told = self.told.wait_for(|told| *told > Told::Wait).await.map(|told| *told);
-        if !told.is_ok_and(|told| told != Told::Withdraw) {
+        let told = self.told.wait_for(|told| *told > NodeOrder::Wait).await.map(|told| *told);
+        if !told.is_ok_and(|told| told != NodeOrder::Withdraw) {
             return;
         }
         let (details, trace, steps) = self.carry_out(link).await;
@@ -96,14 +98,14 @@ impl Work {
     }
 
     /// A place there, and a connection to it; or why there is none.
-    async fn ready(&self) -> Result<(tokio::sync::OwnedSemaphorePermit, Link), String> {
+    async fn ready(&self) -> Result<(tokio::sync::OwnedSemaphorePermit, SharedClient), String> {
         let ended = || "the build has ended".to_owned();
         let place = self.lane.place().await.ok_or_else(ended)?;
         loop {
             match self.link().await {
                 Ok(link) => return Ok((place, link)),
                 Err(ClientError::Silent | ClientError::Stopped { .. }) => {
-                    let _ = self.said.send(Said::Delayed(self.number)).await;
+                    let _ = self.said.send(NodeMessage::Delayed(self.number)).await;
                     tokio::time::sleep(AGAIN).await;
                 }
                 Err(error @ ClientError::Refused { .. }) => return Err(error.to_string()),
@@ -113,30 +115,30 @@ impl Work {
     }
 
     /// A connection by which the build lets a script run beside those of others.
-    async fn link(&self) -> Result<Link, ClientError> {
-        let mut link = Link::connect(&self.build).await?;
-        link.send(&control::Request::ScriptPlace { limit: self.lane.workers() }).await?;
+    async fn link(&self) -> Result<SharedClient, ClientError> {
+        let mut link = SharedClient::connect(&self.build).await?;
+        link.send(&control::ControlRequest::ScriptPlace { limit: self.lane.workers() }).await?;
         // However long others take: what is asked for next finds out whether the build answers.
         let frame = link.next().await?.ok_or(ClientError::Closed)?;
         match serde_json::from_slice(&frame) {
-            Ok(control::Answer::Done) => Ok(link),
+            Ok(control::ControlResponse::Done) => Ok(link),
             Ok(other) => Err(other.into()),
             Err(error) => Err(ClientError::Lost(error.into())),
         }
     }
 
-    async fn end(self, details: Details, trace: String, steps: Vec<StepState>) {
-        let said = Said::Ended { node: self.number, details, trace, steps };
+    async fn end(self, details: StatusDetails, trace: String, steps: Vec<StepState>) {
+        let said = NodeMessage::Ended { node: self.number, details, trace, steps };
         let _ = self.said.send(said).await;
     }
 
     /// Takes the steps in turn; what they come to.
-    async fn carry_out(&mut self, link: Link) -> (Details, String, Vec<StepState>) {
+    async fn carry_out(&mut self, link: SharedClient) -> (StatusDetails, String, Vec<StepState>) {
         let all = Arc::clone(&self.steps);
         let mut run = DocumentRun::new(all.to_vec());
         let (mut states, mut link, mut trace) = (Vec::new(), Some(link), String::new());
         let mut is_stopped = false;
-        let mut writing: Option<Arc<Writing>> = None;
+        let mut writing: Option<Arc<DeliveryWriter>> = None;
         loop {
             let started = clock::wall();
             let mut state = StepState {
@@ -186,10 +188,10 @@ impl Work {
             }
         }
         let details = match run.outcome() {
-            Outcome::Success | Outcome::Skipped => Details::Success,
-            Outcome::Failed => Details::Failed,
-            Outcome::TimedOut => Details::ExecutionTimedOut,
-            Outcome::Cancelled => Details::Cancelled,
+            StepOutcome::Success | StepOutcome::Skipped => StatusDetails::Success,
+            StepOutcome::Failed => StatusDetails::Failed,
+            StepOutcome::TimedOut => StatusDetails::ExecutionTimedOut,
+            StepOutcome::Cancelled => StatusDetails::Cancelled,
         };
         if is_stopped {
             runner_folder::state::STOPPED.clone_into(&mut trace);
@@ -198,24 +200,24 @@ impl Work {
     }
 
     async fn say(&self, states: &[StepState]) {
-        let _ = self.said.send(Said::Steps(self.number, states.to_vec())).await;
+        let _ = self.said.send(NodeMessage::Steps(self.number, states.to_vec())).await;
     }
 
     async fn script(
         &mut self,
         name: &CommandStep,
-        step: &Step,
+        step: &DocumentStep,
         script: &StepScript,
-        link: Option<Link>,
-        writing: Option<Arc<Writing>>,
-    ) -> (End, Ran) {
+        link: Option<SharedClient>,
+        writing: Option<Arc<DeliveryWriter>>,
+    ) -> (ScriptEnd, Ran) {
         let (owned, node, of_step) = (Arc::clone(&self.owned), self.at.node.clone(), name.clone());
         let opened = tokio::task::spawn_blocking(move || owned.step(&node, &of_step).files());
         let files = match opened.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
             Ok(files) => files,
             Err(error) => {
                 let why = format!("cannot keep the output of the script: {error}");
-                return (End::NotStarted(1, why), Ran::default());
+                return (ScriptEnd::NotStarted(1, why), Ran::default());
             }
         };
         let link = match link {
@@ -225,13 +227,13 @@ impl Work {
                 let linked = tokio::select! {
                     linked = self.link() => linked,
                     why = script::is_to_end(&mut told) => {
-                        return script::never_run(why, files.map(script::Output::new));
+                        return script::never_run(why, files.map(script::OutputFile::new));
                     }
                 };
                 match linked {
                     Ok(link) => link,
                     Err(error) => {
-                        let outputs = files.map(script::Output::new);
+                        let outputs = files.map(script::OutputFile::new);
                         return script::not_run(error, outputs, Ran::default());
                     }
                 }
@@ -271,7 +273,7 @@ impl Work {
             let [mut output, mut errors] = match files {
                 Some(files) => files,
                 None if has_none && notes.is_empty() && unkept.is_none() => return Ok(()),
-                None => outputs.files()?.map(script::Output::new),
+                None => outputs.files()?.map(script::OutputFile::new),
             };
             add(&mut output, &ended.output)?;
             for note in notes.iter().chain([&ended.errors]) {
@@ -287,7 +289,7 @@ impl Work {
 }
 
 /// Adds a line to what a script has written.
-fn add(file: &mut script::Output, text: &str) -> io::Result<()> {
+fn add(file: &mut script::OutputFile, text: &str) -> io::Result<()> {
     if text.is_empty() {
         return Ok(());
     }
@@ -297,13 +299,13 @@ fn add(file: &mut script::Output, text: &str) -> io::Result<()> {
 }
 
 /// Status and details of a step, in AWS's words.
-fn step_status(outcome: Outcome) -> (String, String) {
+fn step_status(outcome: StepOutcome) -> (String, String) {
     let (status, details) = match outcome {
-        Outcome::Skipped => ("Success", "Skipped"),
-        Outcome::Success => ("Success", "Success"),
-        Outcome::Cancelled => ("Cancelled", "Cancelled"),
-        Outcome::TimedOut => ("TimedOut", "ExecutionTimedOut"),
-        Outcome::Failed => ("Failed", "Failed"),
+        StepOutcome::Skipped => ("Success", "Skipped"),
+        StepOutcome::Success => ("Success", "Success"),
+        StepOutcome::Cancelled => ("Cancelled", "Cancelled"),
+        StepOutcome::TimedOut => ("TimedOut", "ExecutionTimedOut"),
+        StepOutcome::Failed => ("Failed", "Failed"),
     };
     (status.to_owned(), details.to_owned())
 }

@@ -3,17 +3,17 @@
 //! The only writer of the command's records. Nodes tell it what happens; whether a node begins is decided here, so that
 //! one that was withdrawn never does.
 
-use super::center::{Order, Stop};
+use super::center::{CommandOrder, StopProgress};
 use super::delivery::Delivery;
 use super::lanes::InLane;
-use super::node::{At, Said, Told, Work};
+use super::node::{NodeMessage, NodeOrder, NodePlace, NodeWork};
 use crate::deliveries::Deliveries;
-use crate::gateway::{Audit, Identity, Record};
+use crate::gateway::{Audit, AuditRecord, CallerIdentity};
 use runner_core::agent::AgentConfig;
 use runner_core::arn::REGION;
-use runner_core::document::command::Step;
-use runner_core::run_command::{CommandCourse, CourseEffect, CourseInput, Details};
-use runner_folder::state::{BuildDir, Command, Invocation, OwnedCommand, STOPPED};
+use runner_core::document::command::DocumentStep;
+use runner_core::run_command::{CommandCourse, CourseEffect, CourseInput, StatusDetails};
+use runner_folder::state::{BuildDir, Invocation, OwnedCommand, STOPPED, SentCommand};
 use runner_host::clock;
 use std::io;
 use std::sync::Arc;
@@ -23,16 +23,16 @@ use tokio::net::unix::pipe::{OpenOptions, Receiver};
 use tokio::sync::{mpsc, watch};
 
 /// A command that is being carried out.
-pub(super) struct Run {
-    command: Command,
+pub(super) struct NodeRun {
+    command: SentCommand,
     owned: Arc<OwnedCommand>,
     course: CommandCourse,
-    nodes: Vec<Node>,
-    steps: Arc<Vec<Step>>,
+    nodes: Vec<RunNode>,
+    steps: Arc<Vec<DocumentStep>>,
     cancels: Lines<BufReader<Receiver>>,
-    said: mpsc::Receiver<Said>,
-    to_us: mpsc::Sender<Said>,
-    stop: watch::Receiver<Stop>,
+    said: mpsc::Receiver<NodeMessage>,
+    to_us: mpsc::Sender<NodeMessage>,
+    stop: watch::Receiver<StopProgress>,
     late_at: tokio::time::Instant,
     around: Around,
 }
@@ -45,43 +45,43 @@ pub(super) struct Around {
 }
 
 /// What happens to a command.
-enum Happened {
-    Said(Said),
+enum CommandEvent {
+    Said(NodeMessage),
     /// What has not begun is not to begin.
     Late,
     /// Somebody wants it ended at this node.
     Cancel(String),
-    Stop(Stop),
+    Stop(StopProgress),
 }
 
-struct Node {
+struct RunNode {
     build: BuildDir,
     invocation: Invocation,
     lane: Option<InLane>,
-    told: watch::Sender<Told>,
+    told: watch::Sender<NodeOrder>,
 }
 
-impl Run {
+impl NodeRun {
     pub(super) fn new(
-        order: Order,
+        order: CommandOrder,
         owned: OwnedCommand,
         lanes: Vec<Option<InLane>>,
-        stop: watch::Receiver<Stop>,
+        stop: watch::Receiver<StopProgress>,
         around: Around,
     ) -> io::Result<Self> {
         // For writing as well: it has no end then, however many come and go.
         let cancels = OpenOptions::new().read_write(true).open_receiver(owned.cancel_path())?;
         let (to_us, said) = mpsc::channel(16);
-        let Order { command, steps, builds, max_concurrency, ramps_up } = order;
+        let CommandOrder { command, steps, builds, max_concurrency, ramps_up } = order;
         let count = command.nodes.len();
         let course = CommandCourse::new(count, max_concurrency, command.errors_allowed, ramps_up);
-        let node = |(build, lane)| Node {
+        let node = |(build, lane)| RunNode {
             build,
             invocation: Invocation::pending(),
             lane,
-            told: watch::Sender::new(Told::Wait),
+            told: watch::Sender::new(NodeOrder::Wait),
         };
-        Ok(Run {
+        Ok(NodeRun {
             late_at: tokio::time::Instant::now() + Duration::from_secs(command.timeout_s),
             nodes: builds.into_iter().zip(lanes).map(node).collect(),
             command,
@@ -99,20 +99,20 @@ impl Run {
     pub(super) async fn run(mut self) {
         self.apply(CourseInput::Begin, "").await;
         let mut is_late = false;
-        let mut stop = Stop::No;
+        let mut stop = StopProgress::No;
         while !self.course.is_over() {
             match self.next(is_late, stop).await {
-                Happened::Said(said) => self.hear(said).await,
-                Happened::Late => {
+                CommandEvent::Said(said) => self.hear(said).await,
+                CommandEvent::Late => {
                     is_late = true;
                     self.apply(CourseInput::Late, "").await;
                 }
-                Happened::Cancel(id) => self.cancel(&id).await,
-                Happened::Stop(now) => {
+                CommandEvent::Cancel(id) => self.cancel(&id).await,
+                CommandEvent::Stop(now) => {
                     stop = now;
                     self.apply(CourseInput::Stop, STOPPED).await;
-                    if stop == Stop::Now {
-                        (0..self.nodes.len()).for_each(|node| self.tell(node, Told::Stop));
+                    if stop == StopProgress::Now {
+                        (0..self.nodes.len()).for_each(|node| self.tell(node, NodeOrder::Stop));
                     }
                 }
             }
@@ -121,12 +121,12 @@ impl Run {
     }
 
     /// The next thing that happens. Nothing is lost where the wait is given up.
-    async fn next(&mut self, is_late: bool, stop: Stop) -> Happened {
+    async fn next(&mut self, is_late: bool, stop: StopProgress) -> CommandEvent {
         tokio::select! {
-            Some(said) = self.said.recv() => Happened::Said(said),
-            () = tokio::time::sleep_until(self.late_at), if !is_late => Happened::Late,
-            Ok(Some(id)) = self.cancels.next_line() => Happened::Cancel(id),
-            now = further(&mut self.stop, stop) => Happened::Stop(now),
+            Some(said) = self.said.recv() => CommandEvent::Said(said),
+            () = tokio::time::sleep_until(self.late_at), if !is_late => CommandEvent::Late,
+            Ok(Some(id)) = self.cancels.next_line() => CommandEvent::Cancel(id),
+            now = further(&mut self.stop, stop) => CommandEvent::Stop(now),
         }
     }
 
@@ -136,17 +136,17 @@ impl Run {
         }
     }
 
-    async fn hear(&mut self, said: Said) {
+    async fn hear(&mut self, said: NodeMessage) {
         match said {
-            Said::Delayed(node) => self.apply(CourseInput::Delayed(node), "").await,
-            Said::Ready(node) => self.apply(CourseInput::Begun(node), "").await,
-            Said::Steps(node, steps) => {
+            NodeMessage::Delayed(node) => self.apply(CourseInput::Delayed(node), "").await,
+            NodeMessage::Ready(node) => self.apply(CourseInput::Begun(node), "").await,
+            NodeMessage::Steps(node, steps) => {
                 if let Some(at) = self.nodes.get_mut(node) {
                     at.invocation.steps = steps;
                 }
                 self.save(node).await;
             }
-            Said::Ended { node, details, trace, steps } => {
+            NodeMessage::Ended { node, details, trace, steps } => {
                 if let Some(at) = self.nodes.get_mut(node) {
                     at.invocation.steps = steps;
                     at.lane = None;
@@ -161,10 +161,10 @@ impl Run {
         for effect in self.course.apply(input) {
             match effect {
                 CourseEffect::Go(node) => self.go(node),
-                CourseEffect::Withdraw(node) => self.tell(node, Told::Withdraw),
-                CourseEffect::Kill(node) => self.tell(node, Told::Cancel),
+                CourseEffect::Withdraw(node) => self.tell(node, NodeOrder::Withdraw),
+                CourseEffect::Kill(node) => self.tell(node, NodeOrder::Cancel),
                 CourseEffect::Changed(node) => {
-                    let details = self.course.details(node).unwrap_or(Details::Failed);
+                    let details = self.course.details(node).unwrap_or(StatusDetails::Failed);
                     let has_ended = details.is_end();
                     if let Some(at) = self.nodes.get_mut(node) {
                         at.invocation.details = details;
@@ -173,9 +173,9 @@ impl Run {
                             at.lane = None;
                         }
                     }
-                    if details == Details::InProgress {
+                    if details == StatusDetails::InProgress {
                         // It goes on while this is written.
-                        self.tell(node, Told::Begin);
+                        self.tell(node, NodeOrder::Begin);
                     }
                     self.save(node).await;
                     if has_ended {
@@ -187,14 +187,14 @@ impl Run {
     }
 
     /// Records the end at a node, and removes its outputs where they are to be removed at once.
-    fn has_ended(&self, node: usize, details: Details) {
+    fn has_ended(&self, node: usize, details: StatusDetails) {
         let (Some(at), Some(place)) = (self.nodes.get(node), self.command.nodes.get(node)) else {
             return;
         };
         let command = &self.command;
-        let who = Identity::user(&command.owner, &command.owner_id, &command.owner_key);
+        let who = CallerIdentity::user(&command.owner, &command.owner_id, &command.owner_key);
         let code = at.invocation.steps.last().map_or(-1, |step| step.code);
-        self.around.audit.write(Record::command(
+        self.around.audit.write(AuditRecord::command(
             who,
             &command.id,
             &place.name,
@@ -213,7 +213,7 @@ impl Run {
         }
     }
 
-    fn tell(&self, node: usize, what: Told) {
+    fn tell(&self, node: usize, what: NodeOrder) {
         if let Some(at) = self.nodes.get(node) {
             at.told.send_if_modified(|told| {
                 // An order never replaces a later one.
@@ -231,9 +231,9 @@ impl Run {
         let (Some(place), Some(lane)) = (self.command.nodes.get(node), at.lane.take()) else {
             return;
         };
-        let work = Work {
+        let work = NodeWork {
             number: node,
-            at: At { node: place.clone(), command: self.command.id.clone() },
+            at: NodePlace { node: place.clone(), command: self.command.id.clone() },
             build: at.build.clone(),
             lane,
             steps: Arc::clone(&self.steps),
@@ -285,12 +285,12 @@ fn variables(agent: &AgentConfig) -> Vec<(String, String)> {
 }
 
 /// How far a stop has come, once that is further.
-async fn further(stop: &mut watch::Receiver<Stop>, than: Stop) -> Stop {
+async fn further(stop: &mut watch::Receiver<StopProgress>, than: StopProgress) -> StopProgress {
     let now = stop.wait_for(|now| *now > than).await.map(|now| *now);
     match now {
         Ok(now) => now,
         // The center is gone.
-        Err(_) if than < Stop::Now => Stop::Now,
+        Err(_) if than < StopProgress::Now => StopProgress::Now,
         Err(_) => std::future::pending().await,
     }
 }

@@ -1,11 +1,11 @@
 //! One script: runs it in a build and keeps what it writes, until it ends or is to end.
 
-use super::node::Told;
-use crate::deliveries::Writing;
+use super::node::NodeOrder;
+use crate::deliveries::DeliveryWriter;
 use nix::sys::signal::Signal;
-use runner_client::{ClientError, Link};
-use runner_core::document::command_run::End;
-use runner_wire::control::{Answer, Request, Script};
+use runner_client::{ClientError, SharedClient};
+use runner_core::document::command_run::ScriptEnd;
+use runner_wire::control::{ControlRequest, ControlResponse, Script};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -30,19 +30,19 @@ const HAS_ENDED: &str = "the build has ended";
 
 /// A script to run.
 pub(super) struct RunScript {
-    pub(super) link: Link,
+    pub(super) link: SharedClient,
     pub(super) asked: Script,
     pub(super) files: [File; 2],
     pub(super) timeout: Duration,
-    pub(super) told: watch::Receiver<Told>,
+    pub(super) told: watch::Receiver<NodeOrder>,
     /// Hears that there is more for AWS.
-    pub(super) writing: Option<Arc<Writing>>,
+    pub(super) writing: Option<Arc<DeliveryWriter>>,
 }
 
 /// What is left of a script beside how it ended.
 #[derive(Debug, Default)]
 pub(super) struct Ran {
-    pub(super) files: Option<[Output; 2]>,
+    pub(super) files: Option<[OutputFile; 2]>,
     /// Lines for its errors.
     pub(super) notes: Vec<String>,
     /// Why not all it wrote is kept.
@@ -53,7 +53,7 @@ pub(super) struct Ran {
 
 /// A file that one of its outputs goes to.
 #[derive(Debug)]
-pub(super) struct Output {
+pub(super) struct OutputFile {
     pub(super) file: File,
     pub(super) is_at_line_start: bool,
     /// Bytes that may still be kept.
@@ -64,9 +64,9 @@ pub(super) struct Output {
 /// Most of one output that is kept: a script that says the same for hours would fill the disk of the endpoint.
 const MOST_OUTPUT: u64 = 256 << 20;
 
-impl Output {
+impl OutputFile {
     pub(super) fn new(file: File) -> Self {
-        Output { file, is_at_line_start: true, room: MOST_OUTPUT, failed: None }
+        OutputFile { file, is_at_line_start: true, room: MOST_OUTPUT, failed: None }
     }
 
     /// Keeps bytes. Where that fails the script goes on: what it does is worth more than what it says.
@@ -88,11 +88,11 @@ impl Output {
 }
 
 /// Runs it.
-pub(super) async fn run(run: RunScript) -> (End, Ran) {
+pub(super) async fn run(run: RunScript) -> (ScriptEnd, Ran) {
     let RunScript { mut link, asked, files, timeout, mut told, writing } = run;
     let mut ran = Ran::default();
-    let outputs = files.map(Output::new);
-    let request = Request::Script(asked);
+    let outputs = files.map(OutputFile::new);
+    let request = ControlRequest::Script(asked);
     let opened = tokio::select! {
         opened = link.ask(&request) => opened,
         why = is_to_end(&mut told) => {
@@ -102,13 +102,13 @@ pub(super) async fn run(run: RunScript) -> (End, Ran) {
         }
     };
     let fds = match opened {
-        Ok(Answer::Opened { .. }) => link.take_fds(),
+        Ok(ControlResponse::Opened { .. }) => link.take_fds(),
         Ok(other) => return not_run(ClientError::from(other), outputs, ran),
         Err(error) => return not_run(error, outputs, ran),
     };
     let copies = match copies(fds, outputs, writing.as_ref()) {
         Ok(copies) => copies,
-        Err(error) => return (End::NotStarted(1, error.to_string()), ran),
+        Err(error) => return (ScriptEnd::NotStarted(1, error.to_string()), ran),
     };
     let end = follow(link, timeout, told, &mut ran).await;
     let mut kept = Vec::new();
@@ -122,91 +122,97 @@ pub(super) async fn run(run: RunScript) -> (End, Ran) {
             }
         }
     }
-    let failed = kept.iter().find_map(|output: &Output| output.failed.clone());
+    let failed = kept.iter().find_map(|output: &OutputFile| output.failed.clone());
     ran.unkept = ran.unkept.or(failed);
     ran.files = kept.try_into().ok();
     (end, ran)
 }
 
 /// What a script is that was ended before it ran.
-pub(super) fn never_run(why: Why, outputs: [Output; 2]) -> (End, Ran) {
-    let is_stopped = why == Why::Stopped;
+pub(super) fn never_run(why: ScriptEndReason, outputs: [OutputFile; 2]) -> (ScriptEnd, Ran) {
+    let is_stopped = why == ScriptEndReason::Stopped;
     (why.end(), Ran { files: Some(outputs), is_stopped, ..Ran::default() })
 }
 
-pub(super) fn not_run(error: ClientError, outputs: [Output; 2], mut ran: Ran) -> (End, Ran) {
+pub(super) fn not_run(
+    error: ClientError,
+    outputs: [OutputFile; 2],
+    mut ran: Ran,
+) -> (ScriptEnd, Ran) {
     ran.files = Some(outputs);
     let end = match error {
         // 125 is this program's code for its own failures; clients of AWS get 1.
-        ClientError::Refused { code: 125, message } => End::NotStarted(1, message),
-        ClientError::Refused { code, message } => End::NotStarted(code.into(), message),
+        ClientError::Refused { code: 125, message } => ScriptEnd::NotStarted(1, message),
+        ClientError::Refused { code, message } => ScriptEnd::NotStarted(code.into(), message),
         // It may have run: it is not tried again.
-        error @ (ClientError::Silent | ClientError::Stopped { .. }) => End::Gone(error.to_string()),
-        _ => End::Gone(HAS_ENDED.to_owned()),
+        error @ (ClientError::Silent | ClientError::Stopped { .. }) => {
+            ScriptEnd::Gone(error.to_string())
+        }
+        _ => ScriptEnd::Gone(HAS_ENDED.to_owned()),
     };
     (end, ran)
 }
 
 /// Why a script is ended from here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Why {
+pub(super) enum ScriptEndReason {
     Late,
     Cancelled,
     Stopped,
 }
 
-impl Why {
-    fn end(self) -> End {
+impl ScriptEndReason {
+    fn end(self) -> ScriptEnd {
         match self {
-            Why::Late => End::TimedOut,
-            Why::Cancelled => End::Cancelled,
-            Why::Stopped => End::Gone(runner_folder::state::STOPPED.to_owned()),
+            ScriptEndReason::Late => ScriptEnd::TimedOut,
+            ScriptEndReason::Cancelled => ScriptEnd::Cancelled,
+            ScriptEndReason::Stopped => ScriptEnd::Gone(runner_folder::state::STOPPED.to_owned()),
         }
     }
 }
 
 /// Resolves when somebody wants it ended.
-pub(super) async fn is_to_end(told: &mut watch::Receiver<Told>) -> Why {
-    match told.wait_for(|told| *told >= Told::Cancel).await.map(|told| *told) {
-        Ok(Told::Cancel) => Why::Cancelled,
+pub(super) async fn is_to_end(told: &mut watch::Receiver<NodeOrder>) -> ScriptEndReason {
+    match told.wait_for(|told| *told >= NodeOrder::Cancel).await.map(|told| *told) {
+        Ok(NodeOrder::Cancel) => ScriptEndReason::Cancelled,
         // Its command has gone.
-        _ => Why::Stopped,
+        _ => ScriptEndReason::Stopped,
     }
 }
 
 /// Follows it to its end.
 async fn follow(
-    mut link: Link,
+    mut link: SharedClient,
     timeout: Duration,
-    mut told: watch::Receiver<Told>,
+    mut told: watch::Receiver<NodeOrder>,
     ran: &mut Ran,
-) -> End {
+) -> ScriptEnd {
     let mut until = Instant::now() + timeout;
     // Why it is being ended, and how far that is.
-    let mut why: Option<Why> = None;
+    let mut why: Option<ScriptEndReason> = None;
     let mut is_killed = false;
     loop {
         tokio::select! {
             frame = link.next() => {
                 let answer = match frame {
                     Ok(Some(body)) => serde_json::from_slice(&body).ok(),
-                    Ok(None) | Err(_) => return why.map_or(End::Gone(HAS_ENDED.to_owned()), Why::end),
+                    Ok(None) | Err(_) => return why.map_or(ScriptEnd::Gone(HAS_ENDED.to_owned()), ScriptEndReason::end),
                 };
                 let end = match answer {
-                    Some(Answer::Told { message }) => {
+                    Some(ControlResponse::Told { message }) => {
                         ran.notes.push(message);
                         continue;
                     }
-                    Some(Answer::Exited { code }) => End::Exited(code.into()),
-                    Some(Answer::Refused { code, message }) => End::NotStarted(code.into(), message),
-                    Some(Answer::Closed { message }) => End::Gone(message),
+                    Some(ControlResponse::Exited { code }) => ScriptEnd::Exited(code.into()),
+                    Some(ControlResponse::Refused { code, message }) => ScriptEnd::NotStarted(code.into(), message),
+                    Some(ControlResponse::Closed { message }) => ScriptEnd::Gone(message),
                     _ => continue,
                 };
-                return why.map_or(end, Why::end);
+                return why.map_or(end, ScriptEndReason::end);
             }
             () = tokio::time::sleep_until(until) => match why {
                 None => {
-                    why = Some(Why::Late);
+                    why = Some(ScriptEndReason::Late);
                     until = signal(&link, Signal::SIGTERM, GRACE).await;
                 }
                 Some(_) if !is_killed => {
@@ -217,7 +223,7 @@ async fn follow(
                 Some(why) => return why.end(),
             },
             ended = is_to_end(&mut told), if why.is_none() => {
-                ran.is_stopped = ended == Why::Stopped;
+                ran.is_stopped = ended == ScriptEndReason::Stopped;
                 why = Some(ended);
                 until = signal(&link, Signal::SIGTERM, GRACE).await;
             }
@@ -226,9 +232,9 @@ async fn follow(
 }
 
 /// Sends a signal to its process group; until when to wait for what comes of it.
-async fn signal(link: &Link, signal: Signal, wait: Duration) -> Instant {
+async fn signal(link: &SharedClient, signal: Signal, wait: Duration) -> Instant {
     // If it is not delivered, the next signal follows after the wait.
-    let request = Request::Signal(signal as i32);
+    let request = ControlRequest::Signal(signal as i32);
     let sent = link.send(&request);
     let _ = tokio::time::timeout(wait, sent).await;
     Instant::now() + wait
@@ -237,9 +243,9 @@ async fn signal(link: &Link, signal: Signal, wait: Duration) -> Instant {
 /// Keeps what it writes.
 fn copies(
     fds: Vec<OwnedFd>,
-    outputs: [Output; 2],
-    writing: Option<&Arc<Writing>>,
-) -> io::Result<Vec<JoinHandle<Output>>> {
+    outputs: [OutputFile; 2],
+    writing: Option<&Arc<DeliveryWriter>>,
+) -> io::Result<Vec<JoinHandle<OutputFile>>> {
     if fds.len() != outputs.len() {
         return Err(io::Error::other("the script's pipes did not come along"));
     }
@@ -253,7 +259,11 @@ fn copies(
     Ok(copies)
 }
 
-async fn copy(mut from: Receiver, mut to: Output, writing: Option<Arc<Writing>>) -> Output {
+async fn copy(
+    mut from: Receiver,
+    mut to: OutputFile,
+    writing: Option<Arc<DeliveryWriter>>,
+) -> OutputFile {
     let mut space = vec![0; CHUNK];
     loop {
         let read = match from.read(&mut space).await {
@@ -283,7 +293,7 @@ mod tests {
     #[test]
     fn an_output_has_a_bound_and_says_so() {
         let file = tempfile::tempfile().expect("a file");
-        let mut output = Output { room: 10, ..Output::new(file) };
+        let mut output = OutputFile { room: 10, ..OutputFile::new(file) };
         output.write(b"12345678\n");
         assert_eq!((&output.failed, output.is_at_line_start), (&None, true));
         output.write(b"ab");

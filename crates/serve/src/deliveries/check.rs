@@ -7,7 +7,7 @@ use runner_core::destination::{Bucket, Destinations, LogGroup};
 
 /// What is known of places.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Checked {
+pub struct CheckedDestinations {
     /// Why nothing may begin.
     pub refusal: Option<String>,
     /// What the person is to know: sentences.
@@ -29,7 +29,7 @@ pub(crate) fn not_logged(why: &str) -> String {
 }
 
 /// What is known of one place.
-enum Found {
+enum DestinationFinding {
     Fine,
     /// Nothing is to begin.
     Refused(String),
@@ -38,39 +38,39 @@ enum Found {
 }
 
 impl Deliveries {
-    pub(super) async fn checked(&self, to: Destinations, thoroughly: bool) -> Checked {
-        let mut checked = Checked { to: to.clone(), ..Checked::default() };
+    pub(super) async fn checked(&self, to: Destinations, thoroughly: bool) -> CheckedDestinations {
+        let mut checked = CheckedDestinations { to: to.clone(), ..CheckedDestinations::default() };
         let (group, bucket) = tokio::join!(
             async {
                 match &to.group {
                     Some(group) => self.group(group, thoroughly).await,
-                    None => Found::Fine,
+                    None => DestinationFinding::Fine,
                 }
             },
             async {
                 match &to.bucket {
                     Some(bucket) => self.bucket(bucket, thoroughly).await,
-                    None => Found::Fine,
+                    None => DestinationFinding::Fine,
                 }
             },
         );
-        if let Found::Missing(_) = group {
+        if let DestinationFinding::Missing(_) = group {
             checked.to.group = None;
         }
-        if let Found::Missing(_) = bucket {
+        if let DestinationFinding::Missing(_) = bucket {
             checked.to.bucket = None;
         }
-        if !matches!((&group, &bucket), (Found::Fine, Found::Fine)) {
+        if !matches!((&group, &bucket), (DestinationFinding::Fine, DestinationFinding::Fine)) {
             self.doubt();
         }
         let is_nowhere = checked.to.is_empty();
         for found in [group, bucket] {
             match found {
-                Found::Fine => {}
-                Found::Refused(why) => {
+                DestinationFinding::Fine => {}
+                DestinationFinding::Refused(why) => {
                     checked.refusal.get_or_insert(why);
                 }
-                Found::Missing(why) => {
+                DestinationFinding::Missing(why) => {
                     let place = if is_nowhere { "" } else { " there" };
                     checked.notices.push(format!("This session is not logged{place}: {why}."));
                 }
@@ -79,10 +79,10 @@ impl Deliveries {
         checked
     }
 
-    async fn group(&self, group: &LogGroup, thoroughly: bool) -> Found {
+    async fn group(&self, group: &LogGroup, thoroughly: bool) -> DestinationFinding {
         let name = &group.name;
         let failed = |error: &str| {
-            Found::Refused(format!(
+            DestinationFinding::Refused(format!(
                 "Couldn't start the session because we are unable to validate encryption on CloudWatch Logs log group \
                  {name}. Error: {error}"
             ))
@@ -90,28 +90,30 @@ impl Deliveries {
         let cloud = match self.cloud(CLOUDWATCH_LOGS).await {
             Ok(cloud) => cloud,
             Err(error) if group.must_be_encrypted => return failed(&error),
-            Err(error) => return Found::Missing(error),
+            Err(error) => return DestinationFinding::Missing(error),
         };
         match logs::group(&cloud.amazon, name).await {
-            Ok(None) if group.is_made && !group.must_be_encrypted => Found::Fine,
-            Ok(None) => Found::Missing(format!("log group {name} does not exist")),
+            Ok(None) if group.is_made && !group.must_be_encrypted => DestinationFinding::Fine,
+            Ok(None) => DestinationFinding::Missing(format!("log group {name} does not exist")),
             Ok(Some(found)) if group.must_be_encrypted && !found.has_key => {
-                Found::Refused(NO_KEY.to_owned())
+                DestinationFinding::Refused(NO_KEY.to_owned())
             }
-            Ok(Some(_)) => Found::Fine,
+            Ok(Some(_)) => DestinationFinding::Fine,
             Err(error) if group.must_be_encrypted => failed(&error.to_string()),
-            Err(error) if thoroughly => Found::Missing(format!("log group {name}: {error}")),
+            Err(error) if thoroughly => {
+                DestinationFinding::Missing(format!("log group {name}: {error}"))
+            }
             // Who may not look may still be allowed to write.
             Err(error) => {
                 tracing::debug!(%error, group = name, "cannot look for a log group");
-                Found::Fine
+                DestinationFinding::Fine
             }
         }
     }
 
-    async fn bucket(&self, bucket: &Bucket, thoroughly: bool) -> Found {
+    async fn bucket(&self, bucket: &Bucket, thoroughly: bool) -> DestinationFinding {
         let failed = |error: &str| {
-            Found::Refused(format!(
+            DestinationFinding::Refused(format!(
                 "Couldn't start the session because we are unable to validate encryption on Amazon S3 bucket. Error: \
                  {error}"
             ))
@@ -119,16 +121,18 @@ impl Deliveries {
         let cloud = match self.cloud(SIMPLE_STORAGE).await {
             Ok(cloud) => cloud,
             Err(error) if bucket.must_be_encrypted => return failed(&error),
-            Err(error) => return Found::Missing(error),
+            Err(error) => return DestinationFinding::Missing(error),
         };
         if !bucket.must_be_encrypted && !thoroughly {
-            return Found::Fine;
+            return DestinationFinding::Fine;
         }
         match cloud.s3.bucket_encryption(&bucket.name).await {
-            Ok(None) if bucket.must_be_encrypted => Found::Refused(NO_ENCRYPTION.to_owned()),
-            Ok(_) => Found::Fine,
+            Ok(None) if bucket.must_be_encrypted => {
+                DestinationFinding::Refused(NO_ENCRYPTION.to_owned())
+            }
+            Ok(_) => DestinationFinding::Fine,
             Err(error) if bucket.must_be_encrypted => failed(&error.to_string()),
-            Err(error) => Found::Missing(format!("bucket {}: {error}", bucket.name)),
+            Err(error) => DestinationFinding::Missing(format!("bucket {}: {error}", bucket.name)),
         }
     }
 }

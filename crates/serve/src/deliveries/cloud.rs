@@ -3,7 +3,7 @@
 use super::Deliveries;
 use runner_cloud::kms::{self, Sealed};
 use runner_cloud::s3::S3;
-use runner_cloud::{Amazon, CallError, FilesSeen, KMS, REGION, SIMPLE_STORAGE, Service};
+use runner_cloud::{Amazon, CallError, CloudService, FilesSeen, KMS, REGION, SIMPLE_STORAGE};
 use runner_folder::state::live_serve;
 use serde_json::Value;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -50,7 +50,7 @@ impl Deliveries {
 
     /// AWS for calls of this service, unless it leads back to here. Keys that somebody has renewed in AWS's files are
     /// used from then on.
-    pub(super) async fn cloud(&self, service: Service) -> Result<Arc<Cloud>, String> {
+    pub(super) async fn cloud(&self, service: CloudService) -> Result<Arc<Cloud>, String> {
         let files = tokio::task::spawn_blocking(FilesSeen::now).await;
         let files = files.map_err(|error| error.to_string())?;
         let known = self.known().clone().filter(|cloud| cloud.files == files);
@@ -127,7 +127,7 @@ impl Deliveries {
     }
 
     /// That an endpoint is none of runner's own: what users set for their own clients reaches this program, too.
-    async fn leads_elsewhere(&self, amazon: &Amazon, service: Service) -> Result<(), String> {
+    async fn leads_elsewhere(&self, amazon: &Amazon, service: CloudService) -> Result<(), String> {
         let Some(url) = amazon.given_endpoint(service) else { return Ok(()) };
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let home = self.home.clone();

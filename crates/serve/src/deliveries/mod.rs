@@ -8,14 +8,14 @@ mod check;
 mod cloud;
 mod send;
 
-pub use check::Checked;
+pub use check::CheckedDestinations;
 pub(crate) use check::not_logged;
 pub use cloud::{SealedKey, leads_back};
 
 use cloud::Cloud;
-use runner_cloud::Identity;
+use runner_cloud::CloudIdentity;
 use runner_core::destination::{Destinations, Form};
-use runner_folder::state::{Home, Job, OwnedJob, Spool};
+use runner_folder::state::{Home, OwnedJob, Spool, SpoolJob};
 use runner_host::clock;
 use send::Sending;
 use std::io;
@@ -43,8 +43,8 @@ const LET_GO_LONGEST: Duration = Duration::from_secs(10);
 
 /// Who calls AWS, and where.
 #[derive(Clone, Debug)]
-pub struct Settings {
-    pub identity: Identity,
+pub struct DeliverySettings {
+    pub identity: CloudIdentity,
     /// `S3.Endpoint` and `Kms.Endpoint` of the agent's configuration; empty for AWS's own.
     pub s3_endpoint: String,
     pub kms_endpoint: String,
@@ -52,7 +52,7 @@ pub struct Settings {
 
 /// What has become of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum DeliveryOutcome {
     /// All of it has arrived.
     Arrived,
     /// It is tried again; what is in the way.
@@ -62,18 +62,18 @@ pub enum Outcome {
 }
 
 /// Hears what becomes of jobs, on a thread that may block.
-pub type Hears = Arc<dyn Fn(&Job, &Outcome) + Send + Sync>;
+pub type Hears = Arc<dyn Fn(&SpoolJob, &DeliveryOutcome) + Send + Sync>;
 
 /// How a job's output stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
+pub struct DeliveryProgress {
     /// Grows with what is written.
     written: u64,
-    end: End,
+    end: DeliveryEnd,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum End {
+enum DeliveryEnd {
     #[default]
     No,
     /// As soon as its writer lets go.
@@ -83,9 +83,9 @@ enum End {
 
 /// Tells how a job's output stands. One that is dropped says that it ends.
 #[derive(Debug)]
-pub struct Writing(watch::Sender<Progress>);
+pub struct DeliveryWriter(watch::Sender<DeliveryProgress>);
 
-impl Writing {
+impl DeliveryWriter {
     /// Something was written.
     pub fn wrote(&self) {
         self.0.send_modify(|progress| progress.written += 1);
@@ -93,7 +93,7 @@ impl Writing {
 
     /// Nothing more will be.
     pub fn ended(&self) {
-        self.0.send_modify(|progress| progress.end = End::Now);
+        self.0.send_modify(|progress| progress.end = DeliveryEnd::Now);
     }
 }
 
@@ -101,7 +101,7 @@ impl Writing {
 pub struct Deliveries {
     spool: Spool,
     home: Home,
-    settings: Settings,
+    settings: DeliverySettings,
     /// The clients that were made last.
     cloud: Mutex<Option<Arc<Cloud>>>,
     /// Where this endpoint listens.
@@ -113,7 +113,7 @@ pub struct Deliveries {
 }
 
 impl Deliveries {
-    pub fn new(home: &Home, settings: Settings, hears: Hears) -> Arc<Self> {
+    pub fn new(home: &Home, settings: DeliverySettings, hears: Hears) -> Arc<Self> {
         Arc::new(Deliveries {
             spool: Spool::of(home),
             home: home.clone(),
@@ -133,16 +133,16 @@ impl Deliveries {
     }
 
     /// As whom AWS is called.
-    pub fn identity(&self) -> &Identity {
+    pub fn identity(&self) -> &CloudIdentity {
         &self.settings.identity
     }
 
-    /// The same for [`Job::identity`].
+    /// The same for [`SpoolJob::identity`].
     fn identity_name(&self) -> String {
         match &self.settings.identity {
-            Identity::Default => String::new(),
-            Identity::Profile(name) => format!("profile {name}"),
-            Identity::Environment => "environment".to_owned(),
+            CloudIdentity::Default => String::new(),
+            CloudIdentity::Profile(name) => format!("profile {name}"),
+            CloudIdentity::Environment => "environment".to_owned(),
         }
     }
 
@@ -151,7 +151,7 @@ impl Deliveries {
         self: &Arc<Self>,
         to: Destinations,
         thoroughly: bool,
-    ) -> watch::Receiver<Option<Checked>> {
+    ) -> watch::Receiver<Option<CheckedDestinations>> {
         let (checked, seen) = watch::channel(None);
         let deliveries = Arc::clone(self);
         tokio::spawn(async move {
@@ -162,14 +162,14 @@ impl Deliveries {
     }
 
     /// Begins to send what is written from now on.
-    pub async fn begin(self: &Arc<Self>, job: Job) -> io::Result<Writing> {
+    pub async fn begin(self: &Arc<Self>, job: SpoolJob) -> io::Result<DeliveryWriter> {
         let spool = self.spool.clone();
-        let job = Job { identity: self.identity_name(), ..job };
+        let job = SpoolJob { identity: self.identity_name(), ..job };
         let begun = tokio::task::spawn_blocking(move || spool.begin(job));
         let owned = begun.await.map_err(io::Error::other)??;
-        let progress = watch::Sender::new(Progress::default());
+        let progress = watch::Sender::new(DeliveryProgress::default());
         self.spawn(owned, progress.subscribe(), false);
-        Ok(Writing(progress))
+        Ok(DeliveryWriter(progress))
     }
 
     /// Goes on with what other processes have left, now and later.
@@ -192,11 +192,11 @@ impl Deliveries {
     /// Sends what another process has left, if that called AWS as this one does: elsewhere it would come into another's account.
     async fn take_up(self: &Arc<Self>, owned: OwnedJob) {
         if owned.job.identity == self.identity_name() {
-            let ends = Progress { written: 0, end: End::Soon };
+            let ends = DeliveryProgress { written: 0, end: DeliveryEnd::Soon };
             self.spawn(owned, watch::Sender::new(ends).subscribe(), true);
         } else if is_too_old(&owned.job) {
             let why = format!("nobody has called AWS as `{}` since then", owned.job.identity);
-            self.ended(Sending::new(owned), &Outcome::GivenUp(why)).await;
+            self.ended(Sending::new(owned), &DeliveryOutcome::GivenUp(why)).await;
         }
     }
 
@@ -210,7 +210,7 @@ impl Deliveries {
     fn spawn(
         self: &Arc<Self>,
         owned: OwnedJob,
-        progress: watch::Receiver<Progress>,
+        progress: watch::Receiver<DeliveryProgress>,
         is_left: bool,
     ) {
         self.active.send_modify(|count| *count += 1);
@@ -225,7 +225,7 @@ impl Deliveries {
     async fn deliver(
         &self,
         owned: OwnedJob,
-        mut progress: watch::Receiver<Progress>,
+        mut progress: watch::Receiver<DeliveryProgress>,
         is_left: bool,
     ) {
         let form = owned.job.to.group.as_ref().map(|group| group.form);
@@ -236,7 +236,7 @@ impl Deliveries {
         loop {
             // Seen before anything is read, so that nothing is taken for the end too early.
             let seen = *progress.borrow_and_update();
-            let is_over = seen.end != End::No || progress.has_changed().is_err();
+            let is_over = seen.end != DeliveryEnd::No || progress.has_changed().is_err();
             if !is_over && !grows {
                 let _ = progress.changed().await;
                 continue;
@@ -244,28 +244,28 @@ impl Deliveries {
             let sent = {
                 // Those of this process wait for nobody.
                 let _place = if is_left { self.places.acquire().await.ok() } else { None };
-                match is_over && seen.end != End::Now {
+                match is_over && seen.end != DeliveryEnd::Now {
                     true => sending.send_last(self).await,
                     false => sending.send(self, is_over).await,
                 }
             };
             match sent {
-                Ok(()) if is_over => return self.ended(sending, &Outcome::Arrived).await,
+                Ok(()) if is_over => return self.ended(sending, &DeliveryOutcome::Arrived).await,
                 Ok(()) => {
                     pause = FIRST_PAUSE;
                     let _ = progress.changed().await;
                     // Others may follow. The end waits for nothing.
-                    let over = progress.wait_for(|progress| progress.end != End::No);
+                    let over = progress.wait_for(|progress| progress.end != DeliveryEnd::No);
                     let _ = tokio::time::timeout(GATHER, over).await;
                 }
                 Err(problem) => {
                     self.doubt();
                     if is_too_old(sending.job()) {
-                        let outcome = Outcome::GivenUp(problem);
+                        let outcome = DeliveryOutcome::GivenUp(problem);
                         return self.ended(sending, &outcome).await;
                     }
                     if sending.is_new(&problem).await {
-                        self.tell(sending.job(), &Outcome::Delayed(problem)).await;
+                        self.tell(sending.job(), &DeliveryOutcome::Delayed(problem)).await;
                     }
                     tokio::select! {
                         () = tokio::time::sleep(pause) => {}
@@ -278,13 +278,13 @@ impl Deliveries {
         }
     }
 
-    async fn tell(&self, job: &Job, outcome: &Outcome) {
+    async fn tell(&self, job: &SpoolJob, outcome: &DeliveryOutcome) {
         let (hears, job, outcome) = (Arc::clone(&self.hears), job.clone(), outcome.clone());
         // One that is not heard of is in the log of this program.
         let _ = tokio::task::spawn_blocking(move || hears(&job, &outcome)).await;
     }
 
-    async fn ended(&self, sending: Sending, outcome: &Outcome) {
+    async fn ended(&self, sending: Sending, outcome: &DeliveryOutcome) {
         self.tell(sending.job(), outcome).await;
         if let Err(error) = sending.remove().await {
             tracing::warn!(%error, "cannot remove a log that was sent");
@@ -292,7 +292,7 @@ impl Deliveries {
     }
 }
 
-fn is_too_old(job: &Job) -> bool {
+fn is_too_old(job: &SpoolJob) -> bool {
     let age = clock::wall().0.saturating_sub(job.made.0);
     age > i64::try_from(LONGEST.as_micros()).unwrap_or(i64::MAX)
 }

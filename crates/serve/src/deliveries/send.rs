@@ -1,13 +1,13 @@
 //! One job on its way: its sources to a log group and to a bucket.
 
 use super::{Deliveries, LET_GO, LET_GO_LONGEST};
-use runner_cloud::logs::Stream;
+use runner_cloud::logs::LogStream;
 use runner_cloud::s3::Object;
 use runner_cloud::{CLOUDWATCH_LOGS, SIMPLE_STORAGE};
 use runner_core::destination::Form;
-use runner_core::destination::events::{self, Batch};
+use runner_core::destination::events::{self, EventBatch};
 use runner_core::time::WallTime;
-use runner_folder::state::{Job, OwnedJob};
+use runner_folder::state::{OwnedJob, SpoolJob};
 use runner_host::clock;
 use serde_json::json;
 use std::fs::File;
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 /// The next piece of a source.
 struct Window {
-    batch: Batch,
+    batch: EventBatch,
     /// When it was written.
     time: WallTime,
     /// Bytes that were read.
@@ -30,8 +30,8 @@ struct Window {
 pub(super) struct Sending {
     owned: Arc<OwnedJob>,
     /// As it stands; the file may be a step behind.
-    job: Job,
-    streams: Vec<Stream>,
+    job: SpoolJob,
+    streams: Vec<LogStream>,
 }
 
 impl Sending {
@@ -42,13 +42,15 @@ impl Sending {
             Some(group) => job
                 .sources
                 .iter()
-                .map(|source| Stream::new(group.name.clone(), source.stream.clone(), group.is_made))
+                .map(|source| {
+                    LogStream::new(group.name.clone(), source.stream.clone(), group.is_made)
+                })
                 .collect(),
         };
         Sending { owned: Arc::new(owned), job, streams }
     }
 
-    pub(super) fn job(&self) -> &Job {
+    pub(super) fn job(&self) -> &SpoolJob {
         &self.job
     }
 
@@ -187,7 +189,7 @@ impl Sending {
     }
 }
 
-fn as_events(batch: &Batch, time: WallTime) -> Vec<serde_json::Value> {
+fn as_events(batch: &EventBatch, time: WallTime) -> Vec<serde_json::Value> {
     let event = |message: &String| json!({"timestamp": time.epoch_millis(), "message": message});
     batch.messages.iter().map(event).collect()
 }

@@ -3,14 +3,14 @@
 //! Fed by the server (`crate::http`), feeds `session` by way of `registry`.
 
 use super::registry::Gateway;
-use super::socket::{Received, Socket};
-use crate::http::{Answer, Answering, Body, Site, Visit, plain};
+use super::socket::{Socket, SocketMessage};
+use crate::http::{Answering, Body, HttpResponse, Site, Visit, plain};
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::UPGRADE;
 use hyper::{Request, StatusCode};
 use runner_host::peers::Guest;
-use runner_wire::ssm::message::{self, Head, Id, Kind, Payload};
+use runner_wire::ssm::message::{self, Id, MessageHeader, MessageKind, Payload};
 use serde::Deserialize;
 use serde_json::json;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ pub(super) fn upgrade(
     mut request: Request<Incoming>,
     gateway: &Arc<Gateway>,
     guest: &Arc<Guest>,
-) -> Result<Answer, String> {
+) -> Result<HttpResponse, String> {
     let session = request
         .uri()
         .path()
@@ -119,12 +119,12 @@ async fn admit(mut socket: Socket, session: &str, gateway: &Gateway) {
 async fn first_text(socket: &mut Socket) -> Option<String> {
     loop {
         match socket.next().await {
-            Received::Message(bytes) if bytes.len() <= MAX_TOKEN_MESSAGE => {
+            SocketMessage::Message(bytes) if bytes.len() <= MAX_TOKEN_MESSAGE => {
                 return String::from_utf8(bytes.into()).ok();
             }
             // A client's first ping may come before.
-            Received::Sign | Received::Room => {}
-            Received::Message(_) | Received::Lost => return None,
+            SocketMessage::Sign | SocketMessage::Room => {}
+            SocketMessage::Message(_) | SocketMessage::Lost => return None,
         }
     }
 }
@@ -142,8 +142,8 @@ async fn refuse(mut socket: Socket, session: &str, reason: &str) {
         "SchemaVersion": 1,
         "Output": reason,
     });
-    let head = Head {
-        kind: Kind::ChannelClosed,
+    let head = MessageHeader {
+        kind: MessageKind::ChannelClosed,
         sequence: 0,
         flags: 0,
         id,

@@ -2,9 +2,9 @@
 //!
 //! Written by `session` and by `registry`, which gives out tokens; each change is a line of the audit.
 
-use super::audit::{Audit, Details, Identity, Record};
+use super::audit::{Audit, AuditDetails, AuditRecord, CallerIdentity};
 use super::time::Clock;
-use super::token::Token;
+use super::token::SessionToken;
 use runner_core::destination::Destinations;
 use runner_core::time::WallTime;
 use runner_host::clock;
@@ -60,19 +60,19 @@ pub struct SessionFacts {
 
 /// What a session's task and everybody else share.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct SessionShared {
     facts: Mutex<SessionFacts>,
-    token: Mutex<Option<Token>>,
+    token: Mutex<Option<SessionToken>>,
     /// Bytes that were typed and that were shown.
     carried: (AtomicU64, AtomicU64),
     audit: Arc<Audit>,
     pub(super) clock: Clock,
 }
 
-impl Shared {
+impl SessionShared {
     /// Of a session that is just beginning.
     pub(super) fn new(facts: SessionFacts, audit: Arc<Audit>, clock: Clock) -> Self {
-        Shared {
+        SessionShared {
             facts: Mutex::new(facts),
             token: Mutex::new(None),
             carried: Default::default(),
@@ -106,8 +106,8 @@ impl Shared {
         }
         let was = std::mem::replace(&mut facts.status, status);
         let details = match (was, status) {
-            (SessionStatus::Disconnected, SessionStatus::Connected) => Details::SessionResumed,
-            (_, SessionStatus::Connected) => Details::SessionConnected {
+            (SessionStatus::Disconnected, SessionStatus::Connected) => AuditDetails::SessionResumed,
+            (_, SessionStatus::Connected) => AuditDetails::SessionConnected {
                 document: facts.document.as_ref().map(|name| match facts.version {
                     Some(version) => format!("{name}:{version}"),
                     None => name.clone(),
@@ -115,11 +115,11 @@ impl Shared {
                 notice: Some(facts.notice.clone()).filter(|notice| !notice.is_empty()),
                 kms_key_id: facts.key.clone(),
             },
-            (_, SessionStatus::Disconnected) => Details::SessionDisconnected,
+            (_, SessionStatus::Disconnected) => AuditDetails::SessionDisconnected,
             (_, SessionStatus::Terminated) => {
                 facts.ended = Some(clock::wall());
                 let (bytes_in, bytes_out) = &self.carried;
-                Details::SessionEnded {
+                AuditDetails::SessionEnded {
                     reason: facts.details.clone(),
                     bytes_in: bytes_in.load(Ordering::Relaxed),
                     bytes_out: bytes_out.load(Ordering::Relaxed),
@@ -139,17 +139,17 @@ impl Shared {
 
     /// What it shows is not kept where it is to be.
     pub(super) fn not_logged(&self, why: &str) {
-        self.record(self.lock(), &Details::SessionNotLogged { why: why.to_owned() });
+        self.record(self.lock(), &AuditDetails::SessionNotLogged { why: why.to_owned() });
     }
 
     /// Somebody connects through a forwarded port.
     pub(super) fn port_connected(&self, host: &str, port: u16) {
-        self.record(self.lock(), &Details::PortConnected { host: host.to_owned(), port });
+        self.record(self.lock(), &AuditDetails::PortConnected { host: host.to_owned(), port });
     }
 
-    fn record(&self, facts: MutexGuard<'_, SessionFacts>, details: &Details) {
-        let who = Identity::user(&facts.owner, &facts.user_id, &facts.key_id);
-        let record = Record::session(who, &facts.id, &facts.target, details);
+    fn record(&self, facts: MutexGuard<'_, SessionFacts>, details: &AuditDetails) {
+        let who = CallerIdentity::user(&facts.owner, &facts.user_id, &facts.key_id);
+        let record = AuditRecord::session(who, &facts.id, &facts.target, details);
         drop(facts);
         self.audit.write(record);
     }
@@ -164,13 +164,13 @@ impl Shared {
         self.carried.1.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    fn token(&self) -> MutexGuard<'_, Option<Token>> {
+    fn token(&self) -> MutexGuard<'_, Option<SessionToken>> {
         self.token.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Another token; the one before is no longer good.
     pub(super) fn new_token(&self) -> io::Result<String> {
-        let (token, text) = Token::new(self.clock.now())?;
+        let (token, text) = SessionToken::new(self.clock.now())?;
         *self.token() = Some(token);
         Ok(text)
     }

@@ -23,10 +23,11 @@ mod token;
 
 pub use admission::{Channels, PATH};
 pub use audit::{
-    Attribute, Audit, Details, HIDDEN, Identity, Lookup, LookupError, MAX_FOUND, Record,
-    Resource as AuditResource, Source, resource_name,
+    Attribute, Audit, AuditDetails, AuditLookupError, AuditRecord,
+    AuditedResource as AuditResource, CallSource, CallerIdentity, HIDDEN, Lookup, MAX_FOUND,
+    resource_name,
 };
 pub use facts::SessionFacts;
-pub use plan::{Destination, Outputs, SessionPlan, User, Work};
-pub use registry::{Asked, Gateway, NoSession};
+pub use plan::{Destination, Outputs, SessionPlan, SessionWork, User};
+pub use registry::{Gateway, NoSession, SessionRequest};
 pub use time::Clock;

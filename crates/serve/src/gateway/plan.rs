@@ -12,7 +12,7 @@ pub struct SessionPlan {
     pub kind: SessionType,
     /// What the client is told about a port session; null otherwise.
     pub properties: Value,
-    pub work: Work,
+    pub work: SessionWork,
     /// Who runs it; nobody in particular is root.
     pub user: Option<User>,
     /// Shown to the person when the session begins; empty for nothing.
@@ -31,7 +31,7 @@ pub struct SessionPlan {
 
 impl SessionPlan {
     /// One of root's, without a word.
-    pub fn new(kind: SessionType, properties: Value, work: Work) -> Self {
+    pub fn new(kind: SessionType, properties: Value, work: SessionWork) -> Self {
         let (message, denied) = (String::new(), Vec::new());
         SessionPlan {
             kind,
@@ -73,7 +73,7 @@ pub struct User {
 
 /// What runs at this end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Work {
+pub enum SessionWork {
     /// The container's shell on a terminal, with this typed first.
     Shell { profile: String },
     /// This program on a terminal.

@@ -3,14 +3,14 @@
 //!
 //! Made by `registry` when the session is asked for, so that AWS is asked while its client is still on its way.
 
-use super::registry::Asked;
-use crate::deliveries::{Checked, Deliveries, SealedKey, Writing, not_logged};
+use super::registry::SessionRequest;
+use crate::deliveries::{CheckedDestinations, Deliveries, DeliveryWriter, SealedKey, not_logged};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use runner_core::arn::REGION;
-use runner_core::destination::events::Context;
+use runner_core::destination::events::EventContext;
 use runner_core::destination::{Destinations, Form};
-use runner_folder::state::{Job, JobOf, Source, Spool, random};
+use runner_folder::state::{JobOf, Spool, SpoolJob, SpoolSource, random};
 use runner_host::clock;
 use runner_wire::ssm::Cipher;
 use runner_wire::ssm::handshake::{DataKey, KmsKey, SessionType};
@@ -24,34 +24,34 @@ use tokio::sync::watch;
 const PROOF: usize = 64;
 
 /// What is there once something was waited for.
-pub(super) enum Prepared {
+pub(super) enum PreparationResult {
     /// The session's keys.
     Key(Result<Box<Cipher>, String>),
     /// It may begin.
-    Begun(Box<Begun>),
+    Begun(Box<BegunSession>),
     /// It has begun, and this was found out meanwhile.
     Late(Vec<String>),
 }
 
 /// Something that is waited for.
-pub(super) type Preparing = Pin<Box<dyn Future<Output = Prepared> + Send>>;
+pub(super) type PreparationFuture = Pin<Box<dyn Future<Output = PreparationResult> + Send>>;
 
 /// How a session begins.
 #[derive(Default)]
-pub(super) struct Begun {
+pub(super) struct BegunSession {
     /// It does not.
     pub(super) refusal: Option<String>,
     /// Said to the person first of all.
     pub(super) notices: Vec<String>,
     /// Where AWS keeps what it shows.
     pub(super) to: Destinations,
-    pub(super) writing: Option<Writing>,
+    pub(super) writing: Option<DeliveryWriter>,
     /// What is not known yet.
-    pub(super) rest: Option<Preparing>,
+    pub(super) rest: Option<PreparationFuture>,
 }
 
 /// What is needed before a session begins.
-pub(super) struct Preparation {
+pub(super) struct SessionPreparation {
     deliveries: Arc<Deliveries>,
     key: Option<KmsKey>,
     proof: [u8; PROOF],
@@ -64,21 +64,25 @@ pub(super) struct Preparation {
     session: String,
     target: String,
     /// What AWS gets of it.
-    log: Option<Log>,
+    log: Option<SessionLogPlan>,
 }
 
 /// What AWS gets of a session.
-struct Log {
-    job: Job,
+struct SessionLogPlan {
+    job: SpoolJob,
     /// What is known of its places.
-    check: watch::Receiver<Option<Checked>>,
+    check: watch::Receiver<Option<CheckedDestinations>>,
     /// Whether there is no session without it.
     must: bool,
 }
 
-impl Preparation {
+impl SessionPreparation {
     /// For a session that is asked for. AWS is asked from now on.
-    pub(super) fn new(id: &str, asked: &Asked, deliveries: &Arc<Deliveries>) -> io::Result<Self> {
+    pub(super) fn new(
+        id: &str,
+        asked: &SessionRequest,
+        deliveries: &Arc<Deliveries>,
+    ) -> io::Result<Self> {
         let plan = &asked.plan;
         let is_port = plan.kind == SessionType::Port;
         let key = match &plan.key {
@@ -91,9 +95,9 @@ impl Preparation {
         let log = is_logged.then(|| {
             let (job, must) = (job(id, asked), plan.must_be_logged);
             let check = deliveries.check(job.to.clone(), must);
-            Log { job, check, must }
+            SessionLogPlan { job, check, must }
         });
-        Ok(Preparation {
+        Ok(SessionPreparation {
             deliveries: Arc::clone(deliveries),
             key,
             proof: random()?,
@@ -123,7 +127,7 @@ impl Preparation {
     }
 
     /// Has AWS KMS read the data key that the client has had made.
-    pub(super) fn read_key(&self, made: DataKey) -> Result<Preparing, String> {
+    pub(super) fn read_key(&self, made: DataKey) -> Result<PreparationFuture, String> {
         let Some(key) = &self.key else { return Err("this session has no key".to_owned()) };
         if self.needs_challenge && !made.has_challenge {
             return Err(
@@ -140,7 +144,7 @@ impl Preparation {
         let (deliveries, nonce) = (Arc::clone(&self.deliveries), self.nonce);
         Ok(Box::pin(async move {
             let key = deliveries.decrypt(sealed).await;
-            Prepared::Key(key.and_then(|key| {
+            PreparationResult::Key(key.and_then(|key| {
                 let cipher = Cipher::new(&key, nonce).map(Box::new);
                 cipher.ok_or_else(|| format!("the data key has {} bytes, not 64", key.len()))
             }))
@@ -160,22 +164,22 @@ impl Preparation {
     }
 
     /// Begins to keep what the session shows, once it is known that it may begin.
-    pub(super) fn begin(&mut self) -> Preparing {
+    pub(super) fn begin(&mut self) -> PreparationFuture {
         let deliveries = Arc::clone(&self.deliveries);
         let log = self.log.take();
         Box::pin(async move {
             let begun = match log {
                 Some(log) => begin(&deliveries, log).await,
-                None => Begun::default(),
+                None => BegunSession::default(),
             };
-            Prepared::Begun(Box::new(begun))
+            PreparationResult::Begun(Box::new(begun))
         })
     }
 }
 
-async fn begin(deliveries: &Arc<Deliveries>, log: Log) -> Begun {
-    let Log { mut job, mut check, must } = log;
-    let mut begun = Begun::default();
+async fn begin(deliveries: &Arc<Deliveries>, log: SessionLogPlan) -> BegunSession {
+    let SessionLogPlan { mut job, mut check, must } = log;
+    let mut begun = BegunSession::default();
     if must || job.to.must_be_encrypted() {
         // Its sender says something before it is gone.
         let _ = check.wait_for(Option::is_some).await;
@@ -195,7 +199,7 @@ async fn begin(deliveries: &Arc<Deliveries>, log: Log) -> Begun {
             begun.rest = Some(Box::pin(async move {
                 let _ = check.wait_for(Option::is_some).await;
                 let checked = check.borrow().clone().unwrap_or_default();
-                Prepared::Late(checked.notices)
+                PreparationResult::Late(checked.notices)
             }));
         }
     }
@@ -216,7 +220,7 @@ async fn begin(deliveries: &Arc<Deliveries>, log: Log) -> Begun {
 }
 
 /// What is to be sent of a session.
-fn job(id: &str, asked: &Asked) -> Job {
+fn job(id: &str, asked: &SessionRequest) -> SpoolJob {
     let mut to = asked.plan.logs.clone();
     if let Some(group) = &mut to.group
         && group.form == Form::Json
@@ -227,11 +231,11 @@ fn job(id: &str, asked: &Asked) -> Job {
     }
     let name = format!("{id}.log");
     let key = to.bucket.as_ref().map_or_else(String::new, |bucket| bucket.key(&name));
-    Job {
+    SpoolJob {
         id: id.to_owned(),
         of: JobOf::Session,
         to,
-        context: Context {
+        context: EventContext {
             session: id.to_owned(),
             target: asked.target.clone(),
             owner: asked.owner.clone(),
@@ -241,7 +245,7 @@ fn job(id: &str, asked: &Asked) -> Job {
         user_id: asked.user_id.clone(),
         key_id: asked.key_id.clone(),
         identity: String::new(),
-        sources: vec![Source::new(Spool::text_of(id), key, id.to_owned())],
+        sources: vec![SpoolSource::new(Spool::text_of(id), key, id.to_owned())],
         writer: Spool::text_of(id),
         made: clock::wall(),
         problem: String::new(),

@@ -2,12 +2,12 @@
 //!
 //! Asked by `aws`; the sockets come from `admission`. Held in memory: sessions end with this process.
 
-use super::audit::{Audit, Identity, Record};
-use super::facts::{SessionFacts, SessionStatus, Shared};
+use super::audit::{Audit, AuditRecord, CallerIdentity};
+use super::facts::{SessionFacts, SessionShared, SessionStatus};
 use super::id;
 use super::plan::SessionPlan;
-use super::preparation::Preparation;
-use super::session::{Limits, Order, SessionTask};
+use super::preparation::SessionPreparation;
+use super::session::{SessionLimits, SessionOrder, SessionTask};
 use super::socket::Socket;
 use super::time::Clock;
 use crate::deliveries::Deliveries;
@@ -16,7 +16,7 @@ use runner_folder::state::BuildDir;
 use runner_folder::state::random;
 use runner_host::clock;
 use runner_host::peers::{Slot, Slots, share};
-use runner_wire::ssm::{Channel, Config};
+use runner_wire::ssm::{ChannelConfig, DataChannel};
 use serde_json::json;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -34,7 +34,7 @@ const WAITING: (usize, usize) = (256, 4);
 const LOST: usize = 16;
 
 /// A session that is wanted.
-pub struct Asked {
+pub struct SessionRequest {
     /// Put before the random part of its id.
     pub prefix: String,
     pub target: String,
@@ -76,8 +76,8 @@ pub enum NoSession {
 /// A session that is open.
 #[derive(Clone, Debug)]
 pub(super) struct Handle {
-    shared: Arc<Shared>,
-    orders: mpsc::Sender<Order>,
+    shared: Arc<SessionShared>,
+    orders: mpsc::Sender<SessionOrder>,
     build: BuildDir,
 }
 
@@ -85,13 +85,13 @@ impl Handle {
     /// Gives it a client.
     pub(super) async fn attach(&self, socket: Socket) {
         // One that has ended meanwhile closes the socket by dropping it.
-        let _ = self.orders.send(Order::Attach(Box::new(socket))).await;
+        let _ = self.orders.send(SessionOrder::Attach(Box::new(socket))).await;
     }
 }
 
 /// All sessions of this process.
 pub struct Gateway {
-    sessions: Mutex<Table>,
+    sessions: Mutex<SessionTable>,
     most: usize,
     waiting: Arc<Slots<String>>,
     lost: Arc<Slots<String>>,
@@ -102,7 +102,7 @@ pub struct Gateway {
 }
 
 #[derive(Default)]
-struct Table {
+struct SessionTable {
     open: BTreeMap<String, Handle>,
     history: VecDeque<SessionFacts>,
 }
@@ -121,7 +121,7 @@ impl Gateway {
         })
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
+    fn table(&self) -> MutexGuard<'_, SessionTable> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -134,7 +134,7 @@ impl Gateway {
     }
 
     /// Begins a session: its id, and the token that lets a client in.
-    pub fn open(self: &Arc<Self>, asked: Asked) -> Result<(String, String), NoSession> {
+    pub fn open(self: &Arc<Self>, asked: SessionRequest) -> Result<(String, String), NoSession> {
         let failed = |error: io::Error| NoSession::Random(error.to_string());
         let mut table = self.table();
         if table.open.len() >= self.most {
@@ -147,7 +147,7 @@ impl Gateway {
             return Err(NoSession::TooManyOfBuild(workers));
         }
         let id = id::new(&asked.prefix).map_err(failed)?;
-        let preparation = Preparation::new(&id, &asked, &self.deliveries).map_err(failed)?;
+        let preparation = SessionPreparation::new(&id, &asked, &self.deliveries).map_err(failed)?;
         let facts = SessionFacts {
             id: id.clone(),
             target: asked.target.clone(),
@@ -166,10 +166,11 @@ impl Gateway {
             logs: asked.plan.logs.clone(),
             key: asked.plan.key.clone(),
         };
-        let shared = Arc::new(Shared::new(facts, Arc::clone(&self.audit), self.clock.clone()));
+        let shared =
+            Arc::new(SessionShared::new(facts, Arc::clone(&self.audit), self.clock.clone()));
         let text = shared.new_token().map_err(failed)?;
         let (order_tx, order_rx) = mpsc::channel(8);
-        let channel = Channel::new(Config {
+        let channel = DataChannel::new(ChannelConfig {
             session: id.clone(),
             target: asked.target,
             kind: asked.plan.kind,
@@ -185,7 +186,7 @@ impl Gateway {
             order_rx,
             asked.build.clone(),
             asked.plan,
-            Limits { idle: asked.idle, longest: asked.longest },
+            SessionLimits { idle: asked.idle, longest: asked.longest },
             preparation,
         );
         table.open.insert(id.clone(), Handle { shared, orders: order_tx, build: asked.build });
@@ -217,14 +218,14 @@ impl Gateway {
         let Some(handle) = self.handle(id)? else { return Ok(None) };
         let text =
             handle.shared.new_token().map_err(|error| NoSession::Random(error.to_string()))?;
-        let goes_on = handle.orders.send(Order::Expect).await.is_ok();
+        let goes_on = handle.orders.send(SessionOrder::Expect).await.is_ok();
         Ok(goes_on.then_some(text))
     }
 
     /// Ends a session. One that has ended has ended.
     pub async fn terminate(&self, id: &str, reason: &str) -> Result<(), NoSession> {
         if let Some(handle) = self.handle(id)? {
-            let _ = handle.orders.send(Order::Terminate(reason.to_owned())).await;
+            let _ = handle.orders.send(SessionOrder::Terminate(reason.to_owned())).await;
         }
         Ok(())
     }
@@ -250,7 +251,8 @@ impl Gateway {
     pub(super) fn present(&self, id: &str, text: &str) -> Result<Handle, String> {
         let refuse = |why: &str| {
             let asked = json!({"sessionId": id});
-            let record = Record::call(Identity::unknown(), "ssmmessages", "OpenDataChannel");
+            let record =
+                AuditRecord::call(CallerIdentity::unknown(), "ssmmessages", "OpenDataChannel");
             self.audit
                 .write_refused(record.asking(asked, false).failed("AccessDeniedException", why));
             Err(why.to_owned())
@@ -281,7 +283,7 @@ impl Gateway {
     pub async fn close(&self, reason: &str, longest: Option<Duration>) {
         let handles: Vec<Handle> = self.table().open.values().cloned().collect();
         for handle in handles {
-            let _ = handle.orders.try_send(Order::ShutDown(reason.to_owned(), longest));
+            let _ = handle.orders.try_send(SessionOrder::ShutDown(reason.to_owned(), longest));
         }
         let mut open = self.open.subscribe();
         // Longer than any session takes to say its last.

@@ -5,19 +5,19 @@
 //! the program does not take is not acknowledged, so a session's memory is bounded by the channel's
 //! window whoever is at the other end.
 
-use super::agent::{Agent, Said};
-use super::facts::{SessionStatus, Shared};
-use super::plan::{SessionPlan, Work};
-use super::preparation::{Begun, Preparation, Prepared, Preparing};
-use super::socket::{LINGER, Received, Socket};
-use crate::deliveries::Writing;
+use super::agent::{Agent, AgentMessage};
+use super::facts::{SessionShared, SessionStatus};
+use super::plan::{SessionPlan, SessionWork};
+use super::preparation::{BegunSession, PreparationFuture, PreparationResult, SessionPreparation};
+use super::socket::{LINGER, Socket, SocketMessage};
+use crate::deliveries::DeliveryWriter;
 use runner_core::plain;
 use runner_core::time::in_words;
 use runner_folder::state::BuildDir;
 use runner_host::clock;
 use runner_wire::ssm::channel::{Now, Room};
 use runner_wire::ssm::handshake::ClientVersion;
-use runner_wire::ssm::{Channel, Event, Payload, Phase};
+use runner_wire::ssm::{ChannelEvent, ChannelPhase, DataChannel, Payload};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -41,7 +41,7 @@ pub(super) const LOST_AFTER: Duration = Duration::from_secs(75);
 
 /// How long a session may go on.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(super) struct SessionLimits {
     /// Without input.
     pub(super) idle: Duration,
     /// At all.
@@ -49,7 +49,7 @@ pub(super) struct Limits {
 }
 
 /// What a session is told from outside.
-pub(super) enum Order {
+pub(super) enum SessionOrder {
     /// Here is a client. It takes the place of any other.
     Attach(Box<Socket>),
     /// A token was given out: somebody will come.
@@ -61,7 +61,7 @@ pub(super) enum Order {
 }
 
 /// How far a session has come.
-enum Stage {
+enum SessionStage {
     /// Nobody has shown the token yet.
     Waiting,
     /// A client was asked who it is, or something else is waited for, so long; what is said then.
@@ -84,15 +84,15 @@ enum Stage {
 }
 
 pub(super) struct SessionTask {
-    shared: Arc<Shared>,
-    channel: Channel,
-    orders: mpsc::Receiver<Order>,
+    shared: Arc<SessionShared>,
+    channel: DataChannel,
+    orders: mpsc::Receiver<SessionOrder>,
     socket: Option<Box<Socket>>,
     agent: Option<Agent>,
-    stage: Stage,
+    stage: SessionStage,
     build: BuildDir,
     plan: SessionPlan,
-    limits: Limits,
+    limits: SessionLimits,
     started: Duration,
     /// When the client did something last.
     active: Duration,
@@ -100,22 +100,22 @@ pub(super) struct SessionTask {
     heard: Duration,
     /// It has been asked since then whether it is still there.
     is_asked: bool,
-    preparation: Preparation,
+    preparation: SessionPreparation,
     /// What is waited for before it begins, or while it goes on.
-    preparing: Option<Preparing>,
+    preparing: Option<PreparationFuture>,
     /// Tells that there is more for AWS, where AWS keeps what is shown.
-    writing: Option<Writing>,
+    writing: Option<DeliveryWriter>,
 }
 
 impl SessionTask {
     pub(super) fn new(
-        shared: Arc<Shared>,
-        channel: Channel,
-        orders: mpsc::Receiver<Order>,
+        shared: Arc<SessionShared>,
+        channel: DataChannel,
+        orders: mpsc::Receiver<SessionOrder>,
         build: BuildDir,
         plan: SessionPlan,
-        limits: Limits,
-        preparation: Preparation,
+        limits: SessionLimits,
+        preparation: SessionPreparation,
     ) -> Self {
         let now = shared.clock.now();
         SessionTask {
@@ -124,7 +124,7 @@ impl SessionTask {
             orders,
             socket: None,
             agent: None,
-            stage: Stage::Waiting,
+            stage: SessionStage::Waiting,
             build,
             plan,
             limits,
@@ -148,7 +148,7 @@ impl SessionTask {
         let clock = self.shared.clock.clone();
         loop {
             self.step();
-            if let Stage::Over = self.stage {
+            if let SessionStage::Over = self.stage {
                 break;
             }
             let wake = self.wake();
@@ -159,7 +159,7 @@ impl SessionTask {
             tokio::select! {
                 order = self.orders.recv() => match order {
                     Some(order) => self.obey(order),
-                    None => self.stage = Stage::Over,
+                    None => self.stage = SessionStage::Over,
                 },
                 received = receive(self.socket.as_deref_mut()) => self.received(received),
                 said = listen(self.agent.as_mut(), room) => self.said(said),
@@ -173,12 +173,12 @@ impl SessionTask {
     /// Moves on what can be moved on.
     fn step(&mut self) {
         let now = self.now();
-        if let Stage::Draining { reason, until } = &self.stage
+        if let SessionStage::Draining { reason, until } = &self.stage
             && self.socket.is_some()
             && (self.channel.is_drained() || now.since >= *until)
         {
             self.channel.close(reason, now);
-            self.stage = Stage::Lingering { until: now.since + LINGER };
+            self.stage = SessionStage::Lingering { until: now.since + LINGER };
         }
         if let Some(socket) = &mut self.socket
             && self.channel.is_pressing(now)
@@ -194,10 +194,10 @@ impl SessionTask {
     fn wake(&self) -> Duration {
         let mut wake = match self.stage {
             // A token's life ends unseen; it is looked at now and then.
-            Stage::Waiting => self.shared.clock.now() + Duration::from_secs(5),
-            Stage::Handshake { until, .. } | Stage::Lingering { until } => until,
-            Stage::Draining { until, .. } if self.socket.is_some() => until,
-            Stage::Running | Stage::Draining { .. } | Stage::Over => {
+            SessionStage::Waiting => self.shared.clock.now() + Duration::from_secs(5),
+            SessionStage::Handshake { until, .. } | SessionStage::Lingering { until } => until,
+            SessionStage::Draining { until, .. } if self.socket.is_some() => until,
+            SessionStage::Running | SessionStage::Draining { .. } | SessionStage::Over => {
                 let idle = self.active + self.limits.idle;
                 let longest = self.limits.longest.map(|longest| self.started + longest);
                 longest.map_or(idle, |longest| idle.min(longest))
@@ -219,15 +219,15 @@ impl SessionTask {
         let now = self.now();
         let time = now.since;
         match &self.stage {
-            Stage::Waiting if !self.shared.expects_somebody() => {
+            SessionStage::Waiting if !self.shared.expects_somebody() => {
                 self.over("nobody has connected");
             }
-            Stage::Handshake { until, late } if time >= *until => {
+            SessionStage::Handshake { until, late } if time >= *until => {
                 let late = *late;
                 self.stop(late);
             }
-            Stage::Lingering { until } if time >= *until => self.stage = Stage::Over,
-            Stage::Running | Stage::Draining { .. } => {
+            SessionStage::Lingering { until } if time >= *until => self.stage = SessionStage::Over,
+            SessionStage::Running | SessionStage::Draining { .. } => {
                 let longest = self.limits.longest;
                 if time >= self.active + self.limits.idle {
                     let idle = in_words(self.limits.idle);
@@ -252,14 +252,14 @@ impl SessionTask {
         }
     }
 
-    fn obey(&mut self, order: Order) {
+    fn obey(&mut self, order: SessionOrder) {
         let now = self.now();
         match order {
-            Order::Attach(socket) => {
+            SessionOrder::Attach(socket) => {
                 // The old one is closed before the new one takes over what is on its way.
                 self.socket = None;
                 self.channel.detach();
-                if let Stage::Lingering { .. } | Stage::Over = self.stage {
+                if let SessionStage::Lingering { .. } | SessionStage::Over = self.stage {
                     return;
                 }
                 self.socket = Some(socket);
@@ -268,38 +268,40 @@ impl SessionTask {
                 self.active = now.since;
                 self.channel.attach(now);
                 match &mut self.stage {
-                    Stage::Waiting => {
+                    SessionStage::Waiting => {
                         // The client calls AWS KMS meanwhile, several times where it must.
                         let (longest, late) = match self.preparation.key() {
                             Some(_) => (2 * HANDSHAKE, NOT_ENCRYPTED),
                             None => (HANDSHAKE, NOT_ANSWERED),
                         };
-                        self.stage = Stage::Handshake { until: now.since + longest, late };
+                        self.stage = SessionStage::Handshake { until: now.since + longest, late };
                     }
-                    Stage::Draining { until, .. } => *until = (*until).max(now.since + DRAIN),
+                    SessionStage::Draining { until, .. } => {
+                        *until = (*until).max(now.since + DRAIN);
+                    }
                     _ => {}
                 }
-                if self.channel.phase() == Phase::Open {
+                if self.channel.phase() == ChannelPhase::Open {
                     self.shared.set(SessionStatus::Connected);
                 }
             }
-            Order::Expect => self.active = now.since,
-            Order::Terminate(reason) => self.stop(&reason),
-            Order::ShutDown(reason, drain) => match (&self.stage, &self.socket) {
+            SessionOrder::Expect => self.active = now.since,
+            SessionOrder::Terminate(reason) => self.stop(&reason),
+            SessionOrder::ShutDown(reason, drain) => match (&self.stage, &self.socket) {
                 // It has its own reason, and is about to tell it.
-                (Stage::Lingering { .. }, Some(_)) => {}
+                (SessionStage::Lingering { .. }, Some(_)) => {}
                 _ => self.stop_within(&reason, drain.unwrap_or(DRAIN)),
             },
         }
     }
 
-    fn received(&mut self, received: Received) {
+    fn received(&mut self, received: SocketMessage) {
         let now = self.now();
         let bytes = match received {
-            Received::Message(bytes) => Some(bytes),
-            Received::Sign => None,
-            Received::Room => return,
-            Received::Lost => return self.lost(),
+            SocketMessage::Message(bytes) => Some(bytes),
+            SocketMessage::Sign => None,
+            SocketMessage::Room => return,
+            SocketMessage::Lost => return self.lost(),
         };
         self.heard = now.since;
         self.is_asked = false;
@@ -314,45 +316,46 @@ impl SessionTask {
     }
 
     /// Something that the client has said.
-    fn happened(&mut self, event: Event, now: Now) {
-        let begins = matches!(event, Event::Key(_) | Event::Answered | Event::Ready(_));
-        if begins && !matches!(self.stage, Stage::Handshake { .. }) {
+    fn happened(&mut self, event: ChannelEvent, now: Now) {
+        let begins =
+            matches!(event, ChannelEvent::Key(_) | ChannelEvent::Answered | ChannelEvent::Ready(_));
+        if begins && !matches!(self.stage, SessionStage::Handshake { .. }) {
             // It was ended while its client answered.
             return;
         }
         match event {
-            Event::Key(key) => match self.preparation.read_key(key) {
+            ChannelEvent::Key(key) => match self.preparation.read_key(key) {
                 Ok(preparing) => self.await_this(preparing, NOT_ENCRYPTED),
                 Err(reason) => self.stop(&reason),
             },
-            Event::Answered => {
+            ChannelEvent::Answered => {
                 let preparing = self.preparation.begin();
                 self.await_this(preparing, NOT_CHECKED);
             }
-            Event::Ready(version) => self.begin(&version),
-            Event::Failed(reason) => {
+            ChannelEvent::Ready(version) => self.begin(&version),
+            ChannelEvent::Failed(reason) => {
                 let reason = self.preparation.explained(&reason);
                 self.stop(&reason);
             }
-            Event::Bytes(bytes) => {
+            ChannelEvent::Bytes(bytes) => {
                 self.active = now.since;
                 self.shared.took(bytes.len());
                 if let Some(agent) = &mut self.agent {
                     agent.input(&bytes);
                 }
             }
-            Event::Size { rows, cols } => {
+            ChannelEvent::Size { rows, cols } => {
                 self.active = now.since;
                 if let Some(agent) = &mut self.agent {
                     agent.resize(rows, cols);
                 }
             }
-            Event::Disconnected => {
+            ChannelEvent::Disconnected => {
                 if let Some(agent) = &mut self.agent {
                     agent.disconnected();
                 }
             }
-            Event::Terminate => self.stop(""),
+            ChannelEvent::Terminate => self.stop(""),
         }
     }
 
@@ -363,7 +366,7 @@ impl SessionTask {
         let is_spooled = self.writing.is_some();
         let (plan, shared) = (&self.plan, &self.shared);
         self.agent = Some(Agent::start(plan, version, mode, build, name, shared, is_spooled));
-        self.stage = Stage::Running;
+        self.stage = SessionStage::Running;
         self.active = self.now().since;
         // Its client may be gone meanwhile, and comes back to it.
         if self.socket.is_some() {
@@ -372,27 +375,27 @@ impl SessionTask {
     }
 
     /// Waits for something, but not for long.
-    fn await_this(&mut self, preparing: Preparing, late: &'static str) {
+    fn await_this(&mut self, preparing: PreparationFuture, late: &'static str) {
         self.preparing = Some(preparing);
-        self.stage = Stage::Handshake { until: self.now().since + HANDSHAKE, late };
+        self.stage = SessionStage::Handshake { until: self.now().since + HANDSHAKE, late };
     }
 
-    fn prepared(&mut self, prepared: Prepared) {
+    fn prepared(&mut self, prepared: PreparationResult) {
         self.preparing = None;
         let now = self.now();
         match prepared {
-            Prepared::Key(Ok(cipher)) => {
+            PreparationResult::Key(Ok(cipher)) => {
                 self.channel.encrypt(*cipher, self.preparation.proof(), now);
                 let until = now.since + HANDSHAKE;
-                self.stage = Stage::Handshake { until, late: NOT_ENCRYPTED };
+                self.stage = SessionStage::Handshake { until, late: NOT_ENCRYPTED };
             }
-            Prepared::Key(Err(reason)) => self.stop(&reason),
-            Prepared::Begun(begun) => self.begun(*begun),
-            Prepared::Late(notices) => self.found_late(&notices),
+            PreparationResult::Key(Err(reason)) => self.stop(&reason),
+            PreparationResult::Begun(begun) => self.begun(*begun),
+            PreparationResult::Late(notices) => self.found_late(&notices),
         }
     }
 
-    fn begun(&mut self, begun: Begun) {
+    fn begun(&mut self, begun: BegunSession) {
         if let Some(reason) = begun.refusal {
             return self.stop(&reason);
         }
@@ -407,7 +410,7 @@ impl SessionTask {
         self.shared.begins_with(&message, begun.to);
         self.writing = begun.writing;
         self.preparing = begun.rest;
-        if let Some(Event::Ready(version)) = self.channel.complete(&message, self.now()) {
+        if let Some(ChannelEvent::Ready(version)) = self.channel.complete(&message, self.now()) {
             self.begin(&version);
             let now = self.now();
             for event in self.channel.caught_up(now) {
@@ -421,8 +424,9 @@ impl SessionTask {
         for notice in notices {
             self.shared.not_logged(notice);
         }
-        let is_on_terminal = matches!(self.plan.work, Work::Shell { .. } | Work::Interactive(_));
-        if is_on_terminal && !notices.is_empty() && matches!(self.stage, Stage::Running) {
+        let is_on_terminal =
+            matches!(self.plan.work, SessionWork::Shell { .. } | SessionWork::Interactive(_));
+        if is_on_terminal && !notices.is_empty() && matches!(self.stage, SessionStage::Running) {
             let line = format!("\r\nrunner: {}\r\n", plain::line(&notices.join(" ")));
             self.channel.number(Payload::Bytes, line.as_bytes(), self.now());
         }
@@ -433,28 +437,30 @@ impl SessionTask {
         self.socket = None;
         self.channel.detach();
         match self.stage {
-            Stage::Lingering { .. } => self.stage = Stage::Over,
-            Stage::Over => {}
+            SessionStage::Lingering { .. } => self.stage = SessionStage::Over,
+            SessionStage::Over => {}
             _ => self.shared.set(SessionStatus::Disconnected),
         }
     }
 
-    fn said(&mut self, said: Said) {
+    fn said(&mut self, said: AgentMessage) {
         match said {
-            Said::Output(payload, message) => {
+            AgentMessage::Output(payload, message) => {
                 self.shared.gave(message.len());
                 if let Some(writing) = &self.writing {
                     writing.wrote();
                 }
                 self.channel.send(payload, message, self.now());
             }
-            Said::Ended(reason) => self.end(&reason),
+            AgentMessage::Ended(reason) => self.end(&reason),
         }
     }
 
     /// Nothing runs any more. The client gets the rest, and is told then.
     fn end(&mut self, reason: &str) {
-        if let Stage::Draining { .. } | Stage::Lingering { .. } | Stage::Over = self.stage {
+        if let SessionStage::Draining { .. } | SessionStage::Lingering { .. } | SessionStage::Over =
+            self.stage
+        {
             return;
         }
         // What still runs ends with its connection.
@@ -463,7 +469,7 @@ impl SessionTask {
         self.preparing = None;
         self.shared.ends_because(reason);
         let until = self.shared.clock.now() + self.limits.idle;
-        self.stage = Stage::Draining { reason: reason.to_owned(), until };
+        self.stage = SessionStage::Draining { reason: reason.to_owned(), until };
     }
 
     /// The end from this side, told if there is somebody to tell. One that has ended already keeps its own
@@ -478,7 +484,7 @@ impl SessionTask {
         }
         self.end(reason);
         let soon = self.shared.clock.now() + drain;
-        if let Stage::Draining { until, .. } = &mut self.stage {
+        if let SessionStage::Draining { until, .. } = &mut self.stage {
             *until = soon.min(*until);
         }
     }
@@ -489,25 +495,25 @@ impl SessionTask {
         self.writing = None;
         self.preparing = None;
         self.shared.ends_because(reason);
-        self.stage = Stage::Over;
+        self.stage = SessionStage::Over;
     }
 }
 
-async fn receive(socket: Option<&mut Socket>) -> Received {
+async fn receive(socket: Option<&mut Socket>) -> SocketMessage {
     match socket {
         Some(socket) => socket.next().await,
         None => std::future::pending().await,
     }
 }
 
-async fn prepare(preparing: Option<&mut Preparing>) -> Prepared {
+async fn prepare(preparing: Option<&mut PreparationFuture>) -> PreparationResult {
     match preparing {
         Some(preparing) => preparing.await,
         None => std::future::pending().await,
     }
 }
 
-async fn listen(agent: Option<&mut Agent>, room: usize) -> Said {
+async fn listen(agent: Option<&mut Agent>, room: usize) -> AgentMessage {
     match agent {
         Some(agent) => agent.next(room).await,
         None => std::future::pending().await,

@@ -37,7 +37,7 @@ pub(super) struct Socket {
 
 /// What a socket has to say.
 #[derive(Debug)]
-pub(super) enum Received {
+pub(super) enum SocketMessage {
     /// A message.
     Message(Bytes),
     /// The client is there, and says no more than that.
@@ -84,29 +84,29 @@ impl Socket {
 
     /// Sends what waits to be sent, and resolves with what has come. Nothing is lost where the wait is
     /// given up.
-    pub(super) async fn next(&mut self) -> Received {
+    pub(super) async fn next(&mut self) -> SocketMessage {
         poll_fn(|context| self.poll(context)).await
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Received> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<SocketMessage> {
         let had_room = self.has_room();
         match self.poll_write(context) {
-            Poll::Ready(Err(())) => return Poll::Ready(Received::Lost),
+            Poll::Ready(Err(())) => return Poll::Ready(SocketMessage::Lost),
             // Whoever waits for room looks again.
-            _ if !had_room && self.has_room() => return Poll::Ready(Received::Room),
+            _ if !had_room && self.has_room() => return Poll::Ready(SocketMessage::Room),
             _ => {}
         }
         Poll::Ready(match ready!(Pin::new(&mut self.stream).poll_next(context)) {
-            Some(Ok(Message::Binary(bytes))) => Received::Message(bytes),
-            Some(Ok(Message::Text(text))) => Received::Message(text.into()),
+            Some(Ok(Message::Binary(bytes))) => SocketMessage::Message(bytes),
+            Some(Ok(Message::Text(text))) => SocketMessage::Message(text.into()),
             Some(Ok(Message::Ping(_))) => {
                 // Answered by the library when something is written next.
                 self.is_dirty = true;
-                Received::Sign
+                SocketMessage::Sign
             }
-            Some(Ok(Message::Pong(_) | Message::Frame(_))) => Received::Sign,
+            Some(Ok(Message::Pong(_) | Message::Frame(_))) => SocketMessage::Sign,
             // A message that is too long among others: as any loss, it is mended by a new socket.
-            Some(Ok(Message::Close(_)) | Err(_)) | None => Received::Lost,
+            Some(Ok(Message::Close(_)) | Err(_)) | None => SocketMessage::Lost,
         })
     }
 
@@ -130,7 +130,7 @@ impl Socket {
 
     /// Until the client has gone, or has had the time to.
     pub(super) async fn linger(mut self) {
-        let gone = async { while !matches!(self.next().await, Received::Lost) {} };
+        let gone = async { while !matches!(self.next().await, SocketMessage::Lost) {} };
         let _ = tokio::time::timeout(LINGER, gone).await;
     }
 }

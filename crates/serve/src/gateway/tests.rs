@@ -5,19 +5,21 @@ use super::admission::upgrade;
 use super::facts::SessionStatus;
 use super::session::{LOST_AFTER, PING_AFTER};
 use super::*;
-use crate::deliveries::{Deliveries, Settings};
+use crate::deliveries::{Deliveries, DeliverySettings};
 use futures_util::{SinkExt, StreamExt};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use runner_cloud::Identity;
+use runner_cloud::CloudIdentity;
 use runner_core::agent::AgentConfig;
 use runner_folder::state::{BuildDir, Home};
-use runner_wire::control::{self, Answer, Open, PROTOCOL, Request, Size};
-use runner_wire::frame::Decoder;
+use runner_wire::control::{
+    self, ControlRequest, ControlResponse, OpenProgram, PROTOCOL, TerminalSize,
+};
+use runner_wire::frame::FrameDecoder;
 use runner_wire::ssm::handshake::SessionType;
-use runner_wire::ssm::message::{Head, Id, encode, parse};
-use runner_wire::ssm::{Kind, Payload};
+use runner_wire::ssm::message::{Id, MessageHeader, encode, parse};
+use runner_wire::ssm::{MessageKind, Payload};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -53,7 +55,8 @@ impl Rig {
         let owner = UnixListener::bind(build.control_socket()).expect("a socket");
         let (hands, clock) = watch::channel(1000 * SECOND);
         let (s3_endpoint, kms_endpoint) = (String::new(), String::new());
-        let settings = Settings { identity: Identity::Environment, s3_endpoint, kms_endpoint };
+        let settings =
+            DeliverySettings { identity: CloudIdentity::Environment, s3_endpoint, kms_endpoint };
         let deliveries = Deliveries::new(&home, settings, Arc::new(|_, _| ()));
         let gateway = Gateway::new(Arc::new(Audit::of(&home)), deliveries, Clock::Turned(clock));
         Rig { gateway, hands, owner, build, _home: dir }
@@ -61,9 +64,9 @@ impl Rig {
 
     /// A shell's session: its id and its first token.
     fn open(&self) -> (String, String) {
-        let work = Work::Shell { profile: String::new() };
+        let work = SessionWork::Shell { profile: String::new() };
         let plan = SessionPlan::new(SessionType::StandardStream, Value::Null, work);
-        let asked = Asked {
+        let asked = SessionRequest {
             prefix: "test".to_owned(),
             target: "codebuild:build".to_owned(),
             document: None,
@@ -118,14 +121,16 @@ impl Rig {
     async fn program(&self) -> Program {
         let (stream, _) = self.owner.accept().await.expect("a client");
         let (terminal, end) = std::os::unix::net::UnixStream::pair().expect("a terminal");
-        let mut program = Program { stream, decoder: Decoder::default(), terminal };
-        assert!(matches!(program.request().await, Some(Request::Hello { .. })));
+        let mut program = Program { stream, decoder: FrameDecoder::default(), terminal };
+        assert!(matches!(program.request().await, Some(ControlRequest::Hello { .. })));
         let version = String::new();
-        program.answer(&Answer::Hello { protocol: PROTOCOL, version }).await;
+        program.answer(&ControlResponse::Hello { protocol: PROTOCOL, version }).await;
         let asked = program.request().await;
-        let size = Some(Size { rows: 24, cols: 80 });
-        assert!(matches!(asked, Some(Request::Open(Open { terminal, .. })) if terminal == size));
-        let opened = control::encode(&Answer::Opened { session: 1 }).expect("short");
+        let size = Some(TerminalSize { rows: 24, cols: 80 });
+        assert!(
+            matches!(asked, Some(ControlRequest::Open(OpenProgram { terminal, .. })) if terminal == size)
+        );
+        let opened = control::encode(&ControlResponse::Opened { session: 1 }).expect("short");
         let sent = runner_sandbox::send(&program.stream, &opened, &[end.as_fd()]);
         assert_eq!(sent.expect("sent"), opened.len());
         program
@@ -149,7 +154,7 @@ async fn settle() {
 /// The owner's end of a control connection.
 struct Program {
     stream: UnixStream,
-    decoder: Decoder,
+    decoder: FrameDecoder,
     /// What stands for the terminal.
     terminal: std::os::unix::net::UnixStream,
 }
@@ -169,7 +174,7 @@ impl Program {
         }
     }
 
-    async fn request(&mut self) -> Option<Request> {
+    async fn request(&mut self) -> Option<ControlRequest> {
         self.frame().await.map(|body| serde_json::from_slice(&body).expect("a request"))
     }
 
@@ -177,7 +182,7 @@ impl Program {
         self.terminal.write_all(bytes).expect("written");
     }
 
-    async fn answer(&mut self, answer: &Answer) {
+    async fn answer(&mut self, answer: &ControlResponse) {
         let bytes = control::encode(answer).expect("short");
         self.stream.write_all(&bytes).await.expect("written");
     }
@@ -211,11 +216,11 @@ impl Client {
                 let message = parse(&bytes).expect("sound");
                 let body = || serde_json::from_slice::<Value>(message.body).expect("JSON");
                 match message.kind {
-                    Kind::Acknowledge => {
+                    MessageKind::Acknowledge => {
                         let sequence = body()["AcknowledgedMessageSequenceNumber"].as_i64();
                         Heard::Acknowledged(sequence.expect("a number"))
                     }
-                    Kind::ChannelClosed => {
+                    MessageKind::ChannelClosed => {
                         Heard::Closed(body()["Output"].as_str().expect("a text").to_owned())
                     }
                     _ => Heard::Output(message.sequence, message.payload, message.body.to_vec()),
@@ -242,16 +247,17 @@ impl Client {
     async fn input(&mut self, payload: Payload, body: &[u8]) {
         let sequence = self.next;
         self.next += 1;
-        self.message(Kind::Input, sequence, payload, body).await;
+        self.message(MessageKind::Input, sequence, payload, body).await;
     }
 
     async fn acknowledge(&mut self, sequence: i64) {
         let body = json!({"AcknowledgedMessageSequenceNumber": sequence}).to_string();
-        self.message(Kind::Acknowledge, 0, Payload::None, body.as_bytes()).await;
+        self.message(MessageKind::Acknowledge, 0, Payload::None, body.as_bytes()).await;
     }
 
-    async fn message(&mut self, kind: Kind, sequence: i64, payload: Payload, body: &[u8]) {
-        let head = Head { kind, sequence, flags: 0, id: Id([7; 16]), payload, created_ms: 1 };
+    async fn message(&mut self, kind: MessageKind, sequence: i64, payload: Payload, body: &[u8]) {
+        let head =
+            MessageHeader { kind, sequence, flags: 0, id: Id([7; 16]), payload, created_ms: 1 };
         self.socket.send(Message::binary(encode(&head, body))).await.expect("sent");
     }
 
@@ -395,7 +401,7 @@ async fn the_last_output_comes_before_the_end() {
     let rig = Rig::new();
     let (_, mut client, mut program) = running(&rig).await;
     program.shows(b"the last");
-    program.answer(&Answer::Exited { code: 0 }).await;
+    program.answer(&ControlResponse::Exited { code: 0 }).await;
     assert_eq!(client.hear().await, Heard::Output(2, Payload::Bytes, b"the last".to_vec()));
     assert_eq!(program.frame().await, None);
     assert_eq!(client.hear_now().await, None);
@@ -409,7 +415,7 @@ async fn a_client_that_takes_its_time_over_the_last_output() {
     let rig = Rig::new();
     let (_, mut client, mut program) = running(&rig).await;
     program.shows(b"the last");
-    program.answer(&Answer::Exited { code: 0 }).await;
+    program.answer(&ControlResponse::Exited { code: 0 }).await;
     let last = Heard::Output(2, Payload::Bytes, b"the last".to_vec());
     assert_eq!(client.hear().await, last);
     assert_eq!(program.frame().await, None);
@@ -427,7 +433,7 @@ async fn a_client_that_does_not_acknowledge_the_last_output() {
     let rig = Rig::new();
     let (id, mut client, mut program) = running(&rig).await;
     program.shows(b"the last");
-    program.answer(&Answer::Exited { code: 0 }).await;
+    program.answer(&ControlResponse::Exited { code: 0 }).await;
     let last = Heard::Output(2, Payload::Bytes, b"the last".to_vec());
     assert_eq!(client.hear().await, last);
     assert_eq!(program.frame().await, None);

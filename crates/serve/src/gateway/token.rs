@@ -12,17 +12,17 @@ const LIFE: Duration = Duration::from_secs(60);
 
 /// What is kept of a token that was given out: enough to know it again, not to show it.
 #[derive(Debug)]
-pub(super) struct Token {
+pub(super) struct SessionToken {
     digest: [u8; 32],
     until: Duration,
 }
 
-impl Token {
+impl SessionToken {
     /// A new one, and its text.
     pub(super) fn new(now: Duration) -> io::Result<(Self, String)> {
         let text = URL_SAFE_NO_PAD.encode(random::<32>()?);
         let digest = Sha256::digest(text.as_bytes()).into();
-        Ok((Token { digest, until: now + LIFE }, text))
+        Ok((SessionToken { digest, until: now + LIFE }, text))
     }
 
     pub(super) fn has_expired(&self, now: Duration) -> bool {
@@ -44,8 +44,8 @@ mod tests {
     #[test]
     fn a_token_is_known_again_and_no_other() {
         let now = Duration::from_secs(9);
-        let (token, text) = Token::new(now).expect("randomness");
-        let (_, other) = Token::new(now).expect("randomness");
+        let (token, text) = SessionToken::new(now).expect("randomness");
+        let (_, other) = SessionToken::new(now).expect("randomness");
         assert!(token.is(&text) && !token.is(&other) && !token.is(""));
         assert!(text.len() >= 43 && text != other);
         assert!(text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_'));
@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn a_token_is_good_for_a_minute() {
         let now = Duration::from_secs(9);
-        let (token, _) = Token::new(now).expect("randomness");
+        let (token, _) = SessionToken::new(now).expect("randomness");
         assert!(!token.has_expired(now + Duration::from_millis(59_999)));
         assert!(token.has_expired(now + Duration::from_secs(60)));
     }

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use tokio::sync::mpsc;
 
 /// An answer.
-pub type Answer = Response<Body>;
+pub type HttpResponse = Response<Body>;
 
 /// What an answer says.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl hyper::body::Body for Body {
 }
 
 /// A line of text.
-pub fn plain(status: StatusCode, text: &str) -> Answer {
+pub fn plain(status: StatusCode, text: &str) -> HttpResponse {
     let mut response = Response::new(Body::from(Bytes::from(format!("{text}\n"))));
     *response.status_mut() = status;
     let kind = HeaderValue::from_static("text/plain; charset=utf-8");

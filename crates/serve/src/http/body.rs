@@ -1,6 +1,6 @@
 //! Bodies of requests: whole, in time, and no longer than a site takes.
 
-use super::answer::{Answer, plain};
+use super::answer::{HttpResponse, plain};
 use bytes::Bytes;
 use http::StatusCode;
 use http_body_util::{BodyExt, Limited};
@@ -12,19 +12,19 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why there is no body.
 #[derive(Debug)]
-pub struct Unread {
+pub struct BodyError {
     status: StatusCode,
     text: String,
 }
 
-impl Unread {
+impl BodyError {
     /// The status and the text.
     pub fn into_parts(self) -> (StatusCode, String) {
         (self.status, self.text)
     }
 
     /// What the client hears.
-    pub fn answer(&self) -> Answer {
+    pub fn answer(&self) -> HttpResponse {
         plain(self.status, &self.text)
     }
 }
@@ -33,15 +33,15 @@ impl Unread {
 ///
 /// # Errors
 /// It is longer, or does not come in time.
-pub async fn read_body(body: Incoming, most: usize) -> Result<Bytes, Unread> {
+pub async fn read_body(body: Incoming, most: usize) -> Result<Bytes, BodyError> {
     match tokio::time::timeout(PATIENCE, Limited::new(body, most).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) => {
-            Err(Unread { status: StatusCode::PAYLOAD_TOO_LARGE, text: error.to_string() })
+            Err(BodyError { status: StatusCode::PAYLOAD_TOO_LARGE, text: error.to_string() })
         }
         Err(_) => {
             let text = "the call did not come whole".to_owned();
-            Err(Unread { status: StatusCode::REQUEST_TIMEOUT, text })
+            Err(BodyError { status: StatusCode::REQUEST_TIMEOUT, text })
         }
     }
 }

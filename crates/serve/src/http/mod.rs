@@ -14,7 +14,7 @@ mod site;
 mod tests;
 mod trust;
 
-pub use answer::{Answer, Body, plain};
-pub use body::{Unread, read_body};
-pub use server::{Server, bind};
-pub use site::{Answering, Ends, Site, Visit};
+pub use answer::{Body, HttpResponse, plain};
+pub use body::{BodyError, read_body};
+pub use server::{HttpServer, bind};
+pub use site::{Answering, ConnectionEnds, Site, Visit};

@@ -8,7 +8,7 @@
 //! it into a process outside. Between fork and exec a program's child has all its sockets open, and may
 //! have ended a moment later: then they are looked for again.
 
-use super::site::Ends;
+use super::site::ConnectionEnds;
 use runner_host::peers;
 use std::fs;
 use std::io;
@@ -22,7 +22,7 @@ const LOOKS: usize = 10;
 ///
 /// # Errors
 /// It is not, or cannot be found; why, for the caller.
-pub(super) fn is_ours(ends: Ends, reapers: &[u32]) -> Result<(), &'static str> {
+pub(super) fn is_ours(ends: ConnectionEnds, reapers: &[u32]) -> Result<(), &'static str> {
     let owner = peers::owner(ends.peer, ends.local)
         .ok_or("the other end is not a process of this machine")?;
     if !peers::is_ours(owner.uid) {
@@ -128,7 +128,7 @@ mod tests {
             let address = listener.local_addr().expect("an address");
             let client = TcpStream::connect(address).expect("a connection");
             let (_server, peer) = listener.accept().expect("a connection");
-            let ends = Ends { peer, local: address };
+            let ends = ConnectionEnds { peer, local: address };
             assert_eq!(is_ours(ends, &[]), Ok(()));
             // Whoever comes from a build's reaper is of the build.
             let me = std::process::id();
@@ -136,7 +136,7 @@ mod tests {
             drop(client);
         }
         let nobody: SocketAddr = "127.0.0.1:1".parse().expect("an address");
-        assert!(is_ours(Ends { peer: nobody, local: nobody }, &[]).is_err());
+        assert!(is_ours(ConnectionEnds { peer: nobody, local: nobody }, &[]).is_err());
     }
 
     /// Each of them has our connection open until it executes its program.
@@ -153,7 +153,7 @@ mod tests {
                     Command::new("true").status().expect("a child");
                 }
             });
-            let ends = Ends { peer, local: address };
+            let ends = ConnectionEnds { peer, local: address };
             let judged: Vec<_> = (0..200).map(|_| is_ours(ends, &[])).collect();
             is_over.store(true, Ordering::Relaxed);
             assert!(judged.iter().all(Result::is_ok), "{judged:?}");

@@ -1,8 +1,8 @@
 //! The listening end: connections, their places, and which site gets a request.
 
-use super::answer::{Answer, plain};
+use super::answer::{HttpResponse, plain};
 use super::body::PATIENCE;
-use super::site::{Ends, Site, Visit};
+use super::site::{ConnectionEnds, Site, Visit};
 use super::trust;
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
@@ -31,19 +31,19 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Sites that are being served.
-pub struct Server {
+pub struct HttpServer {
     /// Requests that are being answered.
     busy: watch::Sender<usize>,
     accepting: tokio::task::JoinHandle<()>,
 }
 
-impl Server {
+impl HttpServer {
     /// Serves until it is closed.
     pub fn start(listener: TcpListener, sites: Vec<Box<dyn Site>>) -> Self {
         let busy = watch::Sender::new(0);
         let listener = PeerListener::new(listener, share(CONNECTIONS.0, CONNECTIONS.1));
         let accepting = tokio::spawn(accept(listener, sites.into(), busy.clone()));
-        Server { busy, accepting }
+        HttpServer { busy, accepting }
     }
 
     /// Takes no more connections.
@@ -83,7 +83,7 @@ async fn serve(
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     // A key that is pressed does not wait for the next one.
     stream.set_nodelay(true)?;
-    let ends = Ends { peer, local: stream.local_addr()? };
+    let ends = ConnectionEnds { peer, local: stream.local_addr()? };
     let service = service_fn(|request| async move {
         let _busy = Busy::new(busy);
         Ok::<_, Infallible>(respond(request, sites, ends, guest).await)
@@ -117,9 +117,9 @@ impl Drop for Busy<'_> {
 async fn respond(
     request: Request<Incoming>,
     sites: &[Box<dyn Site>],
-    ends: Ends,
+    ends: ConnectionEnds,
     guest: &Arc<Guest>,
-) -> Answer {
+) -> HttpResponse {
     let Some(host) = trust::host(request.headers(), ends.local) else {
         return trust::strange_host();
     };

@@ -1,6 +1,6 @@
 //! What answers some of the requests to an address.
 
-use super::answer::Answer;
+use super::answer::HttpResponse;
 use super::peer;
 use http::{HeaderValue, Request};
 use hyper::body::Incoming;
@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 /// An answer that is being made.
-pub type Answering<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
+pub type Answering<'a> = Pin<Box<dyn Future<Output = HttpResponse> + Send + 'a>>;
 
 /// What answers requests of one kind.
 pub trait Site: Send + Sync {
@@ -29,7 +29,7 @@ pub trait Site: Send + Sync {
 
 /// Both ends of a connection.
 #[derive(Clone, Copy, Debug)]
-pub struct Ends {
+pub struct ConnectionEnds {
     pub peer: SocketAddr,
     pub local: SocketAddr,
 }
@@ -37,7 +37,7 @@ pub struct Ends {
 /// Where a request comes from, and how.
 #[derive(Debug)]
 pub struct Visit {
-    pub ends: Ends,
+    pub ends: ConnectionEnds,
     /// This server as the client knows it: a name or an address, and a port.
     pub host: String,
     /// The connection's place.

@@ -34,11 +34,11 @@ impl Site for Below {
     }
 }
 
-async fn served() -> (Server, SocketAddr) {
+async fn served() -> (HttpServer, SocketAddr) {
     let listener = bind("127.0.0.1:0".parse().expect("an address")).await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let site = |path, has_pages| Box::new(Below { path, has_pages }) as Box<dyn Site>;
-    (Server::start(listener, vec![site("/page", true), site("/call", false)]), address)
+    (HttpServer::start(listener, vec![site("/page", true), site("/call", false)]), address)
 }
 
 /// The status of an answer.

@@ -3,7 +3,7 @@
 //! Browsers always say where a page comes from, and no client of ours does. A name in Host that is not `localhost`
 //! could be anybody's who points it here, so only that and plain addresses are known.
 
-use super::answer::{Answer, plain};
+use super::answer::{HttpResponse, plain};
 use super::site::Site;
 use http::{HeaderMap, StatusCode};
 use std::net::{IpAddr, SocketAddr};
@@ -22,7 +22,7 @@ pub(super) fn host(headers: &HeaderMap, local: SocketAddr) -> Option<&str> {
 }
 
 /// The refusal of a request that names no such host.
-pub(super) fn strange_host() -> Answer {
+pub(super) fn strange_host() -> HttpResponse {
     plain(StatusCode::FORBIDDEN, "call this endpoint by its address")
 }
 
@@ -32,7 +32,7 @@ pub(super) fn is_allowed(site: &dyn Site, headers: &HeaderMap, host: &str) -> bo
 }
 
 /// The refusal of any other page.
-pub(super) fn strange_page() -> Answer {
+pub(super) fn strange_page() -> HttpResponse {
     plain(StatusCode::FORBIDDEN, "this endpoint is not for pages in a browser")
 }
 

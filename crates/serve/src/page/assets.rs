@@ -4,7 +4,7 @@
 //! asks for the first time.
 
 use super::guard;
-use crate::http::{Answer, Body, plain};
+use crate::http::{Body, HttpResponse, plain};
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -51,7 +51,7 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// The page. Styles that its scripts make have to show a value that is another one each time.
-pub(super) fn index() -> Answer {
+pub(super) fn index() -> HttpResponse {
     let Ok(random) = random::<16>() else {
         return plain(StatusCode::INTERNAL_SERVER_ERROR, "there is no randomness");
     };
@@ -68,7 +68,7 @@ pub(super) fn index() -> Answer {
 }
 
 /// A file of it: `VERSION/NAME`.
-pub(super) fn asset(path: &str, headers: &HeaderMap) -> Answer {
+pub(super) fn asset(path: &str, headers: &HeaderMap) -> HttpResponse {
     let name = path.split_once('/').filter(|(version, _)| *version == *VERSION);
     let found = name.and_then(|(_, name)| ASSETS.iter().find(|asset| asset.name == name));
     let Some(asset) = found else {
@@ -92,7 +92,7 @@ pub(super) fn asset(path: &str, headers: &HeaderMap) -> Answer {
     guard::with_rules(answer, "default-src 'none'")
 }
 
-fn of(kind: &'static str, bytes: Bytes) -> Answer {
+fn of(kind: &'static str, bytes: Bytes) -> HttpResponse {
     let mut answer = Response::new(Body::from(bytes));
     answer.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static(kind));
     answer

@@ -3,12 +3,12 @@
 //! A batch of `runner batch` is a record in the state folder, which its own process keeps; one that `StartBuildBatch` has
 //! begun is the service's, and asked for as AWS's clients ask for it.
 
-use super::Page;
+use super::WebPage;
 use super::builds::{PAGE, brief};
 use super::reply::{Refused, done, json};
-use super::routes::Asked;
-use crate::aws::{Deed, Known};
-use crate::http::Answer;
+use super::routes::VisitorRequest;
+use crate::aws::{Deed, VisibleBuild};
+use crate::http::HttpResponse;
 use runner_folder::state::BatchDir;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -31,18 +31,22 @@ const SHOWN: [&str; 10] = [
 ];
 
 /// A batch as it stands.
-struct Batch {
+struct BatchView {
     record: Value,
     /// Whether the service has it: the others are stopped where they were begun.
     is_of_service: bool,
 }
 
-impl Page {
+impl WebPage {
     /// The batch that a build is part of.
-    pub(super) async fn batch(&self, asked: &Asked, known: &Known) -> Result<Answer, Refused> {
+    pub(super) async fn batch(
+        &self,
+        asked: &VisitorRequest,
+        known: &VisibleBuild,
+    ) -> Result<HttpResponse, Refused> {
         asked.may_act()?;
         let is_first = asked.visitor.looks_first(format!("batch {}", known.uuid));
-        let Batch { record, is_of_service } = self.find_batch(asked, known, is_first).await?;
+        let BatchView { record, is_of_service } = self.find_batch(asked, known, is_first).await?;
         let groups = record["buildGroups"].as_array().map_or(&[][..], Vec::as_slice);
         let ids: Vec<&str> = groups.iter().filter_map(id_of).collect();
         let mut builds = HashMap::new();
@@ -82,11 +86,11 @@ impl Page {
     /// Does something with the batch of a build.
     pub(super) async fn of_batch(
         &self,
-        asked: &Asked,
-        known: &Known,
+        asked: &VisitorRequest,
+        known: &VisibleBuild,
         verb: &str,
         body: &Value,
-    ) -> Result<Answer, Refused> {
+    ) -> Result<HttpResponse, Refused> {
         let batch = self.find_batch(asked, known, false).await?;
         if !batch.is_of_service {
             let text = "this batch is a `runner batch`: Ctrl-C stops it there, and it is begun again there";
@@ -104,10 +108,10 @@ impl Page {
 
     async fn find_batch(
         &self,
-        asked: &Asked,
-        known: &Known,
+        asked: &VisitorRequest,
+        known: &VisibleBuild,
         is_recorded: bool,
-    ) -> Result<Batch, Refused> {
+    ) -> Result<BatchView, Refused> {
         let none = || Refused::not_found("this build is part of no batch");
         let gone = || Refused::not_found("the batch of this build is not kept any more");
         let arn = known.record.build_batch_arn.as_deref().ok_or_else(none)?;
@@ -119,13 +123,13 @@ impl Page {
         if let Some(record) = read.await.map_err(io::Error::other)?? {
             self.endpoint.permit_batch(&asked.owner, GET_BATCH, &id, is_recorded).await?;
             let record = serde_json::to_value(record).map_err(io::Error::other)?;
-            return Ok(Batch { record, is_of_service: false });
+            return Ok(BatchView { record, is_of_service: false });
         }
         let body = json!({"ids": [id]});
         let got = self.endpoint.codebuild(&asked.owner, "BatchGetBuildBatches", body, is_recorded);
         match got.await?["buildBatches"][0].take() {
             Value::Null => Err(gone()),
-            record => Ok(Batch { record, is_of_service: true }),
+            record => Ok(BatchView { record, is_of_service: true }),
         }
     }
 }

@@ -1,15 +1,15 @@
 //! Builds: listed, looked at, and what is done with them.
 
-use super::Page;
+use super::WebPage;
 use super::reply::{Refused, done, json};
-use super::routes::Asked;
-use crate::aws::{Deed, Known, Refusal};
-use crate::http::Answer;
-use runner_client::{ClientError, Link};
-use runner_core::changes::{Change, Op};
-use runner_core::debug::{Client, Decision};
+use super::routes::VisitorRequest;
+use crate::aws::{Deed, RefusedCall, VisibleBuild};
+use crate::http::HttpResponse;
+use runner_client::{ClientError, SharedClient};
+use runner_core::changes::{FileChange, Op};
+use runner_core::debug::{Decision, DecisionClient};
 use runner_folder::ledger::Ledger;
-use runner_wire::control::{Answer as Said, Request};
+use runner_wire::control::{ControlRequest, ControlResponse as Said};
 use serde_json::{Value, json};
 use std::io;
 use std::sync::Arc;
@@ -41,9 +41,9 @@ const MOST_BYTES: usize = 1 << 20;
 /// Most runs whose changes are looked at.
 const MOST_RUNS: usize = 10_000;
 
-impl Page {
+impl WebPage {
     /// Some builds, the newest first.
-    pub(super) async fn list(&self, asked: &Asked) -> Result<Answer, Refused> {
+    pub(super) async fn list(&self, asked: &VisitorRequest) -> Result<HttpResponse, Refused> {
         asked.may_act()?;
         let is_first = asked.visitor.looks_first("builds".to_owned());
         let ask = |name, body| self.endpoint.codebuild(&asked.owner, name, body, is_first);
@@ -68,7 +68,7 @@ impl Page {
     }
 
     /// All that is known of one.
-    pub(super) async fn build(&self, known: &Known) -> Result<Answer, Refused> {
+    pub(super) async fn build(&self, known: &VisibleBuild) -> Result<HttpResponse, Refused> {
         json(&json!({
             "record": known.record,
             "isLive": known.is_live,
@@ -79,11 +79,11 @@ impl Page {
     /// Does something with one.
     pub(super) async fn act(
         &self,
-        asked: &Asked,
-        known: &Known,
+        asked: &VisitorRequest,
+        known: &VisibleBuild,
         verb: &str,
         body: Value,
-    ) -> Result<Answer, Refused> {
+    ) -> Result<HttpResponse, Refused> {
         match verb {
             "stop" => {
                 self.perform(asked, "StopBuild", json!({"id": known.record.id})).await?;
@@ -95,14 +95,14 @@ impl Page {
                 let begun = self.perform(asked, "RetryBuild", input).await?;
                 json(&json!({"id": begun["build"]["id"]}))
             }
-            "resume" => self.tell(asked, known, RESUME, Request::Resume, Value::Null).await,
-            "pause" => self.tell(asked, known, PAUSE, Request::Pause, Value::Null).await,
+            "resume" => self.tell(asked, known, RESUME, ControlRequest::Resume, Value::Null).await,
+            "pause" => self.tell(asked, known, PAUSE, ControlRequest::Pause, Value::Null).await,
             "decide" => {
                 let decision = serde_json::from_value::<Decision>(body);
                 let decision = decision.map_err(|error| Refused::bad(error.to_string()))?;
                 // Not the text: a secret may stand in it.
                 let with = json!({"decision": decision.kind().verb()});
-                self.tell(asked, known, DECIDE, Request::Decide(decision), with).await
+                self.tell(asked, known, DECIDE, ControlRequest::Decide(decision), with).await
             }
             _ => Err(Refused::not_found("there is nothing here")),
         }
@@ -111,21 +111,25 @@ impl Page {
     /// Asks a build's owner for something, as a verb does.
     pub(super) async fn tell(
         &self,
-        asked: &Asked,
-        known: &Known,
+        asked: &VisitorRequest,
+        known: &VisibleBuild,
         deed: Deed,
-        request: Request,
+        request: ControlRequest,
         with: Value,
-    ) -> Result<Answer, Refused> {
+    ) -> Result<HttpResponse, Refused> {
         let (endpoint, owner) = (Arc::clone(&self.endpoint), asked.owner.clone());
         let known = known.clone();
         whole(async move {
             endpoint.permit(&owner, deed, &known).await?;
-            let told =
-                async { Link::connect_as(&known.dir, Client::Page).await?.ask(&request).await };
+            let told = async {
+                SharedClient::connect_as(&known.dir, DecisionClient::Page)
+                    .await?
+                    .ask(&request)
+                    .await
+            };
             let told: Result<Said, ClientError> = told.await;
             let refusal =
-                told.as_ref().err().map(|error| Refusal::new("Refused", error.to_string()));
+                told.as_ref().err().map(|error| RefusedCall::new("Refused", error.to_string()));
             endpoint.note(&owner, deed, &known, with, refusal.as_ref()).await;
             told?;
             Ok(done())
@@ -136,7 +140,7 @@ impl Page {
     /// Has CodeBuild's operation performed.
     pub(super) async fn perform(
         &self,
-        asked: &Asked,
+        asked: &VisitorRequest,
         name: &'static str,
         body: Value,
     ) -> Result<Value, Refused> {
@@ -145,10 +149,16 @@ impl Page {
     }
 
     /// The variables of a live build's next command, without secrets.
-    pub(super) async fn variables(&self, asked: &Asked, known: &Known) -> Result<Answer, Refused> {
+    pub(super) async fn variables(
+        &self,
+        asked: &VisitorRequest,
+        known: &VisibleBuild,
+    ) -> Result<HttpResponse, Refused> {
         asked.may_act()?;
         self.endpoint.permit(&asked.owner, GET_VARIABLES, known).await?;
-        let said = async { Link::connect(&known.dir).await?.ask(&Request::Variables).await };
+        let said = async {
+            SharedClient::connect(&known.dir).await?.ask(&ControlRequest::Variables).await
+        };
         let Said::Variables(all) = said.await? else { return json(&Value::Null) };
         if asked.visitor.looks_first(format!("variables {}", known.uuid)) {
             self.endpoint.note(&asked.owner, GET_VARIABLES, known, Value::Null, None).await;
@@ -158,7 +168,11 @@ impl Page {
     }
 
     /// What runs have changed in the files, as far as that was kept: of each the first, of all so many.
-    pub(super) async fn changes(&self, asked: &Asked, known: &Known) -> Result<Answer, Refused> {
+    pub(super) async fn changes(
+        &self,
+        asked: &VisitorRequest,
+        known: &VisibleBuild,
+    ) -> Result<HttpResponse, Refused> {
         let _turn = self.turn(asked).await?;
         let dir = known.dir.clone();
         let read = tokio::task::spawn_blocking(move || changes(&Ledger::of(&dir)));
@@ -168,7 +182,7 @@ impl Page {
 
 fn changes(ledger: &Ledger) -> io::Result<Vec<Value>> {
     let mut left = MOST_BYTES;
-    let mut shown = |change: &Change| {
+    let mut shown = |change: &FileChange| {
         let text = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
         let from = match &change.op {
             Op::Renamed(from) => Some(text(from)),
@@ -202,7 +216,7 @@ pub(super) async fn whole<T: Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use runner_folder::ledger::At;
+    use runner_folder::ledger::LedgerTime;
     use runner_folder::state::{BuildDir, Home};
     use std::fs;
 
@@ -216,7 +230,7 @@ mod tests {
         let name = "x".repeat(1000);
         let many: String = (0..3000).map(|n| format!("Af 1 /{name}{n:04}\n")).collect();
         for run in 1..=4 {
-            assert!(ledger.write(At { run, is_run: true }, &many).expect("written"));
+            assert!(ledger.write(LedgerTime { run, is_run: true }, &many).expect("written"));
         }
         let shown = changes(&ledger).expect("read");
         let counts: Vec<_> = shown.iter().map(|run| run["count"].as_u64()).collect();

@@ -15,23 +15,23 @@ const MOST: usize = 256;
 
 /// Who follows which build: since when they have had their last answer; none while they wait for one.
 #[derive(Clone, Debug, Default)]
-pub struct Followers(Arc<Inner>);
+pub struct Followers(Arc<FarewellInner>);
 
 #[derive(Debug, Default)]
-struct Inner {
+struct FarewellInner {
     known: Mutex<HashMap<(u64, String), Option<Duration>>>,
     changed: Notify,
 }
 
 impl Followers {
     /// A visitor asks what has come.
-    pub(super) fn asks(&self, visitor: u64, uuid: &str) -> Asking {
+    pub(super) fn asks(&self, visitor: u64, uuid: &str) -> FarewellWait {
         let key = (visitor, uuid.to_owned());
         let mut known = self.lock();
         if known.len() < MOST {
             known.insert(key.clone(), None);
         }
-        Asking { followers: self.clone(), key }
+        FarewellWait { followers: self.clone(), key }
     }
 
     /// Waits, a little, until all who follow have heard of the end.
@@ -58,12 +58,12 @@ impl Followers {
 }
 
 /// One who waits for an answer. Who goes before it has gone.
-pub(super) struct Asking {
+pub(super) struct FarewellWait {
     followers: Followers,
     key: (u64, String),
 }
 
-impl Asking {
+impl FarewellWait {
     /// They have been told, of the end perhaps.
     pub(super) fn told(self, is_over: bool) {
         if let Some(since) = self.followers.lock().get_mut(&self.key).filter(|_| !is_over) {
@@ -72,7 +72,7 @@ impl Asking {
     }
 }
 
-impl Drop for Asking {
+impl Drop for FarewellWait {
     fn drop(&mut self) {
         let mut known = self.followers.lock();
         if known.get(&self.key).is_some_and(Option::is_none) {

@@ -3,12 +3,12 @@
 //! `runner port-forward` tells the build's owner where it listens. Whether a link makes sense is asked there, with the one
 //! request that asks a server for nothing.
 
-use super::Page;
+use super::WebPage;
 use super::reply::{Refused, json};
-use super::routes::Asked;
-use crate::aws::{Deed, Known};
-use crate::http::Answer;
-use runner_wire::control::{ForwardLine, Status};
+use super::routes::VisitorRequest;
+use crate::aws::{Deed, VisibleBuild};
+use crate::http::HttpResponse;
+use runner_wire::control::{ControlStatus, ForwardLine};
 use serde_json::{Value, json};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -24,9 +24,13 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const GET_FORWARDS: Deed =
     Deed { name: "GetForwards", action: "runner:GetForwards", is_read_only: true };
 
-impl Page {
+impl WebPage {
     /// Those behind which HTTP is served, by where they listen.
-    pub(super) async fn forwards(&self, asked: &Asked, known: &Known) -> Result<Answer, Refused> {
+    pub(super) async fn forwards(
+        &self,
+        asked: &VisitorRequest,
+        known: &VisibleBuild,
+    ) -> Result<HttpResponse, Refused> {
         asked.may_act()?;
         self.endpoint.permit(&asked.owner, GET_FORWARDS, known).await?;
         if asked.visitor.looks_first(format!("forwards {}", known.uuid)) {
@@ -45,12 +49,12 @@ impl Page {
 }
 
 /// As the page shows them: what is forwarded, and the address of this machine that leads there.
-pub(super) fn shown(status: &Status) -> Vec<Value> {
+pub(super) fn shown(status: &ControlStatus) -> Vec<Value> {
     let shown = |(line, address): (&ForwardLine, SocketAddr)| json!({"local": line.local, "remote": line.remote, "address": address.to_string()});
     listed(status).map(shown).collect()
 }
 
-fn listed(status: &Status) -> impl Iterator<Item = (&ForwardLine, SocketAddr)> {
+fn listed(status: &ControlStatus) -> impl Iterator<Item = (&ForwardLine, SocketAddr)> {
     status.forwards.iter().filter_map(|line| Some((line, reached(&line.local)?))).take(MOST)
 }
 

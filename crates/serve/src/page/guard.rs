@@ -1,6 +1,6 @@
 //! Where requests to the page come from, and what a browser may not do with its answers.
 
-use crate::http::{Answer, Ends};
+use crate::http::{ConnectionEnds, HttpResponse};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// What holds for every answer. A page of somebody else's gets nothing of it, not even as an image.
@@ -15,7 +15,7 @@ const CLOSED: [(HeaderName, &str); 5] = [
 const NOTHING: &str = "default-src 'none'; frame-ancestors 'none'; sandbox";
 
 /// Whether a request comes from this machine, and from the page itself where a browser says where from.
-pub(super) fn is_from_here(ends: Ends, headers: &HeaderMap) -> Result<(), &'static str> {
+pub(super) fn is_from_here(ends: ConnectionEnds, headers: &HeaderMap) -> Result<(), &'static str> {
     let is_here = |address: std::net::SocketAddr| address.ip().to_canonical().is_loopback();
     if !is_here(ends.local) || !is_here(ends.peer) {
         return Err("the page is for this machine alone");
@@ -44,7 +44,7 @@ pub(super) fn is_of_page(headers: &HeaderMap, host: &str) -> bool {
 }
 
 /// The same answer, of which nothing is kept and nothing is run.
-pub(super) fn close(answer: Answer) -> Answer {
+pub(super) fn close(answer: HttpResponse) -> HttpResponse {
     let mut answer = with_rules(answer, NOTHING);
     let no_store = HeaderValue::from_static("no-store");
     answer.headers_mut().entry(http::header::CACHE_CONTROL).or_insert(no_store);
@@ -52,7 +52,7 @@ pub(super) fn close(answer: Answer) -> Answer {
 }
 
 /// The same answer with the rules for all, and this policy.
-pub(super) fn with_rules(mut answer: Answer, policy: &str) -> Answer {
+pub(super) fn with_rules(mut answer: HttpResponse, policy: &str) -> HttpResponse {
     let headers = answer.headers_mut();
     for (name, value) in CLOSED {
         headers.insert(name, HeaderValue::from_static(value));
@@ -74,8 +74,11 @@ mod tests {
         pairs.iter().map(pair).collect()
     }
 
-    fn ends(peer: &str, local: &str) -> Ends {
-        Ends { peer: peer.parse().expect("a peer"), local: local.parse().expect("an address") }
+    fn ends(peer: &str, local: &str) -> ConnectionEnds {
+        ConnectionEnds {
+            peer: peer.parse().expect("a peer"),
+            local: local.parse().expect("an address"),
+        }
     }
 
     #[test]

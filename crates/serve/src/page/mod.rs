@@ -24,7 +24,7 @@ mod visitors;
 pub use farewell::Followers;
 
 use crate::aws::Endpoint;
-use crate::http::{Answer, Answering, Site, Visit, plain};
+use crate::http::{Answering, HttpResponse, Site, Visit, plain};
 use http::{HeaderValue, Method, Request, StatusCode};
 use hyper::body::Incoming;
 use log::Logs;
@@ -40,7 +40,7 @@ const SCANS: usize = 2;
 const DOWNLOADS: usize = 32;
 
 /// The page of an endpoint.
-pub struct Page {
+pub struct WebPage {
     endpoint: Arc<Endpoint>,
     links: PageLinks,
     visitors: Visitors,
@@ -51,9 +51,9 @@ pub struct Page {
     downloads: Arc<Semaphore>,
 }
 
-impl Page {
+impl WebPage {
     pub fn of(endpoint: &Arc<Endpoint>) -> Self {
-        Page {
+        WebPage {
             endpoint: Arc::clone(endpoint),
             links: PageLinks::of(endpoint.home()),
             visitors: Visitors::default(),
@@ -66,14 +66,14 @@ impl Page {
     }
 }
 
-impl Page {
+impl WebPage {
     /// Who follows builds.
     pub fn followers(&self) -> Followers {
         self.followers.clone()
     }
 }
 
-impl Site for Page {
+impl Site for WebPage {
     fn takes(&self, request: &Request<Incoming>) -> bool {
         let path = request.uri().path();
         if path == "/" {
@@ -105,8 +105,8 @@ impl Site for Page {
     }
 }
 
-impl Page {
-    async fn answer_one(&self, request: Request<Incoming>, visit: &Visit) -> Answer {
+impl WebPage {
+    async fn answer_one(&self, request: Request<Incoming>, visit: &Visit) -> HttpResponse {
         let path = request.uri().path();
         if path == "/" {
             return assets::index();

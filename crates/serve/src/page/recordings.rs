@@ -1,11 +1,11 @@
 //! Sessions of a build that were kept (`--session-log`), to be played.
 
-use super::Page;
+use super::WebPage;
 use super::reply::{Refused, json};
-use super::routes::Asked;
-use crate::aws::{Deed, Known};
-use crate::http::{Answer, Body};
-use crate::recordings::{Folder, Kept};
+use super::routes::VisitorRequest;
+use crate::aws::{Deed, VisibleBuild};
+use crate::http::{Body, HttpResponse};
+use crate::recordings::{KeptSession, RecordingsFolder};
 use bytes::Bytes;
 use http::{HeaderValue, Response};
 use jiff::Timestamp;
@@ -20,9 +20,13 @@ const GET_RECORDING: Deed =
 const BLOCK: usize = 64 << 10;
 const WAITING: usize = 4;
 
-impl Page {
+impl WebPage {
     /// Those of a build.
-    pub(super) async fn recordings(&self, asked: &Asked, known: &Known) -> Result<Answer, Refused> {
+    pub(super) async fn recordings(
+        &self,
+        asked: &VisitorRequest,
+        known: &VisibleBuild,
+    ) -> Result<HttpResponse, Refused> {
         let kept = self.kept(asked, known).await?;
         let shown = kept.iter().map(|one| {
             json!({
@@ -39,10 +43,10 @@ impl Page {
     /// One of them, as it lies there.
     pub(super) async fn recording(
         &self,
-        asked: &Asked,
-        known: &Known,
+        asked: &VisitorRequest,
+        known: &VisibleBuild,
         name: &str,
-    ) -> Result<Answer, Refused> {
+    ) -> Result<HttpResponse, Refused> {
         let kept = self.kept(asked, known).await?;
         let found = kept.into_iter().find(|one| one.name == name);
         let found = found.ok_or_else(|| Refused::not_found("there is no such recording"))?;
@@ -65,13 +69,17 @@ impl Page {
     }
 
     /// Sessions of a build of which the times were kept. What they show is the owner's alone to see.
-    async fn kept(&self, asked: &Asked, known: &Known) -> Result<Vec<Kept>, Refused> {
+    async fn kept(
+        &self,
+        asked: &VisitorRequest,
+        known: &VisibleBuild,
+    ) -> Result<Vec<KeptSession>, Refused> {
         asked.may_act()?;
         self.endpoint.permit(&asked.owner, GET_RECORDING, known).await?;
         let (home, uuid) = (self.endpoint.home().clone(), known.uuid.clone());
         let read = tokio::task::spawn_blocking(move || {
             let Some(path) = home.last_session_log() else { return Ok(Vec::new()) };
-            let mut kept = match Folder::read(&path) {
+            let mut kept = match RecordingsFolder::read(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
                 read => read?.kept,
             };
@@ -82,7 +90,7 @@ impl Page {
     }
 }
 
-fn send(kept: &Kept, to: &mpsc::Sender<io::Result<Bytes>>) -> io::Result<()> {
+fn send(kept: &KeptSession, to: &mpsc::Sender<io::Result<Bytes>>) -> io::Result<()> {
     let mut file = kept.recording()?;
     loop {
         let mut block = vec![0; BLOCK];

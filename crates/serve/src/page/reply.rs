@@ -1,7 +1,7 @@
 //! Answers to the page's scripts.
 
-use crate::aws::Refusal;
-use crate::http::{Answer, Body, Unread, plain};
+use crate::aws::RefusedCall;
+use crate::http::{Body, BodyError, HttpResponse, plain};
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode};
 use runner_client::ClientError;
@@ -41,20 +41,20 @@ impl Refused {
         Refused::new(StatusCode::TOO_EARLY, "the build waits in the queue")
     }
 
-    pub(super) fn answer(&self) -> Answer {
+    pub(super) fn answer(&self) -> HttpResponse {
         plain(self.status, &self.text)
     }
 }
 
-impl From<Refusal> for Refused {
-    fn from(refusal: Refusal) -> Self {
+impl From<RefusedCall> for Refused {
+    fn from(refusal: RefusedCall) -> Self {
         let status = StatusCode::from_u16(refusal.status);
         Refused::new(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), refusal.message)
     }
 }
 
-impl From<Unread> for Refused {
-    fn from(unread: Unread) -> Self {
+impl From<BodyError> for Refused {
+    fn from(unread: BodyError) -> Self {
         let (status, text) = unread.into_parts();
         Refused::new(status, text)
     }
@@ -77,7 +77,7 @@ impl From<ClientError> for Refused {
 }
 
 /// Something as JSON.
-pub(super) fn json(value: &impl Serialize) -> Result<Answer, Refused> {
+pub(super) fn json(value: &impl Serialize) -> Result<HttpResponse, Refused> {
     let text = serde_json::to_vec(value).map_err(io::Error::other)?;
     let mut answer = Response::new(Body::from(Bytes::from(text)));
     let kind = HeaderValue::from_static("application/json");
@@ -86,7 +86,7 @@ pub(super) fn json(value: &impl Serialize) -> Result<Answer, Refused> {
 }
 
 /// That it is done.
-pub(super) fn done() -> Answer {
+pub(super) fn done() -> HttpResponse {
     let mut answer = Response::new(Body::from(Bytes::new()));
     *answer.status_mut() = StatusCode::NO_CONTENT;
     answer

@@ -1,14 +1,14 @@
 //! What the page's scripts ask for, by its path.
 
-use super::Page;
+use super::WebPage;
 use super::forwards::shown;
 use super::guard;
 use super::log::{Query, Raw, raw, wait};
 use super::reply::{Refused, done, json};
 use super::terminals::is_websocket;
 use super::visitors::Visitor;
-use crate::aws::{Deed, Known, Owner, form};
-use crate::http::{Answer, Body, Visit, read_body};
+use crate::aws::{Deed, Owner, VisibleBuild, form};
+use crate::http::{Body, HttpResponse, Visit, read_body};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use runner_folder::state::LinkFor;
@@ -25,16 +25,16 @@ const KEY: &str = "x-runner-key";
 const GET_LOG: Deed = Deed { name: "GetLog", action: "logs:GetLogEvents", is_read_only: true };
 
 /// Places of a visitor and of all, which are given back when this goes.
-pub(super) type Places = [OwnedSemaphorePermit; 2];
+pub(super) type VisitorPermits = [OwnedSemaphorePermit; 2];
 
 /// A request of a visitor.
-pub(super) struct Asked {
+pub(super) struct VisitorRequest {
     pub(super) visitor: Arc<Visitor>,
     pub(super) owner: Owner,
     pub(super) query: Value,
 }
 
-impl Asked {
+impl VisitorRequest {
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.query[name].as_str().filter(|text| !text.is_empty())
     }
@@ -57,12 +57,12 @@ impl Asked {
     }
 }
 
-impl Page {
+impl WebPage {
     pub(super) async fn route(
         &self,
         request: Request<Incoming>,
         visit: &Visit,
-    ) -> Result<Answer, Refused> {
+    ) -> Result<HttpResponse, Refused> {
         if is_websocket(request.headers()) {
             return self.join(request, visit).await;
         }
@@ -81,7 +81,7 @@ impl Page {
         let visitor = self.visitor(&parts.headers, &query, &path, visit)?;
         let _kept = visit.guest.keep();
         let owner = self.endpoint.at_page(&parts, visit);
-        let asked = Asked { visitor, owner, query };
+        let asked = VisitorRequest { visitor, owner, query };
         let body = match changes {
             true => {
                 let body = read_body(body, MAX_BODY).await.map_err(Refused::from)?;
@@ -111,7 +111,7 @@ impl Page {
     }
 
     /// Takes a link, and says how the browser shows from now on who it is.
-    async fn enter(&self, body: &[u8], visit: &Visit) -> Result<Answer, Refused> {
+    async fn enter(&self, body: &[u8], visit: &Visit) -> Result<HttpResponse, Refused> {
         #[derive(Deserialize)]
         struct Shown {
             token: String,
@@ -159,7 +159,7 @@ impl Page {
         found.ok_or_else(unknown)
     }
 
-    fn who(&self, asked: &Asked) -> Result<Answer, Refused> {
+    fn who(&self, asked: &VisitorRequest) -> Result<HttpResponse, Refused> {
         let build = match &asked.visitor.may {
             LinkFor::Owner => None,
             LinkFor::Reader(build) => Some(build),
@@ -168,7 +168,7 @@ impl Page {
     }
 
     /// The build that is meant, if the visitor may look at it.
-    async fn known(&self, asked: &Asked, uuid: &str) -> Result<Known, Refused> {
+    async fn known(&self, asked: &VisitorRequest, uuid: &str) -> Result<VisibleBuild, Refused> {
         let gone = || Refused::not_found("there is no such build");
         if !asked.visitor.sees(uuid) {
             return Err(Refused::forbidden("this link is for another build"));
@@ -186,12 +186,12 @@ impl Page {
 
     async fn of_build(
         &self,
-        asked: &Asked,
+        asked: &VisitorRequest,
         method: &str,
-        known: &Known,
+        known: &VisibleBuild,
         path: &[&str],
         body: Value,
-    ) -> Result<Answer, Refused> {
+    ) -> Result<HttpResponse, Refused> {
         match (method, path) {
             ("GET", []) => self.build(known).await,
             ("GET", ["log"]) => self.log(asked, known).await,
@@ -226,7 +226,11 @@ impl Page {
     }
 
     /// What has come since a version of the log; where there is nothing, it may be waited for.
-    async fn log(&self, asked: &Asked, known: &Known) -> Result<Answer, Refused> {
+    async fn log(
+        &self,
+        asked: &VisitorRequest,
+        known: &VisibleBuild,
+    ) -> Result<HttpResponse, Refused> {
         let since = asked.number("since")?.unwrap_or(0);
         let asking = self.followers.asks(asked.visitor.id, &known.uuid);
         let log = self.logs.of(&known.uuid);
@@ -259,14 +263,22 @@ impl Page {
         json(&answer)
     }
 
-    async fn search(&self, asked: &Asked, known: &Known) -> Result<Answer, Refused> {
+    async fn search(
+        &self,
+        asked: &VisitorRequest,
+        known: &VisibleBuild,
+    ) -> Result<HttpResponse, Refused> {
         let text = asked.text("q").unwrap_or_default();
         let (query, _waiting) = Query::new(text, asked.is_set("regex")).map_err(Refused::bad)?;
         let _turn = self.turn(asked).await?;
         json(&self.logs.of(&known.uuid).search(&known.dir, query).await?)
     }
 
-    async fn raw(&self, asked: &Asked, known: &Known) -> Result<Answer, Refused> {
+    async fn raw(
+        &self,
+        asked: &VisitorRequest,
+        known: &VisibleBuild,
+    ) -> Result<HttpResponse, Refused> {
         let range = match asked.number("section")? {
             None => None,
             Some(at) => {
@@ -289,9 +301,9 @@ impl Page {
     }
 }
 
-impl Page {
+impl WebPage {
     /// A place among those who download something: the visitor's own, and one of all.
-    pub(super) fn download(&self, asked: &Asked) -> Result<Places, Refused> {
+    pub(super) fn download(&self, asked: &VisitorRequest) -> Result<VisitorPermits, Refused> {
         let place = |places: &Arc<Semaphore>| {
             Arc::clone(places).try_acquire_owned().map_err(|_| Refused::busy())
         };
@@ -300,7 +312,7 @@ impl Page {
 
     /// Waits for a place among those who look through something whole. A visitor waits for their last look first, so that
     /// one who asks for many holds up nobody else.
-    pub(super) async fn turn(&self, asked: &Asked) -> Result<Places, Refused> {
+    pub(super) async fn turn(&self, asked: &VisitorRequest) -> Result<VisitorPermits, Refused> {
         let place = async |places: &Arc<Semaphore>| {
             Arc::clone(places).acquire_owned().await.map_err(|_| Refused::busy())
         };

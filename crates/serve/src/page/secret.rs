@@ -6,9 +6,9 @@ use std::io;
 
 /// What is kept of a secret: enough to know it again, not to show it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Digest([u8; 32]);
+pub(super) struct SecretDigest([u8; 32]);
 
-impl Digest {
+impl SecretDigest {
     /// A new secret, and its text.
     pub(super) fn new() -> io::Result<(Self, String)> {
         let text: String = random::<32>()?.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -16,11 +16,11 @@ impl Digest {
     }
 
     pub(super) fn of(text: &str) -> Self {
-        Digest(Sha256::digest(text.as_bytes()).into())
+        SecretDigest(Sha256::digest(text.as_bytes()).into())
     }
 
     /// How long the answer takes tells nothing about the right one.
-    pub(super) fn is(self, other: Digest) -> bool {
+    pub(super) fn is(self, other: SecretDigest) -> bool {
         self.0.iter().zip(other.0).fold(0, |differences, (a, b)| differences | (a ^ b)) == 0
     }
 }

@@ -1,17 +1,17 @@
 //! Shells that are opened at the page, and those who come to them.
 
-use super::Page;
+use super::WebPage;
 use super::builds::whole;
 use super::guard;
 use super::reply::{Refused, json};
-use super::routes::{Asked, cookie, cookie_name, unknown};
+use super::routes::{VisitorRequest, cookie, cookie_name, unknown};
 use super::terminals::{NoTerminal, Seat, accept};
-use crate::aws::{Deed, Known, Refusal};
-use crate::http::{Answer, Visit};
+use crate::aws::{Deed, RefusedCall, VisibleBuild};
+use crate::http::{HttpResponse, Visit};
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::header::SEC_WEBSOCKET_PROTOCOL;
-use runner_wire::control::Size;
+use runner_wire::control::TerminalSize;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -25,14 +25,14 @@ const WATCH_SHELL: Deed =
 /// Longest name of a tab.
 const MAX_TAB: usize = 64;
 
-impl Page {
+impl WebPage {
     /// Starts a shell in a build.
     pub(super) async fn open_shell(
         &self,
-        asked: &Asked,
-        known: &Known,
+        asked: &VisitorRequest,
+        known: &VisibleBuild,
         body: Value,
-    ) -> Result<Answer, Refused> {
+    ) -> Result<HttpResponse, Refused> {
         #[derive(Deserialize)]
         struct Wanted {
             rows: u16,
@@ -40,14 +40,14 @@ impl Page {
         }
         let wanted = serde_json::from_value(body);
         let Wanted { rows, cols } = wanted.map_err(|error| Refused::bad(error.to_string()))?;
-        let size = Size { rows: rows.clamp(1, 1000), cols: cols.clamp(1, 1000) };
+        let size = TerminalSize { rows: rows.clamp(1, 1000), cols: cols.clamp(1, 1000) };
         let (endpoint, owner) = (Arc::clone(&self.endpoint), asked.owner.clone());
         let (terminals, known) = (self.terminals.clone(), known.clone());
         whole(async move {
             endpoint.permit(&owner, OPEN_SHELL, &known).await?;
             let started = terminals.start(&known.dir, &known.uuid, size).await;
             let refusal =
-                started.as_ref().err().map(|error| Refusal::new("Refused", error.to_string()));
+                started.as_ref().err().map(|error| RefusedCall::new("Refused", error.to_string()));
             endpoint.note(&owner, OPEN_SHELL, &known, Value::Null, refusal.as_ref()).await;
             json(&json!({"id": started?}))
         })
@@ -59,7 +59,7 @@ impl Page {
         &self,
         mut request: Request<Incoming>,
         visit: &Visit,
-    ) -> Result<Answer, Refused> {
+    ) -> Result<HttpResponse, Refused> {
         let path = request.uri().path().to_owned();
         let path: Vec<&str> = path.split('/').skip(2).collect();
         let (&Method::GET, ["builds", uuid, "terminals", id]) = (request.method(), &path[..])

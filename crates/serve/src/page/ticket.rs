@@ -1,6 +1,6 @@
 //! Tickets: by one a browser itself fetches a file, without the key, which only scripts can show.
 
-use super::secret::Digest;
+use super::secret::SecretDigest;
 use runner_host::clock;
 use std::io;
 use std::sync::{Mutex, PoisonError};
@@ -17,7 +17,7 @@ pub(super) struct Tickets(Mutex<Vec<Ticket>>);
 
 #[derive(Debug)]
 struct Ticket {
-    digest: Digest,
+    digest: SecretDigest,
     /// Of the build it is for.
     uuid: String,
     until: Duration,
@@ -26,7 +26,7 @@ struct Ticket {
 impl Tickets {
     /// A new one, for the log of a build.
     pub(super) fn make(&self, uuid: &str) -> io::Result<String> {
-        let (digest, text) = Digest::new()?;
+        let (digest, text) = SecretDigest::new()?;
         let mut tickets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if tickets.len() >= MOST {
             tickets.remove(0);
@@ -37,7 +37,7 @@ impl Tickets {
 
     /// Whether it is one; it is none from then on.
     pub(super) fn take(&self, text: &str, uuid: &str) -> bool {
-        let (digest, now) = (Digest::of(text), clock::boot());
+        let (digest, now) = (SecretDigest::of(text), clock::boot());
         let mut tickets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         tickets.retain(|ticket| now < ticket.until);
         let found = tickets.iter().position(|it| it.digest.is(digest) && it.uuid == uuid);

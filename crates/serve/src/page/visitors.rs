@@ -5,7 +5,7 @@
 //! would have no cookie. Both are kept as digests, in memory: an endpoint that starts at an address which another program
 //! has had meanwhile knows nobody.
 
-use super::secret::Digest;
+use super::secret::SecretDigest;
 use super::ticket::Tickets;
 use runner_folder::state::LinkFor;
 use runner_host::clock;
@@ -31,12 +31,12 @@ const MOST_SEEN: usize = 4096;
 
 /// Those who have opened it.
 #[derive(Debug, Default)]
-pub(super) struct Visitors(Mutex<Vec<Entry>>);
+pub(super) struct Visitors(Mutex<Vec<VisitorEntry>>);
 
 #[derive(Debug)]
-struct Entry {
-    cookie: Digest,
-    key: Digest,
+struct VisitorEntry {
+    cookie: SecretDigest,
+    key: SecretDigest,
     heard: Duration,
     visitor: Arc<Visitor>,
 }
@@ -65,7 +65,7 @@ impl Visitors {
     /// Takes in one who has shown a link.
     pub(super) fn enter(&self, may: LinkFor) -> io::Result<Credentials> {
         static LAST: AtomicU64 = AtomicU64::new(0);
-        let ((cookie, cookie_text), (key, key_text)) = (Digest::new()?, Digest::new()?);
+        let ((cookie, cookie_text), (key, key_text)) = (SecretDigest::new()?, SecretDigest::new()?);
         let visitor = Arc::new(Visitor {
             id: LAST.fetch_add(1, Ordering::Relaxed),
             may,
@@ -84,13 +84,13 @@ impl Visitors {
         {
             entries.swap_remove(oldest);
         }
-        entries.push(Entry { cookie, key, heard: now, visitor });
+        entries.push(VisitorEntry { cookie, key, heard: now, visitor });
         Ok(Credentials { cookie: cookie_text, key: key_text })
     }
 
     /// Who shows both.
     pub(super) fn find(&self, cookie: &str, key: &str) -> Option<Arc<Visitor>> {
-        let key = Digest::of(key);
+        let key = SecretDigest::of(key);
         self.find_by(cookie, |entry| entry.key.is(key))
     }
 
@@ -104,10 +104,10 @@ impl Visitors {
         self.find_by(cookie, |entry| entry.visitor.tickets.take(ticket, uuid))
     }
 
-    fn find_by(&self, cookie: &str, fits: impl Fn(&Entry) -> bool) -> Option<Arc<Visitor>> {
-        let (cookie, now) = (Digest::of(cookie), clock::boot());
+    fn find_by(&self, cookie: &str, fits: impl Fn(&VisitorEntry) -> bool) -> Option<Arc<Visitor>> {
+        let (cookie, now) = (SecretDigest::of(cookie), clock::boot());
         let mut entries = self.lock();
-        let is_alive = |entry: &Entry| now.saturating_sub(entry.heard) < LIFE;
+        let is_alive = |entry: &VisitorEntry| now.saturating_sub(entry.heard) < LIFE;
         let entry = entries.iter_mut().find(|entry| entry.cookie.is(cookie))?;
         if !is_alive(entry) || !fits(entry) {
             return None;
@@ -118,11 +118,11 @@ impl Visitors {
 
     /// Forgets one who shows both.
     pub(super) fn leave(&self, cookie: &str, key: &str) {
-        let (cookie, key) = (Digest::of(cookie), Digest::of(key));
+        let (cookie, key) = (SecretDigest::of(cookie), SecretDigest::of(key));
         self.lock().retain(|entry| !(entry.cookie.is(cookie) && entry.key.is(key)));
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<VisitorEntry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -3,7 +3,7 @@
 pub mod order;
 pub mod record;
 
-pub use crate::db::batches::{Progress, Single};
+pub use crate::db::batches::{BatchProgress, Single};
 
 use runner_core::batch::BatchPlan;
 use runner_core::phase::{PhaseContext, Status};
@@ -15,7 +15,7 @@ pub const COMBINE: &str = "COMBINE_ARTIFACTS";
 
 /// What the source says of a batch.
 #[derive(Clone, Debug)]
-pub struct Planned {
+pub struct PlannedBatch {
     pub plan: BatchPlan,
     pub commit: Option<String>,
 }

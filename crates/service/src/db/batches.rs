@@ -1,7 +1,7 @@
 //! Batches: those that live, and those that have ended.
 
 use super::DbError;
-use super::builds::State;
+use super::builds::BuildProgress;
 use runner_core::batch::{BatchMachine, BuildSummary};
 use runner_core::phase::Status;
 use runner_core::time::WallTime;
@@ -19,7 +19,7 @@ pub struct Batch {
     pub project: String,
     pub number: i64,
     /// Live, ended or gone.
-    pub state: State,
+    pub state: BuildProgress,
     /// As AWS names it.
     pub status: String,
     /// Milliseconds since 1970, as all times here.
@@ -28,12 +28,12 @@ pub struct Batch {
     pub deadline: Option<i64>,
     /// What is to be built (`batch::order`).
     pub order: Value,
-    pub progress: Progress,
+    pub progress: BatchProgress,
 }
 
 /// How far a batch is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Progress {
+pub struct BatchProgress {
     pub machine: BatchMachine,
     pub download: Single,
     pub combine: Option<Single>,
@@ -123,7 +123,7 @@ pub fn get_all(connection: &Connection, uuids: &[String]) -> Result<Vec<Option<B
 }
 
 /// Those in a state, the first that was asked for first.
-pub fn in_state(connection: &Connection, state: State) -> Result<Vec<Batch>, DbError> {
+pub fn in_state(connection: &Connection, state: BuildProgress) -> Result<Vec<Batch>, DbError> {
     let text = format!("SELECT {COLUMNS} FROM batch WHERE state = ?1 ORDER BY seq");
     let mut query = connection.prepare_cached(&text)?;
     let rows = query.query_map([state], batch)?;
@@ -168,7 +168,7 @@ pub fn insert(connection: &Connection, batch: &Batch) -> Result<(), DbError> {
     Ok(())
 }
 
-fn written(progress: &Progress) -> Result<Vec<u8>, DbError> {
+fn written(progress: &BatchProgress) -> Result<Vec<u8>, DbError> {
     serde_json::to_vec(progress).map_err(|error| DbError::Sqlite(error.to_string()))
 }
 
@@ -211,23 +211,23 @@ pub fn builds(connection: &Connection, uuid: &str) -> Result<Vec<String>, DbErro
 
 /// What of them a list has.
 #[derive(Clone, Debug, Default)]
-pub struct Filter {
+pub struct BatchFilter {
     pub project: Option<String>,
     /// As AWS names it.
     pub status: Option<String>,
 }
 
 /// What a list goes on behind.
-pub type After = (i64, i64);
+pub type AfterBatch = (i64, i64);
 
 /// Ids in the order in which they were asked for, with what the list goes on behind.
 pub fn list(
     connection: &Connection,
-    filter: &Filter,
+    filter: &BatchFilter,
     is_descending: bool,
-    after: Option<After>,
+    after: Option<AfterBatch>,
     most: usize,
-) -> Result<Vec<(String, After)>, DbError> {
+) -> Result<Vec<(String, AfterBatch)>, DbError> {
     let (than, way) = if is_descending { ("<", "DESC") } else { (">", "ASC") };
     let whose = if filter.project.is_some() { "project = ?1" } else { "?1 IS NULL" };
     let text = format!(

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 /// How far a build is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum BuildProgress {
     Queued,
     /// Its process is being started; its folder may be there.
     Starting,
@@ -19,38 +19,44 @@ pub enum State {
     Gone,
 }
 
-impl State {
+impl BuildProgress {
     fn name(self) -> &'static str {
         match self {
-            State::Queued => "queued",
-            State::Starting => "starting",
-            State::Live => "live",
-            State::Ended => "ended",
-            State::Gone => "gone",
+            BuildProgress::Queued => "queued",
+            BuildProgress::Starting => "starting",
+            BuildProgress::Live => "live",
+            BuildProgress::Ended => "ended",
+            BuildProgress::Gone => "gone",
         }
     }
 
     /// Whether its process may be there.
     #[must_use]
     pub fn has_process(self) -> bool {
-        matches!(self, State::Starting | State::Live)
+        matches!(self, BuildProgress::Starting | BuildProgress::Live)
     }
 
     #[must_use]
     pub fn has_ended(self) -> bool {
-        matches!(self, State::Ended | State::Gone)
+        matches!(self, BuildProgress::Ended | BuildProgress::Gone)
     }
 }
 
-impl ToSql for State {
+impl ToSql for BuildProgress {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(self.name().into())
     }
 }
 
-impl FromSql for State {
+impl FromSql for BuildProgress {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        let all = [State::Queued, State::Starting, State::Live, State::Ended, State::Gone];
+        let all = [
+            BuildProgress::Queued,
+            BuildProgress::Starting,
+            BuildProgress::Live,
+            BuildProgress::Ended,
+            BuildProgress::Gone,
+        ];
         let name = value.as_str()?;
         all.into_iter().find(|state| state.name() == name).ok_or(FromSqlError::InvalidType)
     }
@@ -58,12 +64,12 @@ impl FromSql for State {
 
 /// A build.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Build {
+pub struct StoredBuild {
     pub uuid: String,
     pub seq: i64,
     pub project: String,
     pub number: i64,
-    pub state: State,
+    pub state: BuildProgress,
     /// As AWS names it.
     pub status: String,
     /// Milliseconds since 1970, as all times here.
@@ -78,7 +84,7 @@ pub struct Build {
     pub log: Option<(String, String)>,
 }
 
-impl Build {
+impl StoredBuild {
     #[must_use]
     pub fn id(&self) -> String {
         format!("{}:{}", self.project, self.uuid)
@@ -94,7 +100,7 @@ impl Build {
 
 const COLUMNS: &str = "uuid, seq, project, number, state, status, requested, deadline, request, record, log_group, log_stream";
 
-fn build(row: &Row<'_>) -> rusqlite::Result<Build> {
+fn build(row: &Row<'_>) -> rusqlite::Result<StoredBuild> {
     let json = |at: usize| -> rusqlite::Result<Option<Value>> {
         let bytes: Option<Vec<u8>> = row.get(at)?;
         let value = bytes.map(|bytes| serde_json::from_slice(&bytes)).transpose();
@@ -103,7 +109,7 @@ fn build(row: &Row<'_>) -> rusqlite::Result<Build> {
             rusqlite::Error::FromSqlConversionFailure(at, kind, Box::new(error))
         })
     };
-    Ok(Build {
+    Ok(StoredBuild {
         uuid: row.get(0)?,
         seq: row.get(1)?,
         project: row.get(2)?,
@@ -119,18 +125,24 @@ fn build(row: &Row<'_>) -> rusqlite::Result<Build> {
 }
 
 /// The build with this uuid, deleted or not.
-pub fn get(connection: &Connection, uuid: &str) -> Result<Option<Build>, DbError> {
+pub fn get(connection: &Connection, uuid: &str) -> Result<Option<StoredBuild>, DbError> {
     let text = format!("SELECT {COLUMNS} FROM build WHERE uuid = ?1");
     Ok(connection.prepare_cached(&text)?.query_row([uuid], build).optional()?)
 }
 
 /// The builds with these uuids, in their order.
-pub fn get_all(connection: &Connection, uuids: &[String]) -> Result<Vec<Option<Build>>, DbError> {
+pub fn get_all(
+    connection: &Connection,
+    uuids: &[String],
+) -> Result<Vec<Option<StoredBuild>>, DbError> {
     uuids.iter().map(|uuid| get(connection, uuid)).collect()
 }
 
 /// Those in a state, the first that was asked for first.
-pub fn in_state(connection: &Connection, state: State) -> Result<Vec<Build>, DbError> {
+pub fn in_state(
+    connection: &Connection,
+    state: BuildProgress,
+) -> Result<Vec<StoredBuild>, DbError> {
     let text = format!("SELECT {COLUMNS} FROM build WHERE state = ?1 ORDER BY seq");
     let mut query = connection.prepare_cached(&text)?;
     let rows = query.query_map([state], build)?;
@@ -138,7 +150,7 @@ pub fn in_state(connection: &Connection, state: State) -> Result<Vec<Build>, DbE
 }
 
 /// Those that have waited until their deadline, the first that was asked for first.
-pub fn late(connection: &Connection, now: i64) -> Result<Vec<Build>, DbError> {
+pub fn late(connection: &Connection, now: i64) -> Result<Vec<StoredBuild>, DbError> {
     let text = format!(
         "SELECT {COLUMNS} FROM build WHERE state = 'queued' AND deadline <= ?1 ORDER BY deadline, seq"
     );
@@ -149,7 +161,7 @@ pub fn late(connection: &Connection, now: i64) -> Result<Vec<Build>, DbError> {
 
 /// A build that waits, or is about to begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Waiting {
+pub struct QueuedBuild {
     /// `<project>:<uuid>`.
     pub id: String,
     pub uuid: String,
@@ -159,13 +171,13 @@ pub struct Waiting {
 }
 
 /// Those that wait, the first first.
-pub fn waiting(connection: &Connection) -> Result<Vec<Waiting>, DbError> {
+pub fn waiting(connection: &Connection) -> Result<Vec<QueuedBuild>, DbError> {
     let text = "SELECT uuid, project, requested FROM build WHERE state IN ('queued', 'starting')
         ORDER BY seq";
     let mut query = connection.prepare_cached(text)?;
     let rows = query.query_map([], |row| {
         let (uuid, project): (String, String) = (row.get(0)?, row.get(1)?);
-        Ok(Waiting { id: format!("{project}:{uuid}"), uuid, project, requested: row.get(2)? })
+        Ok(QueuedBuild { id: format!("{project}:{uuid}"), uuid, project, requested: row.get(2)? })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
@@ -196,7 +208,7 @@ pub(crate) const OFTEN: [&str; 7] = [
 ];
 
 /// The one that has waited longest. Builds of batches wait for their project's limit as well, and let others pass.
-pub fn first_queued(connection: &Connection) -> Result<Option<Build>, DbError> {
+pub fn first_queued(connection: &Connection) -> Result<Option<StoredBuild>, DbError> {
     let mut full: HashMap<String, bool> = HashMap::new();
     let mut query = connection.prepare_cached(QUEUED)?;
     let mut rows = query.query([])?;
@@ -253,9 +265,19 @@ fn next_seq(connection: &Connection) -> Result<i64, DbError> {
 }
 
 /// Takes a build in, behind all others; its `seq` is given here.
-pub fn insert(connection: &Connection, build: &Build) -> Result<(), DbError> {
-    let Build { uuid, project, number, state, status, requested, deadline, order, record, .. } =
-        build;
+pub fn insert(connection: &Connection, build: &StoredBuild) -> Result<(), DbError> {
+    let StoredBuild {
+        uuid,
+        project,
+        number,
+        state,
+        status,
+        requested,
+        deadline,
+        order,
+        record,
+        ..
+    } = build;
     let origin = if order.is_some() { "serve" } else { "run" };
     let (group, stream) = build.log.clone().unzip();
     let text = "INSERT INTO build
@@ -296,8 +318,8 @@ fn last_time(record: &Value) -> i64 {
 pub fn advance(
     connection: &Connection,
     uuid: &str,
-    from: State,
-    to: State,
+    from: BuildProgress,
+    to: BuildProgress,
 ) -> Result<bool, DbError> {
     let text = "UPDATE build SET state = ?3 WHERE uuid = ?1 AND state = ?2";
     Ok(connection.prepare_cached(text)?.execute(params![uuid, from, to])? == 1)
@@ -327,7 +349,7 @@ pub fn set_deadline(connection: &Connection, uuid: &str, deadline: i64) -> Resul
 }
 
 /// Sets a build's automatic retries to none.
-pub fn without_retries(connection: &Connection, build: &Build) -> Result<(), DbError> {
+pub fn without_retries(connection: &Connection, build: &StoredBuild) -> Result<(), DbError> {
     let Some(mut order) = build.order.clone() else { return Ok(()) };
     order["autoRetryConfig"]["autoRetryLimit"] = json!(0);
     let text = "UPDATE build SET request = ?2 WHERE uuid = ?1";
@@ -346,7 +368,7 @@ pub fn forget(connection: &Connection, uuid: &str) -> Result<(), DbError> {
 /// What the index needs of a row.
 pub struct Indexed {
     pub uuid: String,
-    pub state: State,
+    pub state: BuildProgress,
     /// The service's own.
     pub is_own: bool,
     pub requested: i64,
@@ -379,16 +401,16 @@ pub fn live_of_others(connection: &Connection) -> Result<Vec<Indexed>, DbError> 
 }
 
 /// What a list goes on behind.
-pub type After = (i64, i64);
+pub type AfterBuild = (i64, i64);
 
 /// Ids in the order in which they were asked for, with what the list goes on behind.
 pub fn list(
     connection: &Connection,
     project: Option<&str>,
     is_descending: bool,
-    after: Option<After>,
+    after: Option<AfterBuild>,
     most: usize,
-) -> Result<Vec<(String, After)>, DbError> {
+) -> Result<Vec<(String, AfterBuild)>, DbError> {
     let (than, way) = if is_descending { ("<", "DESC") } else { (">", "ASC") };
     let whose = if project.is_some() { "project = ?1" } else { "?1 IS NULL" };
     let text = format!(

@@ -11,14 +11,14 @@ pub mod streams;
 pub mod tokens;
 mod writer;
 
-pub use open::{OpenError, Opened, unmark};
+pub use open::{DatabaseOpenError, OpenedDatabase, unmark};
 
 use open::configure;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot;
-use writer::Writer;
+use writer::DatabaseWriter;
 
 /// Name of the file in the state folder.
 pub const FILE: &str = "serve.db";
@@ -47,7 +47,7 @@ impl From<rusqlite::Error> for DbError {
 }
 
 /// A connection to the database that another process serves, of this program's version.
-pub(crate) fn open_served(folder: &Path) -> Result<Connection, OpenError> {
+pub(crate) fn open_served(folder: &Path) -> Result<Connection, DatabaseOpenError> {
     open::beside_server(&folder.join(FILE))
 }
 
@@ -55,7 +55,7 @@ pub(crate) fn open_served(folder: &Path) -> Result<Connection, OpenError> {
 ///
 /// # Errors
 /// It cannot be read now, or is of another version.
-pub fn waiting(folder: &Path) -> Result<Vec<builds::Waiting>, OpenError> {
+pub fn waiting(folder: &Path) -> Result<Vec<builds::QueuedBuild>, DatabaseOpenError> {
     let path = folder.join(FILE);
     if !path.exists() {
         return Ok(Vec::new());
@@ -82,27 +82,27 @@ pub(crate) fn transaction<T, E: From<DbError>>(
 
 /// The database, shared.
 #[derive(Clone)]
-pub struct Db(Arc<Inner>);
+pub struct Db(Arc<DatabaseInner>);
 
-struct Inner {
+struct DatabaseInner {
     path: PathBuf,
     // Closed first: the last one to go puts the log into the file, which a reader cannot.
     reader: Mutex<Connection>,
-    writer: Writer,
+    writer: DatabaseWriter,
 }
 
 impl Db {
     /// Opens that of a state folder, made where there is none. The caller holds the folder's `serve.lock`.
-    pub fn open(folder: &Path) -> Result<Opened, OpenError> {
+    pub fn open(folder: &Path) -> Result<OpenedDatabase, DatabaseOpenError> {
         let path = folder.join(FILE);
         let (connection, told) = open::prepare(&path)?;
         let reader = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         configure(&reader)?;
-        let writer = Writer::start(connection)?;
-        let db = Db(Arc::new(Inner { path, reader: Mutex::new(reader), writer }));
+        let writer = DatabaseWriter::start(connection)?;
+        let db = Db(Arc::new(DatabaseInner { path, reader: Mutex::new(reader), writer }));
         let is_restored =
             db.read_now(|connection| open::has_mark(connection).map_err(DbError::from))?;
-        Ok(Opened { db, told: told.unwrap_or_default(), is_restored })
+        Ok(OpenedDatabase { db, told: told.unwrap_or_default(), is_restored })
     }
 
     /// Does some work in a transaction; answers when it is on disk. Work that fails leaves nothing.

@@ -27,7 +27,7 @@ const RESTORED_WORDS: &str = "its last copy is in its place: projects since then
 const APPLICATION: i32 = 0x7275_6e72;
 
 /// A database, and what a person should know of how it was opened.
-pub struct Opened {
+pub struct OpenedDatabase {
     pub db: Db,
     pub told: Vec<String>,
     /// It is a copy of some time ago, or new in the place of a broken one.
@@ -36,7 +36,7 @@ pub struct Opened {
 
 /// Why there is no database.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum DatabaseOpenError {
     #[error("{} is of version {found}, and this program knows {}", path.display(), MIGRATIONS.len())]
     Newer { path: PathBuf, found: usize },
     #[error("{} is of version {found}, and this program knows {}: `runner serve` is another program", path.display(), MIGRATIONS.len())]
@@ -65,7 +65,7 @@ pub(super) fn configure(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// A connection for the writer, to a database of this version, and, where it was broken, what to tell.
-pub(super) fn prepare(path: &Path) -> Result<(Connection, Option<Vec<String>>), OpenError> {
+pub(super) fn prepare(path: &Path) -> Result<(Connection, Option<Vec<String>>), DatabaseOpenError> {
     let ready = beside(path, RESTORING);
     if !path.exists() && is_marked(&ready) {
         // The process that put the broken one aside was killed before the copy was in its place.
@@ -74,7 +74,7 @@ pub(super) fn prepare(path: &Path) -> Result<(Connection, Option<Vec<String>>), 
     }
     match whole(path) {
         Ok(connection) => Ok((connection, None)),
-        Err(OpenError::Sqlite(error)) if is_broken(&error) => {
+        Err(DatabaseOpenError::Sqlite(error)) if is_broken(&error) => {
             let told = put_aside(path)?;
             Ok((whole(path)?, Some(told)))
         }
@@ -83,7 +83,7 @@ pub(super) fn prepare(path: &Path) -> Result<(Connection, Option<Vec<String>>), 
 }
 
 /// A connection beside that of a process that serves, which looks after all else.
-pub(super) fn beside_server(path: &Path) -> Result<Connection, OpenError> {
+pub(super) fn beside_server(path: &Path) -> Result<Connection, DatabaseOpenError> {
     have_descriptors()?;
     // Not made: a server that is just starting makes its own.
     let flags =
@@ -91,7 +91,7 @@ pub(super) fn beside_server(path: &Path) -> Result<Connection, OpenError> {
     let connection = Connection::open_with_flags(path, flags)?;
     let found = version(&connection)?;
     if found != MIGRATIONS.len() {
-        return Err(OpenError::Other { path: path.to_owned(), found });
+        return Err(DatabaseOpenError::Other { path: path.to_owned(), found });
     }
     configure(&connection)?;
     Ok(connection)
@@ -101,7 +101,7 @@ fn is_broken(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }
 
-fn whole(path: &Path) -> Result<Connection, OpenError> {
+fn whole(path: &Path) -> Result<Connection, DatabaseOpenError> {
     // SQLite makes its files with the mode of the first.
     OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
     users::give(path)?;
@@ -118,11 +118,11 @@ fn whole(path: &Path) -> Result<Connection, OpenError> {
     }
     let version = version(&connection)?;
     if version > MIGRATIONS.len() {
-        return Err(OpenError::Newer { path: path.to_owned(), found: version });
+        return Err(DatabaseOpenError::Newer { path: path.to_owned(), found: version });
     }
     let mode: String = connection.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))?;
     if mode != "wal" {
-        return Err(OpenError::FileSystem { path: path.to_owned() });
+        return Err(DatabaseOpenError::FileSystem { path: path.to_owned() });
     }
     configure(&connection)?;
     let health: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
@@ -157,7 +157,7 @@ fn migrate(
     path: &Path,
     from: usize,
     steps: &[&str],
-) -> Result<(), OpenError> {
+) -> Result<(), DatabaseOpenError> {
     if from == steps.len() {
         return Ok(());
     }
@@ -194,7 +194,7 @@ pub(super) fn copy(connection: &Connection, to: &Path) -> Result<(), DbError> {
 
 /// Marks a copy, before it has the database's name, as one of some time ago: the next process to open it must know, even if
 /// this one is killed.
-fn mark(path: &Path) -> Result<(), OpenError> {
+fn mark(path: &Path) -> Result<(), DatabaseOpenError> {
     let copy = Connection::open(path)?;
     // One file, with nothing beside it.
     copy.query_row("PRAGMA journal_mode=DELETE", [], |_| Ok(()))?;
@@ -224,7 +224,7 @@ pub fn unmark(connection: &Connection) -> Result<(), DbError> {
 }
 
 /// Puts a broken database aside, and the last copy in its place, if that is whole.
-fn put_aside(path: &Path) -> Result<Vec<String>, OpenError> {
+fn put_aside(path: &Path) -> Result<Vec<String>, DatabaseOpenError> {
     let backup = beside(path, "bak");
     let is_whole = || -> rusqlite::Result<bool> {
         let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
@@ -301,7 +301,7 @@ mod tests {
         let bytes = fs::read(&path).expect("a file");
         let found = known + 1;
         assert!(
-            matches!(prepare(&path), Err(OpenError::Newer { found: newer, .. }) if newer == found)
+            matches!(prepare(&path), Err(DatabaseOpenError::Newer { found: newer, .. }) if newer == found)
         );
         assert_eq!(fs::read(&path).expect("a file"), bytes, "a newer one is not touched");
     }
@@ -322,7 +322,7 @@ mod tests {
         // With the mark of a copy beside it.
         for (bytes, kept) in [(vec![b'x'; 8192], 2), (b"short".to_vec(), 2)] {
             fs::write(&path, bytes).expect("a file");
-            let Opened { db, told, .. } = Db::open(dir.path()).expect("a database");
+            let OpenedDatabase { db, told, .. } = Db::open(dir.path()).expect("a database");
             assert_eq!(told.len(), 2, "{told:?}");
             let count = db
                 .read_now(|connection| -> Result<i64, DbError> {
@@ -337,18 +337,18 @@ mod tests {
         for file in [path.clone(), with(&path, "-wal"), with(&path, "-shm")] {
             let _ = fs::remove_file(file);
         }
-        let Opened { told, is_restored, .. } = Db::open(dir.path()).expect("a database");
+        let OpenedDatabase { told, is_restored, .. } = Db::open(dir.path()).expect("a database");
         assert!(is_restored && told.len() == 1, "{told:?}");
         fs::remove_file(beside(&path, "bak")).expect("gone");
         fs::write(&path, vec![b'x'; 8192]).expect("a file");
-        let Opened { told, .. } = Db::open(dir.path()).expect("a database");
+        let OpenedDatabase { told, .. } = Db::open(dir.path()).expect("a database");
         assert!(told[1].contains("lost"), "{told:?}");
     }
 
     #[test]
     fn work_that_fails_leaves_nothing_and_spoils_nothing() {
         let dir = tempfile::tempdir().expect("a folder");
-        let Opened { db, .. } = Db::open(dir.path()).expect("a database");
+        let OpenedDatabase { db, .. } = Db::open(dir.path()).expect("a database");
         let insert = |key: &'static str, fails: bool| {
             db.submit(move |connection: &Connection| -> Result<(), DbError> {
                 connection.execute("INSERT INTO kv VALUES (?1, '')", [key])?;

@@ -19,7 +19,7 @@ pub struct Project {
 
 /// By what a list is in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
+pub enum ProjectOrder {
     Name,
     Created,
     Modified,
@@ -68,21 +68,21 @@ pub fn delete(connection: &Connection, name: &str) -> Result<(), DbError> {
 }
 
 /// What a list goes on behind: the value it is ordered by, and the name.
-pub type After = (i64, String);
+pub type AfterProject = (i64, String);
 
 /// Names in order, with what the list goes on behind.
 pub fn list(
     connection: &Connection,
-    order: Order,
+    order: ProjectOrder,
     is_descending: bool,
-    after: Option<&After>,
+    after: Option<&AfterProject>,
     most: usize,
-) -> Result<Vec<(String, After)>, DbError> {
+) -> Result<Vec<(String, AfterProject)>, DbError> {
     let key = match order {
         // A constant would be taken for the number of a column.
-        Order::Name => "created * 0",
-        Order::Created => "created",
-        Order::Modified => "modified",
+        ProjectOrder::Name => "created * 0",
+        ProjectOrder::Created => "created",
+        ProjectOrder::Modified => "modified",
     };
     let (than, way) = if is_descending { ("<", "DESC") } else { (">", "ASC") };
     let text = format!(

@@ -13,7 +13,7 @@ const BEGUN: &str = "state IN ('starting', 'live', 'ended')";
 
 /// A stream: the log of one build.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stream {
+pub struct StoredStream {
     pub uuid: String,
     pub project: String,
     pub name: String,
@@ -25,7 +25,7 @@ pub struct Stream {
 
 /// Which groups.
 #[derive(Clone, Debug, Default)]
-pub struct Groups {
+pub struct GroupSelection {
     pub prefix: Option<String>,
     /// What their names contain.
     pub part: Option<String>,
@@ -34,21 +34,21 @@ pub struct Groups {
 
 /// Which streams, in which order.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub struct StreamQuery {
     pub group: String,
     pub prefix: Option<String>,
-    pub order: Order,
+    pub order: StreamOrder,
     pub is_descending: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
+pub enum StreamOrder {
     Name,
     LastEvent,
 }
 
 /// What a list of streams goes on behind.
-pub type After = (i64, String);
+pub type AfterStream = (i64, String);
 
 /// Streams by their names.
 #[derive(Clone, Debug)]
@@ -58,18 +58,18 @@ pub enum Names {
     These(Vec<String>),
 }
 
-impl Stream {
+impl StoredStream {
     #[must_use]
-    pub fn after(&self, order: Order) -> After {
-        let ended = if order == Order::LastEvent { self.ended } else { 0 };
+    pub fn after(&self, order: StreamOrder) -> AfterStream {
+        let ended = if order == StreamOrder::LastEvent { self.ended } else { 0 };
         (ended, self.name.clone())
     }
 }
 
 const COLUMNS: &str = "uuid, project, log_stream, requested, log_last";
 
-fn stream(row: &Row<'_>) -> rusqlite::Result<Stream> {
-    Ok(Stream {
+fn stream(row: &Row<'_>) -> rusqlite::Result<StoredStream> {
+    Ok(StoredStream {
         uuid: row.get(0)?,
         project: row.get(1)?,
         name: row.get(2)?,
@@ -81,7 +81,7 @@ fn stream(row: &Row<'_>) -> rusqlite::Result<Stream> {
 /// Groups: of builds that are there, and one for each project.
 pub fn groups(
     connection: &Connection,
-    wanted: &Groups,
+    wanted: &GroupSelection,
     after: Option<&str>,
     most: usize,
 ) -> Result<Vec<(String, i64)>, DbError> {
@@ -121,7 +121,11 @@ pub fn projects(connection: &Connection, group: &str) -> Result<Vec<String>, DbE
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-pub fn get(connection: &Connection, group: &str, name: &str) -> Result<Option<Stream>, DbError> {
+pub fn get(
+    connection: &Connection,
+    group: &str,
+    name: &str,
+) -> Result<Option<StoredStream>, DbError> {
     let text = format!(
         "SELECT {COLUMNS} FROM build WHERE log_group = ?1 AND log_stream = ?2 AND {BEGUN} LIMIT 1"
     );
@@ -130,16 +134,16 @@ pub fn get(connection: &Connection, group: &str, name: &str) -> Result<Option<St
 
 pub fn list(
     connection: &Connection,
-    wanted: &Wanted,
-    after: Option<&After>,
+    wanted: &StreamQuery,
+    after: Option<&AfterStream>,
     most: usize,
-) -> Result<Vec<Stream>, DbError> {
+) -> Result<Vec<StoredStream>, DbError> {
     let (than, way) = if wanted.is_descending { ("<", "DESC") } else { (">", "ASC") };
     let (behind, order) = match wanted.order {
-        Order::Name => {
+        StreamOrder::Name => {
             (format!("(?2 IS NULL OR log_stream {than} ?3)"), format!("log_stream {way}"))
         }
-        Order::LastEvent => (
+        StreamOrder::LastEvent => (
             format!("(?2 IS NULL OR (log_last, log_stream) {than} (?2, ?3))"),
             format!("log_last {way}, log_stream {way}"),
         ),
@@ -162,7 +166,7 @@ pub fn between(
     names: &Names,
     start: Option<i64>,
     end: Option<i64>,
-) -> Result<Vec<Stream>, DbError> {
+) -> Result<Vec<StoredStream>, DbError> {
     let mut values: Vec<Value> = vec![
         group.to_owned().into(),
         start.unwrap_or(i64::MIN).into(),

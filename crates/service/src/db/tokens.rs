@@ -10,7 +10,7 @@ const GOOD_MS: i64 = 5 * 60 * 1000;
 
 /// A token as a call brings it.
 #[derive(Clone, Debug)]
-pub struct Token {
+pub struct RequestToken {
     pub operation: &'static str,
     pub caller: String,
     pub token: String,
@@ -20,7 +20,7 @@ pub struct Token {
 
 /// What there is with a token.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum TokenLookup {
     Nothing,
     /// The same call has made this before.
     Same(String),
@@ -29,25 +29,25 @@ pub enum Found {
 }
 
 /// Looks a token up; those that are no longer good are forgotten.
-pub fn find(connection: &Connection, token: &Token) -> Result<Found, DbError> {
-    find_at(connection, token, &Now::read())
+pub fn find(connection: &Connection, token: &RequestToken) -> Result<TokenLookup, DbError> {
+    find_at(connection, token, &TokenTime::read())
 }
 
 /// Keeps what was made with a token.
-pub fn keep(connection: &Connection, token: &Token, result: &str) -> Result<(), DbError> {
-    keep_at(connection, token, result, &Now::read())
+pub fn keep(connection: &Connection, token: &RequestToken, result: &str) -> Result<(), DbError> {
+    keep_at(connection, token, result, &TokenTime::read())
 }
 
-struct Now {
+struct TokenTime {
     wall: i64,
     boot: i64,
     boot_id: String,
 }
 
-impl Now {
+impl TokenTime {
     fn read() -> Self {
         let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        Now {
+        TokenTime {
             wall: clock::wall().epoch_millis(),
             boot: i64::try_from(clock::boot().as_millis()).unwrap_or(i64::MAX),
             boot_id: boot_id.trim().to_owned(),
@@ -55,7 +55,11 @@ impl Now {
     }
 }
 
-fn find_at(connection: &Connection, token: &Token, now: &Now) -> Result<Found, DbError> {
+fn find_at(
+    connection: &Connection,
+    token: &RequestToken,
+    now: &TokenTime,
+) -> Result<TokenLookup, DbError> {
     // By the clock that does not jump, where it counts; one that was set back keeps them.
     let forget = "DELETE FROM token WHERE CASE WHEN boot_id = ?1 THEN boot < ?2 ELSE wall < ?3 END";
     connection.prepare_cached(forget)?.execute(params![
@@ -72,16 +76,21 @@ fn find_at(connection: &Connection, token: &Token, now: &Now) -> Result<Found, D
         })
         .optional()?;
     Ok(match kept {
-        None => Found::Nothing,
-        Some((digest, result)) if digest == token.digest => Found::Same(result),
-        Some(_) => Found::Other,
+        None => TokenLookup::Nothing,
+        Some((digest, result)) if digest == token.digest => TokenLookup::Same(result),
+        Some(_) => TokenLookup::Other,
     })
 }
 
-fn keep_at(connection: &Connection, token: &Token, result: &str, now: &Now) -> Result<(), DbError> {
+fn keep_at(
+    connection: &Connection,
+    token: &RequestToken,
+    result: &str,
+    now: &TokenTime,
+) -> Result<(), DbError> {
     let text = "INSERT INTO token (operation, caller, token, digest, result, wall, boot_id, boot)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-    let Token { operation, caller, token, digest } = token;
+    let RequestToken { operation, caller, token, digest } = token;
     connection.prepare_cached(text)?.execute(params![
         operation,
         caller,
@@ -104,35 +113,35 @@ mod tests {
     fn a_token_is_good_for_five_minutes_by_the_clock_that_does_not_jump() {
         let dir = tempfile::tempdir().expect("a folder");
         let db = Db::open(dir.path()).expect("a database").db;
-        let at = |wall: i64, boot: i64, boot_id: &str| Now {
+        let at = |wall: i64, boot: i64, boot_id: &str| TokenTime {
             wall: wall * 60_000,
             boot: boot * 60_000,
             boot_id: boot_id.to_owned(),
         };
         db.write_now(move |connection| -> Result<(), DbError> {
-            let token = Token {
+            let token = RequestToken {
                 operation: "StartBuild",
                 caller: "me".to_owned(),
                 token: "t".to_owned(),
                 digest: vec![1],
             };
             let found = |now| find_at(connection, &token, &now).expect("an answer");
-            assert_eq!(found(at(100, 10, "a")), Found::Nothing);
+            assert_eq!(found(at(100, 10, "a")), TokenLookup::Nothing);
             keep_at(connection, &token, "id", &at(100, 10, "a"))?;
-            let same = || Found::Same("id".to_owned());
+            let same = || TokenLookup::Same("id".to_owned());
             assert_eq!(found(at(100, 11, "a")), same());
-            let other = Token { digest: vec![2], ..token.clone() };
-            assert_eq!(find_at(connection, &other, &at(100, 11, "a"))?, Found::Other);
-            let elsewhere = Token { caller: "you".to_owned(), ..token.clone() };
-            assert_eq!(find_at(connection, &elsewhere, &at(100, 11, "a"))?, Found::Nothing);
+            let other = RequestToken { digest: vec![2], ..token.clone() };
+            assert_eq!(find_at(connection, &other, &at(100, 11, "a"))?, TokenLookup::Other);
+            let elsewhere = RequestToken { caller: "you".to_owned(), ..token.clone() };
+            assert_eq!(find_at(connection, &elsewhere, &at(100, 11, "a"))?, TokenLookup::Nothing);
             // The clock on the wall jumps, forward and back.
             assert_eq!(found(at(500, 14, "a")), same());
             assert_eq!(found(at(1, 14, "a")), same());
             // After another start of the machine it is all there is.
             assert_eq!(found(at(104, 0, "b")), same());
-            assert_eq!(found(at(106, 0, "b")), Found::Nothing);
+            assert_eq!(found(at(106, 0, "b")), TokenLookup::Nothing);
             keep_at(connection, &token, "id", &at(100, 10, "a"))?;
-            assert_eq!(found(at(100, 16, "a")), Found::Nothing);
+            assert_eq!(found(at(100, 16, "a")), TokenLookup::Nothing);
             Ok(())
         })
         .expect("done");

@@ -13,22 +13,22 @@ const GROUP: usize = 256;
 /// Says what has become of a work, once that is certain: why it is lost all the same, if so.
 type Tell = Box<dyn FnOnce(Option<DbError>) + Send>;
 /// Whether it has been done, and who hears of it.
-pub(super) type Work = Box<dyn FnOnce(&Connection) -> (bool, Tell) + Send>;
+pub(super) type WriteJob = Box<dyn FnOnce(&Connection) -> (bool, Tell) + Send>;
 
-pub(super) struct Writer {
-    queue: Mutex<Option<Sender<Work>>>,
+pub(super) struct DatabaseWriter {
+    queue: Mutex<Option<Sender<WriteJob>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-impl Writer {
+impl DatabaseWriter {
     pub(super) fn start(connection: Connection) -> io::Result<Self> {
         let (queue, work) = channel();
         let run = move || Turns { connection }.run(&work);
         let thread = Builder::new().name("database".to_owned()).spawn(run)?;
-        Ok(Writer { queue: Mutex::new(Some(queue)), thread: Mutex::new(Some(thread)) })
+        Ok(DatabaseWriter { queue: Mutex::new(Some(queue)), thread: Mutex::new(Some(thread)) })
     }
 
-    pub(super) fn submit(&self, work: Work) {
+    pub(super) fn submit(&self, work: WriteJob) {
         if let Some(queue) = &*self.queue.lock().unwrap_or_else(PoisonError::into_inner) {
             // A writer that has gone drops it, which its asker sees.
             let _ = queue.send(work);
@@ -36,7 +36,7 @@ impl Writer {
     }
 }
 
-impl Drop for Writer {
+impl Drop for DatabaseWriter {
     /// What is waiting is still done.
     fn drop(&mut self) {
         self.queue.get_mut().unwrap_or_else(PoisonError::into_inner).take();
@@ -51,14 +51,14 @@ struct Turns {
 }
 
 impl Turns {
-    fn run(&self, queue: &Receiver<Work>) {
+    fn run(&self, queue: &Receiver<WriteJob>) {
         while let Ok(first) = queue.recv() {
             self.turn(first, queue);
         }
     }
 
     /// Does a work, and with it what has come meanwhile: what follows from a work shares its write to the disk.
-    fn turn(&self, first: Work, queue: &Receiver<Work>) {
+    fn turn(&self, first: WriteJob, queue: &Receiver<WriteJob>) {
         let mut told_later: Vec<Tell> = Vec::new();
         let done = self.connection.execute_batch("BEGIN IMMEDIATE").and_then(|()| {
             let mut next = Some(first);

@@ -7,7 +7,7 @@ use super::pattern::FilterPattern;
 use super::stream::{LogLine, PAGE, StreamPlace, read_on};
 use super::{LogError, StreamReader};
 use crate::db::Db;
-use crate::db::streams::{self, Stream};
+use crate::db::streams::{self, StoredStream};
 use sha2::{Digest, Sha256};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -49,13 +49,13 @@ pub struct FilteredLines {
 
 /// A number for a stream, the same after every start.
 #[must_use]
-pub fn number(stream: &Stream) -> u64 {
+pub fn number(stream: &StoredStream) -> u64 {
     let digest = Sha256::digest(stream.uuid.as_bytes());
     digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 struct StreamCursor {
-    stream: Stream,
+    stream: StoredStream,
     number: u64,
     place: StreamPlace,
     waiting: VecDeque<LogLine>,
@@ -67,7 +67,7 @@ struct Merge<'a> {
     filter: &'a LogFilter,
     reader: &'a StreamReader,
     /// Streams not opened yet, in the order of their first lines.
-    later: VecDeque<Stream>,
+    later: VecDeque<StoredStream>,
     open: Vec<StreamCursor>,
     /// The line that waits first in each that is open.
     order: BinaryHeap<Reverse<(LineKey, usize)>>,
@@ -134,7 +134,8 @@ impl Merge<'_> {
     fn first(&mut self) -> Option<(LineKey, usize)> {
         loop {
             let next = self.order.peek().map(|Reverse(first)| *first);
-            let is_due = |stream: &mut Stream| next.is_none_or(|(key, _)| stream.begun <= key.0);
+            let is_due =
+                |stream: &mut StoredStream| next.is_none_or(|(key, _)| stream.begun <= key.0);
             match self.later.pop_front_if(is_due) {
                 Some(stream) => self.begin(stream),
                 None => return next,
@@ -142,7 +143,7 @@ impl Merge<'_> {
         }
     }
 
-    fn begin(&mut self, stream: Stream) {
+    fn begin(&mut self, stream: StoredStream) {
         let since = self.filter.since().unwrap_or(0);
         let place = self.reader.with(&stream.uuid, |index, dir| index.before(dir, since));
         if let Some(place) = told(&stream, place) {
@@ -195,7 +196,7 @@ impl Merge<'_> {
 }
 
 /// A log that cannot be read does not keep the others of its group.
-fn told<T>(stream: &Stream, read: Result<T, LogError>) -> Option<T> {
+fn told<T>(stream: &StoredStream, read: Result<T, LogError>) -> Option<T> {
     read.map_err(|error| match &error {
         LogError::NoStream => {}
         LogError::Read(_, error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -13,7 +13,7 @@ pub use filter::{FilteredLines, LineKey, LogFilter, number};
 pub use pattern::FilterPattern;
 pub use stream::{From, LinePage, LogLine, TimeRange};
 
-use crate::db::streams::{self, Stream};
+use crate::db::streams::{self, StoredStream};
 use crate::db::{Db, DbError};
 use runner_folder::state::{BuildDir, Home};
 use std::collections::HashMap;
@@ -63,7 +63,7 @@ impl StreamIndexes {
 /// A stream with the times of its first and last line.
 #[derive(Clone, Debug)]
 pub struct DescribedStream {
-    pub stream: Stream,
+    pub stream: StoredStream,
     /// Times of its first and its last line so far.
     pub first: Option<i64>,
     pub last: Option<i64>,
@@ -115,7 +115,7 @@ pub(crate) fn has_group(db: &Db, group: &str) -> Result<(), LogError> {
 }
 
 impl StreamReader {
-    pub(crate) fn described(&self, stream: Stream) -> DescribedStream {
+    pub(crate) fn described(&self, stream: StoredStream) -> DescribedStream {
         let dir = self.dir(&stream.uuid);
         // A log that cannot be read is listed all the same; reading it gives the error.
         let first = stream::first_time(&dir).unwrap_or_default();

@@ -4,7 +4,7 @@
 //! the same after every start. Its [`StreamIndex`] knows places between lines.
 
 use runner_core::event::EventBody;
-use runner_folder::events::{Lines, LinesState, LogReader, OutputReader};
+use runner_folder::events::{LineReader, LinesState, LogReader, OutputReader};
 use runner_folder::state::BuildDir;
 use std::collections::VecDeque;
 use std::fs;
@@ -104,7 +104,7 @@ pub(super) struct Read {
 pub(super) fn read_on(dir: &BuildDir, place: &mut StreamPlace, most: usize) -> io::Result<Read> {
     let mut events = LogReader::open_at(dir, place.position)?;
     let mut output = OutputReader::open(dir)?;
-    let mut lines = Lines::from(std::mem::take(&mut place.lines));
+    let mut lines = LineReader::from(std::mem::take(&mut place.lines));
     let mut read = Read { entries: Vec::new(), bytes: 0, is_end: false };
     let mut read_all = || -> io::Result<()> {
         while read.bytes < most {

@@ -2,8 +2,8 @@
 
 use super::stream::{StreamIndex, last_time, read_on};
 use super::*;
-use crate::db::builds::{self, Build, State};
-use runner_core::event::{EventBody, Outcome};
+use crate::db::builds::{self, BuildProgress, StoredBuild};
+use runner_core::event::{CommandOutcome, EventBody};
 use runner_core::phase::{Phase, Status};
 use runner_core::time::WallTime;
 use runner_folder::events::LogWriter;
@@ -52,13 +52,13 @@ fn log(dir: &BuildDir, count: i64, length: usize) -> LogWriter {
 }
 
 /// A build whose log is in the group `/g`.
-fn row(uuid: &str, begun: i64, record: Value) -> Build {
-    Build {
+fn row(uuid: &str, begun: i64, record: Value) -> StoredBuild {
+    StoredBuild {
         uuid: uuid.to_owned(),
         seq: 0,
         project: "demo".to_owned(),
         number: 1,
-        state: if record == Value::Null { State::Live } else { State::Ended },
+        state: if record == Value::Null { BuildProgress::Live } else { BuildProgress::Ended },
         status: "IN_PROGRESS".to_owned(),
         requested: begun,
         deadline: None,
@@ -150,7 +150,7 @@ fn a_place_forgets_nothing_of_what_was_before_it() {
     for command in 1..5 {
         log.append(body(command), at(command.into())).expect("written");
         log.append_output(command, "x".repeat(1000).as_bytes(), at(50)).expect("written");
-        let outcome = Outcome::Exited(1);
+        let outcome = CommandOutcome::Exited(1);
         let ended = EventBody::CommandEnded { command, outcome, duration_ms: 1 };
         log.append([ended], at(60)).expect("written");
     }
@@ -234,7 +234,7 @@ fn a_page_of_many_streams_is_a_whole_one() {
     let db = Db::open(rig.dir.path()).expect("a database").db;
     let uuids: Vec<String> =
         (0..STREAMS).map(|number| format!("{number:08}{}", &UUID[8..])).collect();
-    let rows: Vec<Build> = uuids.iter().map(|uuid| row(uuid, 1000, Value::Null)).collect();
+    let rows: Vec<StoredBuild> = uuids.iter().map(|uuid| row(uuid, 1000, Value::Null)).collect();
     db.write_now(move |connection| rows.iter().try_for_each(|row| builds::insert(connection, row)))
         .expect("rows");
     for uuid in &uuids {

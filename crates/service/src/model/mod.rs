@@ -9,17 +9,17 @@ use shape::{InputProblems, MemberShape, check};
 
 /// A service whose inputs are described here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Described {
+pub enum DescribedService {
     CodeBuild,
     Logs,
 }
 
 /// Inputs of a service, by the names of its operations.
 #[must_use]
-pub fn inputs(service: Described) -> &'static [(&'static str, &'static MemberShape)] {
+pub fn inputs(service: DescribedService) -> &'static [(&'static str, &'static MemberShape)] {
     match service {
-        Described::CodeBuild => codebuild::INPUTS,
-        Described::Logs => logs::INPUTS,
+        DescribedService::CodeBuild => codebuild::INPUTS,
+        DescribedService::Logs => logs::INPUTS,
     }
 }
 
@@ -27,14 +27,18 @@ pub fn inputs(service: Described) -> &'static [(&'static str, &'static MemberSha
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn validate(service: Described, operation: &str, input: &Value) -> Result<(), InputProblems> {
+pub fn validate(
+    service: DescribedService,
+    operation: &str,
+    input: &Value,
+) -> Result<(), InputProblems> {
     let shape = inputs(service).iter().find(|(name, _)| *name == operation);
     shape.map_or(Ok(()), |(_, shape)| check(shape, input))
 }
 
 /// An input without members that no description has, and without those that are null: as if they had not been sent.
 #[must_use]
-pub fn known(service: Described, operation: &str, input: &Value) -> Value {
+pub fn known(service: DescribedService, operation: &str, input: &Value) -> Value {
     let shape = inputs(service).iter().find(|(name, _)| *name == operation);
     shape.map_or_else(|| input.clone(), |(_, shape)| shape::known(shape, input))
 }
@@ -45,7 +49,7 @@ mod tests {
     use serde_json::json;
 
     fn refused(operation: &str, input: &Value) -> InputProblems {
-        validate(Described::CodeBuild, operation, input).expect_err("refused")
+        validate(DescribedService::CodeBuild, operation, input).expect_err("refused")
     }
 
     #[test]
@@ -81,7 +85,7 @@ mod tests {
         let input = json!({"name": "demo", "color": 1, "source": {"type": "GITHUB", "depth": {}, "location": null},
             "environment": {"environmentVariables": [{"name": "A", "value": "", "secret": true}]}});
         assert_eq!(
-            known(Described::CodeBuild, "CreateProject", &input),
+            known(DescribedService::CodeBuild, "CreateProject", &input),
             json!({"name": "demo", "source": {"type": "GITHUB"},
                 "environment": {"environmentVariables": [{"name": "A", "value": ""}]}})
         );
@@ -105,8 +109,14 @@ mod tests {
     #[test]
     fn what_is_absent_null_or_unknown_is_no_problem() {
         let input = json!({"names": ["demo"], "color": 1});
-        assert!(validate(Described::CodeBuild, "BatchGetProjects", &input).is_ok());
-        assert!(validate(Described::CodeBuild, "ListBuilds", &json!({"sortOrder": null})).is_ok());
-        assert!(validate(Described::Logs, "GetLogEvents", &json!({"logStreamName": "a"})).is_ok());
+        assert!(validate(DescribedService::CodeBuild, "BatchGetProjects", &input).is_ok());
+        assert!(
+            validate(DescribedService::CodeBuild, "ListBuilds", &json!({"sortOrder": null}))
+                .is_ok()
+        );
+        assert!(
+            validate(DescribedService::Logs, "GetLogEvents", &json!({"logStreamName": "a"}))
+                .is_ok()
+        );
     }
 }

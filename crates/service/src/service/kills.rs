@@ -3,11 +3,11 @@
 //! The service runs in a process, this test program once more, which says what it was answered. Its builds wait: their starts
 //! over kills are tried with real processes (`tests/suite/service_faults.rs`).
 
-use super::queue::{Launcher, Process, Start};
-use super::{Fault, Service, Settings};
-use crate::batch::{Planned, Rejected};
+use super::queue::{Launcher, ProcessWait, Start};
+use super::{Fault, Service, ServiceSettings};
+use crate::batch::{PlannedBatch, Rejected};
 use crate::db::DbError;
-use crate::db::builds::State;
+use crate::db::builds::BuildProgress;
 use runner_core::phase::{PhaseContext, Status, StatusCode};
 use runner_folder::state::Home;
 use rusqlite::Connection;
@@ -29,7 +29,7 @@ const LONG_NIGHT: usize = 500;
 struct Nobody;
 
 impl Launcher for Nobody {
-    fn launch(&self, _: &Start, _: File) -> Result<Process, String> {
+    fn launch(&self, _: &Start, _: File) -> Result<ProcessWait, String> {
         Err("nobody is there".to_owned())
     }
 
@@ -37,7 +37,7 @@ impl Launcher for Nobody {
         Ok(())
     }
 
-    fn plan(&self, _: &Start) -> Result<Planned, Rejected> {
+    fn plan(&self, _: &Start) -> Result<PlannedBatch, Rejected> {
         let context = PhaseContext::new(StatusCode::YamlFileError, "nobody is there");
         Err(Rejected { status: Status::Failed, context })
     }
@@ -47,8 +47,12 @@ impl Launcher for Nobody {
 
 fn open(folder: &Path) -> Arc<Service> {
     let home = Home::at(folder.to_path_buf()).expect("a state folder");
-    let settings =
-        Settings { max_builds: 0, max_queued: 100_000, source_root: None, no_privileges: None };
+    let settings = ServiceSettings {
+        max_builds: 0,
+        max_queued: 100_000,
+        source_root: None,
+        no_privileges: None,
+    };
     let (service, told) =
         Service::open(&home, settings, Arc::new(Nobody), false).expect("a service");
     assert_eq!(told, Vec::<String>::new(), "the database is whole");
@@ -208,7 +212,7 @@ async fn stands(service: &Arc<Service>, name: &str, did: &BTreeMap<String, Strin
         match build {
             None => assert!(did.contains_key("stop"), "{name}: its build is lost"),
             Some(build) if did.contains_key("delete") => {
-                assert_eq!(build.state, State::Gone, "{name}");
+                assert_eq!(build.state, BuildProgress::Gone, "{name}");
             }
             Some(build) if did.contains_key("stop") => assert!(build.state.has_ended(), "{name}"),
             Some(_) => {}
@@ -218,9 +222,9 @@ async fn stands(service: &Arc<Service>, name: &str, did: &BTreeMap<String, Strin
         let batch = service.batch(uuid).await.expect("a look").expect("a batch");
         let phases = batch.progress.machine.phases().len();
         if did.contains_key("retrybatch") {
-            assert_eq!((batch.state, phases), (State::Live, 5), "{name}");
+            assert_eq!((batch.state, phases), (BuildProgress::Live, 5), "{name}");
         } else if did.contains_key("stopbatch") {
-            assert!(batch.state == State::Ended || phases == 5, "{name}");
+            assert!(batch.state == BuildProgress::Ended || phases == 5, "{name}");
         }
         // The build that gets its source is there, once.
         let waits = crate::batch::uuid_of(&batch.progress.download.arn);

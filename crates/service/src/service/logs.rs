@@ -1,7 +1,7 @@
 //! The logs of builds: streams are found in the database, and read by `crate::logs`.
 
 use super::Service;
-use crate::db::streams::{self, Stream};
+use crate::db::streams::{self, StoredStream};
 use crate::db::{Db, DbError};
 use crate::logs::{
     DescribedStream, FilteredLines, From, LinePage, LogError, LogFilter, StreamReader, TimeRange,
@@ -28,7 +28,7 @@ impl Service {
     /// Names of groups with the times of their beginning, in the order of their bytes.
     pub async fn log_groups(
         &self,
-        wanted: streams::Groups,
+        wanted: streams::GroupSelection,
         after: Option<String>,
         most: usize,
     ) -> Result<Vec<(String, i64)>, LogError> {
@@ -47,7 +47,11 @@ impl Service {
     }
 
     /// The stream of this name, if there is one, for the check of rights.
-    pub async fn log_stream(&self, group: &str, name: &str) -> Result<Option<Stream>, DbError> {
+    pub async fn log_stream(
+        &self,
+        group: &str,
+        name: &str,
+    ) -> Result<Option<StoredStream>, DbError> {
         self.refresh().await?;
         let (group, name) = (group.to_owned(), name.to_owned());
         self.db.read(move |connection| streams::get(connection, &group, &name)).await
@@ -59,10 +63,10 @@ impl Service {
     /// There is no such group.
     pub async fn log_streams(
         &self,
-        wanted: streams::Wanted,
-        after: Option<streams::After>,
+        wanted: streams::StreamQuery,
+        after: Option<streams::AfterStream>,
         most: usize,
-    ) -> Result<Vec<(DescribedStream, streams::After)>, LogError> {
+    ) -> Result<Vec<(DescribedStream, streams::AfterStream)>, LogError> {
         self.read_logs(move |db, reader| {
             has_group(db, &wanted.group)?;
             let (mut found, mut after) = (Vec::new(), after);

@@ -7,12 +7,12 @@ mod logs;
 pub mod queue;
 mod steady;
 
-use crate::db::builds::{self, State};
-use crate::db::projects::{self, Order, Project};
-use crate::db::{Db, DbError, OpenError, Opened, unmark};
+use crate::db::builds::{self, BuildProgress};
+use crate::db::projects::{self, Project, ProjectOrder};
+use crate::db::{DatabaseOpenError, Db, DbError, OpenedDatabase, unmark};
 use crate::index::{self, Looks};
 use crate::logs::StreamIndexes;
-use crate::model::{Described, known};
+use crate::model::{DescribedService, known};
 use crate::pages::Sealer;
 use crate::{project, record};
 use queue::{Launcher, Queue};
@@ -30,7 +30,7 @@ const MOST: i64 = 5000;
 
 /// How it is set up.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct ServiceSettings {
     /// Builds that run at once.
     pub max_builds: usize,
     /// Builds that wait.
@@ -62,7 +62,7 @@ pub enum Fault {
 pub struct Service {
     pub(crate) db: Db,
     pub(crate) home: Home,
-    pub(crate) settings: Settings,
+    pub(crate) settings: ServiceSettings,
     pub(crate) queue: Queue,
     pub(crate) clock: Steady,
     pub(crate) places: Arc<Mutex<StreamIndexes>>,
@@ -79,11 +79,11 @@ impl Service {
     /// There is no database to be had.
     pub fn open(
         home: &Home,
-        settings: Settings,
+        settings: ServiceSettings,
         launcher: Arc<dyn Launcher>,
         rebuilds: bool,
-    ) -> Result<(Arc<Self>, Vec<String>), OpenError> {
-        let Opened { db, told, is_restored } = Db::open(home.root())?;
+    ) -> Result<(Arc<Self>, Vec<String>), DatabaseOpenError> {
+        let OpenedDatabase { db, told, is_restored } = Db::open(home.root())?;
         let fresh = random::<32>()?;
         let key = db.write_now(move |connection| -> Result<Vec<u8>, DbError> {
             connection.execute("INSERT OR IGNORE INTO kv VALUES ('page-key', ?1)", [&fresh[..]])?;
@@ -120,14 +120,14 @@ impl Service {
         let home = self.home.clone();
         self.db.write_now(move |connection| {
             batches::mend(connection, is_restored, (wall, now))?;
-            let mut waiting = builds::in_state(connection, State::Queued)?;
+            let mut waiting = builds::in_state(connection, BuildProgress::Queued)?;
             if is_restored {
-                waiting.extend(builds::in_state(connection, State::Starting)?);
+                waiting.extend(builds::in_state(connection, BuildProgress::Starting)?);
             }
             for build in waiting {
                 let has_folder = BuildDir::of(&home, &build.uuid).path().exists();
                 if is_restored && has_folder {
-                    builds::advance(connection, &build.uuid, State::Queued, State::Starting)?;
+                    builds::advance(connection, &build.uuid, BuildProgress::Queued, BuildProgress::Starting)?;
                 } else if is_restored {
                     let why = "the database was broken: its last copy does not tell whether this build has run";
                     let record = record::never_begun(&build, now, "FAULT", Some(why));
@@ -137,7 +137,7 @@ impl Service {
                 }
             }
             if is_restored {
-                for state in [State::Starting, State::Live] {
+                for state in [BuildProgress::Starting, BuildProgress::Live] {
                     for build in builds::in_state(connection, state)? {
                         // Its retry may have run already.
                         builds::without_retries(connection, &build)?;
@@ -174,7 +174,7 @@ impl Service {
     }
 
     pub async fn create_project(&self, name: &str, input: &Value) -> Result<Project, Fault> {
-        let input = known(Described::CodeBuild, "CreateProject", input);
+        let input = known(DescribedService::CodeBuild, "CreateProject", input);
         let given = self.checked(project::given(&input)).await?;
         let now = clock::wall().epoch_millis();
         let name = name.to_owned();
@@ -198,7 +198,7 @@ impl Service {
         name: &str,
         input: &Value,
     ) -> Result<Project, Fault> {
-        let input = known(Described::CodeBuild, "UpdateProject", input);
+        let input = known(DescribedService::CodeBuild, "UpdateProject", input);
         loop {
             let old = self.project(name).await?.ok_or_else(|| no_project(name))?;
             let given = self.checked(project::updated(&old.given, &input)).await?;
@@ -256,11 +256,11 @@ impl Service {
 
     pub async fn list_projects(
         &self,
-        order: Order,
+        order: ProjectOrder,
         is_descending: bool,
-        after: Option<projects::After>,
+        after: Option<projects::AfterProject>,
         most: usize,
-    ) -> Result<Vec<(String, projects::After)>, DbError> {
+    ) -> Result<Vec<(String, projects::AfterProject)>, DbError> {
         let list = move |connection: &Connection| {
             projects::list(connection, order, is_descending, after.as_ref(), most)
         };

@@ -13,7 +13,7 @@ pub const MAX_PAYLOAD: usize = 64 << 10;
 
 /// What a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MessageKind {
     /// Server to client, numbered.
     Output,
     /// Client to server, numbered.
@@ -26,22 +26,27 @@ pub enum Kind {
     Other,
 }
 
-impl Kind {
+impl MessageKind {
     fn name(self) -> &'static [u8] {
         match self {
-            Kind::Output => b"output_stream_data",
-            Kind::Input => b"input_stream_data",
-            Kind::Acknowledge => b"acknowledge",
-            Kind::ChannelClosed => b"channel_closed",
-            Kind::Other => b"unknown",
+            MessageKind::Output => b"output_stream_data",
+            MessageKind::Input => b"input_stream_data",
+            MessageKind::Acknowledge => b"acknowledge",
+            MessageKind::ChannelClosed => b"channel_closed",
+            MessageKind::Other => b"unknown",
         }
     }
 
     fn of(name: &[u8]) -> Self {
-        [Kind::Output, Kind::Input, Kind::Acknowledge, Kind::ChannelClosed]
-            .into_iter()
-            .find(|kind| kind.name() == name)
-            .unwrap_or(Kind::Other)
+        [
+            MessageKind::Output,
+            MessageKind::Input,
+            MessageKind::Acknowledge,
+            MessageKind::ChannelClosed,
+        ]
+        .into_iter()
+        .find(|kind| kind.name() == name)
+        .unwrap_or(MessageKind::Other)
     }
 }
 
@@ -114,7 +119,7 @@ impl Payload {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
     /// What it is.
-    pub kind: Kind,
+    pub kind: MessageKind,
     /// Its number in its direction; 0 where it has none.
     pub sequence: i64,
     /// Its name, as acknowledgements use it.
@@ -202,7 +207,7 @@ pub fn parse(bytes: &[u8]) -> Result<Message<'_>, RejectedMessage> {
     id[8..].copy_from_slice(&header[64..72]);
     id[..8].copy_from_slice(&header[72..80]);
     Ok(Message {
-        kind: Kind::of(&name[start..=end]),
+        kind: MessageKind::of(&name[start..=end]),
         sequence: long(48).cast_signed(),
         id: Id(id),
         payload: Payload::of(word(112)),
@@ -220,9 +225,9 @@ fn is_digest(digest: &[u8], body: &[u8]) -> bool {
 
 /// What stands in a header beside the payload.
 #[derive(Clone, Copy, Debug)]
-pub struct Head {
+pub struct MessageHeader {
     /// What the message is.
-    pub kind: Kind,
+    pub kind: MessageKind,
     /// Its number; 0 where it has none.
     pub sequence: i64,
     /// Its flags. Nobody acts on them.
@@ -240,7 +245,7 @@ pub struct Head {
 ///
 /// # Panics
 /// If there is no room for a header.
-pub fn seal(message: &mut [u8], head: &Head) {
+pub fn seal(message: &mut [u8], head: &MessageHeader) {
     let (header, body) = message.split_at_mut(HEADER_LEN);
     header[..4].copy_from_slice(&ANNOUNCED_HEADER.to_be_bytes());
     header[4..36].fill(b' ');
@@ -268,7 +273,7 @@ pub fn buffer(payload: usize) -> Vec<u8> {
 
 /// A whole message.
 #[must_use]
-pub fn encode(head: &Head, body: &[u8]) -> Vec<u8> {
+pub fn encode(head: &MessageHeader, body: &[u8]) -> Vec<u8> {
     let mut message = buffer(body.len());
     message.extend_from_slice(body);
     seal(&mut message, head);
@@ -284,8 +289,15 @@ mod tests {
         0xff,
     ]);
 
-    fn head(kind: Kind, payload: Payload) -> Head {
-        Head { kind, sequence: 2, flags: 0, id: ID, payload, created_ms: 1_700_000_000_000 }
+    fn head(kind: MessageKind, payload: Payload) -> MessageHeader {
+        MessageHeader {
+            kind,
+            sequence: 2,
+            flags: 0,
+            id: ID,
+            payload,
+            created_ms: 1_700_000_000_000,
+        }
     }
 
     fn hex(text: &str) -> Vec<u8> {
@@ -306,12 +318,12 @@ mod tests {
             00 00 00 00 00 00 00 00 88 99 aa bb cc dd ee ff 00 11 22 33 44 55 66 77
             e9 fe 7e 88 e8 9d 53 23 79 96 04 02 db 8f 94 58 19 4d ae 77 2a a5 fd a5 a1 28 06 c2
             22 15 f0 ff 00 00 00 01 00 00 00 03 6c 73 0a");
-        let message = encode(&head(Kind::Input, Payload::Bytes), b"ls\n");
+        let message = encode(&head(MessageKind::Input, Payload::Bytes), b"ls\n");
         assert_eq!(message, wanted);
         let read = parse(&message).expect("sound");
         assert_eq!(
             (read.kind, read.payload, read.body),
-            (Kind::Input, Payload::Bytes, &b"ls\n"[..])
+            (MessageKind::Input, Payload::Bytes, &b"ls\n"[..])
         );
         assert_eq!((read.sequence, read.id), (2, ID));
         assert_eq!(read.id.to_string(), "00112233-4455-6677-8899-aabbccddeeff");
@@ -319,7 +331,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_refused() {
-        let sound = encode(&head(Kind::Input, Payload::Bytes), b"ls\n");
+        let sound = encode(&head(MessageKind::Input, Payload::Bytes), b"ls\n");
         let changed = |at: usize, byte: u8| {
             let mut message = sound.clone();
             message[at] = byte;
@@ -335,10 +347,10 @@ mod tests {
         let mut dateless = sound;
         dateless[40..48].fill(0);
         assert_eq!(parse(&dateless), Err(RejectedMessage::NoDate));
-        let mut text = encode(&head(Kind::Input, Payload::Bytes), b"ls\n");
+        let mut text = encode(&head(MessageKind::Input, Payload::Bytes), b"ls\n");
         text[80..112].copy_from_slice(b"e9fe7e88e89d532379960402db8f9458");
         assert!(parse(&text).is_ok());
-        let long = encode(&head(Kind::Input, Payload::Bytes), &vec![0; MAX_PAYLOAD + 1]);
+        let long = encode(&head(MessageKind::Input, Payload::Bytes), &vec![0; MAX_PAYLOAD + 1]);
         assert!(matches!(parse(&long), Err(RejectedMessage::Length { .. })));
     }
 }

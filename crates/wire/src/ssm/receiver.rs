@@ -22,7 +22,7 @@ pub(super) enum Readiness {
 
 /// What to do about a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum MessageTurn {
     /// It is its turn: hand it on, acknowledge it, look for followers.
     Now,
     /// Kept until its turn, or until somebody takes it, and acknowledged.
@@ -48,30 +48,30 @@ impl Receiver {
         payload: Payload,
         body: &[u8],
         readiness: Readiness,
-    ) -> Turn {
+    ) -> MessageTurn {
         if sequence < 0 {
-            return Turn::Refused;
+            return MessageTurn::Refused;
         }
         if sequence < self.expected || self.early.contains_key(&sequence) {
-            return Turn::Again;
+            return MessageTurn::Again;
         }
         if sequence == self.expected {
             match readiness {
-                Readiness::No => return Turn::Refused,
+                Readiness::No => return MessageTurn::Refused,
                 Readiness::Takes => {
                     self.expected += 1;
-                    return Turn::Now;
+                    return MessageTurn::Now;
                 }
                 Readiness::Keeps => {}
             }
         }
         let cost = body.len() + OVERHEAD;
         if sequence - self.expected > MAX_AHEAD || self.bytes + cost > MAX_BYTES {
-            return Turn::Refused;
+            return MessageTurn::Refused;
         }
         self.bytes += cost;
         self.early.insert(sequence, (payload, body.to_vec()));
-        Turn::Early
+        MessageTurn::Early
     }
 
     /// The next one that has been waiting and whose turn it is now.
@@ -91,11 +91,11 @@ mod tests {
     fn order_is_restored() {
         let mut receiver = Receiver::default();
         let mut come = |n: i64| receiver.turn(n, Payload::Bytes, &[n as u8], Readiness::Takes);
-        assert_eq!(come(2), Turn::Early);
-        assert_eq!(come(1), Turn::Early);
-        assert_eq!(come(2), Turn::Again);
-        assert_eq!(come(0), Turn::Now);
-        assert_eq!(come(0), Turn::Again);
+        assert_eq!(come(2), MessageTurn::Early);
+        assert_eq!(come(1), MessageTurn::Early);
+        assert_eq!(come(2), MessageTurn::Again);
+        assert_eq!(come(0), MessageTurn::Now);
+        assert_eq!(come(0), MessageTurn::Again);
         let mut rest = Vec::new();
         while let Some((_, body)) = receiver.follower() {
             rest.push(body[0]);
@@ -108,16 +108,21 @@ mod tests {
     fn nonsense_and_floods_are_refused() {
         let mut receiver = Receiver::default();
         for far in [-1, i64::MIN, MAX_AHEAD + 1, i64::MAX] {
-            assert_eq!(receiver.turn(far, Payload::Bytes, b"x", Readiness::Takes), Turn::Refused);
+            assert_eq!(
+                receiver.turn(far, Payload::Bytes, b"x", Readiness::Takes),
+                MessageTurn::Refused
+            );
         }
         let body = vec![0; 64 << 10];
         let taken = (1..MAX_AHEAD)
-            .filter(|n| receiver.turn(*n, Payload::Bytes, &body, Readiness::Takes) == Turn::Early)
+            .filter(|n| {
+                receiver.turn(*n, Payload::Bytes, &body, Readiness::Takes) == MessageTurn::Early
+            })
             .count();
         assert_eq!(taken, MAX_BYTES / (body.len() + OVERHEAD));
-        assert_eq!(receiver.turn(0, Payload::Bytes, b"x", Readiness::No), Turn::Refused);
-        assert_eq!(receiver.turn(0, Payload::Bytes, &body, Readiness::Keeps), Turn::Refused);
-        assert_eq!(receiver.turn(0, Payload::Bytes, b"x", Readiness::Takes), Turn::Now);
+        assert_eq!(receiver.turn(0, Payload::Bytes, b"x", Readiness::No), MessageTurn::Refused);
+        assert_eq!(receiver.turn(0, Payload::Bytes, &body, Readiness::Keeps), MessageTurn::Refused);
+        assert_eq!(receiver.turn(0, Payload::Bytes, b"x", Readiness::Takes), MessageTurn::Now);
     }
 
     #[test]
@@ -125,9 +130,9 @@ mod tests {
         let mut receiver = Receiver::default();
         for n in 0..3 {
             let turn = receiver.turn(n, Payload::Bytes, &[n as u8], Readiness::Keeps);
-            assert_eq!(turn, Turn::Early);
+            assert_eq!(turn, MessageTurn::Early);
         }
-        assert_eq!(receiver.turn(0, Payload::Bytes, b"x", Readiness::Keeps), Turn::Again);
+        assert_eq!(receiver.turn(0, Payload::Bytes, b"x", Readiness::Keeps), MessageTurn::Again);
         for n in 0..3 {
             assert_eq!(receiver.follower(), Some((Payload::Bytes, vec![n])));
         }

@@ -6,8 +6,8 @@
 use super::xml;
 use crate::digest;
 use crate::patience::{self, patiently};
-use crate::sign::Scope;
-use crate::transport::{CONNECT, Reach};
+use crate::sign::SigningScope;
+use crate::transport::{CONNECT, Transport};
 use crate::{Amazon, CallError, MAX_ANSWER, SIMPLE_STORAGE, chain, domain};
 use aws_smithy_types::checksum_config::RequestChecksumCalculation;
 use aws_smithy_types::retry::RetryConfig;
@@ -158,7 +158,7 @@ impl S3Client {
         let wanted = amazon.config.request_checksum_calculation();
         let checks = !matches!(wanted, Some(RequestChecksumCalculation::WhenRequired));
         // Silence is watched over by `patience`.
-        let reach = Reach { connect: Some(CONNECT), read: None, is_proxied: true };
+        let reach = Transport { connect: Some(CONNECT), read: None, is_proxied: true };
         S3Client { amazon: amazon.clone(), http: reach.client(), checks, silence: SILENCE }
     }
 
@@ -220,7 +220,7 @@ impl S3Client {
             other => S3Failure::silent(other.to_string()),
         })?;
         let region = self.amazon.region().to_owned();
-        let scope = Scope { credentials, region, service: "s3" };
+        let scope = SigningScope { credentials, region, service: "s3" };
         let signed = scope.signed(self.unsigned(request)?).await.map_err(S3Failure::lasting)?;
         let response = patiently(self.silence, request.body.clone(), |body| async move {
             let length = signed.body().len();

@@ -1,6 +1,8 @@
 //! A build at a breakpoint, or where it cannot go on: paused, resumed, its clock meanwhile.
 
-use super::{BuildMachine, Effect, EventBody, Notice, ResumedBy, State, Step, Timestamp};
+use super::{
+    BuildMachine, BuildState, EventBody, MachineEffect, MachineStep, Notice, ResumedBy, Timestamp,
+};
 use crate::event::{StopFacts, Stuck};
 use crate::machine::pause::{Cause, Pause};
 use crate::machine::{CallId, Impasse};
@@ -12,12 +14,12 @@ impl BuildMachine {
         call: CallId,
         directory: String,
         now: Timestamp,
-        step: &mut Step,
+        step: &mut MachineStep,
     ) {
         if !self.is_in_command() {
             // A process left running by an earlier command, while nothing runs that could be
             // paused.
-            step.effects.push(Effect::Release { call });
+            step.effects.push(MachineEffect::Release { call });
             return;
         }
         self.pause(Cause::Called(call), directory, (None, None), now, step);
@@ -25,7 +27,7 @@ impl BuildMachine {
 
     /// Where sessions are enabled the build waits at its fault, which without a process to end it comes
     /// to when it is resumed.
-    pub(super) fn get_stuck(&mut self, impasse: Impasse, now: Timestamp, step: &mut Step) {
+    pub(super) fn get_stuck(&mut self, impasse: Impasse, now: Timestamp, step: &mut MachineStep) {
         let Impasse { directory, stuck, hint, fault } = impasse;
         if self.plan.facts.session_enabled && self.is_in_command() && !self.pauses.is_stuck() {
             self.pause(Cause::Stuck(fault), directory, (Some(stuck), None), now, step);
@@ -36,7 +38,7 @@ impl BuildMachine {
     }
 
     pub(super) fn is_in_command(&self) -> bool {
-        matches!(self.state, State::Running(_) | State::SettingUp(_))
+        matches!(self.state, BuildState::Running(_) | BuildState::SettingUp(_))
     }
 
     pub(super) fn pause(
@@ -45,7 +47,7 @@ impl BuildMachine {
         directory: String,
         (stuck, stop): (Option<Stuck>, Option<StopFacts>),
         now: Timestamp,
-        step: &mut Step,
+        step: &mut MachineStep,
     ) {
         let kind = cause.kind();
         let pause = self.pauses.begin(cause, now.boot);
@@ -67,15 +69,15 @@ impl BuildMachine {
         });
     }
 
-    pub(super) fn resume(&mut self, by: ResumedBy, now: Timestamp, step: &mut Step) {
+    pub(super) fn resume(&mut self, by: ResumedBy, now: Timestamp, step: &mut MachineStep) {
         // A stop at which a text runs goes on when that has ended.
-        if matches!(self.state, State::Evaluating { .. }) {
+        if matches!(self.state, BuildState::Evaluating { .. }) {
             return;
         }
         let Some(pause) = self.pauses.end_first() else { return };
         self.resumed(&pause, by, now, step);
         match pause.cause {
-            Cause::Called(call) => step.effects.push(Effect::Release { call }),
+            Cause::Called(call) => step.effects.push(MachineEffect::Release { call }),
             Cause::Stuck(fault) => self.fault(fault, now, step),
             Cause::Stop => self.go_on(now, step),
         }
@@ -86,7 +88,7 @@ impl BuildMachine {
         pause: &Pause,
         by: ResumedBy,
         now: Timestamp,
-        step: &mut Step,
+        step: &mut MachineStep,
     ) {
         if !self.pauses.is_paused() {
             self.stopwatch.go_on(now.boot);
@@ -94,7 +96,7 @@ impl BuildMachine {
         step.events.push(EventBody::Resumed { pause: pause.id, by });
     }
 
-    pub(super) fn end_pauses(&mut self, now: Timestamp, step: &mut Step) {
+    pub(super) fn end_pauses(&mut self, now: Timestamp, step: &mut MachineStep) {
         for pause in self.pauses.end_all() {
             self.resumed(&pause, ResumedBy::Ended, now, step);
         }

@@ -3,33 +3,34 @@
 //! One is taken before each run: on the way to it, and once more when the build leaves a stop before it, where people
 //! may have changed something. With each the machine keeps how the build stood.
 
-use super::held::{Freezing, Next};
-use super::running::Running;
+use super::held::{AfterStop, FreezingRun};
+use super::running::RunningPhase;
 use super::{
-    BuildMachine, Effect, EventBody, Notice, Outcome, PhaseContext, State, Step, Timestamp, millis,
+    BuildMachine, BuildState, CommandOutcome, EventBody, MachineEffect, MachineStep, Notice,
+    PhaseContext, Timestamp, millis,
 };
-use crate::debug::{NO_CHECKPOINTS, Place, Rewind, RunRef, Then};
+use crate::debug::{CommandPlace, NO_CHECKPOINTS, Rewind, RunRef, Then};
 use crate::event::{CheckpointFacts, CheckpointKind, RewoundFacts, StopKind};
 use crate::machine::failures::Failures;
-use crate::machine::step::{CheckpointId, Gone, Kept, Unkept};
+use crate::machine::step::{CheckpointId, Gone, TakenCheckpoint, Unkept};
 use crate::machine::stops::Memory;
 use crate::phase::{Phase, Status};
 use std::time::Duration;
 
 /// What is kept of a build on its way.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Checkpoints {
-    mode: Mode,
+pub(super) struct MachineCheckpoints {
+    mode: CheckpointMode,
     last: CheckpointId,
     /// Whether nothing can have changed since the last one.
     pub(super) is_fresh: bool,
     /// Whether what the last run has changed is known, and nobody could change anything since.
     pub(super) is_seen: bool,
-    marks: Vec<Mark>,
+    marks: Vec<MachineMark>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-enum Mode {
+enum CheckpointMode {
     #[default]
     Off,
     On,
@@ -39,11 +40,11 @@ enum Mode {
 
 /// How a build stood before a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Mark {
+struct MachineMark {
     run: u32,
     /// Its checkpoint, or why it has none.
     checkpoint: Result<CheckpointId, String>,
-    running: Running,
+    running: RunningPhase,
     phase: Phase,
     phase_started: Duration,
     begun: [Duration; 4],
@@ -60,7 +61,7 @@ struct Mark {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Saving {
     id: CheckpointId,
-    running: Running,
+    running: RunningPhase,
     /// Whether the command is run at once, or come to.
     is_launch: bool,
 }
@@ -73,23 +74,23 @@ pub(super) struct Rewinding {
     then: Then,
 }
 
-impl Checkpoints {
+impl MachineCheckpoints {
     pub(super) fn new(is_on: bool) -> Self {
-        let mode = if is_on { Mode::On } else { Mode::Off };
-        Checkpoints { mode, ..Checkpoints::default() }
+        let mode = if is_on { CheckpointMode::On } else { CheckpointMode::Off };
+        MachineCheckpoints { mode, ..MachineCheckpoints::default() }
     }
 
     /// Why there are none.
     pub(super) fn lack(&self) -> Option<String> {
         match &self.mode {
-            Mode::Off => Some(NO_CHECKPOINTS.to_owned()),
-            Mode::Never(why) => Some(format!("no checkpoints: {why}")),
-            Mode::On => None,
+            CheckpointMode::Off => Some(NO_CHECKPOINTS.to_owned()),
+            CheckpointMode::Never(why) => Some(format!("no checkpoints: {why}")),
+            CheckpointMode::On => None,
         }
     }
 
     pub(super) fn is_on(&self) -> bool {
-        self.mode == Mode::On
+        self.mode == CheckpointMode::On
     }
 
     /// Whether one is to be taken before the next run.
@@ -159,37 +160,43 @@ impl Checkpoints {
     /// The first mark before the same run of the same command.
     fn first_of(&self, newest: usize) -> usize {
         let mark = &self.marks[newest];
-        let is_same = |other: &&Mark| other.is_before(mark.run, &mark.running);
+        let is_same = |other: &&MachineMark| other.is_before(mark.run, &mark.running);
         newest - self.marks[..newest].iter().rev().take_while(is_same).count()
     }
 }
 
-impl Mark {
+impl MachineMark {
     /// A command that was left out gives its number to the next one.
-    fn is_before(&self, run: u32, running: &Running) -> bool {
+    fn is_before(&self, run: u32, running: &RunningPhase) -> bool {
         self.run == run && self.running.place() == running.place()
     }
 }
 
 impl BuildMachine {
     /// Keeps what there is before the command at hand is come to, or run.
-    pub(super) fn save(&mut self, running: Running, launch: Option<bool>, step: &mut Step) {
+    pub(super) fn save(
+        &mut self,
+        running: RunningPhase,
+        launch: Option<bool>,
+        step: &mut MachineStep,
+    ) {
         let id = self.checkpoints.last.next();
         self.checkpoints.last = id;
         let again = launch == Some(true);
         let (before, is_seen) = (self.commands + 1, self.checkpoints.is_seen);
-        step.effects.push(Effect::Checkpoint { id, before, again, is_seen });
-        self.state = State::Saving(Box::new(Saving { id, running, is_launch: launch.is_some() }));
+        step.effects.push(MachineEffect::Checkpoint { id, before, again, is_seen });
+        self.state =
+            BuildState::Saving(Box::new(Saving { id, running, is_launch: launch.is_some() }));
     }
 
     pub(super) fn checkpointed(
         &mut self,
         id: CheckpointId,
-        result: Result<Kept, Unkept>,
+        result: Result<TakenCheckpoint, Unkept>,
         now: Timestamp,
-        step: &mut Step,
+        step: &mut MachineStep,
     ) {
-        let State::Saving(saving) = &self.state else { return };
+        let BuildState::Saving(saving) = &self.state else { return };
         if saving.id != id {
             return;
         }
@@ -204,10 +211,10 @@ impl BuildMachine {
 
     fn mark(
         &mut self,
-        running: &Running,
+        running: &RunningPhase,
         id: CheckpointId,
-        result: Result<Kept, Unkept>,
-        step: &mut Step,
+        result: Result<TakenCheckpoint, Unkept>,
+        step: &mut MachineStep,
     ) {
         let run = self.commands + 1;
         let is_second =
@@ -223,12 +230,12 @@ impl BuildMachine {
         let (facts, checkpoint) = match result {
             // The one before says the same.
             Ok(kept) if is_second && !kept.is_new => return,
-            Ok(Kept { kind, why, entries, bytes, ms, .. }) => {
+            Ok(TakenCheckpoint { kind, why, entries, bytes, ms, .. }) => {
                 (CheckpointFacts { before: run, kind, why, entries, bytes, ms }, Ok(id))
             }
             Err(Unkept::Now { why, ms }) => (none(why.clone(), ms), Err(why)),
             Err(Unkept::Never(why)) => {
-                self.checkpoints.mode = Mode::Never(why.clone());
+                self.checkpoints.mode = CheckpointMode::Never(why.clone());
                 step.events.push(EventBody::Checkpoint(none(why.clone(), 0)));
                 if self.stops.all().any(|(_, _, breakpoint)| breakpoint.wants_changes()) {
                     let text = format!("breakpoints `wrote:` are never come to: {why}");
@@ -238,7 +245,7 @@ impl BuildMachine {
             }
         };
         step.events.push(EventBody::Checkpoint(facts));
-        self.checkpoints.marks.push(Mark {
+        self.checkpoints.marks.push(MachineMark {
             run,
             checkpoint,
             running: running.clone(),
@@ -261,7 +268,7 @@ impl BuildMachine {
     }
 
     /// The place that a rewind leads to.
-    pub(super) fn rewinds_to(&self, rewind: &Rewind, at_hand: Option<u32>) -> Option<Place> {
+    pub(super) fn rewinds_to(&self, rewind: &Rewind, at_hand: Option<u32>) -> Option<CommandPlace> {
         let mark = self.checkpoints.find(&named(rewind, at_hand), self.commands).ok()?;
         Some(self.checkpoints.marks[mark].running.place())
     }
@@ -272,33 +279,33 @@ impl BuildMachine {
         rewind: Rewind,
         at_hand: Option<u32>,
         now: Timestamp,
-        step: &mut Step,
+        step: &mut MachineStep,
     ) {
         let Ok(mark) = self.checkpoints.find(&named(&rewind, at_hand), self.commands) else {
             return;
         };
         let Ok(id) = self.checkpoints.marks[mark].checkpoint else { return };
         self.leave_stop(now, step);
-        if let State::Running(running) = &self.state {
+        if let BuildState::Running(running) = &self.state {
             step.events.push(EventBody::CommandEnded {
                 command: running.command,
-                outcome: Outcome::Cut,
+                outcome: CommandOutcome::Cut,
                 duration_ms: millis(self.elapsed(now)),
             });
         }
-        self.freezing = Freezing::default();
+        self.freezing = FreezingRun::default();
         let Rewind { then, without_edits, .. } = rewind;
-        self.state = State::Rewinding(Box::new(Rewinding { mark, without_edits, then }));
-        step.effects.push(Effect::Rewind { id });
+        self.state = BuildState::Rewinding(Box::new(Rewinding { mark, without_edits, then }));
+        step.effects.push(MachineEffect::Rewind { id });
     }
 
     pub(super) fn rewound(
         &mut self,
         result: Result<Gone, PhaseContext>,
         now: Timestamp,
-        step: &mut Step,
+        step: &mut MachineStep,
     ) {
-        let State::Rewinding(rewinding) = &self.state else { return };
+        let BuildState::Rewinding(rewinding) = &self.state else { return };
         let Rewinding { mark: at, without_edits, then } = (**rewinding).clone();
         let Gone { processes, sessions, ms } = match result {
             Ok(gone) => gone,
@@ -313,11 +320,13 @@ impl BuildMachine {
         self.restore(&mark);
         let mut running = mark.running.clone();
         self.checkpoints.marks.truncate(self.checkpoints.first_of(at));
-        self.checkpoints.marks.push(Mark { run: self.commands + 1, ..mark });
+        self.checkpoints.marks.push(MachineMark { run: self.commands + 1, ..mark });
         self.checkpoints.is_fresh = true;
         self.checkpoints.is_seen = false;
         match then {
-            Then::Stop => self.hold(StopKind::Before, Next::Run(running), Vec::new(), now, step),
+            Then::Stop => {
+                self.hold(StopKind::Before, AfterStop::Run(running), Vec::new(), now, step);
+            }
             Then::Resume => self.launch(running, false, now, step),
             Then::Retry { text } => {
                 running.edited = text.or(running.edited);
@@ -327,7 +336,7 @@ impl BuildMachine {
     }
 
     /// Commands, clock and pauses are not restored: they only grow.
-    fn restore(&mut self, mark: &Mark) {
+    fn restore(&mut self, mark: &MachineMark) {
         self.phase = mark.phase;
         self.phase_started = mark.phase_started;
         self.begun = mark.begun;

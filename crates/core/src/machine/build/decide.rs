@@ -1,10 +1,11 @@
 //! What people decide at a stop: whether it applies, and what follows.
 
-use super::held::{Cut, Held, Next, applies_in_run};
+use super::held::{AfterStop, CutRun, HeldBuild, applies_in_run};
 use super::{
-    BuildMachine, EventBody, PhaseContext, ResumedBy, Running, State, Status, Step, Timestamp,
+    BuildMachine, BuildState, EventBody, MachineStep, PhaseContext, ResumedBy, RunningPhase,
+    Status, Timestamp,
 };
-use crate::debug::{Decision, DecisionKind, Place, Rewind, Then, Who, no_name};
+use crate::debug::{CommandPlace, Decision, DecisionKind, Rewind, Then, Who, no_name};
 use crate::event::Intervention;
 use crate::phase::Phase;
 
@@ -52,9 +53,9 @@ impl BuildMachine {
             };
         }
         match &self.state {
-            State::Held(held) => self.refused_at(held, decision),
-            State::Evaluating { .. } => Some("an `eval` runs; wait for its end".to_owned()),
-            State::Rewinding(_) => Some("the build is being rewound".to_owned()),
+            BuildState::Held(held) => self.refused_at(held, decision),
+            BuildState::Evaluating { .. } => Some("an `eval` runs; wait for its end".to_owned()),
+            BuildState::Rewinding(_) => Some("the build is being rewound".to_owned()),
             _ if *decision == Decision::Resume && self.is_paused() => None,
             _ if self.is_paused() => Some(A_PROCESS_WAITS.to_owned()),
             _ => Some(NO_STOP.to_owned()),
@@ -66,10 +67,10 @@ impl BuildMachine {
     pub fn pause_refusal(&self) -> Option<String> {
         let why = match &self.state {
             _ if self.freezing.is_frozen => "the command stands still already",
-            State::Held(_) => "the build is stopped already, between two commands",
-            State::Evaluating { .. } => "an `eval` runs; wait for its end",
+            BuildState::Held(_) => "the build is stopped already, between two commands",
+            BuildState::Evaluating { .. } => "an `eval` runs; wait for its end",
             _ if self.is_paused() => "the build is paused already; `runner resume` lets it go on",
-            State::Running(_) | State::SettingUp(_) => return None,
+            BuildState::Running(_) | BuildState::SettingUp(_) => return None,
             _ => "no command runs; `runner break add` says where the build is to stop",
         };
         Some(why.to_owned())
@@ -78,8 +79,10 @@ impl BuildMachine {
     fn refused_rewind_in_run(&self, rewind: &Rewind) -> Option<String> {
         let kind = Decision::Rewind(rewind.clone()).kind();
         match &self.state {
-            State::Running(_) if kind == DecisionKind::Rewind => self.refused_rewind(rewind, None),
-            State::Running(_) => Some(
+            BuildState::Running(_) if kind == DecisionKind::Rewind => {
+                self.refused_rewind(rewind, None)
+            }
+            BuildState::Running(_) => Some(
                 "in the middle of a command `rewind --resume` goes back and runs it again"
                     .to_owned(),
             ),
@@ -87,7 +90,7 @@ impl BuildMachine {
         }
     }
 
-    fn refused_at(&self, held: &Held, decision: &Decision) -> Option<String> {
+    fn refused_at(&self, held: &HeldBuild, decision: &Decision) -> Option<String> {
         let kind = decision.kind();
         if let Decision::Rewind(rewind) = decision
             && let Some(why) = self.refused_rewind(rewind, held.at_hand())
@@ -96,14 +99,14 @@ impl BuildMachine {
         }
         if !self.decisions(held.kind, &held.next).contains(&kind) {
             return Some(match (kind, &held.next) {
-                (DecisionKind::Clean, Next::Run(_)) => {
+                (DecisionKind::Clean, AfterStop::Run(_)) => {
                     "the command has not run yet: `resume` runs it".to_owned()
                 }
-                (DecisionKind::Retry, Next::Run(_)) => {
+                (DecisionKind::Retry, AfterStop::Run(_)) => {
                     "the command has not run yet: `resume` runs it, `retry --edit` with another text"
                         .to_owned()
                 }
-                (_, Next::Setup { .. }) => {
+                (_, AfterStop::Setup { .. }) => {
                     format!("`{}` does not apply before the first phase", kind.verb())
                 }
                 _ => format!("`{}` does not apply after a phase: no command is at hand", kind.verb()),
@@ -113,7 +116,7 @@ impl BuildMachine {
             (Decision::Retry { text: Some(text) }, _) if text.trim().is_empty() => {
                 Some(NO_TEXT.to_owned())
             }
-            (Decision::Skip { to: Some(to) }, Next::Run(running)) => {
+            (Decision::Skip { to: Some(to) }, AfterStop::Run(running)) => {
                 self.no_place(*to).or_else(|| {
                     (*to <= running.place()).then(|| {
                         format!(
@@ -128,7 +131,9 @@ impl BuildMachine {
             ),
             (
                 Decision::Rerun { place },
-                Next::Run(running) | Next::Failed { running, .. } | Next::EndPhase(running),
+                AfterStop::Run(running)
+                | AfterStop::Failed { running, .. }
+                | AfterStop::EndPhase(running),
             ) => self.no_place(*place).or_else(|| {
                 (*place > running.place()).then(|| {
                     format!("{place} has not been come to yet; `skip --to {place}` goes there")
@@ -141,16 +146,22 @@ impl BuildMachine {
     /// The run that has failed, at a stop.
     fn at_hand(&self) -> Option<u32> {
         match &self.state {
-            State::Held(held) => held.at_hand(),
+            BuildState::Held(held) => held.at_hand(),
             _ => None,
         }
     }
 
-    fn no_place(&self, place: Place) -> Option<String> {
+    fn no_place(&self, place: CommandPlace) -> Option<String> {
         self.plan.work.as_ref().ok().and_then(|work| work.has(&place).err())
     }
 
-    pub(super) fn decide(&mut self, decision: Decision, by: Who, now: Timestamp, step: &mut Step) {
+    pub(super) fn decide(
+        &mut self,
+        decision: Decision,
+        by: Who,
+        now: Timestamp,
+        step: &mut MachineStep,
+    ) {
         if self.refusal(&decision).is_some() {
             return;
         }
@@ -169,7 +180,7 @@ impl BuildMachine {
             Decision::Eval { text } => return self.evaluate(text, now, step),
             _ => {}
         }
-        let State::Held(held) = &self.state else {
+        let BuildState::Held(held) = &self.state else {
             return self.resume(ResumedBy::Decision, now, step);
         };
         let held = held.clone();
@@ -193,15 +204,15 @@ impl BuildMachine {
         }
     }
 
-    fn decide_in_run(&mut self, decision: &Decision, now: Timestamp, step: &mut Step) {
+    fn decide_in_run(&mut self, decision: &Decision, now: Timestamp, step: &mut MachineStep) {
         match decision {
             Decision::Set { name, value } => {
                 self.set.retain(|(set, _)| set != name);
                 self.set.push((name.clone(), value.clone()));
             }
             Decision::Abort => self.stop(false, now, step),
-            Decision::Skip { .. } => self.cut(Cut::Skip, now, step),
-            Decision::Retry { text } => self.cut(Cut::Retry(text.clone()), now, step),
+            Decision::Skip { .. } => self.cut(CutRun::Skip, now, step),
+            Decision::Retry { text } => self.cut(CutRun::Retry(text.clone()), now, step),
             _ => {
                 self.stops.is_stepping |= *decision == Decision::Step;
                 self.leave_stop(now, step);
@@ -234,46 +245,58 @@ impl BuildMachine {
         Some(EventBody::Intervened(Box::new(Intervention { by, what, command, place, text })))
     }
 
-    fn retry(&mut self, next: Next, text: Option<String>, now: Timestamp, step: &mut Step) {
+    fn retry(
+        &mut self,
+        next: AfterStop,
+        text: Option<String>,
+        now: Timestamp,
+        step: &mut MachineStep,
+    ) {
         match next {
-            Next::Run(running) => {
-                self.launch(Running { edited: text, ..running }, false, now, step);
+            AfterStop::Run(running) => {
+                self.launch(RunningPhase { edited: text, ..running }, false, now, step);
             }
-            Next::Failed { mut running, has_evaluated } => {
+            AfterStop::Failed { mut running, has_evaluated } => {
                 running.edited = text.or(running.edited);
                 self.launch(running, !has_evaluated, now, step);
             }
-            Next::Setup { setting_up, has_evaluated, .. } => {
+            AfterStop::Setup { setting_up, has_evaluated, .. } => {
                 self.launch_setup(setting_up.with(text), !has_evaluated, now, step);
             }
-            Next::EndPhase(_) => {}
+            AfterStop::EndPhase(_) => {}
         }
     }
 
-    fn leave_out(&mut self, next: Next, to: Option<Place>, now: Timestamp, step: &mut Step) {
+    fn leave_out(
+        &mut self,
+        next: AfterStop,
+        to: Option<CommandPlace>,
+        now: Timestamp,
+        step: &mut MachineStep,
+    ) {
         match next {
-            Next::Run(mut running) => {
+            AfterStop::Run(mut running) => {
                 let Some(work) = self.phase_work(running.phase) else { return };
                 self.skip(&running, &work, step);
                 running.advance();
                 self.skip_to = to;
                 self.arrive(running, now, step);
             }
-            Next::Failed { mut running, .. } => {
+            AfterStop::Failed { mut running, .. } => {
                 self.failures.leave(running.place());
                 running.advance();
                 self.arrive(running, now, step);
             }
-            Next::Setup { setting_up, failure, .. } => {
+            AfterStop::Setup { setting_up, failure, .. } => {
                 self.setup_failure.get_or_insert(failure);
                 self.run_setup(setting_up.past(), now, step);
             }
-            Next::EndPhase(_) => {}
+            AfterStop::EndPhase(_) => {}
         }
     }
 
     /// Goes on from a place that was come to before. What stands before it stays as it is.
-    fn rerun(&mut self, place: Place, now: Timestamp, step: &mut Step) {
+    fn rerun(&mut self, place: CommandPlace, now: Timestamp, step: &mut MachineStep) {
         self.failures.go_back(place);
         self.skip_to = None;
         let phase = Phase::from(place.phase);
@@ -286,7 +309,7 @@ impl BuildMachine {
                 self.worsen(Status::Failed, &failure);
             }
         }
-        let running = Running::at(place);
+        let running = RunningPhase::at(place);
         match self.phase_work(place.phase).is_some_and(|work| work.is_skipped(place)) {
             // What the build's options leave out is run by nobody.
             true => self.arrive(running, now, step),
@@ -294,11 +317,11 @@ impl BuildMachine {
         }
     }
 
-    fn abort(&mut self, held: Held, now: Timestamp, step: &mut Step) {
+    fn abort(&mut self, held: HeldBuild, now: Timestamp, step: &mut MachineStep) {
         let failure: Option<PhaseContext> = match held.next {
-            Next::Failed { running, .. } => self.failures.at(running.place()).cloned(),
-            Next::Setup { failure, .. } => Some(failure),
-            Next::Run(_) | Next::EndPhase(_) => None,
+            AfterStop::Failed { running, .. } => self.failures.at(running.place()).cloned(),
+            AfterStop::Setup { failure, .. } => Some(failure),
+            AfterStop::Run(_) | AfterStop::EndPhase(_) => None,
         };
         match failure {
             Some(failure) => {

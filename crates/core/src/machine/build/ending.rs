@@ -5,8 +5,8 @@
 //! the build goes on to the next step, and last of all to its end.
 
 use super::{
-    BuildMachine, Effect, EventBody, Notice, Outcome, PhaseContext, ResumedBy, State, Status, Step,
-    Timestamp, millis,
+    BuildMachine, BuildState, CommandOutcome, EventBody, MachineEffect, MachineStep, Notice,
+    PhaseContext, ResumedBy, Status, Timestamp, millis,
 };
 use crate::phase::StatusCode;
 use crate::plan::BreakAction;
@@ -23,18 +23,18 @@ const HURRIED: Duration = Duration::from_secs(3);
 
 /// A build that is ended from outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Ending {
+pub(super) struct BuildEnding {
     status: Status,
     contexts: Vec<PhaseContext>,
     command: Option<u32>,
-    processes: Processes,
+    processes: ProcessesEnd,
     /// Whether somebody is in a hurry.
     is_hurried: bool,
 }
 
 /// How far the end of a build's processes is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Processes {
+enum ProcessesEnd {
     Asked { kill_at: Duration },
     Killed { gone_at: Duration },
     Gone,
@@ -63,93 +63,93 @@ impl Patience {
     }
 }
 
-impl Ending {
+impl BuildEnding {
     pub(super) fn is_gone(&self) -> bool {
-        matches!(self.processes, Processes::Gone)
+        matches!(self.processes, ProcessesEnd::Gone)
     }
 
     pub(super) fn deadline(&self, patience: &Patience) -> Option<Duration> {
         match self.processes {
-            Processes::Asked { kill_at } => Some(kill_at),
-            Processes::Killed { gone_at } => Some(gone_at),
-            Processes::Gone => patience.deadline(),
+            ProcessesEnd::Asked { kill_at } => Some(kill_at),
+            ProcessesEnd::Killed { gone_at } => Some(gone_at),
+            ProcessesEnd::Gone => patience.deadline(),
         }
     }
 
-    fn kill(&mut self, now: Timestamp, step: &mut Step) {
-        self.processes = Processes::Killed { gone_at: now.boot + KILLED };
-        step.effects.push(Effect::Kill);
+    fn kill(&mut self, now: Timestamp, step: &mut MachineStep) {
+        self.processes = ProcessesEnd::Killed { gone_at: now.boot + KILLED };
+        step.effects.push(MachineEffect::Kill);
     }
 }
 
 impl BuildMachine {
-    pub(super) fn stop(&mut self, at_once: bool, now: Timestamp, step: &mut Step) {
+    pub(super) fn stop(&mut self, at_once: bool, now: Timestamp, step: &mut MachineStep) {
         match &mut self.state {
-            State::Ending(ending) if at_once => {
+            BuildState::Ending(ending) if at_once => {
                 ending.is_hurried = true;
                 match ending.processes {
-                    Processes::Asked { .. } => ending.kill(now, step),
-                    Processes::Killed { .. } => {}
-                    Processes::Gone => self.hurry(now, step),
+                    ProcessesEnd::Asked { .. } => ending.kill(now, step),
+                    ProcessesEnd::Killed { .. } => {}
+                    ProcessesEnd::Gone => self.hurry(now, step),
                 }
             }
-            State::Finalizing if at_once => self.hurry(now, step),
+            BuildState::Finalizing if at_once => self.hurry(now, step),
             // Too late to be stopped; but nobody waits as long for what is left to do any more.
-            State::Finalizing => {
+            BuildState::Finalizing => {
                 let asked = Patience::from(now.boot);
                 self.patience.hurry_at = self.patience.hurry_at.min(asked.hurry_at);
                 self.patience.over_at = self.patience.over_at.min(asked.over_at);
             }
             // Asked for already.
-            State::Ending(_) | State::Over => {}
-            State::New
-            | State::Provisioning
-            | State::Downloading(_)
-            | State::SettingUp(_)
-            | State::Running(_)
-            | State::Saving(_)
-            | State::Rewinding(_)
-            | State::Held(_)
-            | State::Evaluating { .. }
-            | State::Uploading => {
+            BuildState::Ending(_) | BuildState::Over => {}
+            BuildState::New
+            | BuildState::Provisioning
+            | BuildState::Downloading(_)
+            | BuildState::SettingUp(_)
+            | BuildState::Running(_)
+            | BuildState::Saving(_)
+            | BuildState::Rewinding(_)
+            | BuildState::Held(_)
+            | BuildState::Evaluating { .. }
+            | BuildState::Uploading => {
                 self.status = Status::Stopped;
                 self.end(Status::Stopped, Vec::new(), !at_once, now, step);
-                if let State::Ending(ending) = &mut self.state {
+                if let BuildState::Ending(ending) = &mut self.state {
                     ending.is_hurried = at_once;
                 }
             }
         }
     }
 
-    fn hurry(&mut self, now: Timestamp, step: &mut Step) {
+    fn hurry(&mut self, now: Timestamp, step: &mut MachineStep) {
         let hurried = Patience::hurried(now.boot);
         self.patience.hurry_at = None;
         self.patience.over_at = Some(
             self.patience.over_at.into_iter().chain(hurried.over_at).min().unwrap_or(now.boot),
         );
-        step.effects.push(Effect::Hurry);
+        step.effects.push(MachineEffect::Hurry);
     }
 
-    pub(super) fn fault(&mut self, context: PhaseContext, now: Timestamp, step: &mut Step) {
+    pub(super) fn fault(&mut self, context: PhaseContext, now: Timestamp, step: &mut MachineStep) {
         match &mut self.state {
-            State::Over => {}
+            BuildState::Over => {}
             // It is going down already; only the verdict changes.
-            State::Ending(ending) => {
+            BuildState::Ending(ending) => {
                 ending.status = Status::Fault;
                 ending.contexts = vec![context.clone()];
                 self.worsen(Status::Fault, &context);
             }
-            State::Finalizing => self.worsen(Status::Fault, &context),
-            State::New
-            | State::Provisioning
-            | State::Downloading(_)
-            | State::SettingUp(_)
-            | State::Running(_)
-            | State::Saving(_)
-            | State::Rewinding(_)
-            | State::Held(_)
-            | State::Evaluating { .. }
-            | State::Uploading => {
+            BuildState::Finalizing => self.worsen(Status::Fault, &context),
+            BuildState::New
+            | BuildState::Provisioning
+            | BuildState::Downloading(_)
+            | BuildState::SettingUp(_)
+            | BuildState::Running(_)
+            | BuildState::Saving(_)
+            | BuildState::Rewinding(_)
+            | BuildState::Held(_)
+            | BuildState::Evaluating { .. }
+            | BuildState::Uploading => {
                 self.worsen(Status::Fault, &context);
                 self.end(Status::Fault, vec![context], false, now, step);
             }
@@ -157,65 +157,65 @@ impl BuildMachine {
     }
 
     /// A fault, and an answer that is not waited for any more.
-    pub(super) fn lost(&mut self, context: PhaseContext, now: Timestamp, step: &mut Step) {
+    pub(super) fn lost(&mut self, context: PhaseContext, now: Timestamp, step: &mut MachineStep) {
         match &mut self.state {
-            State::Ending(ending) => match &mut ending.processes {
-                Processes::Asked { .. } => ending.kill(now, step),
-                Processes::Killed { gone_at } => *gone_at = now.boot,
-                Processes::Gone => {
+            BuildState::Ending(ending) => match &mut ending.processes {
+                ProcessesEnd::Asked { .. } => ending.kill(now, step),
+                ProcessesEnd::Killed { gone_at } => *gone_at = now.boot,
+                ProcessesEnd::Gone => {
                     self.patience = Patience { hurry_at: None, over_at: Some(now.boot) };
                 }
             },
-            State::Finalizing => {
+            BuildState::Finalizing => {
                 self.patience = Patience { hurry_at: None, over_at: Some(now.boot) };
             }
-            State::New
-            | State::Provisioning
-            | State::Downloading(_)
-            | State::SettingUp(_)
-            | State::Running(_)
-            | State::Saving(_)
-            | State::Rewinding(_)
-            | State::Held(_)
-            | State::Evaluating { .. }
-            | State::Uploading
-            | State::Over => {}
+            BuildState::New
+            | BuildState::Provisioning
+            | BuildState::Downloading(_)
+            | BuildState::SettingUp(_)
+            | BuildState::Running(_)
+            | BuildState::Saving(_)
+            | BuildState::Rewinding(_)
+            | BuildState::Held(_)
+            | BuildState::Evaluating { .. }
+            | BuildState::Uploading
+            | BuildState::Over => {}
         }
         self.fault(context, now, step);
     }
 
-    pub(super) fn tick(&mut self, now: Timestamp, step: &mut Step) {
+    pub(super) fn tick(&mut self, now: Timestamp, step: &mut MachineStep) {
         if self.deadline().is_none_or(|deadline| deadline > now.boot) {
             return;
         }
         match &mut self.state {
-            State::Ending(ending) => match ending.processes {
-                Processes::Asked { .. } => ending.kill(now, step),
-                Processes::Killed { .. } => {
+            BuildState::Ending(ending) => match ending.processes {
+                ProcessesEnd::Asked { .. } => ending.kill(now, step),
+                ProcessesEnd::Killed { .. } => {
                     warn(
                         step,
                         "the build's processes have not answered their end; going on without",
                     );
                     self.processes_gone(now, step);
                 }
-                Processes::Gone => self.lose_patience(now, step),
+                ProcessesEnd::Gone => self.lose_patience(now, step),
             },
-            State::Finalizing => self.lose_patience(now, step),
-            State::New
-            | State::Provisioning
-            | State::Downloading(_)
-            | State::SettingUp(_)
-            | State::Running(_)
-            | State::Saving(_)
-            | State::Rewinding(_)
-            | State::Held(_)
-            | State::Evaluating { .. }
-            | State::Uploading
-            | State::Over => self.time_is_up(now, step),
+            BuildState::Finalizing => self.lose_patience(now, step),
+            BuildState::New
+            | BuildState::Provisioning
+            | BuildState::Downloading(_)
+            | BuildState::SettingUp(_)
+            | BuildState::Running(_)
+            | BuildState::Saving(_)
+            | BuildState::Rewinding(_)
+            | BuildState::Held(_)
+            | BuildState::Evaluating { .. }
+            | BuildState::Uploading
+            | BuildState::Over => self.time_is_up(now, step),
         }
     }
 
-    fn time_is_up(&mut self, now: Timestamp, step: &mut Step) {
+    fn time_is_up(&mut self, now: Timestamp, step: &mut MachineStep) {
         let limits = self.plan.limits;
         let is_due = |deadline: Option<Duration>| deadline.is_some_and(|at| at <= now.boot);
         if is_due(self.stopwatch.deadline(limits.timeout)) {
@@ -232,16 +232,16 @@ impl BuildMachine {
         }
     }
 
-    fn lose_patience(&mut self, now: Timestamp, step: &mut Step) {
+    fn lose_patience(&mut self, now: Timestamp, step: &mut MachineStep) {
         if self.patience.hurry_at.take().is_some() {
-            step.effects.push(Effect::Hurry);
+            step.effects.push(MachineEffect::Hurry);
             return;
         }
         warn(
             step,
             "what is left of the build could not be removed in time; the next runner command does it",
         );
-        if matches!(self.state, State::Finalizing) {
+        if matches!(self.state, BuildState::Finalizing) {
             let context = PhaseContext::new(StatusCode::InternalServiceError, "not done in time");
             self.leave(Status::Fault, vec![context], now, step);
         }
@@ -255,51 +255,51 @@ impl BuildMachine {
         contexts: Vec<PhaseContext>,
         gently: bool,
         now: Timestamp,
-        step: &mut Step,
+        step: &mut MachineStep,
     ) {
         let command = match &self.state {
-            State::Running(running) => Some(running.command),
-            State::SettingUp(setting_up) => Some(setting_up.command),
-            State::Evaluating { command, .. } => Some(*command),
+            BuildState::Running(running) => Some(running.command),
+            BuildState::SettingUp(setting_up) => Some(setting_up.command),
+            BuildState::Evaluating { command, .. } => Some(*command),
             _ => None,
         };
         self.thaw(step);
         self.end_pauses(now, step);
-        let processes = Processes::Asked { kill_at: now.boot + GRACE };
-        let mut ending = Ending { status, contexts, command, processes, is_hurried: false };
+        let processes = ProcessesEnd::Asked { kill_at: now.boot + GRACE };
+        let mut ending = BuildEnding { status, contexts, command, processes, is_hurried: false };
         if gently {
-            step.effects.push(Effect::Terminate);
+            step.effects.push(MachineEffect::Terminate);
         } else {
             ending.kill(now, step);
         }
-        self.state = State::Ending(ending);
+        self.state = BuildState::Ending(ending);
     }
 
-    pub(super) fn processes_gone(&mut self, now: Timestamp, step: &mut Step) {
-        let State::Ending(ending) = &mut self.state else { return };
+    pub(super) fn processes_gone(&mut self, now: Timestamp, step: &mut MachineStep) {
+        let BuildState::Ending(ending) = &mut self.state else { return };
         if ending.is_gone() {
             return;
         }
-        ending.processes = Processes::Gone;
+        ending.processes = ProcessesEnd::Gone;
         self.patience = Patience::from(now.boot);
         let is_hurried = ending.is_hurried;
         let (status, contexts) = (ending.status, std::mem::take(&mut ending.contexts));
         if let Some(command) = ending.command {
             step.events.push(EventBody::CommandEnded {
                 command,
-                outcome: Outcome::Cut,
+                outcome: CommandOutcome::Cut,
                 duration_ms: millis(now.boot.saturating_sub(self.command_started)),
             });
         }
         self.leave(status, contexts, now, step);
-        step.effects.push(Effect::Finalize { status: self.status });
+        step.effects.push(MachineEffect::Finalize { status: self.status });
         if is_hurried {
             self.hurry(now, step);
         }
     }
 }
 
-fn warn(step: &mut Step, text: &str) {
+fn warn(step: &mut MachineStep, text: &str) {
     let text = text.to_owned();
     step.events.push(EventBody::Notice(Notice::warning(text)));
 }

@@ -1,10 +1,10 @@
 //! A build at a stop: what it holds back, and what follows when it goes on. Also the run that stands still.
 
 use super::{
-    BreakpointId, BuildMachine, Effect, EventBody, Notice, Outcome, PhaseContext, ResumedBy,
-    RunFacts, Running, SettingUp, State, Step, Timestamp, millis,
+    BreakpointId, BuildMachine, BuildState, CommandOutcome, EventBody, MachineEffect, MachineStep,
+    Notice, PhaseContext, ResumedBy, RunFacts, RunningPhase, SettingUp, Timestamp, millis,
 };
-use crate::debug::{Decision, DecisionKind, Place, What};
+use crate::debug::{CommandPlace, Decision, DecisionKind, What};
 use crate::event::{Block, Scene, StopFacts, StopKind};
 use crate::machine::Standstill;
 use crate::machine::pause::Cause;
@@ -13,41 +13,41 @@ use std::time::Duration;
 
 /// A build at a stop.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Held {
+pub(super) struct HeldBuild {
     pub(super) kind: StopKind,
-    pub(super) next: Next,
+    pub(super) next: AfterStop,
 }
 
-impl Held {
+impl HeldBuild {
     /// The run that has failed.
     pub(super) fn at_hand(&self) -> Option<u32> {
         match &self.next {
-            Next::Failed { running, .. } => Some(running.command),
-            Next::Run(_) | Next::EndPhase(_) | Next::Setup { .. } => None,
+            AfterStop::Failed { running, .. } => Some(running.command),
+            AfterStop::Run(_) | AfterStop::EndPhase(_) | AfterStop::Setup { .. } => None,
         }
     }
 }
 
 /// What goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum AfterStop {
     /// The command is run.
-    Run(Running),
+    Run(RunningPhase),
     /// What follows the failure of a command.
     Failed {
-        running: Running,
+        running: RunningPhase,
         /// Whether somebody has changed the state of the shell meanwhile.
         has_evaluated: bool,
     },
     /// The phase ends.
-    EndPhase(Running),
+    EndPhase(RunningPhase),
     /// What follows the failure of a command that installs runtimes.
     Setup { setting_up: SettingUp, failure: PhaseContext, has_evaluated: bool },
 }
 
 /// A run that stands still, or is to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Freezing {
+pub(super) struct FreezingRun {
     /// Breakpoints that ask for it, or have.
     hit: Vec<BreakpointId>,
     /// Whether a person has asked for it.
@@ -57,12 +57,12 @@ pub(super) struct Freezing {
     /// Whether it does.
     pub(super) is_frozen: bool,
     /// What follows the run, which somebody has ended.
-    cut: Option<Cut>,
+    cut: Option<CutRun>,
 }
 
 /// What follows a run that somebody has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Cut {
+pub(super) enum CutRun {
     /// The next command of the list.
     Skip,
     /// The same command, or another text in its place.
@@ -74,18 +74,22 @@ impl BuildMachine {
     pub(super) fn hold(
         &mut self,
         kind: StopKind,
-        next: Next,
+        next: AfterStop,
         breakpoints: Vec<BreakpointId>,
         now: Timestamp,
-        step: &mut Step,
+        step: &mut MachineStep,
     ) {
         let (place, run, text) = match &next {
-            Next::Run(running) => (Some(running.place()), self.commands + 1, self.text_of(running)),
-            Next::Failed { running, .. } => {
+            AfterStop::Run(running) => {
+                (Some(running.place()), self.commands + 1, self.text_of(running))
+            }
+            AfterStop::Failed { running, .. } => {
                 (Some(running.place()), running.command, self.text_of(running))
             }
-            Next::EndPhase(_) => (None, self.commands, String::new()),
-            Next::Setup { setting_up, .. } => (None, setting_up.command, setting_up.text.clone()),
+            AfterStop::EndPhase(_) => (None, self.commands, String::new()),
+            AfterStop::Setup { setting_up, .. } => {
+                (None, setting_up.command, setting_up.text.clone())
+            }
         };
         self.checkpoints.is_fresh = false;
         self.checkpoints.is_seen = false;
@@ -95,19 +99,19 @@ impl BuildMachine {
             (scene.failure, scene.output) = (None, String::new());
         }
         let line = place.and_then(|place| self.line_of(place));
-        self.state = State::Held(Box::new(Held { kind, next }));
+        self.state = BuildState::Held(Box::new(HeldBuild { kind, next }));
         let stop = StopFacts { kind, place, run, text, breakpoints, decisions, line, scene };
         self.pause(Cause::Stop, self.directory(), (None, Some(stop)), now, step);
     }
 
-    fn text_of(&self, running: &Running) -> String {
+    fn text_of(&self, running: &RunningPhase) -> String {
         self.phase_work(running.phase).map(|work| running.text(&work)).unwrap_or_default()
     }
 
     /// The line of the buildspec at which a command begins.
-    fn line_of(&self, place: Place) -> Option<u32> {
+    fn line_of(&self, place: CommandPlace) -> Option<u32> {
         let work = self.phase_work(place.phase)?;
-        Running::at(place).written(&work).map(|command| command.span.line)
+        RunningPhase::at(place).written(&work).map(|command| command.span.line)
     }
 
     fn directory(&self) -> String {
@@ -118,34 +122,34 @@ impl BuildMachine {
     }
 
     /// The stop is over.
-    pub(super) fn leave_stop(&mut self, now: Timestamp, step: &mut Step) {
+    pub(super) fn leave_stop(&mut self, now: Timestamp, step: &mut MachineStep) {
         if let Some(pause) = self.pauses.end_stop() {
             self.resumed(&pause, ResumedBy::Decision, now, step);
         }
     }
 
     /// Goes on as without the stop.
-    pub(super) fn go_on(&mut self, now: Timestamp, step: &mut Step) {
+    pub(super) fn go_on(&mut self, now: Timestamp, step: &mut MachineStep) {
         if self.freezing.is_frozen {
             return self.thaw(step);
         }
-        let State::Held(held) = &self.state else { return };
+        let BuildState::Held(held) = &self.state else { return };
         match held.next.clone() {
-            Next::Run(running) => self.launch(running, false, now, step),
-            Next::Failed { running, .. } => self.fail(running, now, step),
-            Next::EndPhase(running) => self.end_user_phase(&running, now, step),
-            Next::Setup { failure, .. } => self.setup_failed(failure, now, step),
+            AfterStop::Run(running) => self.launch(running, false, now, step),
+            AfterStop::Failed { running, .. } => self.fail(running, now, step),
+            AfterStop::EndPhase(running) => self.end_user_phase(&running, now, step),
+            AfterStop::Setup { failure, .. } => self.setup_failed(failure, now, step),
         }
     }
 
     /// Runs a text of a person's in the state of the build's commands.
-    pub(super) fn evaluate(&mut self, text: String, now: Timestamp, step: &mut Step) {
-        let State::Held(held) = &mut self.state else { return };
+    pub(super) fn evaluate(&mut self, text: String, now: Timestamp, step: &mut MachineStep) {
+        let BuildState::Held(held) = &mut self.state else { return };
         match &mut held.next {
-            Next::Failed { has_evaluated, .. } | Next::Setup { has_evaluated, .. } => {
+            AfterStop::Failed { has_evaluated, .. } | AfterStop::Setup { has_evaluated, .. } => {
                 *has_evaluated = true;
             }
-            Next::Run(_) | Next::EndPhase(_) => {}
+            AfterStop::Run(_) | AfterStop::EndPhase(_) => {}
         }
         let held = held.clone();
         self.commands += 1;
@@ -164,20 +168,20 @@ impl BuildMachine {
         let mut run = self.command(self.phase, text);
         let work = self.phase.user_phase().and_then(|phase| self.phase_work(phase));
         run.user = work.and_then(|work| work.user.clone());
-        step.effects.push(Effect::Run(run));
-        self.state = State::Evaluating { held, command: self.commands };
+        step.effects.push(MachineEffect::Run(run));
+        self.state = BuildState::Evaluating { held, command: self.commands };
     }
 
     pub(super) fn evaluated(
         &mut self,
         command: u32,
-        outcome: &Outcome,
+        outcome: &CommandOutcome,
         facts: RunFacts,
         now: Timestamp,
-        step: &mut Step,
+        step: &mut MachineStep,
     ) {
-        let State::Evaluating { held, .. } = &self.state else { return };
-        self.state = State::Held(held.clone());
+        let BuildState::Evaluating { held, .. } = &self.state else { return };
+        self.state = BuildState::Held(held.clone());
         let changed = facts.changed.clone();
         self.stops.evaluated(facts);
         step.events.push(EventBody::CommandEnded {
@@ -193,17 +197,17 @@ impl BuildMachine {
     }
 
     /// A person asks for the run to stand still.
-    pub(super) fn pause_by_hand(&mut self, step: &mut Step) {
+    pub(super) fn pause_by_hand(&mut self, step: &mut MachineStep) {
         self.freezing.by_hand |= self.in_run().is_some();
         self.freeze(step);
     }
 
     /// Asks for the run to stand still.
-    pub(super) fn freeze(&mut self, step: &mut Step) {
+    pub(super) fn freeze(&mut self, step: &mut MachineStep) {
         let is_due = !self.freezing.is_frozen && !self.freezing.is_asked;
         if let Some((command, ..)) = self.in_run().filter(|_| is_due) {
             self.freezing.is_asked = true;
-            step.effects.push(Effect::Freeze { command });
+            step.effects.push(MachineEffect::Freeze { command });
         }
     }
 
@@ -212,14 +216,14 @@ impl BuildMachine {
         command: u32,
         result: Result<Standstill, String>,
         now: Timestamp,
-        step: &mut Step,
+        step: &mut MachineStep,
     ) {
         let at_hand = self.in_run().filter(|(running, ..)| *running == command);
         let Some((run, place, text)) = at_hand.filter(|_| !self.freezing.is_frozen) else {
             // It has ended meanwhile; what it has started goes on.
             // Where another is to stand still already, that one's end lets go of all.
             if result.is_ok() && !self.freezing.is_frozen && !self.freezing.is_asked {
-                step.effects.push(Effect::Thaw);
+                step.effects.push(MachineEffect::Thaw);
             }
             return;
         };
@@ -229,7 +233,7 @@ impl BuildMachine {
         let Standstill { output, notice } = match result {
             Ok(standstill) => standstill,
             Err(why) => {
-                self.freezing = Freezing::default();
+                self.freezing = FreezingRun::default();
                 let text = format!("the command cannot be paused: {why}");
                 step.events.push(EventBody::Notice(Notice::warning(text)));
                 return;
@@ -246,12 +250,12 @@ impl BuildMachine {
     }
 
     /// What runs: its number, its place and its text.
-    fn in_run(&self) -> Option<(u32, Option<Place>, String)> {
+    fn in_run(&self) -> Option<(u32, Option<CommandPlace>, String)> {
         match &self.state {
-            State::Running(running) => {
+            BuildState::Running(running) => {
                 Some((running.command, Some(running.place()), self.text_of(running)))
             }
-            State::SettingUp(setting_up) => {
+            BuildState::SettingUp(setting_up) => {
                 Some((setting_up.command, None, setting_up.text.clone()))
             }
             _ => None,
@@ -259,27 +263,27 @@ impl BuildMachine {
     }
 
     /// Lets a run go on that stands still.
-    pub(super) fn thaw(&mut self, step: &mut Step) {
+    pub(super) fn thaw(&mut self, step: &mut MachineStep) {
         if std::mem::take(&mut self.freezing).is_frozen {
-            step.effects.push(Effect::Thaw);
+            step.effects.push(MachineEffect::Thaw);
         }
     }
 
     /// Ends the run that stands still; what follows is known when it has ended.
-    pub(super) fn cut(&mut self, cut: Cut, now: Timestamp, step: &mut Step) {
+    pub(super) fn cut(&mut self, cut: CutRun, now: Timestamp, step: &mut MachineStep) {
         let Some((command, ..)) = self.in_run() else { return };
         self.leave_stop(now, step);
-        self.freezing = Freezing { cut: Some(cut), ..Freezing::default() };
-        step.effects.push(Effect::Cut { command });
+        self.freezing = FreezingRun { cut: Some(cut), ..FreezingRun::default() };
+        step.effects.push(MachineEffect::Cut { command });
     }
 
     /// What follows the run that has ended, if somebody has ended it.
-    pub(super) fn take_cut(&mut self) -> Option<Cut> {
+    pub(super) fn take_cut(&mut self) -> Option<CutRun> {
         self.freezing.cut.take()
     }
 
     /// A run has ended, whether it was to stand still or not.
-    pub(super) fn melt(&mut self, now: Timestamp, step: &mut Step) {
+    pub(super) fn melt(&mut self, now: Timestamp, step: &mut MachineStep) {
         if self.freezing.is_frozen
             && let Some(pause) = self.pauses.end_stop()
         {
@@ -299,7 +303,7 @@ impl BuildMachine {
         breakpoint: BreakpointId,
         output: Option<Arc<str>>,
         now: Timestamp,
-        step: &mut Step,
+        step: &mut MachineStep,
     ) {
         if self.in_run().is_some_and(|(running, ..)| running == command) {
             self.stops.wrote_so_far(output);
@@ -314,7 +318,7 @@ impl BuildMachine {
         Some(self.command_started + longer)
     }
 
-    pub(super) fn look_at_run(&mut self, now: Timestamp, step: &mut Step) {
+    pub(super) fn look_at_run(&mut self, now: Timestamp, step: &mut MachineStep) {
         let elapsed = self.elapsed(now);
         let is_due = |what: &What| matches!(what, What::Longer(time) if *time <= elapsed);
         self.come_to_in_run(|_, what| is_due(what), now, step);
@@ -325,7 +329,7 @@ impl BuildMachine {
         &mut self,
         is_it: impl Fn(BreakpointId, &What) -> bool,
         now: Timestamp,
-        step: &mut Step,
+        step: &mut MachineStep,
     ) {
         let Some((run, place, text)) = self.in_run() else { return };
         let mut here = self.here(self.phase, place, run, &text);
@@ -351,9 +355,9 @@ const PAUSED: [DecisionKind; 7] = [
 
 impl BuildMachine {
     /// What can be decided.
-    pub(super) fn decisions(&self, kind: StopKind, next: &Next) -> Vec<DecisionKind> {
+    pub(super) fn decisions(&self, kind: StopKind, next: &AfterStop) -> Vec<DecisionKind> {
         let mut list = decisions(next);
-        if self.checkpoints.is_on() && !matches!(next, Next::Setup { .. }) {
+        if self.checkpoints.is_on() && !matches!(next, AfterStop::Setup { .. }) {
             list.push(DecisionKind::Rewind);
             if kind == StopKind::Failed {
                 list.push(DecisionKind::Clean);
@@ -365,7 +369,7 @@ impl BuildMachine {
     /// What can be decided in the middle of a run.
     fn decisions_in_run(&self) -> Vec<DecisionKind> {
         let mut list = PAUSED.to_vec();
-        if self.checkpoints.is_on() && matches!(self.state, State::Running(_)) {
+        if self.checkpoints.is_on() && matches!(self.state, BuildState::Running(_)) {
             list.push(DecisionKind::Rewind);
         }
         list
@@ -373,13 +377,13 @@ impl BuildMachine {
 }
 
 /// What can be decided in every build.
-fn decisions(next: &Next) -> Vec<DecisionKind> {
+fn decisions(next: &AfterStop) -> Vec<DecisionKind> {
     use DecisionKind::{Abort, Edit, Eval, Rerun, Resume, Retry, Set, Skip, Step};
     let list: &[DecisionKind] = match next {
-        Next::Setup { .. } => &[Resume, Step, Retry, Edit, Skip, Abort, Eval, Set],
-        Next::Failed { .. } => &[Resume, Step, Retry, Edit, Skip, Rerun, Abort, Eval, Set],
-        Next::Run(_) => &[Resume, Step, Edit, Skip, Rerun, Abort, Eval, Set],
-        Next::EndPhase(_) => &[Resume, Step, Rerun, Abort, Eval, Set],
+        AfterStop::Setup { .. } => &[Resume, Step, Retry, Edit, Skip, Abort, Eval, Set],
+        AfterStop::Failed { .. } => &[Resume, Step, Retry, Edit, Skip, Rerun, Abort, Eval, Set],
+        AfterStop::Run(_) => &[Resume, Step, Edit, Skip, Rerun, Abort, Eval, Set],
+        AfterStop::EndPhase(_) => &[Resume, Step, Rerun, Abort, Eval, Set],
     };
     list.to_vec()
 }

@@ -13,20 +13,22 @@ mod running;
 mod setup;
 
 use super::failures::Failures;
-use super::pause::{Pauses, Stopwatch};
-use super::step::{CommandRun, ContainerFacts, Effect, Input, RunFacts, Step, Wants};
-use super::stops::Stops;
-use crate::debug::{Breakpoint, Place};
-use crate::event::{BreakpointId, EventBody, Notice, Outcome, ResumedBy};
+use super::pause::{OpenPauses, Stopwatch};
+use super::step::{
+    CommandRun, ContainerFacts, MachineEffect, MachineInput, MachineStep, RunFacts, Wants,
+};
+use super::stops::StopRules;
+use crate::debug::{Breakpoint, CommandPlace};
+use crate::event::{BreakpointId, CommandOutcome, EventBody, Notice, ResumedBy};
 use crate::phase::{Phase, PhaseContext, Status, StatusCode};
 use crate::plan::{BuildPlan, Checkpointing, PhaseWork};
 use crate::spec::UserPhase;
 use crate::time::Timestamp;
-use checkpoints::{Checkpoints, Rewinding, Saving};
-use ending::{Ending, Patience};
-use held::{Freezing, Held};
-use prepare::Preparing;
-use running::Running;
+use checkpoints::{MachineCheckpoints, Rewinding, Saving};
+use ending::{BuildEnding, Patience};
+use held::{FreezingRun, HeldBuild};
+use prepare::PreparingBuild;
+use running::RunningPhase;
 use setup::SettingUp;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +37,7 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuildMachine {
     plan: Arc<BuildPlan>,
-    state: State,
+    state: BuildState,
     phase: Phase,
     phase_started: Duration,
     command_started: Duration,
@@ -44,7 +46,7 @@ pub struct BuildMachine {
     /// The worst that has happened to the build so far.
     status: Status,
     reason: Option<String>,
-    pauses: Pauses,
+    pauses: OpenPauses,
     stopwatch: Stopwatch,
     /// Failures of commands.
     failures: Failures,
@@ -52,38 +54,38 @@ pub struct BuildMachine {
     setup_failure: Option<PhaseContext>,
     /// When the phases of the buildspec were begun.
     begun: [Duration; 4],
-    stops: Stops,
+    stops: StopRules,
     /// Commands before this place are not run.
-    skip_to: Option<Place>,
+    skip_to: Option<CommandPlace>,
     /// Variables that the next run sets, and those it unsets.
     set: Vec<(String, Option<String>)>,
-    freezing: Freezing,
-    checkpoints: Checkpoints,
+    freezing: FreezingRun,
+    checkpoints: MachineCheckpoints,
     /// With what is left to do once the build's processes are gone.
     patience: Patience,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum State {
+enum BuildState {
     New,
     Provisioning,
-    Downloading(Box<Preparing>),
+    Downloading(Box<PreparingBuild>),
     SettingUp(SettingUp),
-    Running(Running),
+    Running(RunningPhase),
     /// What has been written is being kept.
     Saving(Box<Saving>),
     /// It goes back.
     Rewinding(Box<Rewinding>),
     /// Somebody decides what follows.
-    Held(Box<Held>),
+    Held(Box<HeldBuild>),
     /// A text of theirs runs.
     Evaluating {
-        held: Box<Held>,
+        held: Box<HeldBuild>,
         command: u32,
     },
     Uploading,
     Finalizing,
-    Ending(Ending),
+    Ending(BuildEnding),
     Over,
 }
 
@@ -92,9 +94,9 @@ impl BuildMachine {
     #[must_use]
     pub fn new(plan: Arc<BuildPlan>) -> Self {
         BuildMachine {
-            checkpoints: Checkpoints::new(plan.stops.checkpoints != Checkpointing::Off),
+            checkpoints: MachineCheckpoints::new(plan.stops.checkpoints != Checkpointing::Off),
             plan,
-            state: State::New,
+            state: BuildState::New,
             phase: Phase::Submitted,
             phase_started: Duration::ZERO,
             command_started: Duration::ZERO,
@@ -102,42 +104,42 @@ impl BuildMachine {
             last_exit: 0,
             status: Status::Succeeded,
             reason: None,
-            pauses: Pauses::default(),
+            pauses: OpenPauses::default(),
             stopwatch: Stopwatch::default(),
             failures: Failures::default(),
             setup_failure: None,
             begun: [Duration::ZERO; 4],
-            stops: Stops::default(),
+            stops: StopRules::default(),
             skip_to: None,
             set: Vec::new(),
-            freezing: Freezing::default(),
+            freezing: FreezingRun::default(),
             patience: Patience::default(),
         }
     }
 
-    /// When [`Input::Tick`] is due, on the boot clock.
+    /// When [`MachineInput::Tick`] is due, on the boot clock.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
         let limits = &self.plan.limits;
         match &self.state {
-            State::Ending(ending) => ending.deadline(&self.patience),
-            State::Finalizing => self.patience.deadline(),
-            State::Over => None,
-            State::New
-            | State::Provisioning
-            | State::Downloading(_)
-            | State::SettingUp(_)
-            | State::Running(_)
-            | State::Saving(_)
-            | State::Rewinding(_)
-            | State::Held(_)
-            | State::Uploading => {
+            BuildState::Ending(ending) => ending.deadline(&self.patience),
+            BuildState::Finalizing => self.patience.deadline(),
+            BuildState::Over => None,
+            BuildState::New
+            | BuildState::Provisioning
+            | BuildState::Downloading(_)
+            | BuildState::SettingUp(_)
+            | BuildState::Running(_)
+            | BuildState::Saving(_)
+            | BuildState::Rewinding(_)
+            | BuildState::Held(_)
+            | BuildState::Uploading => {
                 let build = self.stopwatch.deadline(limits.timeout);
                 let pause = self.pauses.deadline(limits.break_timeout);
                 [build, pause, self.looks_at_run()].into_iter().flatten().min()
             }
             // Somebody has been there, and the build's own time goes on.
-            State::Evaluating { .. } => self.stopwatch.deadline(limits.timeout),
+            BuildState::Evaluating { .. } => self.stopwatch.deadline(limits.timeout),
         }
     }
 
@@ -163,7 +165,7 @@ impl BuildMachine {
     #[must_use]
     pub fn evaluates(&self) -> Option<u32> {
         match &self.state {
-            State::Evaluating { command, .. } => Some(*command),
+            BuildState::Evaluating { command, .. } => Some(*command),
             _ => None,
         }
     }
@@ -208,17 +210,17 @@ impl BuildMachine {
     #[must_use]
     pub fn times_out(&self) -> Option<Duration> {
         match &self.state {
-            State::Ending(_) | State::Over | State::Finalizing => None,
-            State::New
-            | State::Provisioning
-            | State::Downloading(_)
-            | State::SettingUp(_)
-            | State::Running(_)
-            | State::Saving(_)
-            | State::Rewinding(_)
-            | State::Held(_)
-            | State::Evaluating { .. }
-            | State::Uploading => self.stopwatch.deadline(self.plan.limits.timeout),
+            BuildState::Ending(_) | BuildState::Over | BuildState::Finalizing => None,
+            BuildState::New
+            | BuildState::Provisioning
+            | BuildState::Downloading(_)
+            | BuildState::SettingUp(_)
+            | BuildState::Running(_)
+            | BuildState::Saving(_)
+            | BuildState::Rewinding(_)
+            | BuildState::Held(_)
+            | BuildState::Evaluating { .. }
+            | BuildState::Uploading => self.stopwatch.deadline(self.plan.limits.timeout),
         }
     }
 
@@ -226,125 +228,131 @@ impl BuildMachine {
     #[must_use]
     pub fn verdict(&self) -> Option<Status> {
         match &self.state {
-            State::Ending(_) | State::Finalizing | State::Over => Some(self.status),
-            State::New
-            | State::Provisioning
-            | State::Downloading(_)
-            | State::SettingUp(_)
-            | State::Running(_)
-            | State::Saving(_)
-            | State::Rewinding(_)
-            | State::Held(_)
-            | State::Evaluating { .. }
-            | State::Uploading => None,
+            BuildState::Ending(_) | BuildState::Finalizing | BuildState::Over => Some(self.status),
+            BuildState::New
+            | BuildState::Provisioning
+            | BuildState::Downloading(_)
+            | BuildState::SettingUp(_)
+            | BuildState::Running(_)
+            | BuildState::Saving(_)
+            | BuildState::Rewinding(_)
+            | BuildState::Held(_)
+            | BuildState::Evaluating { .. }
+            | BuildState::Uploading => None,
         }
     }
 
     /// Takes one input.
-    pub fn apply(&mut self, input: Input, now: Timestamp) -> Step {
-        let mut step = Step::default();
-        if matches!(self.state, State::New) && input != Input::Start {
+    pub fn apply(&mut self, input: MachineInput, now: Timestamp) -> MachineStep {
+        let mut step = MachineStep::default();
+        if matches!(self.state, BuildState::New) && input != MachineInput::Start {
             // The driver begins a build before it listens to anybody.
             return step;
         }
         match input {
-            Input::Start => self.start(now, &mut step),
-            Input::Provisioned(result) => self.provisioned(result, now, &mut step),
-            Input::ValuesFetched(fetched) => self.values_fetched(fetched, now, &mut step),
-            Input::EntrypointRan(found) => self.entrypoint_ran(found, now, &mut step),
-            Input::ShellOpened(result) => self.shell_opened(result, now, &mut step),
-            Input::CacheFound(found) => self.cache_found(found, &mut step),
-            Input::Rehoused(result) => self.rehoused(result, now, &mut step),
-            Input::CacheRestored => self.cache_restored(now, &mut step),
-            Input::CatalogRead(catalog) => self.catalog_read(catalog.as_deref(), now, &mut step),
-            Input::RuntimesFound(found) => self.runtimes_found(&found, now, &mut step),
-            Input::CommandEnded { command, outcome, cause, facts } => {
+            MachineInput::Start => self.start(now, &mut step),
+            MachineInput::Provisioned(result) => self.provisioned(result, now, &mut step),
+            MachineInput::ValuesFetched(fetched) => self.values_fetched(fetched, now, &mut step),
+            MachineInput::EntrypointRan(found) => self.entrypoint_ran(found, now, &mut step),
+            MachineInput::ShellOpened(result) => self.shell_opened(result, now, &mut step),
+            MachineInput::CacheFound(found) => self.cache_found(found, &mut step),
+            MachineInput::Rehoused(result) => self.rehoused(result, now, &mut step),
+            MachineInput::CacheRestored => self.cache_restored(now, &mut step),
+            MachineInput::CatalogRead(catalog) => {
+                self.catalog_read(catalog.as_deref(), now, &mut step);
+            }
+            MachineInput::RuntimesFound(found) => self.runtimes_found(&found, now, &mut step),
+            MachineInput::CommandEnded { command, outcome, cause, facts } => {
                 self.command_ended(command, (&outcome, cause.as_deref()), facts, now, &mut step);
             }
-            Input::Decide { decision, by } => self.decide(decision, by, now, &mut step),
-            Input::SetBreakpoints { owner, breakpoints } => {
+            MachineInput::Decide { decision, by } => self.decide(decision, by, now, &mut step),
+            MachineInput::SetBreakpoints { owner, breakpoints } => {
                 self.stops.set(&owner, &breakpoints, &mut step);
                 if self.is_in_command() {
-                    step.effects.push(Effect::Watch(self.wants()));
+                    step.effects.push(MachineEffect::Watch(self.wants()));
                 }
             }
-            Input::Checkpointed { id, result } => self.checkpointed(id, result, now, &mut step),
-            Input::Rewound(result) => self.rewound(result, now, &mut step),
-            Input::Pause => self.pause_by_hand(&mut step),
-            Input::EndEvaluated { command } if self.evaluates() == Some(command) => {
-                step.effects.push(Effect::Cut { command });
+            MachineInput::Checkpointed { id, result } => {
+                self.checkpointed(id, result, now, &mut step);
             }
-            Input::EndEvaluated { .. } => {}
-            Input::Frozen { command, result } => self.frozen(command, result, now, &mut step),
-            Input::Watched { command, breakpoint, output } => {
+            MachineInput::Rewound(result) => self.rewound(result, now, &mut step),
+            MachineInput::Pause => self.pause_by_hand(&mut step),
+            MachineInput::EndEvaluated { command } if self.evaluates() == Some(command) => {
+                step.effects.push(MachineEffect::Cut { command });
+            }
+            MachineInput::EndEvaluated { .. } => {}
+            MachineInput::Frozen { command, result } => {
+                self.frozen(command, result, now, &mut step);
+            }
+            MachineInput::Watched { command, breakpoint, output } => {
                 self.watched(command, breakpoint, output, now, &mut step);
             }
-            Input::BreakpointHit { call, directory } => {
+            MachineInput::BreakpointHit { call, directory } => {
                 self.breakpoint_hit(call, directory, now, &mut step);
             }
-            Input::Stuck(impasse) => self.get_stuck(*impasse, now, &mut step),
-            Input::BreakpointGone { call } => {
+            MachineInput::Stuck(impasse) => self.get_stuck(*impasse, now, &mut step),
+            MachineInput::BreakpointGone { call } => {
                 if let Some(pause) = self.pauses.end_call(call) {
                     self.resumed(&pause, ResumedBy::Gone, now, &mut step);
                 }
             }
-            Input::Resume => self.resume(ResumedBy::User, now, &mut step),
-            Input::SessionOpened { session, program } => {
+            MachineInput::Resume => self.resume(ResumedBy::User, now, &mut step),
+            MachineInput::SessionOpened { session, program } => {
                 self.pauses.session_opened();
                 step.events.push(EventBody::SessionOpened { session, program });
             }
-            Input::SessionClosed { session, how } => {
+            MachineInput::SessionClosed { session, how } => {
                 self.pauses.session_closed(now.boot);
                 step.events.push(EventBody::SessionClosed { session, how });
             }
-            Input::Stop { at_once } => self.stop(at_once, now, &mut step),
-            Input::Fault(context) => self.fault(context, now, &mut step),
-            Input::Lost(context) => self.lost(context, now, &mut step),
-            Input::Slept(time) => self.slept(time, now),
-            Input::ProcessesGone => self.processes_gone(now, &mut step),
-            Input::Exported(variables) => {
-                if matches!(self.state, State::Uploading) {
+            MachineInput::Stop { at_once } => self.stop(at_once, now, &mut step),
+            MachineInput::Fault(context) => self.fault(context, now, &mut step),
+            MachineInput::Lost(context) => self.lost(context, now, &mut step),
+            MachineInput::Slept(time) => self.slept(time, now),
+            MachineInput::ProcessesGone => self.processes_gone(now, &mut step),
+            MachineInput::Exported(variables) => {
+                if matches!(self.state, BuildState::Uploading) {
                     step.events.push(EventBody::Exported { variables });
                 }
             }
-            Input::Reported(facts) => {
-                if matches!(self.state, State::Uploading) {
+            MachineInput::Reported(facts) => {
+                if matches!(self.state, BuildState::Uploading) {
                     step.events.push(EventBody::Report(facts));
                 }
             }
-            Input::Line(text) => {
-                if matches!(self.state, State::Uploading) {
+            MachineInput::Line(text) => {
+                if matches!(self.state, BuildState::Uploading) {
                     step.events.push(EventBody::Agent { text });
                 }
             }
-            Input::Stored(artifact) => {
-                if matches!(self.state, State::Uploading) {
+            MachineInput::Stored(artifact) => {
+                if matches!(self.state, BuildState::Uploading) {
                     step.events.push(EventBody::ArtifactStored(artifact));
                 }
             }
-            Input::Progress(progress) => {
-                if matches!(self.state, State::Uploading | State::Downloading(_)) {
+            MachineInput::Progress(progress) => {
+                if matches!(self.state, BuildState::Uploading | BuildState::Downloading(_)) {
                     step.events.push(EventBody::Progress(progress));
                 }
             }
-            Input::Uploaded(result) => self.uploaded(result, now, &mut step),
-            Input::Finalized => self.finalized(now, &mut step),
-            Input::Endpoint(opened) => {
-                if !matches!(self.state, State::Over) {
+            MachineInput::Uploaded(result) => self.uploaded(result, now, &mut step),
+            MachineInput::Finalized => self.finalized(now, &mut step),
+            MachineInput::Endpoint(opened) => {
+                if !matches!(self.state, BuildState::Over) {
                     step.events.push(match opened {
                         Ok(address) => EventBody::EndpointOpened { address },
                         Err(problem) => EventBody::EndpointFailed { problem },
                     });
                 }
             }
-            Input::Notice(notice) => step.events.push(EventBody::Notice(notice)),
-            Input::Tick => self.tick(now, &mut step),
+            MachineInput::Notice(notice) => step.events.push(EventBody::Notice(notice)),
+            MachineInput::Tick => self.tick(now, &mut step),
         }
         step
     }
 
-    fn start(&mut self, now: Timestamp, step: &mut Step) {
-        if !matches!(self.state, State::New) {
+    fn start(&mut self, now: Timestamp, step: &mut MachineStep) {
+        if !matches!(self.state, BuildState::New) {
             return;
         }
         step.events.push(EventBody::BuildStarted(Box::new(self.plan.facts.clone())));
@@ -357,9 +365,9 @@ impl BuildMachine {
         }
         self.enter(Phase::Provisioning, now, step);
         self.stopwatch.start(now.boot);
-        self.state = State::Provisioning;
+        self.state = BuildState::Provisioning;
         match &self.plan.work {
-            Ok(_) => step.effects.push(Effect::Provision),
+            Ok(_) => step.effects.push(MachineEffect::Provision),
             // Nothing will run in it, so there is no need for a container.
             Err(_) => self.provisioned(Ok(ContainerFacts::default()), now, step),
         }
@@ -369,10 +377,10 @@ impl BuildMachine {
         &mut self,
         result: Result<ContainerFacts, PhaseContext>,
         now: Timestamp,
-        step: &mut Step,
+        step: &mut MachineStep,
     ) {
         match (&self.state, result) {
-            (State::Provisioning, Ok(container)) => {
+            (BuildState::Provisioning, Ok(container)) => {
                 // A buildspec that was rejected gets none.
                 if self.plan.work.is_ok() {
                     self.container_started(&container, step);
@@ -390,7 +398,7 @@ impl BuildMachine {
                 step.events.extend(lines.map(|text| EventBody::Agent { text }));
                 self.prepare(container, now, step);
             }
-            (State::Provisioning, Err(context)) => {
+            (BuildState::Provisioning, Err(context)) => {
                 self.worsen(Status::Fault, &context);
                 self.leave(Status::Fault, vec![context], now, step);
                 self.finalize(now, step);
@@ -400,13 +408,18 @@ impl BuildMachine {
         }
     }
 
-    fn container_started(&self, container: &ContainerFacts, step: &mut Step) {
+    fn container_started(&self, container: &ContainerFacts, step: &mut MachineStep) {
         let ContainerFacts { engine, image, .. } = container.clone();
         step.events.push(EventBody::ContainerStarted { engine, image });
     }
 
-    fn uploaded(&mut self, result: Result<(), PhaseContext>, now: Timestamp, step: &mut Step) {
-        if !matches!(self.state, State::Uploading) {
+    fn uploaded(
+        &mut self,
+        result: Result<(), PhaseContext>,
+        now: Timestamp,
+        step: &mut MachineStep,
+    ) {
+        if !matches!(self.state, BuildState::Uploading) {
             return;
         }
         match result {
@@ -419,46 +432,46 @@ impl BuildMachine {
         self.finalize(now, step);
     }
 
-    fn finalize(&mut self, now: Timestamp, step: &mut Step) {
+    fn finalize(&mut self, now: Timestamp, step: &mut MachineStep) {
         self.end_pauses(now, step);
         self.enter(Phase::Finalizing, now, step);
-        self.state = State::Finalizing;
+        self.state = BuildState::Finalizing;
         let times_out = self.stopwatch.deadline(self.plan.limits.timeout);
         self.patience = Patience::from(times_out.unwrap_or(now.boot).max(now.boot));
-        step.effects.push(Effect::Finalize { status: self.status });
+        step.effects.push(MachineEffect::Finalize { status: self.status });
     }
 
-    fn finalized(&mut self, now: Timestamp, step: &mut Step) {
+    fn finalized(&mut self, now: Timestamp, step: &mut MachineStep) {
         match self.state {
-            State::Finalizing => {
+            BuildState::Finalizing => {
                 self.leave(Status::Succeeded, vec![PhaseContext::default()], now, step);
             }
-            State::Ending(ref ending) if ending.is_gone() => {}
-            State::New
-            | State::Provisioning
-            | State::Downloading(_)
-            | State::SettingUp(_)
-            | State::Running(_)
-            | State::Saving(_)
-            | State::Rewinding(_)
-            | State::Held(_)
-            | State::Evaluating { .. }
-            | State::Uploading
-            | State::Ending(_)
-            | State::Over => return,
+            BuildState::Ending(ref ending) if ending.is_gone() => {}
+            BuildState::New
+            | BuildState::Provisioning
+            | BuildState::Downloading(_)
+            | BuildState::SettingUp(_)
+            | BuildState::Running(_)
+            | BuildState::Saving(_)
+            | BuildState::Rewinding(_)
+            | BuildState::Held(_)
+            | BuildState::Evaluating { .. }
+            | BuildState::Uploading
+            | BuildState::Ending(_)
+            | BuildState::Over => return,
         }
         self.complete(true, now, step);
     }
 
-    fn complete(&mut self, is_clear: bool, now: Timestamp, step: &mut Step) {
+    fn complete(&mut self, is_clear: bool, now: Timestamp, step: &mut MachineStep) {
         self.enter(Phase::Completed, now, step);
-        self.state = State::Over;
+        self.state = BuildState::Over;
         step.events
             .push(EventBody::BuildEnded { status: self.status, reason: self.reason.clone() });
-        step.effects.push(Effect::Finish { status: self.status, is_clear });
+        step.effects.push(MachineEffect::Finish { status: self.status, is_clear });
     }
 
-    fn enter(&mut self, phase: Phase, now: Timestamp, step: &mut Step) {
+    fn enter(&mut self, phase: Phase, now: Timestamp, step: &mut MachineStep) {
         self.phase = phase;
         self.phase_started = now.boot;
         step.events.push(EventBody::PhaseStarted { phase });
@@ -469,7 +482,7 @@ impl BuildMachine {
         status: Status,
         contexts: Vec<PhaseContext>,
         now: Timestamp,
-        step: &mut Step,
+        step: &mut MachineStep,
     ) {
         step.events.push(EventBody::PhaseEnded {
             phase: self.phase,
@@ -479,7 +492,7 @@ impl BuildMachine {
         });
     }
 
-    fn agent(&self, step: &mut Step, text: &str) {
+    fn agent(&self, step: &mut MachineStep, text: &str) {
         step.events.push(EventBody::Agent { text: text.to_owned() });
     }
 
@@ -497,16 +510,16 @@ impl BuildMachine {
 }
 
 /// `CODEBUILD_LAST_EXIT` after a command.
-fn exit_code(outcome: &Outcome) -> i32 {
+fn exit_code(outcome: &CommandOutcome) -> i32 {
     match outcome {
-        Outcome::Exited(code) => *code,
-        Outcome::Signaled(signal) => 128 + signal,
-        Outcome::NotStarted(_) | Outcome::Cut => 1,
+        CommandOutcome::Exited(code) => *code,
+        CommandOutcome::Signaled(signal) => 128 + signal,
+        CommandOutcome::NotStarted(_) | CommandOutcome::Cut => 1,
     }
 }
 
 /// In CodeBuild's words, and behind them what it does not say.
-fn command_failure(text: &str, outcome: &Outcome, cause: Option<&str>) -> PhaseContext {
+fn command_failure(text: &str, outcome: &CommandOutcome, cause: Option<&str>) -> PhaseContext {
     let cause = cause.map_or_else(String::new, |cause| format!(" ({cause})"));
     PhaseContext::new(
         StatusCode::CommandExecutionError,

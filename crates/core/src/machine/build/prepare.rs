@@ -4,14 +4,18 @@
 //! One after the other, each asked for by an effect and left out where there is nothing to do. What
 //! comes when the build is being ended changes nothing.
 
-use super::{BuildMachine, Effect, EventBody, Notice, PhaseContext, State, Step, Timestamp};
+use super::{
+    BuildMachine, BuildState, EventBody, MachineEffect, MachineStep, Notice, PhaseContext,
+    Timestamp,
+};
 use crate::env::{self, Variables};
-use crate::installed::{self, Found};
+use crate::installed::{self, InstalledVersions};
 use crate::machine::{
-    ContainerFacts, Fetched, FoundCache, Preparation, SetupError, Wanted, is_large_cache,
+    BuildSetupError, ContainerFacts, Fetched, FoundCache, SourcePreparation, ValueRequests,
+    is_large_cache,
 };
 use crate::mask::MIN_LENGTH;
-use crate::plan::Work;
+use crate::plan::PlannedWork;
 use crate::runtimes;
 use crate::spec::Unset;
 use std::collections::BTreeMap;
@@ -36,7 +40,7 @@ fn named(unset: &Unset) -> String {
 
 /// What there is so far, and what is waited for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Preparing {
+pub(super) struct PreparingBuild {
     awaited: Awaited,
     container: ContainerFacts,
     /// Variables of the image, as its entrypoint has left them.
@@ -68,7 +72,12 @@ enum Awaited {
 }
 
 impl BuildMachine {
-    pub(super) fn prepare(&mut self, container: ContainerFacts, now: Timestamp, step: &mut Step) {
+    pub(super) fn prepare(
+        &mut self,
+        container: ContainerFacts,
+        now: Timestamp,
+        step: &mut MachineStep,
+    ) {
         let work = match &self.plan.work {
             Ok(work) => work,
             Err(rejection) => {
@@ -76,10 +85,10 @@ impl BuildMachine {
                 return self.setup_failed(context, now, step);
             }
         };
-        let mut preparing = Preparing {
+        let mut preparing = PreparingBuild {
             image: [&self.plan.layers.image[..], &container.variables].concat(),
             container,
-            ..Preparing::default()
+            ..PreparingBuild::default()
         };
         let wanted = self.wanted(work);
         if !wanted.parameters.is_empty() {
@@ -89,23 +98,31 @@ impl BuildMachine {
         if wanted.is_empty() {
             self.run_entrypoint(preparing, step);
         } else {
-            self.await_answer(preparing, Awaited::Values, Preparation::FetchValues(wanted), step);
+            self.await_answer(
+                preparing,
+                Awaited::Values,
+                SourcePreparation::FetchValues(wanted),
+                step,
+            );
         }
     }
 
     /// What the command line sets is not asked for.
-    fn wanted(&self, work: &Work) -> Wanted {
+    fn wanted(&self, work: &PlannedWork) -> ValueRequests {
         let is_set = |name: &str| self.plan.layers.overrides.iter().any(|(set, _)| set == name);
         let parameters = work.parameters.iter().filter(|wanted| !is_set(&wanted.name));
         let secrets = work.secrets.iter().filter(|wanted| !is_set(&wanted.name));
-        Wanted { parameters: parameters.cloned().collect(), secrets: secrets.cloned().collect() }
+        ValueRequests {
+            parameters: parameters.cloned().collect(),
+            secrets: secrets.cloned().collect(),
+        }
     }
 
     pub(super) fn values_fetched(
         &mut self,
-        fetched: Result<Fetched, SetupError>,
+        fetched: Result<Fetched, BuildSetupError>,
         now: Timestamp,
-        step: &mut Step,
+        step: &mut MachineStep,
     ) {
         let Some(mut preparing) = self.prepared(Awaited::Values) else { return };
         match fetched {
@@ -122,7 +139,7 @@ impl BuildMachine {
                 preparing.fetched = fetched;
                 self.run_entrypoint(preparing, step);
             }
-            Err(SetupError { context, hint, place }) => {
+            Err(BuildSetupError { context, hint, place }) => {
                 let notice = match place {
                     Some(place) => {
                         let (file, message) = (&self.plan.facts.buildspec, &context.message);
@@ -139,25 +156,25 @@ impl BuildMachine {
     }
 
     /// Without privileges an entrypoint would wait for a daemon that cannot come up.
-    fn run_entrypoint(&mut self, preparing: Preparing, step: &mut Step) {
+    fn run_entrypoint(&mut self, preparing: PreparingBuild, step: &mut MachineStep) {
         if !self.has_entrypoint(&preparing) {
             return self.open_shell(preparing, Awaited::Shell, step);
         }
         let layers = &self.plan.layers;
         let variables = [&preparing.image[..], &layers.managed, &layers.overrides].concat();
-        let preparation = Preparation::RunEntrypoint { variables };
+        let preparation = SourcePreparation::RunEntrypoint { variables };
         self.await_answer(preparing, Awaited::Entrypoint, preparation, step);
     }
 
-    fn has_entrypoint(&self, preparing: &Preparing) -> bool {
+    fn has_entrypoint(&self, preparing: &PreparingBuild) -> bool {
         self.plan.facts.privileged && preparing.container.has_entrypoint
     }
 
     pub(super) fn entrypoint_ran(
         &mut self,
-        found: Result<Variables, SetupError>,
+        found: Result<Variables, BuildSetupError>,
         now: Timestamp,
-        step: &mut Step,
+        step: &mut MachineStep,
     ) {
         let Some(mut preparing) = self.prepared(Awaited::Entrypoint) else { return };
         match found {
@@ -165,20 +182,25 @@ impl BuildMachine {
                 preparing.image = image;
                 self.open_shell(preparing, Awaited::Shell, step);
             }
-            Err(SetupError { context, hint, .. }) => {
+            Err(BuildSetupError { context, hint, .. }) => {
                 step.events.extend(hint.map(|hint| EventBody::Notice(Notice::hint(hint))));
                 self.fault(context, now, step);
             }
         }
     }
 
-    fn open_shell(&mut self, mut preparing: Preparing, awaited: Awaited, step: &mut Step) {
+    fn open_shell(
+        &mut self,
+        mut preparing: PreparingBuild,
+        awaited: Awaited,
+        step: &mut MachineStep,
+    ) {
         let mut layers = self.plan.layers.clone();
         layers.image.clone_from(&preparing.image);
         layers.buildspec.extend(preparing.fetched.0.iter().cloned());
         preparing.variables = env::compose(layers);
         self.stops.begin(&preparing.variables);
-        let preparation = Preparation::OpenShell { variables: preparing.variables.clone() };
+        let preparation = SourcePreparation::OpenShell { variables: preparing.variables.clone() };
         self.await_answer(preparing, awaited, preparation, step);
     }
 
@@ -186,9 +208,9 @@ impl BuildMachine {
         &mut self,
         result: Result<(), PhaseContext>,
         now: Timestamp,
-        step: &mut Step,
+        step: &mut MachineStep,
     ) {
-        let is_new = matches!(&self.state, State::Downloading(preparing)
+        let is_new = matches!(&self.state, BuildState::Downloading(preparing)
             if preparing.awaited == Awaited::NewShell);
         let awaited = if is_new { Awaited::NewShell } else { Awaited::Shell };
         let Some(preparing) = self.prepared(awaited) else { return };
@@ -197,10 +219,15 @@ impl BuildMachine {
         match result {
             Err(context) => self.fault(context, now, step),
             Ok(()) if is_new => {
-                self.await_answer(preparing, Awaited::Restore, Preparation::RestoreCache, step);
+                self.await_answer(
+                    preparing,
+                    Awaited::Restore,
+                    SourcePreparation::RestoreCache,
+                    step,
+                );
             }
             Ok(()) if has_cache => {
-                self.await_answer(preparing, Awaited::Cache, Preparation::FindCache, step);
+                self.await_answer(preparing, Awaited::Cache, SourcePreparation::FindCache, step);
             }
             Ok(()) => self.read_catalog(preparing, now, step),
         }
@@ -208,7 +235,7 @@ impl BuildMachine {
 
     /// Once its key is known, a cache can be a layer as well. What an entrypoint has started, or
     /// somebody's session, must not end with the container.
-    pub(super) fn cache_found(&mut self, found: Option<FoundCache>, step: &mut Step) {
+    pub(super) fn cache_found(&mut self, found: Option<FoundCache>, step: &mut MachineStep) {
         let Some(preparing) = self.prepared(Awaited::Cache) else { return };
         let is_worthwhile = found.is_some_and(|found| {
             found.can_be_layer && !found.has_guests && is_large_cache(found.files, found.bytes)
@@ -216,8 +243,8 @@ impl BuildMachine {
         let once_more =
             is_worthwhile && !preparing.container.has_cache && !self.has_entrypoint(&preparing);
         let (awaited, preparation) = match once_more {
-            true => (Awaited::Container, Preparation::Rehouse),
-            false => (Awaited::Restore, Preparation::RestoreCache),
+            true => (Awaited::Container, SourcePreparation::Rehouse),
+            false => (Awaited::Restore, SourcePreparation::RestoreCache),
         };
         self.await_answer(preparing, awaited, preparation, step);
     }
@@ -226,7 +253,7 @@ impl BuildMachine {
         &mut self,
         result: Result<ContainerFacts, PhaseContext>,
         now: Timestamp,
-        step: &mut Step,
+        step: &mut MachineStep,
     ) {
         let Some(mut preparing) = self.prepared(Awaited::Container) else { return };
         match result {
@@ -239,22 +266,27 @@ impl BuildMachine {
         }
     }
 
-    pub(super) fn cache_restored(&mut self, now: Timestamp, step: &mut Step) {
+    pub(super) fn cache_restored(&mut self, now: Timestamp, step: &mut MachineStep) {
         if let Some(preparing) = self.prepared(Awaited::Restore) {
             self.read_catalog(preparing, now, step);
         }
     }
 
     /// This machine is no image of CodeBuild's; looking would be one more process at each start.
-    fn read_catalog(&mut self, preparing: Preparing, now: Timestamp, step: &mut Step) {
+    fn read_catalog(&mut self, preparing: PreparingBuild, now: Timestamp, step: &mut MachineStep) {
         if preparing.container.has_image {
-            self.await_answer(preparing, Awaited::Catalog, Preparation::ReadCatalog, step);
+            self.await_answer(preparing, Awaited::Catalog, SourcePreparation::ReadCatalog, step);
         } else {
             self.choose_runtimes(preparing, None, now, step);
         }
     }
 
-    pub(super) fn catalog_read(&mut self, catalog: Option<&str>, now: Timestamp, step: &mut Step) {
+    pub(super) fn catalog_read(
+        &mut self,
+        catalog: Option<&str>,
+        now: Timestamp,
+        step: &mut MachineStep,
+    ) {
         if let Some(preparing) = self.prepared(Awaited::Catalog) {
             self.choose_runtimes(preparing, catalog, now, step);
         }
@@ -263,22 +295,27 @@ impl BuildMachine {
     /// Without a catalog nothing is installed; the build finds what is there.
     fn choose_runtimes(
         &mut self,
-        preparing: Preparing,
+        preparing: PreparingBuild,
         catalog: Option<&str>,
         now: Timestamp,
-        step: &mut Step,
+        step: &mut MachineStep,
     ) {
         let wanted = self.plan.work.as_ref().map(|work| &work.runtimes[..]).unwrap_or_default();
         if catalog.is_none() && !wanted.is_empty() {
             let names = wanted.iter().map(|runtime| runtime.name.clone()).collect();
             let variables = preparing.variables.clone();
-            let preparation = Preparation::FindRuntimes { names, variables };
+            let preparation = SourcePreparation::FindRuntimes { names, variables };
             return self.await_answer(preparing, Awaited::Runtimes, preparation, step);
         }
         self.install_chosen(preparing, catalog, now, step);
     }
 
-    pub(super) fn runtimes_found(&mut self, found: &Found, now: Timestamp, step: &mut Step) {
+    pub(super) fn runtimes_found(
+        &mut self,
+        found: &InstalledVersions,
+        now: Timestamp,
+        step: &mut MachineStep,
+    ) {
         let Some(preparing) = self.prepared(Awaited::Runtimes) else { return };
         let wanted = self.plan.work.as_ref().map(|work| &work.runtimes[..]).unwrap_or_default();
         let asked = runtimes::asked(wanted, &preparing.variables);
@@ -291,10 +328,10 @@ impl BuildMachine {
 
     fn install_chosen(
         &mut self,
-        preparing: Preparing,
+        preparing: PreparingBuild,
         catalog: Option<&str>,
         now: Timestamp,
-        step: &mut Step,
+        step: &mut MachineStep,
     ) {
         let wanted = self.plan.work.as_ref().map(|work| &work.runtimes[..]).unwrap_or_default();
         self.tell_unset(&preparing.variables, step);
@@ -307,7 +344,7 @@ impl BuildMachine {
     }
 
     /// Variables that commands use and that nothing has set by now.
-    fn tell_unset(&self, variables: &BTreeMap<String, String>, step: &mut Step) {
+    fn tell_unset(&self, variables: &BTreeMap<String, String>, step: &mut MachineStep) {
         let unset = self.plan.work.as_ref().map(|work| &work.unset[..]).unwrap_or_default();
         let unset: Vec<&Unset> =
             unset.iter().filter(|unset| !variables.contains_key(&unset.name)).collect();
@@ -325,7 +362,7 @@ impl BuildMachine {
         step.events.push(EventBody::Notice(notice));
     }
 
-    fn tell_prepared(&self, lines: &[String], step: &mut Step) {
+    fn tell_prepared(&self, lines: &[String], step: &mut MachineStep) {
         let phases = self.plan.work.as_ref().map(|work| &work.phases[..]).unwrap_or_default();
         for phase in phases.iter().filter(|phase| phase.present && phase.commands.is_empty()) {
             let name = phase.phase.key();
@@ -337,34 +374,34 @@ impl BuildMachine {
 
     fn await_answer(
         &mut self,
-        preparing: Preparing,
+        preparing: PreparingBuild,
         awaited: Awaited,
-        preparation: Preparation,
-        step: &mut Step,
+        preparation: SourcePreparation,
+        step: &mut MachineStep,
     ) {
-        self.state = State::Downloading(Box::new(Preparing { awaited, ..preparing }));
-        step.effects.push(Effect::Prepare(preparation));
+        self.state = BuildState::Downloading(Box::new(PreparingBuild { awaited, ..preparing }));
+        step.effects.push(MachineEffect::Prepare(preparation));
     }
 
     /// What there is so far, where this is what is waited for.
-    fn prepared(&mut self, awaited: Awaited) -> Option<Preparing> {
+    fn prepared(&mut self, awaited: Awaited) -> Option<PreparingBuild> {
         match &mut self.state {
-            State::Downloading(preparing) if preparing.awaited == awaited => {
+            BuildState::Downloading(preparing) if preparing.awaited == awaited => {
                 Some(std::mem::take(preparing))
             }
-            State::New
-            | State::Provisioning
-            | State::Downloading(_)
-            | State::SettingUp(_)
-            | State::Running(_)
-            | State::Saving(_)
-            | State::Rewinding(_)
-            | State::Held(_)
-            | State::Evaluating { .. }
-            | State::Uploading
-            | State::Finalizing
-            | State::Ending(_)
-            | State::Over => None,
+            BuildState::New
+            | BuildState::Provisioning
+            | BuildState::Downloading(_)
+            | BuildState::SettingUp(_)
+            | BuildState::Running(_)
+            | BuildState::Saving(_)
+            | BuildState::Rewinding(_)
+            | BuildState::Held(_)
+            | BuildState::Evaluating { .. }
+            | BuildState::Uploading
+            | BuildState::Finalizing
+            | BuildState::Ending(_)
+            | BuildState::Over => None,
         }
     }
 }

@@ -1,19 +1,20 @@
 //! The phases of the buildspec: one command after the other, and what follows its end.
 
 use super::{
-    BuildMachine, CommandRun, Effect, EventBody, Notice, Outcome, Phase, PhaseContext, PhaseWork,
-    RunFacts, State, Status, Step, Timestamp, UserPhase, command_failure, exit_code, millis,
+    BuildMachine, BuildState, CommandOutcome, CommandRun, EventBody, MachineEffect, MachineStep,
+    Notice, Phase, PhaseContext, PhaseWork, RunFacts, Status, Timestamp, UserPhase,
+    command_failure, exit_code, millis,
 };
-use crate::debug::{Place, What};
+use crate::debug::{CommandPlace, What};
 use crate::event::{Block, StopKind};
-use crate::machine::build::held::{Cut, Next};
+use crate::machine::build::held::{AfterStop, CutRun};
 use crate::machine::stops::Here;
 use crate::spec::{OnFailure, SpecCommand};
 use std::time::Duration;
 
 /// A phase of the buildspec under way.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Running {
+pub(super) struct RunningPhase {
     pub(super) phase: UserPhase,
     pub(super) retries: u32,
     pub(super) block: Block,
@@ -23,16 +24,16 @@ pub(super) struct Running {
     pub(super) edited: Option<String>,
 }
 
-impl Running {
+impl RunningPhase {
     /// At a place of the buildspec.
-    pub(super) fn at(place: Place) -> Self {
-        let Place { phase, block, index } = place;
-        Running { phase, retries: 0, block, index: index as usize, command: 0, edited: None }
+    pub(super) fn at(place: CommandPlace) -> Self {
+        let CommandPlace { phase, block, index } = place;
+        RunningPhase { phase, retries: 0, block, index: index as usize, command: 0, edited: None }
     }
 
-    pub(super) fn place(&self) -> Place {
+    pub(super) fn place(&self) -> CommandPlace {
         let index = u32::try_from(self.index).unwrap_or(u32::MAX);
-        Place { phase: self.phase, block: self.block, index }
+        CommandPlace { phase: self.phase, block: self.block, index }
     }
 
     pub(super) fn text(&self, work: &PhaseWork) -> String {
@@ -68,15 +69,29 @@ impl Running {
 }
 
 impl BuildMachine {
-    pub(super) fn enter_user_phase(&mut self, phase: UserPhase, now: Timestamp, step: &mut Step) {
+    pub(super) fn enter_user_phase(
+        &mut self,
+        phase: UserPhase,
+        now: Timestamp,
+        step: &mut MachineStep,
+    ) {
         self.enter(phase.into(), now, step);
         self.begun[phase as usize] = now.boot;
-        self.arrive(Running::at(Place { phase, block: Block::Commands, index: 0 }), now, step);
+        self.arrive(
+            RunningPhase::at(CommandPlace { phase, block: Block::Commands, index: 0 }),
+            now,
+            step,
+        );
     }
 
     /// Comes to the command `running` stands at, or to what follows the last one: stops there, leaves it
     /// out, or runs it.
-    pub(super) fn arrive(&mut self, mut running: Running, now: Timestamp, step: &mut Step) {
+    pub(super) fn arrive(
+        &mut self,
+        mut running: RunningPhase,
+        now: Timestamp,
+        step: &mut MachineStep,
+    ) {
         let Some(work) = self.phase_work(running.phase) else { return };
         loop {
             if running.block == Block::Commands && running.index >= work.commands.len() {
@@ -101,7 +116,12 @@ impl BuildMachine {
     }
 
     /// Stops before the command at hand, or runs it.
-    pub(super) fn arrived(&mut self, running: Running, now: Timestamp, step: &mut Step) {
+    pub(super) fn arrived(
+        &mut self,
+        running: RunningPhase,
+        now: Timestamp,
+        step: &mut MachineStep,
+    ) {
         if self.stops.is_idle() {
             return self.launch(running, false, now, step);
         }
@@ -125,11 +145,16 @@ impl BuildMachine {
             (false, false, _) => StopKind::Before,
             (false, true, true) => StopKind::Step,
         };
-        self.hold(kind, Next::Run(running), hit, now, step);
+        self.hold(kind, AfterStop::Run(running), hit, now, step);
     }
 
     /// The command is not run. Where it has failed before, that is its last word.
-    pub(super) fn skip(&mut self, running: &Running, work: &PhaseWork, step: &mut Step) {
+    pub(super) fn skip(
+        &mut self,
+        running: &RunningPhase,
+        work: &PhaseWork,
+        step: &mut MachineStep,
+    ) {
         let place = running.place();
         self.failures.leave(place);
         step.events.push(EventBody::CommandSkipped {
@@ -144,10 +169,10 @@ impl BuildMachine {
     /// with.
     pub(super) fn launch(
         &mut self,
-        mut running: Running,
+        mut running: RunningPhase,
         again: bool,
         now: Timestamp,
-        step: &mut Step,
+        step: &mut MachineStep,
     ) {
         let Some(work) = self.phase_work(running.phase) else { return };
         if self.checkpoints.is_due() {
@@ -172,8 +197,8 @@ impl BuildMachine {
             again,
             ..self.command(running.phase.into(), text)
         };
-        step.effects.push(Effect::Run(run));
-        self.state = State::Running(running);
+        step.effects.push(MachineEffect::Run(run));
+        self.state = BuildState::Running(running);
     }
 
     /// The run with the number given last, by root.
@@ -198,13 +223,13 @@ impl BuildMachine {
     pub(super) fn command_ended(
         &mut self,
         command: u32,
-        how: (&Outcome, Option<&str>),
+        how: (&CommandOutcome, Option<&str>),
         facts: RunFacts,
         now: Timestamp,
-        step: &mut Step,
+        step: &mut MachineStep,
     ) {
         match &self.state {
-            State::Running(running) if running.command == command => {
+            BuildState::Running(running) if running.command == command => {
                 let running = running.clone();
                 let cut = self.take_cut().filter(|_| !how.0.succeeded());
                 self.note_end(command, how.0, facts, now, step);
@@ -213,7 +238,7 @@ impl BuildMachine {
                     Some(cut) => self.settle_cut(running, cut, how, now, step),
                 }
             }
-            State::SettingUp(setting_up) if setting_up.command == command => {
+            BuildState::SettingUp(setting_up) if setting_up.command == command => {
                 let setting_up = setting_up.clone();
                 let cut = self.take_cut().filter(|_| !how.0.succeeded());
                 self.note_end(command, how.0, facts, now, step);
@@ -222,7 +247,7 @@ impl BuildMachine {
                     Some(cut) => self.setup_cut(setting_up, cut, how, now, step),
                 }
             }
-            State::Evaluating { command: running, .. } if *running == command => {
+            BuildState::Evaluating { command: running, .. } if *running == command => {
                 self.evaluated(command, how.0, facts, now, step);
             }
             // The build is being ended; how its command died is of no interest.
@@ -233,10 +258,10 @@ impl BuildMachine {
     fn note_end(
         &mut self,
         command: u32,
-        outcome: &Outcome,
+        outcome: &CommandOutcome,
         facts: RunFacts,
         now: Timestamp,
-        step: &mut Step,
+        step: &mut MachineStep,
     ) {
         self.melt(now, step);
         self.last_exit = exit_code(outcome);
@@ -254,10 +279,10 @@ impl BuildMachine {
 
     fn settle(
         &mut self,
-        mut running: Running,
-        (outcome, cause): (&Outcome, Option<&str>),
+        mut running: RunningPhase,
+        (outcome, cause): (&CommandOutcome, Option<&str>),
         now: Timestamp,
-        step: &mut Step,
+        step: &mut MachineStep,
     ) {
         let Some(work) = self.phase_work(running.phase) else { return };
         let place = running.place();
@@ -286,7 +311,7 @@ impl BuildMachine {
                 _ => false,
             }));
             if !hit.is_empty() {
-                let next = Next::Failed { running, has_evaluated: false };
+                let next = AfterStop::Failed { running, has_evaluated: false };
                 return self.hold(StopKind::Failed, next, hit, now, step);
             }
         }
@@ -296,22 +321,22 @@ impl BuildMachine {
     /// What follows a run that somebody has ended. It has failed, whatever comes next.
     fn settle_cut(
         &mut self,
-        mut running: Running,
-        cut: Cut,
-        (outcome, cause): (&Outcome, Option<&str>),
+        mut running: RunningPhase,
+        cut: CutRun,
+        (outcome, cause): (&CommandOutcome, Option<&str>),
         now: Timestamp,
-        step: &mut Step,
+        step: &mut MachineStep,
     ) {
         let Some(work) = self.phase_work(running.phase) else { return };
         let place = running.place();
         self.failures.failed(place, command_failure(&running.text(&work), outcome, cause));
         match cut {
-            Cut::Skip => {
+            CutRun::Skip => {
                 self.failures.leave(place);
                 running.advance();
                 self.arrive(running, now, step);
             }
-            Cut::Retry(text) => {
+            CutRun::Retry(text) => {
                 running.edited = text.or(running.edited);
                 self.launch(running, true, now, step);
             }
@@ -319,7 +344,12 @@ impl BuildMachine {
     }
 
     /// What follows a failure: the phase once more, its finally, or its end.
-    pub(super) fn fail(&mut self, mut running: Running, now: Timestamp, step: &mut Step) {
+    pub(super) fn fail(
+        &mut self,
+        mut running: RunningPhase,
+        now: Timestamp,
+        step: &mut MachineStep,
+    ) {
         let Some(work) = self.phase_work(running.phase) else { return };
         let place = running.place();
         match running.block {
@@ -329,7 +359,8 @@ impl BuildMachine {
                     running.retries += 1;
                     running.index = 0;
                     running.edited = None;
-                    let how = self.stops.outcome().map_or_else(String::new, Outcome::to_string);
+                    let how =
+                        self.stops.outcome().map_or_else(String::new, CommandOutcome::to_string);
                     let text = format!(
                         "{} failed ({how}); on-failure retries it, {} of {}",
                         Phase::from(running.phase),
@@ -352,7 +383,7 @@ impl BuildMachine {
     }
 
     /// Comes to the end of a phase: stops there, or ends it.
-    fn finish_phase(&mut self, running: Running, now: Timestamp, step: &mut Step) {
+    fn finish_phase(&mut self, running: RunningPhase, now: Timestamp, step: &mut MachineStep) {
         if self.stops.is_idle() {
             return self.end_user_phase(&running, now, step);
         }
@@ -363,11 +394,16 @@ impl BuildMachine {
         if hit.is_empty() {
             self.end_user_phase(&running, now, step);
         } else {
-            self.hold(StopKind::After, Next::EndPhase(running), hit, now, step);
+            self.hold(StopKind::After, AfterStop::EndPhase(running), hit, now, step);
         }
     }
 
-    pub(super) fn end_user_phase(&mut self, running: &Running, now: Timestamp, step: &mut Step) {
+    pub(super) fn end_user_phase(
+        &mut self,
+        running: &RunningPhase,
+        now: Timestamp,
+        step: &mut MachineStep,
+    ) {
         let Some(work) = self.phase_work(running.phase) else { return };
         let failure = self.failures.of(running.phase.into()).cloned();
         let failed = failure.is_some();
@@ -381,9 +417,9 @@ impl BuildMachine {
             Some(phase) => self.enter_user_phase(phase, now, step),
             None if next == Phase::UploadArtifacts => {
                 self.enter(next, now, step);
-                self.state = State::Uploading;
+                self.state = BuildState::Uploading;
                 let succeeding = self.status == Status::Succeeded;
-                step.effects.push(Effect::Upload { succeeding });
+                step.effects.push(MachineEffect::Upload { succeeding });
             }
             None => self.finalize(now, step),
         }
@@ -393,7 +429,7 @@ impl BuildMachine {
     pub(super) fn here<'h>(
         &self,
         phase: Phase,
-        place: Option<Place>,
+        place: Option<CommandPlace>,
         run: u32,
         text: &'h str,
     ) -> Here<'h> {
@@ -406,7 +442,7 @@ impl BuildMachine {
     }
 }
 
-fn may_retry(work: &PhaseWork, running: &Running, failure: &PhaseContext) -> bool {
+fn may_retry(work: &PhaseWork, running: &RunningPhase, failure: &PhaseContext) -> bool {
     let OnFailure::Retry(retry) = &work.on_failure else { return false };
     running.retries < retry.count
         && retry.pattern.as_deref().is_none_or(|pattern| {

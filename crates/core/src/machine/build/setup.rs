@@ -1,13 +1,13 @@
 //! The end of DOWNLOAD_SOURCE: commands that install runtimes, and what the log says before the phases.
 
-use super::held::{Cut, Next};
+use super::held::{AfterStop, CutRun};
 use super::{
-    BuildMachine, CommandRun, Effect, EventBody, Outcome, Phase, PhaseContext, State, Status, Step,
-    Timestamp, command_failure,
+    BuildMachine, BuildState, CommandOutcome, CommandRun, EventBody, MachineEffect, MachineStep,
+    Phase, PhaseContext, Status, Timestamp, command_failure,
 };
 use crate::debug::What;
 use crate::event::{Block, StopKind};
-use crate::plan::Work;
+use crate::plan::PlannedWork;
 use crate::runtimes::SetupCommand;
 use crate::spec::UserPhase;
 
@@ -38,14 +38,19 @@ impl BuildMachine {
         &mut self,
         commands: Vec<SetupCommand>,
         now: Timestamp,
-        step: &mut Step,
+        step: &mut MachineStep,
     ) {
         let (left, text, variables) = (commands.into(), String::new(), Vec::new());
         self.run_setup(SettingUp { left, command: 0, text, variables, index: 0 }, now, step);
     }
 
     /// Runs the next command, or goes on where there is none.
-    pub(super) fn run_setup(&mut self, mut setting_up: SettingUp, now: Timestamp, step: &mut Step) {
+    pub(super) fn run_setup(
+        &mut self,
+        mut setting_up: SettingUp,
+        now: Timestamp,
+        step: &mut MachineStep,
+    ) {
         match setting_up.left.pop_front() {
             Some(SetupCommand { text, variables }) => {
                 let next = SettingUp { text, variables, ..setting_up };
@@ -61,7 +66,7 @@ impl BuildMachine {
         mut setting_up: SettingUp,
         again: bool,
         now: Timestamp,
-        step: &mut Step,
+        step: &mut MachineStep,
     ) {
         self.commands += 1;
         self.command_started = now.boot;
@@ -74,22 +79,22 @@ impl BuildMachine {
             line: None,
         });
         let run = self.command(Phase::DownloadSource, setting_up.text.clone());
-        step.effects.push(Effect::Run(CommandRun {
+        step.effects.push(MachineEffect::Run(CommandRun {
             variables: [&setting_up.variables[..], &run.variables].concat(),
             succeeding: self.setup_failure.is_none(),
             again,
             ..run
         }));
         setting_up.command = self.commands;
-        self.state = State::SettingUp(setting_up);
+        self.state = BuildState::SettingUp(setting_up);
     }
 
     pub(super) fn setup_command_ended(
         &mut self,
         setting_up: SettingUp,
-        (outcome, cause): (&Outcome, Option<&str>),
+        (outcome, cause): (&CommandOutcome, Option<&str>),
         now: Timestamp,
-        step: &mut Step,
+        step: &mut MachineStep,
     ) {
         if outcome.succeeded() {
             return self.run_setup(setting_up.past(), now, step);
@@ -102,7 +107,7 @@ impl BuildMachine {
         if hit.is_empty() {
             self.setup_failed(failure, now, step);
         } else {
-            let next = Next::Setup { setting_up, failure, has_evaluated: false };
+            let next = AfterStop::Setup { setting_up, failure, has_evaluated: false };
             self.hold(StopKind::Failed, next, hit, now, step);
         }
     }
@@ -111,22 +116,22 @@ impl BuildMachine {
     pub(super) fn setup_cut(
         &mut self,
         setting_up: SettingUp,
-        cut: Cut,
-        (outcome, cause): (&Outcome, Option<&str>),
+        cut: CutRun,
+        (outcome, cause): (&CommandOutcome, Option<&str>),
         now: Timestamp,
-        step: &mut Step,
+        step: &mut MachineStep,
     ) {
         match cut {
-            Cut::Skip => {
+            CutRun::Skip => {
                 let failure = command_failure(&setting_up.text, outcome, cause);
                 self.setup_failure.get_or_insert(failure);
                 self.run_setup(setting_up.past(), now, step);
             }
-            Cut::Retry(text) => self.launch_setup(setting_up.with(text), true, now, step),
+            CutRun::Retry(text) => self.launch_setup(setting_up.with(text), true, now, step),
         }
     }
 
-    fn setup_done(&mut self, now: Timestamp, step: &mut Step) {
+    fn setup_done(&mut self, now: Timestamp, step: &mut MachineStep) {
         self.agent(step, &format!("Moving to directory {}", self.plan.places.source));
         let work = self.plan.work.as_ref().ok();
         if work.is_none_or(|work| work.cache.is_none()) {
@@ -136,7 +141,7 @@ impl BuildMachine {
             self.agent(step, "Skip cache due to: no paths specified to be cached");
         }
         self.agent(step, "Registering with agent");
-        let summary = self.plan.work.as_ref().map(Work::summary).unwrap_or_default();
+        let summary = self.plan.work.as_ref().map(PlannedWork::summary).unwrap_or_default();
         step.events.extend(summary.into_iter().map(|text| EventBody::Agent { text }));
         match self.setup_failure.clone() {
             None => self.leave(Status::Succeeded, vec![PhaseContext::default()], now, step),
@@ -149,7 +154,12 @@ impl BuildMachine {
         self.enter_user_phase(UserPhase::Install, now, step);
     }
 
-    pub(super) fn setup_failed(&mut self, context: PhaseContext, now: Timestamp, step: &mut Step) {
+    pub(super) fn setup_failed(
+        &mut self,
+        context: PhaseContext,
+        now: Timestamp,
+        step: &mut MachineStep,
+    ) {
         let context = self.setup_failure.take().unwrap_or(context);
         self.worsen(Status::Failed, &context);
         self.leave(Status::Failed, vec![context], now, step);

@@ -1,7 +1,7 @@
 //! The table of decisions: each row with what a later green end comes to.
 
 use super::stops::{LIST, edit, rerun, retry, skip, skip_to, who};
-use super::{Bed, EventBody, Input, LIMITS, Limits, Phase, Status};
+use super::{Bed, EventBody, LIMITS, MachineInput, Phase, Status, TimeLimits};
 use crate::debug::{Decision, DecisionKind};
 use crate::event::Block;
 use crate::plan::BreakAction;
@@ -18,7 +18,7 @@ fn resumed_it_goes_on_as_without_the_stop() {
     assert_eq!(bed.interventions(), []);
     // By a key, or by `codebuild-resume`, it is the same.
     let mut bed = Bed::stopping(LIST, &["before:build:2"], &[]);
-    bed.send(Input::Resume);
+    bed.send(MachineInput::Resume);
     bed.go(&[]);
     assert_eq!(bed.finished, Some(Status::Succeeded));
 }
@@ -217,7 +217,7 @@ fn an_abort_is_a_failure_at_a_failure_and_a_stop_elsewhere() {
     for breakpoint in ["start", "before:build:2", "after:build"] {
         let mut bed = Bed::stopping(LIST, &[breakpoint], &[]);
         bed.decide(Decision::Abort, &[]);
-        bed.send(Input::ProcessesGone);
+        bed.send(MachineInput::ProcessesGone);
         bed.go(&[]);
         assert_eq!(bed.finished, Some(Status::Stopped), "{breakpoint}");
         assert_eq!(bed.interventions(), [DecisionKind::Abort]);
@@ -228,14 +228,14 @@ fn an_abort_is_a_failure_at_a_failure_and_a_stop_elsewhere() {
 fn what_is_evaluated_can_be_ended() {
     let mut bed = Bed::stopping(LIST, &["before:build:2"], &[]);
     let text = Decision::Eval { text: "sleep 99".to_owned() };
-    bed.send(Input::Decide { decision: text, by: who() });
+    bed.send(MachineInput::Decide { decision: text, by: who() });
     let command = bed.machine.last_run();
     assert_eq!(bed.machine.evaluates(), Some(command));
     bed.pending.clear();
-    bed.send(Input::EndEvaluated { command: command + 1 });
+    bed.send(MachineInput::EndEvaluated { command: command + 1 });
     assert!(bed.pending.is_empty());
-    bed.send(Input::EndEvaluated { command });
-    assert_eq!(bed.pending.pop_front(), Some(crate::machine::Effect::Cut { command }));
+    bed.send(MachineInput::EndEvaluated { command });
+    assert_eq!(bed.pending.pop_front(), Some(crate::machine::MachineEffect::Cut { command }));
 }
 
 /// any: `eval`, `set`
@@ -285,12 +285,12 @@ fn what_is_evaluated_takes_the_builds_time() {
     let mut bed = Bed::stopping(LIST, &["before:build:2"], &[]);
     assert_eq!(bed.machine.deadline(), Some(bed.now + Duration::from_secs(10)));
     let decision = Decision::Eval { text: "sleep 99".to_owned() };
-    bed.send(Input::Decide { decision: decision.clone(), by: who() });
+    bed.send(MachineInput::Decide { decision: decision.clone(), by: who() });
     bed.refused(decision, "an `eval` runs");
     assert_eq!(bed.machine.deadline(), Some(bed.now + Duration::from_secs(60)));
     bed.now += Duration::from_secs(60);
-    bed.send(Input::Tick);
-    bed.send(Input::ProcessesGone);
+    bed.send(MachineInput::Tick);
+    bed.send(MachineInput::ProcessesGone);
     bed.until_command();
     bed.go(&[]);
     assert_eq!(bed.finished, Some(Status::TimedOut));
@@ -305,13 +305,13 @@ fn a_stop_that_nobody_comes_to_ends_by_itself() {
         ("before:build:2", "", BreakAction::Resume, Status::Succeeded),
         ("before:build:2", "", BreakAction::Stop, Status::Stopped),
     ] {
-        let limits = Limits { break_action: action, ..LIMITS };
+        let limits = TimeLimits { break_action: action, ..LIMITS };
         let mut bed = Bed::stopping_with(LIST, limits, false, &[breakpoint], &[failing]);
         bed.now += Duration::from_secs(10);
-        bed.send(Input::Tick);
+        bed.send(MachineInput::Tick);
         bed.go(&[]);
         if status == Status::Stopped {
-            bed.send(Input::ProcessesGone);
+            bed.send(MachineInput::ProcessesGone);
             bed.go(&[]);
         }
         assert_eq!(bed.finished, Some(status), "{breakpoint} {action:?}");
@@ -339,7 +339,7 @@ fn what_does_not_apply_is_refused_in_one_sentence() {
     bed.refused(Decision::Resume, "is not stopped");
     // A fault of ours is no failure of a command.
     let mut bed = Bed::stopping(LIST, &["failure"], &["b"]);
-    bed.send(Input::Fault(crate::phase::PhaseContext::default()));
+    bed.send(MachineInput::Fault(crate::phase::PhaseContext::default()));
     bed.refused(retry(), "is not stopped");
     let bed = Bed::stopping(LIST, &["failure"], &["b"]);
     let list = [

@@ -1,6 +1,6 @@
 //! Ends that nobody answers: the machine comes to its own end all the same, and by when.
 
-use super::{Bed, FOUR, Input, RunFacts};
+use super::{Bed, FOUR, MachineInput, RunFacts};
 use crate::phase::{PhaseContext, Status, StatusCode};
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ impl Bed {
     /// One whose first command runs, and whose processes and container answer nothing from here on.
     fn mute() -> Self {
         let mut bed = Bed::new(FOUR);
-        bed.send(Input::Start);
+        bed.send(MachineInput::Start);
         bed.until_command();
         bed.is_mute = true;
         bed
@@ -20,7 +20,7 @@ impl Bed {
         self.until_command();
         while self.finished.is_none() {
             self.now = self.machine.deadline().expect("it waits for something");
-            self.send(Input::Tick);
+            self.send(MachineInput::Tick);
             self.until_command();
         }
         self.now - begin
@@ -34,7 +34,7 @@ fn fault() -> PhaseContext {
 #[test]
 fn a_stop_that_nobody_answers() {
     let mut bed = Bed::mute();
-    bed.send(Input::Stop { at_once: false });
+    bed.send(MachineInput::Stop { at_once: false });
     assert!(bed.wait_out() < Duration::from_secs(25));
     assert_eq!(bed.finished, Some(Status::Stopped));
     assert!(!bed.is_clear);
@@ -45,8 +45,8 @@ fn a_stop_that_nobody_answers() {
 fn a_second_stop_that_nobody_answers() {
     for first in [false, true] {
         let mut bed = Bed::mute();
-        bed.send(Input::Stop { at_once: first });
-        bed.send(Input::Stop { at_once: true });
+        bed.send(MachineInput::Stop { at_once: first });
+        bed.send(MachineInput::Stop { at_once: true });
         assert!(bed.wait_out() < Duration::from_secs(7), "{first}");
         assert_eq!(bed.finished, Some(Status::Stopped));
     }
@@ -66,11 +66,16 @@ fn a_time_limit_that_nobody_answers() {
 fn what_is_left_of_a_build_hangs() {
     let hanging = || {
         let mut bed = Bed::new("version: 0.2\nphases:\n  build: {commands: [b]}\n");
-        bed.send(Input::Start);
+        bed.send(MachineInput::Start);
         let command = bed.until_command().expect("a command");
         bed.is_mute = true;
-        let outcome = crate::event::Outcome::Exited(0);
-        bed.send(Input::CommandEnded { command, outcome, cause: None, facts: RunFacts::default() });
+        let outcome = crate::event::CommandOutcome::Exited(0);
+        bed.send(MachineInput::CommandEnded {
+            command,
+            outcome,
+            cause: None,
+            facts: RunFacts::default(),
+        });
         bed.until_command();
         bed
     };
@@ -80,7 +85,7 @@ fn what_is_left_of_a_build_hangs() {
     assert_eq!((bed.finished, bed.is_clear), (Some(Status::Succeeded), false));
     for (at_once, most) in [(false, 15), (true, 5)] {
         let mut bed = hanging();
-        bed.send(Input::Stop { at_once });
+        bed.send(MachineInput::Stop { at_once });
         assert!(bed.wait_out() < Duration::from_secs(most), "{at_once}");
         assert_eq!((bed.finished, bed.is_clear), (Some(Status::Succeeded), false));
         assert_eq!(
@@ -95,18 +100,18 @@ fn what_is_left_of_a_build_hangs() {
 fn a_lost_answer_ends_the_build() {
     let mut bed = Bed::mute();
     bed.is_mute = false;
-    bed.send(Input::Lost(fault()));
+    bed.send(MachineInput::Lost(fault()));
     bed.until_command();
     assert_eq!((bed.finished, bed.is_clear), (Some(Status::Fault), true));
 
     let mut bed = Bed::mute();
-    bed.send(Input::Lost(fault()));
+    bed.send(MachineInput::Lost(fault()));
     bed.until_command();
-    bed.send(Input::Lost(fault()));
+    bed.send(MachineInput::Lost(fault()));
     assert_eq!(bed.machine.deadline(), Some(bed.now), "killed");
-    bed.send(Input::Tick);
+    bed.send(MachineInput::Tick);
     bed.until_command();
-    bed.send(Input::Lost(fault()));
+    bed.send(MachineInput::Lost(fault()));
     assert_eq!(bed.wait_out(), Duration::ZERO, "gone");
     assert_eq!(bed.finished, Some(Status::Fault));
 }

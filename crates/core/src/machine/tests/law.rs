@@ -1,15 +1,18 @@
 //! What may follow what in a build's log, whatever happens to the build and in whatever order.
 
 use super::{
-    Bed, BuildFacts, CallId, ContainerFacts, Duration, Effect, EventBody, FOUR, Fetched, Found,
-    FoundCache, Gone, Input, LIMITS, Outcome, PauseId, PauseKind, Phase, PhaseContext, RunFacts,
-    SetupError, Standstill, Timestamp, Unkept, Variables, WallTime, facts, impasse, kept,
+    Bed, BuildFacts, BuildSetupError, CallId, CommandOutcome, ContainerFacts, Duration, EventBody,
+    FOUR, Fetched, FoundCache, Gone, InstalledVersions, LIMITS, MachineEffect, MachineInput,
+    PauseId, PauseKind, Phase, PhaseContext, RunFacts, Standstill, Timestamp, Unkept, Variables,
+    WallTime, facts, impasse, kept,
 };
-use crate::debug::{Breakpoint, Client, Decision, DecisionKind, Place, Rewind, RunRef, Then, Who};
-use crate::env::Layers;
+use crate::debug::{
+    Breakpoint, CommandPlace, Decision, DecisionClient, DecisionKind, Rewind, RunRef, Then, Who,
+};
+use crate::env::EnvLayers;
 use crate::event::{Block, CacheFacts, StopKind};
 use crate::phase::Status;
-use crate::plan::{Checkpointing, Stops};
+use crate::plan::{Checkpointing, PlannedStops};
 use crate::spec::USER_PHASES;
 use std::collections::BTreeMap;
 
@@ -68,7 +71,7 @@ impl Law {
                         true if failed_before => drop(self.places.insert(at, Some(true))),
                         true => {}
                         // A rewind has ended it, or the end of the build.
-                        false if *outcome == Outcome::Cut => {}
+                        false if *outcome == CommandOutcome::Cut => {}
                         false => drop(self.places.insert(at, Some(false))),
                     }
                 }
@@ -125,10 +128,10 @@ impl Law {
 }
 
 /// Somebody decides something.
-fn decision(random: &mut impl FnMut(usize) -> usize) -> Input {
+fn decision(random: &mut impl FnMut(usize) -> usize) -> MachineInput {
     let phase = USER_PHASES[random(4)];
     let block = [Block::Commands, Block::Finally][random(2)];
-    let place = Place { phase, block, index: u32::try_from(random(2)).unwrap_or(0) };
+    let place = CommandPlace { phase, block, index: u32::try_from(random(2)).unwrap_or(0) };
     let text = || "edited".to_owned();
     let decision = match random(15) {
         12 => Decision::Rewind(Rewind { to: Some(RunRef::At(place)), ..Rewind::default() }),
@@ -149,8 +152,8 @@ fn decision(random: &mut impl FnMut(usize) -> usize) -> Input {
         10 => Decision::Set { name: "A".to_owned(), value: None },
         _ => Decision::Resume,
     };
-    let by = Who { uid: 0, user: String::new(), client: Client::Cli };
-    Input::Decide { decision, by }
+    let by = Who { uid: 0, user: String::new(), client: DecisionClient::Cli };
+    MachineInput::Decide { decision, by }
 }
 
 /// Some breakpoints.
@@ -172,27 +175,27 @@ fn breakpoints(random: &mut impl FnMut(usize) -> usize) -> Vec<Breakpoint> {
 }
 
 /// Some answer to what DOWNLOAD_SOURCE asks for.
-fn preparation(random: &mut impl FnMut(usize) -> usize) -> Input {
-    let failed = SetupError { context: PhaseContext::default(), hint: None, place: None };
+fn preparation(random: &mut impl FnMut(usize) -> usize) -> MachineInput {
+    let failed = BuildSetupError { context: PhaseContext::default(), hint: None, place: None };
     let fails = random(6) == 0;
     match random(8) {
-        7 => Input::RuntimesFound(Found::new()),
-        0 if fails => Input::ValuesFetched(Err(failed)),
-        0 => Input::ValuesFetched(Ok(Fetched(vec![("A".to_owned(), "b".to_owned())]))),
-        1 if fails => Input::EntrypointRan(Err(failed)),
-        1 => Input::EntrypointRan(Ok(Variables::new())),
-        2 if fails => Input::ShellOpened(Err(PhaseContext::default())),
-        2 => Input::ShellOpened(Ok(())),
-        3 => Input::CacheFound((random(2) == 0).then_some(FoundCache {
+        7 => MachineInput::RuntimesFound(InstalledVersions::new()),
+        0 if fails => MachineInput::ValuesFetched(Err(failed)),
+        0 => MachineInput::ValuesFetched(Ok(Fetched(vec![("A".to_owned(), "b".to_owned())]))),
+        1 if fails => MachineInput::EntrypointRan(Err(failed)),
+        1 => MachineInput::EntrypointRan(Ok(Variables::new())),
+        2 if fails => MachineInput::ShellOpened(Err(PhaseContext::default())),
+        2 => MachineInput::ShellOpened(Ok(())),
+        3 => MachineInput::CacheFound((random(2) == 0).then_some(FoundCache {
             files: 1000,
             bytes: 0,
             can_be_layer: true,
             has_guests: random(2) == 0,
         })),
-        4 if fails => Input::Rehoused(Err(PhaseContext::default())),
-        4 => Input::Rehoused(Ok(ContainerFacts::default())),
-        5 => Input::CacheRestored,
-        _ => Input::CatalogRead(
+        4 if fails => MachineInput::Rehoused(Err(PhaseContext::default())),
+        4 => MachineInput::Rehoused(Ok(ContainerFacts::default())),
+        5 => MachineInput::CacheRestored,
+        _ => MachineInput::CatalogRead(
             (random(2) == 0)
                 .then(|| "runtimes: {nodejs: {versions: {20: {commands: [s, t]}}}}".to_owned()),
         ),
@@ -229,8 +232,8 @@ fn no_order_of_inputs_breaks_the_law() {
             0 => Checkpointing::Auto,
             _ => Checkpointing::Off,
         };
-        let stops = Stops { breakpoints: all, step: round % 14 == 0, checkpoints };
-        let mut bed = Bed::with_stops(source, LIMITS, facts, Layers::default(), stops);
+        let stops = PlannedStops { breakpoints: all, step: round % 14 == 0, checkpoints };
+        let mut bed = Bed::with_stops(source, LIMITS, facts, EnvLayers::default(), stops);
         let mut law = Law::default();
         // What DOWNLOAD_SOURCE waits for.
         let mut asked = None;
@@ -243,69 +246,72 @@ fn no_order_of_inputs_breaks_the_law() {
             let command = law.command.filter(|_| random(3) > 0).unwrap_or(command);
             let input = match random(23) {
                 0..12 if keeping.is_some() => match keeping.take() {
-                    Some(Effect::Checkpoint { id, .. }) => {
+                    Some(MachineEffect::Checkpoint { id, .. }) => {
                         let never = random(30) == 0;
                         let none = never.then(|| Unkept::Never("so".to_owned()));
                         let none = none
                             .or((random(6) == 0)
                                 .then(|| Unkept::Now { why: "so".to_owned(), ms: 1 }));
-                        Input::Checkpointed { id, result: none.map_or_else(|| Ok(kept()), Err) }
+                        MachineInput::Checkpointed {
+                            id,
+                            result: none.map_or_else(|| Ok(kept()), Err),
+                        }
                     }
-                    _ if random(9) == 0 => Input::Rewound(Err(PhaseContext::default())),
-                    _ => Input::Rewound(Ok(Gone::default())),
+                    _ if random(9) == 0 => MachineInput::Rewound(Err(PhaseContext::default())),
+                    _ => MachineInput::Rewound(Ok(Gone::default())),
                 },
                 17..20 if round % 2 == 0 => decision(&mut random),
-                20 if round % 2 == 0 && random(3) == 0 => Input::SetBreakpoints {
+                20 if round % 2 == 0 && random(3) == 0 => MachineInput::SetBreakpoints {
                     owner: ["cli", "dap:1"][random(2)].to_owned(),
                     breakpoints: breakpoints(&mut random),
                 },
                 21 if round % 2 == 0 => match random(2) {
-                    0 => Input::Pause,
-                    _ => Input::Frozen { command, result: Ok(Standstill::default()) },
+                    0 => MachineInput::Pause,
+                    _ => MachineInput::Frozen { command, result: Ok(Standstill::default()) },
                 },
-                0 | 1 => Input::Start,
-                2 => Input::Provisioned(Ok(ContainerFacts {
+                0 | 1 => MachineInput::Start,
+                2 => MachineInput::Provisioned(Ok(ContainerFacts {
                     has_entrypoint: random(2) == 0,
                     has_image: random(2) == 0,
                     ..ContainerFacts::default()
                 })),
-                3 => Input::Provisioned(Err(PhaseContext::default())),
+                3 => MachineInput::Provisioned(Err(PhaseContext::default())),
                 4 | 5 => match &asked {
                     Some(asked) if random(4) > 0 => bed.answer(asked),
                     _ => preparation(&mut random),
                 },
-                6 | 16 => Input::CommandEnded {
+                6 | 16 => MachineInput::CommandEnded {
                     command,
-                    outcome: Outcome::Exited(0),
+                    outcome: CommandOutcome::Exited(0),
                     cause: None,
                     facts: RunFacts::default(),
                 },
-                7 => Input::CommandEnded {
+                7 => MachineInput::CommandEnded {
                     command,
-                    outcome: Outcome::Signaled(9),
+                    outcome: CommandOutcome::Signaled(9),
                     cause: None,
                     facts: RunFacts::default(),
                 },
                 8 => {
                     calls += 1;
-                    Input::BreakpointHit { call: CallId(calls), directory: "/".to_owned() }
+                    MachineInput::BreakpointHit { call: CallId(calls), directory: "/".to_owned() }
                 }
                 15 if random(3) == 0 => impasse(),
-                9 => Input::BreakpointGone { call: CallId(random(4) as u64) },
-                10 => Input::Resume,
-                11 if random(4) == 0 => Input::Stop { at_once: random(2) == 0 },
-                11 => Input::Exported(Vec::new()),
-                12 if random(4) == 0 => Input::Fault(PhaseContext::default()),
-                12 => Input::ProcessesGone,
-                13 => Input::Uploaded(if random(2) == 0 {
+                9 => MachineInput::BreakpointGone { call: CallId(random(4) as u64) },
+                10 => MachineInput::Resume,
+                11 if random(4) == 0 => MachineInput::Stop { at_once: random(2) == 0 },
+                11 => MachineInput::Exported(Vec::new()),
+                12 if random(4) == 0 => MachineInput::Fault(PhaseContext::default()),
+                12 => MachineInput::ProcessesGone,
+                13 => MachineInput::Uploaded(if random(2) == 0 {
                     Ok(())
                 } else {
                     Err(PhaseContext::default())
                 }),
-                14 => Input::Finalized,
+                14 => MachineInput::Finalized,
                 _ => {
                     bed.now += Duration::from_secs(random(12) as u64);
-                    Input::Tick
+                    MachineInput::Tick
                 }
             };
             let now = Timestamp { wall: WallTime(0), boot: bed.now };
@@ -319,15 +325,15 @@ fn no_order_of_inputs_breaks_the_law() {
             step.events.iter().for_each(|event| law.check(event));
             assert_eq!(bed.machine.is_paused(), !law.paused.is_empty());
             for effect in &step.effects {
-                if let Effect::Prepare(preparation) = effect {
+                if let MachineEffect::Prepare(preparation) = effect {
                     asked = Some(preparation.clone());
                 }
-                if let Effect::Checkpoint { .. } | Effect::Rewind { .. } = effect {
+                if let MachineEffect::Checkpoint { .. } | MachineEffect::Rewind { .. } = effect {
                     keeping = Some(effect.clone());
                 }
-                went_back += usize::from(matches!(effect, Effect::Rewind { .. }));
+                went_back += usize::from(matches!(effect, MachineEffect::Rewind { .. }));
             }
-            let runs = step.effects.iter().any(|effect| matches!(effect, Effect::Run(_)));
+            let runs = step.effects.iter().any(|effect| matches!(effect, MachineEffect::Run(_)));
             assert!(!runs || law.command.is_some(), "it runs what was not announced");
         }
         ended += usize::from(law.is_over);

@@ -8,17 +8,20 @@ mod rewinds;
 mod stops;
 
 use super::{
-    BuildMachine, CallId, CheckpointId, CommandRun, ContainerFacts, Effect, Fetched, FoundCache,
-    Gone, Impasse, Input, Kept, Preparation, RunFacts, SetupError, Standstill, Unkept,
+    BuildMachine, BuildSetupError, CallId, CheckpointId, CommandRun, ContainerFacts, Fetched,
+    FoundCache, Gone, Impasse, MachineEffect, MachineInput, RunFacts, SourcePreparation,
+    Standstill, TakenCheckpoint, Unkept,
 };
-use crate::env::{Layers, Variables};
+use crate::env::{EnvLayers, Variables};
 use crate::event::{
-    BuildFacts, CheckpointKind, Event, EventBody, Notice, Outcome, PauseId, PauseKind, ResumedBy,
-    Stuck,
+    BuildFacts, CheckpointKind, CommandOutcome, Event, EventBody, Notice, PauseId, PauseKind,
+    ResumedBy, Stuck,
 };
-use crate::installed::Found;
+use crate::installed::InstalledVersions;
 use crate::phase::{Phase, PhaseContext, Status, StatusCode};
-use crate::plan::{self, BreakAction, BuildPlan, Limits, Places, Rejection, Stops};
+use crate::plan::{
+    self, BreakAction, BuildPlan, ContainerPaths, PlannedStops, Rejection, TimeLimits,
+};
 use crate::skip::Skips;
 use crate::spec;
 use crate::time::{Timestamp, WallTime};
@@ -32,13 +35,13 @@ use std::time::Duration;
 struct Bed {
     machine: BuildMachine,
     now: Duration,
-    pending: VecDeque<Effect>,
+    pending: VecDeque<MachineEffect>,
     log: Vec<String>,
     ran: Vec<(String, bool, i32)>,
     /// What is found in DOWNLOAD_SOURCE.
     world: World,
     /// What was asked for there, in order.
-    asked: Vec<Preparation>,
+    asked: Vec<SourcePreparation>,
     notices: Vec<Notice>,
     /// CodeBuild's lines.
     lines: Vec<String>,
@@ -59,20 +62,20 @@ struct Bed {
 }
 
 /// A checkpoint that was taken.
-fn kept() -> Kept {
+fn kept() -> TakenCheckpoint {
     let kind = CheckpointKind::Copied;
-    Kept { kind, why: None, entries: 1, bytes: 2, ms: 3, is_new: true }
+    TakenCheckpoint { kind, why: None, entries: 1, bytes: 2, ms: 3, is_new: true }
 }
 
 /// The answers to what DOWNLOAD_SOURCE asks for.
 struct World {
     container: ContainerFacts,
-    values: Result<Fetched, SetupError>,
-    entrypoint: Result<Variables, SetupError>,
+    values: Result<Fetched, BuildSetupError>,
+    entrypoint: Result<Variables, BuildSetupError>,
     cache: Option<FoundCache>,
     rehoused: Result<ContainerFacts, PhaseContext>,
     catalog: Option<String>,
-    runtimes: Found,
+    runtimes: InstalledVersions,
 }
 
 impl Default for World {
@@ -84,7 +87,7 @@ impl Default for World {
             cache: None,
             rehoused: Ok(ContainerFacts::default()),
             catalog: None,
-            runtimes: Found::new(),
+            runtimes: InstalledVersions::new(),
         }
     }
 }
@@ -116,7 +119,7 @@ fn facts() -> BuildFacts {
     }
 }
 
-const LIMITS: Limits = Limits {
+const LIMITS: TimeLimits = TimeLimits {
     timeout: Duration::from_secs(60),
     timeout_while_paused: false,
     break_timeout: Some(Duration::from_secs(10)),
@@ -128,30 +131,30 @@ impl Bed {
         Self::with_limits(source, LIMITS)
     }
 
-    fn with_limits(source: &str, limits: Limits) -> Self {
+    fn with_limits(source: &str, limits: TimeLimits) -> Self {
         Self::with_facts(source, limits, facts())
     }
 
-    fn with_facts(source: &str, limits: Limits, facts: BuildFacts) -> Self {
-        Self::with_layers(source, limits, facts, Layers::default())
+    fn with_facts(source: &str, limits: TimeLimits, facts: BuildFacts) -> Self {
+        Self::with_layers(source, limits, facts, EnvLayers::default())
     }
 
-    fn with_layers(source: &str, limits: Limits, facts: BuildFacts, layers: Layers) -> Self {
-        Self::with_stops(source, limits, facts, layers, Stops::default())
+    fn with_layers(source: &str, limits: TimeLimits, facts: BuildFacts, layers: EnvLayers) -> Self {
+        Self::with_stops(source, limits, facts, layers, PlannedStops::default())
     }
 
     fn with_stops(
         source: &str,
-        limits: Limits,
+        limits: TimeLimits,
         facts: BuildFacts,
-        layers: Layers,
-        stops: Stops,
+        layers: EnvLayers,
+        stops: PlannedStops,
     ) -> Self {
         let work =
             spec::parse(source).map(|(spec, _)| plan::work(spec, &Skips::default())).map_err(
                 |_| Rejection { context: PhaseContext::new(StatusCode::YamlFileError, "bad") },
             );
-        let places = Places {
+        let places = ContainerPaths {
             root: "/codebuild".to_owned(),
             source: "/src".to_owned(),
             buildspec: "/src/b.yml".to_owned(),
@@ -179,7 +182,7 @@ impl Bed {
         }
     }
 
-    fn send(&mut self, input: Input) {
+    fn send(&mut self, input: MachineInput) {
         let now = Timestamp { wall: WallTime(0), boot: self.now };
         let step = self.machine.apply(input, now);
         for event in step.events {
@@ -206,45 +209,45 @@ impl Bed {
     fn until_command(&mut self) -> Option<u32> {
         while let Some(effect) = self.pending.pop_front() {
             match effect {
-                Effect::Provision => {
-                    self.send(Input::Provisioned(Ok(self.world.container.clone())));
+                MachineEffect::Provision => {
+                    self.send(MachineInput::Provisioned(Ok(self.world.container.clone())));
                 }
-                Effect::Prepare(preparation) => {
+                MachineEffect::Prepare(preparation) => {
                     let answer = self.answer(&preparation);
                     self.asked.push(preparation);
                     self.send(answer);
                 }
-                Effect::Run(run) => {
+                MachineEffect::Run(run) => {
                     self.runs.push(run.clone());
                     self.ran.push((run.text, run.succeeding, run.last_exit));
                     return Some(run.command);
                 }
-                Effect::Release { .. } => self.log.push("released".to_owned()),
-                Effect::Terminate => self.log.push("SIGTERM".to_owned()),
-                Effect::Kill => {
+                MachineEffect::Release { .. } => self.log.push("released".to_owned()),
+                MachineEffect::Terminate => self.log.push("SIGTERM".to_owned()),
+                MachineEffect::Kill => {
                     self.log.push("SIGKILL".to_owned());
                     if !self.is_mute {
-                        self.send(Input::ProcessesGone);
+                        self.send(MachineInput::ProcessesGone);
                     }
                 }
-                Effect::Hurry => self.log.push("hurry".to_owned()),
-                Effect::Freeze { .. } => self.log.push("freeze".to_owned()),
-                Effect::Thaw => self.log.push("thaw".to_owned()),
-                Effect::Cut { .. } => self.log.push("cut".to_owned()),
-                Effect::Checkpoint { id, again, .. } => {
+                MachineEffect::Hurry => self.log.push("hurry".to_owned()),
+                MachineEffect::Freeze { .. } => self.log.push("freeze".to_owned()),
+                MachineEffect::Thaw => self.log.push("thaw".to_owned()),
+                MachineEffect::Cut { .. } => self.log.push("cut".to_owned()),
+                MachineEffect::Checkpoint { id, again, .. } => {
                     self.saved.push((id, again));
                     let result = self.unkept.clone().map_or_else(|| Ok(kept()), Err);
-                    self.send(Input::Checkpointed { id, result });
+                    self.send(MachineInput::Checkpointed { id, result });
                 }
-                Effect::Rewind { id } => {
+                MachineEffect::Rewind { id } => {
                     self.rewound.push(id);
-                    self.send(Input::Rewound(Ok(Gone::default())));
+                    self.send(MachineInput::Rewound(Ok(Gone::default())));
                 }
-                Effect::Watch(_) => {}
-                Effect::Upload { .. } => self.send(Input::Uploaded(Ok(()))),
-                Effect::Finalize { .. } if self.is_mute => {}
-                Effect::Finalize { .. } => self.send(Input::Finalized),
-                Effect::Finish { status, is_clear } => {
+                MachineEffect::Watch(_) => {}
+                MachineEffect::Upload { .. } => self.send(MachineInput::Uploaded(Ok(()))),
+                MachineEffect::Finalize { .. } if self.is_mute => {}
+                MachineEffect::Finalize { .. } => self.send(MachineInput::Finalized),
+                MachineEffect::Finish { status, is_clear } => {
                     self.finished = Some(status);
                     self.is_clear = is_clear;
                 }
@@ -253,17 +256,21 @@ impl Bed {
         None
     }
 
-    fn answer(&self, asked: &Preparation) -> Input {
+    fn answer(&self, asked: &SourcePreparation) -> MachineInput {
         let world = &self.world;
         match asked {
-            Preparation::FetchValues(_) => Input::ValuesFetched(world.values.clone()),
-            Preparation::RunEntrypoint { .. } => Input::EntrypointRan(world.entrypoint.clone()),
-            Preparation::OpenShell { .. } => Input::ShellOpened(Ok(())),
-            Preparation::FindCache => Input::CacheFound(world.cache),
-            Preparation::Rehouse => Input::Rehoused(world.rehoused.clone()),
-            Preparation::RestoreCache => Input::CacheRestored,
-            Preparation::ReadCatalog => Input::CatalogRead(world.catalog.clone()),
-            Preparation::FindRuntimes { .. } => Input::RuntimesFound(world.runtimes.clone()),
+            SourcePreparation::FetchValues(_) => MachineInput::ValuesFetched(world.values.clone()),
+            SourcePreparation::RunEntrypoint { .. } => {
+                MachineInput::EntrypointRan(world.entrypoint.clone())
+            }
+            SourcePreparation::OpenShell { .. } => MachineInput::ShellOpened(Ok(())),
+            SourcePreparation::FindCache => MachineInput::CacheFound(world.cache),
+            SourcePreparation::Rehouse => MachineInput::Rehoused(world.rehoused.clone()),
+            SourcePreparation::RestoreCache => MachineInput::CacheRestored,
+            SourcePreparation::ReadCatalog => MachineInput::CatalogRead(world.catalog.clone()),
+            SourcePreparation::FindRuntimes { .. } => {
+                MachineInput::RuntimesFound(world.runtimes.clone())
+            }
         }
     }
 
@@ -275,7 +282,7 @@ impl Bed {
     }
 
     fn drive(&mut self, failing: &[&str]) {
-        self.send(Input::Start);
+        self.send(MachineInput::Start);
         self.go(failing);
     }
 
@@ -284,9 +291,9 @@ impl Bed {
         while let Some(command) = self.until_command() {
             let text = self.ran.last().map_or("", |(text, ..)| text.as_str());
             let code = if failing.contains(&text) { 3 } else { 0 };
-            self.send(Input::CommandEnded {
+            self.send(MachineInput::CommandEnded {
                 command,
-                outcome: Outcome::Exited(code),
+                outcome: CommandOutcome::Exited(code),
                 cause: None,
                 facts: RunFacts::default(),
             });
@@ -383,8 +390,8 @@ fn on_failure_decides_otherwise() {
 #[test]
 fn a_rejected_buildspec_never_gets_a_container() {
     let mut bed = Bed::new("version: 0.2\nphases: [");
-    bed.send(Input::Start);
-    assert_eq!(bed.pending, [Effect::Finalize { status: Status::Failed }]);
+    bed.send(MachineInput::Start);
+    assert_eq!(bed.pending, [MachineEffect::Finalize { status: Status::Failed }]);
     bed.until_command();
     assert_eq!(bed.log[3], "DOWNLOAD_SOURCE FAILED YAML_FILE_ERROR");
     assert_eq!(bed.finished, Some(Status::Failed));
@@ -393,17 +400,17 @@ fn a_rejected_buildspec_never_gets_a_container() {
 #[test]
 fn a_stop_asks_first_and_insists_later() {
     let mut bed = Bed::new(FOUR);
-    bed.send(Input::Start);
+    bed.send(MachineInput::Start);
     bed.until_command();
-    bed.send(Input::Stop { at_once: false });
+    bed.send(MachineInput::Stop { at_once: false });
     bed.until_command();
     assert_eq!(bed.log.last().map(String::as_str), Some("SIGTERM"));
     assert_eq!(bed.machine.deadline(), Some(bed.now + Duration::from_secs(5)));
     // A second one in the same tone changes nothing.
-    bed.send(Input::Stop { at_once: false });
+    bed.send(MachineInput::Stop { at_once: false });
     assert!(bed.pending.is_empty());
     bed.now += Duration::from_secs(5);
-    bed.send(Input::Tick);
+    bed.send(MachineInput::Tick);
     bed.until_command();
     assert_eq!(bed.log[bed.log.len() - 2..], ["SIGKILL", "INSTALL STOPPED -"]);
     assert_eq!(bed.finished, Some(Status::Stopped));
@@ -412,31 +419,31 @@ fn a_stop_asks_first_and_insists_later() {
 #[test]
 fn time_at_a_breakpoint_does_not_count() {
     let mut bed = Bed::new(FOUR);
-    bed.send(Input::Start);
+    bed.send(MachineInput::Start);
     let command = bed.until_command().expect("a command");
     assert_eq!(bed.machine.deadline(), Some(bed.now + Duration::from_secs(60)));
     bed.now += Duration::from_secs(50);
-    bed.send(Input::BreakpointHit { call: CallId(1), directory: "/".to_owned() });
-    bed.send(Input::SessionOpened { session: 1, program: "sh".to_owned() });
+    bed.send(MachineInput::BreakpointHit { call: CallId(1), directory: "/".to_owned() });
+    bed.send(MachineInput::SessionOpened { session: 1, program: "sh".to_owned() });
     assert_eq!(bed.machine.deadline(), None);
     bed.now += Duration::from_secs(5000);
-    bed.send(Input::Tick);
-    bed.send(Input::SessionClosed { session: 1, how: String::new() });
+    bed.send(MachineInput::Tick);
+    bed.send(MachineInput::SessionClosed { session: 1, how: String::new() });
     // Nobody is there now: patience starts afresh.
     assert_eq!(bed.machine.deadline(), Some(bed.now + Duration::from_secs(10)));
-    bed.send(Input::Resume);
+    bed.send(MachineInput::Resume);
     assert_eq!(bed.machine.deadline(), Some(bed.now + Duration::from_secs(10)));
     bed.now += Duration::from_secs(11);
-    bed.send(Input::Tick);
-    bed.send(Input::CommandEnded {
+    bed.send(MachineInput::Tick);
+    bed.send(MachineInput::CommandEnded {
         command,
-        outcome: Outcome::Exited(0),
+        outcome: CommandOutcome::Exited(0),
         cause: None,
         facts: RunFacts::default(),
     });
     bed.until_command();
     assert_eq!(bed.log[bed.log.len() - 2..], ["released", "SIGTERM"]);
-    bed.send(Input::ProcessesGone);
+    bed.send(MachineInput::ProcessesGone);
     bed.until_command();
     assert!(bed.log.contains(&"INSTALL TIMED_OUT BUILD_TIMED_OUT".to_owned()), "{:?}", bed.log);
     assert_eq!(bed.finished, Some(Status::TimedOut));
@@ -448,19 +455,19 @@ fn a_breakpoint_nobody_comes_to_ends_by_itself() {
         (BreakAction::Resume, ["resumed Timeout", "released"]),
         (BreakAction::Stop, ["resumed Ended", "SIGTERM"]),
     ] {
-        let mut bed = Bed::with_limits(FOUR, Limits { break_action: action, ..LIMITS });
-        bed.send(Input::Start);
+        let mut bed = Bed::with_limits(FOUR, TimeLimits { break_action: action, ..LIMITS });
+        bed.send(MachineInput::Start);
         bed.until_command();
-        bed.send(Input::BreakpointHit { call: CallId(1), directory: "/".to_owned() });
+        bed.send(MachineInput::BreakpointHit { call: CallId(1), directory: "/".to_owned() });
         bed.now += Duration::from_secs(10);
-        bed.send(Input::Tick);
+        bed.send(MachineInput::Tick);
         bed.until_command();
         assert_eq!(bed.log[bed.log.len() - 2..], verdict);
     }
 }
 
-fn impasse() -> Input {
-    Input::Stuck(Box::new(Impasse {
+fn impasse() -> MachineInput {
+    MachineInput::Stuck(Box::new(Impasse {
         directory: "/".to_owned(),
         stuck: Stuck { reason: "no shell".to_owned(), has_shell: false },
         hint: "none".to_owned(),
@@ -471,9 +478,9 @@ fn impasse() -> Input {
 #[test]
 fn a_build_that_cannot_go_on_waits_where_somebody_may_look() {
     // Resumed, or alone for too long.
-    for input in [Input::Resume, Input::Tick] {
+    for input in [MachineInput::Resume, MachineInput::Tick] {
         let mut bed = Bed::new(FOUR);
-        bed.send(Input::Start);
+        bed.send(MachineInput::Start);
         bed.until_command();
         bed.send(impasse());
         assert_eq!(bed.until_command(), None);
@@ -491,7 +498,7 @@ fn a_build_that_cannot_go_on_waits_where_somebody_may_look() {
 fn without_sessions_a_build_that_cannot_go_on_ends() {
     let facts = BuildFacts { session_enabled: false, ..facts() };
     let mut bed = Bed::with_facts(FOUR, LIMITS, facts);
-    bed.send(Input::Start);
+    bed.send(MachineInput::Start);
     bed.until_command();
     bed.send(impasse());
     bed.until_command();
@@ -502,26 +509,26 @@ fn without_sessions_a_build_that_cannot_go_on_ends() {
 #[test]
 fn one_resume_releases_one_breakpoint_the_first_first() {
     let mut bed = Bed::new(FOUR);
-    bed.send(Input::Start);
+    bed.send(MachineInput::Start);
     bed.until_command();
     for call in [1, 2, 3].map(CallId) {
-        bed.send(Input::BreakpointHit { call, directory: "/".to_owned() });
+        bed.send(MachineInput::BreakpointHit { call, directory: "/".to_owned() });
     }
-    bed.send(Input::BreakpointGone { call: CallId(2) });
-    bed.send(Input::Resume);
-    bed.send(Input::Resume);
-    bed.send(Input::Resume);
-    assert_eq!(bed.pending, [1, 3].map(|call| Effect::Release { call: CallId(call) }));
+    bed.send(MachineInput::BreakpointGone { call: CallId(2) });
+    bed.send(MachineInput::Resume);
+    bed.send(MachineInput::Resume);
+    bed.send(MachineInput::Resume);
+    assert_eq!(bed.pending, [1, 3].map(|call| MachineEffect::Release { call: CallId(call) }));
 }
 
 #[test]
 fn a_runner_that_slept_gives_the_time_back() {
     let mut bed = Bed::new(FOUR);
-    bed.send(Input::Start);
+    bed.send(MachineInput::Start);
     bed.until_command();
     let before = bed.machine.deadline().expect("a timeout");
     bed.now += Duration::from_secs(500);
-    bed.send(Input::Slept(Duration::from_secs(500)));
+    bed.send(MachineInput::Slept(Duration::from_secs(500)));
     assert_eq!(bed.machine.deadline(), Some(before + Duration::from_secs(500)));
 }
 
@@ -551,19 +558,19 @@ fn runtimes_are_installed_before_the_phases() {
 #[test]
 fn a_pause_ends_with_the_build() {
     let mut bed = Bed::new(FOUR);
-    bed.send(Input::Start);
+    bed.send(MachineInput::Start);
     bed.until_command();
-    bed.send(Input::BreakpointHit { call: CallId(1), directory: "/".to_owned() });
-    bed.send(Input::Stop { at_once: true });
+    bed.send(MachineInput::BreakpointHit { call: CallId(1), directory: "/".to_owned() });
+    bed.send(MachineInput::Stop { at_once: true });
     assert!(bed.log.contains(&format!("resumed {:?}", ResumedBy::Ended)));
 }
 
 #[test]
 fn a_pause_has_its_number_from_the_machine() {
     let mut bed = Bed::new(FOUR);
-    bed.send(Input::Start);
+    bed.send(MachineInput::Start);
     bed.until_command();
-    let hit = |call| Input::BreakpointHit { call: CallId(call), directory: "/".to_owned() };
+    let hit = |call| MachineInput::BreakpointHit { call: CallId(call), directory: "/".to_owned() };
     let mut pauses = Vec::new();
     // The numbers of calls are another count.
     for input in [hit(7), impasse(), hit(40)] {
@@ -583,12 +590,12 @@ fn a_pause_has_its_number_from_the_machine() {
 #[test]
 fn a_mark_goes_on_from_where_it_was_kept() {
     let mut bed = Bed::new(FOUR);
-    bed.send(Input::Start);
+    bed.send(MachineInput::Start);
     let command = bed.until_command().expect("a command");
     let (mark, pending) = (bed.machine.clone(), bed.pending.clone());
-    let ended = |code| Input::CommandEnded {
+    let ended = |code| MachineInput::CommandEnded {
         command,
-        outcome: Outcome::Exited(code),
+        outcome: CommandOutcome::Exited(code),
         cause: None,
         facts: RunFacts::default(),
     };
@@ -599,9 +606,9 @@ fn a_mark_goes_on_from_where_it_was_kept() {
     (bed.machine, bed.pending, bed.finished) = (mark, pending, None);
     bed.send(ended(0));
     while let Some(command) = bed.until_command() {
-        bed.send(Input::CommandEnded {
+        bed.send(MachineInput::CommandEnded {
             command,
-            outcome: Outcome::Exited(0),
+            outcome: CommandOutcome::Exited(0),
             cause: None,
             facts: RunFacts::default(),
         });

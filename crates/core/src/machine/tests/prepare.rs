@@ -1,8 +1,9 @@
 //! DOWNLOAD_SOURCE: what is asked for, in which order, and what its answers come to.
 
 use super::{
-    Bed, BuildFacts, ContainerFacts, Effect, FOUR, Fetched, Found, FoundCache, Input, LIMITS,
-    Layers, PhaseContext, Preparation, SetupError, Status, StatusCode, Variables, facts,
+    Bed, BuildFacts, BuildSetupError, ContainerFacts, EnvLayers, FOUR, Fetched, FoundCache,
+    InstalledVersions, LIMITS, MachineEffect, MachineInput, PhaseContext, SourcePreparation,
+    Status, StatusCode, Variables, facts,
 };
 use crate::event::{CacheFacts, Notice, NoticeLevel};
 use crate::spec::Span;
@@ -16,13 +17,13 @@ fn pairs(pairs: &[(&str, &str)]) -> Variables {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-fn layers() -> Layers {
-    Layers {
+fn layers() -> EnvLayers {
+    EnvLayers {
         image: pairs(&[("HOST", "h")]),
         buildspec: pairs(&[("PLAIN", "p")]),
         managed: pairs(&[("CODEBUILD_CI", "true")]),
         overrides: pairs(&[("SET", "typed")]),
-        ..Layers::default()
+        ..EnvLayers::default()
     }
 }
 
@@ -36,8 +37,8 @@ fn cached() -> BuildFacts {
     BuildFacts { cache: Some(cache), ..facts() }
 }
 
-fn failed(code: StatusCode) -> SetupError {
-    SetupError {
+fn failed(code: StatusCode) -> BuildSetupError {
+    BuildSetupError {
         context: PhaseContext::new(code, "it failed"),
         hint: Some("mend it".to_owned()),
         place: None,
@@ -46,21 +47,21 @@ fn failed(code: StatusCode) -> SetupError {
 
 impl Bed {
     fn begin(&mut self) {
-        self.send(Input::Start);
+        self.send(MachineInput::Start);
         self.until_command();
     }
 
     /// What was asked for, in a word each.
     fn words(&self) -> Vec<&'static str> {
-        let word = |asked: &Preparation| match asked {
-            Preparation::FetchValues(_) => "values",
-            Preparation::RunEntrypoint { .. } => "entrypoint",
-            Preparation::OpenShell { .. } => "shell",
-            Preparation::FindCache => "find",
-            Preparation::Rehouse => "rehouse",
-            Preparation::RestoreCache => "restore",
-            Preparation::ReadCatalog => "catalog",
-            Preparation::FindRuntimes { .. } => "runtimes",
+        let word = |asked: &SourcePreparation| match asked {
+            SourcePreparation::FetchValues(_) => "values",
+            SourcePreparation::RunEntrypoint { .. } => "entrypoint",
+            SourcePreparation::OpenShell { .. } => "shell",
+            SourcePreparation::FindCache => "find",
+            SourcePreparation::Rehouse => "rehouse",
+            SourcePreparation::RestoreCache => "restore",
+            SourcePreparation::ReadCatalog => "catalog",
+            SourcePreparation::FindRuntimes { .. } => "runtimes",
         };
         self.asked.iter().map(word).collect()
     }
@@ -68,7 +69,7 @@ impl Bed {
     /// A variable as the first command finds it.
     fn variable(&self, name: &str) -> Option<&str> {
         let mut shells = self.asked.iter().filter_map(|asked| match asked {
-            Preparation::OpenShell { variables } => Some(variables),
+            SourcePreparation::OpenShell { variables } => Some(variables),
             _ => None,
         });
         shells.next_back()?.get(name).map(String::as_str)
@@ -96,7 +97,7 @@ fn values_become_variables_unless_the_command_line_sets_them() {
     bed.world.values = Ok(Fetched(fetched));
     bed.begin();
     assert_eq!(bed.words(), ["values", "shell"]);
-    let Preparation::FetchValues(wanted) = &bed.asked[0] else { panic!("{:?}", bed.asked) };
+    let SourcePreparation::FetchValues(wanted) = &bed.asked[0] else { panic!("{:?}", bed.asked) };
     let names: Vec<&str> = wanted.parameters.iter().map(|wanted| wanted.name.as_str()).collect();
     assert_eq!(names, ["TOKEN"]);
     assert_eq!(wanted.secrets.len(), 1);
@@ -116,7 +117,9 @@ fn values_become_variables_unless_the_command_line_sets_them() {
     let first = at("Processing environment variables");
     assert!(first < at("Decrypting parameter store environment variables"), "{:?}", bed.lines);
     // Nobody who prints what goes in and out prints a value.
-    assert!(!format!("{:?}", Input::ValuesFetched(bed.world.values.clone())).contains("t0ken"));
+    assert!(
+        !format!("{:?}", MachineInput::ValuesFetched(bed.world.values.clone())).contains("t0ken")
+    );
 }
 
 #[test]
@@ -136,7 +139,8 @@ fn a_value_that_cannot_be_had_ends_the_build_at_its_place() {
     ];
     for (place, level) in places {
         let mut bed = bed_of(VALUES, BuildFacts { buildspec: "b.yml".to_owned(), ..facts() });
-        bed.world.values = Err(SetupError { place, ..failed(StatusCode::DecryptedVariablesError) });
+        bed.world.values =
+            Err(BuildSetupError { place, ..failed(StatusCode::DecryptedVariablesError) });
         bed.begin();
         assert_eq!(bed.words(), ["values"]);
         let text = if place.is_some() { "b.yml:4:9: it failed" } else { "" };
@@ -167,7 +171,7 @@ fn an_entrypoint_runs_with_privileges_only() {
         bed.begin();
         assert_eq!(bed.words(), words);
         assert_eq!(bed.variable("GONE"), gone);
-        if let Preparation::RunEntrypoint { variables } = &bed.asked[0] {
+        if let SourcePreparation::RunEntrypoint { variables } = &bed.asked[0] {
             let names: Vec<&str> = variables.iter().map(|(name, _)| name.as_str()).collect();
             // Not those of the buildspec.
             assert_eq!(names, ["HOST", "PATH", "GONE", "CODEBUILD_CI", "SET"]);
@@ -257,7 +261,8 @@ fn without_a_catalog_what_is_there_is_held_against_what_is_asked_for() {
         let mut bed = bed_of(&source, facts());
         bed.world.container.has_image = has_image;
         bed.world.catalog = catalog.map(str::to_owned);
-        bed.world.runtimes = Found::from([("nodejs".to_owned(), Some("18.1".to_owned()))]);
+        bed.world.runtimes =
+            InstalledVersions::from([("nodejs".to_owned(), Some("18.1".to_owned()))]);
         bed.begin();
         assert_eq!(bed.words(), words);
         let told: Vec<&str> = bed.notices.iter().map(|notice| notice.text.as_str()).collect();
@@ -273,15 +278,15 @@ fn what_comes_when_the_build_is_stopped_changes_nothing() {
     let late = || {
         let failed = || failed(StatusCode::InternalServiceError);
         [
-            Input::ValuesFetched(Err(failed())),
-            Input::EntrypointRan(Err(failed())),
-            Input::ShellOpened(Err(failed().context)),
-            Input::ShellOpened(Ok(())),
-            Input::CacheFound(None),
-            Input::Rehoused(Err(failed().context)),
-            Input::CacheRestored,
-            Input::CatalogRead(None),
-            Input::RuntimesFound(Found::new()),
+            MachineInput::ValuesFetched(Err(failed())),
+            MachineInput::EntrypointRan(Err(failed())),
+            MachineInput::ShellOpened(Err(failed().context)),
+            MachineInput::ShellOpened(Ok(())),
+            MachineInput::CacheFound(None),
+            MachineInput::Rehoused(Err(failed().context)),
+            MachineInput::CacheRestored,
+            MachineInput::CatalogRead(None),
+            MachineInput::RuntimesFound(InstalledVersions::new()),
         ]
     };
     let source = VALUES.to_owned() + "cache: {paths: [x]}\n";
@@ -296,21 +301,23 @@ fn what_comes_when_the_build_is_stopped_changes_nothing() {
         bed.world.cache =
             Some(FoundCache { files: 500, bytes: 0, can_be_layer: true, has_guests: false });
         bed.world.rehoused = Ok(bed.world.container.clone());
-        bed.send(Input::Start);
+        bed.send(MachineInput::Start);
         for _ in 0..=stage {
             let effect = bed.pending.pop_front().expect("something is asked for");
             let answer = match &effect {
-                Effect::Provision => Input::Provisioned(Ok(bed.world.container.clone())),
-                Effect::Prepare(asked) => bed.answer(asked),
+                MachineEffect::Provision => {
+                    MachineInput::Provisioned(Ok(bed.world.container.clone()))
+                }
+                MachineEffect::Prepare(asked) => bed.answer(asked),
                 other => panic!("{other:?}"),
             };
             bed.send(answer);
         }
         bed.pending.clear();
-        bed.send(Input::Stop { at_once: false });
+        bed.send(MachineInput::Stop { at_once: false });
         late().into_iter().for_each(|input| bed.send(input));
-        assert_eq!(bed.pending, [Effect::Terminate], "stage {stage}");
-        bed.send(Input::ProcessesGone);
+        assert_eq!(bed.pending, [MachineEffect::Terminate], "stage {stage}");
+        bed.send(MachineInput::ProcessesGone);
         late().into_iter().for_each(|input| bed.send(input));
         bed.until_command();
         assert_eq!(bed.finished, Some(Status::Stopped), "stage {stage}");

@@ -2,11 +2,11 @@
 
 use super::stops::{LIST, edit, rerun, retry, skip, who};
 use super::{
-    Bed, CheckpointId, EventBody, FOUR, Input, LIMITS, Outcome, Phase, Standstill, Status, Stops,
-    Unkept, facts,
+    Bed, CheckpointId, CommandOutcome, EventBody, FOUR, LIMITS, MachineInput, Phase, PlannedStops,
+    Standstill, Status, Unkept, facts,
 };
 use crate::debug::{Decision, DecisionKind, Rewind, RunRef, Then};
-use crate::env::Layers;
+use crate::env::EnvLayers;
 use crate::event::{CheckpointKind, RewoundFacts};
 use crate::plan::Checkpointing;
 
@@ -19,8 +19,8 @@ impl Bed {
 
     fn to_keep(source: &str, breakpoints: &[&str]) -> Self {
         let breakpoints = breakpoints.iter().map(|text| text.parse().expect("one")).collect();
-        let stops = Stops { breakpoints, step: false, checkpoints: Checkpointing::Auto };
-        Bed::with_stops(source, LIMITS, facts(), Layers::default(), stops)
+        let stops = PlannedStops { breakpoints, step: false, checkpoints: Checkpointing::Auto };
+        Bed::with_stops(source, LIMITS, facts(), EnvLayers::default(), stops)
     }
 
     /// Runs before which something was kept, or nothing.
@@ -167,8 +167,8 @@ fn a_rewind_and_a_skip_make_no_success() {
     // An abort before the command is a stop, as before any.
     let mut bed = Bed::keeping(LIST, &["failure"], &["b"]);
     bed.decide(rewind("-1"), &[]);
-    bed.send(Input::Decide { decision: Decision::Abort, by: who() });
-    bed.send(Input::ProcessesGone);
+    bed.send(MachineInput::Decide { decision: Decision::Abort, by: who() });
+    bed.send(MachineInput::ProcessesGone);
     bed.go(&[]);
     assert_eq!(bed.finished, Some(Status::Stopped));
 }
@@ -217,17 +217,17 @@ fn what_people_did_at_the_stop_comes_back_or_does_not() {
 #[test]
 fn a_run_that_stands_still_is_lost() {
     let mut bed = Bed::to_keep(LIST, &[]);
-    bed.send(Input::Start);
+    bed.send(MachineInput::Start);
     assert_eq!(bed.until_command(), Some(1));
-    bed.send(Input::Pause);
+    bed.send(MachineInput::Pause);
     bed.until_command();
-    bed.send(Input::Frozen { command: 1, result: Ok(Standstill::default()) });
+    bed.send(MachineInput::Frozen { command: 1, result: Ok(Standstill::default()) });
     bed.refused(clean(), "rewind --resume");
     bed.decide(rewind("-1"), &[]);
     assert_eq!(bed.at(), "before install:1");
     assert!(bed.events.iter().any(|event| matches!(
         event,
-        EventBody::CommandEnded { command: 1, outcome: Outcome::Cut, .. }
+        EventBody::CommandEnded { command: 1, outcome: CommandOutcome::Cut, .. }
     )));
     bed.decide(Decision::Resume, &[]);
     assert_eq!(bed.finished, Some(Status::Succeeded));

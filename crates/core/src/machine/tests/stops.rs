@@ -1,17 +1,17 @@
 //! Where a build stops, and what it is told there.
 
 use super::{
-    Bed, Effect, EventBody, FOUR, Input, LIMITS, Limits, Outcome, RunFacts, Standstill, Status,
-    Stops, facts,
+    Bed, CommandOutcome, EventBody, FOUR, LIMITS, MachineEffect, MachineInput, PlannedStops,
+    RunFacts, Standstill, Status, TimeLimits, facts,
 };
-use crate::debug::{Client, Decision, DecisionKind, Who};
-use crate::env::Layers;
+use crate::debug::{Decision, DecisionClient, DecisionKind, Who};
+use crate::env::EnvLayers;
 use crate::event::{BreakpointId, ChangedVariable, Scene, StopFacts, StopKind};
 use crate::plan::Checkpointing;
 use std::time::Duration;
 
 pub(super) fn who() -> Who {
-    Who { uid: 1000, user: "ada".to_owned(), client: Client::Cli }
+    Who { uid: 1000, user: "ada".to_owned(), client: DecisionClient::Cli }
 }
 
 impl Bed {
@@ -22,15 +22,15 @@ impl Bed {
 
     pub(super) fn stopping_with(
         source: &str,
-        limits: Limits,
+        limits: TimeLimits,
         step: bool,
         breakpoints: &[&str],
         failing: &[&str],
     ) -> Self {
         let parse = |text: &&str| text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
         let breakpoints = breakpoints.iter().map(parse).collect();
-        let stops = Stops { breakpoints, step, checkpoints: Checkpointing::Off };
-        let mut bed = Bed::with_stops(source, limits, facts(), Layers::default(), stops);
+        let stops = PlannedStops { breakpoints, step, checkpoints: Checkpointing::Off };
+        let mut bed = Bed::with_stops(source, limits, facts(), EnvLayers::default(), stops);
         bed.drive(failing);
         bed
     }
@@ -38,7 +38,7 @@ impl Bed {
     /// Decides, and runs on until it stops again or ends.
     pub(super) fn decide(&mut self, decision: Decision, failing: &[&str]) {
         assert_eq!(self.machine.refusal(&decision), None, "{decision:?}");
-        self.send(Input::Decide { decision, by: who() });
+        self.send(MachineInput::Decide { decision, by: who() });
         self.go(failing);
     }
 
@@ -59,7 +59,7 @@ impl Bed {
         assert!(refusal.contains(why), "{decision:?}: {refusal:?}");
         // Where nobody asks first, nothing follows either.
         let before = self.machine.clone();
-        self.send(Input::Decide { decision, by: who() });
+        self.send(MachineInput::Decide { decision, by: who() });
         assert_eq!(self.machine, before);
     }
 
@@ -169,11 +169,11 @@ fn it_goes_step_by_step() {
 
 #[test]
 fn the_builds_time_stands_still_at_a_stop() {
-    let limits = Limits { break_timeout: None, ..LIMITS };
+    let limits = TimeLimits { break_timeout: None, ..LIMITS };
     let mut bed = Bed::stopping_with(LIST, limits, false, &["before:build:2"], &[]);
     assert_eq!((bed.machine.deadline(), bed.machine.times_out()), (None, None));
     bed.now += Duration::from_secs(1000);
-    bed.send(Input::Decide { decision: Decision::Resume, by: who() });
+    bed.send(MachineInput::Decide { decision: Decision::Resume, by: who() });
     assert_eq!(bed.machine.times_out(), Some(bed.now + Duration::from_secs(60)));
 }
 
@@ -182,12 +182,12 @@ fn commands_that_install_runtimes_stop_at_their_failure() {
     let source = LIST.replace("install: {", "install: {runtime-versions: {nodejs: 20}, ");
     let stopped = || {
         let parse = |text: &str| text.parse().expect(text);
-        let stops = Stops {
+        let stops = PlannedStops {
             breakpoints: vec![parse("failure")],
             step: false,
             checkpoints: Checkpointing::Off,
         };
-        let mut bed = Bed::with_stops(&source, LIMITS, facts(), Layers::default(), stops);
+        let mut bed = Bed::with_stops(&source, LIMITS, facts(), EnvLayers::default(), stops);
         bed.world.container.has_image = true;
         let catalog = "runtimes: {nodejs: {versions: {20: {commands: [n, m]}}}}";
         bed.world.catalog = Some(catalog.to_owned());
@@ -221,15 +221,20 @@ fn a_change_of_a_variable_stops_behind_the_run() {
     assert!(bed.machine.wants().variables && !bed.machine.wants().output);
 
     bed = Bed::stopping(LIST, &["start", "change:A"], &[]);
-    bed.send(Input::Decide { decision: Decision::Resume, by: who() });
+    bed.send(MachineInput::Decide { decision: Decision::Resume, by: who() });
     for value in ["1", "1", "2"] {
         let Some(command) = bed.until_command() else { panic!("{value}: {}", bed.at()) };
         let variables = [(b"A".to_vec(), value.as_bytes().to_vec())];
         let facts = RunFacts { variables: Some(variables.into()), ..RunFacts::default() };
-        bed.send(Input::CommandEnded { command, outcome: Outcome::Exited(0), cause: None, facts });
+        bed.send(MachineInput::CommandEnded {
+            command,
+            outcome: CommandOutcome::Exited(0),
+            cause: None,
+            facts,
+        });
         if value == "1" && bed.commands().len() == 1 {
             assert_eq!(bed.at(), "after", "it was not set before, and the phase has no other");
-            bed.send(Input::Decide { decision: Decision::Resume, by: who() });
+            bed.send(MachineInput::Decide { decision: Decision::Resume, by: who() });
         }
     }
     assert_eq!(bed.until_command(), None);
@@ -258,7 +263,7 @@ fn a_logpoint_writes_and_does_not_stop() {
 #[test]
 fn breakpoints_come_and_go_while_it_runs() {
     let mut bed = Bed::stopping(LIST, &["before:build:2"], &[]);
-    let set = |owner: &str, texts: &[&str]| Input::SetBreakpoints {
+    let set = |owner: &str, texts: &[&str]| MachineInput::SetBreakpoints {
         owner: owner.to_owned(),
         breakpoints: texts.iter().map(|text| text.parse().expect(text)).collect(),
     };
@@ -288,13 +293,13 @@ fn a_run_stands_still_in_its_middle() {
         let mut all = vec!["start"];
         all.extend(breakpoints);
         let mut bed = Bed::stopping(LIST, &all, &[]);
-        bed.send(Input::Decide { decision: Decision::Resume, by: who() });
+        bed.send(MachineInput::Decide { decision: Decision::Resume, by: who() });
         (bed.until_command().expect("a command"), bed)
     };
     let (command, mut bed) = running(&[]);
-    bed.send(Input::Pause);
-    assert_eq!(bed.pending, [Effect::Freeze { command }]);
-    bed.send(Input::Frozen { command, result: Ok(Standstill::default()) });
+    bed.send(MachineInput::Pause);
+    assert_eq!(bed.pending, [MachineEffect::Freeze { command }]);
+    bed.send(MachineInput::Frozen { command, result: Ok(Standstill::default()) });
     bed.until_command();
     assert_eq!((bed.stop().kind, bed.at().as_str()), (StopKind::Pause, "pause install:1"));
     bed.refused(rerun("install"), "in the middle of a command");
@@ -302,8 +307,8 @@ fn a_run_stands_still_in_its_middle() {
     bed.decide(Decision::Step, &[]);
     assert_eq!(bed.log.last().map(String::as_str), Some("thaw"));
     let ended = |command| {
-        let (outcome, cause) = (Outcome::Exited(0), None);
-        Input::CommandEnded { command, outcome, cause, facts: RunFacts::default() }
+        let (outcome, cause) = (CommandOutcome::Exited(0), None);
+        MachineInput::CommandEnded { command, outcome, cause, facts: RunFacts::default() }
     };
     bed.send(ended(command));
     bed.until_command();
@@ -313,24 +318,24 @@ fn a_run_stands_still_in_its_middle() {
     let (command, mut bed) = running(&[]);
     bed.send(ended(command));
     bed.pending.clear();
-    bed.send(Input::Frozen { command, result: Ok(Standstill::default()) });
-    assert_eq!(bed.pending, [Effect::Thaw]);
+    bed.send(MachineInput::Frozen { command, result: Ok(Standstill::default()) });
+    assert_eq!(bed.pending, [MachineEffect::Thaw]);
     let (command, mut bed) = running(&[]);
-    bed.send(Input::Frozen { command, result: Ok(Standstill::default()) });
+    bed.send(MachineInput::Frozen { command, result: Ok(Standstill::default()) });
     bed.send(ended(command));
-    assert!(!bed.machine.is_paused() && bed.pending[0] == Effect::Thaw);
+    assert!(!bed.machine.is_paused() && bed.pending[0] == MachineEffect::Thaw);
     // Who has asked for it finds it stopped behind the run.
     for stood_still in [false, true] {
-        let frozen = |command| Input::Frozen { command, result: Ok(Standstill::default()) };
+        let frozen = |command| MachineInput::Frozen { command, result: Ok(Standstill::default()) };
         let (command, mut bed) = running(&[]);
-        bed.send(Input::Pause);
+        bed.send(MachineInput::Pause);
         stood_still.then(|| bed.send(frozen(command)));
         bed.send(ended(command));
         bed.until_command();
         assert_eq!(bed.at(), "step build:1");
         let (command, mut bed) = running(&["output:/x/"]);
         let breakpoint = BreakpointId(2);
-        bed.send(Input::Watched { command, breakpoint, output: Some("x".into()) });
+        bed.send(MachineInput::Watched { command, breakpoint, output: Some("x".into()) });
         stood_still.then(|| bed.send(frozen(command)));
         bed.send(ended(command));
         bed.until_command();
@@ -339,13 +344,13 @@ fn a_run_stands_still_in_its_middle() {
 
     // What cannot stand still is told.
     let (command, mut bed) = running(&[]);
-    bed.send(Input::Frozen { command, result: Err("no freezer".to_owned()) });
+    bed.send(MachineInput::Frozen { command, result: Err("no freezer".to_owned()) });
     assert!(!bed.machine.is_paused());
     assert_eq!(bed.notices[0].text, "the command cannot be paused: no freezer");
 
     // A stop of the build thaws first.
     let (command, mut bed) = running(&[]);
-    bed.send(Input::Frozen { command, result: Ok(Standstill::default()) });
+    bed.send(MachineInput::Frozen { command, result: Ok(Standstill::default()) });
     bed.decide(Decision::Abort, &[]);
     assert_eq!(bed.log[bed.log.len() - 2..], ["thaw", "SIGTERM"]);
 
@@ -355,37 +360,37 @@ fn a_run_stands_still_in_its_middle() {
     assert_eq!((watched.len(), watched[0].0), (1, BreakpointId(3)));
     assert_eq!(bed.machine.deadline(), Some(bed.now + Duration::from_secs(30)));
     bed.now += Duration::from_secs(30);
-    bed.send(Input::Tick);
-    assert_eq!(bed.pending, [Effect::Freeze { command }]);
+    bed.send(MachineInput::Tick);
+    assert_eq!(bed.pending, [MachineEffect::Freeze { command }]);
     assert_eq!(bed.machine.deadline(), Some(bed.now + Duration::from_secs(30)), "once a run");
     bed.pending.clear();
-    bed.send(Input::Frozen { command, result: Err("no freezer".to_owned()) });
+    bed.send(MachineInput::Frozen { command, result: Err("no freezer".to_owned()) });
     for (output, asked) in [("x", 0), ("xy", 1)] {
         let output = Some(output.into());
-        bed.send(Input::Watched { command, breakpoint: BreakpointId(3), output });
+        bed.send(MachineInput::Watched { command, breakpoint: BreakpointId(3), output });
         assert_eq!(bed.pending.len(), asked);
     }
 }
 
 #[test]
 fn a_run_that_stands_still_is_ended() {
-    let cut = |decision: Decision, outcome: Outcome| {
+    let cut = |decision: Decision, outcome: CommandOutcome| {
         let mut bed = Bed::stopping(LIST, &["before:build:2"], &[]);
-        bed.send(Input::Decide { decision: Decision::Resume, by: who() });
+        bed.send(MachineInput::Decide { decision: Decision::Resume, by: who() });
         let command = bed.until_command().expect("a command");
-        bed.send(Input::Pause);
+        bed.send(MachineInput::Pause);
         bed.pending.clear();
-        bed.send(Input::Frozen { command, result: Ok(Standstill::default()) });
+        bed.send(MachineInput::Frozen { command, result: Ok(Standstill::default()) });
         assert_eq!(bed.at(), "pause build:2");
-        bed.send(Input::Decide { decision, by: who() });
-        assert_eq!(bed.pending.pop_front(), Some(Effect::Cut { command }));
+        bed.send(MachineInput::Decide { decision, by: who() });
+        assert_eq!(bed.pending.pop_front(), Some(MachineEffect::Cut { command }));
         assert!(!bed.machine.is_paused() && !bed.machine.is_frozen());
         let facts = RunFacts::default();
-        bed.send(Input::CommandEnded { command, outcome, cause: None, facts });
+        bed.send(MachineInput::CommandEnded { command, outcome, cause: None, facts });
         bed.go(&[]);
         bed
     };
-    let killed = || Outcome::Signaled(9);
+    let killed = || CommandOutcome::Signaled(9);
     // Its failure stands, as at a failure.
     let bed = cut(skip(), killed());
     assert_eq!(bed.commands(), ["i", "a", "b", "c", "f", "p"]);
@@ -398,26 +403,26 @@ fn a_run_that_stands_still_is_ended() {
         assert!(bed.runs[3].again, "with the variables it has begun with");
     }
     // It had ended well before it could be ended.
-    let bed = cut(skip(), Outcome::Exited(0));
+    let bed = cut(skip(), CommandOutcome::Exited(0));
     assert_eq!(bed.finished, Some(Status::Succeeded));
-    let bed = cut(retry(), Outcome::Exited(0));
+    let bed = cut(retry(), CommandOutcome::Exited(0));
     assert_eq!(bed.commands(), ["i", "a", "b", "c", "f", "p"]);
 }
 
 #[test]
 fn what_is_wanted_changes_in_a_run() {
     let mut bed = Bed::stopping(LIST, &["start"], &[]);
-    bed.send(Input::Decide { decision: Decision::Resume, by: who() });
+    bed.send(MachineInput::Decide { decision: Decision::Resume, by: who() });
     let command = bed.until_command().expect("a command");
     let breakpoints = vec!["idle:5s".parse().expect("one")];
-    bed.send(Input::SetBreakpoints { owner: "dap:1".to_owned(), breakpoints });
-    let Some(Effect::Watch(wants)) = bed.pending.pop_front() else { panic!("not told") };
+    bed.send(MachineInput::SetBreakpoints { owner: "dap:1".to_owned(), breakpoints });
+    let Some(MachineEffect::Watch(wants)) = bed.pending.pop_front() else { panic!("not told") };
     assert_eq!((wants.watched.len(), wants.scene), (1, true));
     // Hits of one standstill are one, and a second is not asked for.
     for _ in 0..2 {
-        bed.send(Input::Watched { command, breakpoint: wants.watched[0].0, output: None });
+        bed.send(MachineInput::Watched { command, breakpoint: wants.watched[0].0, output: None });
     }
-    assert_eq!(bed.pending, [Effect::Freeze { command }]);
+    assert_eq!(bed.pending, [MachineEffect::Freeze { command }]);
 }
 
 #[test]
@@ -425,10 +430,10 @@ fn where_it_pauses_and_why_no_more() {
     let mut bed = Bed::stopping(LIST, &["start"], &[]);
     let why = |bed: &Bed| bed.machine.pause_refusal().unwrap_or_default();
     assert!(why(&bed).contains("stopped already"));
-    bed.send(Input::Decide { decision: Decision::Resume, by: who() });
+    bed.send(MachineInput::Decide { decision: Decision::Resume, by: who() });
     let command = bed.until_command().expect("a command");
     assert_eq!(why(&bed), "");
-    bed.send(Input::Frozen { command, result: Ok(Standstill::default()) });
+    bed.send(MachineInput::Frozen { command, result: Ok(Standstill::default()) });
     assert!(why(&bed).contains("stands still already"));
     assert!(Bed::run(LIST, &[]).machine.pause_refusal().expect("over").contains("no command runs"));
 }
@@ -438,7 +443,7 @@ fn what_a_stop_shows() {
     let mut bed = Bed::stopping(LIST, &["failure"], &["-"]);
     assert_eq!(bed.finished, Some(Status::Succeeded));
     bed = Bed::stopping(LIST, &["start", "failure", "before:build:2"], &[]);
-    bed.send(Input::Decide { decision: Decision::Resume, by: who() });
+    bed.send(MachineInput::Decide { decision: Decision::Resume, by: who() });
     let command = bed.until_command().expect("a command");
     let scene = Scene {
         failure: Some("exit status 3".to_owned()),
@@ -447,8 +452,8 @@ fn what_a_stop_shows() {
         more_changed: 1,
     };
     let facts = RunFacts { scene: scene.clone(), ..RunFacts::default() };
-    let outcome = Outcome::Exited(3);
-    bed.send(Input::CommandEnded { command, outcome, cause: None, facts });
+    let outcome = CommandOutcome::Exited(3);
+    bed.send(MachineInput::CommandEnded { command, outcome, cause: None, facts });
     bed.until_command();
     assert_eq!((bed.at().as_str(), &bed.stop().scene), ("failed install:1", &scene));
     assert_eq!(bed.stop().line, Some(3));

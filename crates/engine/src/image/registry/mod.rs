@@ -10,8 +10,10 @@ mod token;
 
 pub(super) use failure::RegistryError;
 
-use super::auth::{Asker, EcrPasswords, Login};
-use super::manifest::{self, Config, Descriptor, Digest, MOST_JSON, Manifest, ManifestOrIndex};
+use super::auth::{EcrPasswords, ImageRequester, Login};
+use super::manifest::{
+    self, Descriptor, Digest, ImageConfig, MOST_JSON, Manifest, ManifestOrIndex,
+};
 use ::http::header::{ACCEPT, HeaderMap, HeaderValue, RANGE};
 use bytes::Bytes;
 use failure::RegistryFailure;
@@ -55,7 +57,7 @@ struct RegistryInner {
 impl RegistryClient {
     pub(super) async fn new(
         reference: &Reference,
-        asker: &Asker,
+        asker: &ImageRequester,
         ecr: &EcrPasswords,
     ) -> Result<Self, RegistryError> {
         // An earlier caller has chosen the same.
@@ -106,7 +108,10 @@ impl RegistryClient {
         Err(RegistryError::new("its indexes lead to indexes"))
     }
 
-    pub(super) async fn config(&self, descriptor: &Descriptor) -> Result<Config, RegistryError> {
+    pub(super) async fn config(
+        &self,
+        descriptor: &Descriptor,
+    ) -> Result<ImageConfig, RegistryError> {
         let (_wanted, wanted) = watch::channel(());
         let mut reader = self.blob(descriptor, wanted);
         let mut bytes = Vec::new();

@@ -16,12 +16,12 @@
 mod delivery;
 mod outputs;
 
-pub use outputs::{Cut, StepOutputs};
+pub use outputs::{CutOutput, StepOutputs};
 
 use super::home::Home;
 use nix::sys::stat::Mode;
 use runner_core::destination::Destinations;
-use runner_core::run_command::Details;
+use runner_core::run_command::StatusDetails;
 use runner_core::time::WallTime;
 use runner_host::private::{make_private, write_durably};
 use runner_host::users;
@@ -48,7 +48,7 @@ const MAX_FILE: u64 = 8 << 20;
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Command {
+pub struct SentCommand {
     pub id: String,
     pub document: String,
     /// As it was asked for; may be empty.
@@ -83,7 +83,7 @@ pub struct Command {
     pub steps: Vec<CommandStep>,
     /// How it stands at each node, once it does so everywhere for good.
     #[serde(default)]
-    pub ended: Option<Vec<Details>>,
+    pub ended: Option<Vec<StatusDetails>>,
 }
 
 /// A node that a command was sent to.
@@ -125,7 +125,7 @@ impl CommandStep {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Invocation {
-    pub details: Details,
+    pub details: StatusDetails,
     /// What is to be said of it beside what its scripts have written.
     #[serde(default)]
     pub trace: String,
@@ -139,13 +139,13 @@ impl Invocation {
     /// Nothing has happened.
     pub fn pending() -> Self {
         let (trace, steps) = (String::new(), Vec::new());
-        Invocation { details: Details::Pending, trace, changed: None, steps }
+        Invocation { details: StatusDetails::Pending, trace, changed: None, steps }
     }
 
     /// Its process is gone.
     fn left(mut self) -> Self {
         if !self.details.is_end() {
-            self.details = Details::Failed;
+            self.details = StatusDetails::Failed;
             STOPPED.clone_into(&mut self.trace);
             for step in self.steps.iter_mut().filter(|step| step.ended.is_none()) {
                 step.status = "Failed".to_owned();
@@ -188,7 +188,7 @@ pub struct OwnedCommand {
 /// A command as it is found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FoundCommand {
-    pub command: Command,
+    pub command: SentCommand,
     /// Whether a process carries it out.
     pub is_live: bool,
     dir: PathBuf,
@@ -200,7 +200,7 @@ impl Commands {
     }
 
     /// Begins one. It is whole on disk when this comes back.
-    pub fn create(&self, command: &Command) -> io::Result<OwnedCommand> {
+    pub fn create(&self, command: &SentCommand) -> io::Result<OwnedCommand> {
         let dir = self.folder(&command.id).ok_or(io::ErrorKind::InvalidInput)?;
         let new = self.dir.join(format!("{NEW}{}", command.id));
         make_private(&new)?;
@@ -233,7 +233,7 @@ impl Commands {
         let Some(dir) = self.folder(id) else { return Ok(None) };
         // Asked first: what its process has written before it let go is read after that.
         let is_live = is_held(&dir)?;
-        let command = read::<Command>(&dir.join(COMMAND))?;
+        let command = read::<SentCommand>(&dir.join(COMMAND))?;
         Ok(command.map(|command| FoundCommand { command, is_live, dir }))
     }
 
@@ -300,7 +300,7 @@ impl OwnedCommand {
     }
 
     /// Keeps that it is over everywhere.
-    pub fn end(&self, command: &Command) -> io::Result<()> {
+    pub fn end(&self, command: &SentCommand) -> io::Result<()> {
         write_durably(&self.dir.join(COMMAND), &serde_json::to_vec(command)?)?;
         match fs::remove_file(self.dir.join(CANCEL)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -340,7 +340,7 @@ impl FoundCommand {
     }
 
     /// How it stands at each.
-    pub fn details(&self) -> io::Result<Vec<Details>> {
+    pub fn details(&self) -> io::Result<Vec<StatusDetails>> {
         match &self.command.ended {
             Some(ended) => Ok(ended.clone()),
             None => {
@@ -461,8 +461,8 @@ mod tests {
 
     const ID: &str = "0199f000-0000-7000-8000-00000000000a";
 
-    pub(super) fn command(id: &str) -> Command {
-        Command {
+    pub(super) fn command(id: &str) -> SentCommand {
+        SentCommand {
             id: id.to_owned(),
             document: "AWS-RunShellScript".to_owned(),
             document_version: String::new(),
@@ -515,22 +515,23 @@ mod tests {
         let found = commands.find(ID).expect("read").expect("there");
         assert!(found.is_live);
         assert_eq!(found.command, asked);
-        assert_eq!(found.details().expect("read"), [Details::Pending]);
-        let mut invocation = Invocation { details: Details::InProgress, ..Invocation::pending() };
+        assert_eq!(found.details().expect("read"), [StatusDetails::Pending]);
+        let mut invocation =
+            Invocation { details: StatusDetails::InProgress, ..Invocation::pending() };
         owned.save(node, &invocation).expect("saved");
-        assert_eq!(found.details().expect("read"), [Details::InProgress]);
+        assert_eq!(found.details().expect("read"), [StatusDetails::InProgress]);
         drop(owned);
         let found = commands.find(ID).expect("read").expect("there");
         let left = found.invocation(node).expect("read");
-        assert_eq!((left.details, &*left.trace), (Details::Failed, STOPPED));
+        assert_eq!((left.details, &*left.trace), (StatusDetails::Failed, STOPPED));
         // What had ended has ended.
         let other = command("0199f000-0000-7000-8000-00000000000b");
         let owned = commands.create(&other).expect("created");
-        invocation.details = Details::Success;
+        invocation.details = StatusDetails::Success;
         owned.save(node, &invocation).expect("saved");
         drop(owned);
         let found = commands.find(&other.id).expect("read").expect("there");
-        assert_eq!(found.details().expect("read"), [Details::Success]);
+        assert_eq!(found.details().expect("read"), [StatusDetails::Success]);
         assert_eq!(commands.ids().expect("ids"), [other.id.as_str(), ID]);
     }
 

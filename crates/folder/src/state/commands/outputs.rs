@@ -1,6 +1,6 @@
 //! What a step of a command has written at a node: its two outputs whole, and what answers have of them.
 
-use super::{Command, CommandNode, CommandStep, read, replace};
+use super::{CommandNode, CommandStep, SentCommand, read, replace};
 use runner_core::run_command::cut;
 use runner_host::private::make_private;
 use runner_host::users;
@@ -17,7 +17,7 @@ const NAMES: [&str; 2] = ["stdout", "stderr"];
 /// What a step has written, as answers have it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Cut {
+pub struct CutOutput {
     pub output: String,
     pub errors: String,
     pub both: String,
@@ -34,7 +34,7 @@ impl StepOutputs {
 
     /// Of what a step writes: each file's name, and where it is below the state folder.
     pub fn sources(
-        command: &Command,
+        command: &SentCommand,
         node: &CommandNode,
         step: &CommandStep,
     ) -> [(String, PathBuf); 2] {
@@ -62,14 +62,14 @@ impl StepOutputs {
     }
 
     /// What answers have of a step that is over.
-    pub fn kept(&self) -> io::Result<Option<Cut>> {
+    pub fn kept(&self) -> io::Result<Option<CutOutput>> {
         read(&self.0.join(CUT))
     }
 
     /// What answers have of a step that still runs.
-    pub fn so_far(&self) -> io::Result<Cut> {
+    pub fn so_far(&self) -> io::Result<CutOutput> {
         let [(output, more), (errors, more_errors)] = self.beginning(cut::STDOUT)?;
-        Ok(Cut {
+        Ok(CutOutput {
             both: cut::both(&output, more, &errors, more_errors),
             output: cut::content(&output, more, cut::STDOUT),
             errors: cut::content(&errors, more_errors, cut::STDERR),
@@ -118,7 +118,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let asked = command("x");
         let outputs = StepOutputs::of(dir.path(), "", &asked.nodes[0], &asked.steps[0]);
-        assert_eq!(outputs.so_far().expect("read"), Cut::default());
+        assert_eq!(outputs.so_far().expect("read"), CutOutput::default());
         let [mut output, _] = outputs.files().expect("files");
         output.write_all("äöü!".as_bytes()).expect("written");
         let [output, errors] = outputs.beginning(3).expect("read");

@@ -1,14 +1,14 @@
 //! Batches: started, stopped, tried again, looked up, listed, deleted.
 
 use super::{invalid, not_found, plain_of, service};
-use crate::aws::call::Refusal;
+use crate::aws::call::RefusedCall;
 use crate::aws::endpoint::{Endpoint, Origin};
-use crate::aws::operations::{Input, Scope};
-use crate::aws::resources::Resource;
+use crate::aws::operations::{OperationInput, RequestScope};
+use crate::aws::resources::ResourceNames;
 use runner_core::batch::BuildBatch;
 use runner_service::batch::record::{first, shown};
-use runner_service::db::batches::{Batch, Filter};
-use runner_service::db::builds::State;
+use runner_service::db::batches::{Batch, BatchFilter};
+use runner_service::db::builds::BuildProgress;
 use runner_service::project::name_of;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 const PAGE: usize = 100;
 
 /// The id of an id or an ARN, which has to be one of a batch; none of an ARN that is none of here.
-fn plain(id: &str) -> Result<Option<&str>, Refusal> {
+fn plain(id: &str) -> Result<Option<&str>, RefusedCall> {
     match plain_of(id, "build-batch") {
         Some(plain) if !plain.contains(':') => {
             Err(invalid(format!("Invalid build batch ID provided: {id}")))
@@ -27,49 +27,49 @@ fn plain(id: &str) -> Result<Option<&str>, Refusal> {
 }
 
 /// A batch, by what is known of it.
-pub(in crate::aws) enum Known {
+pub(in crate::aws) enum KnownBatch {
     /// In the service's database.
     Row(Box<Batch>),
     /// Begun by `runner batch`, which is its owner: its record as it stands.
     Record(Box<BuildBatch>),
 }
 
-impl Known {
+impl KnownBatch {
     fn id(&self) -> String {
         match self {
-            Known::Row(batch) => batch.id(),
-            Known::Record(record) => record.id.clone(),
+            KnownBatch::Row(batch) => batch.id(),
+            KnownBatch::Record(record) => record.id.clone(),
         }
     }
 
     fn project(&self) -> &str {
         match self {
-            Known::Row(batch) => &batch.project,
-            Known::Record(record) => &record.project_name,
+            KnownBatch::Row(batch) => &batch.project,
+            KnownBatch::Record(record) => &record.project_name,
         }
     }
 
     fn uuid(&self) -> &str {
         match self {
-            Known::Row(batch) => &batch.uuid,
-            Known::Record(record) => record.id.rsplit(':').next().unwrap_or_default(),
+            KnownBatch::Row(batch) => &batch.uuid,
+            KnownBatch::Record(record) => record.id.rsplit(':').next().unwrap_or_default(),
         }
     }
 
-    fn shape(&self) -> Result<Value, Refusal> {
+    fn shape(&self) -> Result<Value, RefusedCall> {
         match self {
-            Known::Row(batch) => Ok(shown(batch)),
-            Known::Record(record) => serde_json::to_value(record).map_err(|error| {
-                Refusal::new("InternalServerException", error.to_string()).with_status(500)
+            KnownBatch::Row(batch) => Ok(shown(batch)),
+            KnownBatch::Record(record) => serde_json::to_value(record).map_err(|error| {
+                RefusedCall::new("InternalServerException", error.to_string()).with_status(500)
             }),
         }
     }
 
     /// What only the service's own can do.
-    fn own(self, what: &str) -> Result<Batch, Refusal> {
+    fn own(self, what: &str) -> Result<Batch, RefusedCall> {
         match self {
-            Known::Row(batch) => Ok(*batch),
-            Known::Record(record) => Err(invalid(format!(
+            KnownBatch::Row(batch) => Ok(*batch),
+            KnownBatch::Record(record) => Err(invalid(format!(
                 "Build batch {} was begun by `runner batch`, and only that can {what}",
                 record.id
             ))),
@@ -78,7 +78,10 @@ impl Known {
 }
 
 /// The batches of ids or ARNs, in their order.
-async fn find_all(ids: &[String], endpoint: &Endpoint) -> Result<Vec<Option<Known>>, Refusal> {
+async fn find_all(
+    ids: &[String],
+    endpoint: &Endpoint,
+) -> Result<Vec<Option<KnownBatch>>, RefusedCall> {
     let mut named = Vec::with_capacity(ids.len());
     for id in ids {
         named.push(plain(id)?);
@@ -94,25 +97,25 @@ async fn find_all(ids: &[String], endpoint: &Endpoint) -> Result<Vec<Option<Know
         service.found_batches(without.map(|(uuid, _)| uuid).collect()).await?.into_iter();
     let is_meant = |(id, row): (Option<&str>, Option<Batch>)| {
         let known = match row {
-            Some(row) => (row.state != State::Gone).then(|| Known::Row(Box::new(row))),
-            None => records.next().flatten().map(|record| Known::Record(Box::new(record))),
+            Some(row) => (row.state != BuildProgress::Gone).then(|| KnownBatch::Row(Box::new(row))),
+            None => records.next().flatten().map(|record| KnownBatch::Record(Box::new(record))),
         };
         known.filter(|known| Some(known.id().as_str()) == id)
     };
     Ok(named.into_iter().zip(rows).map(is_meant).collect())
 }
 
-async fn find(id: &str, endpoint: &Endpoint) -> Result<Option<Known>, Refusal> {
+async fn find(id: &str, endpoint: &Endpoint) -> Result<Option<KnownBatch>, RefusedCall> {
     Ok(find_all(&[id.to_owned()], endpoint).await?.pop().flatten())
 }
 
-fn missing(id: &str) -> Refusal {
+fn missing(id: &str) -> RefusedCall {
     not_found(format!("Build batch {id} does not exist"))
 }
 
 /// What is judged where a batch is named.
-fn resource(id: &str, found: Option<&Known>) -> Resource {
-    Resource::batch(id, found.map(|batch| (batch.project(), batch.uuid())))
+fn resource(id: &str, found: Option<&KnownBatch>) -> ResourceNames {
+    ResourceNames::batch(id, found.map(|batch| (batch.project(), batch.uuid())))
 }
 
 #[derive(Deserialize)]
@@ -125,14 +128,19 @@ impl StartBuildBatch {
     }
 }
 
-impl Input for StartBuildBatch {
+impl OperationInput for StartBuildBatch {
     type Subject = ();
 
-    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
-        Ok((Scope::of([Resource::project(self.named())]), ()))
+    async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
+        Ok((RequestScope::of([ResourceNames::project(self.named())]), ()))
     }
 
-    async fn answer(self, (): (), origin: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(
+        self,
+        (): (),
+        origin: &Origin,
+        endpoint: &Endpoint,
+    ) -> Result<Value, RefusedCall> {
         let service = service(endpoint)?;
         let name = name_of(self.named())
             .ok_or_else(|| not_found(format!("Project cannot be found: {}", self.named())))?;
@@ -146,12 +154,15 @@ pub(in crate::aws) struct StopBuildBatch {
     id: String,
 }
 
-impl Input for StopBuildBatch {
-    type Subject = Option<Known>;
+impl OperationInput for StopBuildBatch {
+    type Subject = Option<KnownBatch>;
 
-    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
+    async fn subject(
+        &self,
+        endpoint: &Endpoint,
+    ) -> Result<(RequestScope, Self::Subject), RefusedCall> {
         let found = find(&self.id, endpoint).await?;
-        Ok((Scope::of([resource(&self.id, found.as_ref())]), found))
+        Ok((RequestScope::of([resource(&self.id, found.as_ref())]), found))
     }
 
     async fn answer(
@@ -159,7 +170,7 @@ impl Input for StopBuildBatch {
         found: Self::Subject,
         _: &Origin,
         endpoint: &Endpoint,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, RefusedCall> {
         let service = service(endpoint)?;
         let found = found.ok_or_else(|| missing(&self.id))?.own("stop it")?;
         let stopped = service.stop_batch(&found.uuid).await?;
@@ -173,18 +184,21 @@ impl Input for StopBuildBatch {
 pub(in crate::aws) struct RetryBuildBatch(Value);
 
 impl RetryBuildBatch {
-    fn id(&self) -> Result<&str, Refusal> {
+    fn id(&self) -> Result<&str, RefusedCall> {
         self.0["id"].as_str().ok_or_else(|| invalid("Build batch ID is required"))
     }
 }
 
-impl Input for RetryBuildBatch {
-    type Subject = Option<Known>;
+impl OperationInput for RetryBuildBatch {
+    type Subject = Option<KnownBatch>;
 
-    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
+    async fn subject(
+        &self,
+        endpoint: &Endpoint,
+    ) -> Result<(RequestScope, Self::Subject), RefusedCall> {
         let id = self.id()?;
         let found = find(id, endpoint).await?;
-        Ok((Scope::of([resource(id, found.as_ref())]), found))
+        Ok((RequestScope::of([resource(id, found.as_ref())]), found))
     }
 
     async fn answer(
@@ -192,7 +206,7 @@ impl Input for RetryBuildBatch {
         found: Self::Subject,
         origin: &Origin,
         endpoint: &Endpoint,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, RefusedCall> {
         let service = service(endpoint)?;
         let id = self.id()?;
         let found = found.ok_or_else(|| missing(id))?.own("run it again")?;
@@ -206,13 +220,16 @@ pub(in crate::aws) struct BatchGetBuildBatches {
     ids: Vec<String>,
 }
 
-impl Input for BatchGetBuildBatches {
-    type Subject = Vec<Option<Known>>;
+impl OperationInput for BatchGetBuildBatches {
+    type Subject = Vec<Option<KnownBatch>>;
 
-    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
+    async fn subject(
+        &self,
+        endpoint: &Endpoint,
+    ) -> Result<(RequestScope, Self::Subject), RefusedCall> {
         let found = find_all(&self.ids, endpoint).await?;
         let named = self.ids.iter().zip(&found);
-        let scope = Scope::of(named.map(|(id, found)| resource(id, found.as_ref())));
+        let scope = RequestScope::of(named.map(|(id, found)| resource(id, found.as_ref())));
         Ok((scope, found))
     }
 
@@ -221,7 +238,7 @@ impl Input for BatchGetBuildBatches {
         batches: Self::Subject,
         _: &Origin,
         endpoint: &Endpoint,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, RefusedCall> {
         service(endpoint)?;
         let (mut found, mut missing) = (Vec::new(), Vec::new());
         for (id, batch) in self.ids.into_iter().zip(batches) {
@@ -237,7 +254,7 @@ impl Input for BatchGetBuildBatches {
 /// What of batches a list has, and how it goes on.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Listed {
+struct BatchListing {
     #[serde(default)]
     filter: Option<Value>,
     max_results: Option<usize>,
@@ -245,11 +262,15 @@ struct Listed {
     next_token: Option<String>,
 }
 
-impl Listed {
-    async fn page(self, project: Option<String>, endpoint: &Endpoint) -> Result<Value, Refusal> {
+impl BatchListing {
+    async fn page(
+        self,
+        project: Option<String>,
+        endpoint: &Endpoint,
+    ) -> Result<Value, RefusedCall> {
         let service = service(endpoint)?;
         let status = self.filter.as_ref().and_then(|filter| filter["status"].as_str());
-        let filter = Filter { project, status: status.map(str::to_owned) };
+        let filter = BatchFilter { project, status: status.map(str::to_owned) };
         let is_descending = self.sort_order.as_deref() != Some("ASCENDING");
         let kind = format!("batches {filter:?} {is_descending}");
         let none = || invalid("nextToken is none of this list");
@@ -271,16 +292,16 @@ impl Listed {
 
 #[derive(Deserialize)]
 #[serde(transparent)]
-pub(in crate::aws) struct ListBuildBatches(Listed);
+pub(in crate::aws) struct ListBuildBatches(BatchListing);
 
-impl Input for ListBuildBatches {
+impl OperationInput for ListBuildBatches {
     type Subject = ();
 
-    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
-        Ok((Scope::all(), ()))
+    async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
+        Ok((RequestScope::all(), ()))
     }
 
-    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, RefusedCall> {
         self.0.page(None, endpoint).await
     }
 }
@@ -291,26 +312,27 @@ pub(in crate::aws) struct ListBuildBatchesForProject {
     #[serde(default)]
     project_name: Option<String>,
     #[serde(flatten)]
-    listed: Listed,
+    listed: BatchListing,
 }
 
 impl ListBuildBatchesForProject {
-    fn named(&self) -> Result<&str, Refusal> {
+    fn named(&self) -> Result<&str, RefusedCall> {
         self.project_name.as_deref().ok_or_else(|| invalid("Project name is required"))
     }
 }
 
-impl Input for ListBuildBatchesForProject {
+impl OperationInput for ListBuildBatchesForProject {
     type Subject = ();
 
-    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
-        Ok((Scope::of([Resource::project(self.named()?)]), ()))
+    async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
+        Ok((RequestScope::of([ResourceNames::project(self.named()?)]), ()))
     }
 
-    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, RefusedCall> {
         let named = self.named()?;
-        let gone =
-            || not_found(format!("Project cannot be found: {}", Resource::project(named).shown));
+        let gone = || {
+            not_found(format!("Project cannot be found: {}", ResourceNames::project(named).shown))
+        };
         let name = name_of(named).ok_or_else(gone)?.to_owned();
         let is_there = service(endpoint)?.project(&name).await?.is_some();
         let is_first = self.listed.next_token.is_none();
@@ -327,12 +349,15 @@ pub(in crate::aws) struct DeleteBuildBatch {
     id: String,
 }
 
-impl Input for DeleteBuildBatch {
-    type Subject = Option<Known>;
+impl OperationInput for DeleteBuildBatch {
+    type Subject = Option<KnownBatch>;
 
-    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
+    async fn subject(
+        &self,
+        endpoint: &Endpoint,
+    ) -> Result<(RequestScope, Self::Subject), RefusedCall> {
         let found = find(&self.id, endpoint).await?;
-        Ok((Scope::of([resource(&self.id, found.as_ref())]), found))
+        Ok((RequestScope::of([resource(&self.id, found.as_ref())]), found))
     }
 
     async fn answer(
@@ -340,7 +365,7 @@ impl Input for DeleteBuildBatch {
         found: Self::Subject,
         _: &Origin,
         endpoint: &Endpoint,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, RefusedCall> {
         let service = service(endpoint)?;
         let Some(found) = found else {
             // That one is not there is no error.
@@ -349,8 +374,8 @@ impl Input for DeleteBuildBatch {
             );
         };
         let deleted = match &found {
-            Known::Row(batch) => service.delete_batch(&batch.uuid).await?,
-            Known::Record(record) => service.delete_found_batch(record).await?,
+            KnownBatch::Row(batch) => service.delete_batch(&batch.uuid).await?,
+            KnownBatch::Record(record) => service.delete_found_batch(record).await?,
         };
         let is_done = deleted.alive.is_empty() && deleted.failed.is_empty();
         let alive = deleted.alive.iter().map(|arn| (arn, "BUILD_IN_PROGRESS"));

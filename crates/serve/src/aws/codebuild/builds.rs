@@ -1,16 +1,16 @@
 //! Builds as records: looked up, listed, stopped, deleted.
 
-use super::{Found, check_id, find, find_all, invalid, not_found, resource, service};
-use crate::aws::call::Refusal;
+use super::{FoundBuild, check_id, find, find_all, invalid, not_found, resource, service};
+use crate::aws::call::RefusedCall;
 use crate::aws::endpoint::{Endpoint, Origin};
-use crate::aws::operations::{Input, Scope};
+use crate::aws::operations::{OperationInput, RequestScope};
 use crate::aws::page::page;
-use crate::aws::resources::Resource;
-use runner_client::{ClientError, Link};
+use crate::aws::resources::ResourceNames;
+use runner_client::{ClientError, SharedClient};
 use runner_folder::state::BuildDir;
-use runner_service::db::builds::State;
+use runner_service::db::builds::BuildProgress;
 use runner_service::project::name_of;
-use runner_wire::control::Request;
+use runner_wire::control::ControlRequest;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -25,18 +25,21 @@ pub(in crate::aws) struct BatchGetBuilds {
     ids: Vec<String>,
 }
 
-impl Input for BatchGetBuilds {
+impl OperationInput for BatchGetBuilds {
     /// What each id names.
-    type Subject = Vec<Option<Found>>;
+    type Subject = Vec<Option<FoundBuild>>;
 
-    fn check(body: &Value) -> Result<(), Refusal> {
+    fn check(body: &Value) -> Result<(), RefusedCall> {
         match body["ids"].as_array() {
             Some(ids) if ids.is_empty() => Err(invalid("The input build ID list cannot be empty.")),
             _ => Ok(()),
         }
     }
 
-    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
+    async fn subject(
+        &self,
+        endpoint: &Endpoint,
+    ) -> Result<(RequestScope, Self::Subject), RefusedCall> {
         named(&self.ids, endpoint).await
     }
 
@@ -45,7 +48,7 @@ impl Input for BatchGetBuilds {
         builds: Self::Subject,
         _: &Origin,
         _: &Endpoint,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, RefusedCall> {
         let (mut found, mut missing) = (Vec::new(), Vec::new());
         for (id, build) in self.ids.into_iter().zip(builds) {
             match build {
@@ -61,11 +64,11 @@ impl Input for BatchGetBuilds {
 async fn named(
     ids: &[String],
     endpoint: &Endpoint,
-) -> Result<(Scope, Vec<Option<Found>>), Refusal> {
+) -> Result<(RequestScope, Vec<Option<FoundBuild>>), RefusedCall> {
     ids.iter().try_for_each(|id| check_id(id))?;
     let builds = find_all(ids, endpoint).await?;
     let named = ids.iter().zip(&builds);
-    let scope = Scope::of(named.map(|(id, found)| resource(id, found.as_ref(), endpoint)));
+    let scope = RequestScope::of(named.map(|(id, found)| resource(id, found.as_ref(), endpoint)));
     Ok((scope, builds))
 }
 
@@ -76,14 +79,14 @@ pub(in crate::aws) struct ListBuilds {
     next_token: Option<String>,
 }
 
-impl Input for ListBuilds {
+impl OperationInput for ListBuilds {
     type Subject = ();
 
-    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
-        Ok((Scope::all(), ()))
+    async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
+        Ok((RequestScope::all(), ()))
     }
 
-    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, RefusedCall> {
         let is_descending = is_descending(self.sort_order.as_deref());
         if endpoint.service.is_some() {
             return listed(endpoint, None, is_descending, self.next_token.as_deref()).await;
@@ -114,7 +117,7 @@ async fn listed(
     project: Option<String>,
     is_descending: bool,
     token: Option<&str>,
-) -> Result<Value, Refusal> {
+) -> Result<Value, RefusedCall> {
     let service = service(endpoint)?;
     let kind = format!("builds {} {is_descending}", project.as_deref().unwrap_or_default());
     let after = match token {
@@ -147,14 +150,14 @@ pub(in crate::aws) struct ListBuildsForProject {
     next_token: Option<String>,
 }
 
-impl Input for ListBuildsForProject {
+impl OperationInput for ListBuildsForProject {
     type Subject = ();
 
-    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
-        Ok((Scope::of([Resource::project(&self.project_name)]), ()))
+    async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
+        Ok((RequestScope::of([ResourceNames::project(&self.project_name)]), ()))
     }
 
-    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, RefusedCall> {
         let is_descending = is_descending(self.sort_order.as_deref());
         let name = name_of(&self.project_name).map(str::to_owned);
         let token = self.next_token.as_deref();
@@ -173,7 +176,7 @@ impl Input for ListBuildsForProject {
         }
         Err(not_found(format!(
             "Project cannot be found: {}",
-            Resource::project(&self.project_name).shown
+            ResourceNames::project(&self.project_name).shown
         )))
     }
 }
@@ -183,13 +186,16 @@ pub(in crate::aws) struct StopBuild {
     id: String,
 }
 
-impl Input for StopBuild {
-    type Subject = Option<Found>;
+impl OperationInput for StopBuild {
+    type Subject = Option<FoundBuild>;
 
-    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
+    async fn subject(
+        &self,
+        endpoint: &Endpoint,
+    ) -> Result<(RequestScope, Self::Subject), RefusedCall> {
         check_id(&self.id)?;
         let found = find(&self.id, endpoint).await?;
-        Ok((Scope::of([resource(&self.id, found.as_ref(), endpoint)]), found))
+        Ok((RequestScope::of([resource(&self.id, found.as_ref(), endpoint)]), found))
     }
 
     async fn answer(
@@ -197,19 +203,23 @@ impl Input for StopBuild {
         found: Self::Subject,
         _: &Origin,
         endpoint: &Endpoint,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, RefusedCall> {
         let found = stopped(found, &self.id, endpoint).await?;
         Ok(json!({"build": found.shape()?}))
     }
 }
 
 /// Stops a build, whether or not it still waits.
-pub(in crate::aws) async fn stop_build(id: &str, endpoint: &Endpoint) -> Result<(), Refusal> {
+pub(in crate::aws) async fn stop_build(id: &str, endpoint: &Endpoint) -> Result<(), RefusedCall> {
     let found = find(id, endpoint).await?;
     stopped(found, id, endpoint).await.map(drop)
 }
 
-async fn stopped(found: Option<Found>, id: &str, endpoint: &Endpoint) -> Result<Found, Refusal> {
+async fn stopped(
+    found: Option<FoundBuild>,
+    id: &str,
+    endpoint: &Endpoint,
+) -> Result<FoundBuild, RefusedCall> {
     let gone = || not_found(format!("Build {id} does not exist"));
     let found = found.ok_or_else(gone)?;
     let found = match begun(found, id, endpoint).await? {
@@ -219,7 +229,7 @@ async fn stopped(found: Option<Found>, id: &str, endpoint: &Endpoint) -> Result<
     let runs = match (&found.known, &found.row) {
         (Some(known), _) => known.is_live,
         // Its process runs, and has written nothing yet.
-        (None, Some(row)) => row.state == State::Live,
+        (None, Some(row)) => row.state == BuildProgress::Live,
         (None, None) => false,
     };
     if runs {
@@ -229,9 +239,9 @@ async fn stopped(found: Option<Found>, id: &str, endpoint: &Endpoint) -> Result<
 }
 
 /// Asks a build to stop. One that has gone meanwhile has ended, too.
-async fn stop(dir: &BuildDir) -> Result<(), Refusal> {
+async fn stop(dir: &BuildDir) -> Result<(), RefusedCall> {
     use std::io::ErrorKind::{ConnectionRefused, NotFound};
-    let asked = async { Link::connect(dir).await?.ask(&Request::Stop).await };
+    let asked = async { SharedClient::connect(dir).await?.ask(&ControlRequest::Stop).await };
     let error = match asked.await {
         Err(ClientError::Connect(error))
             if !matches!(error.kind(), NotFound | ConnectionRefused) =>
@@ -242,15 +252,20 @@ async fn stop(dir: &BuildDir) -> Result<(), Refusal> {
         _ => return Ok(()),
     };
     let text = format!("the build cannot be asked to stop: {error}");
-    Err(Refusal::new("InternalFailure", text).with_status(500))
+    Err(RefusedCall::new("InternalFailure", text).with_status(500))
 }
 
 /// A build that no longer waits: it is taken out of the queue, or has begun.
-async fn begun(found: Found, id: &str, endpoint: &Endpoint) -> Result<Option<Found>, Refusal> {
+async fn begun(
+    found: FoundBuild,
+    id: &str,
+    endpoint: &Endpoint,
+) -> Result<Option<FoundBuild>, RefusedCall> {
     let Some(service) = &endpoint.service else { return Ok(Some(found)) };
-    let is_early = |found: &Found| {
+    let is_early = |found: &FoundBuild| {
         let state = found.row.as_ref().filter(|row| row.order.is_some()).map(|row| row.state);
-        found.known.is_none() && matches!(state, Some(State::Queued | State::Starting))
+        found.known.is_none()
+            && matches!(state, Some(BuildProgress::Queued | BuildProgress::Starting))
     };
     if !is_early(&found) {
         return Ok(Some(found));
@@ -268,7 +283,9 @@ async fn begun(found: Found, id: &str, endpoint: &Endpoint) -> Result<Option<Fou
     };
     match tokio::time::timeout(BEGINNING, begins).await {
         Ok(begun) => begun,
-        Err(_) => Err(Refusal::new("InternalFailure", "the build does not begin").with_status(500)),
+        Err(_) => {
+            Err(RefusedCall::new("InternalFailure", "the build does not begin").with_status(500))
+        }
     }
 }
 
@@ -277,10 +294,13 @@ pub(in crate::aws) struct BatchDeleteBuilds {
     ids: Vec<String>,
 }
 
-impl Input for BatchDeleteBuilds {
-    type Subject = Vec<Option<Found>>;
+impl OperationInput for BatchDeleteBuilds {
+    type Subject = Vec<Option<FoundBuild>>;
 
-    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
+    async fn subject(
+        &self,
+        endpoint: &Endpoint,
+    ) -> Result<(RequestScope, Self::Subject), RefusedCall> {
         named(&self.ids, endpoint).await
     }
 
@@ -289,7 +309,7 @@ impl Input for BatchDeleteBuilds {
         builds: Self::Subject,
         _: &Origin,
         endpoint: &Endpoint,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, RefusedCall> {
         let uuids = builds.into_iter().flatten().map(|found| found.uuid).collect();
         let deleted = service(endpoint)?.delete_builds(uuids).await?;
         let alive = deleted.alive.iter().map(|arn| (arn, "BUILD_IN_PROGRESS"));

@@ -1,10 +1,10 @@
 //! What one machine has none of, and cannot have: true answers, and refusals that say what is missing.
 
 use super::{invalid, not_found};
-use crate::aws::call::Refusal;
+use crate::aws::call::RefusedCall;
 use crate::aws::endpoint::{Endpoint, Origin};
-use crate::aws::operations::{Input, Scope};
-use crate::aws::resources::Resource;
+use crate::aws::operations::{OperationInput, RequestScope};
+use crate::aws::resources::ResourceNames;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -15,17 +15,17 @@ macro_rules! fixed {
         #[serde(transparent)]
         pub(in crate::aws) struct $name(Value);
 
-        impl Input for $name {
+        impl OperationInput for $name {
             type Subject = ();
 
-            async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
+            async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
                 let about: Option<&str> = $about;
                 let named = about.and_then(|member| self.0[member].as_str());
-                Ok((Scope::of(named.map(|name| Resource::named(name.to_owned()))), ()))
+                Ok((RequestScope::of(named.map(|name| ResourceNames::named(name.to_owned()))), ()))
             }
 
-            async fn answer(self, (): (), _: &Origin, _: &Endpoint) -> Result<Value, Refusal> {
-                let answer: fn(&Value) -> Result<Value, Refusal> = $answer;
+            async fn answer(self, (): (), _: &Origin, _: &Endpoint) -> Result<Value, RefusedCall> {
+                let answer: fn(&Value) -> Result<Value, RefusedCall> = $answer;
                 answer(&self.0)
             }
         }

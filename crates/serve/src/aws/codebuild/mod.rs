@@ -28,13 +28,13 @@ pub(super) use projects::{
 };
 pub(super) use starts::{RetryBuild, StartBuild};
 
-use super::builds::Known;
-use super::call::Refusal;
+use super::builds::VisibleBuild;
+use super::call::RefusedCall;
 use super::endpoint::Endpoint;
-use super::resources::Resource;
+use super::resources::ResourceNames;
 use runner_core::arn::{ACCOUNT, REGION};
 use runner_service::db::DbError;
-use runner_service::db::builds::{Build, State};
+use runner_service::db::builds::{BuildProgress, StoredBuild};
 use runner_service::{Fault, Service, record};
 use serde_json::Value;
 use std::sync::Arc;
@@ -43,54 +43,54 @@ use std::time::Duration;
 /// How long the end of a process is waited for whose build has ended.
 const ENDING: Duration = Duration::from_secs(5);
 
-fn invalid(message: impl Into<String>) -> Refusal {
-    Refusal::new("InvalidInputException", message)
+fn invalid(message: impl Into<String>) -> RefusedCall {
+    RefusedCall::new("InvalidInputException", message)
 }
 
-fn not_found(message: impl Into<String>) -> Refusal {
-    Refusal::new("ResourceNotFoundException", message)
+fn not_found(message: impl Into<String>) -> RefusedCall {
+    RefusedCall::new("ResourceNotFoundException", message)
 }
 
-impl From<Fault> for Refusal {
+impl From<Fault> for RefusedCall {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Invalid(text) => invalid(text),
             Fault::NotFound(text) => not_found(text),
-            Fault::Exists(text) => Refusal::new("ResourceAlreadyExistsException", text),
-            Fault::Limit(text) => Refusal::new("AccountLimitExceededException", text),
+            Fault::Exists(text) => RefusedCall::new("ResourceAlreadyExistsException", text),
+            Fault::Limit(text) => RefusedCall::new("AccountLimitExceededException", text),
             Fault::Stopping => {
-                Refusal::new("ServiceUnavailable", fault.to_string()).with_status(503)
+                RefusedCall::new("ServiceUnavailable", fault.to_string()).with_status(503)
             }
             Fault::Db(error) => error.into(),
         }
     }
 }
 
-impl From<DbError> for Refusal {
+impl From<DbError> for RefusedCall {
     fn from(error: DbError) -> Self {
-        Refusal::new("InternalFailure", error.to_string()).with_status(500)
+        RefusedCall::new("InternalFailure", error.to_string()).with_status(500)
     }
 }
 
 /// What only `runner serve` has.
-fn service(endpoint: &Endpoint) -> Result<&Arc<Service>, Refusal> {
+fn service(endpoint: &Endpoint) -> Result<&Arc<Service>, RefusedCall> {
     endpoint.service.as_ref().ok_or_else(|| {
         let text = "a build's own endpoint has no projects and no queue: `runner serve` has";
-        Refusal::new("UnknownOperationException", text)
+        RefusedCall::new("UnknownOperationException", text)
     })
 }
 
 /// A build, by what is known of it.
-pub(super) struct Found {
+pub(super) struct FoundBuild {
     uuid: String,
     /// What the service knows.
-    row: Option<Build>,
+    row: Option<StoredBuild>,
     /// What its folder tells.
-    known: Option<Known>,
+    known: Option<VisibleBuild>,
 }
 
 /// Whether it names a build at all.
-fn check_id(id: &str) -> Result<(), Refusal> {
+fn check_id(id: &str) -> Result<(), RefusedCall> {
     if plain(id).is_some_and(|id| !id.contains(':')) {
         return Err(invalid(format!("Invalid build ID provided: {id}")));
     }
@@ -111,12 +111,15 @@ fn plain_of<'a>(id: &'a str, kind: &str) -> Option<&'a str> {
 }
 
 /// The build of an id or an ARN.
-async fn find(id: &str, endpoint: &Endpoint) -> Result<Option<Found>, Refusal> {
+async fn find(id: &str, endpoint: &Endpoint) -> Result<Option<FoundBuild>, RefusedCall> {
     Ok(find_all(&[id.to_owned()], endpoint).await?.pop().flatten())
 }
 
 /// Those of ids or ARNs, in their order.
-async fn find_all(ids: &[String], endpoint: &Endpoint) -> Result<Vec<Option<Found>>, Refusal> {
+async fn find_all(
+    ids: &[String],
+    endpoint: &Endpoint,
+) -> Result<Vec<Option<FoundBuild>>, RefusedCall> {
     let named: Vec<Option<(&str, &str)>> =
         ids.iter().map(|id| plain(id).and_then(|id| Some((id, id.rsplit_once(':')?.1)))).collect();
     let uuids = named.iter().map(|named| named.map_or("", |(_, uuid)| uuid).to_owned()).collect();
@@ -140,18 +143,18 @@ async fn find_all(ids: &[String], endpoint: &Endpoint) -> Result<Vec<Option<Foun
 async fn look(
     id: &str,
     uuid: &str,
-    row: Option<Build>,
+    row: Option<StoredBuild>,
     endpoint: &Endpoint,
     patience: tokio::time::Instant,
-) -> Result<Option<Found>, Refusal> {
+) -> Result<Option<FoundBuild>, RefusedCall> {
     let mut row = row;
-    if row.as_ref().is_some_and(|row| row.state == State::Gone || row.id() != id) {
+    if row.as_ref().is_some_and(|row| row.state == BuildProgress::Gone || row.id() != id) {
         return Ok(None);
     }
-    let has_ended = |row: &Build| row.state == State::Ended && row.record.is_some();
+    let has_ended = |row: &StoredBuild| row.state == BuildProgress::Ended && row.record.is_some();
     if row.as_ref().is_some_and(has_ended) {
         // All there is to know.
-        return Ok(Some(Found { uuid: uuid.to_owned(), row, known: None }));
+        return Ok(Some(FoundBuild { uuid: uuid.to_owned(), row, known: None }));
     }
     let known = endpoint.builds.get(uuid).await.filter(|known| known.record.id == id);
     if row.is_none() && known.is_none() {
@@ -166,11 +169,11 @@ async fn look(
             row = ended?;
         }
     }
-    Ok(Some(Found { uuid: uuid.to_owned(), row, known }))
+    Ok(Some(FoundBuild { uuid: uuid.to_owned(), row, known }))
 }
 
 /// A build once its end is noted.
-async fn end(service: &Service, uuid: &str) -> Result<Option<Build>, Refusal> {
+async fn end(service: &Service, uuid: &str) -> Result<Option<StoredBuild>, RefusedCall> {
     loop {
         let seen = service.changes();
         match service.build(uuid).await? {
@@ -181,7 +184,7 @@ async fn end(service: &Service, uuid: &str) -> Result<Option<Build>, Refusal> {
     }
 }
 
-impl Found {
+impl FoundBuild {
     fn project(&self) -> &str {
         match (&self.row, &self.known) {
             (Some(row), _) => &row.project,
@@ -191,11 +194,11 @@ impl Found {
     }
 
     /// As it stands.
-    fn shape(self) -> Result<Value, Refusal> {
+    fn shape(self) -> Result<Value, RefusedCall> {
         let failed = |error: serde_json::Error| {
-            Refusal::new("InternalServerException", error.to_string()).with_status(500)
+            RefusedCall::new("InternalServerException", error.to_string()).with_status(500)
         };
-        let Found { mut row, known, .. } = self;
+        let FoundBuild { mut row, known, .. } = self;
         let ended = row.as_mut().and_then(|row| row.record.take());
         let record = match (ended, &row, known) {
             // A final record of the service's own is whole.
@@ -213,13 +216,13 @@ impl Found {
 }
 
 /// What is judged where a build is named.
-fn resource(id: &str, found: Option<&Found>, endpoint: &Endpoint) -> Resource {
+fn resource(id: &str, found: Option<&FoundBuild>, endpoint: &Endpoint) -> ResourceNames {
     match found {
-        Some(Found { known: Some(known), .. }) => Resource::build(id, Some(known)),
+        Some(FoundBuild { known: Some(known), .. }) => ResourceNames::build(id, Some(known)),
         Some(found) => {
             let task = endpoint.builds.task(&found.uuid);
-            Resource::waiting(id, found.project(), &found.uuid, task.as_ref())
+            ResourceNames::waiting(id, found.project(), &found.uuid, task.as_ref())
         }
-        None => Resource::build(id, None),
+        None => ResourceNames::build(id, None),
     }
 }

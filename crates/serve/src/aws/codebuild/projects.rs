@@ -1,11 +1,11 @@
 //! Projects.
 
 use super::{invalid, not_found, service};
-use crate::aws::call::Refusal;
+use crate::aws::call::RefusedCall;
 use crate::aws::endpoint::{Endpoint, Origin};
-use crate::aws::operations::{Input, Scope};
-use crate::aws::resources::Resource;
-use runner_service::db::projects::{After, Order};
+use crate::aws::operations::{OperationInput, RequestScope};
+use crate::aws::resources::ResourceNames;
+use runner_service::db::projects::{AfterProject, ProjectOrder};
 use runner_service::project::{name_of, project_arn, shown};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 const PAGE: usize = 100;
 
 /// A project's name, of its name or its ARN.
-fn name(named: &str) -> Result<&str, Refusal> {
+fn name(named: &str) -> Result<&str, RefusedCall> {
     name_of(named).ok_or_else(|| not_found(format!("Project cannot be found: {named}")))
 }
 
@@ -26,14 +26,14 @@ fn text<'v>(input: &'v Value, member: &str) -> &'v str {
 #[serde(transparent)]
 pub(in crate::aws) struct CreateProject(Value);
 
-impl Input for CreateProject {
+impl OperationInput for CreateProject {
     type Subject = ();
 
-    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
-        Ok((Scope::of([Resource::project(text(&self.0, "name"))]), ()))
+    async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
+        Ok((RequestScope::of([ResourceNames::project(text(&self.0, "name"))]), ()))
     }
 
-    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, RefusedCall> {
         let made = service(endpoint)?.create_project(text(&self.0, "name"), &self.0).await?;
         Ok(json!({"project": shown(&made)}))
     }
@@ -43,14 +43,14 @@ impl Input for CreateProject {
 #[serde(transparent)]
 pub(in crate::aws) struct UpdateProject(Value);
 
-impl Input for UpdateProject {
+impl OperationInput for UpdateProject {
     type Subject = ();
 
-    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
-        Ok((Scope::of([Resource::project(text(&self.0, "name"))]), ()))
+    async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
+        Ok((RequestScope::of([ResourceNames::project(text(&self.0, "name"))]), ()))
     }
 
-    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, RefusedCall> {
         let name = name(text(&self.0, "name"))?;
         let changed = service(endpoint)?.update_project(name, &self.0).await?;
         Ok(json!({"project": shown(&changed)}))
@@ -62,14 +62,14 @@ pub(in crate::aws) struct DeleteProject {
     name: String,
 }
 
-impl Input for DeleteProject {
+impl OperationInput for DeleteProject {
     type Subject = ();
 
-    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
-        Ok((Scope::of([Resource::project(&self.name)]), ()))
+    async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
+        Ok((RequestScope::of([ResourceNames::project(&self.name)]), ()))
     }
 
-    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, RefusedCall> {
         let service = service(endpoint)?;
         if let Some(name) = name_of(&self.name) {
             service.delete_project(name).await?;
@@ -83,14 +83,14 @@ pub(in crate::aws) struct BatchGetProjects {
     names: Vec<String>,
 }
 
-impl Input for BatchGetProjects {
+impl OperationInput for BatchGetProjects {
     type Subject = ();
 
-    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
-        Ok((Scope::of(self.names.iter().map(|name| Resource::project(name))), ()))
+    async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
+        Ok((RequestScope::of(self.names.iter().map(|name| ResourceNames::project(name))), ()))
     }
 
-    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, RefusedCall> {
         let mut asked: Vec<&String> = Vec::new();
         for name in &self.names {
             // One that is named twice is answered once.
@@ -120,23 +120,23 @@ pub(in crate::aws) struct ListProjects {
     next_token: Option<String>,
 }
 
-impl Input for ListProjects {
+impl OperationInput for ListProjects {
     type Subject = ();
 
-    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
-        Ok((Scope::all(), ()))
+    async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
+        Ok((RequestScope::all(), ()))
     }
 
-    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, RefusedCall> {
         let service = service(endpoint)?;
         let order = match self.sort_by.as_deref() {
-            Some("CREATED_TIME") => Order::Created,
-            Some("LAST_MODIFIED_TIME") => Order::Modified,
-            _ => Order::Name,
+            Some("CREATED_TIME") => ProjectOrder::Created,
+            Some("LAST_MODIFIED_TIME") => ProjectOrder::Modified,
+            _ => ProjectOrder::Name,
         };
         let is_descending = self.sort_order.as_deref() == Some("DESCENDING");
         let kind = format!("projects {order:?} {is_descending}");
-        let after: Option<After> = match &self.next_token {
+        let after: Option<AfterProject> = match &self.next_token {
             None => None,
             Some(token) => Some(
                 service
@@ -163,14 +163,14 @@ pub(in crate::aws) struct InvalidateProjectCache {
     project_name: String,
 }
 
-impl Input for InvalidateProjectCache {
+impl OperationInput for InvalidateProjectCache {
     type Subject = ();
 
-    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
-        Ok((Scope::of([Resource::project(&self.project_name)]), ()))
+    async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
+        Ok((RequestScope::of([ResourceNames::project(&self.project_name)]), ()))
     }
 
-    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, RefusedCall> {
         service(endpoint)?.invalidate_cache(name(&self.project_name)?).await?;
         Ok(json!({}))
     }
@@ -183,14 +183,14 @@ pub(in crate::aws) struct UpdateProjectVisibility {
     project_visibility: String,
 }
 
-impl Input for UpdateProjectVisibility {
+impl OperationInput for UpdateProjectVisibility {
     type Subject = ();
 
-    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
-        Ok((Scope::of([Resource::project(&self.project_arn)]), ()))
+    async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
+        Ok((RequestScope::of([ResourceNames::project(&self.project_arn)]), ()))
     }
 
-    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, RefusedCall> {
         let name = name(&self.project_arn)?;
         let there = service(endpoint)?.project(name).await?;
         there

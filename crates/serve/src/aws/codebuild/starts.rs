@@ -1,10 +1,10 @@
 //! Builds that are to be: StartBuild and RetryBuild.
 
-use super::{Found, check_id, find, invalid, not_found, resource, service};
-use crate::aws::call::Refusal;
+use super::{FoundBuild, check_id, find, invalid, not_found, resource, service};
+use crate::aws::call::RefusedCall;
 use crate::aws::endpoint::{Endpoint, Origin};
-use crate::aws::operations::{Input, Scope};
-use crate::aws::resources::Resource;
+use crate::aws::operations::{OperationInput, RequestScope};
+use crate::aws::resources::ResourceNames;
 use runner_service::project::name_of;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -19,14 +19,19 @@ impl StartBuild {
     }
 }
 
-impl Input for StartBuild {
+impl OperationInput for StartBuild {
     type Subject = ();
 
-    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
-        Ok((Scope::of([Resource::project(self.named())]), ()))
+    async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
+        Ok((RequestScope::of([ResourceNames::project(self.named())]), ()))
     }
 
-    async fn answer(self, (): (), origin: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(
+        self,
+        (): (),
+        origin: &Origin,
+        endpoint: &Endpoint,
+    ) -> Result<Value, RefusedCall> {
         let service = service(endpoint)?;
         let name = name_of(self.named())
             .ok_or_else(|| not_found(format!("Project cannot be found: {}", self.named())))?;
@@ -36,7 +41,7 @@ impl Input for StartBuild {
 }
 
 /// A build as it stands, just taken in or by an earlier call of the same token.
-async fn begun(id: &str, endpoint: &Endpoint) -> Result<Value, Refusal> {
+async fn begun(id: &str, endpoint: &Endpoint) -> Result<Value, RefusedCall> {
     let found = find(id, endpoint).await?;
     let found = found.ok_or_else(|| not_found(format!("Build {id} does not exist")))?;
     Ok(json!({"build": found.shape()?}))
@@ -47,20 +52,23 @@ async fn begun(id: &str, endpoint: &Endpoint) -> Result<Value, Refusal> {
 pub(in crate::aws) struct RetryBuild(Value);
 
 impl RetryBuild {
-    fn id(&self) -> Result<&str, Refusal> {
+    fn id(&self) -> Result<&str, RefusedCall> {
         let id = self.0["id"].as_str().ok_or_else(|| invalid("Build ID is required"))?;
         check_id(id)?;
         Ok(id)
     }
 }
 
-impl Input for RetryBuild {
-    type Subject = Option<Found>;
+impl OperationInput for RetryBuild {
+    type Subject = Option<FoundBuild>;
 
-    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
+    async fn subject(
+        &self,
+        endpoint: &Endpoint,
+    ) -> Result<(RequestScope, Self::Subject), RefusedCall> {
         let id = self.id()?;
         let found = find(id, endpoint).await?;
-        Ok((Scope::of([resource(id, found.as_ref(), endpoint)]), found))
+        Ok((RequestScope::of([resource(id, found.as_ref(), endpoint)]), found))
     }
 
     async fn answer(
@@ -68,7 +76,7 @@ impl Input for RetryBuild {
         found: Self::Subject,
         origin: &Origin,
         endpoint: &Endpoint,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, RefusedCall> {
         let service = service(endpoint)?;
         let id = self.id()?;
         let found = found.ok_or_else(|| not_found(format!("Build {id} does not exist")))?;

@@ -1,14 +1,16 @@
 //! The calls that make, change and remove documents.
 
-use super::lookup::{Document, Found, broken, hash, known, unknown, version, with};
+use super::lookup::{DocumentContent, StoredDocument, broken, hash, known, unknown, version, with};
 use super::{PREFERENCES, resource, shape};
-use crate::aws::call::Refusal;
+use crate::aws::call::RefusedCall;
 use crate::aws::endpoint::{Endpoint, Origin};
-use crate::aws::operations::{Input, Scope};
+use crate::aws::operations::{OperationInput, RequestScope};
 use crate::aws::resources::last;
 use runner_core::arn::ACCOUNT;
-use runner_core::document::{self, ContentError, Format, Session, SessionKind, Type, Wrong};
-use runner_folder::state::{Documents, Stored, StoredVersion, Writing};
+use runner_core::document::{
+    self, ContentError, DocumentFormat, DocumentType, SessionDocument, SessionKind, Wrong,
+};
+use runner_folder::state::{Documents, DocumentsWriter, Stored, StoredVersion};
 use runner_host::clock;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -18,40 +20,48 @@ use std::collections::BTreeMap;
 const MAX_DOCUMENTS: usize = 500;
 const MAX_VERSIONS: usize = 1000;
 
-fn invalid(text: impl Into<String>) -> Refusal {
-    Refusal::new("ValidationException", text)
+fn invalid(text: impl Into<String>) -> RefusedCall {
+    RefusedCall::new("ValidationException", text)
 }
 
 /// Content that was checked.
-struct Checked {
+struct CheckedContent {
     text: String,
-    format: Format,
+    format: DocumentFormat,
     content: Map<String, Value>,
 }
 
-impl Checked {
-    fn new(name: &str, kind: Type, format: Format, text: String) -> Result<Self, Refusal> {
+impl CheckedContent {
+    fn new(
+        name: &str,
+        kind: DocumentType,
+        format: DocumentFormat,
+        text: String,
+    ) -> Result<Self, RefusedCall> {
         let content = document::read(&text, format).map_err(|error| {
             let code = match error {
                 ContentError::TooLong(_) => "MaxDocumentSizeExceeded",
                 ContentError::Malformed(_) => "InvalidDocumentContent",
             };
-            let is_yaml = format == Format::Json && document::read(&text, Format::Yaml).is_ok();
+            let is_yaml = format == DocumentFormat::Json
+                && document::read(&text, DocumentFormat::Yaml).is_ok();
             let hint = if is_yaml { "; it is YAML: DocumentFormat says so" } else { "" };
-            Refusal::new(code, format!("{error}{hint}"))
+            RefusedCall::new(code, format!("{error}{hint}"))
         })?;
         document::check(kind, &content).map_err(|wrong| match wrong {
-            Wrong::Schema(text) => Refusal::new("InvalidDocumentSchemaVersion", text),
-            Wrong::Content(problems) => Refusal::new("InvalidDocumentContent", problems.join("; ")),
+            Wrong::Schema(text) => RefusedCall::new("InvalidDocumentSchemaVersion", text),
+            Wrong::Content(problems) => {
+                RefusedCall::new("InvalidDocumentContent", problems.join("; "))
+            }
         })?;
         if name == PREFERENCES {
-            let kind = Session::read(&content).map(|session| session.kind());
+            let kind = SessionDocument::read(&content).map(|session| session.kind());
             if kind != Ok(SessionKind::StandardStream) {
                 let text = format!("{PREFERENCES} is to have the sessionType Standard_Stream");
-                return Err(Refusal::new("InvalidDocumentContent", text));
+                return Err(RefusedCall::new("InvalidDocumentContent", text));
             }
         }
-        Ok(Checked { text, format, content })
+        Ok(CheckedContent { text, format, content })
     }
 
     fn version(&self, number: u64, named: Option<String>) -> StoredVersion {
@@ -62,22 +72,30 @@ impl Checked {
         version
     }
 
-    fn found(self, stored: Stored, version: u64) -> Found {
-        let Checked { text, format, content } = self;
-        Found { document: Document::Stored(Box::new(stored)), text, format, content, version }
+    fn found(self, stored: Stored, version: u64) -> DocumentContent {
+        let CheckedContent { text, format, content } = self;
+        DocumentContent {
+            document: StoredDocument::Stored(Box::new(stored)),
+            text,
+            format,
+            content,
+            version,
+        }
     }
 }
 
-fn format(named: Option<&str>) -> Result<Format, Refusal> {
+fn format(named: Option<&str>) -> Result<DocumentFormat, RefusedCall> {
     match named {
-        None => Ok(Format::Json),
+        None => Ok(DocumentFormat::Json),
         Some("TEXT") => Err(invalid("DocumentFormat TEXT is not offered; there are JSON and YAML")),
-        Some(name) => Format::named(name).ok_or_else(|| invalid("DocumentFormat is JSON or YAML")),
+        Some(name) => {
+            DocumentFormat::named(name).ok_or_else(|| invalid("DocumentFormat is JSON or YAML"))
+        }
     }
 }
 
 /// A version's own name, if it can be one.
-fn version_name(name: Option<&str>) -> Result<(), Refusal> {
+fn version_name(name: Option<&str>) -> Result<(), RefusedCall> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
     match name {
         Some(name) if !(1..=128).contains(&name.len()) || !name.chars().all(is_part) => {
@@ -88,7 +106,7 @@ fn version_name(name: Option<&str>) -> Result<(), Refusal> {
 }
 
 /// What AWS has and we do not: refused by its name, and left out where it is empty.
-fn not_offered(members: &[(&str, &Option<Value>)]) -> Result<(), Refusal> {
+fn not_offered(members: &[(&str, &Option<Value>)]) -> Result<(), RefusedCall> {
     let is_something = |value: &Value| {
         !value.is_null() && value.as_array().is_none_or(|list| !list.is_empty()) && value != ""
     };
@@ -98,24 +116,24 @@ fn not_offered(members: &[(&str, &Option<Value>)]) -> Result<(), Refusal> {
     }
 }
 
-fn writing(documents: &Documents) -> Result<Writing<'_>, Refusal> {
+fn writing(documents: &Documents) -> Result<DocumentsWriter<'_>, RefusedCall> {
     documents.lock().map_err(|error| broken(&error))
 }
 
 /// One that callers may change.
-fn own(documents: &Documents, name: &str) -> Result<Stored, Refusal> {
+fn own(documents: &Documents, name: &str) -> Result<Stored, RefusedCall> {
     match known(documents, name)? {
-        Some(Document::Stored(stored)) => Ok(*stored),
-        Some(Document::Builtin(document)) => {
+        Some(StoredDocument::Stored(stored)) => Ok(*stored),
+        Some(StoredDocument::Builtin(document)) => {
             let text = format!("Document {} is AWS's own and cannot be changed.", document.name);
-            Err(Refusal::new("InvalidDocumentOperation", text))
+            Err(RefusedCall::new("InvalidDocumentOperation", text))
         }
         None => Err(unknown(last(name))),
     }
 }
 
 #[derive(Deserialize)]
-struct Tag {
+struct DocumentTag {
     #[serde(rename = "Key")]
     key: String,
     #[serde(rename = "Value")]
@@ -135,11 +153,11 @@ pub(in crate::aws) struct CreateDocument {
     requires: Option<Value>,
     attachments: Option<Value>,
     #[serde(default)]
-    tags: Vec<Tag>,
+    tags: Vec<DocumentTag>,
 }
 
 impl CreateDocument {
-    fn check(&self) -> Result<(Type, Format), Refusal> {
+    fn check(&self) -> Result<(DocumentType, DocumentFormat), RefusedCall> {
         let is_part = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
         if !(3..=128).contains(&self.name.len()) || !self.name.chars().all(is_part) {
             return Err(invalid("Name has 3 to 128 letters, digits, dots, dashes and underscores"));
@@ -149,7 +167,7 @@ impl CreateDocument {
             return Err(invalid(format!("names that begin with {reserved} are AWS's own")));
         }
         let kind = self.document_type.as_deref().unwrap_or("Command");
-        let kind = Type::named(kind).ok_or_else(|| {
+        let kind = DocumentType::named(kind).ok_or_else(|| {
             let kind: String = kind.chars().filter(|c| !c.is_control()).take(64).collect();
             invalid(format!("DocumentType {kind} is not offered; there are Command and Session"))
         })?;
@@ -159,7 +177,7 @@ impl CreateDocument {
             ("Requires", &self.requires),
             ("Attachments", &self.attachments),
         ])?;
-        let is_tag = |tag: &Tag| {
+        let is_tag = |tag: &DocumentTag| {
             (1..=128).contains(&tag.key.chars().count())
                 && tag.value.chars().count() <= 256
                 && !tag.key.starts_with("aws:")
@@ -175,32 +193,41 @@ impl CreateDocument {
         Ok((kind, format(self.document_format.as_deref())?))
     }
 
-    fn make(self, documents: &Documents, kind: Type, format: Format) -> Result<Value, Refusal> {
+    fn make(
+        self,
+        documents: &Documents,
+        kind: DocumentType,
+        format: DocumentFormat,
+    ) -> Result<Value, RefusedCall> {
         let writing = writing(documents)?;
         if known(documents, &self.name)?.is_some() {
             let text = format!("Document with same name {} already exists", self.name);
-            return Err(Refusal::new("DocumentAlreadyExists", text));
+            return Err(RefusedCall::new("DocumentAlreadyExists", text));
         }
-        let checked = Checked::new(&self.name, kind, format, self.content)?;
+        let checked = CheckedContent::new(&self.name, kind, format, self.content)?;
         if documents.names().map_err(|error| broken(&error))?.len() >= MAX_DOCUMENTS {
             let text = format!("there are {MAX_DOCUMENTS} documents already");
-            return Err(Refusal::new("DocumentLimitExceeded", text));
+            return Err(RefusedCall::new("DocumentLimitExceeded", text));
         }
         let first = checked.version(1, self.version_name);
         let mut stored = Stored::new(&self.name, kind, ACCOUNT, first);
-        stored.tags = self.tags.into_iter().map(|Tag { key, value }| (key, value)).collect();
+        stored.tags =
+            self.tags.into_iter().map(|DocumentTag { key, value }| (key, value)).collect();
         stored.target_type = self.target_type;
         writing.save(&stored, Some(&checked.text)).map_err(|error| broken(&error))?;
         Ok(json!({"DocumentDescription": shape::description(&checked.found(stored, 1))}))
     }
 }
 
-impl Input for CreateDocument {
-    type Subject = (Type, Format);
+impl OperationInput for CreateDocument {
+    type Subject = (DocumentType, DocumentFormat);
 
-    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
+    async fn subject(
+        &self,
+        endpoint: &Endpoint,
+    ) -> Result<(RequestScope, Self::Subject), RefusedCall> {
         let checked = self.check()?;
-        Ok((Scope::of([resource(endpoint, &self.name).await]), checked))
+        Ok((RequestScope::of([resource(endpoint, &self.name).await]), checked))
     }
 
     async fn answer(
@@ -208,7 +235,7 @@ impl Input for CreateDocument {
         (kind, format): Self::Subject,
         _: &Origin,
         endpoint: &Endpoint,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, RefusedCall> {
         with(endpoint, move |documents| self.make(documents, kind, format)).await
     }
 }
@@ -227,30 +254,30 @@ pub(in crate::aws) struct UpdateDocument {
 }
 
 impl UpdateDocument {
-    fn make(self, documents: &Documents, format: Format) -> Result<Value, Refusal> {
+    fn make(self, documents: &Documents, format: DocumentFormat) -> Result<Value, RefusedCall> {
         let writing = writing(documents)?;
         let mut stored = own(documents, &self.name)?;
         let asked = self.document_version.as_deref().unwrap_or("$LATEST");
         let updated = version(&stored, Some(asked), None)?.number;
         if stored.latest().is_some_and(|latest| latest.number != updated) {
             let text = format!("only the latest version of document {} is updated", stored.name);
-            return Err(Refusal::new("InvalidDocumentVersion", text));
+            return Err(RefusedCall::new("InvalidDocumentVersion", text));
         }
-        let checked = Checked::new(&stored.name, stored.kind(), format, self.content)?;
+        let checked = CheckedContent::new(&stored.name, stored.kind(), format, self.content)?;
         let hash = hash(&checked.text);
         if let Some(same) = stored.versions.iter().find(|version| version.hash == hash) {
             let text = format!("the content is that of version {}", same.number);
-            return Err(Refusal::new("DuplicateDocumentContent", text));
+            return Err(RefusedCall::new("DuplicateDocumentContent", text));
         }
         if let Some(name) = &self.version_name
             && stored.versions.iter().any(|version| version.name.as_ref() == Some(name))
         {
             let text = format!("document {} has a version {name} already", stored.name);
-            return Err(Refusal::new("DuplicateDocumentVersionName", text));
+            return Err(RefusedCall::new("DuplicateDocumentVersionName", text));
         }
         if stored.versions.len() >= MAX_VERSIONS {
             let text = format!("document {} has {MAX_VERSIONS} versions already", stored.name);
-            return Err(Refusal::new("DocumentVersionLimitExceeded", text));
+            return Err(RefusedCall::new("DocumentVersionLimitExceeded", text));
         }
         let number = stored.last + 1;
         stored.last = number;
@@ -261,22 +288,25 @@ impl UpdateDocument {
     }
 }
 
-impl Input for UpdateDocument {
-    type Subject = Format;
+impl OperationInput for UpdateDocument {
+    type Subject = DocumentFormat;
 
-    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Format), Refusal> {
+    async fn subject(
+        &self,
+        endpoint: &Endpoint,
+    ) -> Result<(RequestScope, DocumentFormat), RefusedCall> {
         version_name(self.version_name.as_deref())?;
         not_offered(&[("DisplayName", &self.display_name), ("Attachments", &self.attachments)])?;
         let format = format(self.document_format.as_deref())?;
-        Ok((Scope::of([resource(endpoint, &self.name).await]), format))
+        Ok((RequestScope::of([resource(endpoint, &self.name).await]), format))
     }
 
     async fn answer(
         self,
-        format: Format,
+        format: DocumentFormat,
         _: &Origin,
         endpoint: &Endpoint,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, RefusedCall> {
         with(endpoint, move |documents| self.make(documents, format)).await
     }
 }
@@ -288,17 +318,17 @@ pub(in crate::aws) struct UpdateDocumentDefaultVersion {
     document_version: String,
 }
 
-impl Input for UpdateDocumentDefaultVersion {
+impl OperationInput for UpdateDocumentDefaultVersion {
     type Subject = ();
 
-    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, ()), Refusal> {
+    async fn subject(&self, endpoint: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
         if self.document_version.parse::<u64>().is_err() {
             return Err(invalid("DocumentVersion is a number"));
         }
-        Ok((Scope::of([resource(endpoint, &self.name).await]), ()))
+        Ok((RequestScope::of([resource(endpoint, &self.name).await]), ()))
     }
 
-    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, RefusedCall> {
         with(endpoint, move |documents| {
             let writing = writing(documents)?;
             let mut stored = own(documents, &self.name)?;
@@ -325,7 +355,7 @@ pub(in crate::aws) struct DeleteDocument {
 }
 
 impl DeleteDocument {
-    fn remove(&self, documents: &Documents) -> Result<Value, Refusal> {
+    fn remove(&self, documents: &Documents) -> Result<Value, RefusedCall> {
         let writing = writing(documents)?;
         let mut stored = own(documents, &self.name)?;
         let (asked, named) = (self.document_version.as_deref(), self.version_name.as_deref());
@@ -340,7 +370,7 @@ impl DeleteDocument {
                  the whole document",
                 stored.name
             );
-            return Err(Refusal::new("InvalidDocumentOperation", text));
+            return Err(RefusedCall::new("InvalidDocumentOperation", text));
         }
         stored.versions.retain(|version| version.number != number);
         writing.save(&stored, None).map_err(|error| broken(&error))?;
@@ -350,14 +380,14 @@ impl DeleteDocument {
     }
 }
 
-impl Input for DeleteDocument {
+impl OperationInput for DeleteDocument {
     type Subject = ();
 
-    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, ()), Refusal> {
-        Ok((Scope::of([resource(endpoint, &self.name).await]), ()))
+    async fn subject(&self, endpoint: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
+        Ok((RequestScope::of([resource(endpoint, &self.name).await]), ()))
     }
 
-    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, RefusedCall> {
         with(endpoint, move |documents| self.remove(documents)).await
     }
 }

@@ -1,9 +1,9 @@
 //! A document by its name, and a version of it.
 
-use crate::aws::call::Refusal;
+use crate::aws::call::RefusedCall;
 use crate::aws::endpoint::Endpoint;
-use crate::aws::resources::{Resource, last};
-use runner_core::document::{self, Builtin, Format, Type, builtin};
+use crate::aws::resources::{ResourceNames, last};
+use runner_core::document::{self, Builtin, DocumentFormat, DocumentType, builtin};
 use runner_folder::state::{Documents, Stored, StoredVersion};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -15,51 +15,51 @@ pub(in crate::aws) const PREFERENCES: &str = "SSM-SessionManagerRunShell";
 
 /// A document.
 #[derive(Clone, Debug)]
-pub(super) enum Document {
+pub(super) enum StoredDocument {
     Builtin(&'static Builtin),
     Stored(Box<Stored>),
 }
 
-impl Document {
+impl StoredDocument {
     pub(super) fn name(&self) -> &str {
         match self {
-            Document::Builtin(document) => document.name,
-            Document::Stored(document) => &document.name,
+            StoredDocument::Builtin(document) => document.name,
+            StoredDocument::Stored(document) => &document.name,
         }
     }
 
-    pub(super) fn kind(&self) -> Type {
+    pub(super) fn kind(&self) -> DocumentType {
         match self {
-            Document::Builtin(document) => document.kind,
-            Document::Stored(document) => document.kind(),
+            StoredDocument::Builtin(document) => document.kind,
+            StoredDocument::Stored(document) => document.kind(),
         }
     }
 }
 
 /// A version of a document, with its content.
 #[derive(Clone, Debug)]
-pub(in crate::aws) struct Found {
-    pub(super) document: Document,
+pub(in crate::aws) struct DocumentContent {
+    pub(super) document: StoredDocument,
     /// As it was given.
     pub(in crate::aws) text: String,
-    pub(super) format: Format,
+    pub(super) format: DocumentFormat,
     /// What the text stands for.
     pub(in crate::aws) content: Map<String, Value>,
     pub(in crate::aws) version: u64,
 }
 
-impl Found {
+impl DocumentContent {
     pub(in crate::aws) fn name(&self) -> &str {
         self.document.name()
     }
 
-    pub(in crate::aws) fn kind(&self) -> Type {
+    pub(in crate::aws) fn kind(&self) -> DocumentType {
         self.document.kind()
     }
 
     /// Whether somebody has put it here.
     pub(in crate::aws) fn is_stored(&self) -> bool {
-        matches!(self.document, Document::Stored(_))
+        matches!(self.document, StoredDocument::Stored(_))
     }
 }
 
@@ -72,35 +72,38 @@ pub(in crate::aws) fn hash(text: &str) -> String {
 }
 
 /// Something is wrong with the files they are kept in.
-pub(super) fn broken(error: &io::Error) -> Refusal {
-    Refusal::new("InternalServerError", format!("documents cannot be kept or read: {error}"))
+pub(super) fn broken(error: &io::Error) -> RefusedCall {
+    RefusedCall::new("InternalServerError", format!("documents cannot be kept or read: {error}"))
         .with_status(500)
 }
 
 /// There is none of this name.
-pub(super) fn unknown(name: &str) -> Refusal {
+pub(super) fn unknown(name: &str) -> RefusedCall {
     let shown: String = name.chars().filter(|c| !c.is_control()).take(128).collect();
-    Refusal::new("InvalidDocument", format!("Document with name {shown} does not exist."))
+    RefusedCall::new("InvalidDocument", format!("Document with name {shown} does not exist."))
 }
 
 /// Does something with the documents where it may wait for a disk.
 pub(super) async fn with<T: Send + 'static>(
     endpoint: &Endpoint,
-    work: impl FnOnce(&Documents) -> Result<T, Refusal> + Send + 'static,
-) -> Result<T, Refusal> {
+    work: impl FnOnce(&Documents) -> Result<T, RefusedCall> + Send + 'static,
+) -> Result<T, RefusedCall> {
     let documents = Documents::of(&endpoint.home);
     let done = tokio::task::spawn_blocking(move || work(&documents)).await;
     done.unwrap_or_else(|error| Err(broken(&io::Error::other(error))))
 }
 
 /// The document of this name, or ARN.
-pub(super) fn known(documents: &Documents, name: &str) -> Result<Option<Document>, Refusal> {
+pub(super) fn known(
+    documents: &Documents,
+    name: &str,
+) -> Result<Option<StoredDocument>, RefusedCall> {
     let name = last(name);
     if let Some(document) = builtin(name) {
-        return Ok(Some(Document::Builtin(document)));
+        return Ok(Some(StoredDocument::Builtin(document)));
     }
     let stored = documents.find(name).map_err(|error| broken(&error))?;
-    Ok(stored.map(|stored| Document::Stored(Box::new(stored))))
+    Ok(stored.map(|stored| StoredDocument::Stored(Box::new(stored))))
 }
 
 /// The version that a call asks for: `$LATEST`, `$DEFAULT`, a number or a version's own name; the default one where it
@@ -109,7 +112,7 @@ pub(super) fn version<'s>(
     stored: &'s Stored,
     asked: Option<&str>,
     named: Option<&str>,
-) -> Result<&'s StoredVersion, Refusal> {
+) -> Result<&'s StoredVersion, RefusedCall> {
     let by_number = match asked {
         None if named.is_some() => None,
         None | Some("$DEFAULT") => Some(stored.default),
@@ -125,7 +128,7 @@ pub(super) fn version<'s>(
         let wanted = named.or(asked).unwrap_or("$DEFAULT");
         let wanted: String = wanted.chars().filter(|c| !c.is_control()).take(128).collect();
         let text = format!("Document {} has no version {wanted}.", stored.name);
-        Refusal::new("InvalidDocumentVersion", text)
+        RefusedCall::new("InvalidDocumentVersion", text)
     })
 }
 
@@ -138,7 +141,7 @@ pub(super) fn found(
     name: &str,
     asked: Option<&str>,
     named: Option<&str>,
-) -> Result<Found, Refusal> {
+) -> Result<DocumentContent, RefusedCall> {
     for _ in 0..READS {
         if let Some(found) = found_once(documents, name, asked, named)? {
             return Ok(found);
@@ -158,24 +161,24 @@ fn found_once(
     name: &str,
     asked: Option<&str>,
     named: Option<&str>,
-) -> Result<Option<Found>, Refusal> {
+) -> Result<Option<DocumentContent>, RefusedCall> {
     match known(documents, name)? {
         None => Err(unknown(last(name))),
-        Some(Document::Builtin(document)) => {
+        Some(StoredDocument::Builtin(document)) => {
             if !matches!(asked, None | Some("$DEFAULT" | "$LATEST" | "1")) || named.is_some() {
                 let text = format!("Document {} has version 1 and no other.", document.name);
-                return Err(Refusal::new("InvalidDocumentVersion", text));
+                return Err(RefusedCall::new("InvalidDocumentVersion", text));
             }
             let content = document.content();
-            Ok(Some(Found {
-                text: document::write(&content, Format::Json),
-                format: Format::Json,
+            Ok(Some(DocumentContent {
+                text: document::write(&content, DocumentFormat::Json),
+                format: DocumentFormat::Json,
                 content: content.as_object().cloned().unwrap_or_default(),
                 version: 1,
-                document: Document::Builtin(document),
+                document: StoredDocument::Builtin(document),
             }))
         }
-        Some(Document::Stored(stored)) => {
+        Some(StoredDocument::Stored(stored)) => {
             let version = version(&stored, asked, named)?;
             let (number, format) = (version.number, version.format());
             let text = documents.content(&stored.name, number).map_err(|error| broken(&error))?;
@@ -183,9 +186,9 @@ fn found_once(
                 return Ok(None);
             };
             let content = document::read(&text, format)
-                .map_err(|error| Refusal::new("InvalidDocumentContent", error.to_string()))?;
-            let document = Document::Stored(stored);
-            Ok(Some(Found { text, format, content, version: number, document }))
+                .map_err(|error| RefusedCall::new("InvalidDocumentContent", error.to_string()))?;
+            let document = StoredDocument::Stored(stored);
+            Ok(Some(DocumentContent { text, format, content, version: number, document }))
         }
     }
 }
@@ -198,18 +201,18 @@ pub(in crate::aws) async fn find(
     endpoint: &Endpoint,
     name: &str,
     asked: Option<&str>,
-) -> Result<Found, Refusal> {
+) -> Result<DocumentContent, RefusedCall> {
     let (name, asked) = (name.to_owned(), asked.map(str::to_owned));
     with(endpoint, move |documents| found(documents, &name, asked.as_deref(), None)).await
 }
 
 /// A document as it is judged, with its tags.
-pub(in crate::aws) async fn resource(endpoint: &Endpoint, name: &str) -> Resource {
-    let resource = Resource::document(name);
+pub(in crate::aws) async fn resource(endpoint: &Endpoint, name: &str) -> ResourceNames {
+    let resource = ResourceNames::document(name);
     let name = name.to_owned();
     let tags = with(endpoint, move |documents| {
         Ok(match known(documents, &name)? {
-            Some(Document::Stored(stored)) => stored.tags,
+            Some(StoredDocument::Stored(stored)) => stored.tags,
             _ => std::collections::BTreeMap::new(),
         })
     });

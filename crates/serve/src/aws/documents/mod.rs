@@ -14,6 +14,6 @@ mod tests;
 pub(super) use change::{
     CreateDocument, DeleteDocument, UpdateDocument, UpdateDocumentDefaultVersion,
 };
-pub(super) use lookup::{Found, PREFERENCES, find, hash, resource};
-pub(super) use plan::{Asking, Planned, command, plan, preferences};
+pub(super) use lookup::{DocumentContent, PREFERENCES, find, hash, resource};
+pub(super) use plan::{PlannedSession, SessionAsking, command, plan, preferences};
 pub(super) use show::{DescribeDocument, GetDocument, ListDocumentVersions, ListDocuments};

@@ -1,22 +1,24 @@
 //! What a session with a document is to be: parameters put in, preferences applied.
 
-use super::lookup::{Found, PREFERENCES, found};
-use crate::aws::call::Refusal;
-use crate::gateway::{Destination, Outputs, SessionPlan, User, Work};
+use super::lookup::{DocumentContent, PREFERENCES, found};
+use crate::aws::call::RefusedCall;
+use crate::gateway::{Destination, Outputs, SessionPlan, SessionWork, User};
 use runner_core::agent::AgentConfig;
-use runner_core::document::{Given, Preferences, Resolved, Session, SessionKind, Wrong, is_user};
+use runner_core::document::{
+    GivenParameters, Preferences, Resolved, SessionDocument, SessionKind, Wrong, is_user,
+};
 use runner_folder::state::Documents;
 use runner_wire::ssm::handshake::SessionType;
 use serde_json::{Value, json};
 use std::time::Duration;
 
 /// What a session is asked for with.
-pub(in crate::aws) struct Asking<'a> {
+pub(in crate::aws) struct SessionAsking<'a> {
     /// The document that was named; none: a shell.
-    pub(in crate::aws) document: Option<&'a Found>,
+    pub(in crate::aws) document: Option<&'a DocumentContent>,
     /// The document with everybody's preferences, where there is one.
-    pub(in crate::aws) preferences: Option<&'a Found>,
-    pub(in crate::aws) parameters: &'a Given,
+    pub(in crate::aws) preferences: Option<&'a DocumentContent>,
+    pub(in crate::aws) parameters: &'a GivenParameters,
     pub(in crate::aws) agent: &'a AgentConfig,
     /// The caller's tag `SSMSessionRunAs`.
     pub(in crate::aws) run_as: Option<&'a str>,
@@ -24,21 +26,21 @@ pub(in crate::aws) struct Asking<'a> {
 
 /// A session, and what its preferences say of its time.
 #[derive(Debug)]
-pub(in crate::aws) struct Planned {
+pub(in crate::aws) struct PlannedSession {
     pub(in crate::aws) plan: SessionPlan,
     pub(in crate::aws) idle: Option<Duration>,
     pub(in crate::aws) longest: Option<Duration>,
 }
 
-fn refuse(text: impl Into<String>) -> Refusal {
-    Refusal::new("InvalidDocument", text)
+fn refuse(text: impl Into<String>) -> RefusedCall {
+    RefusedCall::new("InvalidDocument", text)
 }
 
 /// What a session is to be.
 ///
 /// # Errors
 /// There is none like this: which parameter or preference is in the way.
-pub(in crate::aws) fn plan(asking: &Asking<'_>) -> Result<Planned, Refusal> {
+pub(in crate::aws) fn plan(asking: &SessionAsking<'_>) -> Result<PlannedSession, RefusedCall> {
     let resolved = match asking.document {
         Some(found) => resolved(found, asking.parameters)?,
         // Nothing is named, and there is no document of this name: a shell.
@@ -71,15 +73,15 @@ pub(in crate::aws) fn plan(asking: &Asking<'_>) -> Result<Planned, Refusal> {
             Err(Reason::AtStart(text)) => plan.fails = Some(text),
         }
     }
-    if let Work::Shell { profile } = &mut plan.work {
+    if let SessionWork::Shell { profile } = &mut plan.work {
         profile.clone_from(&preferences.shell_profile);
     }
-    Ok(Planned { plan, idle: preferences.idle, longest: preferences.longest })
+    Ok(PlannedSession { plan, idle: preferences.idle, longest: preferences.longest })
 }
 
 /// The session of a document.
-fn session(found: &Found) -> Result<Session, Refusal> {
-    Session::read(&found.content).map_err(|wrong| {
+fn session(found: &DocumentContent) -> Result<SessionDocument, RefusedCall> {
+    SessionDocument::read(&found.content).map_err(|wrong| {
         let why = match wrong {
             Wrong::Schema(text) => text,
             Wrong::Content(problems) => problems.join("; "),
@@ -88,18 +90,21 @@ fn session(found: &Found) -> Result<Session, Refusal> {
     })
 }
 
-fn resolved(found: &Found, parameters: &Given) -> Result<Resolved, Refusal> {
+fn resolved(
+    found: &DocumentContent,
+    parameters: &GivenParameters,
+) -> Result<Resolved, RefusedCall> {
     session(found)?
         .resolve(parameters)
         .map_err(|problems| refuse(format!("Document {}: {}", found.name(), problems.join("; "))))
 }
 
-fn resolved_preferences(found: &Found) -> Result<Option<Preferences>, Refusal> {
-    Ok(resolved(found, &Given::new())?.preferences)
+fn resolved_preferences(found: &DocumentContent) -> Result<Option<Preferences>, RefusedCall> {
+    Ok(resolved(found, &GivenParameters::new())?.preferences)
 }
 
 /// What the document of this name says that holds for sessions whose own says nothing; nothing where there is none.
-pub(in crate::aws) fn preferences(documents: &Documents) -> Result<Preferences, Refusal> {
+pub(in crate::aws) fn preferences(documents: &Documents) -> Result<Preferences, RefusedCall> {
     match found(documents, PREFERENCES, Some("$LATEST"), None) {
         Ok(found) => Ok(resolved_preferences(&found)?.unwrap_or_default()),
         Err(refusal) if refusal.code == "InvalidDocument" => Ok(Preferences::default()),
@@ -109,7 +114,7 @@ pub(in crate::aws) fn preferences(documents: &Documents) -> Result<Preferences, 
 
 /// Why a session has no user.
 enum Reason {
-    Refused(Refusal),
+    Refused(RefusedCall),
     /// Told when the session begins, as AWS's agent tells it.
     AtStart(String),
 }
@@ -118,7 +123,7 @@ enum Reason {
 fn user(
     preferences: &Preferences,
     elevated: bool,
-    asking: &Asking<'_>,
+    asking: &SessionAsking<'_>,
 ) -> Result<Option<User>, Reason> {
     if asking.agent.container_mode() {
         return match preferences.run_as {
@@ -148,14 +153,15 @@ fn user(
 }
 
 /// What runs, by the properties.
-fn work(resolved: &Resolved, agent: &AgentConfig) -> Result<SessionPlan, Refusal> {
+fn work(resolved: &Resolved, agent: &AgentConfig) -> Result<SessionPlan, RefusedCall> {
     let properties = &resolved.properties;
     match resolved.kind {
-        SessionKind::StandardStream => {
-            Ok(on_terminal(SessionType::StandardStream, Work::Shell { profile: String::new() }))
-        }
+        SessionKind::StandardStream => Ok(on_terminal(
+            SessionType::StandardStream,
+            SessionWork::Shell { profile: String::new() },
+        )),
         SessionKind::InteractiveCommands => {
-            let work = Work::Interactive(argv(properties, agent)?);
+            let work = SessionWork::Interactive(argv(properties, agent)?);
             Ok(on_terminal(SessionType::InteractiveCommands, work))
         }
         SessionKind::NonInteractiveCommands => {
@@ -168,7 +174,7 @@ fn work(resolved: &Resolved, agent: &AgentConfig) -> Result<SessionPlan, Refusal
                 "false" | "" => Outputs::Merged,
                 _ => return Err(refuse("separateOutputStream is to be true or false")),
             };
-            let work = Work::Command { argv: argv(properties, agent)?, outputs };
+            let work = SessionWork::Command { argv: argv(properties, agent)?, outputs };
             Ok(on_terminal(SessionType::NonInteractiveCommands, work))
         }
         SessionKind::Port => ports(properties, agent),
@@ -177,10 +183,10 @@ fn work(resolved: &Resolved, agent: &AgentConfig) -> Result<SessionPlan, Refusal
 
 /// A command of ECS.
 pub(in crate::aws) fn command(text: &str) -> Result<SessionPlan, String> {
-    Ok(on_terminal(SessionType::InteractiveCommands, Work::Interactive(words(text)?)))
+    Ok(on_terminal(SessionType::InteractiveCommands, SessionWork::Interactive(words(text)?)))
 }
 
-fn on_terminal(kind: SessionType, work: Work) -> SessionPlan {
+fn on_terminal(kind: SessionType, work: SessionWork) -> SessionPlan {
     SessionPlan::new(kind, Value::Null, work)
 }
 
@@ -200,7 +206,7 @@ fn text(properties: &Value, name: &str) -> Option<String> {
 }
 
 /// The program and its arguments: a shell's where the session is on a machine, as AWS's agent has it.
-fn argv(properties: &Value, agent: &AgentConfig) -> Result<Vec<String>, Refusal> {
+fn argv(properties: &Value, agent: &AgentConfig) -> Result<Vec<String>, RefusedCall> {
     let commands =
         properties.pointer("/linux/commands").and_then(Value::as_str).unwrap_or_default();
     let argv = match agent.container_mode() {
@@ -224,7 +230,7 @@ fn words(text: &str) -> Result<Vec<String>, String> {
     Ok(words)
 }
 
-fn prefix(properties: &Value, name: &str) -> Result<String, Refusal> {
+fn prefix(properties: &Value, name: &str) -> Result<String, RefusedCall> {
     let prefix = text(properties, name).unwrap_or_default();
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || "\r\n_:-".contains(c);
     match prefix.len() <= 30 && prefix.chars().all(is_allowed) {
@@ -235,7 +241,7 @@ fn prefix(properties: &Value, name: &str) -> Result<String, Refusal> {
     }
 }
 
-fn port(properties: &Value, name: &str, least: u16) -> Result<u16, Refusal> {
+fn port(properties: &Value, name: &str, least: u16) -> Result<u16, RefusedCall> {
     let text = text(properties, name).unwrap_or_default();
     let is_plain = text.len() <= 5 && text.chars().all(|c| c.is_ascii_digit());
     let number = text.parse().ok().filter(|port| is_plain && *port >= least);
@@ -243,7 +249,7 @@ fn port(properties: &Value, name: &str, least: u16) -> Result<u16, Refusal> {
 }
 
 /// Connections to a port: all properties are texts. Without a type the session is one connection.
-fn ports(properties: &Value, agent: &AgentConfig) -> Result<SessionPlan, Refusal> {
+fn ports(properties: &Value, agent: &AgentConfig) -> Result<SessionPlan, RefusedCall> {
     let port_number = port(properties, "portNumber", 1)?;
     let is_raw = text(properties, "type").is_none_or(|kind| kind.is_empty());
     let mut told = json!({"portNumber": port_number.to_string()});
@@ -266,13 +272,13 @@ fn ports(properties: &Value, agent: &AgentConfig) -> Result<SessionPlan, Refusal
         host = far(named, agent)?;
         told["host"] = json!(host);
     }
-    let work = Work::Ports { to: Destination { host, port: port_number }, is_raw };
+    let work = SessionWork::Ports { to: Destination { host, port: port_number }, is_raw };
     let mut plan = SessionPlan::new(SessionType::Port, told, work);
     plan.denied = agent.denied();
     Ok(plan)
 }
 
-fn far(host: String, agent: &AgentConfig) -> Result<String, Refusal> {
+fn far(host: String, agent: &AgentConfig) -> Result<String, RefusedCall> {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || ".:-_[]%".contains(c);
     if host.len() > 253 || !host.chars().all(is_allowed) {
         return Err(refuse("host is to be a host's name or address"));

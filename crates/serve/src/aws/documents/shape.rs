@@ -1,8 +1,8 @@
 //! Documents as AWS's calls show them.
 
-use super::lookup::{Document, Found, hash};
+use super::lookup::{DocumentContent, StoredDocument, hash};
 use runner_core::arn::ACCOUNT;
-use runner_core::document::{Builtin, Format, Parameters, schema, write};
+use runner_core::document::{Builtin, DocumentFormat, Parameters, schema, write};
 use runner_folder::state::{Stored, StoredVersion};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -13,9 +13,9 @@ const OF_AWS: f64 = 1_700_000_000.0;
 pub(super) const AMAZON: &str = "Amazon";
 
 /// What is known of a version without its content.
-pub(super) fn identifier(document: &Document) -> Value {
+pub(super) fn identifier(document: &StoredDocument) -> Value {
     match document {
-        Document::Builtin(builtin) => {
+        StoredDocument::Builtin(builtin) => {
             let content = builtin.content();
             let schema = content.as_object().and_then(schema).unwrap_or_default();
             json!({
@@ -26,11 +26,11 @@ pub(super) fn identifier(document: &Document) -> Value {
                 "DocumentVersion": "1",
                 "DocumentType": builtin.kind.name(),
                 "SchemaVersion": schema,
-                "DocumentFormat": Format::Json.name(),
+                "DocumentFormat": DocumentFormat::Json.name(),
                 "Tags": [],
             })
         }
-        Document::Stored(stored) => {
+        StoredDocument::Stored(stored) => {
             let mut shape = json!({
                 "Name": stored.name,
                 "Owner": ACCOUNT,
@@ -82,12 +82,12 @@ pub(super) fn only(builtin: &Builtin) -> Value {
         "Status": "Active",
         "DocumentVersion": "1",
         "CreatedDate": OF_AWS,
-        "DocumentFormat": Format::Json.name(),
+        "DocumentFormat": DocumentFormat::Json.name(),
     })
 }
 
 /// Everything but the content.
-pub(super) fn description(found: &Found) -> Value {
+pub(super) fn description(found: &DocumentContent) -> Value {
     let mut shape = identifier(&found.document);
     shape["Hash"] = json!(hash(&found.text));
     shape["HashType"] = json!("Sha256");
@@ -98,8 +98,8 @@ pub(super) fn description(found: &Found) -> Value {
         shape["Description"] = json!(text);
     }
     let (latest, default) = match &found.document {
-        Document::Builtin(_) => (1, 1),
-        Document::Stored(stored) => {
+        StoredDocument::Builtin(_) => (1, 1),
+        StoredDocument::Stored(stored) => {
             if let Some(version) = stored.version(found.version) {
                 // The name of the default version is another's.
                 if let Value::Object(map) = &mut shape {
@@ -133,7 +133,7 @@ fn parameters(content: &Map<String, Value>) -> Value {
 }
 
 /// The content, in this format where one is asked for.
-pub(super) fn content(found: &Found, format: Option<Format>) -> Value {
+pub(super) fn content(found: &DocumentContent, format: Option<DocumentFormat>) -> Value {
     let format = format.unwrap_or(found.format);
     let text = match format == found.format {
         true => found.text.clone(),
@@ -148,7 +148,7 @@ pub(super) fn content(found: &Found, format: Option<Format>) -> Value {
         "Status": "Active",
         "CreatedDate": OF_AWS,
     });
-    if let Document::Stored(stored) = &found.document
+    if let StoredDocument::Stored(stored) = &found.document
         && let Some(version) = stored.version(found.version)
     {
         of_version(&mut shape, version);

@@ -1,28 +1,28 @@
 //! The calls that look at documents.
 
-use super::lookup::{Document, broken, found, known, unknown, with};
+use super::lookup::{StoredDocument, broken, found, known, unknown, with};
 use super::shape::{self, AMAZON};
 use super::{find, resource};
-use crate::aws::call::Refusal;
+use crate::aws::call::RefusedCall;
 use crate::aws::endpoint::{Endpoint, Origin};
-use crate::aws::operations::{Input, Scope};
+use crate::aws::operations::{OperationInput, RequestScope};
 use crate::aws::page::page;
 use crate::aws::resources::last;
 use runner_core::arn::ACCOUNT;
-use runner_core::document::{BUILTINS, Format};
+use runner_core::document::{BUILTINS, DocumentFormat};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-fn invalid(text: impl Into<String>) -> Refusal {
-    Refusal::new("ValidationException", text)
+fn invalid(text: impl Into<String>) -> RefusedCall {
+    RefusedCall::new("ValidationException", text)
 }
 
-fn bad_token() -> Refusal {
-    Refusal::new("InvalidNextToken", "NextToken is none of this list")
+fn bad_token() -> RefusedCall {
+    RefusedCall::new("InvalidNextToken", "NextToken is none of this list")
 }
 
 /// How many a page has.
-fn most(asked: Option<usize>) -> Result<usize, Refusal> {
+fn most(asked: Option<usize>) -> Result<usize, RefusedCall> {
     match asked.unwrap_or(50) {
         most @ 1..=50 => Ok(most),
         _ => Err(invalid("MaxResults is a number from 1 to 50")),
@@ -38,14 +38,17 @@ pub(in crate::aws) struct GetDocument {
     document_format: Option<String>,
 }
 
-impl Input for GetDocument {
-    type Subject = Option<Format>;
+impl OperationInput for GetDocument {
+    type Subject = Option<DocumentFormat>;
 
-    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
+    async fn subject(
+        &self,
+        endpoint: &Endpoint,
+    ) -> Result<(RequestScope, Self::Subject), RefusedCall> {
         let format = self.document_format.as_deref().map(|name| {
-            Format::named(name).ok_or_else(|| invalid("DocumentFormat is JSON or YAML"))
+            DocumentFormat::named(name).ok_or_else(|| invalid("DocumentFormat is JSON or YAML"))
         });
-        Ok((Scope::of([resource(endpoint, &self.name).await]), format.transpose()?))
+        Ok((RequestScope::of([resource(endpoint, &self.name).await]), format.transpose()?))
     }
 
     async fn answer(
@@ -53,7 +56,7 @@ impl Input for GetDocument {
         format: Self::Subject,
         _: &Origin,
         endpoint: &Endpoint,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, RefusedCall> {
         let found = with(endpoint, move |documents| {
             let (asked, named) = (self.document_version.as_deref(), self.version_name.as_deref());
             found(documents, &self.name, asked, named)
@@ -70,14 +73,14 @@ pub(in crate::aws) struct DescribeDocument {
     version_name: Option<String>,
 }
 
-impl Input for DescribeDocument {
+impl OperationInput for DescribeDocument {
     type Subject = ();
 
-    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, ()), Refusal> {
-        Ok((Scope::of([resource(endpoint, &self.name).await]), ()))
+    async fn subject(&self, endpoint: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
+        Ok((RequestScope::of([resource(endpoint, &self.name).await]), ()))
     }
 
-    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, RefusedCall> {
         let found = match self.version_name {
             None => find(endpoint, &self.name, self.document_version.as_deref()).await?,
             Some(named) => {
@@ -100,19 +103,24 @@ pub(in crate::aws) struct ListDocumentVersions {
     next_token: Option<String>,
 }
 
-impl Input for ListDocumentVersions {
+impl OperationInput for ListDocumentVersions {
     type Subject = usize;
 
-    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, usize), Refusal> {
-        Ok((Scope::of([resource(endpoint, &self.name).await]), most(self.max_results)?))
+    async fn subject(&self, endpoint: &Endpoint) -> Result<(RequestScope, usize), RefusedCall> {
+        Ok((RequestScope::of([resource(endpoint, &self.name).await]), most(self.max_results)?))
     }
 
-    async fn answer(self, most: usize, _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(
+        self,
+        most: usize,
+        _: &Origin,
+        endpoint: &Endpoint,
+    ) -> Result<Value, RefusedCall> {
         let name = self.name;
         let listed = with(endpoint, move |documents| match known(documents, &name)? {
             None => Err(unknown(last(&name))),
-            Some(Document::Builtin(builtin)) => Ok(vec![shape::only(builtin)]),
-            Some(Document::Stored(stored)) => {
+            Some(StoredDocument::Builtin(builtin)) => Ok(vec![shape::only(builtin)]),
+            Some(StoredDocument::Stored(stored)) => {
                 Ok(stored.versions.iter().map(|version| shape::listed(&stored, version)).collect())
             }
         })
@@ -131,7 +139,7 @@ fn answer(
     named: &[(String, Value)],
     token: Option<&str>,
     most: usize,
-) -> Result<Value, Refusal> {
+) -> Result<Value, RefusedCall> {
     let page = page(named, |(name, _)| name.as_str(), token, most).ok_or_else(bad_token)?;
     let shown: Vec<&Value> = page.items.iter().map(|(_, shape)| shape).collect();
     let mut answer = json!({list: shown});
@@ -145,16 +153,16 @@ fn answer(
 #[serde(rename_all = "PascalCase")]
 pub(in crate::aws) struct ListDocuments {
     #[serde(default)]
-    filters: Vec<Filter>,
+    filters: Vec<DocumentFilter>,
     #[serde(default)]
-    document_filter_list: Vec<OldFilter>,
+    document_filter_list: Vec<OldDocumentFilter>,
     max_results: Option<usize>,
     next_token: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Filter {
+struct DocumentFilter {
     key: String,
     #[serde(default)]
     values: Vec<String>,
@@ -162,35 +170,42 @@ struct Filter {
 
 /// As calls of earlier clients name it.
 #[derive(Deserialize)]
-struct OldFilter {
+struct OldDocumentFilter {
     key: String,
     value: String,
 }
 
-impl Input for ListDocuments {
+impl OperationInput for ListDocuments {
     type Subject = usize;
 
-    async fn subject(&self, _: &Endpoint) -> Result<(Scope, usize), Refusal> {
+    async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, usize), RefusedCall> {
         if !self.filters.is_empty() && !self.document_filter_list.is_empty() {
             return Err(invalid("Filters and DocumentFilterList are not used together"));
         }
-        Ok((Scope::all(), most(self.max_results)?))
+        Ok((RequestScope::all(), most(self.max_results)?))
     }
 
-    async fn answer(self, most: usize, _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(
+        self,
+        most: usize,
+        _: &Origin,
+        endpoint: &Endpoint,
+    ) -> Result<Value, RefusedCall> {
         let old = self.document_filter_list.into_iter();
-        let old = old.map(|OldFilter { key, value }| Filter { key, values: vec![value] });
-        let filters: Vec<Filter> = self.filters.into_iter().chain(old).collect();
+        let old =
+            old.map(|OldDocumentFilter { key, value }| DocumentFilter { key, values: vec![value] });
+        let filters: Vec<DocumentFilter> = self.filters.into_iter().chain(old).collect();
         if let Some(filter) = filters.iter().find(|filter| !filter.is_known()) {
             let key: String = filter.key.chars().filter(|c| !c.is_control()).take(128).collect();
-            return Err(Refusal::new("InvalidFilterKey", format!("there is no filter {key}")));
+            return Err(RefusedCall::new("InvalidFilterKey", format!("there is no filter {key}")));
         }
         let named = with(endpoint, move |documents| {
-            let mut all: Vec<Document> = BUILTINS.iter().map(Document::Builtin).collect();
+            let mut all: Vec<StoredDocument> =
+                BUILTINS.iter().map(StoredDocument::Builtin).collect();
             for name in documents.names().map_err(|error| broken(&error))? {
                 // One that is gone meanwhile is none of them.
                 let stored = documents.find(&name).map_err(|error| broken(&error))?;
-                all.extend(stored.map(|stored| Document::Stored(Box::new(stored))));
+                all.extend(stored.map(|stored| StoredDocument::Stored(Box::new(stored))));
             }
             all.retain(|document| filters.iter().all(|filter| filter.takes(document)));
             let mut named: Vec<(String, Value)> = all
@@ -205,15 +220,15 @@ impl Input for ListDocuments {
     }
 }
 
-impl Filter {
+impl DocumentFilter {
     fn is_known(&self) -> bool {
         matches!(self.key.as_str(), "Name" | "Owner" | "DocumentType" | "PlatformTypes")
             || self.key.starts_with("tag:")
     }
 
     /// Whether one of its values is the document's.
-    fn takes(&self, document: &Document) -> bool {
-        let is_ours = matches!(document, Document::Stored(_));
+    fn takes(&self, document: &StoredDocument) -> bool {
+        let is_ours = matches!(document, StoredDocument::Stored(_));
         self.values.iter().any(|value| match self.key.as_str() {
             // Names are found by how they begin, as at AWS.
             "Name" => document.name().starts_with(value.as_str()),
@@ -226,7 +241,7 @@ impl Filter {
                 _ => false,
             },
             key => match (document, key.strip_prefix("tag:")) {
-                (Document::Stored(stored), Some(key)) => stored.tags.get(key) == Some(value),
+                (StoredDocument::Stored(stored), Some(key)) => stored.tags.get(key) == Some(value),
                 _ => false,
             },
         })

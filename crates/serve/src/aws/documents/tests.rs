@@ -1,52 +1,58 @@
-use super::lookup::Document;
+use super::lookup::StoredDocument;
 use super::*;
-use crate::aws::call::Refusal;
-use crate::gateway::{Destination, User, Work};
-use runner_core::agent::{AgentConfig, Layer};
-use runner_core::document::{Format, Given, Type, builtin};
+use crate::aws::call::RefusedCall;
+use crate::gateway::{Destination, SessionWork, User};
+use runner_core::agent::{AgentConfig, PropertyLayer};
+use runner_core::document::{DocumentFormat, DocumentType, GivenParameters, builtin};
 use runner_folder::state::{Documents, Home, Stored, StoredVersion};
 use runner_wire::ssm::handshake::SessionType;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-fn parameters(list: &[(&str, &str)]) -> Given {
+fn parameters(list: &[(&str, &str)]) -> GivenParameters {
     let one = |(name, value): &(&str, &str)| ((*name).to_owned(), vec![(*value).to_owned()]);
     list.iter().map(one).collect()
 }
 
-fn of_content(content: &Value) -> Found {
+fn of_content(content: &Value) -> DocumentContent {
     let content = content.as_object().expect("a map").clone();
-    let document = Document::Builtin(builtin("AWS-StartSSHSession").expect("a document"));
-    Found { document, text: String::new(), format: Format::Json, content, version: 1 }
+    let document = StoredDocument::Builtin(builtin("AWS-StartSSHSession").expect("a document"));
+    DocumentContent {
+        document,
+        text: String::new(),
+        format: DocumentFormat::Json,
+        content,
+        version: 1,
+    }
 }
 
-fn of_name(name: &str) -> Found {
+fn of_name(name: &str) -> DocumentContent {
     of_content(&builtin(name).expect(name).content())
 }
 
-fn preferences(inputs: &Value) -> Found {
+fn preferences(inputs: &Value) -> DocumentContent {
     of_content(&json!({"schemaVersion": "1.0", "sessionType": "Standard_Stream", "inputs": inputs}))
 }
 
 /// A machine's agent rather than a container's.
 fn on_machine() -> AgentConfig {
     let text = r#"{"Agent": {"ContainerMode": false}}"#;
-    AgentConfig::of_host(Some(Layer::read(text).expect("a layer").0), None)
+    AgentConfig::of_host(Some(PropertyLayer::read(text).expect("a layer").0), None)
 }
 
 fn planned(
-    document: Option<&Found>,
+    document: Option<&DocumentContent>,
     list: &[(&str, &str)],
     inputs: Option<&Value>,
     agent: &AgentConfig,
     run_as: Option<&str>,
-) -> Result<Planned, Refusal> {
+) -> Result<PlannedSession, RefusedCall> {
     let (preferences, parameters) = (inputs.map(preferences), parameters(list));
     let preferences = preferences.as_ref();
-    plan(&Asking { document, preferences, parameters: &parameters, agent, run_as })
+    plan(&SessionAsking { document, preferences, parameters: &parameters, agent, run_as })
 }
 
-fn with(name: &str, list: &[(&str, &str)]) -> Result<Planned, Refusal> {
+fn with(name: &str, list: &[(&str, &str)]) -> Result<PlannedSession, RefusedCall> {
     planned(Some(&of_name(name)), list, None, &AgentConfig::default(), None)
 }
 
@@ -60,7 +66,7 @@ fn commands_are_parted_into_words_without_a_shell() {
     let command = [("command", "sh -c 'echo \"a  b\"' x\\ y")];
     let plan = with(name, &command).expect("a plan").plan;
     let words = ["sh", "-c", "echo \"a  b\"", "x y"].map(str::to_owned).to_vec();
-    assert_eq!(plan.work, Work::Interactive(words));
+    assert_eq!(plan.work, SessionWork::Interactive(words));
     assert!(plan.properties.is_null() && plan.user.is_none());
     for command in ["", " ", "'", "\"\""] {
         refused(name, &[("command", command)]);
@@ -71,7 +77,7 @@ fn commands_are_parted_into_words_without_a_shell() {
     let plan = plan.expect("a plan").plan;
     assert_eq!(
         plan.work,
-        Work::Interactive(["sh", "-c", "cd / && pwd"].map(str::to_owned).to_vec())
+        SessionWork::Interactive(["sh", "-c", "cd / && pwd"].map(str::to_owned).to_vec())
     );
     assert_eq!(plan.user, Some(User { name: "ssm-user".to_owned(), is_made: true }));
 }
@@ -87,13 +93,13 @@ fn port_sessions() {
     let ssh = ports("AWS-StartSSHSession", &[]);
     assert_eq!(ssh.properties, json!({"portNumber": "22"}));
     let to = Destination { host: String::new(), port: 22 };
-    assert_eq!(ssh.work, Work::Ports { to, is_raw: true });
+    assert_eq!(ssh.work, SessionWork::Ports { to, is_raw: true });
     let remote = ports(
         "AWS-StartPortForwardingSessionToRemoteHost",
         &[("host", "db.local"), ("portNumber", "5432")],
     );
     let to = Destination { host: "db.local".to_owned(), port: 5432 };
-    assert_eq!(remote.work, Work::Ports { to, is_raw: false });
+    assert_eq!(remote.work, SessionWork::Ports { to, is_raw: false });
     let socket = ports("AWS-StartPortForwardingSessionToSocket", &[("localUnixSocket", "/tmp/s")]);
     assert_eq!(socket.properties["localConnectionType"], "unix");
 }
@@ -131,7 +137,7 @@ fn preferences_hold_where_a_document_says_nothing() {
     let shell = planned(None, &[], Some(&inputs), &agent, None).expect("a plan");
     let minutes = |count: u64| Some(Duration::from_secs(60 * count));
     assert_eq!((shell.idle, shell.longest), (minutes(5), minutes(7)));
-    assert_eq!(shell.plan.work, Work::Shell { profile: "date".to_owned() });
+    assert_eq!(shell.plan.work, SessionWork::Shell { profile: "date".to_owned() });
     let ssh = of_name("AWS-StartSSHSession");
     let ssh = planned(Some(&ssh), &[], Some(&inputs), &agent, None).expect("a plan");
     assert_eq!(ssh.idle, minutes(5));
@@ -193,8 +199,8 @@ fn preferences_that_are_deleted_meanwhile() {
         json!({"schemaVersion": "1.0", "sessionType": "Standard_Stream", "inputs": inputs});
     let text = content.to_string();
     let now = runner_host::clock::wall();
-    let version = StoredVersion::new(1, Format::Json, hash(&text), "1.0".to_owned(), now);
-    let stored = Stored::new(PREFERENCES, Type::Session, "me", version);
+    let version = StoredVersion::new(1, DocumentFormat::Json, hash(&text), "1.0".to_owned(), now);
+    let stored = Stored::new(PREFERENCES, DocumentType::Session, "me", version);
     for _ in 0..50 {
         let writing = documents.lock().expect("locked");
         writing.save(&stored, Some(&text)).expect("saved");

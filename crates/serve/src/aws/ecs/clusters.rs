@@ -1,12 +1,12 @@
 //! Clusters: a name with tags and what holds for sessions in its tasks.
 
 use super::{changed, configuration, invalid, paged, tags};
-use crate::aws::call::Refusal;
+use crate::aws::call::RefusedCall;
 use crate::aws::endpoint::{Endpoint, Origin};
-use crate::aws::operations::{Input, Scope};
+use crate::aws::operations::{OperationInput, RequestScope};
 use crate::aws::places::may_write;
-use crate::aws::policy::Context;
-use crate::aws::resources::{Resource, cluster_arn, last};
+use crate::aws::policy::ConditionKeys;
+use crate::aws::resources::{ResourceNames, cluster_arn, last};
 use crate::aws::targets::CLUSTER;
 use runner_folder::state::{Cluster, ClusterTable, MOST_CLUSTERS};
 use serde::Deserialize;
@@ -17,12 +17,12 @@ use std::sync::Arc;
 const MOST: usize = 100;
 
 /// The clusters there are.
-pub(super) fn table(endpoint: &Endpoint) -> Result<Arc<ClusterTable>, Refusal> {
+pub(super) fn table(endpoint: &Endpoint) -> Result<Arc<ClusterTable>, RefusedCall> {
     endpoint.builds.clusters.current().map_err(|error| super::broken(&error))
 }
 
-pub(super) fn not_found() -> Refusal {
-    Refusal::new("ClusterNotFoundException", "Cluster not found.")
+pub(super) fn not_found() -> RefusedCall {
+    RefusedCall::new("ClusterNotFoundException", "Cluster not found.")
 }
 
 /// The name of a cluster that may be named by its ARN; none for the ARN of another account or Region.
@@ -35,20 +35,20 @@ pub(super) fn name_of(cluster: Option<&str>) -> Option<&str> {
 }
 
 /// The cluster that a call means.
-pub(super) fn find(cluster: Option<&str>, endpoint: &Endpoint) -> Result<Cluster, Refusal> {
+pub(super) fn find(cluster: Option<&str>, endpoint: &Endpoint) -> Result<Cluster, RefusedCall> {
     let name = name_of(cluster).ok_or_else(not_found)?;
     table(endpoint)?.cluster(name).ok_or_else(not_found)
 }
 
 /// What rules can ask of an operation in a cluster.
-pub(super) fn in_cluster(name: &str) -> Context {
+pub(super) fn in_cluster(name: &str) -> ConditionKeys {
     vec![("ecs:cluster", cluster_arn(name))]
 }
 
 /// A cluster as it is judged, with its tags where it is there.
-pub(super) fn resource(name: &str, endpoint: &Endpoint) -> Resource {
+pub(super) fn resource(name: &str, endpoint: &Endpoint) -> ResourceNames {
     let found = name_of(Some(name)).and_then(|name| table(endpoint).ok()?.cluster(name));
-    Resource::cluster(name).tagged(found.map(|cluster| cluster.tags).unwrap_or_default())
+    ResourceNames::cluster(name).tagged(found.map(|cluster| cluster.tags).unwrap_or_default())
 }
 
 /// What DescribeClusters can be asked to show.
@@ -85,7 +85,7 @@ fn shape(cluster: &Cluster, running: usize, include: &[impl AsRef<str>]) -> Valu
 }
 
 /// Builds that run in a cluster.
-async fn running(name: &str, endpoint: &Endpoint) -> Result<usize, Refusal> {
+async fn running(name: &str, endpoint: &Endpoint) -> Result<usize, RefusedCall> {
     let live = endpoint.builds.live().await?;
     Ok(live.iter().filter(|known| known.task.cluster == name).count())
 }
@@ -97,14 +97,14 @@ pub(crate) struct ListClusters {
     next_token: Option<String>,
 }
 
-impl Input for ListClusters {
+impl OperationInput for ListClusters {
     type Subject = ();
 
-    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
-        Ok((Scope::all(), ()))
+    async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
+        Ok((RequestScope::all(), ()))
     }
 
-    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, RefusedCall> {
         let arns: Vec<String> =
             table(endpoint)?.names().iter().map(|name| cluster_arn(name)).collect();
         paged("clusterArns", &arns, self.next_token.as_deref(), self.max_results)
@@ -127,17 +127,17 @@ impl DescribeClusters {
     }
 }
 
-impl Input for DescribeClusters {
+impl OperationInput for DescribeClusters {
     type Subject = ();
 
-    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, ()), Refusal> {
+    async fn subject(&self, endpoint: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
         if self.clusters.len() > MOST {
             return Err(invalid(format!("clusters can contain at most {MOST} names")));
         }
-        Ok((Scope::of(self.named().into_iter().map(|name| resource(name, endpoint))), ()))
+        Ok((RequestScope::of(self.named().into_iter().map(|name| resource(name, endpoint))), ()))
     }
 
-    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, RefusedCall> {
         if self.include.iter().any(|name| !PARTS.contains(&name.as_str())) {
             return Err(invalid(format!("include lists some of {}.", PARTS.join(", "))));
         }
@@ -166,7 +166,7 @@ fn is_name(name: &str) -> bool {
 pub(crate) struct CreateCluster {
     cluster_name: Option<String>,
     #[serde(default)]
-    tags: Vec<tags::Tag>,
+    tags: Vec<tags::EcsTag>,
     settings: Option<Value>,
     configuration: Option<Value>,
 }
@@ -177,20 +177,25 @@ impl CreateCluster {
     }
 }
 
-impl Input for CreateCluster {
+impl OperationInput for CreateCluster {
     type Subject = ();
 
-    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
+    async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
         if !is_name(self.name()) {
             return Err(invalid(
                 "clusterName has 1 to 255 letters, digits, hyphens and underscores.",
             ));
         }
         let requested = tags::in_request(&self.tags);
-        Ok((Scope::of([Resource::cluster(self.name())]).when_also(requested), ()))
+        Ok((RequestScope::of([ResourceNames::cluster(self.name())]).when_also(requested), ()))
     }
 
-    async fn answer(self, (): (), origin: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(
+        self,
+        (): (),
+        origin: &Origin,
+        endpoint: &Endpoint,
+    ) -> Result<Value, RefusedCall> {
         if let Some(configuration) = &self.configuration {
             let exec = configuration::check(configuration)?;
             may_write(&exec.destinations(None), origin, endpoint)?;
@@ -205,7 +210,7 @@ impl Input for CreateCluster {
             match table.cluster(&new.name) {
                 None if table.names().len() > MOST_CLUSTERS => {
                     let text = format!("there are at most {MOST_CLUSTERS} clusters.");
-                    return Err(Refusal::new("ClientException", text));
+                    return Err(RefusedCall::new("ClientException", text));
                 }
                 None => table.add(new.clone()),
                 // The same once more is that one.
@@ -237,14 +242,19 @@ pub(crate) struct UpdateCluster {
     configuration: Option<Value>,
 }
 
-impl Input for UpdateCluster {
+impl OperationInput for UpdateCluster {
     type Subject = ();
 
-    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, ()), Refusal> {
-        Ok((Scope::of([resource(&self.cluster, endpoint)]), ()))
+    async fn subject(&self, endpoint: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
+        Ok((RequestScope::of([resource(&self.cluster, endpoint)]), ()))
     }
 
-    async fn answer(self, (): (), origin: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(
+        self,
+        (): (),
+        origin: &Origin,
+        endpoint: &Endpoint,
+    ) -> Result<Value, RefusedCall> {
         if let Some(configuration) = &self.configuration {
             let exec = configuration::check(configuration)?;
             may_write(&exec.destinations(None), origin, endpoint)?;
@@ -271,21 +281,21 @@ pub(crate) struct DeleteCluster {
     cluster: String,
 }
 
-impl Input for DeleteCluster {
+impl OperationInput for DeleteCluster {
     type Subject = ();
 
-    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, ()), Refusal> {
-        Ok((Scope::of([resource(&self.cluster, endpoint)]), ()))
+    async fn subject(&self, endpoint: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
+        Ok((RequestScope::of([resource(&self.cluster, endpoint)]), ()))
     }
 
-    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, RefusedCall> {
         let name = name_of(Some(&self.cluster)).ok_or_else(not_found)?.to_owned();
         if name == CLUSTER {
             return Err(invalid("The cluster default is always there."));
         }
         if running(&name, endpoint).await? > 0 {
             let text = "The Cluster cannot be deleted while Tasks are active.";
-            return Err(Refusal::new("ClusterContainsTasksException", text));
+            return Err(RefusedCall::new("ClusterContainsTasksException", text));
         }
         let gone = changed(endpoint, move |table| {
             let cluster = table.cluster(&name).ok_or_else(not_found)?;

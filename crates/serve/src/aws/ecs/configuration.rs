@@ -1,7 +1,7 @@
 //! What a cluster says of sessions in its tasks: `executeCommandConfiguration`, checked when it comes.
 
 use super::invalid;
-use crate::aws::call::Refusal;
+use crate::aws::call::RefusedCall;
 use crate::aws::places;
 use runner_core::destination::{Bucket, Destinations, Form, LogGroup};
 use serde::Deserialize;
@@ -22,7 +22,7 @@ pub(super) enum Logging {
 /// As ECS has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Exec {
+pub(super) struct ExecConfiguration {
     #[serde(default)]
     pub(super) kms_key_id: String,
     #[serde(default)]
@@ -42,7 +42,7 @@ pub(super) struct LogConfiguration {
     pub(super) s3_key_prefix: String,
 }
 
-impl Exec {
+impl ExecConfiguration {
     /// Where AWS gets what sessions show; `own` is the log group of the build's own log.
     pub(super) fn destinations(&self, own: Option<&str>) -> Destinations {
         // While they go on: AWS sends it at their ends.
@@ -84,7 +84,7 @@ const KNOWN: [&str; 2] = ["executeCommandConfiguration", "managedStorageConfigur
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn check(configuration: &Value) -> Result<Exec, Refusal> {
+pub(super) fn check(configuration: &Value) -> Result<ExecConfiguration, RefusedCall> {
     let map = configuration.as_object().ok_or_else(|| invalid("configuration is a map."))?;
     if let Some(name) = map.keys().find(|name| !KNOWN.contains(&name.as_str())) {
         let name: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
@@ -123,11 +123,11 @@ pub(super) fn check(configuration: &Value) -> Result<Exec, Refusal> {
 ///
 /// # Errors
 /// It is none.
-pub(super) fn exec(configuration: Option<&Value>) -> Result<Exec, Refusal> {
+pub(super) fn exec(configuration: Option<&Value>) -> Result<ExecConfiguration, RefusedCall> {
     let none = Value::Object(Map::new());
     let exec = configuration.and_then(|map| map.get("executeCommandConfiguration"));
     let exec = exec.filter(|exec| !exec.is_null()).unwrap_or(&none);
-    Exec::deserialize(exec)
+    ExecConfiguration::deserialize(exec)
         .map_err(|error| invalid(format!("executeCommandConfiguration: {error}.")))
 }
 
@@ -168,8 +168,8 @@ mod tests {
         assert!(check(&json!({"executeCommandConfig": {}})).is_err());
         assert!(check(&json!([])).is_err());
         // Nothing said is DEFAULT.
-        assert_eq!(exec(None).expect("a default"), Exec::default());
-        assert_eq!(Exec::default().logging, Logging::Default);
+        assert_eq!(exec(None).expect("a default"), ExecConfiguration::default());
+        assert_eq!(ExecConfiguration::default().logging, Logging::Default);
     }
 
     #[test]

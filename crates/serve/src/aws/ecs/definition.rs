@@ -3,9 +3,9 @@
 
 use super::start::{definition, no_definition, project_of};
 use super::{CONTAINER, ROLE_ARN};
-use crate::aws::call::Refusal;
+use crate::aws::call::RefusedCall;
 use crate::aws::endpoint::{Endpoint, Origin};
-use crate::aws::operations::{Input, Scope};
+use crate::aws::operations::{OperationInput, RequestScope};
 use runner_core::arn::arn;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -16,14 +16,14 @@ pub(crate) struct DescribeTaskDefinition {
     task_definition: String,
 }
 
-impl Input for DescribeTaskDefinition {
+impl OperationInput for DescribeTaskDefinition {
     type Subject = ();
 
-    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
-        Ok((Scope::of([definition(&self.task_definition)]), ()))
+    async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
+        Ok((RequestScope::of([definition(&self.task_definition)]), ()))
     }
 
-    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, RefusedCall> {
         let family = project_of(&self.task_definition).ok_or_else(no_definition)?;
         let image = image(family, endpoint).await?.ok_or_else(no_definition)?;
         Ok(json!({
@@ -56,7 +56,7 @@ impl Input for DescribeTaskDefinition {
 }
 
 /// The image of a project, or that of the newest build of this name.
-async fn image(family: &str, endpoint: &Endpoint) -> Result<Option<String>, Refusal> {
+async fn image(family: &str, endpoint: &Endpoint) -> Result<Option<String>, RefusedCall> {
     if let Some(service) = &endpoint.service
         && let Some(project) = service.project(family).await?
     {

@@ -4,14 +4,14 @@ use super::clusters::{find as find_cluster, in_cluster};
 use super::configuration;
 use super::tasks::{container_arn, find, runtime_id};
 use super::{CONTAINER, invalid};
-use crate::aws::builds::Known;
-use crate::aws::call::Refusal;
+use crate::aws::builds::VisibleBuild;
+use crate::aws::call::RefusedCall;
 use crate::aws::documents;
 use crate::aws::endpoint::{Endpoint, Origin};
-use crate::aws::operations::{Input, Scope};
-use crate::aws::resources::{Resource, cluster_arn, last, task_arn};
+use crate::aws::operations::{OperationInput, RequestScope};
+use crate::aws::resources::{ResourceNames, cluster_arn, last, task_arn};
 use crate::aws::targets::{CLUSTER, ECS_IDLE, agent_of, check, demanded, no_session, task_id};
-use crate::gateway::Asked;
+use crate::gateway::SessionRequest;
 use runner_core::destination::Destinations;
 use runner_folder::state::Cluster;
 use serde::Deserialize;
@@ -23,7 +23,7 @@ const NOT_ENABLED: &str = "The execute command failed because execute command wa
     execute command enabled and try again.";
 
 /// The build that a call which needs a live one names: by its task, or as every verb takes it.
-async fn named(task: &str, endpoint: &Endpoint) -> Result<Known, String> {
+async fn named(task: &str, endpoint: &Endpoint) -> Result<VisibleBuild, String> {
     match find(task, endpoint).await {
         Some(known) => Ok(known),
         None => {
@@ -38,7 +38,7 @@ async fn named_in(
     cluster: Option<&str>,
     task: &str,
     endpoint: &Endpoint,
-) -> Result<(Cluster, Known), Refusal> {
+) -> Result<(Cluster, VisibleBuild), RefusedCall> {
     let cluster = find_cluster(cluster, endpoint)?;
     let known = named(task, endpoint).await.map_err(invalid)?;
     let own = &known.task.cluster;
@@ -61,17 +61,20 @@ pub(crate) struct ExecuteCommand {
     task: String,
 }
 
-impl Input for ExecuteCommand {
-    type Subject = Result<(Cluster, Known), Refusal>;
+impl OperationInput for ExecuteCommand {
+    type Subject = Result<(Cluster, VisibleBuild), RefusedCall>;
 
-    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
+    async fn subject(
+        &self,
+        endpoint: &Endpoint,
+    ) -> Result<(RequestScope, Self::Subject), RefusedCall> {
         if !self.interactive {
             return Err(invalid("Interactive is the only mode supported currently."));
         }
         let found = named_in(self.cluster.as_deref(), &self.task, endpoint).await;
         let cluster = self.cluster.as_deref().unwrap_or(CLUSTER);
         let known = found.as_ref().ok().map(|(_, known)| known);
-        let task = Resource::task(cluster, &self.task, known);
+        let task = ResourceNames::task(cluster, &self.task, known);
         let container = self.container.as_deref().unwrap_or(CONTAINER);
         let mut context = in_cluster(cluster);
         context.push(("ecs:container-name", container.to_owned()));
@@ -80,7 +83,7 @@ impl Input for ExecuteCommand {
             let is_enabled = known.record.debug_session.session_enabled;
             context.push(("ecs:enable-execute-command", is_enabled.to_string()));
         }
-        Ok((Scope::of([task]).when(context), found))
+        Ok((RequestScope::of([task]).when(context), found))
     }
 
     async fn answer(
@@ -88,7 +91,7 @@ impl Input for ExecuteCommand {
         found: Self::Subject,
         origin: &Origin,
         endpoint: &Endpoint,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, RefusedCall> {
         let (cluster, known) = found?;
         if self.container.is_some_and(|container| container != CONTAINER) {
             return Err(invalid(format!("The task has one container, `{CONTAINER}`.")));
@@ -103,11 +106,11 @@ impl Input for ExecuteCommand {
 /// Opens a session with a command.
 async fn execute(
     cluster: &Cluster,
-    known: Known,
+    known: VisibleBuild,
     command: &str,
     origin: &Origin,
     endpoint: &Endpoint,
-) -> Result<Value, Refusal> {
+) -> Result<Value, RefusedCall> {
     let mut plan = documents::command(command).map_err(invalid)?;
     (plan.logs, plan.key) = asked_for(cluster.configuration.as_ref(), &known)?;
     let unreached = |why: String| {
@@ -116,13 +119,13 @@ async fn execute(
         let text = format!(
             "The execute command failed due to an internal error. Try again later. ({why})"
         );
-        Refusal::new("TargetNotConnectedException", text)
+        RefusedCall::new("TargetNotConnectedException", text)
     };
     let reachable = check(known).await.map_err(unreached)?;
     let plan = demanded(plan, reachable.requires_log, endpoint)?;
     let agent = agent_of(&reachable.known, endpoint).await.map_err(unreached)?;
     let known = reachable.known;
-    let asked = Asked {
+    let asked = SessionRequest {
         prefix: "ecs-execute-command".to_owned(),
         target: format!("ecs:{}_{}_{}", cluster.name, task_id(&known), runtime_id(&known)),
         document: None,
@@ -156,8 +159,8 @@ async fn execute(
 /// Where a cluster's configuration has sessions in a task logged, and the key that it has them encrypted with.
 pub(in crate::aws) fn asked_for(
     configuration: Option<&Value>,
-    known: &Known,
-) -> Result<(Destinations, Option<String>), Refusal> {
+    known: &VisibleBuild,
+) -> Result<(Destinations, Option<String>), RefusedCall> {
     let exec = configuration::exec(configuration)?;
     // The one at AWS that the build's own log goes to.
     let logs = &known.record.logs.cloud_watch_logs;

@@ -18,7 +18,7 @@ pub(super) use start::{CreateService, RunTask, StartTask, StopTask, UpdateServic
 pub(super) use tags::{ListTagsForResource, TagResource, UntagResource};
 pub(super) use tasks::{DescribeTasks, ListTasks};
 
-use super::call::Refusal;
+use super::call::RefusedCall;
 use super::endpoint::Endpoint;
 use super::page::page;
 use runner_folder::state::ClusterTable;
@@ -35,13 +35,13 @@ const PAGE: usize = 100;
 const ROLE_ARN: &str = "arn:aws:iam::000000000000:role/runner-build";
 
 /// Something is wrong with the file they are kept in.
-fn broken(error: &io::Error) -> Refusal {
-    Refusal::new("ServerException", error.to_string()).with_status(500)
+fn broken(error: &io::Error) -> RefusedCall {
+    RefusedCall::new("ServerException", error.to_string()).with_status(500)
 }
 
 /// A change of the clusters that was not made.
 enum NotChanged {
-    Refused(Refusal),
+    Refused(RefusedCall),
     Broken(io::Error),
 }
 
@@ -54,8 +54,8 @@ impl From<io::Error> for NotChanged {
 /// Changes the clusters and tasks there are, where that holds up nobody else.
 async fn changed<T: Send + 'static>(
     endpoint: &Endpoint,
-    change: impl FnOnce(&mut ClusterTable) -> Result<T, Refusal> + Send + 'static,
-) -> Result<T, Refusal> {
+    change: impl FnOnce(&mut ClusterTable) -> Result<T, RefusedCall> + Send + 'static,
+) -> Result<T, RefusedCall> {
     let clusters = Arc::clone(&endpoint.builds.clusters);
     let done = tokio::task::spawn_blocking(move || {
         clusters.change(|table| change(table).map_err(NotChanged::Refused))
@@ -68,8 +68,8 @@ async fn changed<T: Send + 'static>(
     }
 }
 
-fn invalid(message: impl Into<String>) -> Refusal {
-    Refusal::new("InvalidParameterException", message)
+fn invalid(message: impl Into<String>) -> RefusedCall {
+    RefusedCall::new("InvalidParameterException", message)
 }
 
 /// Some of a list, under this name.
@@ -78,7 +78,7 @@ fn paged(
     arns: &[String],
     after: Option<&str>,
     most: Option<usize>,
-) -> Result<Value, Refusal> {
+) -> Result<Value, RefusedCall> {
     let most = most.unwrap_or(PAGE);
     if !(1..=PAGE).contains(&most) {
         return Err(invalid(format!("maxResults is a number from 1 to {PAGE}.")));

@@ -3,12 +3,12 @@
 use super::clusters::{find, in_cluster};
 use super::tasks::{TaskFound, found};
 use super::{CONTAINER, changed, invalid, tags, tasks};
-use crate::aws::call::Refusal;
+use crate::aws::call::RefusedCall;
 use crate::aws::codebuild;
 use crate::aws::endpoint::{Endpoint, Origin};
-use crate::aws::operations::{Input, Scope};
-use crate::aws::policy::Context;
-use crate::aws::resources::{Resource, last};
+use crate::aws::operations::{OperationInput, RequestScope};
+use crate::aws::policy::ConditionKeys;
+use crate::aws::resources::{ResourceNames, last};
 use crate::aws::targets::CLUSTER;
 use runner_core::arn::arn;
 use runner_folder::state::Task;
@@ -30,7 +30,7 @@ pub(crate) struct RunTask {
     #[serde(default)]
     overrides: Overrides,
     #[serde(default)]
-    tags: Vec<tags::Tag>,
+    tags: Vec<tags::EcsTag>,
     started_by: Option<String>,
     client_token: Option<String>,
 }
@@ -74,23 +74,23 @@ pub(super) fn project_of(definition: &str) -> Option<&str> {
 }
 
 /// A task definition as it is judged.
-pub(super) fn definition(named: &str) -> Resource {
+pub(super) fn definition(named: &str) -> ResourceNames {
     if let Some(project) = project_of(named) {
-        return Resource::named(arn("ecs", &format!("task-definition/{project}:1")));
+        return ResourceNames::named(arn("ecs", &format!("task-definition/{project}:1")));
     }
     if named.starts_with("arn:") {
-        return Resource::named(named.to_owned());
+        return ResourceNames::named(named.to_owned());
     }
     let revision = if named.contains(':') { "" } else { ":1" };
-    Resource::named(arn("ecs", &format!("task-definition/{named}{revision}")))
+    ResourceNames::named(arn("ecs", &format!("task-definition/{named}{revision}")))
 }
 
-pub(super) fn no_definition() -> Refusal {
-    Refusal::new("ClientException", "TaskDefinition not found.")
+pub(super) fn no_definition() -> RefusedCall {
+    RefusedCall::new("ClientException", "TaskDefinition not found.")
 }
 
 /// What rules can ask where something is started.
-fn context(cluster: Option<&str>, is_enabled: bool) -> Context {
+fn context(cluster: Option<&str>, is_enabled: bool) -> ConditionKeys {
     let mut context = in_cluster(cluster.unwrap_or(CLUSTER));
     // Also where the request does not say it: nothing is switched on then.
     context.push(("ecs:enable-execute-command", is_enabled.to_string()));
@@ -99,7 +99,7 @@ fn context(cluster: Option<&str>, is_enabled: bool) -> Context {
 
 impl RunTask {
     /// As StartBuild takes it.
-    fn build(&self, project: &str, number: usize) -> Result<Value, Refusal> {
+    fn build(&self, project: &str, number: usize) -> Result<Value, RefusedCall> {
         let mut variables = Vec::new();
         for one in &self.overrides.container_overrides {
             if one.name.as_deref().is_some_and(|name| name != CONTAINER) {
@@ -128,20 +128,25 @@ impl RunTask {
     }
 }
 
-impl Input for RunTask {
+impl OperationInput for RunTask {
     type Subject = ();
 
-    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
+    async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
         let context = context(self.cluster.as_deref(), self.enable_execute_command);
         let mut resource = definition(&self.task_definition);
         // What is denied of the project is denied of its tasks.
         if let Some(project) = project_of(&self.task_definition) {
-            resource.also.extend(Resource::project(project).names);
+            resource.also.extend(ResourceNames::project(project).names);
         }
-        Ok((Scope::of([resource]).when(context).when_also(tags::in_request(&self.tags)), ()))
+        Ok((RequestScope::of([resource]).when(context).when_also(tags::in_request(&self.tags)), ()))
     }
 
-    async fn answer(self, (): (), origin: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(
+        self,
+        (): (),
+        origin: &Origin,
+        endpoint: &Endpoint,
+    ) -> Result<Value, RefusedCall> {
         let cluster = find(self.cluster.as_deref(), endpoint)?;
         let count = self.count.unwrap_or(1);
         if !(1..=MOST).contains(&count) {
@@ -151,7 +156,7 @@ impl Input for RunTask {
         let project = project_of(&self.task_definition).ok_or_else(no_definition)?;
         let service = endpoint.service.as_ref().ok_or_else(|| {
             let text = "a build's own endpoint starts nothing: `runner serve` does, builds of its projects";
-            Refusal::new("UnsupportedFeatureException", text)
+            RefusedCall::new("UnsupportedFeatureException", text)
         })?;
         if service.project(project).await?.is_none() {
             return Err(no_definition());
@@ -164,8 +169,8 @@ impl Input for RunTask {
                 Ok(build) => uuids.push(build.uuid),
                 // What has been started is answered with; what has not is a failure.
                 Err(fault) if uuids.is_empty() => {
-                    let refusal = Refusal::from(fault);
-                    return Err(Refusal { code: "ClientException", ..refusal });
+                    let refusal = RefusedCall::from(fault);
+                    return Err(RefusedCall { code: "ClientException", ..refusal });
                 }
                 Err(_) => break,
             }
@@ -199,14 +204,19 @@ impl Input for RunTask {
 #[derive(Deserialize)]
 pub(crate) struct StartTask(RunTask);
 
-impl Input for StartTask {
+impl OperationInput for StartTask {
     type Subject = ();
 
-    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, ()), Refusal> {
+    async fn subject(&self, endpoint: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
         self.0.subject(endpoint).await
     }
 
-    async fn answer(self, (): (), origin: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(
+        self,
+        (): (),
+        origin: &Origin,
+        endpoint: &Endpoint,
+    ) -> Result<Value, RefusedCall> {
         self.0.answer((), origin, endpoint).await
     }
 }
@@ -217,15 +227,18 @@ pub(crate) struct StopTask {
     task: String,
 }
 
-impl Input for StopTask {
+impl OperationInput for StopTask {
     type Subject = Option<TaskFound>;
 
-    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
+    async fn subject(
+        &self,
+        endpoint: &Endpoint,
+    ) -> Result<(RequestScope, Self::Subject), RefusedCall> {
         let cluster = self.cluster.as_deref().unwrap_or(CLUSTER);
         let task = found(last(&self.task), endpoint).await?;
         let resource = TaskFound::resource(task.as_ref(), cluster, &self.task);
         let task = task.filter(|task| task.is_in(cluster));
-        Ok((Scope::of([resource]).when(in_cluster(cluster)), task))
+        Ok((RequestScope::of([resource]).when(in_cluster(cluster)), task))
     }
 
     async fn answer(
@@ -233,7 +246,7 @@ impl Input for StopTask {
         task: Self::Subject,
         _: &Origin,
         endpoint: &Endpoint,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, RefusedCall> {
         find(self.cluster.as_deref(), endpoint)?;
         let missing = || invalid("The referenced task was not found.");
         let task = task.ok_or_else(missing)?;
@@ -256,17 +269,17 @@ pub(crate) struct CreateService {
 
 pub(crate) type UpdateService = CreateService;
 
-impl Input for CreateService {
+impl OperationInput for CreateService {
     type Subject = ();
 
-    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
+    async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
         let cluster = self.cluster.as_deref().unwrap_or(CLUSTER);
         let service = format!("service/{}/{}", last(cluster), last(&self.service_name));
         let context = context(self.cluster.as_deref(), self.enable_execute_command);
-        Ok((Scope::of([Resource::named(arn("ecs", &service))]).when(context), ()))
+        Ok((RequestScope::of([ResourceNames::named(arn("ecs", &service))]).when(context), ()))
     }
 
-    async fn answer(self, (): (), _: &Origin, _: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(self, (): (), _: &Origin, _: &Endpoint) -> Result<Value, RefusedCall> {
         Err(invalid(
             "There are no services: a build ends, and nobody starts it again. run-task starts one, of a project of \
              `runner serve`.",

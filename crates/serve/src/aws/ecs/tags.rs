@@ -2,10 +2,10 @@
 
 use super::clusters::{name_of, not_found, table};
 use super::{changed, invalid};
-use crate::aws::call::Refusal;
+use crate::aws::call::RefusedCall;
 use crate::aws::endpoint::{Endpoint, Origin};
-use crate::aws::operations::{Input, Scope};
-use crate::aws::resources::{Resource, last};
+use crate::aws::operations::{OperationInput, RequestScope};
+use crate::aws::resources::{ResourceNames, last};
 use runner_folder::state::{ClusterTable, Task};
 use runner_host::clock;
 use serde::Deserialize;
@@ -17,15 +17,15 @@ const MOST: usize = 50;
 
 /// A tag of a request.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Tag {
+pub(super) struct EcsTag {
     key: String,
     #[serde(default)]
     value: String,
 }
 
 /// Tags that may be given.
-pub(super) fn checked(tags: &[Tag]) -> Result<BTreeMap<String, String>, Refusal> {
-    for Tag { key, value } in tags {
+pub(super) fn checked(tags: &[EcsTag]) -> Result<BTreeMap<String, String>, RefusedCall> {
+    for EcsTag { key, value } in tags {
         let length = key.chars().count();
         if !(1..=128).contains(&length) || value.chars().count() > 256 {
             return Err(invalid(
@@ -46,7 +46,7 @@ pub(super) fn checked(tags: &[Tag]) -> Result<BTreeMap<String, String>, Refusal>
 }
 
 /// What rules can ask of tags in a request.
-pub(super) fn in_request(tags: &[Tag]) -> Vec<(String, String)> {
+pub(super) fn in_request(tags: &[EcsTag]) -> Vec<(String, String)> {
     tags.iter().map(|tag| (format!("aws:RequestTag/{}", tag.key), tag.value.clone())).collect()
 }
 
@@ -56,14 +56,17 @@ pub(super) fn shape(tags: &BTreeMap<String, String>) -> Value {
 }
 
 /// What an ARN names.
-pub(in crate::aws) enum Named {
+pub(in crate::aws) enum TagTarget {
     Cluster(String),
     /// A build, by its uuid.
     Task(String),
 }
 
 /// A thing with tags, whether or not it is there.
-async fn named(arn: &str, endpoint: &Endpoint) -> Result<(Scope, Option<Named>), Refusal> {
+async fn named(
+    arn: &str,
+    endpoint: &Endpoint,
+) -> Result<(RequestScope, Option<TagTarget>), RefusedCall> {
     if !arn.starts_with("arn:aws:ecs:") {
         return Err(invalid("resourceArn is the ARN of a cluster or of a task."));
     }
@@ -72,27 +75,27 @@ async fn named(arn: &str, endpoint: &Endpoint) -> Result<(Scope, Option<Named>),
         Some(("cluster", _)) => {
             let found = name_of(Some(arn))
                 .filter(|name| table(endpoint).is_ok_and(|table| table.cluster(name).is_some()));
-            let scope = Scope::of([super::clusters::resource(arn, endpoint)]);
-            Ok((scope, found.map(|name| Named::Cluster(name.to_owned()))))
+            let scope = RequestScope::of([super::clusters::resource(arn, endpoint)]);
+            Ok((scope, found.map(|name| TagTarget::Cluster(name.to_owned()))))
         }
         Some(("task", _)) => {
             let known = endpoint.builds.get(last(arn)).await;
             let cluster = arn.rsplit('/').nth(1).unwrap_or_default();
-            let scope = Scope::of([Resource::task(cluster, arn, known.as_ref())]);
+            let scope = RequestScope::of([ResourceNames::task(cluster, arn, known.as_ref())]);
             let known = known.filter(|known| known.task.cluster == cluster);
-            Ok((scope, known.map(|known| Named::Task(known.uuid))))
+            Ok((scope, known.map(|known| TagTarget::Task(known.uuid))))
         }
         _ => Err(invalid("clusters and tasks have tags, and nothing else.")),
     }
 }
 
 fn tags_of<'t>(
-    named: &Named,
+    named: &TagTarget,
     table: &'t mut ClusterTable,
-) -> Result<&'t mut BTreeMap<String, String>, Refusal> {
+) -> Result<&'t mut BTreeMap<String, String>, RefusedCall> {
     match named {
-        Named::Cluster(name) => Ok(&mut table.cluster_mut(name).ok_or_else(not_found)?.tags),
-        Named::Task(uuid) => {
+        TagTarget::Cluster(name) => Ok(&mut table.cluster_mut(name).ok_or_else(not_found)?.tags),
+        TagTarget::Task(uuid) => {
             let cluster = table.cluster_of(uuid).to_owned();
             let new = || Task::new(&cluster, clock::wall());
             Ok(&mut table.tasks.entry(uuid.clone()).or_insert_with(new).tags)
@@ -100,7 +103,7 @@ fn tags_of<'t>(
     }
 }
 
-fn missing() -> Refusal {
+fn missing() -> RefusedCall {
     invalid("The specified resource was not found.")
 }
 
@@ -108,13 +111,16 @@ fn missing() -> Refusal {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct TagResource {
     resource_arn: String,
-    tags: Vec<Tag>,
+    tags: Vec<EcsTag>,
 }
 
-impl Input for TagResource {
-    type Subject = Option<Named>;
+impl OperationInput for TagResource {
+    type Subject = Option<TagTarget>;
 
-    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
+    async fn subject(
+        &self,
+        endpoint: &Endpoint,
+    ) -> Result<(RequestScope, Self::Subject), RefusedCall> {
         let (scope, named) = named(&self.resource_arn, endpoint).await?;
         Ok((scope.when_also(in_request(&self.tags)), named))
     }
@@ -124,7 +130,7 @@ impl Input for TagResource {
         named: Self::Subject,
         _: &Origin,
         endpoint: &Endpoint,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, RefusedCall> {
         let (named, new) = (named.ok_or_else(missing)?, checked(&self.tags)?);
         changed(endpoint, move |table| {
             let tags = tags_of(&named, table)?;
@@ -145,10 +151,13 @@ pub(crate) struct UntagResource {
     tag_keys: Vec<String>,
 }
 
-impl Input for UntagResource {
-    type Subject = Option<Named>;
+impl OperationInput for UntagResource {
+    type Subject = Option<TagTarget>;
 
-    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
+    async fn subject(
+        &self,
+        endpoint: &Endpoint,
+    ) -> Result<(RequestScope, Self::Subject), RefusedCall> {
         named(&self.resource_arn, endpoint).await
     }
 
@@ -157,7 +166,7 @@ impl Input for UntagResource {
         named: Self::Subject,
         _: &Origin,
         endpoint: &Endpoint,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, RefusedCall> {
         let named = named.ok_or_else(missing)?;
         changed(endpoint, move |table| {
             let tags = tags_of(&named, table)?;
@@ -174,10 +183,13 @@ pub(crate) struct ListTagsForResource {
     resource_arn: String,
 }
 
-impl Input for ListTagsForResource {
-    type Subject = Option<Named>;
+impl OperationInput for ListTagsForResource {
+    type Subject = Option<TagTarget>;
 
-    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
+    async fn subject(
+        &self,
+        endpoint: &Endpoint,
+    ) -> Result<(RequestScope, Self::Subject), RefusedCall> {
         named(&self.resource_arn, endpoint).await
     }
 
@@ -186,7 +198,7 @@ impl Input for ListTagsForResource {
         named: Self::Subject,
         _: &Origin,
         endpoint: &Endpoint,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, RefusedCall> {
         let named = named.ok_or_else(missing)?;
         let mut table = (*table(endpoint)?).clone();
         Ok(json!({"tags": shape(tags_of(&named, &mut table)?)}))
@@ -199,7 +211,7 @@ mod tests {
 
     #[test]
     fn tags_that_are_not_to_be_given() {
-        let tag = |key: &str| Tag { key: key.to_owned(), value: "x".to_owned() };
+        let tag = |key: &str| EcsTag { key: key.to_owned(), value: "x".to_owned() };
         assert!(checked(&[tag("team")]).is_ok());
         for bad in ["", "aws:x", "AWS:x", "codebuild:project", &"k".repeat(129)] {
             assert!(checked(&[tag(bad)]).is_err(), "{bad}");

@@ -2,17 +2,17 @@
 
 use super::clusters::{find as find_cluster, in_cluster, name_of};
 use super::{CONTAINER, invalid, paged};
-use crate::aws::builds::Known;
-use crate::aws::call::Refusal;
+use crate::aws::builds::VisibleBuild;
+use crate::aws::call::RefusedCall;
 use crate::aws::ec2::SUBNET;
 use crate::aws::endpoint::{Endpoint, Origin};
-use crate::aws::operations::{Input, Scope};
-use crate::aws::resources::{Resource, cluster_arn, last, tags, task_arn};
+use crate::aws::operations::{OperationInput, RequestScope};
+use crate::aws::resources::{ResourceNames, cluster_arn, last, tags, task_arn};
 use crate::aws::targets::{CLUSTER, check, task_id};
 use runner_core::arn::arn;
 use runner_folder::state::Task;
 use runner_host::clock;
-use runner_service::db::builds::State;
+use runner_service::db::builds::BuildProgress;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -25,13 +25,13 @@ const STOPPED_FOR_S: f64 = 3600.0;
 
 /// A build as ECS knows it.
 pub(in crate::aws) enum TaskFound {
-    Known(Box<Known>),
+    Known(Box<VisibleBuild>),
     /// It has no folder yet.
-    Waiting(Box<Waiting>),
+    Waiting(Box<PendingTask>),
 }
 
 /// A build that waits in the queue, or is being started.
-pub(in crate::aws) struct Waiting {
+pub(in crate::aws) struct PendingTask {
     uuid: String,
     project: String,
     requested_ms: i64,
@@ -39,7 +39,10 @@ pub(in crate::aws) struct Waiting {
 }
 
 /// The build of a task's id or ARN, also one that still waits.
-pub(super) async fn found(task: &str, endpoint: &Endpoint) -> Result<Option<TaskFound>, Refusal> {
+pub(super) async fn found(
+    task: &str,
+    endpoint: &Endpoint,
+) -> Result<Option<TaskFound>, RefusedCall> {
     if let Some(known) = find(task, endpoint).await {
         return Ok(Some(TaskFound::Known(Box::new(known))));
     }
@@ -48,10 +51,12 @@ pub(super) async fn found(task: &str, endpoint: &Endpoint) -> Result<Option<Task
     };
     let uuid = uuid.hyphenated().to_string();
     let row = service.builds(vec![uuid.clone()]).await?.pop().flatten();
-    let row = row.filter(|row| matches!(row.state, State::Queued | State::Starting | State::Live));
+    let row = row.filter(|row| {
+        matches!(row.state, BuildProgress::Queued | BuildProgress::Starting | BuildProgress::Live)
+    });
     Ok(row.zip(endpoint.builds.task(&uuid)).map(|(row, task)| {
         let (project, requested_ms) = (row.project, row.requested);
-        TaskFound::Waiting(Box::new(Waiting { uuid, project, requested_ms, task }))
+        TaskFound::Waiting(Box::new(PendingTask { uuid, project, requested_ms, task }))
     }))
 }
 
@@ -81,30 +86,30 @@ impl TaskFound {
     }
 
     /// As it is judged, whether or not it is there.
-    pub(super) fn resource(found: Option<&Self>, cluster: &str, task: &str) -> Resource {
+    pub(super) fn resource(found: Option<&Self>, cluster: &str, task: &str) -> ResourceNames {
         match found {
             Some(TaskFound::Waiting(it)) => {
-                Resource::waiting_task(task, &it.project, &it.uuid, &it.task)
+                ResourceNames::waiting_task(task, &it.project, &it.uuid, &it.task)
             }
-            Some(TaskFound::Known(known)) => Resource::task(cluster, task, Some(known)),
-            None => Resource::task(cluster, task, None),
+            Some(TaskFound::Known(known)) => ResourceNames::task(cluster, task, Some(known)),
+            None => ResourceNames::task(cluster, task, None),
         }
     }
 }
 
 /// What AWS adds to a task's id to name its container's run: ten digits.
-pub(super) fn runtime_id(known: &Known) -> String {
+pub(super) fn runtime_id(known: &VisibleBuild) -> String {
     let digits = uuid::Uuid::try_parse(&known.uuid).map_or(0, |uuid| uuid.as_u64_pair().1);
     format!("{}-{:010}", task_id(known), digits % 10_000_000_000)
 }
 
-pub(super) fn container_arn(known: &Known) -> String {
+pub(super) fn container_arn(known: &VisibleBuild) -> String {
     let cluster = &known.task.cluster;
     arn("ecs", &format!("container/{cluster}/{}/{}", task_id(known), known.uuid))
 }
 
 /// The build of a task's id or ARN.
-pub(super) async fn find(task: &str, endpoint: &Endpoint) -> Option<Known> {
+pub(super) async fn find(task: &str, endpoint: &Endpoint) -> Option<VisibleBuild> {
     endpoint.builds.get(last(task)).await
 }
 
@@ -114,11 +119,14 @@ pub(crate) struct DescribeTasks {
     tasks: Vec<String>,
 }
 
-impl Input for DescribeTasks {
+impl OperationInput for DescribeTasks {
     /// What each task names.
     type Subject = Vec<Option<TaskFound>>;
 
-    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
+    async fn subject(
+        &self,
+        endpoint: &Endpoint,
+    ) -> Result<(RequestScope, Self::Subject), RefusedCall> {
         if self.tasks.is_empty() || self.tasks.len() > 100 {
             return Err(invalid("Tasks is to have 1 to 100 items."));
         }
@@ -131,7 +139,7 @@ impl Input for DescribeTasks {
         let named = self.tasks.iter().zip(&all);
         let resources =
             named.map(|(task, found)| TaskFound::resource(found.as_ref(), cluster, task));
-        Ok((Scope::of(resources).when(in_cluster(cluster)), all))
+        Ok((RequestScope::of(resources).when(in_cluster(cluster)), all))
     }
 
     async fn answer(
@@ -139,7 +147,7 @@ impl Input for DescribeTasks {
         found: Self::Subject,
         _: &Origin,
         endpoint: &Endpoint,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, RefusedCall> {
         let cluster = find_cluster(self.cluster.as_deref(), endpoint)?;
         let (mut tasks, mut failures) = (Vec::new(), Vec::new());
         for (task, found) in self.tasks.iter().zip(found) {
@@ -183,8 +191,8 @@ fn common(uuid: &str, project: &str, task: &Task) -> Value {
     })
 }
 
-fn shape_of_waiting(waiting: &Waiting) -> Value {
-    let Waiting { uuid, project, requested_ms, task } = waiting;
+fn shape_of_waiting(waiting: &PendingTask) -> Value {
+    let PendingTask { uuid, project, requested_ms, task } = waiting;
     let mut shape = common(uuid, project, task);
     let tags = [("codebuild:project", project.as_str())].into_iter();
     let tags = tags.chain(task.tags.iter().map(|(key, value)| (key.as_str(), value.as_str())));
@@ -209,7 +217,7 @@ fn merge(shape: &mut Value, more: Value) {
     }
 }
 
-async fn shape_of(known: Known) -> Value {
+async fn shape_of(known: VisibleBuild) -> Value {
     let record = known.record.clone();
     let runtime = runtime_id(&known);
     let container = container_arn(&known);
@@ -252,7 +260,7 @@ async fn shape_of(known: Known) -> Value {
 }
 
 /// What runs commands in it, and why it does not.
-async fn agent(known: Known) -> Value {
+async fn agent(known: VisibleBuild) -> Value {
     let (is_live, started) = (known.is_live, known.record.start_time);
     let name = "ExecuteCommandAgent";
     match (is_live, check(known).await) {
@@ -280,10 +288,10 @@ pub(crate) struct ListTasks {
 
 impl ListTasks {
     /// Checks the filters.
-    fn check(&self) -> Result<(), Refusal> {
+    fn check(&self) -> Result<(), RefusedCall> {
         if self.service_name.is_some() {
             // Builds are tasks that nobody keeps running.
-            return Err(Refusal::new("ServiceNotFoundException", "Service not found."));
+            return Err(RefusedCall::new("ServiceNotFoundException", "Service not found."));
         }
         if self.container_instance.is_some() {
             return Err(invalid("Container instance not found."));
@@ -299,7 +307,7 @@ impl ListTasks {
     }
 
     /// Whether it asks for this one, as far as it is not a matter of how it stands.
-    fn wants(&self, known: &Known) -> bool {
+    fn wants(&self, known: &VisibleBuild) -> bool {
         let record = &known.record;
         self.family.as_ref().is_none_or(|family| record.project_name == *family)
             && self
@@ -310,15 +318,15 @@ impl ListTasks {
     }
 }
 
-impl Input for ListTasks {
+impl OperationInput for ListTasks {
     type Subject = ();
 
-    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
+    async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
         let cluster = self.cluster.as_deref().unwrap_or(CLUSTER);
-        Ok((Scope::all().when(in_cluster(cluster)), ()))
+        Ok((RequestScope::all().when(in_cluster(cluster)), ()))
     }
 
-    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, RefusedCall> {
         let cluster = find_cluster(self.cluster.as_deref(), endpoint)?;
         self.check()?;
         let mut builds = match self.desired_status.as_deref() {
@@ -335,11 +343,11 @@ impl Input for ListTasks {
 }
 
 /// Builds that have ended and are still listed.
-async fn stopped(endpoint: &Endpoint) -> Result<Vec<Known>, Refusal> {
+async fn stopped(endpoint: &Endpoint) -> Result<Vec<VisibleBuild>, RefusedCall> {
     let mut all = endpoint.builds.all().await?;
     let now = clock::wall().epoch_seconds();
     let is_recent =
-        |known: &Known| known.record.end_time.is_some_and(|end| now - end < STOPPED_FOR_S);
+        |known: &VisibleBuild| known.record.end_time.is_some_and(|end| now - end < STOPPED_FOR_S);
     all.retain(|known| !known.is_live && is_recent(known));
     Ok(all)
 }

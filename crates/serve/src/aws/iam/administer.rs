@@ -1,10 +1,10 @@
 //! How operations on users and groups are carried out: read from the file of users, or changed in it.
 
-use super::document::Document;
-use crate::aws::call::{Call, Refusal};
+use super::document::IamDocument;
+use crate::aws::call::{AwsCall, RefusedCall};
 use crate::aws::endpoint::{Endpoint, Origin};
-use crate::aws::operations::{Input, Scope, Service};
-use crate::aws::resources::Resource;
+use crate::aws::operations::{AwsService, OperationInput, RequestScope};
+use crate::aws::resources::ResourceNames;
 use crate::aws::simulate::user_arn;
 use runner_core::arn::ACCOUNT;
 use serde::Deserialize;
@@ -14,20 +14,20 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 /// The fields of a call, under the names that lists are flattened to.
-pub(super) type Fields = BTreeMap<String, String>;
+pub(super) type IamFields = BTreeMap<String, String>;
 
 /// The items of a list.
-pub(super) fn members<'f>(fields: &'f Fields, name: &str) -> Vec<&'f str> {
+pub(super) fn members<'f>(fields: &'f IamFields, name: &str) -> Vec<&'f str> {
     let item = |number: usize| fields.get(&format!("{name}.member.{number}")).map(String::as_str);
     (1..).map_while(item).collect()
 }
 
 /// Puts the caller's name into a call that may leave out whose user it is about.
-pub(in crate::aws) fn named(call: &mut Call, origin: &Origin) {
+pub(in crate::aws) fn named(call: &mut AwsCall, origin: &Origin) {
     const OWN: [&str; 5] =
         ["GetUser", "CreateAccessKey", "ListAccessKeys", "UpdateAccessKey", "DeleteAccessKey"];
     let operation = call.operation;
-    let is_own = operation.service == Service::Iam && OWN.contains(&operation.name);
+    let is_own = operation.service == AwsService::Iam && OWN.contains(&operation.name);
     if is_own && let Value::Object(fields) = &mut call.body {
         let name = origin.caller.arn.rsplit('/').next().unwrap_or_default();
         fields.entry("UserName").or_insert_with(|| json!(name));
@@ -48,29 +48,29 @@ pub(in crate::aws) trait Administer: Send + Sync {
     const CHANGES: bool = true;
 
     /// What it is about.
-    fn about(asked: &Asked) -> Result<About, Refusal>;
+    fn about(asked: &IamCall) -> Result<About, RefusedCall>;
 
     /// Does it; what it answers.
-    fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal>;
+    fn perform(asked: &IamCall, document: &mut IamDocument) -> Result<Value, RefusedCall>;
 }
 
 /// What a call asks for.
-pub(in crate::aws) struct Asked(Fields);
+pub(in crate::aws) struct IamCall(IamFields);
 
-impl Asked {
+impl IamCall {
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|text| !text.is_empty())
     }
 
-    pub(super) fn need(&self, name: &str) -> Result<&str, Refusal> {
+    pub(super) fn need(&self, name: &str) -> Result<&str, RefusedCall> {
         self.get(name).ok_or_else(|| invalid(format!("{name} is missing")))
     }
 
-    pub(super) fn user(&self) -> Result<&str, Refusal> {
+    pub(super) fn user(&self) -> Result<&str, RefusedCall> {
         self.need("UserName")
     }
 
-    pub(super) fn group(&self) -> Result<&str, Refusal> {
+    pub(super) fn group(&self) -> Result<&str, RefusedCall> {
         self.need("GroupName")
     }
 
@@ -89,7 +89,7 @@ impl Asked {
     }
 
     /// Refuses what is not kept.
-    pub(super) fn without(&self, names: &[&str]) -> Result<(), Refusal> {
+    pub(super) fn without(&self, names: &[&str]) -> Result<(), RefusedCall> {
         if self.get("Path").is_some_and(|path| path != "/") {
             return Err(invalid("Path: there is none but `/` here"));
         }
@@ -100,7 +100,7 @@ impl Asked {
     }
 
     /// A page of a list, under a name.
-    pub(super) fn page(&self, name: &str, all: Vec<(String, Value)>) -> Result<Value, Refusal> {
+    pub(super) fn page(&self, name: &str, all: Vec<(String, Value)>) -> Result<Value, RefusedCall> {
         let most = match self.get("MaxItems").map(str::parse::<usize>) {
             None => 100,
             Some(Ok(most @ 1..=1000)) => most,
@@ -125,8 +125,8 @@ impl Asked {
     }
 }
 
-pub(super) fn invalid(text: impl Into<String>) -> Refusal {
-    Refusal::new("InvalidInput", text)
+pub(super) fn invalid(text: impl Into<String>) -> RefusedCall {
+    RefusedCall::new("InvalidInput", text)
 }
 
 pub(super) fn group_arn(name: &str) -> String {
@@ -137,25 +137,30 @@ pub(super) fn group_arn(name: &str) -> String {
 #[derive(Deserialize)]
 #[serde(transparent)]
 pub(in crate::aws) struct Of<A> {
-    fields: Fields,
+    fields: IamFields,
     #[serde(skip)]
     operation: PhantomData<A>,
 }
 
-impl<A: Administer> Input for Of<A> {
-    type Subject = Asked;
+impl<A: Administer> OperationInput for Of<A> {
+    type Subject = IamCall;
 
-    async fn subject(&self, _: &Endpoint) -> Result<(Scope, Asked), Refusal> {
-        let asked = Asked(self.fields.clone());
+    async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, IamCall), RefusedCall> {
+        let asked = IamCall(self.fields.clone());
         let scope = match A::about(&asked)? {
-            About::All => Scope::all(),
-            About::User(name) => Scope::of([Resource::named(user_arn(&name))]),
-            About::Group(name) => Scope::of([Resource::named(group_arn(&name))]),
+            About::All => RequestScope::all(),
+            About::User(name) => RequestScope::of([ResourceNames::named(user_arn(&name))]),
+            About::Group(name) => RequestScope::of([ResourceNames::named(group_arn(&name))]),
         };
         Ok((scope, asked))
     }
 
-    async fn answer(self, asked: Asked, _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(
+        self,
+        asked: IamCall,
+        _: &Origin,
+        endpoint: &Endpoint,
+    ) -> Result<Value, RefusedCall> {
         let users = Arc::clone(&endpoint.users);
         // Files are locked and written.
         let done = tokio::task::spawn_blocking(move || match A::CHANGES {
@@ -163,7 +168,7 @@ impl<A: Administer> Input for Of<A> {
             false => A::perform(&asked, &mut users.document()?),
         });
         done.await.unwrap_or_else(|error| {
-            Err(Refusal::new("ServiceFailure", error.to_string()).with_status(500))
+            Err(RefusedCall::new("ServiceFailure", error.to_string()).with_status(500))
         })
     }
 }

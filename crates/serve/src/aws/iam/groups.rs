@@ -1,9 +1,9 @@
 //! Groups, and who is in them.
 
-use super::administer::{About, Administer, Asked, group_arn, invalid};
-use super::document::{Document, conflict, names, part, texts};
+use super::administer::{About, Administer, IamCall, group_arn, invalid};
+use super::document::{IamDocument, conflict, names, part, texts};
 use super::users;
-use crate::aws::call::Refusal;
+use crate::aws::call::RefusedCall;
 use crate::aws::policy::group_id;
 use serde_json::{Value, json};
 
@@ -11,12 +11,12 @@ fn shape(name: &str) -> Value {
     json!({"Path": "/", "GroupName": name, "GroupId": group_id(name), "Arn": group_arn(name)})
 }
 
-fn this(asked: &Asked) -> Result<About, Refusal> {
+fn this(asked: &IamCall) -> Result<About, RefusedCall> {
     Ok(About::Group(asked.group()?.to_owned()))
 }
 
 /// The users in a group.
-fn within(document: &Document, group: &str) -> Vec<String> {
+fn within(document: &IamDocument, group: &str) -> Vec<String> {
     let users = document.users().filter(|user| texts(user, "groups").contains(&group));
     users.filter_map(|user| user["name"].as_str()).map(str::to_owned).collect()
 }
@@ -24,11 +24,11 @@ fn within(document: &Document, group: &str) -> Vec<String> {
 pub(in crate::aws) struct CreateGroup;
 
 impl Administer for CreateGroup {
-    fn about(asked: &Asked) -> Result<About, Refusal> {
+    fn about(asked: &IamCall) -> Result<About, RefusedCall> {
         this(asked)
     }
 
-    fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
+    fn perform(asked: &IamCall, document: &mut IamDocument) -> Result<Value, RefusedCall> {
         asked.without(&[])?;
         let name = asked.group()?;
         document.add("groups", name)?;
@@ -41,11 +41,11 @@ pub(in crate::aws) struct GetGroup;
 impl Administer for GetGroup {
     const CHANGES: bool = false;
 
-    fn about(asked: &Asked) -> Result<About, Refusal> {
+    fn about(asked: &IamCall) -> Result<About, RefusedCall> {
         this(asked)
     }
 
-    fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
+    fn perform(asked: &IamCall, document: &mut IamDocument) -> Result<Value, RefusedCall> {
         let name = asked.group()?;
         document.group(name)?;
         let mut shaped = Vec::new();
@@ -64,11 +64,11 @@ pub(in crate::aws) struct ListGroups;
 impl Administer for ListGroups {
     const CHANGES: bool = false;
 
-    fn about(_: &Asked) -> Result<About, Refusal> {
+    fn about(_: &IamCall) -> Result<About, RefusedCall> {
         Ok(About::All)
     }
 
-    fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
+    fn perform(asked: &IamCall, document: &mut IamDocument) -> Result<Value, RefusedCall> {
         let groups = document.groups().filter_map(|group| group["name"].as_str());
         asked.page("Groups", groups.map(|name| (name.to_owned(), shape(name))).collect())
     }
@@ -77,11 +77,11 @@ impl Administer for ListGroups {
 pub(in crate::aws) struct DeleteGroup;
 
 impl Administer for DeleteGroup {
-    fn about(asked: &Asked) -> Result<About, Refusal> {
+    fn about(asked: &IamCall) -> Result<About, RefusedCall> {
         this(asked)
     }
 
-    fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
+    fn perform(asked: &IamCall, document: &mut IamDocument) -> Result<Value, RefusedCall> {
         let name = asked.group()?;
         let has_policies = !names(document.group(name)?, "policies").is_empty();
         let rest = match () {
@@ -100,11 +100,11 @@ impl Administer for DeleteGroup {
 pub(in crate::aws) struct AddUserToGroup;
 
 impl Administer for AddUserToGroup {
-    fn about(asked: &Asked) -> Result<About, Refusal> {
+    fn about(asked: &IamCall) -> Result<About, RefusedCall> {
         this(asked)
     }
 
-    fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
+    fn perform(asked: &IamCall, document: &mut IamDocument) -> Result<Value, RefusedCall> {
         let group = asked.group()?;
         document.group(group)?;
         let user = document.user(asked.user()?)?;
@@ -119,11 +119,11 @@ impl Administer for AddUserToGroup {
 pub(in crate::aws) struct RemoveUserFromGroup;
 
 impl Administer for RemoveUserFromGroup {
-    fn about(asked: &Asked) -> Result<About, Refusal> {
+    fn about(asked: &IamCall) -> Result<About, RefusedCall> {
         this(asked)
     }
 
-    fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
+    fn perform(asked: &IamCall, document: &mut IamDocument) -> Result<Value, RefusedCall> {
         let group = asked.group()?;
         document.group(group)?;
         let user = document.user(asked.user()?)?;
@@ -139,11 +139,11 @@ pub(in crate::aws) struct ListGroupsForUser;
 impl Administer for ListGroupsForUser {
     const CHANGES: bool = false;
 
-    fn about(asked: &Asked) -> Result<About, Refusal> {
+    fn about(asked: &IamCall) -> Result<About, RefusedCall> {
         Ok(About::User(asked.user()?.to_owned()))
     }
 
-    fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
+    fn perform(asked: &IamCall, document: &mut IamDocument) -> Result<Value, RefusedCall> {
         let user = document.user(asked.user()?)?;
         let groups = texts(user, "groups").into_iter().map(|name| (name.to_owned(), shape(name)));
         let groups = groups.collect();

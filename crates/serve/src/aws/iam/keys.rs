@@ -1,19 +1,19 @@
 //! Access keys of users.
 
-use super::administer::{About, Administer, Asked, invalid};
-use super::document::{Document, conflict, no_randomness, no_such, part};
-use crate::aws::call::Refusal;
+use super::administer::{About, Administer, IamCall, invalid};
+use super::document::{IamDocument, conflict, no_randomness, no_such, part};
+use crate::aws::call::RefusedCall;
 use crate::aws::keys::new_pair;
 use serde_json::{Map, Value, json};
 
 /// As many as AWS gives a user.
 const MAX_KEYS: usize = 2;
 
-fn this(asked: &Asked) -> Result<About, Refusal> {
+fn this(asked: &IamCall) -> Result<About, RefusedCall> {
     Ok(About::User(asked.user()?.to_owned()))
 }
 
-fn keys(user: &mut Map<String, Value>) -> Result<&mut Vec<Value>, Refusal> {
+fn keys(user: &mut Map<String, Value>) -> Result<&mut Vec<Value>, RefusedCall> {
     part(user, "keys", json!([])).as_array_mut().ok_or_else(|| invalid("keys are no list"))
 }
 
@@ -22,7 +22,7 @@ fn status(key: &Value) -> &'static str {
 }
 
 /// The one of this id.
-fn find<'k>(keys: &'k mut [Value], id: &str) -> Result<(usize, &'k mut Value), Refusal> {
+fn find<'k>(keys: &'k mut [Value], id: &str) -> Result<(usize, &'k mut Value), RefusedCall> {
     let found = keys.iter_mut().enumerate().find(|(_, key)| key["id"] == *id);
     found.ok_or_else(|| no_such(&format!("access key with the id {id}")))
 }
@@ -30,11 +30,11 @@ fn find<'k>(keys: &'k mut [Value], id: &str) -> Result<(usize, &'k mut Value), R
 pub(in crate::aws) struct CreateAccessKey;
 
 impl Administer for CreateAccessKey {
-    fn about(asked: &Asked) -> Result<About, Refusal> {
+    fn about(asked: &IamCall) -> Result<About, RefusedCall> {
         this(asked)
     }
 
-    fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
+    fn perform(asked: &IamCall, document: &mut IamDocument) -> Result<Value, RefusedCall> {
         let name = asked.user()?;
         let keys = keys(document.user(name)?)?;
         if keys.len() >= MAX_KEYS {
@@ -54,11 +54,11 @@ pub(in crate::aws) struct ListAccessKeys;
 impl Administer for ListAccessKeys {
     const CHANGES: bool = false;
 
-    fn about(asked: &Asked) -> Result<About, Refusal> {
+    fn about(asked: &IamCall) -> Result<About, RefusedCall> {
         this(asked)
     }
 
-    fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
+    fn perform(asked: &IamCall, document: &mut IamDocument) -> Result<Value, RefusedCall> {
         let name = asked.user()?;
         let keys = keys(document.user(name)?)?;
         // One of a profile has the id that AWS's files give it, today.
@@ -74,11 +74,11 @@ impl Administer for ListAccessKeys {
 pub(in crate::aws) struct UpdateAccessKey;
 
 impl Administer for UpdateAccessKey {
-    fn about(asked: &Asked) -> Result<About, Refusal> {
+    fn about(asked: &IamCall) -> Result<About, RefusedCall> {
         this(asked)
     }
 
-    fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
+    fn perform(asked: &IamCall, document: &mut IamDocument) -> Result<Value, RefusedCall> {
         let is_active = match asked.need("Status")? {
             "Active" => true,
             "Inactive" => false,
@@ -94,11 +94,11 @@ impl Administer for UpdateAccessKey {
 pub(in crate::aws) struct DeleteAccessKey;
 
 impl Administer for DeleteAccessKey {
-    fn about(asked: &Asked) -> Result<About, Refusal> {
+    fn about(asked: &IamCall) -> Result<About, RefusedCall> {
         this(asked)
     }
 
-    fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
+    fn perform(asked: &IamCall, document: &mut IamDocument) -> Result<Value, RefusedCall> {
         let id = asked.need("AccessKeyId")?;
         let keys = keys(document.user(asked.user()?)?)?;
         let (at, _) = find(keys, id)?;

@@ -13,7 +13,7 @@ mod simulations;
 mod users;
 
 pub(super) use administer::{Of, named};
-pub(super) use document::Document;
+pub(super) use document::IamDocument;
 pub(super) use groups::{
     AddUserToGroup, CreateGroup, DeleteGroup, GetGroup, ListGroups, ListGroupsForUser,
     RemoveUserFromGroup,

@@ -1,14 +1,14 @@
 //! Policies that stand in a user or in a group.
 
-use super::administer::{About, Administer, Asked, invalid};
-use super::document::{Document, names, no_such, part};
-use crate::aws::call::Refusal;
+use super::administer::{About, Administer, IamCall, invalid};
+use super::document::{IamDocument, names, no_such, part};
+use crate::aws::call::RefusedCall;
 use runner_core::iam::IamPolicy;
 use serde_json::{Map, Value, json};
 
-type Members = Map<String, Value>;
+type PolicyMembers = Map<String, Value>;
 
-fn put(asked: &Asked, holder: &mut Members) -> Result<Value, Refusal> {
+fn put(asked: &IamCall, holder: &mut PolicyMembers) -> Result<Value, RefusedCall> {
     let name = asked.need("PolicyName")?;
     let is_part = |c: char| c.is_ascii_alphanumeric() || "_+=,.@-".contains(c);
     if name.len() > 128 || !name.chars().all(is_part) {
@@ -18,15 +18,15 @@ fn put(asked: &Asked, holder: &mut Members) -> Result<Value, Refusal> {
     // Everything that is wrong with it, and names that stand twice, which `Value` would not show.
     IamPolicy::parse(name, text).map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        Refusal::new("MalformedPolicyDocument", lines.join("; "))
+        RefusedCall::new("MalformedPolicyDocument", lines.join("; "))
     })?;
     let document: Value = serde_json::from_str(text)
-        .map_err(|error| Refusal::new("MalformedPolicyDocument", error.to_string()))?;
+        .map_err(|error| RefusedCall::new("MalformedPolicyDocument", error.to_string()))?;
     part(holder, "policies", json!({}))[name] = document;
     Ok(json!({}))
 }
 
-fn get(asked: &Asked, holder: &Members, of: (&str, &str)) -> Result<Value, Refusal> {
+fn get(asked: &IamCall, holder: &PolicyMembers, of: (&str, &str)) -> Result<Value, RefusedCall> {
     let name = asked.need("PolicyName")?;
     let document = holder.get("policies").and_then(|policies| policies.get(name));
     let document = document.ok_or_else(|| no_such(&format!("policy with the name {name}")))?;
@@ -34,12 +34,12 @@ fn get(asked: &Asked, holder: &Members, of: (&str, &str)) -> Result<Value, Refus
     Ok(json!({of.0: of.1, "PolicyName": name, "PolicyDocument": encoded}))
 }
 
-fn list(asked: &Asked, holder: &Members) -> Result<Value, Refusal> {
+fn list(asked: &IamCall, holder: &PolicyMembers) -> Result<Value, RefusedCall> {
     let names = names(holder, "policies").into_iter().map(|name| (name.clone(), json!(name)));
     asked.page("PolicyNames", names.collect())
 }
 
-fn delete(asked: &Asked, holder: &mut Members) -> Result<Value, Refusal> {
+fn delete(asked: &IamCall, holder: &mut PolicyMembers) -> Result<Value, RefusedCall> {
     let name = asked.need("PolicyName")?;
     let policies = holder.get_mut("policies").and_then(Value::as_object_mut);
     match policies.and_then(|policies| policies.remove(name)) {
@@ -69,11 +69,11 @@ macro_rules! operation {
         impl Administer for $name {
             const CHANGES: bool = $changes;
 
-            fn about(asked: &Asked) -> Result<About, Refusal> {
+            fn about(asked: &IamCall) -> Result<About, RefusedCall> {
                 Ok(About::$about(asked.$holder()?.to_owned()))
             }
 
-            fn perform($asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
+            fn perform($asked: &IamCall, document: &mut IamDocument) -> Result<Value, RefusedCall> {
                 let $owner = $asked.$holder()?;
                 let $members = document.$holder($owner)?;
                 $does

@@ -1,10 +1,10 @@
 //! The one role there is: that of tasks, which stands for this program and for whoever it calls AWS as.
 
 use super::document::no_such;
-use crate::aws::call::Refusal;
+use crate::aws::call::RefusedCall;
 use crate::aws::endpoint::{Endpoint, Origin};
-use crate::aws::operations::{Input, Scope};
-use crate::aws::resources::Resource;
+use crate::aws::operations::{OperationInput, RequestScope};
+use crate::aws::resources::ResourceNames;
 use crate::aws::simulate::ROLE;
 use runner_core::arn::ACCOUNT;
 use serde::Deserialize;
@@ -16,15 +16,15 @@ pub(in crate::aws) struct GetRole {
     role_name: String,
 }
 
-impl Input for GetRole {
+impl OperationInput for GetRole {
     type Subject = ();
 
-    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
+    async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
         let arn = format!("arn:aws:iam::{ACCOUNT}:role/{}", self.role_name);
-        Ok((Scope::of([Resource::named(arn)]), ()))
+        Ok((RequestScope::of([ResourceNames::named(arn)]), ()))
     }
 
-    async fn answer(self, (): (), _: &Origin, _: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(self, (): (), _: &Origin, _: &Endpoint) -> Result<Value, RefusedCall> {
         if self.role_name != ROLE {
             return Err(no_such(&format!("role with the name {}", self.role_name)));
         }

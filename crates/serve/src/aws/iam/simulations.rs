@@ -1,11 +1,11 @@
 //! What policies would say.
 
-use super::administer::{Fields, members};
-use crate::aws::call::Refusal;
+use super::administer::{IamFields, members};
+use crate::aws::call::RefusedCall;
 use crate::aws::endpoint::{Endpoint, Origin};
-use crate::aws::operations::{Input, Scope};
-use crate::aws::resources::Resource;
-use crate::aws::simulate::{Simulated, Simulation, Subject, ask};
+use crate::aws::operations::{OperationInput, RequestScope};
+use crate::aws::resources::ResourceNames;
+use crate::aws::simulate::{Simulated, SimulatedIdentity, Simulation, ask};
 use runner_core::iam::{Directory, DocumentProblem, IamPolicy};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 /// Most answers of one call.
 const MAX_ANSWERS: usize = 1000;
 
-fn invalid(text: impl Into<String>) -> Refusal {
-    Refusal::new("InvalidInput", text)
+fn invalid(text: impl Into<String>) -> RefusedCall {
+    RefusedCall::new("InvalidInput", text)
 }
 
-fn asked(fields: &Fields) -> Result<Simulation, Refusal> {
+fn asked(fields: &IamFields) -> Result<Simulation, RefusedCall> {
     let owned =
         |name: &str| members(fields, name).into_iter().map(str::to_owned).collect::<Vec<_>>();
     let actions = owned("ActionNames");
@@ -59,16 +59,16 @@ fn answer(simulated: Vec<Simulated>) -> Value {
 
 #[derive(Deserialize)]
 #[serde(transparent)]
-pub(in crate::aws) struct SimulatePrincipalPolicy(Fields);
+pub(in crate::aws) struct SimulatePrincipalPolicy(IamFields);
 
-impl Input for SimulatePrincipalPolicy {
+impl OperationInput for SimulatePrincipalPolicy {
     type Subject = Simulation;
 
-    async fn subject(&self, _: &Endpoint) -> Result<(Scope, Simulation), Refusal> {
+    async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, Simulation), RefusedCall> {
         let asked = asked(&self.0)?;
         let source = self.0.get("PolicySourceArn");
         let source = source.ok_or_else(|| invalid("PolicySourceArn names nobody"))?;
-        Ok((Scope::of([Resource::named(source.clone())]), asked))
+        Ok((RequestScope::of([ResourceNames::named(source.clone())]), asked))
     }
 
     async fn answer(
@@ -76,12 +76,12 @@ impl Input for SimulatePrincipalPolicy {
         asked: Simulation,
         _: &Origin,
         endpoint: &Endpoint,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, RefusedCall> {
         let directory = endpoint.users.current();
         let source = self.0.get("PolicySourceArn").map_or("", String::as_str);
-        let subject = Subject::named(source, &directory).ok_or_else(|| {
+        let subject = SimulatedIdentity::named(source, &directory).ok_or_else(|| {
             let text = format!("{source} is no user and no group of this endpoint");
-            Refusal::new("NoSuchEntity", text).with_status(404)
+            RefusedCall::new("NoSuchEntity", text).with_status(404)
         })?;
         let identity = endpoint.deliveries.identity();
         Ok(answer(ask(&endpoint.builds, identity, &directory, &subject, &asked).await))
@@ -90,13 +90,13 @@ impl Input for SimulatePrincipalPolicy {
 
 #[derive(Deserialize)]
 #[serde(transparent)]
-pub(in crate::aws) struct SimulateCustomPolicy(Fields);
+pub(in crate::aws) struct SimulateCustomPolicy(IamFields);
 
-impl Input for SimulateCustomPolicy {
+impl OperationInput for SimulateCustomPolicy {
     type Subject = Simulation;
 
-    async fn subject(&self, _: &Endpoint) -> Result<(Scope, Simulation), Refusal> {
-        Ok((Scope::all(), asked(&self.0)?))
+    async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, Simulation), RefusedCall> {
+        Ok((RequestScope::all(), asked(&self.0)?))
     }
 
     async fn answer(
@@ -104,21 +104,21 @@ impl Input for SimulateCustomPolicy {
         asked: Simulation,
         _: &Origin,
         endpoint: &Endpoint,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, RefusedCall> {
         let texts = members(&self.0, "PolicyInputList");
         let read =
             |(at, text): (usize, &&str)| IamPolicy::parse(&format!("policy {}", at + 1), text);
         let policies: Vec<IamPolicy> =
             texts.iter().enumerate().map(read).collect::<Result<_, _>>().map_err(malformed)?;
         let directory = Directory::default();
-        let subject = Subject::Policies(&policies);
+        let subject = SimulatedIdentity::Policies(&policies);
         let identity = endpoint.deliveries.identity();
         Ok(answer(ask(&endpoint.builds, identity, &directory, &subject, &asked).await))
     }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
-fn malformed(problems: Vec<DocumentProblem>) -> Refusal {
+fn malformed(problems: Vec<DocumentProblem>) -> RefusedCall {
     let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    Refusal::new("MalformedPolicyDocument", lines.join("; "))
+    RefusedCall::new("MalformedPolicyDocument", lines.join("; "))
 }

@@ -1,8 +1,8 @@
 //! Users and their tags.
 
-use super::administer::{About, Administer, Asked, invalid};
-use super::document::{Document, conflict, names, no_randomness, no_such, part, texts};
-use crate::aws::call::Refusal;
+use super::administer::{About, Administer, IamCall, invalid};
+use super::document::{IamDocument, conflict, names, no_randomness, no_such, part, texts};
+use crate::aws::call::RefusedCall;
 use crate::aws::keys::new_user_id;
 use crate::aws::policy::id_of_name;
 use crate::aws::simulate::user_arn;
@@ -36,7 +36,7 @@ fn shape_with_tags(name: &str, user: &Map<String, Value>) -> Value {
     shape
 }
 
-fn put_tags(asked: &Asked, user: &mut Map<String, Value>) -> Result<(), Refusal> {
+fn put_tags(asked: &IamCall, user: &mut Map<String, Value>) -> Result<(), RefusedCall> {
     let Value::Object(map) = part(user, "tags", json!({})) else { return Ok(()) };
     for (key, value) in asked.tags() {
         if key.is_empty() || key.chars().count() > 128 || value.chars().count() > 256 {
@@ -52,18 +52,18 @@ fn put_tags(asked: &Asked, user: &mut Map<String, Value>) -> Result<(), Refusal>
     Ok(())
 }
 
-fn this(asked: &Asked) -> Result<About, Refusal> {
+fn this(asked: &IamCall) -> Result<About, RefusedCall> {
     Ok(About::User(asked.user()?.to_owned()))
 }
 
 pub(in crate::aws) struct CreateUser;
 
 impl Administer for CreateUser {
-    fn about(asked: &Asked) -> Result<About, Refusal> {
+    fn about(asked: &IamCall) -> Result<About, RefusedCall> {
         this(asked)
     }
 
-    fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
+    fn perform(asked: &IamCall, document: &mut IamDocument) -> Result<Value, RefusedCall> {
         asked.without(&["PermissionsBoundary"])?;
         let name = asked.user()?;
         let user = document.add("users", name)?;
@@ -80,11 +80,11 @@ pub(in crate::aws) struct GetUser;
 impl Administer for GetUser {
     const CHANGES: bool = false;
 
-    fn about(asked: &Asked) -> Result<About, Refusal> {
+    fn about(asked: &IamCall) -> Result<About, RefusedCall> {
         this(asked)
     }
 
-    fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
+    fn perform(asked: &IamCall, document: &mut IamDocument) -> Result<Value, RefusedCall> {
         let name = asked.user()?;
         match document.user(name) {
             Ok(user) => Ok(json!({"User": shape_with_tags(name, user)})),
@@ -100,11 +100,11 @@ pub(in crate::aws) struct ListUsers;
 impl Administer for ListUsers {
     const CHANGES: bool = false;
 
-    fn about(_: &Asked) -> Result<About, Refusal> {
+    fn about(_: &IamCall) -> Result<About, RefusedCall> {
         Ok(About::All)
     }
 
-    fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
+    fn perform(asked: &IamCall, document: &mut IamDocument) -> Result<Value, RefusedCall> {
         let named = document.users().filter_map(|user| Some((user["name"].as_str()?, user)));
         let shaped = named.map(|(name, user)| (name.to_owned(), shape(name, Some(user))));
         asked.page("Users", shaped.collect())
@@ -114,11 +114,11 @@ impl Administer for ListUsers {
 pub(in crate::aws) struct DeleteUser;
 
 impl Administer for DeleteUser {
-    fn about(asked: &Asked) -> Result<About, Refusal> {
+    fn about(asked: &IamCall) -> Result<About, RefusedCall> {
         this(asked)
     }
 
-    fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
+    fn perform(asked: &IamCall, document: &mut IamDocument) -> Result<Value, RefusedCall> {
         let name = asked.user()?;
         let user = document.user(name)?;
         let has_keys =
@@ -140,11 +140,11 @@ impl Administer for DeleteUser {
 pub(in crate::aws) struct TagUser;
 
 impl Administer for TagUser {
-    fn about(asked: &Asked) -> Result<About, Refusal> {
+    fn about(asked: &IamCall) -> Result<About, RefusedCall> {
         this(asked)
     }
 
-    fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
+    fn perform(asked: &IamCall, document: &mut IamDocument) -> Result<Value, RefusedCall> {
         put_tags(asked, document.user(asked.user()?)?)?;
         Ok(json!({}))
     }
@@ -153,11 +153,11 @@ impl Administer for TagUser {
 pub(in crate::aws) struct UntagUser;
 
 impl Administer for UntagUser {
-    fn about(asked: &Asked) -> Result<About, Refusal> {
+    fn about(asked: &IamCall) -> Result<About, RefusedCall> {
         this(asked)
     }
 
-    fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
+    fn perform(asked: &IamCall, document: &mut IamDocument) -> Result<Value, RefusedCall> {
         let user = document.user(asked.user()?)?;
         if let Some(tags) = user.get_mut("tags").and_then(Value::as_object_mut) {
             for key in asked.list("TagKeys") {
@@ -173,11 +173,11 @@ pub(in crate::aws) struct ListUserTags;
 impl Administer for ListUserTags {
     const CHANGES: bool = false;
 
-    fn about(asked: &Asked) -> Result<About, Refusal> {
+    fn about(asked: &IamCall) -> Result<About, RefusedCall> {
         this(asked)
     }
 
-    fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
+    fn perform(asked: &IamCall, document: &mut IamDocument) -> Result<Value, RefusedCall> {
         let name = asked.user()?;
         let user =
             document.user(name).map_err(|_| no_such(&format!("user with the name {name}")))?;

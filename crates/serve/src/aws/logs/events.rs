@@ -1,11 +1,11 @@
 //! Lines of logs: of one stream, or of a group those that match.
 
-use super::{Group, bad_token, group_arn, invalid, most, service, stream_arn};
-use crate::aws::call::Refusal;
+use super::{GroupName, bad_token, group_arn, invalid, most, service, stream_arn};
+use crate::aws::call::RefusedCall;
 use crate::aws::endpoint::{Endpoint, Origin};
-use crate::aws::operations::{Input, Scope};
-use crate::aws::resources::Resource;
-use runner_service::db::streams::{Names, Stream};
+use crate::aws::operations::{OperationInput, RequestScope};
+use crate::aws::resources::ResourceNames;
+use runner_service::db::streams::{Names, StoredStream};
 use runner_service::logs::{FilterPattern, From, LineKey, LogFilter, TimeRange, number};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ const PAGE: usize = 10_000;
 #[serde(rename_all = "camelCase")]
 pub(in crate::aws) struct GetLogEvents {
     #[serde(flatten)]
-    group: Group,
+    group: GroupName,
     log_stream_name: String,
     start_time: Option<i64>,
     end_time: Option<i64>,
@@ -26,14 +26,17 @@ pub(in crate::aws) struct GetLogEvents {
     start_from_head: Option<bool>,
 }
 
-impl Input for GetLogEvents {
-    type Subject = Option<Stream>;
+impl OperationInput for GetLogEvents {
+    type Subject = Option<StoredStream>;
 
-    fn check(body: &Value) -> Result<(), Refusal> {
-        Group::check(body)
+    fn check(body: &Value) -> Result<(), RefusedCall> {
+        GroupName::check(body)
     }
 
-    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
+    async fn subject(
+        &self,
+        endpoint: &Endpoint,
+    ) -> Result<(RequestScope, Self::Subject), RefusedCall> {
         let group = self.group.name();
         let found = match &endpoint.service {
             Some(service) => service.log_stream(group, &self.log_stream_name).await?,
@@ -44,7 +47,7 @@ impl Input for GetLogEvents {
             let task = endpoint.builds.task(&stream.uuid);
             (stream.project.as_str(), stream.uuid.as_str(), task)
         });
-        Ok((Scope::of([Resource::log_stream(&arn, &group_arn(group), build)]), found))
+        Ok((RequestScope::of([ResourceNames::log_stream(&arn, &group_arn(group), build)]), found))
     }
 
     async fn answer(
@@ -52,7 +55,7 @@ impl Input for GetLogEvents {
         found: Self::Subject,
         _: &Origin,
         endpoint: &Endpoint,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, RefusedCall> {
         let service = service(endpoint)?;
         let stream = found.as_ref().map(number).unwrap_or_default();
         let from = match &self.next_token {
@@ -97,7 +100,7 @@ fn open(token: &str, stream: u64) -> Option<From> {
 #[serde(rename_all = "camelCase")]
 pub(in crate::aws) struct FilterLogEvents {
     #[serde(flatten)]
-    group: Group,
+    group: GroupName,
     log_stream_names: Option<Vec<String>>,
     log_stream_name_prefix: Option<String>,
     start_time: Option<i64>,
@@ -107,11 +110,11 @@ pub(in crate::aws) struct FilterLogEvents {
     limit: Option<u64>,
 }
 
-impl Input for FilterLogEvents {
+impl OperationInput for FilterLogEvents {
     type Subject = ();
 
-    fn check(body: &Value) -> Result<(), Refusal> {
-        Group::check(body)?;
+    fn check(body: &Value) -> Result<(), RefusedCall> {
+        GroupName::check(body)?;
         if !body["logStreamNames"].is_null() && !body["logStreamNamePrefix"].is_null() {
             return Err(invalid(
                 "logStreamNamePrefix and logStreamNames are mutually exclusive parameters.",
@@ -125,11 +128,11 @@ impl Input for FilterLogEvents {
         Ok(())
     }
 
-    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, ()), Refusal> {
-        Ok((Scope::of([self.group.resource(endpoint).await?]), ()))
+    async fn subject(&self, endpoint: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
+        Ok((RequestScope::of([self.group.resource(endpoint).await?]), ()))
     }
 
-    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, RefusedCall> {
         let service = service(endpoint)?;
         let group = self.group.name().to_owned();
         let kind = format!(

@@ -1,12 +1,12 @@
 //! Groups and streams.
 
-use super::{Group, bad_token, group_arn, invalid, most, name_of, service, stream_arn};
-use crate::aws::call::Refusal;
+use super::{GroupName, bad_token, group_arn, invalid, most, name_of, service, stream_arn};
+use crate::aws::call::RefusedCall;
 use crate::aws::endpoint::{Endpoint, Origin};
-use crate::aws::operations::{Input, Scope};
-use crate::aws::resources::Resource;
+use crate::aws::operations::{OperationInput, RequestScope};
+use crate::aws::resources::ResourceNames;
 use runner_core::arn::arn;
-use runner_service::db::streams::{After, Groups, Order, Wanted};
+use runner_service::db::streams::{AfterStream, GroupSelection, StreamOrder, StreamQuery};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -24,10 +24,10 @@ pub(in crate::aws) struct DescribeLogGroups {
     limit: Option<u64>,
 }
 
-impl Input for DescribeLogGroups {
+impl OperationInput for DescribeLogGroups {
     type Subject = ();
 
-    fn check(body: &Value) -> Result<(), Refusal> {
+    fn check(body: &Value) -> Result<(), RefusedCall> {
         if !body["logGroupNamePrefix"].is_null() && !body["logGroupNamePattern"].is_null() {
             return Err(invalid(
                 "LogGroup name prefix and LogGroup name pattern are mutually exclusive parameters.",
@@ -36,13 +36,13 @@ impl Input for DescribeLogGroups {
         Ok(())
     }
 
-    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
+    async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
         // As AWS names it: all groups.
-        let all = Resource::named(arn("logs", "log-group::log-stream:"));
-        Ok((Scope::of([all]), ()))
+        let all = ResourceNames::named(arn("logs", "log-group::log-stream:"));
+        Ok((RequestScope::of([all]), ()))
     }
 
-    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, RefusedCall> {
         let service = service(endpoint)?;
         let is_here = self.log_group_class.as_deref().is_none_or(|class| class == "STANDARD");
         if !is_here {
@@ -60,8 +60,11 @@ impl Input for DescribeLogGroups {
             None => None,
             Some(token) => Some(service.sealer().open(&kind, token).ok_or_else(bad_token)?),
         };
-        let wanted =
-            Groups { prefix: self.log_group_name_prefix, part: self.log_group_name_pattern, names };
+        let wanted = GroupSelection {
+            prefix: self.log_group_name_prefix,
+            part: self.log_group_name_pattern,
+            names,
+        };
         let most = most(self.limit, PAGE);
         let mut page = service.log_groups(wanted, after, most + 1).await?;
         let has_more = page.len() > most;
@@ -92,7 +95,7 @@ fn described(name: &str, begun: i64, is_short: bool) -> Value {
 #[serde(rename_all = "camelCase")]
 pub(in crate::aws) struct DescribeLogStreams {
     #[serde(flatten)]
-    group: Group,
+    group: GroupName,
     log_stream_name_prefix: Option<String>,
     order_by: Option<String>,
     descending: Option<bool>,
@@ -100,38 +103,38 @@ pub(in crate::aws) struct DescribeLogStreams {
     limit: Option<u64>,
 }
 
-impl Input for DescribeLogStreams {
+impl OperationInput for DescribeLogStreams {
     type Subject = ();
 
-    fn check(body: &Value) -> Result<(), Refusal> {
-        Group::check(body)?;
+    fn check(body: &Value) -> Result<(), RefusedCall> {
+        GroupName::check(body)?;
         if body["orderBy"] == "LastEventTime" && !body["logStreamNamePrefix"].is_null() {
             return Err(invalid("Cannot order by LastEventTime with a logStreamNamePrefix."));
         }
         Ok(())
     }
 
-    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, ()), Refusal> {
-        Ok((Scope::of([self.group.resource(endpoint).await?]), ()))
+    async fn subject(&self, endpoint: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
+        Ok((RequestScope::of([self.group.resource(endpoint).await?]), ()))
     }
 
-    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, RefusedCall> {
         let service = service(endpoint)?;
         let group = self.group.name().to_owned();
         let order = match self.order_by.as_deref() {
-            Some("LastEventTime") => Order::LastEvent,
-            _ => Order::Name,
+            Some("LastEventTime") => StreamOrder::LastEvent,
+            _ => StreamOrder::Name,
         };
         let is_descending = self.descending.unwrap_or(false);
         let kind = format!(
             "log streams {:?}",
             (&group, order, is_descending, &self.log_stream_name_prefix)
         );
-        let after: Option<After> = match &self.next_token {
+        let after: Option<AfterStream> = match &self.next_token {
             None => None,
             Some(token) => Some(service.sealer().open(&kind, token).ok_or_else(bad_token)?),
         };
-        let wanted = Wanted {
+        let wanted = StreamQuery {
             group: group.clone(),
             prefix: self.log_stream_name_prefix,
             order,

@@ -6,9 +6,9 @@ mod lists;
 pub(super) use events::{FilterLogEvents, GetLogEvents};
 pub(super) use lists::{DescribeLogGroups, DescribeLogStreams};
 
-use super::call::Refusal;
+use super::call::RefusedCall;
 use super::endpoint::Endpoint;
-use super::resources::Resource;
+use super::resources::ResourceNames;
 use runner_core::arn::{ACCOUNT, REGION, arn};
 use runner_service::Service;
 use runner_service::logs::LogError;
@@ -16,34 +16,34 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::sync::Arc;
 
-fn invalid(message: impl Into<String>) -> Refusal {
-    Refusal::new("InvalidParameterException", message)
+fn invalid(message: impl Into<String>) -> RefusedCall {
+    RefusedCall::new("InvalidParameterException", message)
 }
 
-fn bad_token() -> Refusal {
+fn bad_token() -> RefusedCall {
     invalid("The specified nextToken is invalid.")
 }
 
-impl From<LogError> for Refusal {
+impl From<LogError> for RefusedCall {
     fn from(error: LogError) -> Self {
         match error {
             LogError::NoGroup | LogError::NoStream => {
-                Refusal::new("ResourceNotFoundException", error.to_string())
+                RefusedCall::new("ResourceNotFoundException", error.to_string())
             }
             LogError::Db(error) => error.into(),
             LogError::Read(..) => {
-                Refusal::new("InternalFailure", error.to_string()).with_status(500)
+                RefusedCall::new("InternalFailure", error.to_string()).with_status(500)
             }
         }
     }
 }
 
 /// What only `runner serve` has.
-fn service(endpoint: &Endpoint) -> Result<&Arc<Service>, Refusal> {
+fn service(endpoint: &Endpoint) -> Result<&Arc<Service>, RefusedCall> {
     endpoint.service.as_ref().ok_or_else(|| {
         let text =
             "a build's own endpoint has no logs: `runner serve` has them, and `runner logs` prints them";
-        Refusal::new("UnknownOperationException", text)
+        RefusedCall::new("UnknownOperationException", text)
     })
 }
 
@@ -58,15 +58,15 @@ fn stream_arn(group: &str, stream: &str) -> String {
 /// A group, by its name or by its ARN.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Group {
+struct GroupName {
     log_group_name: Option<String>,
     log_group_identifier: Option<String>,
 }
 
-impl Group {
-    fn check(body: &Value) -> Result<(), Refusal> {
+impl GroupName {
+    fn check(body: &Value) -> Result<(), RefusedCall> {
         match (body["logGroupName"].is_null(), body["logGroupIdentifier"].is_null()) {
-            (false, false) => Err(Refusal::new(
+            (false, false) => Err(RefusedCall::new(
                 "ValidationException",
                 "LogGroup name and LogGroup ARN are mutually exclusive parameters.",
             )),
@@ -85,13 +85,13 @@ impl Group {
     }
 
     /// What is judged: the group, and where a rule denies, the projects whose logs it has.
-    async fn resource(&self, endpoint: &Endpoint) -> Result<Resource, Refusal> {
+    async fn resource(&self, endpoint: &Endpoint) -> Result<ResourceNames, RefusedCall> {
         let name = self.name();
         let projects = match &endpoint.service {
             Some(service) => service.projects_of_group(name).await?,
             None => Vec::new(),
         };
-        Ok(Resource::log_group(&group_arn(name), &projects))
+        Ok(ResourceNames::log_group(&group_arn(name), &projects))
     }
 }
 

@@ -1,15 +1,15 @@
 //! The operations of this endpoint: one table, and the one way to perform what stands in it.
 //!
 //! What is offered and who may have it performed come from here and nowhere else. A row
-//! names its input, a type of the service's own file, which says what a request is about ([`Input::subject`]) and
+//! names its input, a type of the service's own file, which says what a request is about ([`OperationInput::subject`]) and
 //! answers it. [`perform`] alone calls it, and asks the policy in between, so that nothing is answered unjudged.
 
-use super::call::{Call, Refusal};
+use super::call::{AwsCall, RefusedCall};
 use super::endpoint::{Endpoint, Origin};
-use super::policy::Context;
-use super::resources::Resource;
+use super::policy::ConditionKeys;
+use super::resources::ResourceNames;
 use runner_service::model::shape::InputProblems;
-use runner_service::model::{Described, validate};
+use runner_service::model::{DescribedService, validate};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::pin::Pin;
@@ -23,7 +23,7 @@ pub(super) use table::OPERATIONS;
 
 /// A service of AWS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Service {
+pub(super) enum AwsService {
     CodeBuild,
     Logs,
     Ssm,
@@ -35,46 +35,48 @@ pub(super) enum Service {
     Kms,
 }
 
-impl Service {
+impl AwsService {
     /// As actions are named.
     pub(super) const fn name(self) -> &'static str {
         match self {
-            Service::CodeBuild => "codebuild",
-            Service::Logs => "logs",
-            Service::Ssm => "ssm",
-            Service::Ecs => "ecs",
-            Service::Sts => "sts",
-            Service::Iam => "iam",
-            Service::CloudTrail => "cloudtrail",
-            Service::Ec2 => "ec2",
-            Service::Kms => "kms",
+            AwsService::CodeBuild => "codebuild",
+            AwsService::Logs => "logs",
+            AwsService::Ssm => "ssm",
+            AwsService::Ecs => "ecs",
+            AwsService::Sts => "sts",
+            AwsService::Iam => "iam",
+            AwsService::CloudTrail => "cloudtrail",
+            AwsService::Ec2 => "ec2",
+            AwsService::Kms => "kms",
         }
     }
 
     /// As people name it.
     fn title(self) -> &'static str {
         match self {
-            Service::CodeBuild => "CodeBuild",
-            Service::Logs => "CloudWatch Logs",
-            Service::Ssm => "SSM",
-            Service::Ecs => "ECS",
-            Service::Sts => "STS",
-            Service::Iam => "IAM",
-            Service::CloudTrail => "CloudTrail",
-            Service::Ec2 => "EC2",
-            Service::Kms => "KMS",
+            AwsService::CodeBuild => "CodeBuild",
+            AwsService::Logs => "CloudWatch Logs",
+            AwsService::Ssm => "SSM",
+            AwsService::Ecs => "ECS",
+            AwsService::Sts => "STS",
+            AwsService::Iam => "IAM",
+            AwsService::CloudTrail => "CloudTrail",
+            AwsService::Ec2 => "EC2",
+            AwsService::Kms => "KMS",
         }
     }
 
     /// The one whose operations follow this in targets and in paths.
     pub(super) fn of_target(prefix: &str) -> Option<Self> {
         match prefix {
-            "AmazonSSM" => Some(Service::Ssm),
-            "AmazonEC2ContainerServiceV20141113" => Some(Service::Ecs),
-            "CodeBuild_20161006" => Some(Service::CodeBuild),
-            "com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101" => Some(Service::CloudTrail),
-            "Logs_20140328" => Some(Service::Logs),
-            "TrentService" => Some(Service::Kms),
+            "AmazonSSM" => Some(AwsService::Ssm),
+            "AmazonEC2ContainerServiceV20141113" => Some(AwsService::Ecs),
+            "CodeBuild_20161006" => Some(AwsService::CodeBuild),
+            "com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101" => {
+                Some(AwsService::CloudTrail)
+            }
+            "Logs_20140328" => Some(AwsService::Logs),
+            "TrentService" => Some(AwsService::Kms),
             _ => None,
         }
     }
@@ -82,61 +84,63 @@ impl Service {
     /// The one of the query protocol with this version.
     pub(super) fn of_version(version: &str) -> Option<Self> {
         match version {
-            "2011-06-15" => Some(Service::Sts),
-            "2010-05-08" => Some(Service::Iam),
-            "2016-11-15" => Some(Service::Ec2),
+            "2011-06-15" => Some(AwsService::Sts),
+            "2010-05-08" => Some(AwsService::Iam),
+            "2016-11-15" => Some(AwsService::Ec2),
             _ => None,
         }
     }
 
     /// Holds a call's input against what AWS says of it.
-    fn validate(self, call: &Call) -> Result<(), Refusal> {
+    fn validate(self, call: &AwsCall) -> Result<(), RefusedCall> {
         let (described, code) = match self {
-            Service::CodeBuild => (Described::CodeBuild, "InvalidInputException"),
-            Service::Logs => (Described::Logs, "InvalidParameterException"),
-            Service::Ssm
-            | Service::Ecs
-            | Service::Sts
-            | Service::Iam
-            | Service::CloudTrail
-            | Service::Ec2
-            | Service::Kms => return Ok(()),
+            AwsService::CodeBuild => (DescribedService::CodeBuild, "InvalidInputException"),
+            AwsService::Logs => (DescribedService::Logs, "InvalidParameterException"),
+            AwsService::Ssm
+            | AwsService::Ecs
+            | AwsService::Sts
+            | AwsService::Iam
+            | AwsService::CloudTrail
+            | AwsService::Ec2
+            | AwsService::Kms => return Ok(()),
         };
         validate(described, call.operation.name, &call.body).map_err(|problems| {
             let code = match problems {
                 InputProblems::Type(_) => "SerializationException",
                 InputProblems::Constraints(_) => code,
             };
-            Refusal::new(code, problems.to_string())
+            RefusedCall::new(code, problems.to_string())
         })
     }
 
     /// The code for calls that come too fast.
     pub(super) fn throttled(self) -> &'static str {
         match self {
-            Service::Sts | Service::Iam => "Throttling",
+            AwsService::Sts | AwsService::Iam => "Throttling",
             _ => "ThrottlingException",
         }
     }
 
     /// A refusal of a caller who may not, in this service's words.
-    fn denied(self, text: String) -> Refusal {
+    fn denied(self, text: String) -> RefusedCall {
         match self {
-            Service::CodeBuild
-            | Service::Logs
-            | Service::Ssm
-            | Service::Ecs
-            | Service::CloudTrail
-            | Service::Kms => Refusal::new("AccessDeniedException", text),
-            Service::Sts | Service::Iam => Refusal::new("AccessDenied", text).with_status(403),
-            Service::Ec2 => Refusal::new("UnauthorizedOperation", text).with_status(403),
+            AwsService::CodeBuild
+            | AwsService::Logs
+            | AwsService::Ssm
+            | AwsService::Ecs
+            | AwsService::CloudTrail
+            | AwsService::Kms => RefusedCall::new("AccessDeniedException", text),
+            AwsService::Sts | AwsService::Iam => {
+                RefusedCall::new("AccessDenied", text).with_status(403)
+            }
+            AwsService::Ec2 => RefusedCall::new("UnauthorizedOperation", text).with_status(403),
         }
     }
 }
 
 /// What an operation does to what it is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Effect {
+pub(super) enum OperationEffect {
     Reads,
     Changes,
 }
@@ -144,21 +148,21 @@ pub(super) enum Effect {
 /// What an endpoint knows of an operation.
 #[derive(Debug)]
 pub(super) struct Operation {
-    pub(super) service: Service,
+    pub(super) service: AwsService,
     /// As requests name it.
     pub(super) name: &'static str,
     /// As IAM names it.
     pub(super) action: &'static str,
-    pub(super) effect: Effect,
+    pub(super) effect: OperationEffect,
     pub(super) perform: Perform,
 }
 
 /// Performs a call of an operation.
-type Perform = for<'a> fn(&'a Call, &'a Origin, &'a Endpoint) -> Performing<'a>;
-type Performing<'a> = Pin<Box<dyn Future<Output = Result<Value, Refusal>> + Send + 'a>>;
+type Perform = for<'a> fn(&'a AwsCall, &'a Origin, &'a Endpoint) -> Performing<'a>;
+type Performing<'a> = Pin<Box<dyn Future<Output = Result<Value, RefusedCall>> + Send + 'a>>;
 
 /// The operation of a service that a request names so.
-pub(super) fn find(service: Service, name: &str) -> Option<&'static Operation> {
+pub(super) fn find(service: AwsService, name: &str) -> Option<&'static Operation> {
     OPERATIONS.iter().find(|operation| operation.service == service && operation.name == name)
 }
 
@@ -176,63 +180,63 @@ pub(super) fn offered() -> &'static str {
 }
 
 /// What a request is about: at least one resource. All have to be allowed.
-pub(super) struct Scope {
-    resources: Vec<Resource>,
-    pub(super) context: Context,
+pub(super) struct RequestScope {
+    resources: Vec<ResourceNames>,
+    pub(super) context: ConditionKeys,
     /// Condition keys whose names the request has made: tags that it gives.
     pub(super) requested: Vec<(String, String)>,
     /// The id of the user who has begun it: what no rule allows or denies them they may.
     pub(super) begun_by: Option<String>,
     /// A document that nobody has named, for rules that ask for [`DOCUMENT_CHECK`].
-    pub(super) or_with: Option<Resource>,
+    pub(super) or_with: Option<ResourceNames>,
 }
 
 /// The condition key by which a rule says that a session's document is judged, too.
 pub(super) const DOCUMENT_CHECK: &str = "ssm:SessionDocumentAccessCheck";
 
-impl Scope {
+impl RequestScope {
     /// Of these; where there are none, of everything, so that something is judged.
-    pub(super) fn of(resources: impl IntoIterator<Item = Resource>) -> Self {
-        let mut resources: Vec<Resource> = resources.into_iter().collect();
+    pub(super) fn of(resources: impl IntoIterator<Item = ResourceNames>) -> Self {
+        let mut resources: Vec<ResourceNames> = resources.into_iter().collect();
         if resources.is_empty() {
-            resources.push(Resource::all());
+            resources.push(ResourceNames::all());
         }
-        let (context, requested) = (Context::new(), Vec::new());
-        Scope { resources, context, requested, begun_by: None, or_with: None }
+        let (context, requested) = (ConditionKeys::new(), Vec::new());
+        RequestScope { resources, context, requested, begun_by: None, or_with: None }
     }
 
     /// Of an operation that names nothing.
     pub(super) fn all() -> Self {
-        Scope::of([])
+        RequestScope::of([])
     }
 
     /// With condition keys of this operation alone.
-    pub(super) fn when(self, context: Context) -> Self {
-        Scope { context, ..self }
+    pub(super) fn when(self, context: ConditionKeys) -> Self {
+        RequestScope { context, ..self }
     }
 
     /// With condition keys that the request has made.
     pub(super) fn when_also(self, requested: Vec<(String, String)>) -> Self {
-        Scope { requested, ..self }
+        RequestScope { requested, ..self }
     }
 
     /// Begun by this caller.
     pub(super) fn begun_by(self, user_id: String) -> Self {
-        Scope { begun_by: Some(user_id), ..self }
+        RequestScope { begun_by: Some(user_id), ..self }
     }
 
     /// With this document, where only rules that ask for its check allow the rest.
-    pub(super) fn or_with(self, document: Resource) -> Self {
-        Scope { or_with: Some(document), ..self }
+    pub(super) fn or_with(self, document: ResourceNames) -> Self {
+        RequestScope { or_with: Some(document), ..self }
     }
 
-    pub(super) fn resources(&self) -> &[Resource] {
+    pub(super) fn resources(&self) -> &[ResourceNames] {
         &self.resources
     }
 }
 
 /// The input of an operation.
-pub(super) trait Input: DeserializeOwned + Send + Sync {
+pub(super) trait OperationInput: DeserializeOwned + Send + Sync {
     /// What it names, as far as it is there.
     type Subject: Send;
 
@@ -240,7 +244,7 @@ pub(super) trait Input: DeserializeOwned + Send + Sync {
     ///
     /// # Errors
     /// It is refused.
-    fn check(_: &Value) -> Result<(), Refusal> {
+    fn check(_: &Value) -> Result<(), RefusedCall> {
         Ok(())
     }
 
@@ -251,7 +255,7 @@ pub(super) trait Input: DeserializeOwned + Send + Sync {
     fn subject(
         &self,
         endpoint: &Endpoint,
-    ) -> impl Future<Output = Result<(Scope, Self::Subject), Refusal>> + Send;
+    ) -> impl Future<Output = Result<(RequestScope, Self::Subject), RefusedCall>> + Send;
 
     /// Does what is asked for.
     fn answer(
@@ -259,12 +263,12 @@ pub(super) trait Input: DeserializeOwned + Send + Sync {
         subject: Self::Subject,
         origin: &Origin,
         endpoint: &Endpoint,
-    ) -> impl Future<Output = Result<Value, Refusal>> + Send;
+    ) -> impl Future<Output = Result<Value, RefusedCall>> + Send;
 }
 
 /// Reads an input, finds what it is about, has that judged, and answers.
-fn perform<'a, I: Input>(
-    call: &'a Call,
+fn perform<'a, I: OperationInput>(
+    call: &'a AwsCall,
     origin: &'a Origin,
     endpoint: &'a Endpoint,
 ) -> Performing<'a> {

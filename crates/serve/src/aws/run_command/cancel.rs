@@ -2,9 +2,9 @@
 
 use super::nodes::shown;
 use super::{is_id, is_named, read, seen};
-use crate::aws::call::Refusal;
+use crate::aws::call::RefusedCall;
 use crate::aws::endpoint::{Endpoint, Origin};
-use crate::aws::operations::{Input, Scope};
+use crate::aws::operations::{OperationInput, RequestScope};
 use runner_folder::state::CommandNode;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -17,18 +17,23 @@ pub(crate) struct CancelCommand {
     instance_ids: Vec<String>,
 }
 
-impl Input for CancelCommand {
+impl OperationInput for CancelCommand {
     type Subject = ();
 
-    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
+    async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
         is_id(&self.command_id)?;
-        Ok((Scope::all(), ()))
+        Ok((RequestScope::all(), ()))
     }
 
-    async fn answer(self, (): (), origin: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(
+        self,
+        (): (),
+        origin: &Origin,
+        endpoint: &Endpoint,
+    ) -> Result<Value, RefusedCall> {
         let found = seen(&self.command_id, "ssm:CancelCommand", origin, endpoint)
             .await?
-            .ok_or_else(|| Refusal::new("InvalidCommandId", "there is no such command"))?;
+            .ok_or_else(|| RefusedCall::new("InvalidCommandId", "there is no such command"))?;
         let nodes = self.nodes(&found.command.nodes)?;
         if found.is_live {
             read(move || found.cancel(&nodes.iter().collect::<Vec<_>>())).await?;
@@ -40,7 +45,7 @@ impl Input for CancelCommand {
 
 impl CancelCommand {
     /// Those that are meant: all, where none is named.
-    fn nodes(&self, all: &[CommandNode]) -> Result<Vec<CommandNode>, Refusal> {
+    fn nodes(&self, all: &[CommandNode]) -> Result<Vec<CommandNode>, RefusedCall> {
         if self.instance_ids.is_empty() {
             return Ok(all.to_vec());
         }
@@ -48,11 +53,11 @@ impl CancelCommand {
         for name in &self.instance_ids {
             let named = all.iter().find(|node| is_named(node, name)).ok_or_else(|| {
                 let text = format!("InstanceIds: the command was not sent to {}", shown(name));
-                Refusal::new("InvalidInstanceId", text)
+                RefusedCall::new("InvalidInstanceId", text)
             })?;
             if nodes.contains(named) {
                 let text = format!("InstanceIds: {} stands there twice", shown(name));
-                return Err(Refusal::new("DuplicateInstanceId", text));
+                return Err(RefusedCall::new("DuplicateInstanceId", text));
             }
             nodes.push(named.clone());
         }

@@ -1,22 +1,22 @@
 //! The document that a command is made of.
 
-use crate::aws::call::Refusal;
+use crate::aws::call::RefusedCall;
 use crate::aws::documents;
 use crate::aws::endpoint::Endpoint;
 use crate::aws::resources::last;
-use runner_core::document::Type;
+use runner_core::document::DocumentType;
 use serde_json::Value;
 
 /// A document of the type Command, in one version.
-pub(super) struct Found {
+pub(super) struct CommandDocumentVersion {
     pub(super) content: Value,
     /// SHA-256 of the text as it was given; None for AWS's documents.
     hash: Option<String>,
 }
 
-fn none(name: &str) -> Refusal {
+fn none(name: &str) -> RefusedCall {
     let shown: String = name.chars().filter(|c| !c.is_control()).take(128).collect();
-    Refusal::new(
+    RefusedCall::new(
         "InvalidDocument",
         format!(
             "Document with name {shown} does not exist. Of AWS's own documents for commands there is \
@@ -30,25 +30,25 @@ pub(super) async fn find(
     endpoint: &Endpoint,
     named: &str,
     version: Option<&str>,
-) -> Result<Found, Refusal> {
+) -> Result<CommandDocumentVersion, RefusedCall> {
     let version = version.filter(|version| !version.is_empty());
     let found = documents::find(endpoint, named, version).await.map_err(|refusal| {
         // What is there for commands is worth more than that this is not.
         if refusal.code == "InvalidDocument" { none(last(named)) } else { refusal }
     })?;
-    if found.kind() == Type::Session {
+    if found.kind() == DocumentType::Session {
         let text =
             format!("Document {} is for sessions; ssm start-session takes it.", found.name());
-        return Err(Refusal::new("InvalidDocument", text));
+        return Err(RefusedCall::new("InvalidDocument", text));
     }
     let hash = found.is_stored().then(|| documents::hash(&found.text));
-    Ok(Found { content: Value::Object(found.content), hash })
+    Ok(CommandDocumentVersion { content: Value::Object(found.content), hash })
 }
 
-impl Found {
+impl CommandDocumentVersion {
     /// Holds it against a hash that the caller knows.
-    pub(super) fn check_hash(&self, hash: &str, kind: Option<&str>) -> Result<(), Refusal> {
-        let wrong = |text: &str| Err(Refusal::new("InvalidDocument", text));
+    pub(super) fn check_hash(&self, hash: &str, kind: Option<&str>) -> Result<(), RefusedCall> {
+        let wrong = |text: &str| Err(RefusedCall::new("InvalidDocument", text));
         match (&self.hash, kind.unwrap_or("Sha256")) {
             (_, "Sha1") => wrong("DocumentHashType: Sha1 is not offered; use Sha256"),
             (None, _) => wrong("DocumentHash: a document of AWS's own has no hash here"),

@@ -1,9 +1,9 @@
 //! GetCommandInvocation.
 
 use super::{is_id, is_named, read, seen, shape};
-use crate::aws::call::Refusal;
+use crate::aws::call::RefusedCall;
 use crate::aws::endpoint::{Endpoint, Origin};
-use crate::aws::operations::{Input, Scope};
+use crate::aws::operations::{OperationInput, RequestScope};
 use runner_folder::state::CommandStep;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -16,22 +16,27 @@ pub(crate) struct GetCommandInvocation {
     plugin_name: Option<String>,
 }
 
-fn not_there() -> Refusal {
-    Refusal::new(
+fn not_there() -> RefusedCall {
+    RefusedCall::new(
         "InvocationDoesNotExist",
         "there is no such command, or it was not sent to that node",
     )
 }
 
-impl Input for GetCommandInvocation {
+impl OperationInput for GetCommandInvocation {
     type Subject = ();
 
-    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
+    async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
         is_id(&self.command_id)?;
-        Ok((Scope::all(), ()))
+        Ok((RequestScope::all(), ()))
     }
 
-    async fn answer(self, (): (), origin: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(
+        self,
+        (): (),
+        origin: &Origin,
+        endpoint: &Endpoint,
+    ) -> Result<Value, RefusedCall> {
         let action = "ssm:GetCommandInvocation";
         let found =
             seen(&self.command_id, action, origin, endpoint).await?.ok_or_else(not_there)?;
@@ -88,9 +93,9 @@ impl Input for GetCommandInvocation {
 fn step<'s>(
     steps: &'s [CommandStep],
     named: Option<&str>,
-) -> Result<(usize, &'s CommandStep), Refusal> {
+) -> Result<(usize, &'s CommandStep), RefusedCall> {
     let names = || steps.iter().map(|step| step.name.as_str()).collect::<Vec<_>>().join(", ");
-    let wrong = |text: String| Refusal::new("InvalidPluginName", text);
+    let wrong = |text: String| RefusedCall::new("InvalidPluginName", text);
     match (steps, named.filter(|name| !name.is_empty())) {
         ([only], None) => Ok((0, only)),
         (_, None) => Err(wrong(format!("PluginName: the document has several steps: {}", names()))),

@@ -2,16 +2,16 @@
 
 use super::nodes::shown;
 use super::{invalid, is_build};
-use crate::aws::builds::Known;
-use crate::aws::call::Refusal;
+use crate::aws::builds::VisibleBuild;
+use crate::aws::call::RefusedCall;
 use crate::aws::endpoint::{Endpoint, Origin};
-use crate::aws::operations::{Input, Scope};
+use crate::aws::operations::{OperationInput, RequestScope};
 use crate::aws::page::page;
 use crate::aws::resources::{node_id, tags};
 use futures_util::future::join_all;
-use runner_client::{ClientError, Link};
+use runner_client::{ClientError, SharedClient};
 use runner_host::clock;
-use runner_wire::control::{Answer, Platform, Request};
+use runner_wire::control::{ControlRequest, ControlResponse, Platform};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -25,9 +25,9 @@ const AGENT: &str = "3.3.0.0";
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct DescribeInstanceInformation {
     #[serde(default)]
-    filters: Vec<Filter>,
+    filters: Vec<InstanceFilter>,
     #[serde(default)]
-    instance_information_filter_list: Vec<OldFilter>,
+    instance_information_filter_list: Vec<OldInstanceFilter>,
     max_results: Option<usize>,
     next_token: Option<String>,
 }
@@ -35,35 +35,35 @@ pub(crate) struct DescribeInstanceInformation {
 /// A condition.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Filter {
+struct InstanceFilter {
     key: String,
     values: Vec<String>,
 }
 
 /// The same in an older form.
 #[derive(Clone, Debug, Deserialize)]
-struct OldFilter {
+struct OldInstanceFilter {
     key: String,
     #[serde(rename = "valueSet")]
     values: Vec<String>,
 }
 
 /// A build as it stands.
-struct Node {
-    known: Known,
+struct InstanceNode {
+    known: VisibleBuild,
     id: String,
     is_online: bool,
     platform: Platform,
 }
 
-impl Input for DescribeInstanceInformation {
+impl OperationInput for DescribeInstanceInformation {
     type Subject = ();
 
-    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
-        Ok((Scope::all(), ()))
+    async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
+        Ok((RequestScope::all(), ()))
     }
 
-    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, RefusedCall> {
         let most = match self.max_results.unwrap_or(50) {
             most @ 5..=50 => most,
             _ => return Err(invalid("MaxResults is a number from 5 to 50")),
@@ -76,8 +76,10 @@ impl Input for DescribeInstanceInformation {
         builds.retain(|known| known.record.debug_session.session_enabled);
         let mut nodes = join_all(builds.into_iter().map(node)).await;
         nodes.retain(|node| filters.iter().all(|filter| fits(filter, node)));
-        let page = page(&nodes, |node| &node.id, self.next_token.as_deref(), most)
-            .ok_or_else(|| Refusal::new("InvalidNextToken", "NextToken is none of this list"))?;
+        let page =
+            page(&nodes, |node| &node.id, self.next_token.as_deref(), most).ok_or_else(|| {
+                RefusedCall::new("InvalidNextToken", "NextToken is none of this list")
+            })?;
         let items: Vec<Value> = page.items.iter().map(shape).collect();
         let mut answer = json!({"InstanceInformationList": items});
         if let Some(next) = page.next {
@@ -89,21 +91,23 @@ impl Input for DescribeInstanceInformation {
 
 impl DescribeInstanceInformation {
     /// Conditions in one form.
-    fn filters(&self) -> Result<Vec<Filter>, Refusal> {
+    fn filters(&self) -> Result<Vec<InstanceFilter>, RefusedCall> {
         if !self.filters.is_empty() && !self.instance_information_filter_list.is_empty() {
-            return Err(Refusal::new(
+            return Err(RefusedCall::new(
                 "InvalidInstanceInformationFilterValue",
                 "either Filters or InstanceInformationFilterList can be given, not both",
             ));
         }
         let old = self.instance_information_filter_list.iter();
-        let old = old
-            .map(|OldFilter { key, values }| Filter { key: key.clone(), values: values.clone() });
+        let old = old.map(|OldInstanceFilter { key, values }| InstanceFilter {
+            key: key.clone(),
+            values: values.clone(),
+        });
         Ok(self.filters.iter().cloned().chain(old).collect())
     }
 }
 
-fn known_key(key: &str) -> Result<(), Refusal> {
+fn known_key(key: &str) -> Result<(), RefusedCall> {
     let is_known = matches!(
         key,
         "InstanceIds"
@@ -121,16 +125,17 @@ fn known_key(key: &str) -> Result<(), Refusal> {
     if is_known || key.strip_prefix("tag:").is_some_and(|name| !name.is_empty()) {
         return Ok(());
     }
-    Err(Refusal::new("InvalidFilterKey", format!("Filters: there is no key {}", shown(key))))
+    Err(RefusedCall::new("InvalidFilterKey", format!("Filters: there is no key {}", shown(key))))
 }
 
-async fn node(known: Known) -> Node {
+async fn node(known: VisibleBuild) -> InstanceNode {
     let asked = async {
         let is_online = known.status().await?.has_container;
-        let platform = match Link::connect(&known.dir).await?.ask(&Request::Platform).await? {
-            Answer::Platform(platform) => platform,
-            _ => Platform::default(),
-        };
+        let platform =
+            match SharedClient::connect(&known.dir).await?.ask(&ControlRequest::Platform).await? {
+                ControlResponse::Platform(platform) => platform,
+                _ => Platform::default(),
+            };
         Ok::<_, ClientError>((is_online, platform))
     };
     let told = tokio::time::timeout(SOON, asked).await;
@@ -139,20 +144,20 @@ async fn node(known: Known) -> Node {
         _ => (false, Platform::default()),
     };
     let id = node_id(&known.uuid);
-    Node { known, id, is_online, platform }
+    InstanceNode { known, id, is_online, platform }
 }
 
-impl Node {
+impl InstanceNode {
     fn ping(&self) -> &'static str {
         if self.is_online { "Online" } else { "ConnectionLost" }
     }
 }
 
-fn fits(filter: &Filter, node: &Node) -> bool {
+fn fits(filter: &InstanceFilter, node: &InstanceNode) -> bool {
     let is = |value: &str| filter.values.iter().any(|wanted| wanted == value);
     match filter.key.as_str() {
         "InstanceIds" | "SourceIds" => {
-            let Known { uuid, record, .. } = &node.known;
+            let VisibleBuild { uuid, record, .. } = &node.known;
             filter.values.iter().any(|value| is_build(value, uuid, &record.id))
         }
         "PingStatus" => is(node.ping()),
@@ -168,7 +173,7 @@ fn fits(filter: &Filter, node: &Node) -> bool {
     }
 }
 
-fn shape(node: &Node) -> Value {
+fn shape(node: &InstanceNode) -> Value {
     let Platform { name, version } = &node.platform;
     let name = if name.is_empty() { "Linux" } else { name };
     json!({

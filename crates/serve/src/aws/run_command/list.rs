@@ -4,12 +4,12 @@
 
 use super::nodes::shown;
 use super::{find, invalid, is_named, may_see, read, shape};
-use crate::aws::call::Refusal;
+use crate::aws::call::RefusedCall;
 use crate::aws::endpoint::{Endpoint, Origin};
-use crate::aws::operations::{Input, Scope};
+use crate::aws::operations::{OperationInput, RequestScope};
 use jiff::Timestamp;
-use runner_core::run_command::{Details, Standing, standing};
-use runner_folder::state::{Command, CommandNode, FoundCommand};
+use runner_core::run_command::{Standing, StatusDetails, standing};
+use runner_folder::state::{CommandNode, FoundCommand, SentCommand};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ const AT_ONCE: usize = 32;
 
 /// A condition.
 #[derive(Clone, Debug, Deserialize)]
-struct Filter {
+struct CommandFilter {
     key: String,
     value: String,
 }
@@ -28,31 +28,31 @@ struct Filter {
 /// What both calls have.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Asked {
+struct ListRequest {
     command_id: Option<String>,
     instance_id: Option<String>,
     max_results: Option<usize>,
     next_token: Option<String>,
     #[serde(default)]
-    filters: Vec<Filter>,
+    filters: Vec<CommandFilter>,
 }
 
 #[derive(Deserialize)]
 pub(crate) struct ListCommands {
     #[serde(flatten)]
-    asked: Asked,
+    asked: ListRequest,
 }
 
 #[derive(Deserialize)]
 pub(crate) struct ListCommandInvocations {
     #[serde(flatten)]
-    asked: Asked,
+    asked: ListRequest,
     #[serde(default, rename = "Details")]
     details: bool,
 }
 
 /// A condition that has been read.
-enum Test {
+enum FilterTest {
     After(i64),
     Before(i64),
     Status(String),
@@ -92,30 +92,34 @@ const INVOCATION_STATUSES: &[&str] = &[
 ];
 
 /// Conditions, of commands or of invocations.
-fn tests(filters: &[Filter], statuses: &[&str], has_stage: bool) -> Result<Vec<Test>, Refusal> {
-    let wrong = |text: String| Refusal::new("InvalidFilterKey", text);
+fn tests(
+    filters: &[CommandFilter],
+    statuses: &[&str],
+    has_stage: bool,
+) -> Result<Vec<FilterTest>, RefusedCall> {
+    let wrong = |text: String| RefusedCall::new("InvalidFilterKey", text);
     if filters.len() > 5 {
         return Err(invalid("Filters has at most 5 members"));
     }
-    let test = |Filter { key, value }: &Filter| {
+    let test = |CommandFilter { key, value }: &CommandFilter| {
         let moment = || {
             let time = value.parse::<Timestamp>();
             let text = || invalid(format!("Filters: {} is no time in ISO 8601", shown(value)));
             time.map(Timestamp::as_microsecond).map_err(|_| text())
         };
         match key.as_str() {
-            "InvokedAfter" => moment().map(Test::After),
-            "InvokedBefore" => moment().map(Test::Before),
-            "Status" if statuses.contains(&value.as_str()) => Ok(Test::Status(value.clone())),
+            "InvokedAfter" => moment().map(FilterTest::After),
+            "InvokedBefore" => moment().map(FilterTest::Before),
+            "Status" if statuses.contains(&value.as_str()) => Ok(FilterTest::Status(value.clone())),
             "Status" => Err(wrong(format!(
                 "Filters: Status is one of {}, not {}",
                 statuses.join(", "),
                 shown(value)
             ))),
-            "DocumentName" => Ok(Test::Document(value.clone())),
+            "DocumentName" => Ok(FilterTest::Document(value.clone())),
             "ExecutionStage" if has_stage => match value.as_str() {
-                "Complete" => Ok(Test::Complete(true)),
-                "Executing" => Ok(Test::Complete(false)),
+                "Complete" => Ok(FilterTest::Complete(true)),
+                "Executing" => Ok(FilterTest::Complete(false)),
                 _ => Err(wrong("Filters: ExecutionStage is Executing or Complete".to_owned())),
             },
             _ => Err(wrong(format!("Filters: there is no key {}", shown(key)))),
@@ -125,18 +129,24 @@ fn tests(filters: &[Filter], statuses: &[&str], has_stage: bool) -> Result<Vec<T
 }
 
 /// Whether a command, or an invocation that stands so, fits.
-fn fits(tests: &[Test], command: &Command, status: &str, details: &str, is_over: bool) -> bool {
+fn fits(
+    tests: &[FilterTest],
+    command: &SentCommand,
+    status: &str,
+    details: &str,
+    is_over: bool,
+) -> bool {
     tests.iter().all(|test| match test {
-        Test::After(time) => command.requested.0 >= *time,
-        Test::Before(time) => command.requested.0 <= *time,
-        Test::Status(wanted) => wanted == status || wanted == details,
-        Test::Document(name) => *name == command.document,
-        Test::Complete(wanted) => *wanted == is_over,
+        FilterTest::After(time) => command.requested.0 >= *time,
+        FilterTest::Before(time) => command.requested.0 <= *time,
+        FilterTest::Status(wanted) => wanted == status || wanted == details,
+        FilterTest::Document(name) => *name == command.document,
+        FilterTest::Complete(wanted) => *wanted == is_over,
     })
 }
 
-impl Asked {
-    fn most(&self) -> Result<usize, Refusal> {
+impl ListRequest {
+    fn most(&self) -> Result<usize, RefusedCall> {
         match self.max_results.unwrap_or(MOST) {
             most @ 1..=MOST => Ok(most),
             _ => Err(invalid(format!("MaxResults is a number from 1 to {MOST}"))),
@@ -144,7 +154,7 @@ impl Asked {
     }
 
     /// Ids of commands from the page's first on, and behind which of its nodes that begins.
-    async fn ids(&self, endpoint: &Endpoint) -> Result<(Vec<String>, Option<String>), Refusal> {
+    async fn ids(&self, endpoint: &Endpoint) -> Result<(Vec<String>, Option<String>), RefusedCall> {
         let store = endpoint.commands.store.clone();
         let mut ids = match &self.command_id {
             Some(id) => find(id, endpoint).await?.into_iter().map(|it| it.command.id).collect(),
@@ -155,7 +165,7 @@ impl Asked {
             Some((id, node)) => (id, Some(node.to_owned())),
             None => (token.as_str(), None),
         };
-        let unknown = || Refusal::new("InvalidNextToken", "NextToken is none of this list");
+        let unknown = || RefusedCall::new("InvalidNextToken", "NextToken is none of this list");
         if uuid::Uuid::try_parse(id).is_err() {
             return Err(unknown());
         }
@@ -174,7 +184,7 @@ impl Asked {
 async fn load(
     ids: &[String],
     endpoint: &Endpoint,
-) -> Result<Vec<(FoundCommand, Vec<Details>)>, Refusal> {
+) -> Result<Vec<(FoundCommand, Vec<StatusDetails>)>, RefusedCall> {
     let (store, ids) = (endpoint.commands.store.clone(), ids.to_vec());
     read(move || {
         let one = |id: &String| {
@@ -192,14 +202,19 @@ async fn load(
     .await
 }
 
-impl Input for ListCommands {
+impl OperationInput for ListCommands {
     type Subject = ();
 
-    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
-        Ok((Scope::all(), ()))
+    async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
+        Ok((RequestScope::all(), ()))
     }
 
-    async fn answer(self, (): (), origin: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(
+        self,
+        (): (),
+        origin: &Origin,
+        endpoint: &Endpoint,
+    ) -> Result<Value, RefusedCall> {
         let asked = &self.asked;
         let (most, tests) = (asked.most()?, tests(&asked.filters, COMMAND_STATUSES, true)?);
         let (ids, _) = asked.ids(endpoint).await?;
@@ -228,14 +243,19 @@ impl Input for ListCommands {
     }
 }
 
-impl Input for ListCommandInvocations {
+impl OperationInput for ListCommandInvocations {
     type Subject = ();
 
-    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
-        Ok((Scope::all(), ()))
+    async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
+        Ok((RequestScope::all(), ()))
     }
 
-    async fn answer(self, (): (), origin: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(
+        self,
+        (): (),
+        origin: &Origin,
+        endpoint: &Endpoint,
+    ) -> Result<Value, RefusedCall> {
         let asked = &self.asked;
         let (most, tests) = (asked.most()?, tests(&asked.filters, INVOCATION_STATUSES, false)?);
         let (ids, mut behind) = asked.ids(endpoint).await?;

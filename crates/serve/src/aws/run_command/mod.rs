@@ -17,19 +17,19 @@ pub(super) use instances::DescribeInstanceInformation;
 pub(super) use list::{ListCommandInvocations, ListCommands};
 pub(super) use send::SendCommand;
 
-use super::call::Refusal;
+use super::call::RefusedCall;
 use super::endpoint::{Endpoint, Origin};
-use super::resources::{Resource, node_id};
+use super::resources::{ResourceNames, node_id};
 use super::targets::{TARGET, task_of_target};
-use runner_folder::state::{Command, CommandNode, FoundCommand};
+use runner_folder::state::{CommandNode, FoundCommand, SentCommand};
 use std::io;
 
-fn invalid(text: impl Into<String>) -> Refusal {
-    Refusal::new("ValidationException", text)
+fn invalid(text: impl Into<String>) -> RefusedCall {
+    RefusedCall::new("ValidationException", text)
 }
 
-fn failed(error: impl std::fmt::Display) -> Refusal {
-    Refusal::new("InternalServerError", error.to_string()).with_status(500)
+fn failed(error: impl std::fmt::Display) -> RefusedCall {
+    RefusedCall::new("InternalServerError", error.to_string()).with_status(500)
 }
 
 /// Whether a caller names this node so.
@@ -49,22 +49,25 @@ fn is_build(wanted: &str, uuid: &str, id: &str) -> bool {
 /// Reads the state folder, where that holds up nobody else.
 async fn read<T: Send + 'static>(
     read: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> Result<T, Refusal> {
+) -> Result<T, RefusedCall> {
     let read = tokio::task::spawn_blocking(read).await;
     read.map_err(failed)?.map_err(failed)
 }
 
 /// Refuses what can be no id of a command.
-fn is_id(id: &str) -> Result<(), Refusal> {
+fn is_id(id: &str) -> Result<(), RefusedCall> {
     if uuid::Uuid::try_parse(id).is_err() {
         let shown: String = id.chars().filter(|c| !c.is_control()).take(64).collect();
-        return Err(Refusal::new("InvalidCommandId", format!("`{shown}` is no id of a command")));
+        return Err(RefusedCall::new(
+            "InvalidCommandId",
+            format!("`{shown}` is no id of a command"),
+        ));
     }
     Ok(())
 }
 
 /// The command with this id.
-async fn find(id: &str, endpoint: &Endpoint) -> Result<Option<FoundCommand>, Refusal> {
+async fn find(id: &str, endpoint: &Endpoint) -> Result<Option<FoundCommand>, RefusedCall> {
     is_id(id)?;
     let (store, id) = (endpoint.commands.store.clone(), id.to_owned());
     read(move || store.find(&id)).await
@@ -76,13 +79,18 @@ async fn seen(
     action: &'static str,
     origin: &Origin,
     endpoint: &Endpoint,
-) -> Result<Option<FoundCommand>, Refusal> {
+) -> Result<Option<FoundCommand>, RefusedCall> {
     let found = find(id, endpoint).await?;
     Ok(found.filter(|found| may_see(&found.command, action, origin, endpoint)))
 }
 
 /// Whether a caller may see what another has sent: where the same action is allowed on each of its nodes.
-fn may_see(command: &Command, action: &'static str, origin: &Origin, endpoint: &Endpoint) -> bool {
+fn may_see(
+    command: &SentCommand,
+    action: &'static str,
+    origin: &Origin,
+    endpoint: &Endpoint,
+) -> bool {
     if command.owner_id == origin.caller.user_id || origin.caller.bound.is_none() {
         return true;
     }
@@ -91,7 +99,7 @@ fn may_see(command: &Command, action: &'static str, origin: &Origin, endpoint: &
         && command.nodes.iter().all(|node| {
             // Where that cannot be read nothing is shown.
             endpoint.builds.task(&node.uuid).is_some_and(|task| {
-                endpoint.allows(origin, action, &Resource::node(node, Some(&task)))
+                endpoint.allows(origin, action, &ResourceNames::node(node, Some(&task)))
             })
         })
 }

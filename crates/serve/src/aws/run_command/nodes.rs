@@ -1,8 +1,8 @@
 //! Which builds a command is for: by their names, or by what they are tagged with.
 
 use super::{invalid, is_build};
-use crate::aws::builds::Known;
-use crate::aws::call::Refusal;
+use crate::aws::builds::VisibleBuild;
+use crate::aws::call::RefusedCall;
 use crate::aws::endpoint::Endpoint;
 use crate::aws::resources::{node_id, tags};
 use crate::aws::targets::resolve;
@@ -24,30 +24,33 @@ pub(super) struct Target {
 }
 
 /// A node that was asked for.
-pub(super) struct Wanted {
+pub(super) struct NodeTarget {
     /// As answers name it.
     pub(super) name: String,
     /// The build, or why there is none.
-    pub(super) known: Result<Known, String>,
+    pub(super) known: Result<VisibleBuild, String>,
 }
 
 /// Those with these names.
-pub(super) async fn by_name(names: &[String], endpoint: &Endpoint) -> Result<Vec<Wanted>, Refusal> {
+pub(super) async fn by_name(
+    names: &[String],
+    endpoint: &Endpoint,
+) -> Result<Vec<NodeTarget>, RefusedCall> {
     if names.len() > MOST {
         return Err(invalid(format!("InstanceIds has at most {MOST} members")));
     }
-    let mut wanted: Vec<Wanted> = Vec::with_capacity(names.len());
+    let mut wanted: Vec<NodeTarget> = Vec::with_capacity(names.len());
     for name in names {
         let known = resolve(name, endpoint).await;
-        let is_same = |one: &Wanted| match (&one.known, &known) {
+        let is_same = |one: &NodeTarget| match (&one.known, &known) {
             (Ok(one), Ok(other)) => one.uuid == other.uuid,
             _ => one.name == *name,
         };
         if wanted.iter().any(is_same) {
             let text = format!("InstanceIds: {} stands there twice", shown(name));
-            return Err(Refusal::new("DuplicateInstanceId", text));
+            return Err(RefusedCall::new("DuplicateInstanceId", text));
         }
-        wanted.push(Wanted { name: name.clone(), known });
+        wanted.push(NodeTarget { name: name.clone(), known });
     }
     Ok(wanted)
 }
@@ -56,7 +59,7 @@ pub(super) async fn by_name(names: &[String], endpoint: &Endpoint) -> Result<Vec
 pub(super) async fn by_rules(
     rules: &[Target],
     endpoint: &Endpoint,
-) -> Result<Vec<Wanted>, Refusal> {
+) -> Result<Vec<NodeTarget>, RefusedCall> {
     if rules.len() > 5 {
         return Err(invalid("Targets has at most 5 members"));
     }
@@ -89,14 +92,14 @@ pub(super) async fn by_rules(
         }
         let of_project = of_project(&known, endpoint).await;
         if rules.iter().all(|rule| fits(rule, &known, &of_project)) {
-            nodes.push(Wanted { name: node_id(&known.uuid), known: Ok(known) });
+            nodes.push(NodeTarget { name: node_id(&known.uuid), known: Ok(known) });
         }
     }
     Ok(nodes)
 }
 
 /// The tags of a build's project, where the project is one of this endpoint's.
-async fn of_project(known: &Known, endpoint: &Endpoint) -> Vec<(String, String)> {
+async fn of_project(known: &VisibleBuild, endpoint: &Endpoint) -> Vec<(String, String)> {
     let Some(service) = &endpoint.service else { return Vec::new() };
     let project = service.project(&known.record.project_name).await.ok().flatten();
     let tags = project.as_ref().map(runner_service::project::shown);
@@ -106,7 +109,7 @@ async fn of_project(known: &Known, endpoint: &Endpoint) -> Vec<(String, String)>
     tags.into_iter().flatten().filter_map(tag).collect()
 }
 
-fn fits(rule: &Target, known: &Known, of_project: &[(String, String)]) -> bool {
+fn fits(rule: &Target, known: &VisibleBuild, of_project: &[(String, String)]) -> bool {
     let any = |is: &dyn Fn(&str) -> bool| rule.values.iter().any(|value| is(value));
     match rule.key.as_str() {
         "InstanceIds" | "instanceids" => {

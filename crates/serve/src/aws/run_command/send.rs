@@ -1,25 +1,25 @@
 //! SendCommand.
 
-use super::document::{self, Found};
-use super::nodes::{self, Target, Wanted, as_value, shown};
+use super::document::{self, CommandDocumentVersion};
+use super::nodes::{self, NodeTarget, Target, as_value, shown};
 use super::{failed, invalid, shape};
-use crate::aws::call::Refusal;
+use crate::aws::call::RefusedCall;
 use crate::aws::documents;
 use crate::aws::endpoint::{Endpoint, Origin};
-use crate::aws::operations::{Input, Scope};
+use crate::aws::operations::{OperationInput, RequestScope};
 use crate::aws::places;
-use crate::aws::resources::{Resource, node_id};
+use crate::aws::resources::{ResourceNames, node_id};
 use crate::aws::targets::check;
-use crate::commands::{NotSent, Order};
+use crate::commands::{CommandOrder, NotSent};
 use futures_util::future::join_all;
 use runner_core::arn::ACCOUNT;
 use runner_core::destination::{Bucket, Destinations, Form, LogGroup};
-use runner_core::document::command::{self, Step, StepWork};
-use runner_core::document::{Given, Parameters};
+use runner_core::document::command::{self, DocumentStep, StepWork};
+use runner_core::document::{GivenParameters, Parameters};
 use runner_core::run_command::bound::CommandBound;
-use runner_core::run_command::{Details, standing};
+use runner_core::run_command::{StatusDetails, standing};
 use runner_core::time::WallTime;
-use runner_folder::state::{BuildDir, Command, CommandNode, CommandStep, random};
+use runner_folder::state::{BuildDir, CommandNode, CommandStep, SentCommand, random};
 use runner_host::clock;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -44,7 +44,7 @@ pub(crate) struct SendCommand {
     targets: Vec<Target>,
     timeout_seconds: Option<i64>,
     comment: Option<String>,
-    parameters: Option<Given>,
+    parameters: Option<GivenParameters>,
     #[serde(rename = "OutputS3BucketName")]
     bucket: Option<String>,
     #[serde(rename = "OutputS3KeyPrefix")]
@@ -67,15 +67,18 @@ struct CloudWatch {
 }
 
 /// What a request names.
-pub(crate) struct Subject {
-    document: Result<Found, Refusal>,
-    nodes: Vec<Wanted>,
+pub(crate) struct CommandSubject {
+    document: Result<CommandDocumentVersion, RefusedCall>,
+    nodes: Vec<NodeTarget>,
 }
 
-impl Input for SendCommand {
-    type Subject = Subject;
+impl OperationInput for SendCommand {
+    type Subject = CommandSubject;
 
-    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Subject), Refusal> {
+    async fn subject(
+        &self,
+        endpoint: &Endpoint,
+    ) -> Result<(RequestScope, CommandSubject), RefusedCall> {
         self.check()?;
         let version = self.document_version.as_deref();
         let document = document::find(endpoint, &self.document_name, version).await;
@@ -84,18 +87,19 @@ impl Input for SendCommand {
         } else {
             nodes::by_rules(&self.targets, endpoint).await?
         };
-        let named = nodes.iter().map(|node| Resource::target(&node.name, node.known.as_ref().ok()));
+        let named =
+            nodes.iter().map(|node| ResourceNames::target(&node.name, node.known.as_ref().ok()));
         let of = documents::resource(endpoint, &self.document_name).await;
-        let scope = Scope::of([of].into_iter().chain(named));
-        Ok((scope, Subject { document, nodes }))
+        let scope = RequestScope::of([of].into_iter().chain(named));
+        Ok((scope, CommandSubject { document, nodes }))
     }
 
     async fn answer(
         self,
-        subject: Subject,
+        subject: CommandSubject,
         origin: &Origin,
         endpoint: &Endpoint,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, RefusedCall> {
         let document = subject.document?;
         if let Some(hash) = self.document_hash.as_deref().filter(|hash| !hash.is_empty()) {
             document.check_hash(hash, self.document_hash_type.as_deref())?;
@@ -115,12 +119,12 @@ impl Input for SendCommand {
         let ramps_up = !self.targets.is_empty() || self.max_concurrency.is_some();
         let now = clock::wall();
         let timeout_s = self.timeout_seconds.unwrap_or(TIMEOUT).unsigned_abs();
-        let step = |step: &Step| CommandStep {
+        let step = |step: &DocumentStep| CommandStep {
             name: step.name.clone(),
             plugin: step.plugin.clone(),
             folder: step.folder.clone(),
         };
-        let command = Command {
+        let command = SentCommand {
             id: new_id(now).map_err(failed)?,
             document: self.document_name,
             document_version: self.document_version.unwrap_or_default(),
@@ -144,9 +148,9 @@ impl Input for SendCommand {
             steps: steps.iter().map(step).collect(),
             ended: None,
         };
-        let begun = vec![Details::Pending; command.nodes.len()];
+        let begun = vec![StatusDetails::Pending; command.nodes.len()];
         let answer = shape::command(&command, &standing(&begun, command.errors_allowed));
-        let order = Order { command, steps, builds, max_concurrency: at_once, ramps_up };
+        let order = CommandOrder { command, steps, builds, max_concurrency: at_once, ramps_up };
         endpoint.commands.send(order).await.map_err(|error| not_sent(&error))?;
         Ok(json!({"Command": answer}))
     }
@@ -154,7 +158,7 @@ impl Input for SendCommand {
 
 impl SendCommand {
     /// What no build could make right.
-    fn check(&self) -> Result<(), Refusal> {
+    fn check(&self) -> Result<(), RefusedCall> {
         if self.instance_ids.is_empty() == self.targets.is_empty() {
             return Err(invalid("either InstanceIds or Targets says which builds are meant"));
         }
@@ -167,11 +171,11 @@ impl SendCommand {
         let is_there = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
         if is_there(&self.service_role_arn) {
             let text = "ServiceRoleArn: there are no roles here; leave it out";
-            return Err(Refusal::new("InvalidRole", text));
+            return Err(RefusedCall::new("InvalidRole", text));
         }
         if self.notification_config.as_ref().is_some_and(says_something) {
             let text = "NotificationConfig: there is no SNS here; leave it out";
-            return Err(Refusal::new("InvalidNotificationConfig", text));
+            return Err(RefusedCall::new("InvalidNotificationConfig", text));
         }
         if self.alarm_configuration.as_ref().is_some_and(says_something) {
             return Err(invalid("AlarmConfiguration: there are no alarms here; leave it out"));
@@ -180,14 +184,14 @@ impl SendCommand {
     }
 
     /// Where AWS is to keep what is written.
-    fn destinations(&self) -> Result<Destinations, Refusal> {
+    fn destinations(&self) -> Result<Destinations, RefusedCall> {
         let bucket = self.bucket.clone().filter(|name| !name.is_empty());
         let prefix = self.prefix.clone().unwrap_or_default();
         if let Some(name) = &bucket {
             let wrong = places::wrong_bucket(("OutputS3BucketName", name));
             let wrong = wrong.or_else(|| places::wrong_prefix(("OutputS3KeyPrefix", &prefix)));
             if let Some(wrong) = wrong {
-                return Err(Refusal::new("InvalidOutputFolder", wrong));
+                return Err(RefusedCall::new("InvalidOutputFolder", wrong));
             }
         }
         let bucket = bucket.map(|name| Bucket { name, prefix, must_be_encrypted: false });
@@ -212,21 +216,21 @@ impl SendCommand {
     }
 
     /// The document's steps, with the parameters in them.
-    fn steps(&self, content: &Value) -> Result<Vec<Step>, Refusal> {
+    fn steps(&self, content: &Value) -> Result<Vec<DocumentStep>, RefusedCall> {
         let name = shown(&self.document_name);
         let unfit =
-            |what: String| Refusal::new("InvalidDocument", format!("Document {name}: {what}."));
+            |what: String| RefusedCall::new("InvalidDocument", format!("Document {name}: {what}."));
         let document = command::CommandDocument::read(content).map_err(unfit)?;
         let parameters = Parameters::read(content.get("parameters"));
         let parameters = parameters.map_err(|problems| unfit(problems.join("; ")))?;
         let given = self.parameters.clone().unwrap_or_default();
         let values = parameters.values(&given).map_err(|problems| {
             let text = format!("Document {name}: {}.", problems.join("; "));
-            Refusal::new("InvalidParameters", text)
+            RefusedCall::new("InvalidParameters", text)
         })?;
         let too_long = || {
             let text = format!("the document has more than {MAX_SCRIPT} bytes with its parameters");
-            Refusal::new("MaxDocumentSizeExceeded", text)
+            RefusedCall::new("MaxDocumentSizeExceeded", text)
         };
         if !values.fits(content, MAX_SCRIPT) {
             return Err(too_long());
@@ -238,10 +242,10 @@ impl SendCommand {
     /// The nodes that scripts can be run at. One that was named and cannot refuses the call; others are left out.
     async fn reachable(
         &self,
-        wanted: Vec<Wanted>,
-    ) -> Result<(Vec<CommandNode>, Vec<BuildDir>), Refusal> {
+        wanted: Vec<NodeTarget>,
+    ) -> Result<(Vec<CommandNode>, Vec<BuildDir>), RefusedCall> {
         let is_named = self.targets.is_empty();
-        let checked = wanted.into_iter().map(|Wanted { name, known }| async move {
+        let checked = wanted.into_iter().map(|NodeTarget { name, known }| async move {
             match known {
                 Ok(known) => (name, check(known).await.map(|reachable| reachable.known)),
                 Err(why) => (name, Err(why)),
@@ -262,7 +266,7 @@ impl SendCommand {
                 }
                 Err(why) if is_named => {
                     let name = shown(&name);
-                    return Err(Refusal::new(
+                    return Err(RefusedCall::new(
                         "InvalidInstanceId",
                         format!(
                             "Instances [[{name}]] not in a valid state for account {ACCOUNT}: {why}"
@@ -289,8 +293,8 @@ fn says_something(value: &Value) -> bool {
 }
 
 /// How long all scripts may run.
-fn all_of(steps: &[Step]) -> Duration {
-    let timeout = |step: &Step| match &step.work {
+fn all_of(steps: &[DocumentStep]) -> Duration {
+    let timeout = |step: &DocumentStep| match &step.work {
         StepWork::Script(script) => script.timeout,
         StepWork::Skip(_) | StepWork::Fail(_) => Duration::ZERO,
     };
@@ -308,9 +312,9 @@ fn new_id(now: WallTime) -> std::io::Result<String> {
     Ok(id.hyphenated().to_string())
 }
 
-fn not_sent(error: &NotSent) -> Refusal {
+fn not_sent(error: &NotSent) -> RefusedCall {
     match error {
-        NotSent::TooMany(_) => Refusal::new("ThrottlingException", error.to_string()),
+        NotSent::TooMany(_) => RefusedCall::new("ThrottlingException", error.to_string()),
         NotSent::Stopping | NotSent::Unkept(_) => failed(error),
     }
 }

@@ -1,13 +1,13 @@
 //! Commands and invocations as answers have them.
 
 use crate::deliveries::Deliveries;
-use runner_core::run_command::{Details, Standing};
+use runner_core::run_command::{Standing, StatusDetails};
 use runner_core::time::WallTime;
-use runner_folder::state::{Command, CommandNode, CommandStep, Invocation, StepState};
+use runner_folder::state::{CommandNode, CommandStep, Invocation, SentCommand, StepState};
 use serde_json::{Map, Value, json};
 
 /// A command.
-pub(super) fn command(command: &Command, standing: &Standing) -> Value {
+pub(super) fn command(command: &SentCommand, standing: &Standing) -> Value {
     let counts = standing.counts;
     let mut shape = json!({
         "CommandId": command.id,
@@ -38,7 +38,7 @@ pub(super) fn command(command: &Command, standing: &Standing) -> Value {
 }
 
 /// The log group of a command.
-pub(super) fn cloud_watch(command: &Command) -> Value {
+pub(super) fn cloud_watch(command: &SentCommand) -> Value {
     let group = command.destinations.group.as_ref();
     json!({
         "CloudWatchLogGroupName": group.map_or("", |group| &group.name),
@@ -48,7 +48,7 @@ pub(super) fn cloud_watch(command: &Command) -> Value {
 
 /// Where output and errors of a step are in its bucket, for people; empty without one.
 pub(super) fn urls(
-    command: &Command,
+    command: &SentCommand,
     node: &CommandNode,
     step: &CommandStep,
     deliveries: &Deliveries,
@@ -62,7 +62,7 @@ pub(super) fn urls(
 
 /// A command at one node.
 pub(super) fn invocation(
-    command: &Command,
+    command: &SentCommand,
     node: &CommandNode,
     invocation: &Invocation,
     plugins: &[Value],
@@ -89,7 +89,7 @@ pub(super) fn invocation(
 
 /// A step of a command at one node.
 pub(super) fn plugin(
-    command: &Command,
+    command: &SentCommand,
     node: &CommandNode,
     step: &CommandStep,
     state: &StepState,
@@ -127,7 +127,7 @@ pub(super) fn plugin(
 /// The state of a step without a record, derived from its invocation.
 pub(super) fn unbegun(invocation: &Invocation) -> StepState {
     let details = match invocation.details {
-        Details::InProgress | Details::Cancelling => Details::Pending,
+        StatusDetails::InProgress | StatusDetails::Cancelling => StatusDetails::Pending,
         other => other,
     };
     StepState {

@@ -2,13 +2,13 @@
 //! and with its exit code.
 
 use super::terminal::ended;
-use super::{Opening, Said, opening};
+use super::{AgentMessage, Opening, opening};
 use crate::gateway::plan::Outputs;
 use bytes::BufMut;
 use nix::sys::signal::Signal;
-use runner_client::{ClientError, Link};
+use runner_client::{ClientError, SharedClient};
 use runner_folder::state::BuildDir;
-use runner_wire::control::{Answer, Open, Request, encode};
+use runner_wire::control::{ControlRequest, ControlResponse, OpenProgram, encode};
 use runner_wire::ssm::Payload;
 use runner_wire::ssm::message::{HEADER_LEN, buffer};
 use std::collections::VecDeque;
@@ -20,32 +20,32 @@ use tokio::net::unix::pipe::Receiver;
 const INTERRUPT: u8 = 0x03;
 const QUIT: u8 = 0x1c;
 
-pub(super) struct Command {
-    state: State,
+pub(super) struct CommandSession {
+    state: CommandSessionState,
     /// Output and errors; the latter only where they are told apart.
-    outputs: Vec<Output>,
+    outputs: Vec<CommandOutput>,
     tells_exit_code: bool,
     /// Signals that were typed before the command ran, and frames its build has not taken yet.
     pending: Vec<u8>,
-    exit: Option<Exit>,
+    exit: Option<CommandExit>,
 }
 
-enum State {
+enum CommandSessionState {
     Opening(Opening),
-    Open(Link),
+    Open(SharedClient),
     /// It could not be started, and this is left to be said of it.
     NotStarted(VecDeque<(Payload, String)>),
     Over(String),
 }
 
 /// How it ended.
-struct Exit {
+struct CommandExit {
     code: u8,
     is_told: bool,
 }
 
 /// One of the command's outputs.
-struct Output {
+struct CommandOutput {
     pipe: Option<Receiver>,
     payload: Payload,
     /// Put where a line begins.
@@ -55,10 +55,10 @@ struct Output {
     left: Option<u64>,
 }
 
-impl Output {
+impl CommandOutput {
     fn new(payload: Payload, prefix: &str) -> Self {
         let prefix = prefix.to_owned();
-        Output { pipe: None, payload, prefix, is_at_line_start: true, left: None }
+        CommandOutput { pipe: None, payload, prefix, is_at_line_start: true, left: None }
     }
 
     /// What is there now.
@@ -91,21 +91,26 @@ impl Output {
     }
 }
 
-impl Command {
-    pub(super) fn new(build: BuildDir, open: Open, outputs: &Outputs, tells_apart: bool) -> Self {
+impl CommandSession {
+    pub(super) fn new(
+        build: BuildDir,
+        open: OpenProgram,
+        outputs: &Outputs,
+        tells_apart: bool,
+    ) -> Self {
         // A client that knows nothing of errors and exit codes would drop them.
         let (merged, outputs) = match outputs {
             Outputs::Apart { stdout_prefix, stderr_prefix } if tells_apart => {
-                let stdout = Output::new(Payload::Bytes, stdout_prefix);
-                (false, vec![stdout, Output::new(Payload::StdErr, stderr_prefix)])
+                let stdout = CommandOutput::new(Payload::Bytes, stdout_prefix);
+                (false, vec![stdout, CommandOutput::new(Payload::StdErr, stderr_prefix)])
             }
             Outputs::Apart { .. } | Outputs::Merged => {
-                (true, vec![Output::new(Payload::Bytes, "")])
+                (true, vec![CommandOutput::new(Payload::Bytes, "")])
             }
         };
-        let open = Open { merged, ..open };
-        Command {
-            state: State::Opening(opening(build, open)),
+        let open = OpenProgram { merged, ..open };
+        CommandSession {
+            state: CommandSessionState::Opening(opening(build, open)),
             outputs,
             tells_exit_code: !merged,
             pending: Vec::new(),
@@ -120,7 +125,7 @@ impl Command {
             Some(_) => Signal::SIGQUIT,
             None => return,
         };
-        if let Ok(frame) = encode(&Request::Signal(signal as i32))
+        if let Ok(frame) = encode(&ControlRequest::Signal(signal as i32))
             && self.pending.len() < super::MAX_PENDING
         {
             self.pending.extend(frame);
@@ -128,52 +133,54 @@ impl Command {
     }
 
     /// Where errors and the exit code are told apart, as AWS's agent tells it; else with the end.
-    fn not_started(&self, message: String) -> State {
+    fn not_started(&self, message: String) -> CommandSessionState {
         match self.outputs.last() {
-            Some(errors) if self.tells_exit_code => State::NotStarted(VecDeque::from([
-                (Payload::StdErr, format!("{}{message}\n", errors.prefix)),
-                (Payload::ExitCode, "EXIT_CODE: 1".to_owned()),
-            ])),
-            _ => State::Over(message),
+            Some(errors) if self.tells_exit_code => {
+                CommandSessionState::NotStarted(VecDeque::from([
+                    (Payload::StdErr, format!("{}{message}\n", errors.prefix)),
+                    (Payload::ExitCode, "EXIT_CODE: 1".to_owned()),
+                ]))
+            }
+            _ => CommandSessionState::Over(message),
         }
     }
 
-    pub(super) async fn next(&mut self, room: usize) -> Said {
+    pub(super) async fn next(&mut self, room: usize) -> AgentMessage {
         loop {
             match &mut self.state {
-                State::Opening(opening) => {
+                CommandSessionState::Opening(opening) => {
                     self.state = match opening.await {
                         Ok(mut link) => match connect(&mut self.outputs, link.take_fds()) {
-                            Ok(()) => State::Open(link),
-                            Err(error) => State::Over(error.to_string()),
+                            Ok(()) => CommandSessionState::Open(link),
+                            Err(error) => CommandSessionState::Over(error.to_string()),
                         },
                         Err(ClientError::Refused { message, .. }) => self.not_started(message),
-                        Err(error) => State::Over(error.to_string()),
+                        Err(error) => CommandSessionState::Over(error.to_string()),
                     };
                 }
-                State::NotStarted(words) if room > 0 => match words.pop_front() {
+                CommandSessionState::NotStarted(words) if room > 0 => match words.pop_front() {
                     Some((payload, text)) => {
                         let mut message = buffer(text.len());
                         message.extend_from_slice(text.as_bytes());
-                        return Said::Output(payload, message);
+                        return AgentMessage::Output(payload, message);
                     }
-                    None => self.state = State::Over(String::new()),
+                    None => self.state = CommandSessionState::Over(String::new()),
                 },
-                State::NotStarted(_) => std::future::pending().await,
-                State::Open(link) => {
+                CommandSessionState::NotStarted(_) => std::future::pending().await,
+                CommandSessionState::Open(link) => {
                     let sent = link.send_some(&self.pending).unwrap_or(self.pending.len());
                     self.pending.drain(..sent);
                     if room > 0 {
                         for output in &mut self.outputs {
                             if let Some(message) = output.read(room) {
-                                return Said::Output(output.payload, message);
+                                return AgentMessage::Output(output.payload, message);
                             }
                         }
                     }
                     if let Some(exit) = &mut self.exit {
                         let is_read = self.outputs.iter().all(|output| output.pipe.is_none());
                         if is_read && (exit.is_told || !self.tells_exit_code) {
-                            self.state = State::Over(String::new());
+                            self.state = CommandSessionState::Over(String::new());
                             continue;
                         }
                         if is_read && room > 0 {
@@ -181,7 +188,7 @@ impl Command {
                             let text = format!("EXIT_CODE: {}", exit.code);
                             let mut message = buffer(text.len());
                             message.extend_from_slice(text.as_bytes());
-                            return Said::Output(Payload::ExitCode, message);
+                            return AgentMessage::Output(Payload::ExitCode, message);
                         }
                     }
                     match wait(link, &self.outputs, !self.pending.is_empty(), room, &self.exit)
@@ -194,7 +201,7 @@ impl Command {
                                 self.state = self.not_started(message);
                             }
                             Ok(Last::Exited(code)) => {
-                                self.exit = Some(Exit { code, is_told: false });
+                                self.exit = Some(CommandExit { code, is_told: false });
                                 for output in &mut self.outputs {
                                     output.left = output
                                         .pipe
@@ -202,13 +209,15 @@ impl Command {
                                         .and_then(|pipe| rustix::io::ioctl_fionread(pipe).ok());
                                 }
                             }
-                            Err(reason) => self.state = State::Over(reason),
+                            Err(reason) => self.state = CommandSessionState::Over(reason),
                         },
-                        Some(Err(reason)) => self.state = State::Over(reason),
+                        Some(Err(reason)) => self.state = CommandSessionState::Over(reason),
                         None => {}
                     }
                 }
-                State::Over(reason) => return Said::Ended(std::mem::take(reason)),
+                CommandSessionState::Over(reason) => {
+                    return AgentMessage::Ended(std::mem::take(reason));
+                }
             }
         }
     }
@@ -221,7 +230,7 @@ enum Last {
 }
 
 /// Takes the pipes that came along.
-fn connect(outputs: &mut [Output], fds: Vec<OwnedFd>) -> io::Result<()> {
+fn connect(outputs: &mut [CommandOutput], fds: Vec<OwnedFd>) -> io::Result<()> {
     // Of three the first is its input, which is closed by dropping it: it has none.
     let skip = fds.len().saturating_sub(outputs.len());
     if fds.len() < outputs.len() {
@@ -235,11 +244,11 @@ fn connect(outputs: &mut [Output], fds: Vec<OwnedFd>) -> io::Result<()> {
 
 /// Until something can be read, or what waits can be sent: the build's last word, if that came.
 async fn wait(
-    link: &mut Link,
-    outputs: &[Output],
+    link: &mut SharedClient,
+    outputs: &[CommandOutput],
     is_pending: bool,
     room: usize,
-    exit: &Option<Exit>,
+    exit: &Option<CommandExit>,
 ) -> Option<Result<Option<Vec<u8>>, String>> {
     if is_pending {
         // Signals are rare and small; a build that does not take them is stuck anyway.
@@ -264,15 +273,15 @@ async fn readable(pipe: Option<&Receiver>) {
 }
 
 fn is_signalled(body: &[u8]) -> bool {
-    matches!(serde_json::from_slice(body), Ok(Answer::Signalled))
+    matches!(serde_json::from_slice(body), Ok(ControlResponse::Signalled))
 }
 
 /// How it ended, or why that is not known.
 fn last_word(frame: Option<Vec<u8>>) -> Result<Last, String> {
     if let Some(body) = &frame {
         match serde_json::from_slice(body) {
-            Ok(Answer::Exited { code }) => return Ok(Last::Exited(code)),
-            Ok(Answer::Refused { message, .. }) => return Ok(Last::NotStarted(message)),
+            Ok(ControlResponse::Exited { code }) => return Ok(Last::Exited(code)),
+            Ok(ControlResponse::Refused { message, .. }) => return Ok(Last::NotStarted(message)),
             _ => {}
         }
     }

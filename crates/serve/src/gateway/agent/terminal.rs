@@ -1,11 +1,11 @@
 //! A program on a terminal: the shell, or a command that was named.
 
-use super::{MAX_PENDING, Opening, Said, opening};
-use runner_client::{ClientError, Link};
+use super::{AgentMessage, MAX_PENDING, Opening, opening};
+use runner_client::{ClientError, SharedClient};
 use runner_core::plain;
 use runner_folder::state::BuildDir;
 use runner_host::duplex::Duplex;
-use runner_wire::control::{Answer, Open, Request, Size, encode};
+use runner_wire::control::{ControlRequest, ControlResponse, OpenProgram, TerminalSize, encode};
 use runner_wire::ssm::Payload;
 use runner_wire::ssm::message::{HEADER_LEN, buffer};
 use std::io;
@@ -18,13 +18,13 @@ const REST: usize = 1 << 20;
 
 /// How long a client may take to tell its terminal's size; then this one is taken.
 const PATIENCE: Duration = Duration::from_secs(1);
-const SIZE: Size = Size { rows: 24, cols: 80 };
+const SIZE: TerminalSize = TerminalSize { rows: 24, cols: 80 };
 
-pub(super) struct Terminal {
+pub(super) struct TerminalSession {
     build: BuildDir,
-    open: Open,
-    state: State,
-    size: Option<Size>,
+    open: OpenProgram,
+    state: TerminalSessionState,
+    size: Option<TerminalSize>,
     size_until: Instant,
     /// What was typed, and its program has not taken yet.
     typed: Vec<u8>,
@@ -32,17 +32,17 @@ pub(super) struct Terminal {
     asked: Vec<u8>,
 }
 
-enum State {
+enum TerminalSessionState {
     /// For the terminal's size.
     Waiting,
     Opening(Opening),
-    Open(Box<Program>),
+    Open(Box<RunningProgram>),
     Over(String),
 }
 
 /// A program that runs.
-struct Program {
-    link: Link,
+struct RunningProgram {
+    link: SharedClient,
     /// None once nothing can be read there.
     terminal: Option<Duplex>,
     buffer: Vec<u8>,
@@ -50,17 +50,17 @@ struct Program {
     ended: Option<(String, usize)>,
 }
 
-impl Terminal {
+impl TerminalSession {
     /// With `profile` typed before anything else.
-    pub(super) fn new(build: BuildDir, open: Open, profile: &str) -> Self {
+    pub(super) fn new(build: BuildDir, open: OpenProgram, profile: &str) -> Self {
         let mut typed = profile.as_bytes().to_vec();
         if !typed.is_empty() {
             typed.push(b'\n');
         }
-        Terminal {
+        TerminalSession {
             build,
             open,
-            state: State::Waiting,
+            state: TerminalSessionState::Waiting,
             size: None,
             size_until: Instant::now() + PATIENCE,
             typed,
@@ -76,42 +76,46 @@ impl Terminal {
         self.typed.extend_from_slice(bytes);
     }
 
-    pub(super) fn resize(&mut self, size: Size) {
+    pub(super) fn resize(&mut self, size: TerminalSize) {
         let is_first = self.size.replace(size).is_none();
-        if !(is_first && matches!(self.state, State::Waiting))
-            && let Ok(frame) = encode(&Request::Resize(size))
+        if !(is_first && matches!(self.state, TerminalSessionState::Waiting))
+            && let Ok(frame) = encode(&ControlRequest::Resize(size))
         {
             self.asked.extend(frame);
         }
     }
 
-    pub(super) async fn next(&mut self, room: usize) -> Said {
+    pub(super) async fn next(&mut self, room: usize) -> AgentMessage {
         loop {
             match &mut self.state {
-                State::Waiting => {
+                TerminalSessionState::Waiting => {
                     if self.size.is_none() {
                         tokio::time::sleep_until(self.size_until.into()).await;
                     }
                     let terminal = Some(self.size.unwrap_or(SIZE));
-                    let open = Open { terminal, ..self.open.clone() };
-                    self.state = State::Opening(opening(self.build.clone(), open));
+                    let open = OpenProgram { terminal, ..self.open.clone() };
+                    self.state = TerminalSessionState::Opening(opening(self.build.clone(), open));
                 }
-                State::Opening(opening) => {
-                    self.state = match opening.await.and_then(Program::new) {
-                        Ok(program) => State::Open(Box::new(program)),
-                        Err(error) => State::Over(error.to_string()),
+                TerminalSessionState::Opening(opening) => {
+                    self.state = match opening.await.and_then(RunningProgram::new) {
+                        Ok(program) => TerminalSessionState::Open(Box::new(program)),
+                        Err(error) => TerminalSessionState::Over(error.to_string()),
                     }
                 }
-                State::Open(program) => {
+                TerminalSessionState::Open(program) => {
                     match program.relay(&mut self.typed, &mut self.asked, room).await {
                         Ok(Relayed::Output(message)) => {
-                            return Said::Output(Payload::Bytes, message);
+                            return AgentMessage::Output(Payload::Bytes, message);
                         }
-                        Ok(Relayed::Ended(reason)) => self.state = State::Over(reason),
-                        Err(error) => self.state = State::Over(error.to_string()),
+                        Ok(Relayed::Ended(reason)) => {
+                            self.state = TerminalSessionState::Over(reason);
+                        }
+                        Err(error) => self.state = TerminalSessionState::Over(error.to_string()),
                     }
                 }
-                State::Over(reason) => return Said::Ended(std::mem::take(reason)),
+                TerminalSessionState::Over(reason) => {
+                    return AgentMessage::Ended(std::mem::take(reason));
+                }
             }
         }
     }
@@ -122,14 +126,14 @@ enum Relayed {
     Ended(String),
 }
 
-impl Program {
+impl RunningProgram {
     /// Takes the terminal that came along.
-    fn new(mut link: Link) -> Result<Self, ClientError> {
+    fn new(mut link: SharedClient) -> Result<Self, ClientError> {
         let terminal = link.take_fds().pop();
         let terminal =
             terminal.ok_or_else(|| io::Error::other("the program's terminal did not come along"));
         let terminal = terminal.and_then(Duplex::new).map_err(ClientError::Lost)?;
-        Ok(Program { link, terminal: Some(terminal), buffer: vec![0; CHUNK], ended: None })
+        Ok(RunningProgram { link, terminal: Some(terminal), buffer: vec![0; CHUNK], ended: None })
     }
 
     /// Both ways at once, until there is output or an end.
@@ -231,7 +235,7 @@ async fn writable(terminal: Option<&Duplex>) {
 /// What the build's owner says to the person meanwhile.
 fn told_of(frame: &[u8]) -> Option<String> {
     match serde_json::from_slice(frame) {
-        Ok(Answer::Told { message }) => Some(message),
+        Ok(ControlResponse::Told { message }) => Some(message),
         _ => None,
     }
 }
@@ -240,8 +244,8 @@ fn told_of(frame: &[u8]) -> Option<String> {
 pub(super) fn ended(frame: Option<Vec<u8>>) -> Result<String, ClientError> {
     let Some(body) = frame else { return Err(ClientError::Closed) };
     match serde_json::from_slice(&body).map_err(|error| ClientError::Lost(error.into()))? {
-        Answer::Exited { .. } => Ok(String::new()),
-        Answer::Closed { message } => Ok(message),
+        ControlResponse::Exited { .. } => Ok(String::new()),
+        ControlResponse::Closed { message } => Ok(message),
         other => Err(other.into()),
     }
 }

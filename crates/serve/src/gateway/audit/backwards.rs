@@ -12,7 +12,7 @@ const PIECE: u64 = 64 << 10;
 const MAX_LINE: usize = 1 << 20;
 
 /// A file, and how much of it is still to be looked at.
-struct Part {
+struct UnreadPart {
     file: File,
     /// Its inode: segments change their names.
     number: u64,
@@ -22,7 +22,7 @@ struct Part {
     held: Vec<u8>,
 }
 
-impl Part {
+impl UnreadPart {
     /// The line that ends at `end`, and where it begins; `None` once nothing more may be read. A line that is too long
     /// comes in parts.
     fn last_line(&mut self, budget: &mut u64) -> io::Result<Option<u64>> {
@@ -62,7 +62,7 @@ impl Part {
 /// All lines of a name.
 pub(super) struct Backwards {
     /// The newest last. None is empty.
-    parts: Vec<Part>,
+    parts: Vec<UnreadPart>,
     /// The next one that matches, and where it begins.
     peeked: Option<(Matching, u64)>,
 }
@@ -79,9 +79,14 @@ impl Backwards {
             };
             let data = file.metadata()?;
             // One that is put aside while the list is made is met under both names.
-            let is_known = parts.iter().any(|part: &Part| part.number == data.ino());
+            let is_known = parts.iter().any(|part: &UnreadPart| part.number == data.ino());
             if data.is_file() && data.len() > 0 && !is_known {
-                parts.push(Part { file, number: data.ino(), end: data.len(), held: Vec::new() });
+                parts.push(UnreadPart {
+                    file,
+                    number: data.ino(),
+                    end: data.len(),
+                    held: Vec::new(),
+                });
             }
         }
         parts.reverse();

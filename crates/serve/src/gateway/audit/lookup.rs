@@ -53,7 +53,7 @@ pub(super) struct Matching {
 
 /// A page.
 #[derive(Debug)]
-pub struct Found {
+pub struct AuditPage {
     /// Each as it was written, and parsed.
     pub records: Vec<(String, Value)>,
     /// Where the next page begins, if there may be one.
@@ -62,7 +62,7 @@ pub struct Found {
 
 /// There is no page.
 #[derive(Debug, thiserror::Error)]
-pub enum LookupError {
+pub enum AuditLookupError {
     #[error("the token is none of this lookup, or what it leads to is no longer there")]
     Token,
     #[error("cannot read the audit: {0}")]
@@ -70,7 +70,11 @@ pub enum LookupError {
 }
 
 impl Lookup {
-    pub(super) fn find(&self, done: &Segments, refused: &Segments) -> Result<Found, LookupError> {
+    pub(super) fn find(
+        &self,
+        done: &Segments,
+        refused: &Segments,
+    ) -> Result<AuditPage, AuditLookupError> {
         let mut lists = [Backwards::of(done)?, Backwards::of(refused)?];
         if let Some(token) = &self.token {
             self.go_to(token, &mut lists)?;
@@ -92,7 +96,7 @@ impl Lookup {
             records.push((found.text, found.record));
         }
         let is_over = lists.iter().all(Backwards::is_over);
-        Ok(Found { records, next: (!is_over).then(|| self.token_at(&lists)) })
+        Ok(AuditPage { records, next: (!is_over).then(|| self.token_at(&lists)) })
     }
 
     /// A line that matches.
@@ -163,17 +167,18 @@ impl Lookup {
         format!("1-{}-{}-{}", self.digest(), at(&lists[0]), at(&lists[1]))
     }
 
-    fn go_to(&self, token: &str, lists: &mut [Backwards; 2]) -> Result<(), LookupError> {
+    fn go_to(&self, token: &str, lists: &mut [Backwards; 2]) -> Result<(), AuditLookupError> {
         let parts: Vec<&str> = token.split('-').collect();
-        let ["1", digest, places @ ..] = &parts[..] else { return Err(LookupError::Token) };
+        let ["1", digest, places @ ..] = &parts[..] else { return Err(AuditLookupError::Token) };
         if *digest != self.digest() || places.len() != 4 {
-            return Err(LookupError::Token);
+            return Err(AuditLookupError::Token);
         }
         for (list, place) in lists.iter_mut().zip(places.chunks(2)) {
-            let number = |text: &str| u64::from_str_radix(text, 16).map_err(|_| LookupError::Token);
+            let number =
+                |text: &str| u64::from_str_radix(text, 16).map_err(|_| AuditLookupError::Token);
             let is_there = list.go_to(number(place[0])?, number(place[1])?);
             if !is_there {
-                return Err(LookupError::Token);
+                return Err(AuditLookupError::Token);
             }
         }
         Ok(())
@@ -192,7 +197,7 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Audit, Identity, Record, Resource};
+    use super::super::{Audit, AuditRecord, AuditedResource, CallerIdentity};
     use super::*;
     use runner_folder::state::Home;
 
@@ -200,11 +205,11 @@ mod tests {
         Audit::of(&Home::at(dir.to_path_buf()).expect("a home"))
     }
 
-    fn call(user: &str, name: &str, project: &str) -> Record {
-        let who = Identity::user(&format!("arn:aws:iam::0:user/{user}"), "AIDA", "AKIA");
+    fn call(user: &str, name: &str, project: &str) -> AuditRecord {
+        let who = CallerIdentity::user(&format!("arn:aws:iam::0:user/{user}"), "AIDA", "AKIA");
         let arn = format!("arn:aws:codebuild:us-east-1:0:project/{project}");
-        let about = Resource { arn, r#type: "AWS::CodeBuild::Project" };
-        Record::call(who, "codebuild", name).judged(vec![about], None)
+        let about = AuditedResource { arn, r#type: "AWS::CodeBuild::Project" };
+        AuditRecord::call(who, "codebuild", name).judged(vec![about], None)
     }
 
     /// The names of the events on each page.
@@ -230,7 +235,7 @@ mod tests {
         for (user, name, project) in [("ann", "A", "p"), ("bob", "B", "p"), ("ann", "C", "q/r")] {
             audit.write(call(user, name, project));
         }
-        audit.write_refused(Record::call(Identity::unknown(), "ssm", "D"));
+        audit.write_refused(AuditRecord::call(CallerIdentity::unknown(), "ssm", "D"));
         audit.written().await;
         // Written by a version that has another form, and half of a line.
         let path = dir.path().join("audit.jsonl");
@@ -282,13 +287,13 @@ mod tests {
             [token.replacen('1', "2", 1), String::new(), "1-2-3".to_owned(), format!("{token}-0")]
         {
             let lookup = Lookup { token: Some(bad.clone()), ..lookup.clone() };
-            assert!(matches!(audit.lookup(&lookup), Err(LookupError::Token)), "{bad}");
+            assert!(matches!(audit.lookup(&lookup), Err(AuditLookupError::Token)), "{bad}");
         }
         let other = Lookup { token: Some(token.clone()), from: Some(0), ..lookup.clone() };
-        assert!(matches!(audit.lookup(&other), Err(LookupError::Token)));
+        assert!(matches!(audit.lookup(&other), Err(AuditLookupError::Token)));
         std::fs::remove_file(dir.path().join("audit.1.jsonl")).expect("removed");
         let gone = Lookup { token: Some(token), ..lookup };
-        assert!(matches!(audit.lookup(&gone), Err(LookupError::Token)));
+        assert!(matches!(audit.lookup(&gone), Err(AuditLookupError::Token)));
     }
 
     #[test]

@@ -11,11 +11,11 @@ mod record;
 mod segments;
 mod writer;
 
-pub use lookup::{Attribute, Lookup, LookupError, MAX_FOUND, resource_name};
-pub use record::Details;
-pub use record::{HIDDEN, Identity, Record, Resource, Source};
+pub use lookup::{Attribute, AuditLookupError, Lookup, MAX_FOUND, resource_name};
+pub use record::AuditDetails;
+pub use record::{AuditRecord, AuditedResource, CallSource, CallerIdentity, HIDDEN};
 
-use lookup::Found;
+use lookup::AuditPage;
 use runner_folder::state::Home;
 use runner_host::clock;
 use segments::Segments;
@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use writer::{Files, Writer};
+use writer::{AuditFiles, AuditWriter};
 
 /// Lines of strangers that are written at once, and how long until there is room for one more.
 const STRANGERS: Limit = Limit { burst: 100, pause: Duration::from_secs(1) };
@@ -37,8 +37,8 @@ const MOST_KEYS: usize = 1000;
 /// The records in the state folder, for the owner alone: `audit.jsonl`, and `refused.jsonl`.
 #[derive(Debug)]
 pub struct Audit {
-    files: Arc<Files>,
-    writer: Writer,
+    files: Arc<AuditFiles>,
+    writer: AuditWriter,
     strangers: Mutex<Rate>,
     users: Rates,
     changes: Rates,
@@ -55,9 +55,9 @@ impl Audit {
     /// As `of`; files that were put aside longer ago than this are removed.
     pub fn kept(home: &Home, kept: Option<Duration>) -> Self {
         let done = Segments::done(home.root(), kept);
-        let files = Arc::new(Files { done, refused: Segments::refused(home.root()) });
+        let files = Arc::new(AuditFiles { done, refused: Segments::refused(home.root()) });
         Audit {
-            writer: Writer::new(Arc::clone(&files)),
+            writer: AuditWriter::new(Arc::clone(&files)),
             files,
             strangers: Mutex::new(Rate::full(STRANGERS, clock::boot())),
             users: Rates::of(USERS),
@@ -67,12 +67,12 @@ impl Audit {
     }
 
     /// Writes what happened.
-    pub fn write(&self, record: Record) {
+    pub fn write(&self, record: AuditRecord) {
         self.writer.done(record);
     }
 
     /// Writes a call of a user that has changed nothing, unless there were too many with this key.
-    pub fn write_of_user(&self, key: &str, mut record: Record) {
+    pub fn write_of_user(&self, key: &str, mut record: AuditRecord) {
         let Some(left_out) = self.users.take(key) else { return };
         record.left_out(left_out);
         self.writer.done(record);
@@ -84,7 +84,7 @@ impl Audit {
     }
 
     /// Writes a refusal of a caller who has not shown who they are, unless there were too many.
-    pub fn write_refused(&self, mut record: Record) {
+    pub fn write_refused(&self, mut record: AuditRecord) {
         let mut rate = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(left_out) = rate.take(clock::boot()) else { return };
         drop(rate);
@@ -127,7 +127,7 @@ impl Audit {
     ///
     /// # Errors
     /// The token is not of this lookup, or a file cannot be read.
-    pub fn lookup(&self, lookup: &Lookup) -> Result<Found, LookupError> {
+    pub fn lookup(&self, lookup: &Lookup) -> Result<AuditPage, AuditLookupError> {
         lookup.find(&self.files.done, &self.files.refused)
     }
 }
@@ -243,7 +243,7 @@ mod tests {
         audit.written().await;
         audit.reserve().await.expect("room");
         for name in ["A", "B", "C"] {
-            audit.write(Record::call(Identity::unknown(), "ssm", name));
+            audit.write(AuditRecord::call(CallerIdentity::unknown(), "ssm", name));
         }
         audit.written().await;
         let text = std::fs::read_to_string(dir.path().join("audit.jsonl")).expect("a file");

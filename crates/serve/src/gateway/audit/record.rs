@@ -12,7 +12,7 @@ pub const HIDDEN: &str = "HIDDEN_DUE_TO_SECURITY_REASONS";
 /// Who did it.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Identity {
+pub struct CallerIdentity {
     /// `IAMUser`, or `Unknown` for callers who have not shown who they are.
     r#type: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -27,10 +27,10 @@ pub struct Identity {
     user_name: Option<String>,
 }
 
-impl Identity {
+impl CallerIdentity {
     /// A user by their ARN, the id that outlasts their name, and the key they have called with.
     pub fn user(arn: &str, principal_id: &str, access_key_id: &str) -> Self {
-        Identity {
+        CallerIdentity {
             r#type: "IAMUser",
             principal_id: Some(principal_id.to_owned()),
             arn: Some(arn.to_owned()),
@@ -42,7 +42,7 @@ impl Identity {
 
     /// Somebody who has not shown who they are.
     pub fn unknown() -> Self {
-        Identity {
+        CallerIdentity {
             r#type: "Unknown",
             principal_id: None,
             arn: None,
@@ -55,7 +55,7 @@ impl Identity {
 
 /// Where a call comes from.
 #[derive(Clone, Debug, Default)]
-pub struct Source {
+pub struct CallSource {
     /// An IP address.
     pub address: Option<String>,
     pub user_agent: Option<String>,
@@ -63,7 +63,7 @@ pub struct Source {
 
 /// What a call was judged on.
 #[derive(Clone, Debug, Serialize)]
-pub struct Resource {
+pub struct AuditedResource {
     #[serde(rename = "ARN")]
     pub arn: String,
     /// As AWS names kinds of resources: `AWS::CodeBuild::Project`.
@@ -73,7 +73,7 @@ pub struct Resource {
 /// What happened in a session.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "event")]
-pub enum Details {
+pub enum AuditDetails {
     #[serde(rename = "SessionConnected")]
     SessionConnected {
         /// Its document and the version of it.
@@ -107,17 +107,17 @@ pub enum Details {
     PortConnected { host: String, port: u16 },
 }
 
-impl Details {
+impl AuditDetails {
     fn name(&self) -> &'static str {
         match self {
-            Details::SessionConnected { .. } => "SessionConnected",
-            Details::SessionNotLogged { .. } => "SessionNotLogged",
-            Details::SessionLogged { .. } => "SessionLogged",
-            Details::CommandOutputNotSent { .. } => "CommandOutputNotSent",
-            Details::SessionDisconnected => "SessionDisconnected",
-            Details::SessionResumed => "SessionResumed",
-            Details::SessionEnded { .. } => "SessionEnded",
-            Details::PortConnected { .. } => "PortConnected",
+            AuditDetails::SessionConnected { .. } => "SessionConnected",
+            AuditDetails::SessionNotLogged { .. } => "SessionNotLogged",
+            AuditDetails::SessionLogged { .. } => "SessionLogged",
+            AuditDetails::CommandOutputNotSent { .. } => "CommandOutputNotSent",
+            AuditDetails::SessionDisconnected => "SessionDisconnected",
+            AuditDetails::SessionResumed => "SessionResumed",
+            AuditDetails::SessionEnded { .. } => "SessionEnded",
+            AuditDetails::PortConnected { .. } => "PortConnected",
         }
     }
 }
@@ -125,9 +125,9 @@ impl Details {
 /// A record.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Record {
+pub struct AuditRecord {
     event_version: &'static str,
-    user_identity: Identity,
+    user_identity: CallerIdentity,
     event_time: String,
     event_source: String,
     event_name: String,
@@ -150,7 +150,7 @@ pub struct Record {
     event_id: String,
     read_only: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    resources: Vec<Resource>,
+    resources: Vec<AuditedResource>,
     event_type: &'static str,
     management_event: bool,
     recipient_account_id: &'static str,
@@ -159,11 +159,11 @@ pub struct Record {
     event_category: &'static str,
 }
 
-impl Record {
-    fn new(who: Identity, service: &str, name: &str, r#type: &'static str) -> Self {
+impl AuditRecord {
+    fn new(who: CallerIdentity, service: &str, name: &str, r#type: &'static str) -> Self {
         let now = Timestamp::from_microsecond(clock::wall().0).unwrap_or_default();
         let second = Timestamp::from_second(now.as_second()).unwrap_or_default();
-        Record {
+        AuditRecord {
             event_version: "1.09",
             user_identity: who,
             event_time: second.to_string(),
@@ -190,12 +190,12 @@ impl Record {
     }
 
     /// A call of a service's operation.
-    pub fn call(who: Identity, service: &str, name: &str) -> Self {
-        Record::new(who, service, name, "AwsApiCall")
+    pub fn call(who: CallerIdentity, service: &str, name: &str) -> Self {
+        AuditRecord::new(who, service, name, "AwsApiCall")
     }
 
     /// Something that happened in a session, to a target.
-    pub fn session(who: Identity, id: &str, target: &str, details: &Details) -> Self {
+    pub fn session(who: CallerIdentity, id: &str, target: &str, details: &AuditDetails) -> Self {
         let name = details.name();
         let mut shown = serde_json::to_value(details).unwrap_or_default();
         if let Some(members) = shown.as_object_mut() {
@@ -203,38 +203,38 @@ impl Record {
             members.insert("sessionId".to_owned(), json!(id));
             members.insert("target".to_owned(), json!(target));
         }
-        let record = Record::new(who, "ssm", name, "AwsServiceEvent");
-        Record { service_event_details: Some(shown), ..record }
+        let record = AuditRecord::new(who, "ssm", name, "AwsServiceEvent");
+        AuditRecord { service_event_details: Some(shown), ..record }
     }
 
     /// The end of a command at a target.
-    pub fn command(who: Identity, id: &str, target: &str, status: &str, code: i32) -> Self {
+    pub fn command(who: CallerIdentity, id: &str, target: &str, status: &str, code: i32) -> Self {
         let details = json!({"commandId": id, "target": target, "status": status, "code": code});
-        let record = Record::new(who, "ssm", "CommandFinished", "AwsServiceEvent");
-        Record { service_event_details: Some(details), ..record }
+        let record = AuditRecord::new(who, "ssm", "CommandFinished", "AwsServiceEvent");
+        AuditRecord { service_event_details: Some(details), ..record }
     }
 
     #[must_use]
-    pub fn from(self, source: Source) -> Self {
-        Record { source_ip_address: source.address, user_agent: source.user_agent, ..self }
+    pub fn from(self, source: CallSource) -> Self {
+        AuditRecord { source_ip_address: source.address, user_agent: source.user_agent, ..self }
     }
 
     /// What was asked for, without what is not to be read.
     #[must_use]
     pub fn asking(self, parameters: Value, is_read_only: bool) -> Self {
-        Record { request_parameters: parameters, read_only: is_read_only, ..self }
+        AuditRecord { request_parameters: parameters, read_only: is_read_only, ..self }
     }
 
     /// What was answered, without what is not to be read.
     #[must_use]
     pub fn answered(self, elements: Value) -> Self {
-        Record { response_elements: elements, ..self }
+        AuditRecord { response_elements: elements, ..self }
     }
 
     /// Why it was not done.
     #[must_use]
     pub fn failed(self, code: &str, message: &str) -> Self {
-        Record {
+        AuditRecord {
             error_code: Some(code.to_owned()),
             error_message: Some(message.to_owned()),
             ..self
@@ -244,12 +244,12 @@ impl Record {
     /// The id that the caller has been given.
     #[must_use]
     pub fn with_request(self, id: &str) -> Self {
-        Record { request_id: Some(id.to_owned()), ..self }
+        AuditRecord { request_id: Some(id.to_owned()), ..self }
     }
 
     /// What it was about, and the statement that has decided, where one has.
     #[must_use]
-    pub fn judged(mut self, resources: Vec<Resource>, by: Option<String>) -> Self {
+    pub fn judged(mut self, resources: Vec<AuditedResource>, by: Option<String>) -> Self {
         self.resources = resources;
         if let Some(by) = by {
             self.add("decidedBy", json!(by));

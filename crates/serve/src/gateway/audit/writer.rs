@@ -2,7 +2,7 @@
 //!
 //! Records are written in the order in which they were given.
 
-use super::record::Record;
+use super::record::AuditRecord;
 use super::segments::Segments;
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -11,14 +11,14 @@ use tokio::sync::oneshot;
 
 /// The two files.
 #[derive(Debug)]
-pub(super) struct Files {
+pub(super) struct AuditFiles {
     pub(super) done: Segments,
     pub(super) refused: Segments,
 }
 
-enum Job {
-    Done(Box<Record>),
-    Refused(Box<Record>),
+enum AuditJob {
+    Done(Box<AuditRecord>),
+    Refused(Box<AuditRecord>),
     /// Room for the next line.
     Reserve(oneshot::Sender<io::Result<()>>),
     /// Removes what is too old.
@@ -29,32 +29,32 @@ enum Job {
 
 /// Hands records to the thread, which begins with the first of them and ends with this.
 #[derive(Debug)]
-pub(super) struct Writer {
-    files: Arc<Files>,
-    jobs: OnceLock<Option<Sender<Job>>>,
+pub(super) struct AuditWriter {
+    files: Arc<AuditFiles>,
+    jobs: OnceLock<Option<Sender<AuditJob>>>,
 }
 
-impl Writer {
-    pub(super) fn new(files: Arc<Files>) -> Self {
-        Writer { files, jobs: OnceLock::new() }
+impl AuditWriter {
+    pub(super) fn new(files: Arc<AuditFiles>) -> Self {
+        AuditWriter { files, jobs: OnceLock::new() }
     }
 
-    pub(super) fn done(&self, record: Record) {
-        self.give(Job::Done(Box::new(record)));
+    pub(super) fn done(&self, record: AuditRecord) {
+        self.give(AuditJob::Done(Box::new(record)));
     }
 
-    pub(super) fn refused(&self, record: Record) {
-        self.give(Job::Refused(Box::new(record)));
+    pub(super) fn refused(&self, record: AuditRecord) {
+        self.give(AuditJob::Refused(Box::new(record)));
     }
 
     pub(super) fn sweep(&self) {
-        self.give(Job::Sweep);
+        self.give(AuditJob::Sweep);
     }
 
     /// Takes the room for a line.
     pub(super) async fn reserve(&self) -> io::Result<()> {
         let (done, is_done) = oneshot::channel();
-        self.give(Job::Reserve(done));
+        self.give(AuditJob::Reserve(done));
         is_done.await.map_err(io::Error::other)?
     }
 
@@ -62,12 +62,12 @@ impl Writer {
     pub(super) async fn written(&self) {
         if self.jobs.get().is_some() {
             let (done, is_done) = oneshot::channel();
-            self.give(Job::Barrier(done));
+            self.give(AuditJob::Barrier(done));
             let _ = is_done.await;
         }
     }
 
-    fn give(&self, job: Job) {
+    fn give(&self, job: AuditJob) {
         let jobs = self.jobs.get_or_init(|| {
             let (jobs, queue) = channel();
             let files = Arc::clone(&self.files);
@@ -87,30 +87,30 @@ impl Writer {
     }
 }
 
-fn write_all(files: &Files, queue: &Receiver<Job>) {
+fn write_all(files: &AuditFiles, queue: &Receiver<AuditJob>) {
     while let Ok(job) = queue.recv() {
         perform(files, job);
     }
 }
 
-fn perform(files: &Files, job: Job) {
+fn perform(files: &AuditFiles, job: AuditJob) {
     match job {
-        Job::Done(record) => append(&files.done, &record),
-        Job::Refused(record) => append(&files.refused, &record),
-        Job::Sweep => {
+        AuditJob::Done(record) => append(&files.done, &record),
+        AuditJob::Refused(record) => append(&files.refused, &record),
+        AuditJob::Sweep => {
             if let Err(error) = files.done.sweep() {
                 tracing::warn!(%error, "cannot remove old audit records");
             }
         }
         // Who has asked may have gone.
-        Job::Reserve(done) => drop(done.send(files.done.reserve())),
-        Job::Barrier(done) => drop(done.send(())),
+        AuditJob::Reserve(done) => drop(done.send(files.done.reserve())),
+        AuditJob::Barrier(done) => drop(done.send(())),
     }
 }
 
 /// A line that cannot be written is said where this program talks about itself: a full disk does not lock the owner out of
 /// their builds.
-fn append(segments: &Segments, record: &Record) {
+fn append(segments: &Segments, record: &AuditRecord) {
     if let Err(error) = segments.append(record) {
         tracing::warn!(%error, path = %segments.path().display(), "cannot write an audit record");
     }

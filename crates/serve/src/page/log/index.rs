@@ -3,7 +3,7 @@
 //! Read on from where it was read last, under the lock of whoever asks. In memory stand the parts, one mark for many rows
 //! and the times of output, never the output.
 
-use super::rows::{self, Cut, Style};
+use super::rows::{self, CutRow, Style};
 use super::sections::{Sections, millis};
 use runner_core::event::EventBody;
 use runner_folder::events::{LogReader, OutputReader};
@@ -25,7 +25,7 @@ const MOST_BYTES: usize = 1 << 20;
 
 /// A place in the output, with what is needed to read rows from there on.
 #[derive(Clone, Debug)]
-struct Mark {
+struct IndexMark {
     row: u64,
     offset: u64,
     style: Style,
@@ -33,12 +33,12 @@ struct Mark {
 
 /// One build's log.
 #[derive(Debug)]
-pub(super) struct Index {
+pub(super) struct LogIndex {
     dir: BuildDir,
     reader: LogReader,
     output: OutputReader,
     pub(super) sections: Sections,
-    marks: Vec<Mark>,
+    marks: Vec<IndexMark>,
     /// Where output of which time begins.
     times: Vec<(u64, i64)>,
     /// Where the row begins that is not whole yet, and its number.
@@ -51,7 +51,7 @@ pub(super) struct Index {
 
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(in super::super) struct Row {
+pub(in super::super) struct LogRow {
     pub(super) text: String,
     pub(super) time: i64,
 }
@@ -62,12 +62,12 @@ pub(in super::super) struct Rows {
     from: u64,
     /// What sets the colours that the first begins with.
     style: String,
-    rows: Vec<Row>,
+    rows: Vec<LogRow>,
 }
 
-impl Index {
+impl LogIndex {
     pub(super) fn open(dir: &BuildDir) -> io::Result<Self> {
-        Ok(Index {
+        Ok(LogIndex {
             dir: dir.clone(),
             reader: LogReader::open(dir)?,
             output: OutputReader::open(dir)?,
@@ -137,11 +137,11 @@ impl Index {
             let length = (self.end - at).min(BLOCK);
             let block = self.output.read(at, length)?;
             let mut used = 0;
-            while let Some(Cut { length, .. }) = rows::cut(&block[used..]) {
+            while let Some(CutRow { length, .. }) = rows::cut(&block[used..]) {
                 let (row, offset) = (self.row, at + used as u64);
                 if row.is_multiple_of(STEP) && self.marks.last().is_none_or(|it| is_far(it, offset))
                 {
-                    self.marks.push(Mark { row, offset, style: self.style.clone() });
+                    self.marks.push(IndexMark { row, offset, style: self.style.clone() });
                 }
                 self.style.take(&block[used..used + length]);
                 used += length;
@@ -176,7 +176,7 @@ impl Index {
     fn mark(&mut self) {
         if self.marks.last().is_none_or(|mark| mark.row < self.row) {
             let style = self.style.clone();
-            self.marks.push(Mark { row: self.row, offset: self.open, style });
+            self.marks.push(IndexMark { row: self.row, offset: self.open, style });
         }
     }
 
@@ -194,23 +194,23 @@ impl Index {
             }
             bytes += row.text.len();
             let text = String::from_utf8_lossy(row.text).into_owned();
-            found.rows.push(Row { text, time: row.time });
+            found.rows.push(LogRow { text, time: row.time });
             true
         })?;
         Ok(found)
     }
 
     /// Shows each row from one on, as long as more are wanted.
-    fn walk(&mut self, from: u64, each: impl FnMut(Found<'_>) -> bool) -> io::Result<()> {
+    fn walk(&mut self, from: u64, each: impl FnMut(FoundRow<'_>) -> bool) -> io::Result<()> {
         let (last, end) = (self.rows(), self.end);
-        let places = Places { marks: &self.marks, times: &self.times, last, end };
+        let places = RowOffsets { marks: &self.marks, times: &self.times, last, end };
         places.walk(&mut self.output, from, each)
     }
 
     /// The log as it is now, to be gone through while others read on.
-    pub(super) fn snapshot(&self) -> io::Result<Snapshot> {
+    pub(super) fn snapshot(&self) -> io::Result<LogSnapshot> {
         let (marks, output) = (self.marks.clone(), OutputReader::open(&self.dir)?);
-        Ok(Snapshot { marks, last: self.rows(), end: self.end, output })
+        Ok(LogSnapshot { marks, last: self.rows(), end: self.end, output })
     }
 
     /// Where the output of a part lies.
@@ -232,36 +232,36 @@ impl Index {
 }
 
 /// A log as it was at one time.
-pub(super) struct Snapshot {
-    marks: Vec<Mark>,
+pub(super) struct LogSnapshot {
+    marks: Vec<IndexMark>,
     last: u64,
     end: u64,
     output: OutputReader,
 }
 
-impl Snapshot {
+impl LogSnapshot {
     /// Shows each row, as long as more are wanted; without its time.
-    pub(super) fn walk(&mut self, each: impl FnMut(Found<'_>) -> bool) -> io::Result<()> {
-        let places = Places { marks: &self.marks, times: &[], last: self.last, end: self.end };
+    pub(super) fn walk(&mut self, each: impl FnMut(FoundRow<'_>) -> bool) -> io::Result<()> {
+        let places = RowOffsets { marks: &self.marks, times: &[], last: self.last, end: self.end };
         places.walk(&mut self.output, 0, each)
     }
 }
 
 /// Where rows lie.
-struct Places<'a> {
-    marks: &'a [Mark],
+struct RowOffsets<'a> {
+    marks: &'a [IndexMark],
     times: &'a [(u64, i64)],
     /// How many rows there are, and how far output reaches.
     last: u64,
     end: u64,
 }
 
-impl Places<'_> {
+impl RowOffsets<'_> {
     fn walk(
         &self,
         output: &mut OutputReader,
         from: u64,
-        mut each: impl FnMut(Found<'_>) -> bool,
+        mut each: impl FnMut(FoundRow<'_>) -> bool,
     ) -> io::Result<()> {
         let at = self.marks.partition_point(|mark| mark.row <= from);
         let Some(mark) = at.checked_sub(1).and_then(|at| self.marks.get(at)) else { return Ok(()) };
@@ -278,13 +278,13 @@ impl Places<'_> {
                 let rest = &block[used..];
                 let cut = match rows::cut(rest) {
                     Some(cut) => cut,
-                    None if is_rest => Cut { length: rest.len(), text: rest.len() },
+                    None if is_rest => CutRow { length: rest.len(), text: rest.len() },
                     None => break,
                 };
                 if number >= from {
                     let time = time_of(self.times, offset + used as u64);
                     let text = &rest[..cut.text];
-                    if !each(Found { number, text, style: &style, time }) {
+                    if !each(FoundRow { number, text, style: &style, time }) {
                         return Ok(());
                     }
                 }
@@ -310,7 +310,7 @@ impl Places<'_> {
 }
 
 /// A row that was come by.
-pub(super) struct Found<'a> {
+pub(super) struct FoundRow<'a> {
     pub(super) number: u64,
     pub(super) text: &'a [u8],
     pub(super) style: &'a Style,
@@ -338,6 +338,6 @@ fn time_of(times: &[(u64, i64)], offset: u64) -> i64 {
     at.checked_sub(1).and_then(|at| times.get(at)).map_or(0, |(_, time)| *time)
 }
 /// Whether a mark is worth its room: short rows have few.
-fn is_far(last: &Mark, offset: u64) -> bool {
+fn is_far(last: &IndexMark, offset: u64) -> bool {
     offset.saturating_sub(last.offset) >= APART
 }

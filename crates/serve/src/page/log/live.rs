@@ -1,8 +1,8 @@
 //! Waiting until a live build's log has grown.
 
-use runner_client::Link;
+use runner_client::SharedClient;
 use runner_folder::state::BuildDir;
-use runner_wire::control::{Answer, Request};
+use runner_wire::control::{ControlRequest, ControlResponse};
 use std::time::Duration;
 
 /// How long a request waits before it is answered with nothing new: shorter than what is between two machines would cut.
@@ -15,11 +15,11 @@ pub(in super::super) async fn wait(dir: &BuildDir, seen: u64) {
 }
 
 async fn grown(dir: &BuildDir, seen: u64) -> Option<()> {
-    let mut link = Link::connect(dir).await.ok()?;
-    link.send(&Request::Watch).await.ok()?;
+    let mut link = SharedClient::connect(dir).await.ok()?;
+    link.send(&ControlRequest::Watch).await.ok()?;
     while let Some(frame) = link.next().await.ok()? {
         match serde_json::from_slice(&frame).ok()? {
-            Answer::Status(status) if status.events <= seen => {}
+            ControlResponse::Status(status) if status.events <= seen => {}
             _ => return Some(()),
         }
     }

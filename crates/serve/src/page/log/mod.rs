@@ -11,13 +11,13 @@ mod tests;
 
 pub(super) use live::wait;
 pub(super) use raw::{Raw, raw};
-pub(super) use search::{Hits, Query};
+pub(super) use search::{Query, SearchHits};
 
-use index::{Index, Rows};
+use index::{LogIndex, Rows};
 use runner_core::phase::Status;
 use runner_core::report::ReportFacts;
 use runner_folder::state::BuildDir;
-use sections::{Pause, Section};
+use sections::{OpenPause, Section};
 use serde::Serialize;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,11 +27,11 @@ const OPEN: usize = 16;
 
 /// The logs that were looked at last.
 #[derive(Debug, Default)]
-pub(super) struct Logs(Mutex<Vec<(String, Log)>>);
+pub(super) struct Logs(Mutex<Vec<(String, BuildLog)>>);
 
 /// A build's log.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Log(Arc<Mutex<Option<Index>>>);
+pub(super) struct BuildLog(Arc<Mutex<Option<LogIndex>>>);
 
 /// What has changed.
 #[derive(Debug, Serialize)]
@@ -42,9 +42,9 @@ pub(super) struct News {
     rows: u64,
     bytes: u64,
     /// Where rows of parts begin that have changed, by their places in the list of all.
-    sections: Vec<Place>,
+    sections: Vec<LogPosition>,
     count: usize,
-    pauses: Vec<Pause>,
+    pauses: Vec<OpenPause>,
     sessions: usize,
     /// When the build was started, and of the last event.
     started: Option<i64>,
@@ -57,7 +57,7 @@ pub(super) struct News {
 }
 
 #[derive(Debug, Serialize)]
-struct Place {
+struct LogPosition {
     at: usize,
     #[serde(flatten)]
     section: Section,
@@ -65,11 +65,11 @@ struct Place {
 
 impl Logs {
     /// That of a build.
-    pub(super) fn of(&self, uuid: &str) -> Log {
+    pub(super) fn of(&self, uuid: &str) -> BuildLog {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let log = match open.iter().position(|(known, _)| known == uuid) {
             Some(at) => open.remove(at).1,
-            None => Log::default(),
+            None => BuildLog::default(),
         };
         open.push((uuid.to_owned(), log.clone()));
         if open.len() > OPEN {
@@ -79,18 +79,18 @@ impl Logs {
     }
 }
 
-impl Log {
+impl BuildLog {
     /// Does something with the log as it is now, where that holds up nobody else.
     async fn with<T: Send + 'static>(
         &self,
         dir: &BuildDir,
-        work: impl FnOnce(&mut Index) -> io::Result<T> + Send + 'static,
+        work: impl FnOnce(&mut LogIndex) -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
         let (log, dir) = (self.clone(), dir.clone());
         let worked = tokio::task::spawn_blocking(move || {
             let mut index = log.0.lock().unwrap_or_else(PoisonError::into_inner);
             if index.as_ref().is_none_or(|index| index.dir().path() != dir.path()) {
-                *index = Some(Index::open(&dir)?);
+                *index = Some(LogIndex::open(&dir)?);
             }
             let found = index.as_mut().ok_or(io::ErrorKind::NotFound)?;
             let worked = found.catch_up().and_then(|()| work(found));
@@ -107,7 +107,8 @@ impl Log {
     pub(super) async fn news(&self, dir: &BuildDir, since: u64) -> io::Result<News> {
         self.with(dir, move |index| {
             let sections = index.sections.since(since).into_iter();
-            let sections = sections.map(|(at, section)| Place { at, section: section.clone() });
+            let sections =
+                sections.map(|(at, section)| LogPosition { at, section: section.clone() });
             let (status, reason) = index.sections.end.clone().unzip();
             Ok(News {
                 version: index.sections.seq,
@@ -132,7 +133,7 @@ impl Log {
     }
 
     /// What fits a query.
-    pub(super) async fn search(&self, dir: &BuildDir, query: Query) -> io::Result<Hits> {
+    pub(super) async fn search(&self, dir: &BuildDir, query: Query) -> io::Result<SearchHits> {
         let found = self.with(dir, move |index| {
             let heads = query.heads(index.sections.texts());
             Ok((query, heads, index.snapshot()?))

@@ -2,7 +2,7 @@
 //!
 //! Made by a thread that waits while the client does not read; in memory stand a few blocks.
 
-use super::super::routes::Places;
+use super::super::routes::VisitorPermits;
 use super::search::visible;
 use bytes::Bytes;
 use runner_folder::events::{CodeBuild, LogReader, OutputReader};
@@ -28,11 +28,14 @@ pub(in super::super) struct Raw {
 }
 
 /// Begins to make it.
-pub(in super::super) fn raw(wanted: Raw, places: Places) -> mpsc::Receiver<io::Result<Bytes>> {
+pub(in super::super) fn raw(
+    wanted: Raw,
+    places: VisitorPermits,
+) -> mpsc::Receiver<io::Result<Bytes>> {
     let (sender, receiver) = mpsc::channel(WAITING);
     tokio::task::spawn_blocking(move || {
         let _places = places;
-        let mut out = Out { sender, block: Vec::new(), line: wanted.is_plain.then(Vec::new) };
+        let mut out = RawBody { sender, block: Vec::new(), line: wanted.is_plain.then(Vec::new) };
         let made = wanted.write(&mut out).and_then(|()| out.end());
         if let Err(error) = made {
             // Nobody is there to hear it where the client has gone.
@@ -43,7 +46,7 @@ pub(in super::super) fn raw(wanted: Raw, places: Places) -> mpsc::Receiver<io::R
 }
 
 impl Raw {
-    fn write(&self, out: &mut Out) -> io::Result<()> {
+    fn write(&self, out: &mut RawBody) -> io::Result<()> {
         let mut output = OutputReader::open(&self.dir)?;
         let Some((mut from, to)) = self.range else {
             let mut log = LogReader::open(&self.dir)?;
@@ -63,14 +66,14 @@ impl Raw {
     }
 }
 
-struct Out {
+struct RawBody {
     sender: mpsc::Sender<io::Result<Bytes>>,
     block: Vec<u8>,
     /// The line that is not whole yet, where sequences are taken out.
     line: Option<Vec<u8>>,
 }
 
-impl Out {
+impl RawBody {
     fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
         for part in bytes.chunks(BLOCK) {
             self.block.extend_from_slice(part);
@@ -99,7 +102,7 @@ impl Out {
     }
 }
 
-impl Write for Out {
+impl Write for RawBody {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Some(mut line) = self.line.take() else {
             return self.put(bytes).map(|()| bytes.len());

@@ -12,16 +12,16 @@ const MOST_STYLE: usize = 120;
 
 /// The first row of some bytes: its length, and that of its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Cut {
+pub(super) struct CutRow {
     pub(super) length: usize,
     pub(super) text: usize,
 }
 
 /// Cuts off the first row; `None` where it may go on behind the bytes.
-pub(super) fn cut(bytes: &[u8]) -> Option<Cut> {
+pub(super) fn cut(bytes: &[u8]) -> Option<CutRow> {
     let look = &bytes[..bytes.len().min(MOST)];
     if let Some(at) = look.iter().position(|&byte| byte == b'\n') {
-        return Some(Cut { length: at + 1, text: at });
+        return Some(CutRow { length: at + 1, text: at });
     }
     if bytes.len() <= MOST {
         return None;
@@ -29,7 +29,7 @@ pub(super) fn cut(bytes: &[u8]) -> Option<Cut> {
     let is_inside = |at: &usize| bytes[*at] & 0b1100_0000 == 0b1000_0000;
     // No character is cut, unless it is none.
     let at = (MOST - 3..=MOST).rev().find(|at| !is_inside(at)).unwrap_or(MOST);
-    Some(Cut { length: at, text: at })
+    Some(CutRow { length: at, text: at })
 }
 
 /// What has been set of colours and the like by all that came before.
@@ -91,12 +91,12 @@ mod tests {
 
     #[test]
     fn rows_are_lines_or_pieces() {
-        assert_eq!(cut(b"one\ntwo"), Some(Cut { length: 4, text: 3 }));
-        assert_eq!(cut(b"\n"), Some(Cut { length: 1, text: 0 }));
+        assert_eq!(cut(b"one\ntwo"), Some(CutRow { length: 4, text: 3 }));
+        assert_eq!(cut(b"\n"), Some(CutRow { length: 1, text: 0 }));
         assert_eq!(cut(b"two"), None);
         assert_eq!(cut(b""), None);
         let long = [b'x'; 10_000];
-        assert_eq!(cut(&long), Some(Cut { length: MOST, text: MOST }));
+        assert_eq!(cut(&long), Some(CutRow { length: MOST, text: MOST }));
         assert_eq!(cut(&long[..MOST]), None);
         let wide = "\u{1f600}".repeat(2000);
         let found = cut(&wide.as_bytes()[1..]).expect("a row");

@@ -1,6 +1,6 @@
 //! Search over a whole log: its output, and the heads of its parts.
 
-use super::index::Snapshot;
+use super::index::LogSnapshot;
 use regex_lite::{Regex, RegexBuilder};
 use serde::Serialize;
 use std::borrow::Cow;
@@ -28,9 +28,9 @@ pub(in super::super) struct Query {
 
 /// Whoever waits for the answer; when they go, the search ends.
 #[derive(Debug)]
-pub(in super::super) struct Waiting(Arc<AtomicBool>);
+pub(in super::super) struct WaitingSearch(Arc<AtomicBool>);
 
-impl Drop for Waiting {
+impl Drop for WaitingSearch {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -38,7 +38,7 @@ impl Drop for Waiting {
 
 /// What was found.
 #[derive(Debug, Default, Serialize)]
-pub(in super::super) struct Hits {
+pub(in super::super) struct SearchHits {
     count: u64,
     rows: Vec<u64>,
     /// Places of parts in the list.
@@ -50,7 +50,10 @@ impl Query {
     ///
     /// # Errors
     /// It is no pattern, or too long.
-    pub(in super::super) fn new(text: &str, is_regex: bool) -> Result<(Self, Waiting), String> {
+    pub(in super::super) fn new(
+        text: &str,
+        is_regex: bool,
+    ) -> Result<(Self, WaitingSearch), String> {
         if text.is_empty() || text.len() > LONGEST {
             return Err(format!("a search is for 1 to {LONGEST} bytes"));
         }
@@ -60,14 +63,14 @@ impl Query {
             RegexBuilder::new(&pattern).case_insensitive(is_lower).size_limit(LARGEST).build();
         let regex = regex.map_err(|error| error.to_string())?;
         let is_over = Arc::new(AtomicBool::new(false));
-        let waiting = Waiting(Arc::clone(&is_over));
+        let waiting = WaitingSearch(Arc::clone(&is_over));
         let literal = (!is_regex && text.is_ascii()).then(|| text.as_bytes().to_vec());
         Ok((Query { regex, literal, is_lower, is_over }, waiting))
     }
 
     /// What fits of heads of parts.
-    pub(super) fn heads<'a>(&self, texts: impl Iterator<Item = &'a str>) -> Hits {
-        let mut hits = Hits::default();
+    pub(super) fn heads<'a>(&self, texts: impl Iterator<Item = &'a str>) -> SearchHits {
+        let mut hits = SearchHits::default();
         for (at, text) in texts.enumerate() {
             if self.is_over.load(Ordering::Relaxed) {
                 break;
@@ -82,7 +85,7 @@ impl Query {
     }
 
     /// What fits of rows, beside it.
-    pub(super) fn run(&self, mut hits: Hits, mut log: Snapshot) -> io::Result<Hits> {
+    pub(super) fn run(&self, mut hits: SearchHits, mut log: LogSnapshot) -> io::Result<SearchHits> {
         log.walk(|row| {
             if self.may_fit(row.text) {
                 let text = String::from_utf8_lossy(row.text);

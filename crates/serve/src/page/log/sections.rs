@@ -2,7 +2,7 @@
 //!
 //! Fed with events, the same for a log that grows and for one that is read at once.
 
-use runner_core::event::{Event, EventBody, Outcome, PauseId, StopFacts, Stuck};
+use runner_core::event::{CommandOutcome, Event, EventBody, PauseId, StopFacts, Stuck};
 use runner_core::phase::{Block, Phase, PhaseContext, Status};
 use runner_core::report::ReportFacts;
 use runner_core::time::WallTime;
@@ -23,7 +23,7 @@ pub(super) struct Section {
     /// Milliseconds since 1970.
     time: i64,
     #[serde(flatten)]
-    kind: Kind,
+    kind: SectionKind,
     /// Of the event that has changed it last.
     #[serde(skip)]
     seq: u64,
@@ -32,7 +32,7 @@ pub(super) struct Section {
 /// What a part is of.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case", rename_all_fields = "camelCase")]
-enum Kind {
+enum SectionKind {
     Phase {
         phase: Phase,
         status: Option<Status>,
@@ -62,7 +62,7 @@ enum Kind {
 /// A pause that is open.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Pause {
+pub(super) struct OpenPause {
     #[serde(skip)]
     id: PauseId,
     time: i64,
@@ -82,7 +82,7 @@ pub(super) struct Sections {
     commands: HashMap<u32, usize>,
     /// The command that was begun last, and its text.
     command: String,
-    pub(super) pauses: Vec<Pause>,
+    pub(super) pauses: Vec<OpenPause>,
     pub(super) sessions: usize,
     pub(super) reports: Vec<ReportFacts>,
     pub(super) end: Option<(Status, Option<String>)>,
@@ -107,7 +107,7 @@ impl Sections {
                 }
                 self.phase = Some(before);
                 let (phase, contexts) = (*phase, Vec::new());
-                self.all.push(begin(Kind::Phase {
+                self.all.push(begin(SectionKind::Phase {
                     phase,
                     status: None,
                     duration_ms: None,
@@ -120,7 +120,7 @@ impl Sections {
             EventBody::CommandStarted { command, block, index, text, line, .. } => {
                 self.commands.insert(*command, before);
                 self.command = cut(text);
-                self.all.push(begin(Kind::Command {
+                self.all.push(begin(SectionKind::Command {
                     command: *command,
                     block: *block,
                     index: *index,
@@ -154,7 +154,7 @@ impl Sections {
                 }
                 if let Some((level, text, hint)) = note(body) {
                     let text = cut(&text);
-                    self.all.push(begin(Kind::Note { level, text, hint }));
+                    self.all.push(begin(SectionKind::Note { level, text, hint }));
                 }
             }
         }
@@ -166,7 +166,7 @@ impl Sections {
             return;
         };
         let of_stop = stop.as_ref().map(|stop| cut(&stop.text));
-        self.pauses.push(Pause {
+        self.pauses.push(OpenPause {
             id: *pause,
             time: event.time.epoch_millis(),
             command: *command,
@@ -180,7 +180,8 @@ impl Sections {
     fn end_phase(&mut self, seq: u64, status: Status, contexts: &[PhaseContext], duration_ms: u64) {
         let Some(section) = self.phase.take().and_then(|at| self.all.get_mut(at)) else { return };
         section.seq = seq;
-        if let Kind::Phase { status: is, contexts: why, duration_ms: took, .. } = &mut section.kind
+        if let SectionKind::Phase { status: is, contexts: why, duration_ms: took, .. } =
+            &mut section.kind
         {
             *is = Some(status);
             *took = Some(duration_ms);
@@ -190,15 +191,17 @@ impl Sections {
         }
     }
 
-    fn end_command(&mut self, seq: u64, command: u32, ended: &Outcome, took: u64) {
+    fn end_command(&mut self, seq: u64, command: u32, ended: &CommandOutcome, took: u64) {
         let Some(at) = self.commands.remove(&command) else { return };
         let Some(section) = self.all.get_mut(at) else { return };
         section.seq = seq;
-        if let Kind::Command { outcome, has_failed, code, duration_ms, .. } = &mut section.kind {
+        if let SectionKind::Command { outcome, has_failed, code, duration_ms, .. } =
+            &mut section.kind
+        {
             *outcome = Some(ended.to_string());
-            *has_failed = !ended.succeeded() && *ended != Outcome::Cut;
+            *has_failed = !ended.succeeded() && *ended != CommandOutcome::Cut;
             *duration_ms = Some(took);
-            if let Outcome::Exited(is) = ended {
+            if let CommandOutcome::Exited(is) = ended {
                 *code = Some(*is);
             }
         }
@@ -212,8 +215,8 @@ impl Sections {
     /// Texts of heads, to be searched.
     pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
         self.all.iter().map(|section| match &section.kind {
-            Kind::Phase { phase, .. } => phase.name(),
-            Kind::Command { text, .. } | Kind::Note { text, .. } => text,
+            SectionKind::Phase { phase, .. } => phase.name(),
+            SectionKind::Command { text, .. } | SectionKind::Note { text, .. } => text,
         })
     }
 }

@@ -1,8 +1,8 @@
 //! Logs as their writer writes them, read by rows.
 
-use super::index::Index;
+use super::index::LogIndex;
 use super::search::Query;
-use runner_core::event::{Block, EventBody, Notice, Outcome};
+use runner_core::event::{Block, CommandOutcome, EventBody, Notice};
 use runner_core::phase::Phase;
 use runner_core::time::WallTime;
 use runner_folder::events::LogWriter;
@@ -52,7 +52,7 @@ impl Bed {
     }
 
     fn ended(&mut self, command: u32, code: i32) {
-        let outcome = Outcome::Exited(code);
+        let outcome = CommandOutcome::Exited(code);
         self.event(EventBody::CommandEnded { command, outcome, duration_ms: 5 });
     }
 
@@ -61,21 +61,21 @@ impl Bed {
         self.log.append_output(command, bytes.as_ref(), now).expect("logged");
     }
 
-    fn index(&self) -> Index {
-        let mut index = Index::open(&self.build).expect("a log");
+    fn index(&self) -> LogIndex {
+        let mut index = LogIndex::open(&self.build).expect("a log");
         index.catch_up().expect("read");
         index
     }
 }
 
-fn texts(index: &mut Index, from: u64, count: u64) -> Vec<String> {
+fn texts(index: &mut LogIndex, from: u64, count: u64) -> Vec<String> {
     let rows = serde_json::to_value(index.read(from, count).expect("rows")).expect("JSON");
     let rows = rows["rows"].as_array().expect("rows").iter();
     rows.map(|row| row["text"].as_str().expect("text").to_owned()).collect()
 }
 
 /// Where parts begin, and what they are.
-fn heads(index: &Index) -> Vec<(u64, String)> {
+fn heads(index: &LogIndex) -> Vec<(u64, String)> {
     let sections = index.sections.since(0).into_iter();
     let named = sections.map(|(_, section)| {
         let head: Value = serde_json::to_value(section).expect("JSON");
@@ -106,7 +106,7 @@ fn parts_have_their_own_rows() {
     assert_eq!(texts(&mut index, 2, 2), ["half", "late"]);
     assert_eq!(texts(&mut index, 6, 9), ["rest"]);
     assert!(texts(&mut index, 7, 9).is_empty());
-    let output = |index: &mut Index, at| index.range(at).expect("a place");
+    let output = |index: &mut LogIndex, at| index.range(at).expect("a place");
     assert_eq!(output(&mut index, 0), (0, 0));
     assert_eq!(output(&mut index, 1), (0, 13));
     assert_eq!(output(&mut index, 2), (13, 15));
@@ -117,7 +117,7 @@ fn parts_have_their_own_rows() {
 #[test]
 fn a_log_that_grows_reads_as_one_that_is_there() {
     let mut bed = Bed::new();
-    let mut grown = Index::open(&bed.build).expect("a log");
+    let mut grown = LogIndex::open(&bed.build).expect("a log");
     bed.phase(Phase::Build);
     for command in 1..=40 {
         bed.command(command, "text");
@@ -179,7 +179,8 @@ fn colours_end_with_their_command() {
     bed.command(2, "plain");
     bed.output(2, "plain\n");
     let mut index = bed.index();
-    let style = |index: &mut Index, row| json!(index.read(row, 1).expect("rows"))["style"].clone();
+    let style =
+        |index: &mut LogIndex, row| json!(index.read(row, 1).expect("rows"))["style"].clone();
     assert_eq!(style(&mut index, 0), "");
     assert_eq!(style(&mut index, 1), "\x1b[31m");
     assert_eq!(style(&mut index, 2), "");

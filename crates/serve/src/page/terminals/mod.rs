@@ -10,13 +10,13 @@ mod task;
 pub(super) use seats::Seat;
 pub(super) use socket::{accept, is_websocket};
 
-use runner_client::{ClientError, Link};
+use runner_client::{ClientError, SharedClient};
 use runner_folder::state::BuildDir;
-use runner_wire::control::{Answer, Open, Request, Size};
+use runner_wire::control::{ControlRequest, ControlResponse, OpenProgram, TerminalSize};
 use serde::Serialize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use task::{Order, Terminal};
+use task::{TerminalOrder, TerminalTask};
 use tokio::sync::{Semaphore, mpsc};
 
 /// Terminals of an endpoint at once.
@@ -27,7 +27,7 @@ const ORDERS: usize = 64;
 /// Those of an endpoint.
 #[derive(Clone, Debug)]
 pub(super) struct Terminals {
-    known: Arc<Mutex<Vec<Known>>>,
+    known: Arc<Mutex<Vec<KnownTerminal>>>,
     places: Arc<Semaphore>,
 }
 
@@ -38,24 +38,24 @@ impl Default for Terminals {
 }
 
 #[derive(Clone, Debug)]
-struct Known {
+struct KnownTerminal {
     id: String,
     /// Of its build.
     uuid: String,
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<TerminalOrder>,
     viewers: Arc<AtomicU64>,
 }
 
 /// One of a list.
 #[derive(Debug, Serialize)]
-pub(super) struct Listed {
+pub(super) struct ListedTerminal {
     id: String,
     viewers: u64,
 }
 
 /// The way to a terminal.
 #[derive(Clone, Debug)]
-pub(super) struct Way(mpsc::Sender<Order>);
+pub(super) struct TerminalAccess(mpsc::Sender<TerminalOrder>);
 
 /// Why there is no terminal.
 #[derive(Debug, thiserror::Error)]
@@ -72,23 +72,23 @@ impl Terminals {
         &self,
         dir: &BuildDir,
         uuid: &str,
-        size: Size,
+        size: TerminalSize,
     ) -> Result<String, NoTerminal> {
         // Taken before the build is asked, which takes a while: others start one meanwhile.
         let place = Arc::clone(&self.places).try_acquire_owned();
         let place = place.map_err(|_| NoTerminal::TooMany)?;
-        let mut link = Link::connect(dir).await?;
+        let mut link = SharedClient::connect(dir).await?;
         let term = Some("xterm-256color".to_owned());
-        let open = Open { terminal: Some(size), term, ..Open::default() };
-        match link.ask(&Request::Open(open)).await? {
-            Answer::Opened { .. } => {}
+        let open = OpenProgram { terminal: Some(size), term, ..OpenProgram::default() };
+        match link.ask(&ControlRequest::Open(open)).await? {
+            ControlResponse::Opened { .. } => {}
             other => return Err(ClientError::from(other).into()),
         }
         let (orders, taken) = mpsc::channel(ORDERS);
         let viewers = Arc::new(AtomicU64::new(0));
-        let terminal = Terminal::new(link, size, taken, Arc::clone(&viewers))?;
+        let terminal = TerminalTask::new(link, size, taken, Arc::clone(&viewers))?;
         let id = uuid::Uuid::new_v4().simple().to_string();
-        let known = Known { id: id.clone(), uuid: uuid.to_owned(), orders, viewers };
+        let known = KnownTerminal { id: id.clone(), uuid: uuid.to_owned(), orders, viewers };
         self.lock().push(known);
         let (all, name) = (self.clone(), id.clone());
         tokio::spawn(async move {
@@ -100,10 +100,10 @@ impl Terminals {
     }
 
     /// Those of a build.
-    pub(super) fn of(&self, uuid: &str) -> Vec<Listed> {
+    pub(super) fn of(&self, uuid: &str) -> Vec<ListedTerminal> {
         let all = self.lock();
         let of_build = all.iter().filter(|known| known.uuid == uuid);
-        let listed = |known: &Known| Listed {
+        let listed = |known: &KnownTerminal| ListedTerminal {
             id: known.id.clone(),
             viewers: known.viewers.load(Ordering::Relaxed),
         };
@@ -111,13 +111,13 @@ impl Terminals {
     }
 
     /// The way to one of them.
-    pub(super) fn find(&self, uuid: &str, id: &str) -> Option<Way> {
+    pub(super) fn find(&self, uuid: &str, id: &str) -> Option<TerminalAccess> {
         let all = self.lock();
         let found = all.iter().find(|known| known.uuid == uuid && known.id == id)?;
-        Some(Way(found.orders.clone()))
+        Some(TerminalAccess(found.orders.clone()))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Known>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<KnownTerminal>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -138,7 +138,7 @@ mod tests {
         // A build that takes connections and never answers.
         let _silent = UnixListener::bind(dir.control_socket()).expect("a socket");
         let terminals = Terminals::default();
-        let size = Size { rows: 24, cols: 80 };
+        let size = TerminalSize { rows: 24, cols: 80 };
         let mut starting = tokio::task::JoinSet::new();
         for _ in 0..MOST {
             let (terminals, dir) = (terminals.clone(), dir.clone());

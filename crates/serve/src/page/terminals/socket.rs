@@ -1,9 +1,9 @@
 //! A browser's websocket to a terminal.
 
-use super::Way;
+use super::TerminalAccess;
 use super::seats::Seat;
-use super::task::{Order, Out};
-use crate::http::{Answer, Body};
+use super::task::{TerminalMessage, TerminalOrder};
+use crate::http::{Body, HttpResponse};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use http::{HeaderMap, HeaderValue, Request};
@@ -12,7 +12,7 @@ use hyper::header::{SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use runner_host::peers::Guest;
-use runner_wire::control::Size;
+use runner_wire::control::TerminalSize;
 use serde::Deserialize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,11 +45,11 @@ pub(in super::super) fn is_websocket(headers: &HeaderMap) -> bool {
 /// It is no such request.
 pub(in super::super) fn accept(
     request: &mut Request<Incoming>,
-    way: Way,
+    way: TerminalAccess,
     seat: Seat,
     guest: &Arc<Guest>,
     place: OwnedSemaphorePermit,
-) -> Result<Answer, String> {
+) -> Result<HttpResponse, String> {
     let mut answer = create_response_with_body(request, || Body::from(Bytes::new()))
         .map_err(|error| error.to_string())?;
     let protocol = HeaderValue::from_static(PROTOCOL);
@@ -68,7 +68,7 @@ pub(in super::super) fn accept(
 /// What a browser says besides what is typed.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-enum Said {
+enum BrowserMessage {
     Size { rows: u16, cols: u16 },
     Ask,
     Grant(u64),
@@ -76,7 +76,7 @@ enum Said {
     End,
 }
 
-async fn serve(upgrade: OnUpgrade, way: Way, seat: Seat) -> Result<(), String> {
+async fn serve(upgrade: OnUpgrade, way: TerminalAccess, seat: Seat) -> Result<(), String> {
     static LAST: AtomicU64 = AtomicU64::new(0);
     let upgraded = upgrade.await.map_err(|error| error.to_string())?;
     let config = WebSocketConfig::default()
@@ -89,7 +89,7 @@ async fn serve(upgrade: OnUpgrade, way: Way, seat: Seat) -> Result<(), String> {
     let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
     let (to, mut outs) = mpsc::channel(WAITING);
     let gone = |_| "the terminal has ended".to_owned();
-    way.0.send(Order::Join { number, seat, to }).await.map_err(gone)?;
+    way.0.send(TerminalOrder::Join { number, seat, to }).await.map_err(gone)?;
     let mut ping = tokio::time::interval(PING);
     let mut heard = tokio::time::Instant::now();
     let lost = |error: tokio_tungstenite::tungstenite::Error| error.to_string();
@@ -98,8 +98,8 @@ async fn serve(upgrade: OnUpgrade, way: Way, seat: Seat) -> Result<(), String> {
             tokio::select! {
                 out = outs.recv() => {
                     let message = match out {
-                        Some(Out::Shown(bytes)) => Message::Binary(bytes),
-                        Some(Out::Said(text)) => Message::text(text),
+                        Some(TerminalMessage::Shown(bytes)) => Message::Binary(bytes),
+                        Some(TerminalMessage::Said(text)) => Message::text(text),
                         None => break,
                     };
                     send(&mut socket, message).await?;
@@ -107,7 +107,7 @@ async fn serve(upgrade: OnUpgrade, way: Way, seat: Seat) -> Result<(), String> {
                 message = socket.next() => {
                     heard = tokio::time::Instant::now();
                     let order = match message {
-                        Some(Ok(Message::Binary(bytes))) => Some(Order::Type(number, bytes)),
+                        Some(Ok(Message::Binary(bytes))) => Some(TerminalOrder::Type(number, bytes)),
                         Some(Ok(Message::Text(text))) => order(number, &text)?,
                         Some(Ok(Message::Close(_))) | None => break,
                         Some(Ok(_)) => None,
@@ -129,7 +129,7 @@ async fn serve(upgrade: OnUpgrade, way: Way, seat: Seat) -> Result<(), String> {
     }
     .await;
     // Nobody hears it where the terminal has ended.
-    let _ = way.0.send(Order::Leave(number)).await;
+    let _ = way.0.send(TerminalOrder::Leave(number)).await;
     let _ = tokio::time::timeout(Duration::from_secs(1), socket.close(None)).await;
     served
 }
@@ -143,15 +143,17 @@ async fn send(
     sent.map_err(|_| "it does not read".to_owned())?.map_err(|error| error.to_string())
 }
 
-fn order(number: u64, text: &str) -> Result<Option<Order>, String> {
+fn order(number: u64, text: &str) -> Result<Option<TerminalOrder>, String> {
     Ok(Some(match serde_json::from_str(text).map_err(|error| error.to_string())? {
-        Said::Size { rows, cols } if (1..=1000).contains(&rows) && (1..=1000).contains(&cols) => {
-            Order::Size(number, Size { rows, cols })
+        BrowserMessage::Size { rows, cols }
+            if (1..=1000).contains(&rows) && (1..=1000).contains(&cols) =>
+        {
+            TerminalOrder::Size(number, TerminalSize { rows, cols })
         }
-        Said::Size { .. } => return Ok(None),
-        Said::Ask => Order::Ask(number),
-        Said::Grant(to) => Order::Grant(number, to),
-        Said::Refuse(to) => Order::Refuse(number, to),
-        Said::End => Order::End(number),
+        BrowserMessage::Size { .. } => return Ok(None),
+        BrowserMessage::Ask => TerminalOrder::Ask(number),
+        BrowserMessage::Grant(to) => TerminalOrder::Grant(number, to),
+        BrowserMessage::Refuse(to) => TerminalOrder::Refuse(number, to),
+        BrowserMessage::End => TerminalOrder::End(number),
     }))
 }

@@ -2,11 +2,11 @@
 
 use super::seats::{Number, Seat, Seats};
 use bytes::Bytes;
-use runner_client::{ClientError, Link};
+use runner_client::{ClientError, SharedClient};
 use runner_core::plain;
 use runner_host::clock;
 use runner_host::duplex::Duplex;
-use runner_wire::control::{ACTIVITY_PACE, Answer, Request, Size};
+use runner_wire::control::{ACTIVITY_PACE, ControlRequest, ControlResponse, TerminalSize};
 use serde_json::{Value, json};
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -26,59 +26,59 @@ const REST: usize = 1 << 20;
 
 /// What a browser is sent.
 #[derive(Clone, Debug)]
-pub(super) enum Out {
+pub(super) enum TerminalMessage {
     Shown(Bytes),
     Said(String),
 }
 
 /// What a terminal is told.
 #[derive(Debug)]
-pub(super) enum Order {
-    Join { number: Number, seat: Seat, to: mpsc::Sender<Out> },
+pub(super) enum TerminalOrder {
+    Join { number: Number, seat: Seat, to: mpsc::Sender<TerminalMessage> },
     Leave(Number),
     Type(Number, Bytes),
-    Size(Number, Size),
+    Size(Number, TerminalSize),
     Ask(Number),
     Grant(Number, Number),
     Refuse(Number, Number),
     End(Number),
 }
 
-pub(super) struct Terminal {
-    link: Link,
+pub(super) struct TerminalTask {
+    link: SharedClient,
     terminal: Duplex,
-    orders: mpsc::Receiver<Order>,
+    orders: mpsc::Receiver<TerminalOrder>,
     seats: Seats,
-    viewers: HashMap<Number, mpsc::Sender<Out>>,
+    viewers: HashMap<Number, mpsc::Sender<TerminalMessage>>,
     count: Arc<AtomicU64>,
     kept: VecDeque<u8>,
     typed: Vec<u8>,
-    size: Size,
+    size: TerminalSize,
     /// When the build was told last that something happens.
     active: Duration,
 }
 
 /// What has happened.
-enum Next {
-    Order(Option<Order>),
+enum TerminalEvent {
+    Order(Option<TerminalOrder>),
     Frame(Result<Option<Vec<u8>>, ClientError>),
     Readable,
     Writable,
     Look,
 }
 
-impl Terminal {
+impl TerminalTask {
     pub(super) fn new(
-        mut link: Link,
-        size: Size,
-        orders: mpsc::Receiver<Order>,
+        mut link: SharedClient,
+        size: TerminalSize,
+        orders: mpsc::Receiver<TerminalOrder>,
         count: Arc<AtomicU64>,
     ) -> Result<Self, ClientError> {
         let terminal = link.take_fds().pop();
         let terminal =
             terminal.ok_or_else(|| io::Error::other("the program's terminal did not come along"));
         let terminal = terminal.and_then(Duplex::new).map_err(ClientError::Lost)?;
-        Ok(Terminal {
+        Ok(TerminalTask {
             link,
             terminal,
             orders,
@@ -96,12 +96,14 @@ impl Terminal {
     pub(super) async fn run(mut self) {
         let reason = loop {
             match self.next().await {
-                Next::Order(None) => break "the endpoint has ended".to_owned(),
-                Next::Order(Some(Order::End(number))) if self.seats.drives(number) => {
+                TerminalEvent::Order(None) => break "the endpoint has ended".to_owned(),
+                TerminalEvent::Order(Some(TerminalOrder::End(number)))
+                    if self.seats.drives(number) =>
+                {
                     break "ended by its driver".to_owned();
                 }
-                Next::Order(Some(order)) => self.obey(order).await,
-                Next::Frame(frame) => match ended(frame) {
+                TerminalEvent::Order(Some(order)) => self.obey(order).await,
+                TerminalEvent::Frame(frame) => match ended(frame) {
                     Ok(Some(reason)) => {
                         self.drain();
                         break reason;
@@ -109,7 +111,7 @@ impl Terminal {
                     Ok(None) => {}
                     Err(told) => self.show(format!("\r\nrunner: {told}\r\n").into_bytes()),
                 },
-                Next::Readable => {
+                TerminalEvent::Readable => {
                     if !self.read() {
                         // The build says in a moment how it has ended.
                         let frame = self.link.next().await;
@@ -117,8 +119,8 @@ impl Terminal {
                     }
                     self.is_active().await;
                 }
-                Next::Writable => self.write(),
-                Next::Look => {
+                TerminalEvent::Writable => self.write(),
+                TerminalEvent::Look => {
                     if self.seats.look(clock::boot()) {
                         self.tell_all();
                     }
@@ -128,27 +130,27 @@ impl Terminal {
         let said = json!({"ended": reason}).to_string();
         for viewer in self.viewers.values() {
             // One that does not read hears it from the list.
-            let _ = viewer.try_send(Out::Said(said.clone()));
+            let _ = viewer.try_send(TerminalMessage::Said(said.clone()));
         }
     }
 
-    async fn next(&mut self) -> Next {
+    async fn next(&mut self) -> TerminalEvent {
         let driver = self.seats.driver().and_then(|number| self.viewers.get(&number)).cloned();
         let deadline = self.seats.deadline();
         let has_typed = !self.typed.is_empty();
         let (orders, link, terminal) = (&mut self.orders, &mut self.link, &self.terminal);
         tokio::select! {
-            order = orders.recv() => Next::Order(order),
-            frame = link.next() => Next::Frame(frame),
-            () = readable(terminal, driver) => Next::Readable,
-            () = writable(terminal), if has_typed => Next::Writable,
-            () = until(deadline) => Next::Look,
+            order = orders.recv() => TerminalEvent::Order(order),
+            frame = link.next() => TerminalEvent::Frame(frame),
+            () = readable(terminal, driver) => TerminalEvent::Readable,
+            () = writable(terminal), if has_typed => TerminalEvent::Writable,
+            () = until(deadline) => TerminalEvent::Look,
         }
     }
 
-    async fn obey(&mut self, order: Order) {
+    async fn obey(&mut self, order: TerminalOrder) {
         match order {
-            Order::Join { number, seat, to } => {
+            TerminalOrder::Join { number, seat, to } => {
                 for old in self.seats.join(number, seat) {
                     // Two tabs of one name would take it from each other for ever.
                     self.say(old, &json!({"elsewhere": true}));
@@ -158,11 +160,11 @@ impl Terminal {
                 self.show_kept(number);
                 self.tell_all();
             }
-            Order::Leave(number) => {
+            TerminalOrder::Leave(number) => {
                 self.leave(number);
                 self.tell_all();
             }
-            Order::Type(number, bytes) if self.seats.drives(number) => {
+            TerminalOrder::Type(number, bytes) if self.seats.drives(number) => {
                 if self.typed.len() + bytes.len() > TYPED {
                     let said = "dropped: the program does not read what is typed";
                     self.say(number, &json!({"notice": said}));
@@ -172,27 +174,27 @@ impl Terminal {
                 self.write();
                 self.is_active().await;
             }
-            Order::Size(number, size) if self.seats.drives(number) => {
+            TerminalOrder::Size(number, size) if self.seats.drives(number) => {
                 self.size = size;
-                let _ = self.link.send(&Request::Resize(size)).await;
+                let _ = self.link.send(&ControlRequest::Resize(size)).await;
                 self.tell_all();
             }
-            Order::Ask(number) => {
+            TerminalOrder::Ask(number) => {
                 self.seats.ask(number);
                 self.tell_all();
             }
-            Order::Grant(by, to) => {
+            TerminalOrder::Grant(by, to) => {
                 self.seats.grant(by, to);
                 self.tell_all();
             }
-            Order::Refuse(by, to) => {
+            TerminalOrder::Refuse(by, to) => {
                 if self.seats.refuse(by, to) {
                     self.say(to, &json!({"notice": "the driver goes on driving"}));
                 }
                 self.tell_all();
             }
             // Of who only looks.
-            Order::Type(..) | Order::Size(..) | Order::End(_) => {}
+            TerminalOrder::Type(..) | TerminalOrder::Size(..) | TerminalOrder::End(_) => {}
         }
     }
 
@@ -240,7 +242,7 @@ impl Terminal {
         self.kept.drain(..beyond);
         let bytes = Bytes::from(bytes);
         let slow = self.viewers.iter().filter_map(|(number, viewer)| {
-            viewer.try_send(Out::Shown(bytes.clone())).is_err().then_some(*number)
+            viewer.try_send(TerminalMessage::Shown(bytes.clone())).is_err().then_some(*number)
         });
         for number in slow.collect::<Vec<_>>() {
             self.leave(number);
@@ -253,13 +255,13 @@ impl Terminal {
         if let Some(viewer) = self.viewers.get(&number)
             && !kept.is_empty()
         {
-            let _ = viewer.try_send(Out::Shown(Bytes::from(kept)));
+            let _ = viewer.try_send(TerminalMessage::Shown(Bytes::from(kept)));
         }
     }
 
     fn say(&self, number: Number, what: &Value) {
         if let Some(viewer) = self.viewers.get(&number) {
-            let _ = viewer.try_send(Out::Said(what.to_string()));
+            let _ = viewer.try_send(TerminalMessage::Said(what.to_string()));
         }
     }
 
@@ -289,13 +291,13 @@ impl Terminal {
         let now = clock::boot();
         if now.saturating_sub(self.active) >= ACTIVITY_PACE {
             self.active = now;
-            let _ = self.link.send(&Request::Active).await;
+            let _ = self.link.send(&ControlRequest::Active).await;
         }
     }
 }
 
 /// Readable, and the driver reads what it is sent: a program that floods waits for that one alone.
-async fn readable(terminal: &Duplex, driver: Option<mpsc::Sender<Out>>) {
+async fn readable(terminal: &Duplex, driver: Option<mpsc::Sender<TerminalMessage>>) {
     if let Some(driver) = driver {
         // One that has gone holds up nobody.
         drop(driver.reserve().await);
@@ -319,9 +321,11 @@ async fn until(deadline: Option<Duration>) {
 fn ended(frame: Result<Option<Vec<u8>>, ClientError>) -> Result<Option<String>, String> {
     let Ok(Some(body)) = frame else { return Ok(Some("the build has ended".to_owned())) };
     match serde_json::from_slice(&body) {
-        Ok(Answer::Told { message }) => Err(plain::line(&message).into_owned()),
-        Ok(Answer::Exited { code }) => Ok(Some(format!("the shell has ended with {code}"))),
-        Ok(Answer::Closed { message }) => Ok(Some(message)),
+        Ok(ControlResponse::Told { message }) => Err(plain::line(&message).into_owned()),
+        Ok(ControlResponse::Exited { code }) => {
+            Ok(Some(format!("the shell has ended with {code}")))
+        }
+        Ok(ControlResponse::Closed { message }) => Ok(Some(message)),
         _ => Ok(None),
     }
 }

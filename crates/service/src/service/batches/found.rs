@@ -1,13 +1,13 @@
 //! Batches of `runner batch`, which have an owner and no row: what their folders tell of them.
 
 use crate::db::DbError;
-use crate::db::batches::{After, Filter};
+use crate::db::batches::{AfterBatch, BatchFilter};
 use crate::db::builds;
 use crate::service::Service;
 use crate::service::queue::{Deleted, Launcher};
 use runner_core::batch::BuildBatch;
 use runner_folder::state::{
-    BatchDir, Home, StateError, Written, batches_with_records, listed_batches,
+    BatchDir, Home, RecordVersion, StateError, batches_with_records, listed_batches,
 };
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,11 +17,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub(crate) struct Records(Mutex<HashMap<String, Summary>>);
 
 struct Summary {
-    written: Written,
+    written: RecordVersion,
     id: String,
     project: String,
     status: &'static str,
-    after: After,
+    after: AfterBatch,
 }
 
 impl Records {
@@ -29,10 +29,10 @@ impl Records {
     fn listed(
         &self,
         home: &Home,
-        filter: &Filter,
+        filter: &BatchFilter,
         is_descending: bool,
-        after: Option<After>,
-    ) -> Result<Vec<(String, After)>, StateError> {
+        after: Option<AfterBatch>,
+    ) -> Result<Vec<(String, AfterBatch)>, StateError> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut there = HashSet::new();
         for (uuid, written) in batches_with_records(home)? {
@@ -58,7 +58,7 @@ impl Records {
     }
 }
 
-fn summary(uuid: &str, record: &BuildBatch, written: Written) -> Summary {
+fn summary(uuid: &str, record: &BuildBatch, written: RecordVersion) -> Summary {
     // Rows count upwards from one, so these are apart from them, and from one another.
     let digits: String = uuid.chars().filter(char::is_ascii_hexdigit).take(15).collect();
     let place = i64::from_str_radix(&digits, 16).unwrap_or_default();
@@ -110,11 +110,11 @@ impl Service {
     /// A page of the list of all batches: ids, with what the list goes on behind.
     pub async fn list_batches(
         &self,
-        filter: Filter,
+        filter: BatchFilter,
         is_descending: bool,
-        after: Option<After>,
+        after: Option<AfterBatch>,
         most: usize,
-    ) -> Result<Vec<(String, After)>, DbError> {
+    ) -> Result<Vec<(String, AfterBatch)>, DbError> {
         let mut page = self.list_own_batches(filter.clone(), is_descending, after, most).await?;
         let (home, records) = (self.home.clone(), Arc::clone(&self.records));
         let launcher = Arc::clone(&self.queue.launcher);

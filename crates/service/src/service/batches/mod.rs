@@ -5,11 +5,11 @@ pub(crate) mod step;
 #[cfg(test)]
 mod tests;
 
-use crate::batch::{DOWNLOAD, Planned, Progress, Rejected, Single, order};
-use crate::db::batches::{self, After, Batch, Filter};
-use crate::db::builds::{self, Build, State};
+use crate::batch::{BatchProgress, DOWNLOAD, PlannedBatch, Rejected, Single, order};
+use crate::db::batches::{self, AfterBatch, Batch, BatchFilter};
+use crate::db::builds::{self, BuildProgress, StoredBuild};
 use crate::db::{Db, DbError, projects, tokens};
-use crate::model::{Described, known};
+use crate::model::{DescribedService, known};
 use crate::project;
 use crate::record;
 use crate::service::queue::{self, Deleted};
@@ -73,7 +73,7 @@ impl Service {
         input: &Value,
         caller: &str,
     ) -> Result<Batch, Fault> {
-        let input = &known(Described::CodeBuild, "StartBuildBatch", input);
+        let input = &known(DescribedService::CodeBuild, "StartBuildBatch", input);
         let project = self.project(name).await?.ok_or_else(|| no_project(name))?;
         let invalid = |found: Vec<String>| Fault::Invalid(found.join("; "));
         let order = order::of_batch(name, &project.given, input, caller).map_err(invalid)?;
@@ -149,7 +149,7 @@ impl Service {
             match batches::get(connection, &of)? {
                 // One that is told again is not told twice: a second stop would wait for nothing.
                 Some(batch) if batch.progress.machine.is_being_stopped() => Ok(Follow::default()),
-                Some(batch) if batch.state == State::Live => {
+                Some(batch) if batch.state == BuildProgress::Live => {
                     step::stopped(connection, &home, batch, BatchInput::Stop, now)
                 }
                 _ => Ok(Follow::default()),
@@ -187,7 +187,8 @@ impl Service {
             }
             let gone = || Fault::NotFound(format!("Build batch {uuid} is gone"));
             let found = batches::get(connection, &uuid)?;
-            let mut batch = found.filter(|batch| batch.state != State::Gone).ok_or_else(gone)?;
+            let mut batch =
+                found.filter(|batch| batch.state != BuildProgress::Gone).ok_or_else(gone)?;
             for of in batches::builds(connection, &uuid)? {
                 // Of a batch whose database was broken: its source is in use.
                 let build = builds::get(connection, &of)?;
@@ -225,11 +226,11 @@ impl Service {
     /// A page of the list of those that have a row.
     async fn list_own_batches(
         &self,
-        filter: Filter,
+        filter: BatchFilter,
         is_descending: bool,
-        after: Option<After>,
+        after: Option<AfterBatch>,
         most: usize,
-    ) -> Result<Vec<(String, After)>, DbError> {
+    ) -> Result<Vec<(String, AfterBatch)>, DbError> {
         let list = move |connection: &Connection| {
             batches::list(connection, &filter, is_descending, after, most)
         };
@@ -246,9 +247,9 @@ impl Service {
     /// What the source says of a batch, where this build has got it.
     pub(crate) fn planned(
         self: &Arc<Self>,
-        build: &Build,
+        build: &StoredBuild,
         record: &Value,
-    ) -> Option<Result<Planned, Rejected>> {
+    ) -> Option<Result<PlannedBatch, Rejected>> {
         let (uuid, identifier) = build.batch()?;
         if identifier != DOWNLOAD || record["buildStatus"] != "SUCCEEDED" {
             return None;
@@ -262,7 +263,11 @@ impl Service {
     }
 
     /// Looks at what every build of a plan is asked for with, before the first one begins.
-    fn check_plan(&self, mut batch: Batch, planned: Planned) -> Result<Planned, Rejected> {
+    fn check_plan(
+        &self,
+        mut batch: Batch,
+        planned: PlannedBatch,
+    ) -> Result<PlannedBatch, Rejected> {
         batch.progress.commit.clone_from(&planned.commit);
         let mut found: Vec<String> = Vec::new();
         for build in &planned.plan.builds {
@@ -302,11 +307,11 @@ fn new_batch(home: &Home, project: &str, order: Value, now: (i64, i64)) -> Resul
         seq: 0,
         project: project.to_owned(),
         number,
-        state: State::Live,
+        state: BuildProgress::Live,
         status: Status::InProgress.name().to_owned(),
         requested: now.0,
         deadline: Some(now.1 + order::patience(&order)),
-        progress: Progress {
+        progress: BatchProgress {
             machine: machine.combining(order::combines(&order)),
             download: Single::new(arn, asked),
             combine: None,
@@ -343,7 +348,7 @@ fn retried(
         progress.download = progress.download.again(new(), wall(now), DOWNLOAD);
     }
     (progress.combine, progress.artifacts, progress.stopped) = (None, None, None);
-    batch.state = State::Live;
+    batch.state = BuildProgress::Live;
     batch.deadline = Some(now.1 + order::patience(&batch.order));
     Ok(keeps_source)
 }
@@ -355,14 +360,14 @@ fn delete(db: &Db, home: &Home, uuid: &str) -> Result<Deleted, DbError> {
     let of = uuid.to_owned();
     let found = db.write_now(move |connection| -> Result<_, DbError> {
         let Some(mut batch) = batches::get(connection, &of)? else { return Ok(None) };
-        if batch.state == State::Ended {
-            batch.state = State::Gone;
+        if batch.state == BuildProgress::Ended {
+            batch.state = BuildProgress::Gone;
             batches::put(connection, &batch)?;
         }
         Ok(Some((batch, batches::builds(connection, &of)?)))
     })?;
     let Some((batch, builds)) = found else { return Ok(deleted) };
-    if batch.state != State::Gone {
+    if batch.state != BuildProgress::Gone {
         deleted.alive.push(crate::batch::record::arn_of(&batch));
         return Ok(deleted);
     }
@@ -375,8 +380,8 @@ fn delete(db: &Db, home: &Home, uuid: &str) -> Result<Deleted, DbError> {
         let of = uuid.to_owned();
         db.write_now(move |connection| -> Result<(), DbError> {
             let Some(mut batch) = batches::get(connection, &of)? else { return Ok(()) };
-            if batch.state == State::Gone {
-                batch.state = State::Ended;
+            if batch.state == BuildProgress::Gone {
+                batch.state = BuildProgress::Ended;
                 batches::put(connection, &batch)?;
             }
             Ok(())
@@ -396,7 +401,7 @@ fn remove(db: &Db, home: &Home, uuid: &str) -> Result<(), DbError> {
 
 /// Removes what a killed `serve` has left of batches that were to be deleted, and sources that nobody needs any more.
 pub(super) fn finish_deletions(db: &Db, home: &Home) -> Result<(), DbError> {
-    for batch in db.read_now(|connection| batches::in_state(connection, State::Gone))? {
+    for batch in db.read_now(|connection| batches::in_state(connection, BuildProgress::Gone))? {
         delete(db, home, &batch.uuid)?;
     }
     for uuid in db.read_now(batches::succeeded)? {
@@ -419,12 +424,12 @@ pub(super) fn mend(
     is_restored: bool,
     now: (i64, i64),
 ) -> Result<(), DbError> {
-    for mut batch in batches::in_state(connection, State::Live)? {
+    for mut batch in batches::in_state(connection, BuildProgress::Live)? {
         if is_restored {
             let why = "the database was broken: its last copy does not tell how this batch stands";
             let context = PhaseContext::new(StatusCode::InternalServiceError, why);
             batch.progress.machine.fault(context, wall(now));
-            batch.state = State::Ended;
+            batch.state = BuildProgress::Ended;
             batch.deadline = None;
             Status::Fault.name().clone_into(&mut batch.status);
         } else if let Some(deadline) = batch.deadline {

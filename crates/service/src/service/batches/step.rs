@@ -1,10 +1,10 @@
 //! What follows for a batch from what has happened to one of its builds: in the transaction that notes that.
 
 use super::Follow;
-use crate::batch::{COMBINE, DOWNLOAD, Planned, Rejected, Single, order, uuid_of};
+use crate::batch::{COMBINE, DOWNLOAD, PlannedBatch, Rejected, Single, order, uuid_of};
 use crate::db::DbError;
 use crate::db::batches::{self, Batch};
-use crate::db::builds::{self, Build, State};
+use crate::db::builds::{self, BuildProgress, StoredBuild};
 use crate::record;
 use crate::service::queue;
 use runner_core::batch::{BatchEffect, BatchInput, Stand};
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use std::collections::VecDeque;
 
 /// A batch while something of it changes.
-struct Turn<'a> {
+struct BatchTurn<'a> {
     connection: &'a Connection,
     home: &'a Home,
     batch: Batch,
@@ -33,17 +33,17 @@ pub(super) fn wall(now: (i64, i64)) -> WallTime {
 pub(crate) fn ended(
     connection: &Connection,
     home: &Home,
-    build: &Build,
+    build: &StoredBuild,
     record: &Value,
-    planned: Option<&Result<Planned, Rejected>>,
+    planned: Option<&Result<PlannedBatch, Rejected>>,
     now: (i64, i64),
 ) -> Result<Follow, DbError> {
     let Some((uuid, identifier)) = build.batch() else { return Ok(Follow::default()) };
     let batch = batches::get(connection, uuid)?;
-    let Some(batch) = batch.filter(|batch| batch.state == State::Live) else {
+    let Some(batch) = batch.filter(|batch| batch.state == BuildProgress::Live) else {
         return Ok(Follow::default());
     };
-    let mut turn = Turn { connection, home, batch, now, follow: Follow::default() };
+    let mut turn = BatchTurn { connection, home, batch, now, follow: Follow::default() };
     let arn = record::build_arn(&build.id());
     let status = record["buildStatus"].as_str().map(|status| json!(status));
     let status = status.and_then(|status| serde_json::from_value(status).ok());
@@ -72,7 +72,7 @@ pub(crate) fn stopped(
     input: BatchInput,
     now: (i64, i64),
 ) -> Result<Follow, DbError> {
-    let mut turn = Turn { connection, home, batch, now, follow: Follow::default() };
+    let mut turn = BatchTurn { connection, home, batch, now, follow: Follow::default() };
     let progress = &mut turn.batch.progress;
     if input == BatchInput::Stop {
         progress.stopped.get_or_insert(wall(now));
@@ -108,7 +108,7 @@ pub(super) fn begun(
     has_source: bool,
     now: (i64, i64),
 ) -> Result<Follow, DbError> {
-    let mut turn = Turn { connection, home, batch, now, follow: Follow::default() };
+    let mut turn = BatchTurn { connection, home, batch, now, follow: Follow::default() };
     if has_source {
         let effects = turn.batch.progress.machine.begin(wall(now));
         turn.perform(effects)?;
@@ -123,7 +123,7 @@ pub(super) fn begun(
 /// Builds that are to stop with their batches.
 pub(crate) fn to_stop(connection: &Connection) -> Result<Vec<String>, DbError> {
     let mut found = Vec::new();
-    for batch in batches::in_state(connection, State::Live)? {
+    for batch in batches::in_state(connection, BuildProgress::Live)? {
         if batch.progress.machine.is_ending() {
             let builds = batches::builds(connection, &batch.uuid)?;
             for uuid in builds {
@@ -137,7 +137,7 @@ pub(crate) fn to_stop(connection: &Connection) -> Result<Vec<String>, DbError> {
     Ok(found)
 }
 
-impl Turn<'_> {
+impl BatchTurn<'_> {
     /// Keeps what a build leaves that belongs to its batch.
     fn note_results(&mut self, arn: &str, record: &Value) {
         let progress = &mut self.batch.progress;
@@ -152,14 +152,14 @@ impl Turn<'_> {
     fn has_source(
         &mut self,
         status: Status,
-        planned: Option<&Result<Planned, Rejected>>,
+        planned: Option<&Result<PlannedBatch, Rejected>>,
     ) -> Vec<BatchEffect> {
         let now = wall(self.now);
         let project = self.batch.project.clone();
         let progress = &mut self.batch.progress;
         progress.download.status = status;
         match (status, planned) {
-            (Status::Succeeded, Some(Ok(Planned { plan, commit }))) => {
+            (Status::Succeeded, Some(Ok(PlannedBatch { plan, commit }))) => {
                 progress.commit.clone_from(commit);
                 let new = |_| record::build_arn(&format!("{project}:{}", queue::new_uuid()));
                 progress.machine.expand(plan.clone(), new, now);
@@ -246,19 +246,19 @@ impl Turn<'_> {
     }
 
     /// Takes a build out of the queue, which it is then; one that lives is to be asked.
-    fn take_out(&mut self, uuid: &str) -> Result<Option<Build>, DbError> {
+    fn take_out(&mut self, uuid: &str) -> Result<Option<StoredBuild>, DbError> {
         let Some(build) = builds::get(self.connection, uuid)? else { return Ok(None) };
         match build.state {
-            State::Queued => {
+            BuildProgress::Queued => {
                 let record = record::never_begun(&build, self.now.0, "STOPPED", None);
                 builds::end(self.connection, uuid, &record, false)?;
                 Ok(Some(build))
             }
-            State::Starting | State::Live => {
+            BuildProgress::Starting | BuildProgress::Live => {
                 self.follow.to_stop.push(uuid.to_owned());
                 Ok(None)
             }
-            State::Ended | State::Gone => Ok(None),
+            BuildProgress::Ended | BuildProgress::Gone => Ok(None),
         }
     }
 
@@ -271,7 +271,7 @@ impl Turn<'_> {
     }
 
     fn finish(&mut self, status: Status) {
-        self.batch.state = State::Ended;
+        self.batch.state = BuildProgress::Ended;
         self.batch.deadline = None;
         if status == Status::Succeeded {
             self.follow.over.push(self.batch.uuid.clone());
@@ -279,7 +279,7 @@ impl Turn<'_> {
     }
 
     fn done(self) -> Result<Follow, DbError> {
-        let Turn { connection, mut batch, follow, .. } = self;
+        let BatchTurn { connection, mut batch, follow, .. } = self;
         let shown = crate::batch::record::status(&batch);
         shown.name().clone_into(&mut batch.status);
         batches::put(connection, &batch)?;

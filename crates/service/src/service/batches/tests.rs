@@ -3,8 +3,8 @@
 use super::*;
 use crate::batch::record::shown;
 use crate::db::builds;
-use crate::service::Settings;
-use crate::service::queue::{End, Launcher, Process, Start, note};
+use crate::service::ServiceSettings;
+use crate::service::queue::{BuildEnd, Launcher, ProcessWait, Start, note};
 use runner_core::batch::PlannedBuild;
 use std::fs::File;
 use std::sync::Mutex;
@@ -18,7 +18,7 @@ struct Held {
 }
 
 impl Launcher for Held {
-    fn launch(&self, start: &Start, lock: File) -> Result<Process, String> {
+    fn launch(&self, start: &Start, lock: File) -> Result<ProcessWait, String> {
         let (end, ended) = channel::<()>();
         let begun = self.begun.lock().expect("no panic");
         begun.send((start.uuid.clone(), end)).map_err(|error| error.to_string())?;
@@ -36,7 +36,7 @@ impl Launcher for Held {
             .map_err(|error| error.to_string())
     }
 
-    fn plan(&self, _: &Start) -> Result<Planned, Rejected> {
+    fn plan(&self, _: &Start) -> Result<PlannedBatch, Rejected> {
         Err(unread("none"))
     }
 
@@ -59,7 +59,7 @@ impl Rig {
         let ((begun, receiver), (stopped, stops)) = (channel(), channel());
         let launcher = Held { begun: Mutex::new(begun), stopped: Mutex::new(stopped) };
         let settings =
-            Settings { max_builds, max_queued: 1, source_root: None, no_privileges: None };
+            ServiceSettings { max_builds, max_queued: 1, source_root: None, no_privileges: None };
         let opened = Service::open(&home, settings, Arc::new(launcher), false);
         let (service, _) = opened.expect("a service");
         service.take_up_all().expect("threads");
@@ -83,7 +83,7 @@ fn project() -> Value {
 }
 
 /// A list of builds, the second of which waits for the first.
-fn plan(names: &[&str]) -> Planned {
+fn plan(names: &[&str]) -> PlannedBatch {
     let builds = names.iter().enumerate().map(|(at, name)| PlannedBuild {
         identifier: (*name).to_owned(),
         depends_on: if at == 1 { vec![0] } else { Vec::new() },
@@ -91,7 +91,7 @@ fn plan(names: &[&str]) -> Planned {
         settings: runner_core::batch::BatchBuildSettings::default(),
         shard: None,
     });
-    Planned { plan: BatchPlan { fast_fail: false, builds: builds.collect() }, commit: None }
+    PlannedBatch { plan: BatchPlan { fast_fail: false, builds: builds.collect() }, commit: None }
 }
 
 /// A batch, and the uuid of the build that gets its source.
@@ -107,7 +107,7 @@ fn begun(service: &Arc<Service>) -> (Batch, String) {
 }
 
 /// Notes the end of a build that needs no process for it.
-fn end(service: &Service, uuid: &str, status: &str, planned: Option<Planned>) -> Follow {
+fn end(service: &Service, uuid: &str, status: &str, planned: Option<PlannedBatch>) -> Follow {
     let (home, uuid, status) = (service.home.clone(), uuid.to_owned(), status.to_owned());
     let now = (clock::wall().epoch_millis(), service.clock.now());
     let noted = service.db.write_now(move |connection| -> Result<Follow, DbError> {
@@ -115,7 +115,7 @@ fn end(service: &Service, uuid: &str, status: &str, planned: Option<Planned>) ->
         let planned = planned.map(Ok);
         let record =
             json!({"buildStatus": status, "phases": [], "reportArns": [format!("report-{uuid}")]});
-        let end = End { build: &build, record, has_folder: false, planned: planned.as_ref() };
+        let end = BuildEnd { build: &build, record, has_folder: false, planned: planned.as_ref() };
         note(connection, &home, end, now)
     });
     noted.expect("noted")
@@ -150,7 +150,10 @@ fn a_batch_lives_in_the_database_over_kills() {
         current = now(&service, &batch);
     }
     let record = shown(&current);
-    assert_eq!((&record["buildBatchStatus"], current.state), (&json!("SUCCEEDED"), State::Ended));
+    assert_eq!(
+        (&record["buildBatchStatus"], current.state),
+        (&json!("SUCCEEDED"), BuildProgress::Ended)
+    );
     assert_eq!(record["reportArns"].as_array().map(Vec::len), Some(4));
     let deleted = block(service.delete_batch(&batch.uuid)).expect("an answer");
     assert_eq!((deleted.gone.len(), deleted.alive.len()), (4, 0));
@@ -198,16 +201,16 @@ fn a_stop_takes_what_waits_out_of_the_queue() {
     // Before there is a plan, and after.
     let (early, _) = begun(&service);
     let stopped = block(service.stop_batch(&early.uuid)).expect("an answer").expect("a batch");
-    assert_eq!((stopped.status.as_str(), stopped.state), ("STOPPED", State::Ended));
+    assert_eq!((stopped.status.as_str(), stopped.state), ("STOPPED", BuildProgress::Ended));
     let (batch, download) = begun(&service);
     end(&service, &download, "SUCCEEDED", Some(plan(&["a", "b"])));
     let stopped = block(service.stop_batch(&batch.uuid)).expect("an answer").expect("a batch");
-    assert_eq!((stopped.status.as_str(), stopped.state), ("STOPPED", State::Ended));
+    assert_eq!((stopped.status.as_str(), stopped.state), ("STOPPED", BuildProgress::Ended));
     let list = block(service.list_builds(None, true, None, 10)).expect("a list");
     assert_eq!(list.len(), 3, "b has never been");
     // All of it again, with the same number.
     let again = block(service.retry_batch(&stopped, &json!({}), "me")).expect("again");
-    assert_eq!((again.number, again.state), (batch.number, State::Live));
+    assert_eq!((again.number, again.state), (batch.number, BuildProgress::Live));
     let twice = block(service.retry_batch(&again, &json!({}), "me")).expect_err("it runs");
     assert!(matches!(&twice, Fault::Invalid(text) if text.contains("has not ended")), "{twice}");
     let failed = json!({"retryType": "RETRY_FAILED_BUILDS"});
@@ -252,7 +255,7 @@ fn a_restored_copy_knows_of_no_batch_how_it_stands() {
     std::fs::write(rig.dir.path().join("serve.db"), vec![b'x'; 8192]).expect("a file");
     let (service, ..) = rig.serve(0);
     let batch = now(&service, &batch);
-    assert_eq!((batch.status.as_str(), batch.state), ("FAULT", State::Ended));
+    assert_eq!((batch.status.as_str(), batch.state), ("FAULT", BuildProgress::Ended));
     let context = &shown(&batch)["phases"][2]["contexts"][0];
     assert!(
         context["message"].as_str().is_some_and(|text| text.contains("was broken")),

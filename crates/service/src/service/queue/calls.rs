@@ -1,12 +1,12 @@
 //! What calls do with builds: take them in, stop those that wait, try them again, delete them.
 
-use super::settle::{End, note};
+use super::settle::{BuildEnd, note};
 use crate::batch::{COMBINE, DOWNLOAD};
-use crate::db::builds::{self, Build, State};
+use crate::db::builds::{self, BuildProgress, StoredBuild};
 use crate::db::projects::{self, Project};
-use crate::db::tokens::{self, Found, Token};
+use crate::db::tokens::{self, RequestToken, TokenLookup};
 use crate::db::{Db, DbError};
-use crate::model::{Described, known};
+use crate::model::{DescribedService, known};
 use crate::project::{self, Merged};
 use crate::record;
 use crate::service::batches::Follow;
@@ -29,7 +29,7 @@ pub struct Deleted {
 }
 
 /// How long a build waits at most, in milliseconds.
-pub(crate) fn patience(build: &Build) -> i64 {
+pub(crate) fn patience(build: &StoredBuild) -> i64 {
     build.order.as_ref().map_or(0, patience_of)
 }
 
@@ -44,15 +44,15 @@ pub(crate) fn queued(
     uuid: String,
     order: Value,
     (now, steady): (i64, i64),
-) -> Result<Build, DbError> {
+) -> Result<StoredBuild, DbError> {
     let number = home.next_number(project).map_err(|error| DbError::File(error.to_string()))?;
-    Ok(Build {
+    Ok(StoredBuild {
         log: record::log_names(project, &uuid, &order),
         uuid,
         seq: 0,
         project: project.to_owned(),
         number: i64::try_from(number).unwrap_or(i64::MAX),
-        state: State::Queued,
+        state: BuildProgress::Queued,
         status: "IN_PROGRESS".to_owned(),
         requested: now,
         deadline: Some(steady + patience_of(&order)),
@@ -67,7 +67,7 @@ pub(crate) fn new_uuid() -> String {
 }
 
 /// Whether all that a build does is done for its batch.
-fn has_no_command(build: &Build) -> bool {
+fn has_no_command(build: &StoredBuild) -> bool {
     matches!(build.batch(), Some((_, DOWNLOAD | COMBINE)))
 }
 
@@ -93,8 +93,8 @@ impl Service {
         name: &str,
         input: &Value,
         caller: &str,
-    ) -> Result<Build, Fault> {
-        let input = &known(Described::CodeBuild, "StartBuild", input);
+    ) -> Result<StoredBuild, Fault> {
+        let input = &known(DescribedService::CodeBuild, "StartBuild", input);
         let project = self.project(name).await?.ok_or_else(|| no_project(name))?;
         let invalid = |found: Vec<String>| Fault::Invalid(found.join("; "));
         let Merged { project: merged, has_sessions } =
@@ -117,10 +117,10 @@ impl Service {
     /// Tries a build again, as it was asked for.
     pub async fn retry_build(
         self: &Arc<Self>,
-        old: &Build,
+        old: &StoredBuild,
         input: &Value,
         caller: &str,
-    ) -> Result<Build, Fault> {
+    ) -> Result<StoredBuild, Fault> {
         if !old.state.has_ended() {
             return Err(Fault::Invalid(format!("Build {} has not ended", old.id())));
         }
@@ -156,14 +156,14 @@ impl Service {
         mut order: Value,
         input: &Value,
         caller: &str,
-    ) -> Result<Build, Fault> {
+    ) -> Result<StoredBuild, Fault> {
         if self.queue.is_draining() {
             return Err(Fault::Stopping);
         }
         let token = token(operation, input, caller);
         let (home, settings) = (self.home.clone(), self.settings.clone());
         let now = (clock::wall().epoch_millis(), self.clock.now());
-        let insert = move |connection: &Connection| -> Result<Build, Fault> {
+        let insert = move |connection: &Connection| -> Result<StoredBuild, Fault> {
             if let Some(uuid) = made_before(connection, token.as_ref())? {
                 let made = builds::get(connection, &uuid)?;
                 return made.ok_or_else(|| Fault::NotFound(format!("Build {uuid} is gone")));
@@ -209,12 +209,12 @@ impl Service {
         let stop = move |connection: &Connection| -> Result<Option<Follow>, DbError> {
             match builds::get(connection, &of)? {
                 // What it does before it begins may take long, and it has no command that could be waited for.
-                Some(build) if build.state == State::Starting && has_no_command(&build) => {
+                Some(build) if build.state == BuildProgress::Starting && has_no_command(&build) => {
                     Ok(Some(Follow { to_stop: vec![of], ..Follow::default() }))
                 }
-                Some(build) if build.state == State::Queued => {
+                Some(build) if build.state == BuildProgress::Queued => {
                     let record = record::never_begun(&build, now.0, "STOPPED", None);
-                    let end = End { build: &build, record, has_folder: false, planned: None };
+                    let end = BuildEnd { build: &build, record, has_folder: false, planned: None };
                     note(connection, &home, end, now).map(Some)
                 }
                 _ => Ok(None),
@@ -230,13 +230,13 @@ impl Service {
     }
 
     /// The build with this uuid, as far as the service knows it.
-    pub async fn build(&self, uuid: &str) -> Result<Option<Build>, DbError> {
+    pub async fn build(&self, uuid: &str) -> Result<Option<StoredBuild>, DbError> {
         let uuid = uuid.to_owned();
         self.db.read(move |connection| builds::get(connection, &uuid)).await
     }
 
     /// Those with these uuids, in their order.
-    pub async fn builds(&self, uuids: Vec<String>) -> Result<Vec<Option<Build>>, DbError> {
+    pub async fn builds(&self, uuids: Vec<String>) -> Result<Vec<Option<StoredBuild>>, DbError> {
         self.db.read(move |connection| builds::get_all(connection, &uuids)).await
     }
 
@@ -244,9 +244,9 @@ impl Service {
         &self,
         project: Option<String>,
         is_descending: bool,
-        after: Option<builds::After>,
+        after: Option<builds::AfterBuild>,
         most: usize,
-    ) -> Result<Vec<(String, builds::After)>, DbError> {
+    ) -> Result<Vec<(String, builds::AfterBuild)>, DbError> {
         self.refresh().await?;
         let list = move |connection: &Connection| {
             builds::list(connection, project.as_deref(), is_descending, after, most)
@@ -280,15 +280,17 @@ pub(crate) fn delete_one(
     let of = uuid.clone();
     let build = db.write_now(move |connection| -> Result<_, DbError> {
         let build = builds::get(connection, &of)?;
-        builds::advance(connection, &of, State::Ended, State::Gone)?;
+        builds::advance(connection, &of, BuildProgress::Ended, BuildProgress::Gone)?;
         Ok(build)
     })?;
     let Some(build) = build else { return Ok(()) };
     let arn = record::build_arn(&build.id());
     match build.state {
-        State::Gone => {}
-        State::Queued | State::Starting | State::Live => deleted.alive.push(arn),
-        State::Ended => match remove_tree(BuildDir::of(home, &uuid).path()) {
+        BuildProgress::Gone => {}
+        BuildProgress::Queued | BuildProgress::Starting | BuildProgress::Live => {
+            deleted.alive.push(arn);
+        }
+        BuildProgress::Ended => match remove_tree(BuildDir::of(home, &uuid).path()) {
             Ok(()) => {
                 db.write_now(move |connection| builds::forget(connection, &uuid))?;
                 deleted.gone.push(arn);
@@ -296,7 +298,7 @@ pub(crate) fn delete_one(
             Err(error) => {
                 tracing::warn!(%error, "the folder of a build that is to be deleted stays");
                 db.write_now(move |connection| {
-                    builds::advance(connection, &uuid, State::Gone, State::Ended)
+                    builds::advance(connection, &uuid, BuildProgress::Gone, BuildProgress::Ended)
                 })?;
                 deleted.failed.push((arn, error.to_string()));
             }
@@ -308,13 +310,13 @@ pub(crate) fn delete_one(
 /// What the same call has made before.
 pub(crate) fn made_before(
     connection: &Connection,
-    token: Option<&Token>,
+    token: Option<&RequestToken>,
 ) -> Result<Option<String>, Fault> {
     let Some(token) = token else { return Ok(None) };
     match tokens::find(connection, token)? {
-        Found::Nothing => Ok(None),
-        Found::Same(uuid) => Ok(Some(uuid)),
-        Found::Other => Err(Fault::Invalid(format!(
+        TokenLookup::Nothing => Ok(None),
+        TokenLookup::Same(uuid) => Ok(Some(uuid)),
+        TokenLookup::Other => Err(Fault::Invalid(format!(
             "Idempotency token {} was used with other parameters",
             token.token
         ))),
@@ -322,11 +324,11 @@ pub(crate) fn made_before(
 }
 
 /// The token of a call, with a digest of the rest.
-pub(crate) fn token(operation: &'static str, input: &Value, caller: &str) -> Option<Token> {
+pub(crate) fn token(operation: &'static str, input: &Value, caller: &str) -> Option<RequestToken> {
     let token = input["idempotencyToken"].as_str()?.to_owned();
     let mut rest = input.clone();
     rest.as_object_mut()?.remove("idempotencyToken");
     // Members are in the order of their names.
     let digest = Sha256::digest(rest.to_string().as_bytes()).to_vec();
-    Some(Token { operation, caller: caller.to_owned(), token, digest })
+    Some(RequestToken { operation, caller: caller.to_owned(), token, digest })
 }

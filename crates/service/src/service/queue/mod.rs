@@ -14,16 +14,16 @@ mod tests;
 pub use calls::Deleted;
 pub(crate) use calls::{delete_one, made_before, new_uuid, patience, queued, renew_cache, token};
 pub use processes::BEGUN;
-pub(crate) use settle::{End, note};
+pub(crate) use settle::{BuildEnd, note};
 
-use crate::batch::{Planned, Rejected};
+use crate::batch::{PlannedBatch, Rejected};
 use crate::db::DbError;
 use crate::db::batches;
-use crate::db::builds::{self, Build, State};
+use crate::db::builds::{self, BuildProgress, StoredBuild};
 use crate::record;
 use crate::service::Service;
 use crate::service::batches::{Follow, step};
-use paused::Pauses;
+use paused::PauseProbe;
 use runner_core::batch::BatchInput;
 use runner_folder::state::Home;
 use runner_host::clock;
@@ -56,7 +56,7 @@ pub struct Start {
 }
 
 /// Waits for a process to end.
-pub type Process = Box<dyn FnOnce() + Send>;
+pub type ProcessWait = Box<dyn FnOnce() + Send>;
 
 /// Who starts builds.
 pub trait Launcher: Send + Sync {
@@ -64,7 +64,7 @@ pub trait Launcher: Send + Sync {
     ///
     /// # Errors
     /// None has begun; why.
-    fn launch(&self, start: &Start, lock: File) -> Result<Process, String>;
+    fn launch(&self, start: &Start, lock: File) -> Result<ProcessWait, String>;
 
     /// Asks a build that lives to stop; blocks until it has heard it.
     ///
@@ -76,16 +76,16 @@ pub trait Launcher: Send + Sync {
     ///
     /// # Errors
     /// It has none; why.
-    fn plan(&self, start: &Start) -> Result<Planned, Rejected>;
+    fn plan(&self, start: &Start) -> Result<PlannedBatch, Rejected>;
 
     /// Ends in their folders what killed runners have left.
     fn sweep(&self);
 }
 
 /// A build that has a process, or is about to.
-struct Running {
+struct RunningBuild {
     /// Where it can pause.
-    pauses: Option<Pauses>,
+    pauses: Option<PauseProbe>,
     is_to_stop: Arc<AtomicBool>,
 }
 
@@ -94,7 +94,7 @@ pub(crate) struct Queue {
     pub(crate) launcher: Arc<dyn Launcher>,
     starts: PathBuf,
     /// The service's builds that have a process, or are about to, by uuid.
-    running: Mutex<HashMap<String, Running>>,
+    running: Mutex<HashMap<String, RunningBuild>>,
     /// How many of them can pause: asked where nobody may wait for the lock, which is held while the database is written.
     can_pause: AtomicUsize,
     is_draining: Mutex<bool>,
@@ -118,11 +118,11 @@ impl Queue {
         })
     }
 
-    fn running(&self) -> std::sync::MutexGuard<'_, HashMap<String, Running>> {
+    fn running(&self) -> std::sync::MutexGuard<'_, HashMap<String, RunningBuild>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn insert(&self, running: &mut HashMap<String, Running>, uuid: String, run: Running) {
+    fn insert(&self, running: &mut HashMap<String, RunningBuild>, uuid: String, run: RunningBuild) {
         self.can_pause.fetch_add(usize::from(run.pauses.is_some()), Ordering::AcqRel);
         running.insert(uuid, run);
     }
@@ -147,7 +147,7 @@ impl Queue {
         self.waiting.notify_one();
     }
 
-    pub(crate) fn plan(&self, start: &Start) -> Result<Planned, Rejected> {
+    pub(crate) fn plan(&self, start: &Start) -> Result<PlannedBatch, Rejected> {
         self.launcher.plan(start)
     }
 
@@ -172,7 +172,12 @@ impl Service {
             }
             let next = self.db.write_now(|connection| -> Result<_, DbError> {
                 let Some(build) = builds::first_queued(connection)? else { return Ok(None) };
-                builds::advance(connection, &build.uuid, State::Queued, State::Starting)?;
+                builds::advance(
+                    connection,
+                    &build.uuid,
+                    BuildProgress::Queued,
+                    BuildProgress::Starting,
+                )?;
                 Ok(Some(build))
             });
             match next {
@@ -263,7 +268,7 @@ fn late(connection: &Connection, home: &Home, now: (i64, i64)) -> Result<Follow,
     let mut follow = Follow::default();
     for build in builds::late(connection, now.1)? {
         let record = record::never_begun(&build, now.0, "TIMED_OUT", None);
-        let end = End { build: &build, record, has_folder: false, planned: None };
+        let end = BuildEnd { build: &build, record, has_folder: false, planned: None };
         follow.join(note(connection, home, end, now)?);
     }
     for batch in batches::late(connection, now.1)? {

@@ -3,7 +3,7 @@
 //! A build that waits for a person has nothing to do. It takes its place again at once when it goes on, so that
 //! for a while more may run than there are places; all in all never more than four times as many live.
 
-use super::{Build, Running};
+use super::{RunningBuild, StoredBuild};
 use crate::service::Service;
 use runner_folder::events::Follower;
 use runner_folder::state::BuildDir;
@@ -15,12 +15,12 @@ use std::sync::atomic::Ordering;
 const MOST: usize = 4;
 
 /// Looks whether a build is paused.
-pub(super) struct Pauses {
+pub(super) struct PauseProbe {
     dir: BuildDir,
     log: Option<Follower>,
 }
 
-impl Pauses {
+impl PauseProbe {
     fn is_paused(&mut self) -> bool {
         if self.log.is_none() {
             // It has not begun.
@@ -32,7 +32,7 @@ impl Pauses {
 }
 
 /// Whether another may start.
-pub(super) fn has_room(running: &mut HashMap<String, Running>, places: usize) -> bool {
+pub(super) fn has_room(running: &mut HashMap<String, RunningBuild>, places: usize) -> bool {
     if running.len() < places {
         return true;
     }
@@ -48,10 +48,10 @@ pub(super) fn has_room(running: &mut HashMap<String, Running>, places: usize) ->
 
 impl Service {
     /// A build that is about to run.
-    pub(super) fn running(&self, build: &Build) -> Running {
+    pub(super) fn running(&self, build: &StoredBuild) -> RunningBuild {
         let has_sessions = build.order.as_ref().is_some_and(|order| order["sessions"] == true);
-        let pauses = || Pauses { dir: BuildDir::of(&self.home, &build.uuid), log: None };
-        Running { pauses: has_sessions.then(pauses), is_to_stop: Arc::default() }
+        let pauses = || PauseProbe { dir: BuildDir::of(&self.home, &build.uuid), log: None };
+        RunningBuild { pauses: has_sessions.then(pauses), is_to_stop: Arc::default() }
     }
 
     /// Whether one that runs can pause.

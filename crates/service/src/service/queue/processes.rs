@@ -2,7 +2,7 @@
 
 use super::{AGAIN, Queue, Start};
 use crate::db::DbError;
-use crate::db::builds::{self, Build, State};
+use crate::db::builds::{self, BuildProgress, StoredBuild};
 use crate::service::Service;
 use crate::service::batches::step;
 use runner_folder::state::BuildDir;
@@ -41,7 +41,7 @@ impl Queue {
 
 impl Service {
     /// Starts a build on a thread, which stays with it to its end; `false` where there is no thread for it.
-    pub(super) fn run(self: &Arc<Self>, build: Build) -> bool {
+    pub(super) fn run(self: &Arc<Self>, build: StoredBuild) -> bool {
         let service = Arc::clone(self);
         let uuid = build.uuid.clone();
         let run = move || {
@@ -61,7 +61,7 @@ impl Service {
     /// Puts a build that was about to start back to its place in the queue.
     fn wait_again(&self, uuid: String) {
         let back = self.db.write_now(move |connection| {
-            builds::advance(connection, &uuid, State::Starting, State::Queued)
+            builds::advance(connection, &uuid, BuildProgress::Starting, BuildProgress::Queued)
         });
         if let Err(error) = back {
             tracing::warn!(%error, "a build waits for the next serve");
@@ -69,7 +69,7 @@ impl Service {
     }
 
     /// Starts a build and waits for its end; why there was none.
-    fn started(self: &Arc<Self>, build: &Build) -> Option<String> {
+    fn started(self: &Arc<Self>, build: &StoredBuild) -> Option<String> {
         let lock = match self.queue.lock(&build.uuid) {
             Ok(lock) => lock,
             Err(error) => return Some(format!("cannot make the lock of its start: {error}")),
@@ -89,7 +89,7 @@ impl Service {
     }
 
     /// What is to be started of a build.
-    pub(crate) fn start(&self, build: &Build) -> Start {
+    pub(crate) fn start(&self, build: &StoredBuild) -> Start {
         let running = self.queue.running();
         let run = running.get(&build.uuid);
         Start {
@@ -103,7 +103,7 @@ impl Service {
     fn is_live(self: &Arc<Self>, uuid: &str) {
         let of = uuid.to_owned();
         let noted = self.db.write_now(move |connection| {
-            builds::advance(connection, &of, State::Starting, State::Live)
+            builds::advance(connection, &of, BuildProgress::Starting, BuildProgress::Live)
         });
         if let Err(error) = noted {
             // Its folder says so, too.
@@ -145,9 +145,9 @@ impl Service {
     /// Asks a build to stop: whether nothing is left to be asked.
     fn stop_one(&self, uuid: &str) -> bool {
         match self.db.read_now(|connection| builds::get(connection, uuid)) {
-            Ok(Some(build)) if build.state == State::Live => {}
+            Ok(Some(build)) if build.state == BuildProgress::Live => {}
             // It is about to begin, perhaps in a process of another `serve`'s.
-            Ok(Some(build)) if build.state == State::Starting => {
+            Ok(Some(build)) if build.state == BuildProgress::Starting => {
                 if !BuildDir::of(&self.home, uuid).path().exists() {
                     return false;
                 }
@@ -166,9 +166,9 @@ impl Service {
 
     /// Takes up what another `serve` has left: builds that live are waited for, the others ended or queued again.
     pub fn take_up_all(self: &Arc<Self>) -> Result<(), DbError> {
-        let own = self.db.read_now(|connection| -> Result<Vec<Build>, DbError> {
-            let mut own = builds::in_state(connection, State::Starting)?;
-            own.extend(builds::in_state(connection, State::Live)?);
+        let own = self.db.read_now(|connection| -> Result<Vec<StoredBuild>, DbError> {
+            let mut own = builds::in_state(connection, BuildProgress::Starting)?;
+            own.extend(builds::in_state(connection, BuildProgress::Live)?);
             own.retain(|build| build.order.is_some());
             Ok(own)
         })?;
@@ -191,7 +191,7 @@ impl Service {
         Ok(())
     }
 
-    fn take_up(self: &Arc<Self>, build: &Build) {
+    fn take_up(self: &Arc<Self>, build: &StoredBuild) {
         let path = self.queue.lock_file(&build.uuid);
         // Only a lock that is missing, or that is to be had, says that there is no process.
         while let Err(error) = self.wait_for(&path, build) {
@@ -202,7 +202,7 @@ impl Service {
             thread::sleep(AGAIN);
         }
         let dir = BuildDir::of(&self.home, &build.uuid);
-        let has_begun = build.state == State::Live
+        let has_begun = build.state == BuildProgress::Live
             || fs::read_to_string(&path).map_or_else(
                 // One that cannot be read may say that the build has begun.
                 |error| error.kind() != io::ErrorKind::NotFound,
@@ -220,7 +220,7 @@ impl Service {
     }
 
     /// Waits for the end of a build's process, if there is one.
-    fn wait_for(self: &Arc<Self>, path: &Path, build: &Build) -> io::Result<()> {
+    fn wait_for(self: &Arc<Self>, path: &Path, build: &StoredBuild) -> io::Result<()> {
         let lock = match OpenOptions::new().read(true).append(true).open(path) {
             Ok(lock) => lock,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

@@ -1,7 +1,7 @@
 //! The ends of builds: what their folders tell of them, noted once.
 
-use super::{AGAIN, Build, calls};
-use crate::batch::{Planned, Rejected};
+use super::{AGAIN, StoredBuild, calls};
+use crate::batch::{PlannedBatch, Rejected};
 use crate::db::DbError;
 use crate::db::builds;
 use crate::record;
@@ -20,7 +20,7 @@ const TRIES: u32 = 30;
 
 impl Service {
     /// Notes a build's end, whatever was there of it, and goes on with the queue.
-    pub(super) fn settle(self: &Arc<Self>, build: &Build, why: Option<&str>) {
+    pub(super) fn settle(self: &Arc<Self>, build: &StoredBuild, why: Option<&str>) {
         let Some((record, has_folder)) = self.final_record(build, why) else {
             // It is live for the next `serve`, which does this again.
             return;
@@ -32,7 +32,7 @@ impl Service {
             let planned = Arc::clone(&planned);
             let noted = self.db.write_now(move |connection| {
                 let planned = (*planned).as_ref();
-                let end = End { build: &ended, record, has_folder, planned };
+                let end = BuildEnd { build: &ended, record, has_folder, planned };
                 note(connection, &home, end, now)
             });
             let error = match noted {
@@ -55,7 +55,7 @@ impl Service {
 
     /// The record of a build whose process has gone, and whether it had a folder; none where that is for the next `serve`
     /// to find out.
-    fn final_record(&self, build: &Build, why: Option<&str>) -> Option<(Value, bool)> {
+    fn final_record(&self, build: &StoredBuild, why: Option<&str>) -> Option<(Value, bool)> {
         let dir = BuildDir::of(&self.home, &build.uuid);
         let mut unread = None;
         for attempt in 0..TRIES {
@@ -112,22 +112,22 @@ fn is_passing(error: &io::Error) -> bool {
 }
 
 /// An end that is to be noted.
-pub(crate) struct End<'a> {
-    pub(crate) build: &'a Build,
+pub(crate) struct BuildEnd<'a> {
+    pub(crate) build: &'a StoredBuild,
     pub(crate) record: Value,
     pub(crate) has_folder: bool,
     /// What the source says of its batch, where the build has got it.
-    pub(crate) planned: Option<&'a Result<Planned, Rejected>>,
+    pub(crate) planned: Option<&'a Result<PlannedBatch, Rejected>>,
 }
 
 /// Notes an end, and, in the same transaction, what follows from it: a retry, or the next builds of its batch.
 pub(crate) fn note(
     connection: &Connection,
     home: &Home,
-    end: End<'_>,
+    end: BuildEnd<'_>,
     now: (i64, i64),
 ) -> Result<Follow, DbError> {
-    let End { build, mut record, has_folder, planned } = end;
+    let BuildEnd { build, mut record, has_folder, planned } = end;
     let status = record["buildStatus"].as_str().unwrap_or_default();
     // Noted already: a number is given once.
     let is_news = builds::get(connection, &build.uuid)?.is_some_and(|row| !row.state.has_ended());
@@ -149,10 +149,10 @@ pub(crate) fn note(
 fn retry_of(
     connection: &Connection,
     home: &Home,
-    build: &Build,
+    build: &StoredBuild,
     status: &str,
     now: (i64, i64),
-) -> Result<Option<Build>, DbError> {
+) -> Result<Option<StoredBuild>, DbError> {
     let Some(mut order) = build.order.clone() else { return Ok(None) };
     let config = &order["autoRetryConfig"];
     let limit = config["autoRetryLimit"].as_i64().unwrap_or(0);

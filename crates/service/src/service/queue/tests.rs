@@ -1,7 +1,7 @@
 //! The queue over kills, without processes: files and locks as they would be.
 
 use super::*;
-use crate::service::{Fault, Settings};
+use crate::service::{Fault, ServiceSettings};
 use runner_core::phase::{PhaseContext, Status, StatusCode};
 use serde_json::json;
 use std::io::Write;
@@ -15,7 +15,7 @@ struct Held {
 }
 
 impl Launcher for Held {
-    fn launch(&self, start: &Start, lock: File) -> Result<Process, String> {
+    fn launch(&self, start: &Start, lock: File) -> Result<ProcessWait, String> {
         if self.fails {
             return Err("no such image".to_owned());
         }
@@ -32,7 +32,7 @@ impl Launcher for Held {
         Ok(())
     }
 
-    fn plan(&self, _: &Start) -> Result<Planned, Rejected> {
+    fn plan(&self, _: &Start) -> Result<PlannedBatch, Rejected> {
         let context = PhaseContext::new(StatusCode::YamlFileError, "none");
         Err(Rejected { status: Status::Failed, context })
     }
@@ -55,8 +55,12 @@ impl Rig {
         let home = Home::at(self.dir.path().to_path_buf()).expect("a state folder");
         let (begun, receiver) = channel();
         let launcher = Arc::new(Held { begun: Mutex::new(begun), fails });
-        let settings =
-            Settings { max_builds, max_queued: 1, source_root: None, no_privileges: Some("no") };
+        let settings = ServiceSettings {
+            max_builds,
+            max_queued: 1,
+            source_root: None,
+            no_privileges: Some("no"),
+        };
         let (service, told) = Service::open(&home, settings, launcher, false).expect("a service");
         assert_eq!(told, Vec::<String>::new());
         service.take_up_all().expect("threads");
@@ -73,7 +77,7 @@ fn input() -> Value {
     })
 }
 
-async fn until(service: &Service, uuid: &str, state: State) -> Build {
+async fn until(service: &Service, uuid: &str, state: BuildProgress) -> StoredBuild {
     loop {
         let seen = service.changes();
         let build = service.build(uuid).await.expect("a look").expect("a build");
@@ -114,18 +118,21 @@ fn slots_queue_limits_and_tokens() {
             matches!(&full, Fault::Limit(text) if text.contains("more than 1 builds in queue")),
             "{full}"
         );
-        assert_eq!(until(&service, &second.uuid, State::Queued).await.status, "IN_PROGRESS");
+        assert_eq!(
+            until(&service, &second.uuid, BuildProgress::Queued).await.status,
+            "IN_PROGRESS"
+        );
         drop(end);
-        let ended = until(&service, &first.uuid, State::Ended).await;
+        let ended = until(&service, &first.uuid, BuildProgress::Ended).await;
         assert_eq!(ended.status, "FAULT", "without a record");
         let (uuid, end) = begun.recv().expect("a start");
         assert_eq!(uuid, second.uuid);
         let third = service.start_build("demo", &json!({}), "me").await.expect("a build");
         assert!(service.stop_queued(&third.uuid).await.expect("an answer"));
-        let stopped = until(&service, &third.uuid, State::Ended).await;
+        let stopped = until(&service, &third.uuid, BuildProgress::Ended).await;
         assert_eq!(stopped.record.expect("a record")["phases"][1]["phaseStatus"], "STOPPED");
         drop(end);
-        until(&service, &second.uuid, State::Ended).await;
+        until(&service, &second.uuid, BuildProgress::Ended).await;
         let privileged = json!({"privilegedModeOverride": true});
         let refused = service.start_build("demo", &privileged, "me").await.expect_err("refused");
         assert!(refused.to_string().contains("privilegedModeOverride"), "{refused}");
@@ -145,7 +152,8 @@ fn a_failure_is_tried_again_as_often_as_the_project_says() {
         let first = service.start_build("demo", &limit, "me").await.expect("a build");
         let mut uuid = first.uuid.clone();
         for number in 0..3 {
-            let record = until(&service, &uuid, State::Ended).await.record.expect("a record");
+            let record =
+                until(&service, &uuid, BuildProgress::Ended).await.record.expect("a record");
             let config = &record["autoRetryConfig"];
             assert_eq!(config["autoRetryNumber"], number);
             assert!(record["phases"][2]["contexts"][0]["message"] == "no such image", "{record}");
@@ -160,7 +168,7 @@ fn a_failure_is_tried_again_as_often_as_the_project_says() {
 }
 
 /// Puts a build where a kill may have left it.
-fn left(service: &Service, state: State) -> String {
+fn left(service: &Service, state: BuildProgress) -> String {
     service
         .db
         .write_now(move |connection| -> Result<String, DbError> {
@@ -168,7 +176,7 @@ fn left(service: &Service, state: State) -> String {
             let uuid = uuid::Uuid::new_v4().to_string();
             builds::insert(
                 connection,
-                &Build {
+                &StoredBuild {
                     uuid: uuid.clone(),
                     seq: 0,
                     project: "demo".to_owned(),
@@ -197,13 +205,13 @@ fn a_build_starts_once_whenever_the_service_is_killed() {
     };
     // Before its lock was there; with a lock that nobody holds any more; after the folder was there and has gone.
     let (never, died, gone) = (
-        left(&service, State::Starting),
-        left(&service, State::Starting),
-        left(&service, State::Starting),
+        left(&service, BuildProgress::Starting),
+        left(&service, BuildProgress::Starting),
+        left(&service, BuildProgress::Starting),
     );
     file(&died, "");
     file(&gone, BEGUN);
-    let live = left(&service, State::Starting);
+    let live = left(&service, BuildProgress::Starting);
     file(&live, "");
     let mut lock =
         std::fs::OpenOptions::new().append(true).open(starts.join(&live)).expect("a file");
@@ -212,21 +220,24 @@ fn a_build_starts_once_whenever_the_service_is_killed() {
 
     let (service, begun) = rig.serve(9, false);
     block(async {
-        assert_eq!(until(&service, &gone, State::Ended).await.status, "FAULT");
+        assert_eq!(until(&service, &gone, BuildProgress::Ended).await.status, "FAULT");
         let mut again = [begun.recv().expect("a start"), begun.recv().expect("a start")];
         again.sort_by(|a, b| a.0.cmp(&b.0));
         let mut wanted = [never.clone(), died.clone()];
         wanted.sort();
         assert_eq!([&again[0].0, &again[1].0], [&wanted[0], &wanted[1]]);
-        assert_eq!(until(&service, &live, State::Starting).await.state, State::Starting);
+        assert_eq!(
+            until(&service, &live, BuildProgress::Starting).await.state,
+            BuildProgress::Starting
+        );
         // The process that lives begins its build, and ends.
         lock.write_all(BEGUN.as_bytes()).expect("written");
         drop(lock);
-        until(&service, &live, State::Ended).await;
+        until(&service, &live, BuildProgress::Ended).await;
         assert!(begun.try_recv().is_err(), "nothing starts twice");
         drop(again);
-        until(&service, &never, State::Ended).await;
-        until(&service, &died, State::Ended).await;
+        until(&service, &never, BuildProgress::Ended).await;
+        until(&service, &died, BuildProgress::Ended).await;
     });
 }
 
@@ -235,8 +246,9 @@ fn a_build_starts_once_whenever_the_service_is_killed() {
 fn a_restored_copy_starts_nothing() {
     let rig = Rig::new();
     let (service, _) = rig.serve(0, false);
-    let (waits, was_starting) = (left(&service, State::Queued), left(&service, State::Starting));
-    let has_run = left(&service, State::Queued);
+    let (waits, was_starting) =
+        (left(&service, BuildProgress::Queued), left(&service, BuildProgress::Starting));
+    let has_run = left(&service, BuildProgress::Queued);
     service.close().expect("a copy");
     drop(service);
     std::fs::create_dir_all(rig.dir.path().join("builds").join(&has_run)).expect("a folder");
@@ -245,7 +257,7 @@ fn a_restored_copy_starts_nothing() {
     let (begun, starts) = channel();
     let launcher = Arc::new(Held { begun: Mutex::new(begun), fails: false });
     let settings =
-        Settings { max_builds: 9, max_queued: 9, source_root: None, no_privileges: None };
+        ServiceSettings { max_builds: 9, max_queued: 9, source_root: None, no_privileges: None };
     // Whoever opens it first may do something else with it, or be killed.
     let told = crate::db::Db::open(home.root()).expect("a database").told;
     assert_eq!(told.len(), 2, "{told:?}");
@@ -255,7 +267,7 @@ fn a_restored_copy_starts_nothing() {
     block(async {
         service.begin().await;
         for uuid in [&waits, &was_starting] {
-            let build = until(&service, uuid, State::Ended).await;
+            let build = until(&service, uuid, BuildProgress::Ended).await;
             let record = build.record.expect("a record");
             let why = record["phases"][2]["contexts"][0]["message"].as_str().expect("why");
             assert!(why.contains("does not tell whether this build has run"), "{why}");
@@ -270,14 +282,14 @@ fn a_restored_copy_starts_nothing() {
 fn nothing_starts_before_it_is_taken_up() {
     let rig = Rig::new();
     let (service, _) = rig.serve(0, false);
-    left(&service, State::Starting);
-    left(&service, State::Queued);
+    left(&service, BuildProgress::Starting);
+    left(&service, BuildProgress::Queued);
     drop(service);
     let home = Home::at(rig.dir.path().to_path_buf()).expect("a state folder");
     let (begun, starts) = channel();
     let launcher = Arc::new(Held { begun: Mutex::new(begun), fails: false });
     let settings =
-        Settings { max_builds: 9, max_queued: 9, source_root: None, no_privileges: None };
+        ServiceSettings { max_builds: 9, max_queued: 9, source_root: None, no_privileges: None };
     let (service, _) = Service::open(&home, settings, launcher, false).expect("a service");
     drop(service);
     assert!(starts.try_recv().is_err());
@@ -287,7 +299,7 @@ fn nothing_starts_before_it_is_taken_up() {
 fn a_deadline_lies_no_further_away_than_it_can_have_been_set() {
     let rig = Rig::new();
     let (service, _) = rig.serve(0, false);
-    let uuid = left(&service, State::Queued);
+    let uuid = left(&service, BuildProgress::Queued);
     let of = uuid.clone();
     // Set by a clock that was a year ahead.
     let year = 365 * 24 * 60 * 60 * 1000;
@@ -308,7 +320,8 @@ fn a_deadline_lies_no_further_away_than_it_can_have_been_set() {
 fn deleting() {
     let rig = Rig::new();
     let (service, _) = rig.serve(0, false);
-    let (ended, waits) = (left(&service, State::Queued), left(&service, State::Queued));
+    let (ended, waits) =
+        (left(&service, BuildProgress::Queued), left(&service, BuildProgress::Queued));
     block(async {
         service.refresh().await.expect("a look");
         assert!(service.stop_queued(&ended).await.expect("an answer"));
@@ -327,7 +340,7 @@ fn deleting() {
 fn rows_do_not_stay_for_ever() {
     let rig = Rig::new();
     let (service, _) = rig.serve(0, false);
-    let uuid = left(&service, State::Queued);
+    let uuid = left(&service, BuildProgress::Queued);
     block(async {
         assert!(service.stop_queued(&uuid).await.expect("an answer"));
         // It was asked for in 1970.
@@ -374,12 +387,12 @@ fn ten_thousand_builds_and_a_thousand_that_wait() {
                 last = uuid::Uuid::new_v4().to_string();
                 builds::insert(
                     connection,
-                    &Build {
+                    &StoredBuild {
                         uuid: last.clone(),
                         seq: 0,
                         project: "demo".to_owned(),
                         number,
-                        state: if has_ended { State::Ended } else { State::Queued },
+                        state: if has_ended { BuildProgress::Ended } else { BuildProgress::Queued },
                         status: "SUCCEEDED".to_owned(),
                         requested: now + number,
                         deadline: Some(now + 1_000_000),

@@ -1,12 +1,12 @@
 //! The server's end of one data channel, over any number of sockets one after the other.
 //!
-//! The caller says what has happened ([`Channel::attach`], [`Channel::receive`], [`Channel::tick`])
-//! and sends what [`Channel::next_outgoing`] gives out.
+//! The caller says what has happened ([`DataChannel::attach`], [`DataChannel::receive`], [`DataChannel::tick`])
+//! and sends what [`DataChannel::next_outgoing`] gives out.
 
 use super::cipher::Cipher;
 use super::handshake::{self, Answered, ClientVersion, DataKey, KmsKey, SessionType};
-use super::message::{self, Head, Id, Kind, Message, Payload};
-use super::receiver::{Readiness, Receiver, Turn};
+use super::message::{self, Id, Message, MessageHeader, MessageKind, Payload};
+use super::receiver::{MessageTurn, Readiness, Receiver};
 use super::sender::Sender;
 use bytes::Bytes;
 use serde::Deserialize;
@@ -26,7 +26,7 @@ const MAX_HELD: usize = 8;
 
 /// What a channel is for.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct ChannelConfig {
     /// The session's id.
     pub session: String,
     /// What the client asked to be connected to.
@@ -41,7 +41,7 @@ pub struct Config {
     pub seed: [u8; 16],
     /// What the session is encrypted with.
     pub key: Option<KmsKey>,
-    /// Whether the handshake ends only when [`Channel::complete`] says so.
+    /// Whether the handshake ends only when [`DataChannel::complete`] says so.
     pub is_held: bool,
 }
 
@@ -56,7 +56,7 @@ pub struct Now {
 
 /// How far a channel has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub enum ChannelPhase {
     /// Nobody has been here yet.
     New,
     /// The request was sent to the client.
@@ -69,10 +69,10 @@ pub enum Phase {
 
 /// What a client wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// The client has had a data key made; [`Channel::encrypt`] goes on with what is in it.
+pub enum ChannelEvent {
+    /// The client has had a data key made; [`DataChannel::encrypt`] goes on with what is in it.
     Key(DataKey),
-    /// The client has done its part; [`Channel::complete`] goes on.
+    /// The client has done its part; [`DataChannel::complete`] goes on.
     Answered,
     /// The handshake is done.
     Ready(ClientVersion),
@@ -119,9 +119,9 @@ enum Shake {
 
 /// The server's end of a data channel.
 #[derive(Debug)]
-pub struct Channel {
-    config: Config,
-    phase: Phase,
+pub struct DataChannel {
+    config: ChannelConfig,
+    phase: ChannelPhase,
     is_attached: bool,
     /// A multiplexing client crashes if anything arrives between its reading the end of the handshake
     /// and its first frame. Until that has come, nothing is sent.
@@ -144,18 +144,18 @@ struct Acknowledged {
 }
 
 #[derive(Deserialize)]
-struct Size {
+struct SsmSize {
     rows: u32,
     cols: u32,
 }
 
-impl Channel {
+impl DataChannel {
     /// Before any client has come.
     #[must_use]
-    pub fn new(config: Config) -> Self {
-        Channel {
+    pub fn new(config: ChannelConfig) -> Self {
+        DataChannel {
             config,
-            phase: Phase::New,
+            phase: ChannelPhase::New,
             is_attached: false,
             is_silent: false,
             sender: Sender::new(),
@@ -171,13 +171,13 @@ impl Channel {
 
     /// How far it has come.
     #[must_use]
-    pub fn phase(&self) -> Phase {
+    pub fn phase(&self) -> ChannelPhase {
         self.phase
     }
 
     /// What the channel is for.
     #[must_use]
-    pub fn config(&self) -> &Config {
+    pub fn config(&self) -> &ChannelConfig {
         &self.config
     }
 
@@ -187,8 +187,8 @@ impl Channel {
         self.is_attached = true;
         self.outgoing.clear();
         self.held = None;
-        if self.phase == Phase::New {
-            self.phase = Phase::Handshake;
+        if self.phase == ChannelPhase::New {
+            self.phase = ChannelPhase::Handshake;
             self.asked_at = now.since;
             let text = handshake::request(
                 self.config.kind,
@@ -228,7 +228,7 @@ impl Channel {
     /// Bytes of output that may be sent now; 0 while the client has enough to acknowledge.
     #[must_use]
     pub fn room(&self) -> usize {
-        let may_send = self.phase == Phase::Open && !self.is_silent;
+        let may_send = self.phase == ChannelPhase::Open && !self.is_silent;
         if may_send { self.sender.room().min(MAX_OUTPUT) } else { 0 }
     }
 
@@ -252,7 +252,7 @@ impl Channel {
         let sequence = self.sender.next_sequence();
         // The first message of a direction is marked. Nobody looks.
         let flags = u64::from(sequence == 0);
-        let head = self.head(Kind::Output, payload, sequence, flags, now);
+        let head = self.head(MessageKind::Output, payload, sequence, flags, now);
         message::seal(&mut message, &head);
         let frame = Bytes::from(message);
         if self.is_attached {
@@ -271,7 +271,7 @@ impl Channel {
     /// Tells the client that it is over: with nothing to say, or with a reason. Who wants that
     /// everything before it arrives waits until [`Self::is_drained`].
     pub fn close(&mut self, reason: &str, now: Now) {
-        self.phase = Phase::Closed;
+        self.phase = ChannelPhase::Closed;
         let id = self.id();
         let body = json!({
             "MessageId": id.to_string(),
@@ -282,7 +282,8 @@ impl Channel {
             "SchemaVersion": 1,
             "Output": reason,
         });
-        let head = Head { id, ..self.head(Kind::ChannelClosed, Payload::None, 0, 0, now) };
+        let head =
+            MessageHeader { id, ..self.head(MessageKind::ChannelClosed, Payload::None, 0, 0, now) };
         if self.is_attached {
             self.push(message::encode(&head, body.to_string().as_bytes()).into());
         }
@@ -295,7 +296,7 @@ impl Channel {
     }
 
     fn resends(&self) -> Option<Duration> {
-        let resends = self.is_attached && !self.is_silent && self.phase != Phase::Closed;
+        let resends = self.is_attached && !self.is_silent && self.phase != ChannelPhase::Closed;
         resends.then(|| self.sender.deadline()).flatten()
     }
 
@@ -310,29 +311,32 @@ impl Channel {
 
     /// Takes one message of the client. What is wrong is dropped in silence; a sound client sends
     /// what is not acknowledged again.
-    pub fn receive(&mut self, bytes: &[u8], now: Now, room: Room) -> Vec<Event> {
+    pub fn receive(&mut self, bytes: &[u8], now: Now, room: Room) -> Vec<ChannelEvent> {
         let message = match message::parse(bytes) {
             Ok(message) if self.is_attached => message,
             _ => return Vec::new(),
         };
         match message.kind {
-            Kind::Acknowledge => {
+            MessageKind::Acknowledge => {
                 if let Ok(Acknowledged { sequence }) = serde_json::from_slice(message.body) {
                     self.sender.acknowledged(sequence, now.since);
                 }
                 Vec::new()
             }
-            Kind::Input if room.to_answer && self.phase != Phase::Closed => {
+            MessageKind::Input if room.to_answer && self.phase != ChannelPhase::Closed => {
                 self.numbered(&message, now, room.for_input)
             }
-            Kind::Input | Kind::Output | Kind::ChannelClosed | Kind::Other => Vec::new(),
+            MessageKind::Input
+            | MessageKind::Output
+            | MessageKind::ChannelClosed
+            | MessageKind::Other => Vec::new(),
         }
     }
 
-    fn numbered(&mut self, message: &Message<'_>, now: Now, for_input: bool) -> Vec<Event> {
+    fn numbered(&mut self, message: &Message<'_>, now: Now, for_input: bool) -> Vec<ChannelEvent> {
         let mut events = Vec::new();
         match self.begins_unasked(message.payload) {
-            Some(event @ Event::Failed(_)) => return vec![event],
+            Some(event @ ChannelEvent::Failed(_)) => return vec![event],
             event => events.extend(event),
         }
         let readiness = match is_input(message.payload) {
@@ -342,19 +346,19 @@ impl Channel {
         };
         let turn = self.receiver.turn(message.sequence, message.payload, message.body, readiness);
         match turn {
-            Turn::Refused => return events,
-            Turn::Again => {
+            MessageTurn::Refused => return events,
+            MessageTurn::Again => {
                 if !self.is_silent {
                     self.acknowledge(message, now);
                 }
                 return events;
             }
-            Turn::Early => {
+            MessageTurn::Early => {
                 self.is_silent = false;
                 self.acknowledge(message, now);
                 return events;
             }
-            Turn::Now => {}
+            MessageTurn::Now => {}
         }
         self.is_silent = false;
         // Before anything that the message sets off: the client counts on the order.
@@ -364,10 +368,10 @@ impl Channel {
         events
     }
 
-    fn take(&mut self, payload: Payload, body: &[u8], now: Now, events: &mut Vec<Event>) {
+    fn take(&mut self, payload: Payload, body: &[u8], now: Now, events: &mut Vec<ChannelEvent>) {
         if self.skips_handshake(payload) {
-            self.phase = Phase::Open;
-            events.push(Event::Ready(ClientVersion::default()));
+            self.phase = ChannelPhase::Open;
+            events.push(ChannelEvent::Ready(ClientVersion::default()));
         }
         events.extend(self.event(payload, body, now));
     }
@@ -378,41 +382,41 @@ impl Channel {
             self.config.kind,
             SessionType::StandardStream | SessionType::InteractiveCommands
         );
-        self.phase == Phase::Handshake
+        self.phase == ChannelPhase::Handshake
             && matches!(self.shake, Shake::Asked)
             && is_input(payload)
             && has_terminal
     }
 
     /// What comes of such a client where a session does not begin at once.
-    fn begins_unasked(&mut self, payload: Payload) -> Option<Event> {
+    fn begins_unasked(&mut self, payload: Payload) -> Option<ChannelEvent> {
         if !self.skips_handshake(payload) {
             return None;
         }
         if self.config.key.is_some() {
             let reason = "this session is encrypted, which the client does not support";
-            return Some(Event::Failed(reason.to_owned()));
+            return Some(ChannelEvent::Failed(reason.to_owned()));
         }
         if !self.config.is_held {
             return None;
         }
         self.shake = Shake::Skipped;
-        Some(Event::Answered)
+        Some(ChannelEvent::Answered)
     }
 
-    fn event(&mut self, payload: Payload, body: &[u8], now: Now) -> Option<Event> {
+    fn event(&mut self, payload: Payload, body: &[u8], now: Now) -> Option<ChannelEvent> {
         match (self.phase, payload) {
-            (Phase::Handshake, Payload::HandshakeResponse) => self.response(body, now),
-            (Phase::Handshake, Payload::ChallengeResponse) => self.proved(body, now),
-            (Phase::Open, Payload::Bytes) if !body.is_empty() => Some(self.bytes(body)),
-            (Phase::Open, Payload::Size) => {
-                let size: Size = serde_json::from_slice(body).ok()?;
+            (ChannelPhase::Handshake, Payload::HandshakeResponse) => self.response(body, now),
+            (ChannelPhase::Handshake, Payload::ChallengeResponse) => self.proved(body, now),
+            (ChannelPhase::Open, Payload::Bytes) if !body.is_empty() => Some(self.bytes(body)),
+            (ChannelPhase::Open, Payload::Size) => {
+                let size: SsmSize = serde_json::from_slice(body).ok()?;
                 let side = |n: u32| u16::try_from(n.max(1)).unwrap_or(u16::MAX);
-                Some(Event::Size { rows: side(size.rows), cols: side(size.cols) })
+                Some(ChannelEvent::Size { rows: side(size.rows), cols: side(size.cols) })
             }
-            (Phase::Open | Phase::Handshake, Payload::Flag) => match *body {
-                [0, 0, 0, 1] => Some(Event::Disconnected),
-                [0, 0, 0, 2] => Some(Event::Terminate),
+            (ChannelPhase::Open | ChannelPhase::Handshake, Payload::Flag) => match *body {
+                [0, 0, 0, 1] => Some(ChannelEvent::Disconnected),
+                [0, 0, 0, 2] => Some(ChannelEvent::Terminate),
                 _ => None,
             },
             // Input before the handshake is done, and kinds nobody sends.
@@ -420,23 +424,25 @@ impl Channel {
         }
     }
 
-    fn bytes(&self, body: &[u8]) -> Event {
+    fn bytes(&self, body: &[u8]) -> ChannelEvent {
         match &self.cipher {
-            None => Event::Bytes(body.to_vec()),
+            None => ChannelEvent::Bytes(body.to_vec()),
             Some(cipher) => match cipher.open(body) {
-                Some(bytes) => Event::Bytes(bytes),
-                None => Event::Failed("what the client has sent cannot be decrypted".to_owned()),
+                Some(bytes) => ChannelEvent::Bytes(bytes),
+                None => {
+                    ChannelEvent::Failed("what the client has sent cannot be decrypted".to_owned())
+                }
             },
         }
     }
 
-    fn response(&mut self, body: &[u8], now: Now) -> Option<Event> {
+    fn response(&mut self, body: &[u8], now: Now) -> Option<ChannelEvent> {
         if !matches!(self.shake, Shake::Asked) {
             return None;
         }
         let Answered { version, data_key } = match handshake::response(body) {
             Ok(answered) => answered,
-            Err(reason) => return Some(Event::Failed(reason)),
+            Err(reason) => return Some(ChannelEvent::Failed(reason)),
         };
         if self.config.key.is_none() {
             return Some(self.answered(version, now));
@@ -444,10 +450,10 @@ impl Channel {
         let Some(data_key) = data_key else {
             let reason =
                 "the client has had no key made for this session, which is to be encrypted";
-            return Some(Event::Failed(reason.to_owned()));
+            return Some(ChannelEvent::Failed(reason.to_owned()));
         };
         self.shake = Shake::Keyed(version);
-        Some(Event::Key(data_key))
+        Some(ChannelEvent::Key(data_key))
     }
 
     /// Goes on with the session's keys: the client is to show that it has them as well. `proof` is random.
@@ -462,33 +468,33 @@ impl Channel {
     }
 
     /// Whether the client has shown that.
-    fn proved(&mut self, body: &[u8], now: Now) -> Option<Event> {
+    fn proved(&mut self, body: &[u8], now: Now) -> Option<ChannelEvent> {
         let Shake::Challenged(version, proof) = &self.shake else { return None };
         let opened = handshake::challenge_response(body);
         let opened = opened.and_then(|sealed| self.cipher.as_ref()?.open(&sealed));
         if opened.as_ref() != Some(proof) {
             let reason = "the client has not shown that it has the session's key";
-            return Some(Event::Failed(reason.to_owned()));
+            return Some(ChannelEvent::Failed(reason.to_owned()));
         }
         let version = version.clone();
         Some(self.answered(version, now))
     }
 
-    fn answered(&mut self, version: ClientVersion, now: Now) -> Event {
+    fn answered(&mut self, version: ClientVersion, now: Now) -> ChannelEvent {
         self.shake = Shake::Answered(version.clone());
         if self.config.is_held {
-            return Event::Answered;
+            return ChannelEvent::Answered;
         }
         self.open(version, now)
     }
 
     /// Whether input is for later: of a client that knows of no handshake, and sends nothing again.
     fn keeps_input(&self) -> bool {
-        self.phase == Phase::Handshake && matches!(self.shake, Shake::Skipped)
+        self.phase == ChannelPhase::Handshake && matches!(self.shake, Shake::Skipped)
     }
 
     /// What a client that knows of no handshake has said while its session did not begin yet.
-    pub fn caught_up(&mut self, now: Now) -> Vec<Event> {
+    pub fn caught_up(&mut self, now: Now) -> Vec<ChannelEvent> {
         let mut events = Vec::new();
         if self.keeps_input() {
             return events;
@@ -500,8 +506,8 @@ impl Channel {
     }
 
     /// Ends a handshake that was held, with this to show to the person. `None` where it is not at its end.
-    pub fn complete(&mut self, message: &str, now: Now) -> Option<Event> {
-        if self.phase != Phase::Handshake {
+    pub fn complete(&mut self, message: &str, now: Now) -> Option<ChannelEvent> {
+        if self.phase != ChannelPhase::Handshake {
             return None;
         }
         match &self.shake {
@@ -511,23 +517,23 @@ impl Channel {
                 Some(self.open(version, now))
             }
             Shake::Skipped => {
-                self.phase = Phase::Open;
-                Some(Event::Ready(ClientVersion::default()))
+                self.phase = ChannelPhase::Open;
+                Some(ChannelEvent::Ready(ClientVersion::default()))
             }
             Shake::Asked | Shake::Keyed(_) | Shake::Challenged(..) => None,
         }
     }
 
-    fn open(&mut self, version: ClientVersion, now: Now) -> Event {
+    fn open(&mut self, version: ClientVersion, now: Now) -> ChannelEvent {
         let text =
             handshake::complete(now.since.saturating_sub(self.asked_at), &self.config.message);
         self.number(Payload::HandshakeComplete, text.as_bytes(), now);
-        self.phase = Phase::Open;
+        self.phase = ChannelPhase::Open;
         self.is_silent = self.is_multiplexed(&version);
         if self.config.kind == SessionType::Port && !self.is_silent {
             self.sender.set_unordered();
         }
-        Event::Ready(version)
+        ChannelEvent::Ready(version)
     }
 
     /// Whether connections are multiplexed with such a client. Both ends decide it by themselves.
@@ -544,17 +550,24 @@ impl Channel {
              \"AcknowledgedMessageSequenceNumber\":{},\"IsSequentialMessage\":true}}",
             message.id, message.sequence
         );
-        let head = self.head(Kind::Acknowledge, Payload::None, 0, 3, now);
+        let head = self.head(MessageKind::Acknowledge, Payload::None, 0, 3, now);
         let frame = message::encode(&head, body.as_bytes()).into();
         let is_first = self.outgoing.is_empty();
-        let can_wait = self.phase == Phase::Open && (is_first || self.held.is_some());
+        let can_wait = self.phase == ChannelPhase::Open && (is_first || self.held.is_some());
         let held = if is_first { Some(now.since + HOLD) } else { self.held };
         self.push(frame);
         self.held = held.filter(|_| can_wait && self.outgoing.len() < MAX_HELD);
     }
 
-    fn head(&mut self, kind: Kind, payload: Payload, sequence: i64, flags: u64, now: Now) -> Head {
-        Head { kind, sequence, flags, id: self.id(), payload, created_ms: now.wall_ms }
+    fn head(
+        &mut self,
+        kind: MessageKind,
+        payload: Payload,
+        sequence: i64,
+        flags: u64,
+        now: Now,
+    ) -> MessageHeader {
+        MessageHeader { kind, sequence, flags, id: self.id(), payload, created_ms: now.wall_ms }
     }
 
     /// A UUID of version 4 for each message: the seed's upper half, and a lower half that differs.

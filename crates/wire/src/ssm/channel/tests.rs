@@ -10,8 +10,8 @@ fn at(ms: u64) -> Now {
     Now { since: Duration::from_millis(ms), wall_ms: 1_700_000_000_000 + ms }
 }
 
-fn config(kind: SessionType, properties: Value) -> Config {
-    Config {
+fn config(kind: SessionType, properties: Value) -> ChannelConfig {
+    ChannelConfig {
         session: "alice-1".to_owned(),
         target: "codebuild:x".to_owned(),
         kind,
@@ -23,19 +23,25 @@ fn config(kind: SessionType, properties: Value) -> Config {
     }
 }
 
-fn channel(kind: SessionType, properties: Value) -> Channel {
-    Channel::new(config(kind, properties))
+fn channel(kind: SessionType, properties: Value) -> DataChannel {
+    DataChannel::new(config(kind, properties))
 }
 
 fn client(sequence: i64, payload: Payload, body: &[u8]) -> Vec<u8> {
-    let head =
-        Head { kind: Kind::Input, sequence, flags: 0, id: Id([9; 16]), payload, created_ms: 1 };
+    let head = MessageHeader {
+        kind: MessageKind::Input,
+        sequence,
+        flags: 0,
+        id: Id([9; 16]),
+        payload,
+        created_ms: 1,
+    };
     encode(&head, body)
 }
 
 fn ack(sequence: i64) -> Vec<u8> {
-    let head = Head {
-        kind: Kind::Acknowledge,
+    let head = MessageHeader {
+        kind: MessageKind::Acknowledge,
         sequence: 0,
         flags: 3,
         id: Id([9; 16]),
@@ -46,18 +52,18 @@ fn ack(sequence: i64) -> Vec<u8> {
 }
 
 /// What is on its way to the client, in words.
-fn sent(channel: &mut Channel) -> Vec<String> {
+fn sent(channel: &mut DataChannel) -> Vec<String> {
     std::iter::from_fn(|| channel.next_outgoing())
         .map(|frame| {
             let message = parse(&frame).expect("sound");
             let text = String::from_utf8_lossy(message.body);
             match message.kind {
-                Kind::Acknowledge => {
+                MessageKind::Acknowledge => {
                     let acknowledged: Acknowledged =
                         serde_json::from_slice(message.body).expect("sound");
                     format!("ack {}", acknowledged.sequence)
                 }
-                Kind::ChannelClosed => {
+                MessageKind::ChannelClosed => {
                     let body: Value = serde_json::from_slice(message.body).expect("JSON");
                     assert!(body["CreatedDate"].is_string() && body["SchemaVersion"] == 1);
                     format!("closed {}", body["Output"].as_str().expect("a text"))
@@ -77,20 +83,20 @@ fn response(version: &str) -> Vec<u8> {
     client(0, Payload::HandshakeResponse, body.as_bytes())
 }
 
-fn open(kind: SessionType, properties: Value) -> Channel {
+fn open(kind: SessionType, properties: Value) -> DataChannel {
     let mut channel = channel(kind, properties);
     channel.attach(at(0));
     assert_eq!(sent(&mut channel), ["0 HandshakeRequest"]);
     channel.receive(&ack(0), at(1), ROOM);
     let events = channel.receive(&response("1.2.0.0"), at(2), ROOM);
-    assert!(matches!(events[..], [Event::Ready(_)]), "{events:?}");
+    assert!(matches!(events[..], [ChannelEvent::Ready(_)]), "{events:?}");
     // Acknowledged before the handshake is declared done.
     assert_eq!(sent(&mut channel), ["ack 0", "1 HandshakeComplete"]);
     channel.receive(&ack(1), at(3), ROOM);
     channel
 }
 
-fn shell() -> Channel {
+fn shell() -> DataChannel {
     open(SessionType::StandardStream, Value::Null)
 }
 
@@ -99,9 +105,9 @@ fn a_shell_from_beginning_to_end() {
     let mut channel = shell();
     let size =
         channel.receive(&client(1, Payload::Size, b"{\"cols\":80,\"rows\":24}"), at(4), ROOM);
-    assert_eq!(size, [Event::Size { rows: 24, cols: 80 }]);
+    assert_eq!(size, [ChannelEvent::Size { rows: 24, cols: 80 }]);
     let typed = channel.receive(&client(2, Payload::Bytes, b"ls\n"), at(5), ROOM);
-    assert_eq!(typed, [Event::Bytes(b"ls\n".to_vec())]);
+    assert_eq!(typed, [ChannelEvent::Bytes(b"ls\n".to_vec())]);
     channel.number(Payload::Bytes, b"file\r\n", at(6));
     channel.number(Payload::Bytes, b"", at(6));
     assert_eq!(sent(&mut channel), ["ack 1", "ack 2", "2 file\r\n"]);
@@ -153,7 +159,7 @@ fn sizes_are_made_to_fit() {
     {
         let n = i64::try_from(n).expect("small") + 1;
         let events = channel.receive(&client(n, Payload::Size, text.as_bytes()), at(9), ROOM);
-        let wanted = wanted.map(|(rows, cols)| Event::Size { rows, cols });
+        let wanted = wanted.map(|(rows, cols)| ChannelEvent::Size { rows, cols });
         assert_eq!(events.into_iter().next(), wanted, "{text}");
     }
 }
@@ -168,7 +174,7 @@ fn reordered_duplicated_and_harmed_input() {
     harmed[120] = b'x';
     assert_eq!(channel.receive(&harmed, at(4), ROOM), []);
     let all = channel.receive(&message(1), at(4), ROOM);
-    assert_eq!(all, [b"1", b"2", b"3"].map(|text| Event::Bytes(text.to_vec())));
+    assert_eq!(all, [b"1", b"2", b"3"].map(|text| ChannelEvent::Bytes(text.to_vec())));
     assert_eq!(channel.receive(&message(1), at(4), ROOM), []);
     // The harmed one is not acknowledged; a duplicate is, once more.
     assert_eq!(sent(&mut channel), ["ack 3", "ack 2", "ack 1", "ack 1"]);
@@ -185,7 +191,7 @@ fn a_program_that_takes_nothing() {
     let stuck = Room { to_answer: false, for_input: false };
     assert_eq!(channel.receive(&client(1, Payload::Flag, &[0, 0, 0, 2]), at(4), stuck), []);
     let ended = channel.receive(&client(1, Payload::Flag, &[0, 0, 0, 2]), at(4), full);
-    assert_eq!(ended, [Event::Terminate]);
+    assert_eq!(ended, [ChannelEvent::Terminate]);
 }
 
 #[test]
@@ -205,10 +211,10 @@ fn another_socket_goes_on_where_the_last_has_ended() {
     channel.tick(channel_deadline(&channel));
     assert_eq!(sent(&mut channel), ["2 one"]);
     let typed = channel.receive(&client(1, Payload::Bytes, b"x"), at(6100), ROOM);
-    assert_eq!(typed, [Event::Bytes(b"x".to_vec())]);
+    assert_eq!(typed, [ChannelEvent::Bytes(b"x".to_vec())]);
 }
 
-fn channel_deadline(channel: &Channel) -> Now {
+fn channel_deadline(channel: &DataChannel) -> Now {
     let since = channel.deadline().expect("something is not acknowledged");
     Now { since, wall_ms: 1 }
 }
@@ -226,7 +232,7 @@ fn a_multiplexing_client_is_left_alone_until_it_speaks() {
     assert_eq!((channel.deadline(), channel.room()), (None, 0));
     assert_eq!(sent(&mut channel), [""; 0]);
     let first = channel.receive(&client(1, Payload::Bytes, b"\x01"), at(60_001), ROOM);
-    assert_eq!(first, [Event::Bytes(vec![1])]);
+    assert_eq!(first, [ChannelEvent::Bytes(vec![1])]);
     assert!(channel.room() > 0);
     assert_eq!(sent(&mut channel), ["ack 1"]);
     // An old client has one connection at a time, and a server that may speak first.
@@ -267,7 +273,7 @@ fn input_before_the_handshake_and_a_client_that_refuses() {
     assert_eq!(channel.room(), 0);
     let no = br#"{"ProcessedClientActions":[{"ActionType":"SessionType","ActionStatus":2,"Error":"no"}]}"#;
     let events = channel.receive(&client(1, Payload::HandshakeResponse, no), at(2), ROOM);
-    assert_eq!(events, [Event::Failed("no".to_owned())]);
+    assert_eq!(events, [ChannelEvent::Failed("no".to_owned())]);
 }
 
 #[test]
@@ -277,8 +283,8 @@ fn a_client_that_knows_of_no_handshake() {
     sent(&mut channel);
     let size = client(0, Payload::Size, br#"{"cols":80,"rows":24}"#);
     let events = channel.receive(&size, at(1), ROOM);
-    let size = Event::Size { rows: 24, cols: 80 };
-    assert_eq!(events, [Event::Ready(ClientVersion::default()), size]);
+    let size = ChannelEvent::Size { rows: 24, cols: 80 };
+    assert_eq!(events, [ChannelEvent::Ready(ClientVersion::default()), size]);
     assert_eq!(sent(&mut channel), ["ack 0"]);
     channel.number(Payload::Bytes, b"$ ", at(2));
     assert_eq!(sent(&mut channel), ["1 $ "]);
@@ -307,9 +313,9 @@ fn a_client_whose_connection_is_not_made_yet() {
 }
 
 /// A session that is encrypted, up to the data key, and what its client has sent.
-fn keyed() -> Channel {
+fn keyed() -> DataChannel {
     let key = KmsKey { id: "k".to_owned(), challenge: "cmFuZG9t".to_owned() };
-    let mut channel = Channel::new(Config {
+    let mut channel = DataChannel::new(ChannelConfig {
         key: Some(key),
         is_held: true,
         ..config(SessionType::StandardStream, Value::Null)
@@ -321,13 +327,13 @@ fn keyed() -> Channel {
     let answer = client(0, Payload::HandshakeResponse, body.as_bytes());
     let events = channel.receive(&answer, at(1), ROOM);
     let key = DataKey { sealed: b"key".to_vec(), has_challenge: false };
-    assert_eq!(events, [Event::Key(key)]);
+    assert_eq!(events, [ChannelEvent::Key(key)]);
     channel.encrypt(of_agent(), b"proof", at(2));
     channel
 }
 
 /// The body of the last frame on its way to the client.
-fn last_body(channel: &mut Channel) -> Vec<u8> {
+fn last_body(channel: &mut DataChannel) -> Vec<u8> {
     let frames: Vec<Bytes> = std::iter::from_fn(|| channel.next_outgoing()).collect();
     parse(frames.last().expect("a frame")).expect("sound").body.to_vec()
 }
@@ -344,9 +350,9 @@ fn an_encrypted_session() {
     let answer = client(1, Payload::ChallengeResponse, answer.as_bytes());
     // A client cannot have the handshake ended by saying the same twice.
     assert_eq!(channel.complete("early", at(3)), None);
-    assert_eq!(channel.receive(&answer, at(3), ROOM), [Event::Answered]);
+    assert_eq!(channel.receive(&answer, at(3), ROOM), [ChannelEvent::Answered]);
     let ready = channel.complete("This session is encrypted using AWS KMS.", at(4));
-    assert!(matches!(ready, Some(Event::Ready(_))));
+    assert!(matches!(ready, Some(ChannelEvent::Ready(_))));
     let complete = String::from_utf8(last_body(&mut channel)).expect("a text");
     assert!(complete.contains("encrypted using AWS KMS"), "{complete}");
     channel.number(Payload::Bytes, b"shown", at(5));
@@ -358,12 +364,18 @@ fn an_encrypted_session() {
     let mut typed = b"typed".to_vec();
     peer.seal(&mut typed, 0);
     let events = channel.receive(&client(2, Payload::Bytes, &typed), at(2_001), ROOM);
-    assert_eq!(events, [Event::Bytes(b"typed".to_vec())]);
+    assert_eq!(events, [ChannelEvent::Bytes(b"typed".to_vec())]);
     // The terminal's size travels in the clear; bytes in the clear are an end.
     let size = client(3, Payload::Size, br#"{"rows":24,"cols":80}"#);
-    assert_eq!(channel.receive(&size, at(2_002), ROOM), [Event::Size { rows: 24, cols: 80 }]);
+    assert_eq!(
+        channel.receive(&size, at(2_002), ROOM),
+        [ChannelEvent::Size { rows: 24, cols: 80 }]
+    );
     let events = channel.receive(&client(4, Payload::Bytes, b"clear"), at(2_003), ROOM);
-    assert!(matches!(&events[..], [Event::Failed(why)] if why.contains("decrypted")), "{events:?}");
+    assert!(
+        matches!(&events[..], [ChannelEvent::Failed(why)] if why.contains("decrypted")),
+        "{events:?}"
+    );
 }
 
 #[test]
@@ -374,41 +386,41 @@ fn clients_without_the_key() {
         let answer = client(1, Payload::ChallengeResponse, answer.as_bytes());
         let events = channel.receive(&answer, at(3), ROOM);
         assert!(
-            matches!(&events[..], [Event::Failed(why)] if why.contains("has the session's key"))
+            matches!(&events[..], [ChannelEvent::Failed(why)] if why.contains("has the session's key"))
         );
-        assert_eq!(channel.phase(), Phase::Handshake);
+        assert_eq!(channel.phase(), ChannelPhase::Handshake);
     }
     // One that begins in the clear, and one that has had no key made.
     let mut secret = config(SessionType::StandardStream, Value::Null);
     secret.key = Some(KmsKey { id: "k".to_owned(), challenge: String::new() });
     for message in [client(0, Payload::Bytes, b"id"), response("1.2.0.0")] {
-        let mut channel = Channel::new(secret.clone());
+        let mut channel = DataChannel::new(secret.clone());
         channel.attach(at(0));
         let events = channel.receive(&message, at(1), ROOM);
-        assert!(matches!(&events[..], [Event::Failed(_)]), "{events:?}");
+        assert!(matches!(&events[..], [ChannelEvent::Failed(_)]), "{events:?}");
     }
 }
 
 #[test]
 fn a_session_that_does_not_begin_at_once() {
-    let held = Config { is_held: true, ..config(SessionType::StandardStream, Value::Null) };
-    let mut channel = Channel::new(held.clone());
+    let held = ChannelConfig { is_held: true, ..config(SessionType::StandardStream, Value::Null) };
+    let mut channel = DataChannel::new(held.clone());
     channel.attach(at(0));
-    assert_eq!(channel.receive(&response("1.2.0.0"), at(1), ROOM), [Event::Answered]);
-    assert_eq!((channel.phase(), channel.room()), (Phase::Handshake, 0));
-    assert!(matches!(channel.complete("word", at(2)), Some(Event::Ready(_))));
+    assert_eq!(channel.receive(&response("1.2.0.0"), at(1), ROOM), [ChannelEvent::Answered]);
+    assert_eq!((channel.phase(), channel.room()), (ChannelPhase::Handshake, 0));
+    assert!(matches!(channel.complete("word", at(2)), Some(ChannelEvent::Ready(_))));
     assert_eq!(channel.complete("word", at(2)), None);
     // What a client says that knows of no handshake, and sends nothing again, is kept for its session.
-    let mut channel = Channel::new(held);
+    let mut channel = DataChannel::new(held);
     channel.attach(at(0));
     sent(&mut channel);
     let size = client(0, Payload::Size, br#"{"rows":1,"cols":2}"#);
-    assert_eq!(channel.receive(&size, at(1), ROOM), [Event::Answered]);
+    assert_eq!(channel.receive(&size, at(1), ROOM), [ChannelEvent::Answered]);
     assert_eq!(channel.receive(&size, at(2), ROOM), []);
     assert_eq!(channel.receive(&client(1, Payload::Bytes, b"id"), at(2), ROOM), []);
     assert_eq!(channel.caught_up(at(2)).len(), 0);
-    assert!(matches!(channel.complete("", at(3)), Some(Event::Ready(_))));
-    let typed = Event::Bytes(b"id".to_vec());
-    assert_eq!(channel.caught_up(at(3)), [Event::Size { rows: 1, cols: 2 }, typed]);
+    assert!(matches!(channel.complete("", at(3)), Some(ChannelEvent::Ready(_))));
+    let typed = ChannelEvent::Bytes(b"id".to_vec());
+    assert_eq!(channel.caught_up(at(3)), [ChannelEvent::Size { rows: 1, cols: 2 }, typed]);
     assert_eq!(channel.caught_up(at(3)), []);
 }

@@ -3,22 +3,22 @@
 mod samples;
 
 use super::*;
-use crate::aws::endpoint::Access;
+use crate::aws::endpoint::EndpointAccess;
 use crate::aws::endpoint::EndpointParts;
 use crate::aws::keys::KeyPair;
-use crate::aws::policy::{Caller, Policy, Question, Verdict};
-use crate::aws::server::Server;
+use crate::aws::policy::{Policy, PolicyCaller, Question, Verdict};
+use crate::aws::server::EndpointServer;
 use crate::aws::users::Users;
-use crate::gateway::{Asked, SessionPlan, Work};
+use crate::gateway::{SessionPlan, SessionRequest, SessionWork};
 use crate::http::bind;
-use runner_cloud::Identity;
+use runner_cloud::CloudIdentity;
 use runner_core::agent::AgentConfig;
 use runner_core::arn::arn;
 use runner_core::phase::{PhaseContext, Status, StatusCode};
 use runner_folder::state::{BuildDir, Home};
-use runner_service::Settings;
-use runner_service::batch::{Planned, Rejected};
-use runner_service::queue::{Launcher, Process, Start};
+use runner_service::ServiceSettings;
+use runner_service::batch::{PlannedBatch, Rejected};
+use runner_service::queue::{Launcher, ProcessWait, Start};
 use runner_wire::ssm::handshake::SessionType;
 use samples::{TASK, UUID, samples};
 use serde_json::json;
@@ -33,7 +33,7 @@ use tokio::net::TcpStream;
 struct Nobody;
 
 impl Launcher for Nobody {
-    fn launch(&self, _: &Start, _: std::fs::File) -> Result<Process, String> {
+    fn launch(&self, _: &Start, _: std::fs::File) -> Result<ProcessWait, String> {
         Err("nobody is there".to_owned())
     }
 
@@ -41,7 +41,7 @@ impl Launcher for Nobody {
         Ok(())
     }
 
-    fn plan(&self, _: &Start) -> Result<Planned, Rejected> {
+    fn plan(&self, _: &Start) -> Result<PlannedBatch, Rejected> {
         let context = PhaseContext::new(StatusCode::YamlFileError, "nobody is there");
         Err(Rejected { status: Status::Failed, context })
     }
@@ -52,12 +52,12 @@ impl Launcher for Nobody {
 /// A service whose builds wait.
 fn waiting(home: &Home) -> Arc<runner_service::Service> {
     let settings =
-        Settings { max_builds: 0, max_queued: 9, source_root: None, no_privileges: None };
+        ServiceSettings { max_builds: 0, max_queued: 9, source_root: None, no_privileges: None };
     runner_service::Service::open(home, settings, Arc::new(Nobody), false).expect("a service").0
 }
 
 /// What was asked of a policy: the action, and every name of the resource.
-type Asks = Arc<Mutex<Vec<(&'static str, Vec<String>, Vec<String>, Context)>>>;
+type Asks = Arc<Mutex<Vec<(&'static str, Vec<String>, Vec<String>, ConditionKeys)>>>;
 
 /// Says the same to everybody, and keeps what it was asked.
 struct Always {
@@ -66,7 +66,7 @@ struct Always {
 }
 
 impl Policy for Always {
-    fn judge(&self, _: &Caller, question: &Question<'_>) -> Verdict {
+    fn judge(&self, _: &PolicyCaller, question: &Question<'_>) -> Verdict {
         let Question { action, resource, context, .. } = *question;
         let one = (action, resource.names.clone(), resource.also.clone(), context.clone());
         self.asked.lock().expect("no panic").push(one);
@@ -81,7 +81,7 @@ struct Rig {
     session: String,
     asked: Asks,
     home: TempDir,
-    _server: Server,
+    _server: EndpointServer,
 }
 
 impl Rig {
@@ -101,14 +101,14 @@ impl Rig {
         let served = home.clone();
         let service = tokio::task::spawn_blocking(move || waiting(&served)).await;
         let service = Some(service.expect("no panic"));
-        let (access, agent) = (Access::Local, AgentConfig::default());
-        let identity = Identity::Environment;
+        let (access, agent) = (EndpointAccess::Local, AgentConfig::default());
+        let identity = CloudIdentity::Environment;
         let requires_log = false;
         let parts = EndpointParts { keys, access, users, agent, service, identity, requires_log };
         let endpoint = Endpoint::with_policy(&home, parts, policy);
-        let work = Work::Shell { profile: String::new() };
+        let work = SessionWork::Shell { profile: String::new() };
         let plan = SessionPlan::new(SessionType::StandardStream, Value::Null, work);
-        let wanted = Asked {
+        let wanted = SessionRequest {
             prefix: "ann".to_owned(),
             target: "codebuild:x".to_owned(),
             document: None,
@@ -127,22 +127,22 @@ impl Rig {
         let (session, _) = endpoint.gateway.open(wanted).expect("a session");
         let listener = bind("127.0.0.1:0".parse().expect("an address")).await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let server = Server::start(listener, Arc::clone(&endpoint), Vec::new());
+        let server = EndpointServer::start(listener, Arc::clone(&endpoint), Vec::new());
         Rig { address, endpoint, session, asked, home: dir, _server: server }
     }
 
     /// Calls an operation as a client does; the status and the body of the answer.
-    async fn call(&self, service: Service, name: &str, body: &str) -> (u16, String) {
+    async fn call(&self, service: AwsService, name: &str, body: &str) -> (u16, String) {
         let head = match service {
-            Service::CodeBuild => format!("X-Amz-Target: CodeBuild_20161006.{name}"),
-            Service::Logs => format!("X-Amz-Target: Logs_20140328.{name}"),
-            Service::Ssm => format!("X-Amz-Target: AmazonSSM.{name}"),
-            Service::Ecs => format!("X-Amz-Target: AmazonEC2ContainerServiceV20141113.{name}"),
-            Service::CloudTrail => format!(
+            AwsService::CodeBuild => format!("X-Amz-Target: CodeBuild_20161006.{name}"),
+            AwsService::Logs => format!("X-Amz-Target: Logs_20140328.{name}"),
+            AwsService::Ssm => format!("X-Amz-Target: AmazonSSM.{name}"),
+            AwsService::Ecs => format!("X-Amz-Target: AmazonEC2ContainerServiceV20141113.{name}"),
+            AwsService::CloudTrail => format!(
                 "X-Amz-Target: com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101.{name}"
             ),
-            Service::Kms => format!("X-Amz-Target: TrentService.{name}"),
-            Service::Sts | Service::Iam | Service::Ec2 => {
+            AwsService::Kms => format!("X-Amz-Target: TrentService.{name}"),
+            AwsService::Sts | AwsService::Iam | AwsService::Ec2 => {
                 "Content-Type: application/x-www-form-urlencoded".to_owned()
             }
         };
@@ -210,14 +210,14 @@ async fn a_policy_that_denies_denies_every_operation() {
     for (row, sample) in OPERATIONS.iter().zip(samples(&rig.session)) {
         let (status, answer) = rig.call(row.service, row.name, &sample.body).await;
         let (code, wanted) = match row.service {
-            Service::Sts | Service::Iam => ("AccessDenied", 403),
-            Service::Ec2 => ("UnauthorizedOperation", 403),
-            Service::CodeBuild
-            | Service::Logs
-            | Service::Ssm
-            | Service::Ecs
-            | Service::CloudTrail
-            | Service::Kms => ("AccessDeniedException", 400),
+            AwsService::Sts | AwsService::Iam => ("AccessDenied", 403),
+            AwsService::Ec2 => ("UnauthorizedOperation", 403),
+            AwsService::CodeBuild
+            | AwsService::Logs
+            | AwsService::Ssm
+            | AwsService::Ecs
+            | AwsService::CloudTrail
+            | AwsService::Kms => ("AccessDeniedException", 400),
         };
         assert_eq!(status, wanted, "{}: {answer}", row.name);
         let text = format!("is not authorized to perform: {} on resource: ", row.action);
@@ -230,10 +230,10 @@ async fn a_policy_that_denies_denies_every_operation() {
     assert_eq!((open.status.name(), open.ended.is_some()), ("Connecting", false));
     // What nobody finds sounds as what is there.
     for (service, name, body) in [
-        (Service::Ssm, "TerminateSession", r#"{"SessionId":"never"}"#),
-        (Service::CodeBuild, "StopBuild", r#"{"id":"demo:x"}"#),
-        (Service::Ecs, "ExecuteCommand", r#"{"task":"x","command":"x","interactive":true}"#),
-        (Service::Ecs, "DescribeTasks", r#"{"cluster":"x","tasks":["x"]}"#),
+        (AwsService::Ssm, "TerminateSession", r#"{"SessionId":"never"}"#),
+        (AwsService::CodeBuild, "StopBuild", r#"{"id":"demo:x"}"#),
+        (AwsService::Ecs, "ExecuteCommand", r#"{"task":"x","command":"x","interactive":true}"#),
+        (AwsService::Ecs, "DescribeTasks", r#"{"cluster":"x","tasks":["x"]}"#),
     ] {
         let (_, answer) = rig.call(service, name, body).await;
         assert!(answer.contains("AccessDeniedException"), "{name}: {answer}");
@@ -257,7 +257,7 @@ async fn every_operation_leaves_its_line_in_the_audit() {
             let source = format!("{}.amazonaws.com", row.service.name());
             assert_eq!(line["eventSource"], *source, "{line}");
             assert_eq!(line["eventName"], *row.name);
-            assert_eq!(line["readOnly"], row.effect == Effect::Reads, "{line}");
+            assert_eq!(line["readOnly"], row.effect == OperationEffect::Reads, "{line}");
             assert_eq!(line["sourceIPAddress"], "127.0.0.1", "{line}");
             for member in ["eventTime", "eventID", "requestID"] {
                 assert!(line[member].is_string(), "{line}");
@@ -266,7 +266,7 @@ async fn every_operation_leaves_its_line_in_the_audit() {
                 code.starts_with("AccessDenied") || code == "UnauthorizedOperation"
             });
             assert_eq!(is_denied, is_refused, "{line}");
-            let has_read = row.effect == Effect::Reads || line["errorCode"].is_string();
+            let has_read = row.effect == OperationEffect::Reads || line["errorCode"].is_string();
             assert!(!has_read || line["responseElements"].is_null(), "{line}");
             assert_eq!(line["additionalEventData"]["decidedBy"], "policy p, statement 0", "{line}");
             assert_eq!(line["userIdentity"]["accessKeyId"], "AKIAEXAMPLE", "{line}");
@@ -352,7 +352,7 @@ fn the_table_is_whole() {
         assert_eq!(find(row.service, row.name).expect("a row").action, row.action);
         assert_eq!(OPERATIONS.iter().filter(|other| other.action == row.action).count(), 1);
     }
-    assert!(find(Service::Ssm, "StopBuild").is_none());
+    assert!(find(AwsService::Ssm, "StopBuild").is_none());
 }
 
 #[test]
@@ -380,12 +380,12 @@ fn what_is_offered_in_words() {
 async fn what_is_not_in_the_table_is_not_offered() {
     let rig = Rig::start(Verdict::Allowed(None)).await;
     for (service, name, body) in [
-        (Service::CodeBuild, "CreateWebhook", "{}"),
-        (Service::Logs, "StartLiveTail", "{}"),
-        (Service::Ssm, "ListAssociations", "{}"),
-        (Service::Ssm, "startsession", "{}"),
-        (Service::Ecs, "StopBuild", "{}"),
-        (Service::Sts, "", "Action=GetSessionToken&Version=2011-06-15"),
+        (AwsService::CodeBuild, "CreateWebhook", "{}"),
+        (AwsService::Logs, "StartLiveTail", "{}"),
+        (AwsService::Ssm, "ListAssociations", "{}"),
+        (AwsService::Ssm, "startsession", "{}"),
+        (AwsService::Ecs, "StopBuild", "{}"),
+        (AwsService::Sts, "", "Action=GetSessionToken&Version=2011-06-15"),
     ] {
         let (status, answer) = rig.call(service, name, body).await;
         assert_eq!(status, 400, "{answer}");

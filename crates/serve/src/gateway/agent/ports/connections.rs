@@ -15,7 +15,7 @@ pub(super) const MAX_BUFFERED: usize = 1 << 20;
 
 #[derive(Default)]
 pub(super) struct Connections {
-    list: BTreeMap<u32, Connection>,
+    list: BTreeMap<u32, PortConnection>,
     /// Sockets that came, the one whose answer is read next first.
     sockets: VecDeque<OwnedFd>,
     buffered: usize,
@@ -24,7 +24,7 @@ pub(super) struct Connections {
 }
 
 #[derive(Default)]
-struct Connection {
+struct PortConnection {
     socket: Option<TcpStream>,
     input: VecDeque<u8>,
     /// The client has ended it; what it has sent before is still written.
@@ -47,7 +47,7 @@ impl Connections {
         if self.list.len() >= MAX_CONNECTIONS || self.list.contains_key(&id) {
             return false;
         }
-        self.list.insert(id, Connection::default());
+        self.list.insert(id, PortConnection::default());
         true
     }
 
@@ -126,7 +126,7 @@ impl Connections {
     }
 }
 
-impl Connection {
+impl PortConnection {
     /// Whether more may be written.
     fn write(&mut self, context: &mut Context<'_>) -> bool {
         let Some(socket) = &self.socket else { return true };

@@ -5,14 +5,14 @@
 
 mod connections;
 
-use super::{Opening, Said};
-use crate::gateway::facts::Shared;
+use super::{AgentMessage, Opening};
+use crate::gateway::facts::SessionShared;
 use crate::gateway::plan::Destination;
 use connections::{Connections, MAX_BUFFERED};
-use runner_client::{ClientError, Link};
+use runner_client::{ClientError, SharedClient};
 use runner_folder::state::BuildDir;
-use runner_wire::control::{Answer, Request, encode};
-use runner_wire::smux::{self, Decoder};
+use runner_wire::control::{ControlRequest, ControlResponse, encode};
+use runner_wire::smux::{self, SmuxDecoder};
 use runner_wire::ssm::Payload;
 use runner_wire::ssm::channel::CONNECT_FAILED;
 use runner_wire::ssm::message::{HEADER_LEN, buffer};
@@ -27,7 +27,7 @@ const ONLY: u32 = 0;
 
 /// How connections share the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(super) enum PortMode {
     /// Many at once.
     Multiplexed,
     /// One after the other.
@@ -36,16 +36,16 @@ pub(super) enum Mode {
     Raw,
 }
 
-pub(super) struct Ports {
-    mode: Mode,
+pub(super) struct PortSession {
+    mode: PortMode,
     to: Destination,
     /// Hears of each connection.
-    session: Arc<Shared>,
+    session: Arc<SessionShared>,
     /// As the build is asked for it.
     remote: String,
-    state: State,
+    state: PortSessionState,
     connections: Connections,
-    decoder: Decoder,
+    decoder: SmuxDecoder,
     /// Requests that the build's socket has not taken yet.
     pending: Vec<u8>,
     /// What is to be sent before any output.
@@ -54,20 +54,20 @@ pub(super) struct Ports {
     is_over: Option<String>,
 }
 
-enum State {
+enum PortSessionState {
     Opening(Opening),
-    Open(Link),
+    Open(SharedClient),
     Gone,
 }
 
-impl Ports {
+impl PortSession {
     pub(super) fn new(
         build: BuildDir,
         name: String,
         to: &Destination,
-        mode: Mode,
+        mode: PortMode,
         denied: &[IpAddr],
-        session: Arc<Shared>,
+        session: Arc<SessionShared>,
     ) -> Self {
         let remote = match (to.host.as_str(), to.port) {
             ("", port) => format!("localhost:{port}"),
@@ -76,7 +76,7 @@ impl Ports {
             }
             (host, port) => format!("{host}:{port}"),
         };
-        let forward = Request::Forward {
+        let forward = ControlRequest::Forward {
             ports: vec![remote.clone()],
             name: Some(name),
             denied: Some(denied.to_vec()),
@@ -84,26 +84,26 @@ impl Ports {
             locals: Vec::new(),
         };
         let opening: Opening = Box::pin(async move {
-            let mut link = Link::connect(&build).await?;
+            let mut link = SharedClient::connect(&build).await?;
             match link.ask(&forward).await? {
-                Answer::Opened { .. } => Ok(link),
+                ControlResponse::Opened { .. } => Ok(link),
                 other => Err(other.into()),
             }
         });
-        let mut ports = Ports {
+        let mut ports = PortSession {
             mode,
             to: to.clone(),
             session,
             remote,
-            state: State::Opening(opening),
+            state: PortSessionState::Opening(opening),
             connections: Connections::default(),
-            decoder: Decoder::default(),
+            decoder: SmuxDecoder::default(),
             pending: Vec::new(),
             small: VecDeque::new(),
             is_over: None,
         };
         // A destination that speaks first, as an SSH server does, is to be heard.
-        if mode != Mode::Multiplexed {
+        if mode != PortMode::Multiplexed {
             ports.open(ONLY);
         }
         ports
@@ -114,7 +114,7 @@ impl Ports {
     }
 
     pub(super) fn input(&mut self, bytes: &[u8]) {
-        if self.mode != Mode::Multiplexed {
+        if self.mode != PortMode::Multiplexed {
             if !self.connections.has(ONLY) {
                 self.open(ONLY);
             }
@@ -143,7 +143,7 @@ impl Ports {
 
     /// The client's local connection has ended.
     pub(super) fn disconnected(&mut self) {
-        if self.mode != Mode::Multiplexed {
+        if self.mode != PortMode::Multiplexed {
             self.connections.remove(ONLY);
         }
     }
@@ -153,7 +153,7 @@ impl Ports {
         if !self.connections.add(id) {
             return false;
         }
-        let request = Request::Dial { id: u64::from(id), remote: self.remote.clone() };
+        let request = ControlRequest::Dial { id: u64::from(id), remote: self.remote.clone() };
         if let Ok(frame) = encode(&request) {
             self.pending.extend(frame);
         }
@@ -167,26 +167,28 @@ impl Ports {
         self.small.push_back((Payload::Bytes, smux::close(id).to_vec()));
     }
 
-    pub(super) async fn next(&mut self, room: usize) -> Said {
+    pub(super) async fn next(&mut self, room: usize) -> AgentMessage {
         poll_fn(|context| self.poll(context, room)).await
     }
 
-    fn poll(&mut self, context: &mut Context<'_>, room: usize) -> Poll<Said> {
+    fn poll(&mut self, context: &mut Context<'_>, room: usize) -> Poll<AgentMessage> {
         if let Some(reason) = self.is_over.take() {
-            return Poll::Ready(Said::Ended(reason));
+            return Poll::Ready(AgentMessage::Ended(reason));
         }
-        if let State::Opening(opening) = &mut self.state {
+        if let PortSessionState::Opening(opening) = &mut self.state {
             match opening.as_mut().poll(context) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(link)) => self.state = State::Open(link),
-                Poll::Ready(Err(error)) => return Poll::Ready(Said::Ended(error.to_string())),
+                Poll::Ready(Ok(link)) => self.state = PortSessionState::Open(link),
+                Poll::Ready(Err(error)) => {
+                    return Poll::Ready(AgentMessage::Ended(error.to_string()));
+                }
             }
         }
         if let Err(error) = self.talk(context) {
-            return Poll::Ready(Said::Ended(error));
+            return Poll::Ready(AgentMessage::Ended(error));
         }
         if let Some(reason) = self.is_over.take() {
-            return Poll::Ready(Said::Ended(reason));
+            return Poll::Ready(AgentMessage::Ended(reason));
         }
         self.connections.poll_write(context);
         if room < smux::HEAD_LEN * 2 {
@@ -196,29 +198,29 @@ impl Ports {
             if let Some((payload, bytes)) = self.small.pop_front() {
                 let mut message = buffer(bytes.len());
                 message.extend_from_slice(&bytes);
-                return Poll::Ready(Said::Output(payload, message));
+                return Poll::Ready(AgentMessage::Output(payload, message));
             }
             let headroom = match self.mode {
-                Mode::Multiplexed => HEADER_LEN + smux::HEAD_LEN,
-                Mode::Basic | Mode::Raw => HEADER_LEN,
+                PortMode::Multiplexed => HEADER_LEN + smux::HEAD_LEN,
+                PortMode::Basic | PortMode::Raw => HEADER_LEN,
             };
             let most = room - (headroom - HEADER_LEN);
             match self.connections.poll_read(context, headroom, most) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready((id, Some(mut message))) => {
-                    if self.mode == Mode::Multiplexed {
+                    if self.mode == PortMode::Multiplexed {
                         let head = smux::data_head(id, message.len() - headroom);
                         message[HEADER_LEN..headroom].copy_from_slice(&head);
                     }
-                    return Poll::Ready(Said::Output(Payload::Bytes, message));
+                    return Poll::Ready(AgentMessage::Output(Payload::Bytes, message));
                 }
                 Poll::Ready((id, None)) => match self.mode {
-                    Mode::Multiplexed => {
+                    PortMode::Multiplexed => {
                         self.small.push_back((Payload::Bytes, smux::close(id).to_vec()));
                     }
                     // The next input makes the next connection.
-                    Mode::Basic => self.connections.remove(id),
-                    Mode::Raw => return Poll::Ready(Said::Ended(String::new())),
+                    PortMode::Basic => self.connections.remove(id),
+                    PortMode::Raw => return Poll::Ready(AgentMessage::Ended(String::new())),
                 },
             }
         }
@@ -226,7 +228,7 @@ impl Ports {
 
     /// Requests to the build and its answers.
     fn talk(&mut self, context: &mut Context<'_>) -> Result<(), String> {
-        let State::Open(link) = &mut self.state else {
+        let PortSessionState::Open(link) = &mut self.state else {
             return Err("the build is gone".to_owned());
         };
         let text = |error: ClientError| error.to_string();
@@ -245,7 +247,7 @@ impl Ports {
                 Some(Some(body)) => {
                     let fds = link.take_fds();
                     match serde_json::from_slice(&body).map_err(|error| error.to_string())? {
-                        Answer::Dialled { id } => {
+                        ControlResponse::Dialled { id } => {
                             self.connections.keep_sockets(fds);
                             let Ok(id) = u32::try_from(id) else { continue };
                             if let Err(error) = self.connections.connect(id) {
@@ -256,29 +258,29 @@ impl Ports {
                                 if self.to.host.is_empty() { "localhost" } else { &self.to.host };
                             self.session.port_connected(host, self.to.port);
                         }
-                        Answer::NotDialled { id, message } => {
+                        ControlResponse::NotDialled { id, message } => {
                             self.connections.keep_sockets(fds);
                             ended = u32::try_from(id).ok().map(|id| (id, message));
                             break;
                         }
-                        Answer::Closed { message } => return Err(message),
+                        ControlResponse::Closed { message } => return Err(message),
                         _ => self.connections.keep_sockets(fds),
                     }
                 }
                 Some(None) => {
-                    self.state = State::Gone;
+                    self.state = PortSessionState::Gone;
                     return Err("the connection to the build is lost".to_owned());
                 }
             }
         }
         if let Some((id, message)) = ended {
             match self.mode {
-                Mode::Multiplexed => {
+                PortMode::Multiplexed => {
                     self.failed(id);
                     // There may be more to read.
                     context.waker().wake_by_ref();
                 }
-                Mode::Basic | Mode::Raw => {
+                PortMode::Basic | PortMode::Raw => {
                     self.is_over = Some(format!("Unable to connect to specified port: {message}"));
                 }
             }
