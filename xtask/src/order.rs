@@ -8,7 +8,7 @@
 use crate::root;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 type Imports = BTreeMap<String, BTreeSet<String>>;
 
@@ -167,7 +167,7 @@ fn no_crate_has_a_circle() {
 /// The kinds that stand in a text: with the type's name before them, or taken in without it.
 fn kinds_in(text: &str, kinds: &[String]) -> Vec<String> {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let named = text.match_indices("Kind::").filter_map(|(at, path)| {
+    let named = text.match_indices("EngineKind::").filter_map(|(at, path)| {
         let rest = &text[at + path.len()..];
         let name: String = rest.chars().take_while(|c| is_word(*c)).collect();
         let is_taken_in = text[..at].ends_with("engine::") && rest.starts_with(['{', '*']);
@@ -181,7 +181,7 @@ fn kinds_in(text: &str, kinds: &[String]) -> Vec<String> {
 fn nobody_but_an_engine_asks_which_kind_it_is() {
     let crates = root().join("crates");
     let text = fs::read_to_string(crates.join("engine/src/kind.rs")).unwrap();
-    let body = text.split("pub enum Kind {").nth(1).unwrap().split('}').next().unwrap();
+    let body = text.split("pub enum EngineKind {").nth(1).unwrap().split('}').next().unwrap();
     let kinds: Vec<String> = body
         .lines()
         .filter_map(|line| line.trim().strip_suffix(','))
@@ -190,19 +190,67 @@ fn nobody_but_an_engine_asks_which_kind_it_is() {
         .collect();
     assert!(kinds.len() > 3, "{kinds:?}");
     let mut wrong = Vec::new();
-    let mut ahead = vec![root().join("src"), crates.clone()];
+    for path in sources().filter(|path| !path.starts_with(crates.join("engine"))) {
+        let found = kinds_in(&fs::read_to_string(&path).unwrap(), &kinds);
+        wrong.extend(found.into_iter().map(|kind| format!("{}: {kind}", path.display())));
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+/// All Rust files of the program and its crates.
+fn sources() -> impl Iterator<Item = PathBuf> {
+    let mut ahead = vec![root().join("src"), root().join("crates")];
+    let mut found = Vec::new();
     while let Some(dir) = ahead.pop() {
         for entry in fs::read_dir(&dir).unwrap() {
             let path = entry.unwrap().path();
-            if path.is_dir() && path != crates.join("engine") {
+            if path.is_dir() {
                 ahead.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let found = kinds_in(&fs::read_to_string(&path).unwrap(), &kinds);
-                wrong.extend(found.into_iter().map(|kind| format!("{}: {kind}", path.display())));
+                found.push(path);
             }
         }
     }
-    assert_eq!(wrong, Vec::<String>::new());
+    found.into_iter()
+}
+
+/// The type that a line at the left margin declares.
+fn declared(line: &str) -> Option<&str> {
+    let rest = line.strip_prefix("pub ").unwrap_or(line);
+    let rest = rest.strip_prefix("pub(").map_or(rest, |rest| rest.split_once(") ").unwrap().1);
+    let rest = ["struct ", "enum ", "trait ", "type ", "union "]
+        .iter()
+        .find_map(|keyword| rest.strip_prefix("unsafe ").unwrap_or(rest).strip_prefix(keyword))?;
+    rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next()
+}
+
+/// A search for a name finds one thing.
+#[test]
+fn no_two_types_share_a_name() {
+    let mut types = BTreeMap::<String, Vec<String>>::new();
+    let is_test =
+        |path: &PathBuf| path.iter().any(|part| part == "tests") || path.ends_with("tests.rs");
+    for path in sources().filter(|path| !is_test(path)) {
+        for name in fs::read_to_string(&path).unwrap().lines().filter_map(declared) {
+            types.entry(name.to_owned()).or_default().push(path.display().to_string());
+        }
+    }
+    assert!(types.len() > 1000, "{}", types.len());
+    types.retain(|_, places| places.len() > 1);
+    assert_eq!(types, BTreeMap::new());
+}
+
+#[test]
+fn declarations_are_known() {
+    let lines = [
+        "pub(super) struct A<T>(T);",
+        "pub unsafe trait B {",
+        "type C = D;",
+        "    enum E {",
+        "fn f()",
+    ];
+    let found: Vec<&str> = lines.into_iter().filter_map(declared).collect();
+    assert_eq!(found, ["A", "B", "C"]);
 }
 
 #[test]
@@ -212,8 +260,8 @@ fn imports_are_found_in_every_form() {
     let found: Vec<String> = imported(text).into_iter().collect();
     assert_eq!(found, ["app", "clock", "events", "state", "users"]);
     let kinds = ["Auto".to_owned(), "Process".to_owned()];
-    let text = "EngineKind::Auto, ErrorKind::NotFound, engine::Kind::{self}, kind == Kind::Process";
-    assert_eq!(kinds_in(text, &kinds), ["Kind::Auto", "Kind::", "Kind::Process"]);
+    let text = "EngineKind::Auto, FileKind::Process, engine::EngineKind::{self}, EngineKind::Other";
+    assert_eq!(kinds_in(text, &kinds), ["EngineKind::Auto", "EngineKind::"]);
     let pair = |a: &str, b: &str| (a.to_owned(), BTreeSet::from([b.to_owned()]));
     let round = Imports::from([pair("a", "b"), pair("b", "a"), pair("c", "a")]);
     assert_eq!(circle(&round), ["a", "b", "c"]);
