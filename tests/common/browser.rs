@@ -44,9 +44,11 @@ impl Browser {
             format!("--window-size={width},{height}"),
         ];
         arguments.extend(more.iter().map(|&option| option.to_owned()));
+        let longest = PATIENCE.as_millis() as u64;
         let wanted = json!({"capabilities": {"alwaysMatch": {
             "browserName": "chrome",
             "unhandledPromptBehavior": "ignore",
+            "timeouts": {"script": longest, "pageLoad": longest},
             "goog:loggingPrefs": {"browser": "ALL"},
             "goog:chromeOptions": {"args": arguments, "binary": super::program(PROGRAM)},
         }}});
@@ -95,16 +97,23 @@ impl Browser {
         self.call("POST", "/execute/async", &json!({"script": script, "args": []}))
     }
 
-    /// Waits until a script returns something true.
+    /// Waits until a script returns something true. One that looks at what is not there yet fails, and is run again.
     #[track_caller]
     pub(crate) fn wait(&self, script: &str) {
         let mut shown = String::new();
         let begin = std::time::Instant::now();
+        let body = json!({"script": script, "args": []});
         until(script, || {
-            let is_so = self.run(script) == true;
+            let found = self.try_call("POST", "/execute/sync", &body);
+            let is_so = match &found {
+                Ok(found) => *found == true,
+                Err(error) if error["error"] == "javascript error" => false,
+                Err(error) => panic!("{script}: {error}"),
+            };
             if !is_so && begin.elapsed() > PATIENCE / 10 && shown.is_empty() {
                 shown = self.text();
-                eprintln!("waits for {script}; the page says:\n{shown}\n{}", self.messages());
+                let messages = self.messages();
+                eprintln!("waits for {script}: {found:?}; the page says:\n{shown}\n{messages}");
             }
             if !is_so {
                 // Each look is a connection to the driver.
@@ -153,6 +162,12 @@ impl Browser {
              found?.click(); return !!found"
         );
         self.wait(&script);
+    }
+
+    /// Waits until a shell shows what it has shown before, and takes what is typed.
+    #[track_caller]
+    pub(crate) fn wait_for_shell(&self) {
+        self.wait("return document.querySelector('.screen[aria-busy=false]')?.contains(document.activeElement) === true");
     }
 
     /// Types where the focus is.

@@ -1,6 +1,6 @@
 //! A browser without a screen: what one sends to the page, so that a test can send something else.
 
-use super::{Bed, outcome};
+use super::{Bed, Stream, outcome};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -83,6 +83,21 @@ impl Link {
     pub(crate) fn of(bed: &Bed, arguments: &[&str]) -> Self {
         let mut command = bed.command(["page"]);
         Self::read(&outcome(command.args(arguments)).code(0).stdout)
+    }
+
+    /// The whole of the first that a program says.
+    #[track_caller]
+    pub(crate) fn said(stream: &Stream) -> String {
+        let mut found = None;
+        stream.wait_until("a link", |bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            // What ends it has come as well.
+            let ended = text.rsplit_once(char::is_whitespace).map_or("", |(ended, _)| ended);
+            let link = ended.split_whitespace().find(|word| word.contains("/#t="));
+            found = link.map(str::to_owned);
+            found.is_some()
+        });
+        found.unwrap()
     }
 
     /// The first in a text.

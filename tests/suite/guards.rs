@@ -248,18 +248,18 @@ fn numbers_are_given_once() {
 }
 
 /// A client's end of the control socket, without a client.
-struct Talk(UnixStream, FrameDecoder);
+pub(super) struct Talk(UnixStream, FrameDecoder);
 
 impl Talk {
-    fn new(bed: &Bed) -> Self {
+    pub(super) fn new(bed: &Bed) -> Self {
         Talk(UnixStream::connect(bed.live().join("control.sock")).unwrap(), FrameDecoder::default())
     }
 
-    fn say(&mut self, request: &ControlRequest) {
+    pub(super) fn say(&mut self, request: &ControlRequest) {
         self.0.write_all(&encode(request).unwrap()).unwrap();
     }
 
-    fn hear(&mut self) -> ControlResponse {
+    pub(super) fn hear(&mut self) -> ControlResponse {
         let mut buffer = [0; 4096];
         loop {
             if let Some(body) = self.1.next_frame().unwrap() {

@@ -32,11 +32,8 @@ fn a_pause_and_its_end() {
     let bed = Bed::new();
     let commands = ["printf 'one\\n\\033[31mred\\033[0m\\n'", "codebuild-breakpoint", "echo last"];
     let running = bed.paused(&build(&commands), &[]);
-    running.stderr.wait_for("/#t=");
-    let notice = running.stderr.text();
-    let link = notice.split_whitespace().find(|word| word.contains("/#t=")).unwrap().to_owned();
     let browser = Browser::new(&bed, 1200, 800);
-    browser.open(&link);
+    browser.open(&Link::said(&running.stderr));
     browser.wait_for("Paused codebuild-breakpoint");
     browser.picture("paused.png");
     // Neither the address nor the history has the token any more.
@@ -122,11 +119,8 @@ fn a_stop_and_what_follows() {
     let commands = ["echo first > made", "echo second; exit 3", "echo third"];
     let options = ["--break-on", "failure", "--break-timeout", "10m"];
     let running = bed.start(&build(&commands), &options);
-    running.stderr.wait_for("/#t=");
-    let notice = running.stderr.text();
-    let link = notice.split_whitespace().find(|word| word.contains("/#t=")).unwrap().to_owned();
     let browser = Browser::new(&bed, 1200, 800);
-    browser.open(&link);
+    browser.open(&Link::said(&running.stderr));
     browser.wait_for("Paused echo second; exit 3");
     browser.wait_for("exit status 3");
     browser.picture("stopped.png");
@@ -149,7 +143,7 @@ fn a_stop_and_what_follows() {
     for tab in ["phases", "reports", "artifacts", "details"] {
         browser.click(&format!("#tab-{tab}"));
         browser.wait(&format!(
-            "return document.querySelector('#tab-{tab}').getAttribute('aria-selected') === 'true'"
+            "return !!document.querySelector('#tab-{tab}[aria-selected=true]') && document.querySelector('#panel').textContent !== '…'"
         ));
         browser.picture(&format!("{tab}.png"));
     }
@@ -183,7 +177,7 @@ fn two_browsers_at_one_shell() {
     let one = Browser::new(&bed, 1100, 700);
     enter(&one, &endpoint.address);
     one.wait_for("you drive");
-    one.wait("return document.activeElement?.classList.contains('xterm-helper-textarea') === true");
+    one.wait_for_shell();
     one.type_keys("printf 'co''lour \\033[38;2;255;0;0mred\\033[0m'; echo; export KEPT=ke''pt\n");
     shows(&one, "colour red");
     // Under the policy of the page its colours are there.
@@ -193,6 +187,7 @@ fn two_browsers_at_one_shell() {
     one.click("#tab-terminal");
     shows(&one, "colour red");
     one.wait_for("you drive");
+    one.wait_for_shell();
     let two = Browser::new(&bed, 800, 600);
     enter(&two, &relay.address);
     two.press("Join shell 1 (1 viewer)");
@@ -206,6 +201,7 @@ fn two_browsers_at_one_shell() {
     two.wait_for("you drive");
     one.wait_for("somebody else drives");
     two.click(".screen");
+    two.wait_for_shell();
     two.type_keys("echo $KEPT-$((40 + 2))\n");
     shows(&two, "kept-42");
     shows(&one, "kept-42");
@@ -219,6 +215,7 @@ fn two_browsers_at_one_shell() {
     two.wait_for("you drive");
     shows(&two, "kept-42");
     two.click(".screen");
+    two.wait_for_shell();
     two.type_keys("exit\n");
     two.wait_for("the shell has ended with 0");
     bed.resume(running);
@@ -248,7 +245,7 @@ fn for_everybody() {
     browser.type_keys("O");
     browser.wait("return !document.querySelector('.row')");
     browser.type_keys("f");
-    browser.wait_for("red");
+    browser.wait("return document.querySelector('.row .fc1')?.textContent === 'red'");
     browser.type_keys("?");
     browser.wait("return document.querySelector('dialog.help')?.open === true");
     check("help");
@@ -263,7 +260,7 @@ fn for_everybody() {
     ] {
         browser.type_keys(key);
         browser.wait(&format!(
-            "return document.querySelector('#tab-{tab}').getAttribute('aria-selected') === 'true'"
+            "return !!document.querySelector('#tab-{tab}[aria-selected=true]') && document.querySelector('#panel').textContent !== '…'"
         ));
         check(tab);
     }
@@ -284,18 +281,27 @@ fn a_log_of_100_megabytes() {
     browser.wait("return [...document.querySelectorAll('.row')].some((it) => it.textContent.endsWith('why'))");
     browser.press("Open all");
     browser.type_keys("g");
-    browser.wait("return document.querySelectorAll('.row').length > 10");
+    browser.wait("return document.querySelector('.number')?.textContent === '1' && document.querySelectorAll('.row').length > 10");
     let shown = "return document.querySelectorAll('.line').length";
     assert!(browser.run(shown).as_u64().unwrap() < 300);
     browser
         .run("const it = document.querySelector('.scroller'); it.scrollTop = it.scrollHeight / 2");
-    browser.wait("return Number(document.querySelector('.number').textContent) > 500000");
+    browser.wait("return Number(document.querySelector('.number')?.textContent) > 500000");
     browser.wait(
-        "return [...document.querySelectorAll('.row .text')].every((it) => it.textContent !== '…')",
+        "const rows = [...document.querySelectorAll('.row .text')];
+         return rows.length > 10 && rows.every((it) => it.textContent !== '…')",
     );
     assert!(browser.run(shown).as_u64().unwrap() < 300);
     browser.picture("100-megabytes.png");
     ends(server);
+}
+
+/// That a tab is chosen, and stands in the row where it is seen as a whole.
+pub(super) fn in_row(tab: &str) -> String {
+    format!(
+        "const it = document.querySelector('#tab-{tab}[aria-selected=true]')?.getBoundingClientRect();
+         return !!it && it.left >= 0 && it.right <= innerWidth"
+    )
 }
 
 /// As it looks, and what nobody sees twice: for `RUNNER_TEST_PICTURES`.
@@ -305,13 +311,18 @@ fn on_a_phone() {
     let (_, server) = Endpoint::serve(&bed, &[]);
     let browser = Browser::new(&bed, 360, 740);
     browser.open(&address(&Link::of(&bed, &[])));
-    browser.wait_for("Builds");
+    browser.wait("return !!document.querySelector('td .state')");
     browser.picture("phone-list.png");
     browser.click("td a");
     browser.wait_for("Paused");
     let fits = "return document.documentElement.scrollWidth <= innerWidth";
     assert_eq!(browser.run(fits), true, "{}", browser.text());
     browser.picture("phone-paused.png");
+    for (key, tab) in [("9", "details"), ("4", "history"), ("1", "log")] {
+        browser.type_keys(key);
+        browser.wait(&in_row(tab));
+        browser.picture(&format!("phone-{tab}.png"));
+    }
     bed.resume(running);
     browser.wait("return document.title.includes('succeeded')");
     ends(server);

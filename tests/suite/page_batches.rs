@@ -1,7 +1,7 @@
 //! Batches in the page, and builds that wait for their turn.
 
 use super::batch;
-use super::page::{address, ends};
+use super::page::{address, ends, in_row};
 use super::service::{call, has_ended, served as with_project, start as start_build, until};
 use super::service_batches::{GRAPH, ends as batch_ends, id_of, served, start};
 use crate::common::browser::Browser;
@@ -45,6 +45,9 @@ fn a_batch_of_the_command_line() {
         let said = String::from_utf8_lossy(said);
         said.lines().any(|line| line.contains("alone: build") && line.contains("SUCCEEDED"))
     });
+    // It ends a little later than its phase.
+    let live = bed.home().join("live");
+    crate::common::until("the second alone is live", || list(&live).len() == 1);
     let second = bed.live().file_name().unwrap().to_str().unwrap().to_owned();
     let browser = opened(&bed, &second);
     browser.wait_for("Paused");
@@ -186,6 +189,23 @@ fn by_keys_on_a_phone() {
     browser.wait("return document.querySelectorAll('.of-batch').length === 2");
     key(".of-batch");
     browser.wait_for("3 of 3 builds ended");
+    browser.wait(&in_row("batch"));
+    // A tab that is not there yet opens once the page knows its build.
+    let late = "const own = fetch;
+        globalThis.fetch = async (path, how) => {
+            if (String(path).includes('/log?') && !globalThis.answer) await new Promise((go) => (globalThis.answer = go));
+            return own(path, how);
+        }";
+    browser.devtools("Page.addScriptToEvaluateOnNewDocument", &json!({"source": late}));
+    browser.run("history.replaceState(null, '', location.hash.replace('/batch', ''))");
+    browser.reload();
+    browser.wait(
+        "return !!globalThis.answer && !!document.querySelector('#tab-log[aria-selected=true]')",
+    );
+    browser.type_keys("0");
+    browser.run("answer()");
+    browser.wait_for("3 of 3 builds ended");
+    browser.wait(&in_row("batch"));
     assert_eq!(browser.messages(), "");
     ends(server);
 }

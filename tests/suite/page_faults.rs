@@ -44,7 +44,7 @@ fn serve_begins_anew() {
     browser.wait_for("this browser is not known here");
     browser.picture("anew.png");
     browser.click("#tab-log");
-    browser.wait_for("codebuild-breakpoint");
+    browser.wait("return !!document.querySelector('.head.command')");
     // In the same tab, without loading anything again.
     browser.open(&format!("{}&b={}", address(&Link::of(&bed, &[])), only(&bed)));
     browser.wait("return !document.body.innerText.includes('does not know')");
@@ -175,9 +175,7 @@ fn a_hostile_program_in_a_shell() {
     browser.wait_for("Paused");
     browser.click("#tab-terminal");
     browser.wait_for("you drive");
-    browser.wait(
-        "return document.activeElement?.classList.contains('xterm-helper-textarea') === true",
-    );
+    browser.wait_for_shell();
     browser.allow("clipboard-read");
     browser.allow("clipboard-write");
     let copied =

@@ -1,16 +1,20 @@
 //! Ports of this machine that lead into a build, in the page.
 
 use super::forward::forwarding;
+use super::guards::Talk;
 use super::page::{address, ends};
 use crate::common::browser::Browser;
 use crate::common::endpoint::Endpoint;
 use crate::common::visitor::Link;
 use crate::common::{Bed, build, cases};
 use nix::sys::signal::Signal;
+use runner_wire::control::{ControlRequest, ControlResponse};
 use serde_json::{Value, json};
+use std::net::TcpListener;
 
 cases! {
     [Containers, Program("python3"), Browser] => ports_come_and_go;
+    [Containers] => ports_that_are_only_named;
 }
 
 /// A link where HTTP is served, a name where nothing answers, and nothing once nobody forwards.
@@ -34,6 +38,7 @@ fn ports_come_and_go() {
         assert!(shown.contains(&line), "{line}: {shown}");
     }
     browser.picture("forwards.png");
+    a_silent_build(&bed, &browser);
     // Who may only look learns nothing of this machine.
     let reader = Link::of(&bed, &["--read-only", &uuid]).open();
     assert_eq!(reader.log(&uuid)["forwards"], Value::Null);
@@ -42,6 +47,52 @@ fn ports_come_and_go() {
     forward.ends(143);
     browser.wait("return document.querySelector('.ports').hidden");
     assert_eq!(browser.messages(), "");
+    bed.resume(running);
+    ends(server);
+}
+
+/// An answer in which a build, too busy for that, says nothing of itself takes no port away.
+fn a_silent_build(bed: &Bed, browser: &Browser) {
+    browser.run(
+        "const [own, ports] = [fetch, document.querySelector('.ports')];
+         globalThis.asked = 0;
+         globalThis.wasHidden = false;
+         new MutationObserver(() => (wasHidden ||= ports.hidden)).observe(ports, { attributes: true });
+         globalThis.fetch = async (path, how) => {
+             const isFirst = String(path).includes('/log?') && ++asked === 1;
+             const answer = await own(path, how);
+             if (!isFirst) return answer;
+             const { left, pauseLeft, hasContainer, sessionsEnabled, forwards, ...rest } = await answer.json();
+             globalThis.leftOut = forwards.length;
+             return new Response(JSON.stringify(rest));
+         }",
+    );
+    // Sessions that come and go are news.
+    for _ in 0..2 {
+        bed.runner(["exec", "--", "true"]).code(0);
+    }
+    browser.wait("return asked > 1");
+    assert_eq!(browser.run("return [leftOut, wasHidden]"), json!([2, false]));
+    browser.wait("return document.querySelectorAll('.ports a').length === 1");
+}
+
+/// By a client of the build's that says it listens where others do: nobody is sent there.
+fn ports_that_are_only_named() {
+    let bed = Bed::host();
+    let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
+    let (endpoint, server) = Endpoint::serve(&bed, &[]);
+    let uuid = bed.live().file_name().unwrap().to_str().unwrap().to_owned();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let own = listener.local_addr().unwrap().to_string();
+    let (mut talk, ports) = (Talk::new(&bed), ["localhost:1", "localhost:2"].map(str::to_owned));
+    talk.say(&ControlRequest::hello("test"));
+    let ControlResponse::Hello { .. } = talk.hear() else { panic!("no hello") };
+    let locals = vec![endpoint.address.clone(), own.clone()];
+    talk.say(&ControlRequest::Forward { ports: ports.to_vec(), name: None, denied: None, locals });
+    let ControlResponse::Opened { .. } = talk.hear() else { panic!("not opened") };
+    let shown = Link::of(&bed, &[]).open().log(&uuid)["forwards"].clone();
+    assert_eq!(shown, json!([{"local": own, "remote": "localhost:2", "address": own}]));
+    drop((talk, listener));
     bed.resume(running);
     ends(server);
 }

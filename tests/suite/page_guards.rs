@@ -41,8 +41,7 @@ impl Place {
 fn a_link_is_good_once() {
     let place = Place::new();
     // That which `serve` says at its start, and that of the verb.
-    place.server.stderr.wait_for("/#t=");
-    let said = Link::read(&place.server.stderr.text());
+    let said = Link::read(&Link::said(&place.server.stderr));
     let asked = Link::of(&place.bed, &[]);
     assert_eq!(said.address, asked.address);
     for link in [said, asked] {

@@ -2,6 +2,7 @@
 // ever gets both.
 
 const KEY = "runner-key";
+const VISITOR = "runner-visitor";
 // The runner answers a request that waits within 25 seconds. A connection that is dead without a word, as after a sleep, is
 // one that is lost.
 const LONGEST = 40_000;
@@ -18,35 +19,41 @@ export class Failed extends Error {
 // No answer at all.
 export class Lost extends Error {}
 
+export interface Visitor {
+  owner: boolean;
+  build: string | null;
+}
+
 export async function enter(token: string): Promise<void> {
   const answer = await send("POST", "/ui/session", { token });
-  const { key } = (await answer.json()) as { key: string };
+  const { key, ...visitor } = (await answer.json()) as Visitor & { key: string };
   localStorage.setItem(KEY, key);
+  remember(visitor);
+}
+
+// Who this browser was last. The page is drawn for them at once; what they may see is decided at the runner.
+export function remembered(): Visitor | null {
+  try {
+    const kept = JSON.parse(localStorage.getItem(VISITOR) ?? "null") as Visitor | null;
+    return key() ? kept : null;
+  } catch {
+    return null;
+  }
+}
+
+export function remember({ owner, build }: Visitor): void {
+  localStorage.setItem(VISITOR, JSON.stringify({ owner, build }));
+}
+
+export function forget(): void {
+  localStorage.removeItem(VISITOR);
 }
 
 export function key(): string {
   return localStorage.getItem(KEY) ?? "";
 }
 
-export function forget(): void {
-  localStorage.removeItem(KEY);
-}
-
-// What will be asked for in any case, asked for before it is known who is here: one way less until something is to be seen.
-const early = new Map<string, Promise<unknown>>();
-
-export function ahead(path: string): void {
-  const got = get(path);
-  got.catch(() => undefined);
-  early.set(path, got);
-}
-
 export async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
-  const got = early.get(path);
-  if (got) {
-    early.delete(path);
-    return got as Promise<T>;
-  }
   const answer = await send("GET", `/ui/${path}`, undefined, signal);
   try {
     return (await answer.json()) as T;
@@ -195,8 +202,11 @@ export interface News {
   hasContainer?: boolean;
   sessionsEnabled?: boolean;
   forwards?: Forward[];
-  // Of a build that has ended.
+  // With the first answer, and once the build has ended.
   record?: Build;
+  folder?: string;
+  // With the first answer: rows that are looked at first.
+  first?: Rows | null;
 }
 
 export interface Rows {

@@ -1,9 +1,9 @@
 // One build: how it stands, its log, and what can be done with it.
 
-import { type Build, Failed, type Forward, Lost, type News, type Pause, type Section, get, getText, post, wait } from "./api.js";
+import { type Build, Failed, type Forward, Lost, type News, type Pause, type Section, type Visitor, get, getText, post, wait } from "./api.js";
 import { button, el, redraw, replace, say } from "./dom.js";
 import { LogView, firstLine } from "./log.js";
-import { type Visitor, closed } from "./page.js";
+import { closed } from "./page.js";
 import { type Tab, tabs } from "./tabs.js";
 import { duration, mark, moment, word } from "./words.js";
 
@@ -11,11 +11,8 @@ const PACE = 200;
 const AGAIN = 2000;
 // The clock of a page that is looked at stands still for so long only where its machine sleeps.
 const SLEPT = 10_000;
-
-// The beginning of a build's log.
-export function firstLook(uuid: string): string {
-  return `builds/${uuid}/log?since=0`;
-}
+// How long what a build has said of itself is shown where its answers leave it out.
+const KEPT = 10_000;
 
 export class BuildPage {
   readonly element = el("main", { class: "build" });
@@ -46,6 +43,11 @@ export class BuildPage {
   // Ports as they were last shown, and those of them where HTTP is served.
   private forwards: Forward[] = [];
   private serving = new Set<string>();
+  // When the build was last asked how it is, and answered.
+  private told = 0;
+  // The number of a tab that may be there once the record is.
+  private awaited = "";
+  private readonly resized = new ResizeObserver(() => this.revealTab());
 
   constructor(
     private readonly uuid: string,
@@ -65,7 +67,9 @@ export class BuildPage {
       command: command ? Number(command[1]) : null,
     });
     this.all = [{ name: "log", title: "Log", show: () => this.log.element, close: () => undefined }, ...tabs(this)];
+    replace(this.head, this.up(), el("h1", {}, uuid.slice(0, 8)));
     this.element.append(this.head, this.lost, this.wrong, this.bar, this.ports, this.names, this.panel);
+    this.resized.observe(this.names);
     this.show(this.all.some((tab) => tab.name === place) ? place : "log");
     void this.follow();
   }
@@ -93,6 +97,7 @@ export class BuildPage {
   close(): void {
     this.isClosed = true;
     this.abort.abort();
+    this.resized.disconnect();
     clearInterval(this.clock);
     this.log.close();
     for (const tab of this.all) tab.close();
@@ -112,15 +117,16 @@ export class BuildPage {
   }
 
   press(key: string): boolean {
+    if (!/^[0-9]$/.test(key)) return this.tab === "log" && this.log.press(key);
     const tab = this.shown[(Number(key) + 9) % 10];
-    if (/^[0-9]$/.test(key) && tab) {
-      this.go(tab.name);
-      return true;
-    }
-    return this.tab === "log" && this.log.press(key);
+    if (tab) this.go(tab.name);
+    else if (!this.build) this.awaited = key;
+    else say(`there is no tab ${key}`);
+    return true;
   }
 
   private go(name: string): void {
+    this.awaited = "";
     history.replaceState(null, "", name === "log" ? `#/b/${this.uuid}` : `#/b/${this.uuid}/${name}`);
     this.show(name);
   }
@@ -134,6 +140,15 @@ export class BuildPage {
     this.panel.setAttribute("aria-label", tab.title);
     replace(this.panel, tab.show());
     if (name === "log") this.log.tick();
+  }
+
+  // The record says which tabs there are.
+  private known(build: Build): void {
+    this.build = build;
+    if (this.names.childElementCount !== this.shown.length) this.drawNames();
+    const awaited = this.awaited;
+    this.awaited = "";
+    if (awaited) this.press(awaited);
   }
 
   private get shown(): Tab[] {
@@ -151,6 +166,13 @@ export class BuildPage {
       click: () => this.go(tab.name),
       keydown: (event: KeyboardEvent) => this.beside(event),
     }, tab.title)));
+    this.revealTab();
+  }
+
+  // Where the row is longer than the window is wide, what is chosen stands in its middle.
+  private revealTab(): void {
+    const chosen = this.names.querySelector<HTMLElement>("[aria-selected=true]");
+    if (chosen) this.names.scrollLeft = chosen.offsetLeft - (this.names.clientWidth - chosen.offsetWidth) / 2;
   }
 
   private beside(event: KeyboardEvent): void {
@@ -169,18 +191,20 @@ export class BuildPage {
     while (!this.isClosed) {
       try {
         this.poll = new AbortController();
-        const news = await wait<News>(isFirst ? firstLook(this.uuid) : `builds/${this.uuid}/log?since=${this.version}&wait=1`, AbortSignal.any([this.abort.signal, this.poll.signal]));
+        const what = isFirst ? `since=0&first=${this.log.firstRow ?? "end"}` : `since=${this.version}&wait=1`;
+        const news = await wait<News>(`builds/${this.uuid}/log?${what}`, AbortSignal.any([this.abort.signal, this.poll.signal]));
         isFirst = false;
+        this.keep(news);
         const isNew = news.version !== this.version || this.news === null;
         this.version = news.version;
         this.news = news;
-        this.pauseEnds = typeof news.pauseLeft === "number" ? Date.now() + news.pauseLeft * 1000 : null;
         const wasLost = !this.lost.hidden;
         this.lost.hidden = true;
         if (wasLost) say("connected again");
         if (isNew) {
           this.log.take(news);
-          if (news.record) this.build = news.record;
+          if (news.folder) this.folder = news.folder;
+          if (news.record) this.known(news.record);
           if (!this.folder || (!news.record && news.sections.some((section) => section.kind === "phase"))) {
             await this.read().catch((error: unknown) => {
               if (!this.build) throw error;
@@ -225,7 +249,11 @@ export class BuildPage {
     this.drawn = why;
     say(why);
     document.title = `· ${why}`;
-    replace(this.head, this.visitor.owner ? el("a", { href: "#", class: "up" }, "Builds") : null, el("h1", {}, this.uuid.slice(0, 8)), el("span", { class: "state pending" }, why));
+    replace(this.head, this.up(), el("h1", {}, this.uuid.slice(0, 8)), el("span", { class: "state pending" }, why));
+  }
+
+  private up(): HTMLElement | null {
+    return this.visitor.owner ? el("a", { href: "#", class: "up" }, "Builds") : null;
   }
 
   // The endpoint has been started anew, or this browser has been silent for long. What is here stays.
@@ -242,9 +270,19 @@ export class BuildPage {
 
   private async read(): Promise<void> {
     const got = await get<{ record: Build; folder: string }>(`builds/${this.uuid}`, this.abort.signal);
-    this.build = got.record;
     this.folder = got.folder;
-    if (this.names.childElementCount !== this.shown.length) this.drawNames();
+    this.known(got.record);
+  }
+
+  // A build that was too busy to say how it is has not lost its ports, nor its container.
+  private keep(news: News): void {
+    if (news.hasContainer === undefined && news.status === null && this.news && Date.now() - this.told < KEPT) {
+      const { hasContainer, sessionsEnabled, forwards } = this.news;
+      Object.assign(news, { hasContainer, sessionsEnabled, forwards });
+      return;
+    }
+    this.told = Date.now();
+    this.pauseEnds = typeof news.pauseLeft === "number" ? Date.now() + news.pauseLeft * 1000 : null;
   }
 
   private tick(): void {
@@ -276,7 +314,7 @@ export class BuildPage {
     if (drawn === this.drawn) return;
     this.drawn = drawn;
     redraw(this.head,
-      this.visitor.owner ? el("a", { href: "#", class: "up" }, "Builds") : null,
+      this.up(),
       el("h1", {}, `${build.projectName} `, el("small", {}, `#${build.buildNumber}`)),
       el("span", { class: `state ${state.toLowerCase()}` }, el("span", { "aria-hidden": "true" }, `${mark(state)} `), word(state)),
       el("span", { class: "facts" }, `${moment(build.startTime * 1000)} · `, this.took, news.sessions ? ` · ${news.sessions} connected` : ""),

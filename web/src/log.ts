@@ -11,6 +11,8 @@ const HIGHEST = 8_000_000;
 const CHUNK = 200;
 const CHUNKS = 60;
 const MARGIN = 20;
+// Lines that the first one in the document may be away from where those begin.
+const FURTHEST = 400;
 
 interface Shown {
   pieces: Piece[];
@@ -58,9 +60,20 @@ export class LogView {
   private query = "";
   private searching: AbortController | null = null;
   private frame = 0;
+  // Lines that stand in the document, from which one on. Those that have only been scrolled stay as they are.
+  private drawn: HTMLElement[] = [];
+  private drawnFrom = 0;
+  private isStale = true;
+  // Where the document's lines begin: those that stay keep their places, so that nothing of them is painted again.
+  private base = 0;
+  private seenHeight = 0;
+  private readonly missing = new WeakSet<HTMLElement>();
   private isPlaced = false;
   private dark = matchMedia("(prefers-color-scheme: dark)");
-  private readonly resized = new ResizeObserver(() => this.draw());
+  private readonly resized = new ResizeObserver(() => {
+    this.seenHeight = this.scroller.clientHeight;
+    this.draw();
+  });
 
   constructor(
     private readonly uuid: string,
@@ -108,6 +121,11 @@ export class LogView {
     this.scroller.focus({ preventScroll: true });
   }
 
+  // The row that an address names.
+  get firstRow(): number | null {
+    return this.wanted.lines ? this.wanted.lines[0] - 1 : null;
+  }
+
   // What has come.
   take(news: News): void {
     const wasEnd = this.isFollowing;
@@ -122,6 +140,7 @@ export class LogView {
     this.bytes = news.bytes;
     this.started = news.started ?? 0;
     this.status = news.status;
+    if (news.first) this.store(news.first);
     const before = this.total;
     this.layOut();
     if (!this.isPlaced && this.sections.length > 0) {
@@ -205,16 +224,18 @@ export class LogView {
       line += 1 + rows;
     });
     this.total = line;
-    this.space.style.height = `${this.height()}px`;
+    this.isStale = true;
+    this.stretch();
   }
 
-  private height(): number {
+  private stretch(): void {
     const extra = this.isWrapped ? this.scroller.clientHeight : 0;
-    return Math.min(HIGHEST, this.total * HEIGHT) + extra;
+    const height = `${Math.min(HIGHEST, this.total * HEIGHT) + extra}px`;
+    if (this.space.style.height !== height) this.space.style.height = height;
   }
 
   private get inView(): number {
-    return Math.max(1, Math.floor(this.scroller.clientHeight / HEIGHT));
+    return Math.max(1, Math.floor((this.seenHeight || this.scroller.clientHeight) / HEIGHT));
   }
 
   // How many lines may be above the first in view.
@@ -240,7 +261,7 @@ export class LogView {
       this.seen = 0;
       this.newer.hidden = true;
     }
-    this.draw();
+    this.glide();
   }
 
   private topOf(line: number): number {
@@ -259,7 +280,7 @@ export class LogView {
     this.first = Math.max(0, Math.min(this.most, Math.round(line)));
     this.isFollowing = this.first >= this.most;
     this.scroller.scrollTop = this.topOf(this.first);
-    this.draw();
+    this.glide();
   }
 
   toEnd(): void {
@@ -272,6 +293,12 @@ export class LogView {
   }
 
   private draw(): void {
+    this.isStale = true;
+    this.glide();
+  }
+
+  // The same where lines are what they were, and others are in view.
+  private glide(): void {
     if (this.frame) return;
     this.frame = requestAnimationFrame(() => {
       this.frame = 0;
@@ -290,24 +317,46 @@ export class LogView {
   }
 
   private paint(): void {
-    this.space.style.height = `${this.height()}px`;
+    const scrolled = this.scroller.scrollTop;
+    this.stretch();
     this.element.classList.toggle("wrapped", this.isWrapped);
     const from = Math.max(0, this.first - (this.isWrapped ? 0 : MARGIN));
     const to = Math.min(this.total, this.first + this.inView + MARGIN);
-    const focus = document.activeElement instanceof HTMLElement ? document.activeElement.dataset["section"] : undefined;
     const made: HTMLElement[] = [];
     let run = this.runOf(from);
     for (let line = from; line < to; line++) {
+      const before = this.isStale ? undefined : this.drawn[line - this.drawnFrom];
+      if (before && !this.missing.has(before)) {
+        made.push(before);
+        continue;
+      }
       while (run + 1 < this.runs.length && this.runs[run + 1]!.line <= line) run++;
       const { at, line: head, row } = this.runs[run] ?? { at: 0, line: 0, row: 0 };
       if (!this.sections[at]) break;
       made.push(line === head ? this.head(at) : this.row(row + line - head - 1));
     }
-    this.lines.replaceChildren(...made);
-    const top = this.isScaled || this.isWrapped ? this.scroller.scrollTop - (this.first - from) * HEIGHT : from * HEIGHT;
+    this.exchange(made);
+    this.drawnFrom = from;
+    this.isStale = false;
+    if (this.isWrapped || from < this.base || from > this.base + FURTHEST) this.base = this.isWrapped ? from : Math.max(0, from - MARGIN);
+    this.lines.style.paddingTop = `${(from - this.base) * HEIGHT}px`;
+    const top = this.isScaled || this.isWrapped ? scrolled - (this.first - this.base) * HEIGHT : this.base * HEIGHT;
     this.lines.style.transform = `translateY(${top}px)`;
-    if (focus !== undefined) this.lines.querySelector<HTMLElement>(`[data-section="${focus}"]`)?.focus({ preventScroll: true });
     this.drawStuck();
+  }
+
+  // Puts lines into the document in place of those that are there; which are the same stay untouched.
+  private exchange(made: HTMLElement[]): void {
+    const stay = new Set(made);
+    const focus = document.activeElement instanceof HTMLElement ? document.activeElement.dataset["section"] : undefined;
+    for (const line of this.drawn) if (!stay.has(line)) line.remove();
+    let next = this.lines.firstElementChild;
+    for (const line of made) {
+      if (line === next) next = next.nextElementSibling;
+      else this.lines.insertBefore(line, next);
+    }
+    this.drawn = made;
+    if (focus !== undefined) this.lines.querySelector<HTMLElement>(`[data-section="${focus}"]`)?.focus({ preventScroll: true });
   }
 
   // Which phase and command the first line in view is of, where their heads are above it.
@@ -383,7 +432,9 @@ export class LogView {
     if (shown) show(text, shown.pieces, this.dark.matches);
     else text.append("…");
     if (this.query) highlight(text, this.query);
-    return el("div", { class: `line row${isMarked ? " marked" : ""}${isHit ? " hit" : ""}` }, this.time(shown?.time ?? 0), number, text);
+    const line = el("div", { class: `line row${isMarked ? " marked" : ""}${isHit ? " hit" : ""}` }, this.time(shown?.time ?? 0), number, text);
+    if (!shown) this.missing.add(line);
+    return line;
   }
 
   private point(event: MouseEvent, line: number): void {
@@ -417,13 +468,23 @@ export class LogView {
     } catch (error) {
       if (error instanceof Lost) this.actions.lost();
       // It is asked again when it is drawn again.
-      setTimeout(() => this.draw(), 2000);
+      setTimeout(() => this.glide(), 2000);
     } finally {
       this.asked.delete(chunk);
     }
     // More has come meanwhile.
     if (bytes !== this.bytes && chunk >= Math.floor(Math.max(0, this.rows - 1) / CHUNK)) this.chunks.delete(chunk);
-    this.draw();
+    // Rows that were missing are there.
+    this.glide();
+  }
+
+  // Keeps rows that begin with a chunk and are whole chunks, or the log's last.
+  private store(got: Rows): void {
+    const all = this.looks(got);
+    for (let at = 0; at < all.length && got.from % CHUNK === 0; at += CHUNK) {
+      const part = all.slice(at, at + CHUNK);
+      if (part.length === CHUNK || got.from + at + part.length === this.rows) this.chunks.set((got.from + at) / CHUNK, part);
+    }
   }
 
   private forget(near: number): void {

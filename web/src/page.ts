@@ -1,14 +1,9 @@
 // The page: who is here, and what the address names.
 
-import { Failed, Lost, ahead, enter, get, key } from "./api.js";
-import { BuildPage, firstLook } from "./build.js";
+import { Failed, Lost, type Visitor, enter, forget, get, key, remember, remembered } from "./api.js";
+import { BuildPage } from "./build.js";
 import { el, replace } from "./dom.js";
 import { ListPage } from "./list.js";
-
-export interface Visitor {
-  owner: boolean;
-  build: string | null;
-}
 
 interface View {
   element: HTMLElement;
@@ -31,35 +26,47 @@ async function start(): Promise<void> {
     history.replaceState(null, "", build ? `#/b/${build}` : "/");
     try {
       await enter(token);
-      shown = "";
+      view?.close();
+      view = null;
     } catch (error) {
       if (!(error instanceof Failed) || !key()) return closed(error);
+      // One that was used already leads where it says all the same.
+      if (view) route();
     }
   }
   await look();
 }
 
 async function look(): Promise<void> {
-  const [, kind, build] = place().split("/");
-  if (kind === "b" && build) ahead(firstLook(build));
-  try {
-    visitor = await get<Visitor>("session");
-  } catch (error) {
-    if (error instanceof Lost) {
-      message("No connection to the runner", "It is tried again every few seconds.");
-      setTimeout(() => void look(), 3000);
-      return;
-    }
-    return closed(error);
+  const known = remembered();
+  if (known && !view) {
+    visitor = known;
+    route();
   }
+  let is: Visitor;
+  try {
+    is = await get<Visitor>("session");
+  } catch (error) {
+    if (!(error instanceof Lost)) return closed(error);
+    // A view says by itself that there is no connection.
+    if (!view) message("No connection to the runner", "It is tried again every few seconds.");
+    setTimeout(() => void look(), 3000);
+    return;
+  }
+  const isOther = is.owner !== visitor?.owner || is.build !== visitor.build;
+  visitor = is;
+  remember(is);
+  if (view && !isOther) return;
+  view?.close();
+  view = null;
   route();
 }
 
 // Called where the runner says that it does not know this browser any more.
 export function closed(error: unknown): void {
+  forget();
   view?.close();
   view = null;
-  shown = "";
   const why = error instanceof Error ? error.message : "";
   message("This page is closed", why, el("p", {}, "A fresh link, good once and for ten minutes: ", el("code", {}, "runner page")));
 }
@@ -84,7 +91,7 @@ function route(): void {
   const [, kind, build, ...rest] = place().split("/");
   const uuid = kind === "b" ? build : visitor.build;
   const name = uuid ? `b/${uuid}` : "list";
-  if (name === shown && view?.moved?.(rest)) return;
+  if (view && name === shown && view.moved?.(rest)) return;
   view?.close();
   shown = name;
   view = uuid ? new BuildPage(uuid, rest, visitor) : new ListPage();

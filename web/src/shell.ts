@@ -66,6 +66,8 @@ export class Shell implements Tab {
   private isClosed = false;
   private isShown = false;
   private replaying = 0;
+  // The terminal has said how it stands since this tab has come to it.
+  private isJoined = false;
   private again = 0;
   private wait = 500;
   private find = "";
@@ -179,6 +181,8 @@ export class Shell implements Tab {
     const socket = new WebSocket(address, ["runner", `key.${key()}`]);
     socket.binaryType = "arraybuffer";
     this.socket = socket;
+    this.isJoined = false;
+    this.tellBusy();
     socket.onopen = () => {
       this.wait = 500;
       this.tell("");
@@ -191,6 +195,7 @@ export class Shell implements Tab {
     socket.onclose = () => {
       if (this.socket !== socket) return;
       this.socket = null;
+      this.tellBusy();
       if (this.isClosed || this.id === null) return;
       this.tell("No connection. The shell goes on; it is tried again.");
       this.again = window.setTimeout(() => void this.reconnect(), this.wait);
@@ -220,7 +225,10 @@ export class Shell implements Tab {
   private shown(bytes: Uint8Array): void {
     if (this.replaying > 0) {
       // Answers to questions that were asked long ago are not typed.
-      this.screen?.terminal.write(bytes, () => (this.replaying = Math.max(0, this.replaying - bytes.length)));
+      this.screen?.terminal.write(bytes, () => {
+        this.replaying = Math.max(0, this.replaying - bytes.length);
+        this.tellBusy();
+      });
     } else this.screen?.terminal.write(bytes);
   }
 
@@ -238,6 +246,8 @@ export class Shell implements Tab {
     else {
       const before = this.state;
       this.state = what as State;
+      this.isJoined = true;
+      this.tellBusy();
       if (before && before.drives !== this.state.drives) say(this.state.drives ? "you drive" : "somebody else drives");
       if (this.state.asking.length > (before?.asking.length ?? 0)) say("somebody asks to drive");
       this.draw();
@@ -252,9 +262,15 @@ export class Shell implements Tab {
     const socket = this.socket;
     this.socket = null;
     socket?.close();
+    this.frame.removeAttribute("aria-busy");
     this.tell(why);
     this.listed = [];
     this.draw();
+  }
+
+  // Until all that was shown before is shown again, keys are not taken.
+  private tellBusy(): void {
+    this.frame.setAttribute("aria-busy", String(!this.socket || !this.isJoined || this.replaying > 0));
   }
 
   private tell(text: string): void {

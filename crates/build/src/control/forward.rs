@@ -6,12 +6,16 @@
 use super::connection::ControlConnection;
 use crate::session::{Hub, SessionOpenError};
 use runner_engine::dial::{DENIED, Remote};
+use runner_host::peers;
 use runner_wire::control::{ControlRequest, ControlResponse, ForwardLine};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use tokio::task::JoinSet;
+
+/// Most ports of a client that are looked at.
+const LISTED: usize = 64;
 
 /// What a client forwards, and where it listens for that, as far as it says.
 pub(super) struct ForwardedPorts {
@@ -20,9 +24,17 @@ pub(super) struct ForwardedPorts {
 }
 
 impl ForwardedPorts {
-    fn lines(&self) -> Vec<ForwardLine> {
+    /// Those at which the client listens. What it only names may be anybody's, and pages of the build ask there.
+    async fn lines(&self, pid: Option<u32>) -> Vec<ForwardLine> {
+        let Some(pid) = pid else { return Vec::new() };
         let pairs = self.locals.iter().cloned().zip(self.remotes.iter().cloned());
-        pairs.map(|(local, remote)| ForwardLine { local, remote }).collect()
+        let mut lines: Vec<_> =
+            pairs.take(LISTED).map(|(local, remote)| ForwardLine { local, remote }).collect();
+        let look = tokio::task::spawn_blocking(move || {
+            lines.retain(|line| line.local.parse().is_ok_and(|at| peers::listens(pid, at)));
+            lines
+        });
+        look.await.unwrap_or_default()
     }
 }
 
@@ -30,13 +42,14 @@ impl ForwardedPorts {
 pub(super) async fn serve(
     hub: &Arc<Hub>,
     mut connection: ControlConnection,
+    pid: Option<u32>,
     ports: ForwardedPorts,
     name: Option<String>,
     denied: Option<Vec<IpAddr>>,
 ) -> io::Result<()> {
     let label = format!("port-forward {}", ports.remotes.join(" "));
     // Clients that see the session find its ports, and none of them once it has ended.
-    let listed = hub.list_forwards(ports.lines());
+    let listed = hub.list_forwards(ports.lines(pid).await);
     let mut presence = match hub.enter(label, name).await {
         Ok(presence) => presence,
         Err(SessionOpenError { code, message }) => {

@@ -59,7 +59,9 @@ pub async fn serve(listener: UnixListener, host: Host) {
 impl Host {
     async fn serve_one(mut self, stream: UnixStream) -> io::Result<()> {
         // Its folder keeps others out; this keeps out whoever was handed the socket.
-        let peer = stream.peer_cred()?.uid();
+        let credentials = stream.peer_cred()?;
+        let peer = credentials.uid();
+        let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok());
         let me = nix::unistd::geteuid().as_raw();
         let caller = users::caller().map(|caller| caller.uid);
         let mut connection = ControlConnection::new(stream)?;
@@ -188,7 +190,7 @@ impl Host {
                 }
                 ControlRequest::Forward { ports, name, denied, locals } => {
                     let ports = ForwardedPorts { remotes: ports, locals };
-                    return forward::serve(&self.hub, connection, ports, name, denied).await;
+                    return forward::serve(&self.hub, connection, pid, ports, name, denied).await;
                 }
                 // Belong to a session.
                 ControlRequest::Hello { .. }

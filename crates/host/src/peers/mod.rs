@@ -7,7 +7,7 @@
 mod owner;
 mod places;
 
-pub use owner::owner;
+pub use owner::{listens, owner};
 pub use places::{Slot, Slots};
 
 use rustix::process::{Resource, getrlimit};

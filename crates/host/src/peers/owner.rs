@@ -9,7 +9,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use rustix::net::{ipproto, recv, sendto, socket_with};
 use std::fs;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// A socket's user, and the inode by which processes have it open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,20 @@ pub fn owner(peer: SocketAddr, local: SocketAddr) -> Option<SocketOwner> {
     let found = ask(peer, local).unwrap_or_else(|_| look_up(peer, local));
     // A closed socket lingers without an inode, and as root's.
     found.filter(|owner| owner.inode != 0)
+}
+
+/// Whether a process of this machine listens at an address.
+pub fn listens(pid: u32, address: SocketAddr) -> bool {
+    let nobody: IpAddr = match canonical(address) {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    // Connected to nobody, it is the one that listens.
+    let Some(found) = owner(address, SocketAddr::new(nobody, 0)) else { return false };
+    let wanted = format!("socket:[{}]", found.inode);
+    let Ok(open) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    let mut targets = open.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
+    targets.any(|target| target.as_os_str() == wanted.as_str())
 }
 
 fn canonical(address: SocketAddr) -> SocketAddr {
@@ -172,6 +186,22 @@ mod tests {
         }
         let nobody: SocketAddr = "127.0.0.1:1".parse().expect("an address");
         assert_eq!(owner(nobody, nobody), None);
+    }
+
+    #[test]
+    fn who_listens() {
+        let me = std::process::id();
+        for bound in ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "[::]:0", "[::ffff:127.0.0.1]:0"] {
+            let Ok(listener) = TcpListener::bind(bound) else { continue };
+            let address = listener.local_addr().expect("an address");
+            assert!(listens(me, address), "{bound}");
+            // With a connection to it as well.
+            let _client = TcpStream::connect(address).expect("a connection");
+            assert!(listens(me, address), "{bound}");
+            assert!(!listens(1, address), "{bound}");
+            let other = SocketAddr::new(address.ip(), 1);
+            assert!(!listens(me, other), "{bound}");
+        }
     }
 
     #[test]

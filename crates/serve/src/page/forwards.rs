@@ -1,7 +1,7 @@
 //! Ports of this machine that somebody forwards into a build, and whether HTTP is served there.
 //!
-//! `runner port-forward` tells the build's owner where it listens. Whether a link makes sense is asked there, with the one
-//! request that asks a server for nothing.
+//! `runner port-forward` tells the build's owner where it listens, and the owner has seen that it does. Whether a link makes
+//! sense is asked there, with the one request that asks a server for nothing, where that is this machine alone.
 
 use super::WebPage;
 use super::reply::{Refused, json};
@@ -38,7 +38,7 @@ impl WebPage {
         }
         let status = known.status().await?;
         let mut asking = JoinSet::new();
-        for (line, address) in listed(&status) {
+        for (line, address) in listed(&status).filter(|(_, address)| is_asked(*address)) {
             let local = line.local.clone();
             asking.spawn(async move { serves_http(address).await.then_some(local) });
         }
@@ -67,6 +67,11 @@ fn reached(local: &str) -> Option<SocketAddr> {
         _ => {}
     }
     Some(address)
+}
+
+/// Whether HTTP is asked for there. At an address of the network a request would be seen by others.
+fn is_asked(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
 }
 
 async fn serves_http(address: SocketAddr) -> bool {
@@ -99,6 +104,22 @@ mod tests {
             ("127.0.0.1", None),
         ] {
             assert_eq!(reached(local).as_deref(), wanted, "{local}");
+        }
+    }
+
+    #[test]
+    fn only_this_machine_is_asked() {
+        for (local, wanted) in [
+            ("127.0.0.1:80", true),
+            ("127.8.0.1:80", true),
+            ("0.0.0.0:80", true),
+            ("[::]:80", true),
+            ("[::ffff:127.0.0.1]:80", true),
+            ("192.0.2.7:80", false),
+            ("169.254.169.254:80", false),
+            ("[fe80::1]:80", false),
+        ] {
+            assert_eq!(reached(local).map(is_asked), Some(wanted), "{local}");
         }
     }
 }

@@ -125,8 +125,10 @@ impl WebPage {
             let text = "the link was used already, or is older than ten minutes; runner page prints a new one";
             Refused::new(StatusCode::UNAUTHORIZED, text)
         })?;
+        let mut told = told(&may);
         let shown = self.visitors.enter(may)?;
-        let mut answer = json(&json!({"key": shown.key}))?;
+        told["key"] = json!(shown.key);
+        let mut answer = json(&told)?;
         let cookie = format!(
             "{}={}; HttpOnly; SameSite=Strict; Path=/ui",
             cookie_name(&visit.host),
@@ -160,11 +162,7 @@ impl WebPage {
     }
 
     fn who(&self, asked: &VisitorRequest) -> Result<HttpResponse, Refused> {
-        let build = match &asked.visitor.may {
-            LinkFor::Owner => None,
-            LinkFor::Reader(build) => Some(build),
-        };
-        json(&json!({"owner": asked.visitor.is_owner(), "build": build}))
+        json(&told(&asked.visitor.may))
     }
 
     /// The build that is meant, if the visitor may look at it.
@@ -234,12 +232,17 @@ impl WebPage {
         let since = asked.number("since")?.unwrap_or(0);
         let asking = self.followers.asks(asked.visitor.id, &known.uuid);
         let log = self.logs.of(&known.uuid);
-        let mut news = log.news(&known.dir, since).await?;
+        let first = match asked.text("first") {
+            Some("end") => Some(None),
+            Some(_) => Some(asked.number("first")?),
+            None => None,
+        };
+        let mut news = log.news(&known.dir, since, first).await?;
         if asked.is_set("wait") && !news.is_new(since) && !news.is_over() {
             let waits = Arc::clone(&asked.visitor.waits);
             let _place = waits.try_acquire_owned().map_err(|_| Refused::busy())?;
             wait(&known.dir, news.position).await;
-            news = log.news(&known.dir, since).await?;
+            news = log.news(&known.dir, since, None).await?;
         }
         asking.told(news.is_over());
         let mut answer = serde_json::to_value(&news).map_err(std::io::Error::other)?;
@@ -253,6 +256,11 @@ impl WebPage {
             if asked.visitor.is_owner() {
                 answer["forwards"] = json!(shown(&status));
             }
+        }
+        // A page that begins asks for nothing else before it can be read.
+        if since == 0 {
+            answer["record"] = json!(known.record);
+            answer["folder"] = json!(known.dir.path());
         }
         // An endpoint that ends with its build is gone before it could be asked for this.
         if news.is_over()
@@ -318,6 +326,15 @@ impl WebPage {
         };
         Ok([place(&asked.visitor.scan).await?, place(&self.scans).await?])
     }
+}
+
+/// What a page is told about who is at it.
+fn told(may: &LinkFor) -> Value {
+    let build = match may {
+        LinkFor::Owner => None,
+        LinkFor::Reader(build) => Some(build),
+    };
+    json!({"owner": build.is_none(), "build": build})
 }
 
 pub(super) fn unknown() -> Refused {

@@ -11,7 +11,7 @@ use runner_folder::state::BuildDir;
 use serde::Serialize;
 use std::io;
 
-/// Rows between two marks.
+/// Rows between two marks, at least.
 const STEP: u64 = 256;
 /// Bytes between two marks, at least.
 const APART: u64 = 16 << 10;
@@ -22,6 +22,9 @@ const TICK: i64 = 100;
 /// Most rows, and about the most bytes of them, that are given out at once.
 const MOST_ROWS: u64 = 1000;
 const MOST_BYTES: usize = 1 << 20;
+/// The page keeps rows by so many, and shows at most so many at once before or behind one.
+const CHUNK: u64 = 200;
+const IN_VIEW: u64 = 100;
 
 /// A place in the output, with what is needed to read rows from there on.
 #[derive(Clone, Debug)]
@@ -136,16 +139,22 @@ impl LogIndex {
         while at < self.end {
             let length = (self.end - at).min(BLOCK);
             let block = self.output.read(at, length)?;
+            let is_plain = self.style.stays(block);
             let mut used = 0;
-            while let Some(CutRow { length, .. }) = rows::cut(&block[used..]) {
+            loop {
+                let rest = &block[used..];
+                let many = is_plain.then(|| rows::many(rest)).flatten();
+                let one = || rows::cut(rest).map(|CutRow { length, .. }| (length, 1));
+                let Some((length, count)) = many.or_else(one) else { break };
                 let (row, offset) = (self.row, at + used as u64);
-                if row.is_multiple_of(STEP) && self.marks.last().is_none_or(|it| is_far(it, offset))
-                {
+                if self.marks.last().is_none_or(|it| is_due(it, row, offset)) {
                     self.marks.push(IndexMark { row, offset, style: self.style.clone() });
                 }
-                self.style.take(&block[used..used + length]);
+                if !is_plain {
+                    self.style.take(&rest[..length]);
+                }
                 used += length;
-                self.row += 1;
+                self.row += count;
             }
             at += used as u64;
             self.open = at;
@@ -153,8 +162,8 @@ impl LogIndex {
                 break;
             }
         }
-        let is_far = self.marks.last().is_none_or(|it| is_far(it, self.open));
-        if self.open < self.end && self.row.is_multiple_of(STEP) && is_far {
+        let is_due = self.marks.last().is_none_or(|it| is_due(it, self.row, self.open));
+        if self.open < self.end && is_due {
             self.mark();
         }
         Ok(())
@@ -198,6 +207,24 @@ impl LogIndex {
             true
         })?;
         Ok(found)
+    }
+
+    /// Rows that a page shows first: around one that it names, or else at the end of what has failed, or of what goes on.
+    pub(super) fn first(&mut self, named: Option<u64>) -> io::Result<Option<Rows>> {
+        let rows = self.rows();
+        let end = match (named, &self.sections.end) {
+            (Some(row), _) => row.saturating_add(1),
+            (None, None) => rows,
+            (None, Some(_)) => match self.sections.failed() {
+                Some(at) => self.sections.all.get(at + 1).map_or(rows, |next| next.row),
+                // All is folded.
+                None => return Ok(None),
+            },
+        };
+        let Some(last) = end.min(rows).checked_sub(1) else { return Ok(None) };
+        let from = last.saturating_sub(IN_VIEW) / CHUNK * CHUNK;
+        let to = ((last + IN_VIEW) / CHUNK + 1) * CHUNK;
+        self.read(from, to - from).map(Some)
     }
 
     /// Shows each row from one on, as long as more are wanted.
@@ -337,7 +364,8 @@ fn time_of(times: &[(u64, i64)], offset: u64) -> i64 {
     let at = times.partition_point(|(from, _)| *from <= offset);
     at.checked_sub(1).and_then(|at| times.get(at)).map_or(0, |(_, time)| *time)
 }
-/// Whether a mark is worth its room: short rows have few.
-fn is_far(last: &IndexMark, offset: u64) -> bool {
-    offset.saturating_sub(last.offset) >= APART
+
+/// Whether a place is worth a mark: short rows have few.
+fn is_due(last: &IndexMark, row: u64, offset: u64) -> bool {
+    row.saturating_sub(last.row) >= STEP && offset.saturating_sub(last.offset) >= APART
 }

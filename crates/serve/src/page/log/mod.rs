@@ -51,6 +51,9 @@ pub(super) struct News {
     last: i64,
     status: Option<Status>,
     reason: Option<String>,
+    /// Rows that are shown first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first: Option<Rows>,
     /// How much of the log's events this is.
     #[serde(skip)]
     pub(super) position: u64,
@@ -103,9 +106,16 @@ impl BuildLog {
         worked.await.map_err(io::Error::other)?
     }
 
-    /// What has come after a version.
-    pub(super) async fn news(&self, dir: &BuildDir, since: u64) -> io::Result<News> {
+    /// What has come after a version, with rows to be shown first where they are asked for: around one of them, or where
+    /// it matters.
+    pub(super) async fn news(
+        &self,
+        dir: &BuildDir,
+        since: u64,
+        first: Option<Option<u64>>,
+    ) -> io::Result<News> {
         self.with(dir, move |index| {
+            let first = first.map_or(Ok(None), |row| index.first(row))?;
             let sections = index.sections.since(since).into_iter();
             let sections =
                 sections.map(|(at, section)| LogPosition { at, section: section.clone() });
@@ -122,6 +132,7 @@ impl BuildLog {
                 last: index.sections.last,
                 status,
                 reason: reason.flatten(),
+                first,
                 position: index.position(),
             })
         })

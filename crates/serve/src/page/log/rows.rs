@@ -3,10 +3,15 @@
 //! A row is a line, or a piece of one that is too long. Where rows begin depends on the bytes alone, so that a row has one
 //! number for all times.
 
+use memchr::{memchr, memchr_iter, memrchr};
 use std::mem;
 
 /// Most bytes of a row.
 pub(super) const MOST: usize = 4096;
+/// Bytes of many rows.
+const MANY: usize = 4 * MOST;
+/// What sequences begin with.
+const ESCAPE: u8 = 0x1b;
 /// Most bytes of what sets the colours.
 const MOST_STYLE: usize = 120;
 
@@ -20,7 +25,7 @@ pub(super) struct CutRow {
 /// Cuts off the first row; `None` where it may go on behind the bytes.
 pub(super) fn cut(bytes: &[u8]) -> Option<CutRow> {
     let look = &bytes[..bytes.len().min(MOST)];
-    if let Some(at) = look.iter().position(|&byte| byte == b'\n') {
+    if let Some(at) = memchr(b'\n', look) {
         return Some(CutRow { length: at + 1, text: at });
     }
     if bytes.len() <= MOST {
@@ -30,6 +35,16 @@ pub(super) fn cut(bytes: &[u8]) -> Option<CutRow> {
     // No character is cut, unless it is none.
     let at = (MOST - 3..=MOST).rev().find(|at| !is_inside(at)).unwrap_or(MOST);
     Some(CutRow { length: at, text: at })
+}
+
+/// Many rows at once, where all of them are lines: their length, and how many they are. `None` where there are fewer, or
+/// longer ones, which are cut one by one.
+pub(super) fn many(bytes: &[u8]) -> Option<(usize, u64)> {
+    let bytes = bytes.get(..MANY)?;
+    // From one of these parts to the next no line is longer than a row.
+    let are_short = bytes.chunks_exact(MOST / 2).all(|part| memchr(b'\n', part).is_some());
+    let last = memrchr(b'\n', bytes).filter(|_| are_short)?;
+    Some((last + 1, memchr_iter(b'\n', bytes).count() as u64))
 }
 
 /// What has been set of colours and the like by all that came before.
@@ -42,15 +57,22 @@ pub(super) struct Style {
 }
 
 impl Style {
+    /// Whether bytes leave it as it is.
+    pub(super) fn stays(&self, bytes: &[u8]) -> bool {
+        self.open.is_empty() && memchr(ESCAPE, bytes).is_none()
+    }
+
     /// Takes in what follows.
-    pub(super) fn take(&mut self, bytes: &[u8]) {
-        if self.open.is_empty() && !bytes.contains(&0x1b) {
-            return;
-        }
-        for &byte in bytes {
+    pub(super) fn take(&mut self, mut bytes: &[u8]) {
+        loop {
+            if self.open.is_empty() {
+                let Some(at) = memchr(ESCAPE, bytes) else { return };
+                bytes = &bytes[at..];
+            }
+            let Some((&byte, rest)) = bytes.split_first() else { return };
+            bytes = rest;
             match (self.open.len(), byte) {
-                (_, 0x1b) => self.open = vec![byte],
-                (0, _) => {}
+                (_, ESCAPE) => self.open = vec![byte],
                 (1, b'[') => self.open.push(byte),
                 (1, _) => self.open.clear(),
                 (_, b'0'..=b'9' | b';' | b':') if self.open.len() < MOST_STYLE => {
@@ -103,6 +125,29 @@ mod tests {
         assert!(found.length <= MOST && wide.is_char_boundary(1 + found.length));
         // Bytes that are no text at all are cut all the same.
         assert_eq!(cut(&[0x80; 10_000]).expect("a row").length, MOST);
+    }
+
+    #[test]
+    fn many_rows_are_cut_as_one_by_one() {
+        for length in [1, 2, 80, 2000, 2047, 2048, 2049, 4094, 4095, 4096, 5000] {
+            let bytes = format!("{}\n", "x".repeat(length - 1)).repeat(20_000 / length + 2);
+            let Some((end, count)) = many(bytes.as_bytes()) else {
+                assert!(length > 2048, "{length}");
+                continue;
+            };
+            assert!(length <= 2048, "{length}");
+            let (mut at, mut cuts) = (0, 0);
+            while at < end {
+                at += cut(&bytes.as_bytes()[at..]).expect("a row").length;
+                cuts += 1;
+            }
+            assert_eq!((at, cuts), (end, count), "{length}");
+        }
+        // The longest line between two parts that have one break each.
+        let longest = format!("\n{}\n", "x".repeat(MOST - 2));
+        let bytes = longest.repeat(20);
+        assert_eq!(cut(&bytes.as_bytes()[1..]).map(|it| it.text), Some(MOST - 2));
+        assert!(many(&bytes.as_bytes()[..MANY - 1]).is_none(), "too few");
     }
 
     #[test]

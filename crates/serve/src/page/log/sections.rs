@@ -212,6 +212,16 @@ impl Sections {
         self.all.iter().enumerate().filter(|(_, section)| section.seq > seq).collect()
     }
 
+    /// The first command that has failed, or phase where no command has.
+    pub(super) fn failed(&self) -> Option<usize> {
+        let is = |fits: fn(&SectionKind) -> bool| {
+            self.all.iter().position(|section| fits(&section.kind))
+        };
+        is(|kind| matches!(kind, SectionKind::Command { has_failed: true, .. })).or_else(|| {
+            is(|kind| matches!(kind, SectionKind::Phase { status: Some(status), .. } if *status != Status::Succeeded))
+        })
+    }
+
     /// Texts of heads, to be searched.
     pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
         self.all.iter().map(|section| match &section.kind {

@@ -3,7 +3,7 @@
 use super::index::LogIndex;
 use super::search::Query;
 use runner_core::event::{Block, CommandOutcome, EventBody, Notice};
-use runner_core::phase::Phase;
+use runner_core::phase::{Phase, Status};
 use runner_core::time::WallTime;
 use runner_folder::events::LogWriter;
 use runner_folder::state::{BuildDir, Home};
@@ -159,6 +159,44 @@ fn a_line_of_megabytes_is_many_rows() {
     assert!((1 << 20..(1 << 20) + 8192).contains(&all), "{all}");
 }
 
+/// Short rows are found many at once, long ones and coloured ones one by one.
+#[test]
+fn rows_of_every_length() {
+    let mut bed = Bed::new();
+    bed.command(1, "mixed");
+    let long = "y".repeat(9000);
+    let mut text = String::new();
+    for row in 0..6000 {
+        let line = match row {
+            2000..2040 => &long,
+            4000..4100 => "\x1b[31m",
+            _ => &long[..row % 90],
+        };
+        text.push_str(&format!("{row} {line}\n"));
+    }
+    // In pieces, as a program writes.
+    text.as_bytes().chunks(50_000).for_each(|piece| bed.output(1, piece));
+    let mut index = bed.index();
+    let wanted: Vec<String> = text
+        .lines()
+        .flat_map(|line| {
+            // The line break is of the last piece.
+            let count = (line.len() + 1).div_ceil(4096);
+            (0..count).map(|at| line[at * 4096..line.len().min((at + 1) * 4096)].to_owned())
+        })
+        .collect();
+    assert_eq!(index.rows(), wanted.len() as u64);
+    for from in (0..wanted.len()).step_by(97) {
+        let rows = texts(&mut index, from as u64, 3);
+        assert_eq!(rows, wanted[from..wanted.len().min(from + 3)], "{from}");
+    }
+    // Those behind colours have them, wherever one begins to read.
+    let style =
+        |index: &mut LogIndex, row| json!(index.read(row, 1).expect("rows"))["style"].clone();
+    assert_eq!(style(&mut index, 1000), "");
+    assert_ne!(style(&mut index, wanted.len() as u64 - 1), "");
+}
+
 #[test]
 fn rows_have_the_time_of_their_output() {
     let mut bed = Bed::new();
@@ -202,4 +240,42 @@ fn searches_count_all_and_name_where() {
     assert_eq!(search("^ha.$", true), json!({"count": 1, "rows": [0], "sections": []}));
     assert_eq!(search("ha.", false), json!({"count": 0, "rows": [], "sections": []}));
     assert!(Query::new("(", true).is_err() && Query::new("", false).is_err());
+}
+
+/// What is sent with the first answer: whole chunks of what comes into view, wherever that is.
+#[test]
+fn first_rows_are_those_that_matter() {
+    let mut bed = Bed::new();
+    bed.phase(Phase::Build);
+    bed.command(1, "fails");
+    let lines: String = (0..1000).map(|row| format!("{row}\n")).collect();
+    bed.output(1, &lines);
+    let first = |index: &mut LogIndex, row| {
+        let rows = json!(index.first(row).expect("rows"));
+        let texts = rows["rows"].as_array().map_or(0, Vec::len);
+        (rows["from"].as_u64(), texts, rows["rows"][0]["text"].clone())
+    };
+    // Of a build that goes on, the end.
+    assert_eq!(first(&mut bed.index(), None), (Some(800), 200, json!("800")));
+    bed.ended(1, 3);
+    bed.command(2, "goes on");
+    bed.output(2, &lines);
+    assert_eq!(first(&mut bed.index(), None).0, Some(1800));
+    // Of one that has failed, what has failed.
+    let ended = |status| EventBody::BuildEnded { status, reason: None };
+    bed.event(ended(Status::Failed));
+    let mut index = bed.index();
+    assert_eq!(first(&mut index, None), (Some(800), 400, json!("800")));
+    for (row, from) in [(0, 0), (99, 0), (150, 0), (300, 200), (1999, 1800), (9999, 1800)] {
+        let shown = first(&mut index, Some(row));
+        assert_eq!((shown.0, shown.1 % 200), (Some(from), 0), "{row}");
+    }
+    // Of one that went well, nothing is open.
+    let mut bed = Bed::new();
+    bed.command(1, "fine");
+    bed.output(1, "a\n");
+    bed.ended(1, 0);
+    bed.event(ended(Status::Succeeded));
+    assert_eq!(first(&mut bed.index(), None).0, None);
+    assert_eq!(first(&mut bed.index(), Some(0)), (Some(0), 1, json!("a")));
 }
