@@ -21,7 +21,7 @@ fn main() -> ExitCode {
             return runner_engine::chores::main(std::env::args_os().skip(2));
         }
         Some(arg) if arg == runner_sandbox::RESTACK_ARG => {
-            return ExitCode::from(runner_sandbox::restack_and_answer());
+            return ExitCode::from(runner_sandbox::serve_restacks());
         }
         _ => {}
     }

@@ -6,7 +6,7 @@ use super::recorded::{self, Range};
 use clap::Args;
 use runner_client::Client;
 use runner_client::diff::{
-    DiffStat, NodeKind, PathChange, Trees, diff as compare, patch_of, stat_of,
+    DiffStat, NodeKind, PathChange, Trees, diff as compare, patch_of, quoted, stat_of,
 };
 use runner_core::debug::RunRef;
 use runner_core::plain;
@@ -41,7 +41,7 @@ pub(super) struct DiffArgs {
         value_name = "RUN",
         allow_hyphen_values = true,
         value_parser = super::rewind::run,
-        conflicts_with_all = ["stat", "patch", "from", "to"]
+        conflicts_with_all = ["stat", "from", "to"]
     )]
     run: Option<RunRef>,
     /// What has changed from before this run on
@@ -75,7 +75,11 @@ named, and the exit status is 3.
 --run and --from compare the files of the whole container before and behind runs: A, M and D, R was
 renamed, t has another mode, owner or attribute; with sizes, without contents. They need --break-on
 or --step when the build is started, and tell of builds that have ended as well. A PATH may be
-absolute then.";
+absolute then.
+
+--run with --patch shows the contents of files that the run has changed, up to 1 MiB of each, from
+the checkpoints before and behind it. They go when the build ends. A file outside of the source
+stands there with its whole path.";
 
 /// Shows what has changed.
 pub(super) fn diff(args: &DiffArgs) -> Result<u8, CliError> {
@@ -87,6 +91,9 @@ pub(super) fn diff(args: &DiffArgs) -> Result<u8, CliError> {
         }
         (None, None) => None,
     };
+    if let Some(run) = args.run.filter(|_| args.patch) {
+        return patch_of_run(args, run);
+    }
     if let Some(range) = range {
         return recorded::diff(args.build.name(), range, &args.paths);
     }
@@ -142,6 +149,34 @@ pub(super) fn diff(args: &DiffArgs) -> Result<u8, CliError> {
     Ok(0)
 }
 
+/// Shows the contents that a run has changed.
+fn patch_of_run(args: &DiffArgs, run: RunRef) -> Result<u8, CliError> {
+    let changes = recorded::contents(args.build.name(), run, &args.paths)?;
+    let mut shown = DiffOutput {
+        out: BufWriter::new(CheckedStdout),
+        is_terminal: io::stdout().is_terminal(),
+        is_over: false,
+        rows: Vec::new(),
+        left_out: 0,
+    };
+    let all = changes.iter().try_for_each(|change| match change {
+        recorded::RunPatch::Renamed { from, to } => {
+            let (a, b) = (quoted(b"a/", from), quoted(b"b/", to));
+            let (old, new) = (quoted(b"", from), quoted(b"", to));
+            let text = format!(
+                "diff --git {a} {b}\nsimilarity index 100%\nrename from {old}\nrename to {new}\n"
+            );
+            shown.show(text.as_bytes())
+        }
+        recorded::RunPatch::Changed(change) => shown.patch(change),
+    });
+    match all.and_then(|()| shown.out.flush()) {
+        Err(error) if !is_gone(&error) => return Err(CliError::of(OURS, of_output(error))),
+        _ => {}
+    }
+    Ok(if shown.left_out > 0 { OURS } else { 0 })
+}
+
 /// The source on this machine, and in the build.
 fn places(known: &KnownBuild) -> Result<(String, String), CliError> {
     let failed =
@@ -194,11 +229,15 @@ impl DiffOutput {
             say(&format!("{}: too large for a patch", plain::name(&change.path)));
             return Ok(());
         };
+        self.show(&patch)
+    }
+
+    fn show(&mut self, patch: &[u8]) -> io::Result<()> {
         if !self.is_terminal {
             // As it is: a tool reads it.
-            return self.write(&patch);
+            return self.write(patch);
         }
-        let text = String::from_utf8_lossy(&patch).into_owned();
+        let text = String::from_utf8_lossy(patch).into_owned();
         let colored = has_colors(&io::stdout());
         for line in plain::lines(&text).lines() {
             let color = match line.as_bytes().first() {

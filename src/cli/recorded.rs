@@ -6,11 +6,14 @@ use super::history::{HistoryRow, rows};
 use super::home::open;
 use clap::Args;
 use indicatif::BinaryBytes;
+use runner_client::diff::{FileNode, NodeKind, PathChange};
 use runner_core::changes::{Counts, FileChange, FileKind, Op, net};
 use runner_core::debug::{NO_CHECKPOINTS, RunRef};
 use runner_core::event::CheckpointKind;
 use runner_core::plain;
 use runner_core::select::{below, normal};
+use runner_engine::kept::{self, FoundFile, KeptNode, RunLine, Text, Wanted};
+use runner_engine::leftover::{EngineFolder, Leavings};
 use runner_folder::events::{Follower, LogReader};
 use runner_folder::ledger::{Ledger, LedgerTime};
 use runner_folder::state::{BuildNeed, KnownBuild, find};
@@ -174,6 +177,135 @@ impl Recorded {
         match path.as_bytes().starts_with(b"/") {
             true => normal(path.as_bytes()),
             false => normal(&[&self.source, b"/".as_slice(), path.as_bytes()].concat()),
+        }
+    }
+}
+
+/// What a run has changed in the contents of a file.
+pub(super) enum RunPatch {
+    Renamed { from: Vec<u8>, to: Vec<u8> },
+    Changed(PathChange),
+}
+
+/// What a run has changed in the contents of files, from the checkpoints before and behind it. What is not in there is said.
+pub(super) fn contents(
+    build: Option<&str>,
+    run: RunRef,
+    paths: &[OsString],
+) -> Result<Vec<RunPatch>, CliError> {
+    let known = find(&open()?, build, BuildNeed::Reading)?;
+    let recorded = Recorded::of(&known)?;
+    let row = &recorded.rows[recorded.find(run)?];
+    let number = row.run.unwrap_or_default();
+    if row.outcome.is_none() {
+        return Err(CliError::usage(format!("run {number} runs")));
+    }
+    if let Some(why) = row.changes.as_ref().and_then(|changes| changes.why.as_ref()) {
+        return Err(CliError::usage(format!("what run {number} has changed is not known: {why}")));
+    }
+    let lacks = |why: &str| {
+        CliError::usage(format!(
+            "the contents of what run {number} has changed are not kept: {why}"
+        ))
+        .hint("without --patch the files are named")
+    };
+    let meta = known.dir.meta().ok().flatten();
+    let noted = meta.map(|meta| meta.engine).unwrap_or_default();
+    let leavings = Leavings::read(noted, &EngineFolder::of(known.dir.path()));
+    let failed = |error: io::Error| {
+        CliError::ours(format!(
+            "what checkpoints hold of build {} cannot be read: {error}",
+            known.id
+        ))
+    };
+    let layer = leavings.layers.iter().find(|layer| layer.exists());
+    let Some(layer) = layer.filter(|_| known.is_live || !known.dir.has_record()) else {
+        return Err(lacks("the build has ended, and its files have gone with it"));
+    };
+    let lines = kept::lines(layer).map_err(failed)?;
+    let is_before = |line: &RunLine| match line {
+        RunLine::Kept { before, .. } | RunLine::Lacks { before, .. } => *before == number,
+        RunLine::Rewound { .. } => false,
+    };
+    let at =
+        lines.iter().rposition(is_before).ok_or_else(|| lacks("no checkpoint is before it"))?;
+    let RunLine::Kept { views, users, .. } = &lines[at] else {
+        let RunLine::Lacks { why, .. } = &lines[at] else { return Err(lacks("nothing is known")) };
+        return Err(lacks(&format!("no checkpoint is before it: {why}")));
+    };
+    let behind = match lines.get(at + 1) {
+        Some(RunLine::Kept { views, .. }) => Some(views),
+        Some(RunLine::Lacks { why, .. }) => {
+            return Err(lacks(&format!("no checkpoint is behind it: {why}")));
+        }
+        Some(RunLine::Rewound { .. }) => {
+            return Err(lacks("the build was rewound before there was a checkpoint behind it"));
+        }
+        None => {
+            say(&format!("nothing has run since run {number}: files are shown as they are now"));
+            None
+        }
+    };
+    let changes = recorded.read(LedgerTime { run: number, is_run: true })?;
+    let only: Vec<Vec<u8>> = paths.iter().map(|path| recorded.absolute(path)).collect();
+    let is_wanted = |path: &[u8]| {
+        only.is_empty() || only.iter().any(|only| path == only || below(path, only).is_some())
+    };
+    let wanted = changes.iter().filter(|change| is_wanted(&change.path)).filter_map(|change| {
+        let (path, is_directory) = (&*change.path, change.kind == FileKind::Directory);
+        let (old, new) = match &change.op {
+            Op::Renamed(from) => (Some(&**from), Some(path)),
+            Op::Deleted => (Some(path), None),
+            // What is in it is listed by itself.
+            _ if is_directory => return None,
+            Op::Added => (None, Some(path)),
+            _ => (Some(path), Some(path)),
+        };
+        Some(Wanted { old: old.map(Text::from), new: new.map(Text::from) })
+    });
+    let wanted: Vec<Wanted> = wanted.collect();
+    let found = kept::contents(views, behind.map(Vec::as_slice), users.as_ref(), wanted);
+    let found = found.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => lacks("a rewind has taken them away"),
+        _ => failed(error),
+    })?;
+    Ok(found.into_iter().flat_map(|file| recorded.patches(file)).collect())
+}
+
+impl Recorded {
+    /// As git tells of it: a renamed file that has changed as well is one that is gone and one that is new.
+    fn patches(&self, FoundFile { old, new }: FoundFile) -> Vec<RunPatch> {
+        let shown = |path: &Text| {
+            let path = path.bytes();
+            let inner = below(&path, &self.source).filter(|inner| !inner.is_empty());
+            inner.unwrap_or_else(|| path.strip_prefix(b"/").unwrap_or(&path)).to_vec()
+        };
+        let node = |node: &KeptNode| {
+            let content = node.content.as_ref().map(Text::bytes);
+            NodeKind::of(node.mode).map(|kind| FileNode { kind, content })
+        };
+        let side = |side: &Option<(Text, KeptNode)>| {
+            side.as_ref().map(|(path, it)| (shown(path), node(it)))
+        };
+        match (side(&old), side(&new)) {
+            (Some((from, old)), Some((to, new))) if from != to => match old == new {
+                true => vec![RunPatch::Renamed { from, to }],
+                false => vec![
+                    RunPatch::Changed(PathChange { path: from, old, new: None }),
+                    RunPatch::Changed(PathChange { path: to, old: None, new }),
+                ],
+            },
+            (Some((path, old)), Some((_, new))) if old != new => {
+                vec![RunPatch::Changed(PathChange { path, old, new })]
+            }
+            // Attributes that git does not keep.
+            (Some(_), Some(_)) | (None, None) => Vec::new(),
+            (Some((path, old)), None) => {
+                vec![RunPatch::Changed(PathChange { path, old, new: None })]
+            }
+            (None, Some((path, new))) => {
+                vec![RunPatch::Changed(PathChange { path, old: None, new })]
+            }
         }
     }
 }

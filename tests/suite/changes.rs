@@ -5,7 +5,8 @@ use crate::common::{Bed, build, cases};
 use serde_json::Value;
 
 cases! {
-    [Containers, Image("busybox")] => what_each_run_has_changed, a_file_that_is_written_stops_the_build;
+    [Containers, Image("busybox")] => what_each_run_has_changed, a_file_that_is_written_stops_the_build,
+        contents_of_each_run, contents_of_sealed_runs;
     [Containers] => where_nothing_is_recorded;
 }
 
@@ -93,6 +94,58 @@ fn what_each_run_has_changed() {
     let first = history.lines().next().unwrap();
     assert!(first.contains("  copied "), "{history}");
     assert!(first.contains("  6 files  echo more"), "{history}");
+}
+
+fn contents_of_each_run() {
+    shows_contents("auto");
+}
+
+fn contents_of_sealed_runs() {
+    shows_contents("sealed");
+}
+
+fn shows_contents(checkpoint: &str) {
+    let bed = Bed::new();
+    bed.write("in", "one\ntwo\n");
+    bed.write("old", "as it is\n");
+    bed.write("dir/deep", "deep\n");
+    let commands = [
+        "echo three >> in; mkdir d; echo new > d/f; echo outside > /tmp/t; dd if=/dev/zero of=large bs=1M count=2 2>/dev/null",
+        "sed -i 1d in; mv old young; chmod 755 d/f; rm -r dir",
+        "echo last > d/f; false",
+    ];
+    let options = ["--break-on", "failure", "--checkpoint", checkpoint];
+    let running = bed.start(&build(&commands), &options);
+    wait_for_stops(&running, "because build:3 has failed", 1);
+    let patch = |run: &str, code| bed.runner(["diff", "--run", run, "--patch"]).code(code);
+    let first = patch("1", 3).says("large: too large for a patch");
+    for part in [
+        "--- a/in\n+++ b/in\n@@ -1,2 +1,3 @@\n one\n two\n+three\n",
+        "--- /dev/null\n+++ b/d/f\n@@ -0,0 +1 @@\n+new\n",
+        "+++ b/tmp/t\n@@ -0,0 +1 @@\n+outside\n",
+    ] {
+        assert!(first.stdout.contains(part), "{}", first.stdout);
+    }
+    let second = patch("2", 0).stdout;
+    for part in [
+        "--- a/in\n+++ b/in\n@@ -1,3 +1,2 @@\n-one\n two\n three\n",
+        "rename from old\nrename to young\n",
+        "old mode 100644\nnew mode 100755\n",
+        "deleted file mode 100644\n",
+        "--- a/dir/deep\n+++ /dev/null\n@@ -1 +0,0 @@\n-deep\n",
+    ] {
+        assert!(second.contains(part), "{second}");
+    }
+    let last = patch("-1", 0).says("files are shown as they are now");
+    assert!(last.stdout.contains("@@ -1 +1 @@\n-new\n+last\n"), "{}", last.stdout);
+    let one = bed.runner(["diff", "--run", "1", "--patch", "--", "d"]).code(0).stdout;
+    assert!(one.contains("+new") && !one.contains("+three"), "{one}");
+    bed.runner(["rewind", "--to", "2"]).code(0);
+    patch("3", 2).says("the build was rewound before there was a checkpoint behind it");
+    assert!(patch("1", 3).stdout.contains("+three\n"));
+    bed.runner(["abort"]).code(0);
+    running.ends(5);
+    patch("1", 2).says("the build has ended, and its files have gone with it");
 }
 
 fn a_file_that_is_written_stops_the_build() {

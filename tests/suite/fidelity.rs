@@ -10,8 +10,8 @@ cases! {
     [Extended, Containers, Program("git"), Program("perl")] => thirty_commands_and_20000_files, with_a_cache,
         thirty_sealed_commands, sealed_with_a_cache;
     [Extended, Containers, Image("debian"), Program("git"), Program("perl")] => with_other_images,
-        sealed_with_other_images;
-    [Extended, Root, Containers, Program("git"), Program("perl")] => with_privileges;
+        sealed_with_other_images, with_a_cache_in_an_image, sealed_with_a_cache_in_an_image, with_privileges_in_an_image;
+    [Extended, Containers, Program("git"), Program("perl")] => with_privileges, privileges_are_not_sealed;
 }
 
 /// All there is in the places that commands write to, without what differs from build to build.
@@ -157,8 +157,12 @@ impl Way<'_> {
         let bed = self.bed();
         let count = commands.len() + 1;
         let commands = [&commands[..], &["exit 3"]].concat();
-        let kept = if self.is_sealed { "sealed" } else { "auto" };
-        let options = self.options(&bed, &["--break-on", "failure", "--checkpoint", kept]);
+        let kept: &[&str] = match (self.is_sealed, self.options.contains(&"--checkpoint")) {
+            (true, _) => &["--checkpoint", "sealed"],
+            (false, true) => &[],
+            (false, false) => &["--checkpoint", "auto"],
+        };
+        let options = self.options(&bed, &[&["--break-on", "failure"], kept].concat());
         let running = bed.start(&self.spec(&commands), &words(&options));
         wait_for_stops(&running, &format!("because build:{count} has failed"), 1);
         self.kinds_are(&bed, count - 1);
@@ -261,6 +265,39 @@ fn other_images(is_sealed: bool) {
     Way { image: Some(&crafted.reference()), is_sealed, every: 3, ..Way::default() }.compare();
 }
 
+/// Without root they are fewer.
 fn with_privileges() {
-    Way { every: 1, options: &["--privileged"], ..Way::default() }.compare();
+    Way { every: 1, options: &["--privileged", "--network", "host"], ..Way::default() }.compare();
+}
+
+fn with_privileges_in_an_image() {
+    let rootfs = format!("rootfs:{}", image("debian").with_extension("tar").display());
+    Way {
+        image: Some(&rootfs),
+        every: 3,
+        options: &["--privileged", "--network", "host"],
+        ..Way::default()
+    }
+    .compare();
+}
+
+/// Asked for, they are copied none the less.
+fn privileges_are_not_sealed() {
+    let options = ["--privileged", "--network", "host", "--checkpoint", "sealed"];
+    Way { every: 4, options: &options, ..Way::default() }.compare();
+}
+
+fn with_a_cache_in_an_image() {
+    a_cache_in_an_image(false);
+}
+
+fn sealed_with_a_cache_in_an_image() {
+    a_cache_in_an_image(true);
+}
+
+fn a_cache_in_an_image(is_sealed: bool) {
+    let rootfs = format!("rootfs:{}", image("debian").with_extension("tar").display());
+    let first = ["rm local/aaa; echo 1 > local/aab; mv local/aac local/moved; chmod 600 local/aad"];
+    let image = Some(&*rootfs);
+    Way { image, every: 3, first: &first, has_cache: true, is_sealed, ..Way::default() }.compare();
 }

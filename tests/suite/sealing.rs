@@ -104,7 +104,7 @@ fn what_lives_is_in_the_way() {
 
 fn files_with_several_names_are_told_of() {
     let bed = Bed::new();
-    let commands = ["echo > a; ln a b", "echo > c; ln c d", "false"];
+    let commands = ["echo > a; ln a b; ln a c; echo > d; ln d e", "echo > f; ln f g", "false"];
     let options = ["--break-on", "failure", "--checkpoint", "sealed"];
     let running = bed.start(&build(&commands), &options);
     wait_for_stops(&running, "because build:3 has failed", 1);
@@ -140,6 +140,9 @@ fn sessions_find_what_is_there() {
     let terminal = bed.terminal(bed.command(["attach"]), 24, 80);
     terminal.send("test -t 0 && echo is a $((40 + 2))\n");
     terminal.wait_for("is a 42");
+    // By its own name, as musl looks for it.
+    terminal.send("readlink /proc/self/fd/0\n");
+    terminal.wait_for("/dev/pts/");
     drop(terminal);
     bed.runner(["abort"]).code(0);
     running.ends(5);

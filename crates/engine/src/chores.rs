@@ -27,6 +27,9 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             .map(|()| String::new())
             .map_err(|error| error.to_string()),
         ["layer", order] => end_with_parent().and_then(|()| crate::kept::chore_of_layer(order)),
+        ["contents"] => {
+            end_with_parent().and_then(|()| crate::kept::chore_of_contents(std::io::stdin()))
+        }
         ["unpack", tree, marks, most] => unpack(tree, marks, most),
         ["look"] => image::look_at_layers(std::io::stdin()).map_err(|error| error.to_string()),
         ["pasta", program, dir, pid, owner, options @ ..] => {

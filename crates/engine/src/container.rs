@@ -339,6 +339,7 @@ impl Container for InitContainer {
     fn seal(&self, number: u32, names: Vec<String>) -> Fut<'_, Result<Arc<KeptLayer>, NotSealed>> {
         Box::pin(async move {
             let _closed = self.gate.write().await;
+            self.written().map_err(NotSealed::intact)?.may_seal().map_err(NotSealed::intact)?;
             let is_alone = self.init.is_alone().await;
             if !is_alone.map_err(|error| NotSealed::intact(error.to_string()))? {
                 return Err(NotSealed::intact("something runs in the container"));
@@ -415,6 +416,9 @@ impl Container for InitContainer {
     fn stop(&self) -> Fut<'_, ()> {
         Box::pin(async move {
             self.init.hang_up();
+            if let Ok(written) = self.written() {
+                written.close();
+            }
             let held = self.lock().take();
             if let Some(held) = held {
                 held.release().await;

@@ -5,7 +5,7 @@
 //! may be; it stands before anything is made. The other is `container.json`, written by the engine that makes the
 //! container, before anything runs in it.
 
-use super::{Recorder, daemon, process};
+use super::{Recorder, daemon, kept, process};
 use runner_host::private::remove_tree;
 use runner_host::users;
 use serde::{Deserialize, Serialize};
@@ -160,7 +160,11 @@ pub fn clear_layers(layers: &[PathBuf]) -> Vec<io::Result<()>> {
 
 /// Removes what was written for a build that goes on.
 pub fn remove_layers(layers: &[PathBuf]) -> Vec<io::Result<()>> {
-    layers.iter().map(|layer| remove_tree(layer)).collect()
+    let removed = layers.iter().map(|layer| {
+        kept::remove_quickly(layer);
+        remove_tree(layer)
+    });
+    removed.collect()
 }
 
 #[cfg(test)]

@@ -145,7 +145,7 @@ pub trait Container: Send + Sync {
         ))
     }
 
-    /// Has these overlays of the layer go on in generation `number`, for which [`KeptLayer::begin`] has made directories,
+    /// Has these overlays of the layer go on in generation `number`, for which [`KeptLayer::save`] has made directories,
     /// if nobody lives in it but its first process; the layer then.
     fn seal(
         &self,

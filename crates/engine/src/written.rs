@@ -4,9 +4,9 @@
 
 use super::cached::Handed;
 use super::kept::KeptLayer;
-use runner_sandbox::{NotRestacked, SandboxSpec, restack};
+use runner_sandbox::{NotRestacked, Restacker, SandboxSpec};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The layer as it is now, and of what it was made.
 #[derive(Clone)]
@@ -15,6 +15,8 @@ pub(super) struct WrittenLayer {
     handed: Arc<Handed>,
     layer: Arc<KeptLayer>,
     may_mount: bool,
+    /// What seals it, from the first time on.
+    helper: Arc<Mutex<Option<Restacker>>>,
 }
 
 impl WrittenLayer {
@@ -31,11 +33,21 @@ impl WrittenLayer {
             handed: Arc::new(handed),
             layer: Arc::new(layer),
             may_mount,
+            helper: Arc::default(),
         }
     }
 
     pub(super) fn layer(&self) -> &Arc<KeptLayer> {
         &self.layer
+    }
+
+    /// Why it is not sealed at all, if that is so.
+    pub(super) fn may_seal(&self) -> Result<(), &'static str> {
+        // Shared mounts, loop devices and overlays of the build's own would go on in what is sealed, or be lost (adr/0260).
+        match self.may_mount {
+            true => Err("a build with --privileged may have mounted parts of it"),
+            false => Ok(()),
+        }
     }
 
     /// Has these overlays of a container, whose first process is given, go on in generation `number`, for which there are
@@ -46,23 +58,46 @@ impl WrittenLayer {
         names: &[String],
         (pid, container): (u32, &OwnedFd),
     ) -> Result<Self, NotRestacked> {
-        // Shared mounts, loop devices and overlays of the build's own would go on in what is sealed, or be lost (adr/0260).
-        if self.may_mount {
-            return Err(NotRestacked::intact(
-                "a build with --privileged may have mounted parts of it",
-            ));
-        }
         let stacked = |names: &[String]| {
             let mut spec = (*self.spec).clone();
             spec.layer.stack = self.layer.stack.with(number, names);
             spec.layer.is_kept = true;
             spec
         };
-        let (spec, handed) = (stacked(names), self.handed.descriptors());
         // One that the container does not have is left as it is.
-        let done = restack(&spec, &handed, names, (pid, container.as_fd()))?;
+        let done = self.restack(&stacked(names), names, (pid, container))?;
         let layer = Arc::new(self.layer.sealed(number, &done));
         let spec = Arc::new(stacked(&done));
-        Ok(WrittenLayer { spec, handed: Arc::clone(&self.handed), layer, may_mount: false })
+        Ok(WrittenLayer { spec, layer, ..self.clone() })
+    }
+
+    fn restack(
+        &self,
+        spec: &SandboxSpec,
+        names: &[String],
+        (pid, container): (u32, &OwnedFd),
+    ) -> Result<Vec<String>, NotRestacked> {
+        let mut helper = self.helper.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that has ended meanwhile is replaced.
+        for _ in 0..2 {
+            let running = match helper.take() {
+                Some(running) => running,
+                None => {
+                    let place = (pid, container.as_fd());
+                    Restacker::start(spec, &self.handed.descriptors(), place)
+                        .map_err(|error| NotRestacked::intact(format!("no helper: {error}")))?
+                }
+            };
+            if let Some(done) = running.restack(spec, names) {
+                *helper = done.is_ok().then_some(running);
+                return done;
+            }
+        }
+        Err(NotRestacked::intact("its helper ends before it has done anything"))
+    }
+
+    /// The container ends.
+    pub(super) fn close(&self) {
+        *self.helper.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }

@@ -50,6 +50,8 @@ struct Pid1 {
     /// The `KILL_ALL` that has not been answered yet.
     awaited_end: Option<u64>,
     is_reaper: bool,
+    /// The runner mounts the root anew once nobody lives but PID 1; so what is open may be of mounts that nobody sees any more.
+    may_be_restacked: bool,
     stopped_before: Before,
 }
 
@@ -127,6 +129,7 @@ pub(crate) fn run(is_reaper: bool) -> ! {
         outbox,
         awaited_end,
         is_reaper,
+        may_be_restacked: false,
         stopped_before: Before::new(),
     };
     pid1.reply(reply::HELLO, 0, abi::ABI_VERSION, 0, None);
@@ -208,6 +211,7 @@ impl Pid1 {
                 Ok(())
             }
             request::CENSUS => {
+                self.may_be_restacked = true;
                 self.count(header.id);
                 Ok(())
             }
@@ -231,6 +235,9 @@ impl Pid1 {
             Pages::new(request.pointer_words() * size_of::<usize>()).map_err(at(stage::REQUEST))?;
         let terminal = if request.head.flags & flags::PTY != 0 {
             let devpts = self.devpts.as_ref().ok_or((stage::PTY, Errno::NOENT))?;
+            let shown =
+                if self.may_be_restacked { sys::shown_again(devpts, b"/dev/pts\0") } else { None };
+            let devpts = shown.as_ref().unwrap_or(devpts);
             let (rows, cols) = (request.head.rows, request.head.cols);
             Some(sys::open_pty(devpts, rows, cols).map_err(at(stage::PTY))?)
         } else {

@@ -21,6 +21,7 @@ mod handshake;
 mod in_root;
 mod kernel_dirs;
 mod masks;
+mod merged;
 mod mount_table;
 mod mounts;
 mod network;
@@ -51,12 +52,13 @@ pub use handed::handed;
 pub use handshake::{CHORE_ARG, REEXEC_ARG, RESTACK_ARG, SandboxSetupError, SetupStep};
 pub use in_root::InRoot;
 pub use masks::{masked_paths, read_only_paths};
+pub use merged::{merged, with_own_mounts};
 pub use mounts::{overlay_marks, unescape};
 pub use network::pin_network;
 pub use parent::{Sandbox, StartError, end, start};
 pub use process::wait_or_kill;
 pub use reaper::start_reaper;
-pub use restack::{NotRestacked, restack, restack_and_answer};
+pub use restack::{NotRestacked, Restacker, serve_restacks};
 pub use seccomp::seccomp_profile;
 pub use spec::{
     BuildLayer, Confinement, ContainerNetwork, GroupsSpec as GroupView, Hidden, IdRange, IdSwap,

@@ -173,6 +173,21 @@ pub(crate) fn overlay(
     }
 }
 
+/// The same of directories that nobody writes to, to be looked at only.
+pub(crate) fn read_only_overlay(dirs: &[OwnedFd]) -> io::Result<Detached> {
+    let options: &[&str] = match OverlayXattrs::ours() {
+        OverlayXattrs::Trusted => &["metacopy=on", "redirect_dir=follow"],
+        OverlayXattrs::User => &["userxattr"],
+    };
+    let context = configure("overlay", "runner-look", options)?;
+    from_descriptors(|| {
+        set_lower(&context, dirs)?;
+        Ok(fsconfig_create(&context)?)
+    })?;
+    let attributes = NO_SUID_DEV_EXEC | MountAttrFlags::MOUNT_ATTR_RDONLY;
+    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
 /// Extended attributes in which an overlay keeps what it knows of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OverlayXattrs {

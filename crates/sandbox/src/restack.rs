@@ -1,12 +1,12 @@
 //! Gives overlays of a container that runs a new upper layer; what they have written so far becomes the topmost of those below
 //! (adr/0260).
 //!
-//! Used by the engine while nobody lives in the container but its first process. [`restack`] runs in the runner, and
-//! [`restack_and_answer`] in a process of this program that it starts under the name [`RESTACK_ARG`]: a process has one
-//! mount namespace, and that of the runner must not change.
+//! Used by the engine while nobody lives in the container but its first process. [`Restacker`] is the runner's half, and
+//! [`serve_restacks`] a process of this program that it starts under the name [`RESTACK_ARG`] and keeps (adr/0280): a process
+//! has one mount namespace, and that of the runner must not change.
 //!
 //! The helper builds the whole tree of mounts a second time on top of the container's root, and turns over to it in one
-//! step. Until then nothing is changed but added.
+//! step. Until then nothing is changed but added. Then it goes back to its own mounts, which are those of the host.
 #![forbid(unsafe_code)]
 
 use crate::descriptors;
@@ -32,6 +32,7 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 
 /// Descriptors that the helper is started with, beside an empty 0, 1 and 2 and those that are handed over.
 const CHANNEL: i32 = 3;
@@ -66,62 +67,134 @@ impl From<SandboxSetupError> for NotRestacked {
     }
 }
 
-/// What the helper is to do.
+/// What the helper is told once.
 #[derive(Serialize, Deserialize)]
-struct RestackRequest {
-    /// The container as it is to be; its layer has the new directories.
-    spec: SandboxSpec,
+struct Setup {
+    /// Whether the container has users of its own.
+    has_users: bool,
     handed: Vec<PathBuf>,
-    /// The overlays.
-    names: Vec<String>,
     /// The container's first process.
     pid: u32,
 }
 
-/// Stacks the overlays `names` of a container as `spec` has them; those that were there to be stacked. Blocks, on the thread
-/// that the helper lives and dies with.
-///
-/// `container` is the container's first process, `pid` its number.
-///
-/// # Errors
-/// What failed, and whether the container is as it was.
-pub fn restack(
-    spec: &SandboxSpec,
-    handed: &[BorrowedFd<'_>],
-    names: &[String],
-    (pid, container): (u32, BorrowedFd<'_>),
-) -> Result<Vec<String>, NotRestacked> {
-    let (mut channel, child) = start(spec, handed, container)
-        .map_err(|error| NotRestacked::intact(format!("no helper: {error}")))?;
-    let handed = handed::paths(handed).map_err(NotRestacked::intact)?;
-    let order = RestackRequest { spec: spec.clone(), handed, names: names.to_vec(), pid };
-    // It does nothing before it has all of it.
-    channel.send(&order).map_err(NotRestacked::intact)?;
-    match channel.receive::<Result<Vec<String>, NotRestacked>>() {
-        Ok(Some(answer)) => answer,
-        Ok(None) | Err(_) => {
-            let how = child.wait();
-            Err(NotRestacked::broken(format!("the helper has ended without an answer ({how})")))
+/// What the helper is to do.
+#[derive(Serialize, Deserialize)]
+struct Order {
+    /// The container as it is to be; its layer has the new directories.
+    spec: SandboxSpec,
+    /// The overlays.
+    names: Vec<String>,
+}
+
+/// The overlays that were stacked.
+type Restacked = Result<Vec<String>, NotRestacked>;
+type Answer = mpsc::Sender<Option<Restacked>>;
+
+/// What the helper says of an order.
+#[derive(Serialize, Deserialize)]
+struct Answered {
+    restacked: Restacked,
+    /// It takes another order.
+    goes_on: bool,
+}
+
+/// The helper of one container. It ends with this value.
+#[derive(Debug)]
+pub struct Restacker {
+    orders: mpsc::Sender<(Order, Answer)>,
+}
+
+impl Restacker {
+    /// Starts it. `container` is the container's first process, `pid` its number.
+    ///
+    /// # Errors
+    /// There can be no such process.
+    pub fn start(
+        spec: &SandboxSpec,
+        handed: &[BorrowedFd<'_>],
+        (pid, container): (u32, BorrowedFd<'_>),
+    ) -> io::Result<Self> {
+        let setup = Setup { has_users: spec.users.is_some(), handed: handed::paths(handed)?, pid };
+        let container = container.try_clone_to_owned()?;
+        let owners = match spec.owner {
+            Some(swap) => owner_namespace(swap)?,
+            None => null()?,
+        };
+        let handed = handed.iter().map(BorrowedFd::try_clone_to_owned);
+        let handed = handed.collect::<io::Result<Vec<_>>>()?;
+        let (orders, incoming) = mpsc::channel();
+        let (ready, is_ready) = mpsc::sync_channel(1);
+        // The kernel ends the helper with the thread that has started it.
+        std::thread::Builder::new().name("restacker".to_owned()).spawn(move || {
+            let helper = spawn(&handed, &container, &owners).and_then(|(mut channel, child)| {
+                channel.send(&setup)?;
+                Ok((channel, child))
+            });
+            drop((handed, container, owners));
+            match helper {
+                Ok((channel, child)) => {
+                    // Nobody may be there any more.
+                    let _ = ready.send(Ok(()));
+                    pass_on(channel, &child, &incoming);
+                }
+                Err(error) => drop(ready.send(Err(error))),
+            }
+        })?;
+        is_ready.recv().map_err(io::Error::other)??;
+        Ok(Restacker { orders })
+    }
+
+    /// Stacks the overlays `names` of the container as `spec` has them; those that were there to be stacked. Blocks. Nothing
+    /// where the helper has ended before; the container is as it was then.
+    ///
+    /// # Errors
+    /// What failed, and whether the container is as it was.
+    pub fn restack(&self, spec: &SandboxSpec, names: &[String]) -> Option<Restacked> {
+        let (answer, answered) = mpsc::channel();
+        let order = Order { spec: spec.clone(), names: names.to_vec() };
+        self.orders.send((order, answer)).ok()?;
+        answered.recv().ok()?
+    }
+}
+
+/// Hands orders to the helper, until nobody has any more, or there is no helper.
+fn pass_on(mut channel: SetupChannel, child: &Child, orders: &mpsc::Receiver<(Order, Answer)>) {
+    while let Ok((order, answer)) = orders.recv() {
+        // It does nothing before it has all of it.
+        if channel.send(&order).is_err() {
+            let _ = answer.send(None);
+            return;
+        }
+        let answered = match channel.receive() {
+            Ok(Some(answered)) => answered,
+            Ok(None) | Err(_) => {
+                let how = child.wait();
+                let why = format!("the helper has ended without an answer ({how})");
+                Answered { restacked: Err(NotRestacked::broken(why)), goes_on: false }
+            }
+        };
+        let _ = answer.send(Some(answered.restacked));
+        if !answered.goes_on {
+            return;
         }
     }
 }
 
-fn start(
-    spec: &SandboxSpec,
-    handed: &[BorrowedFd<'_>],
-    container: BorrowedFd<'_>,
+fn null() -> io::Result<OwnedFd> {
+    Ok(OpenOptions::new().read(true).write(true).open("/dev/null")?.into())
+}
+
+fn spawn(
+    handed: &[OwnedFd],
+    container: &OwnedFd,
+    owners: &OwnedFd,
 ) -> io::Result<(SetupChannel, Child)> {
     let (channel, theirs) = SetupChannel::pair()?;
-    let null: OwnedFd = OpenOptions::new().read(true).write(true).open("/dev/null")?.into();
-    let owners = match spec.owner {
-        Some(swap) => owner_namespace(swap)?,
-        None => null.try_clone()?,
-    };
     // Above the numbers that they are to be copied to.
-    let lift = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, LIFTED);
-    let (null, theirs) = (lift(null.as_fd())?, lift(theirs.as_fd())?);
-    let (container, owners) = (lift(container)?, lift(owners.as_fd())?);
-    let handed = handed.iter().map(|fd| lift(*fd)).collect::<Result<Vec<_>, _>>()?;
+    let lift = |fd: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(fd, LIFTED);
+    let (null, theirs) = (lift(&null()?)?, lift(&theirs)?);
+    let (container, owners) = (lift(container)?, lift(owners)?);
+    let handed = handed.iter().map(lift).collect::<Result<Vec<_>, _>>()?;
     let mut fds = [&null, &null, &null, &theirs, &container, &owners].map(AsFd::as_fd).to_vec();
     fds.extend(handed.iter().map(AsFd::as_fd));
     let argument = CString::new(RESTACK_ARG).map_err(io::Error::other)?;
@@ -136,66 +209,118 @@ fn start(
     Ok((channel, Child::new(pidfd)))
 }
 
-/// The helper: carries out one request and answers it. Its exit code.
+/// The helper: carries out requests and answers them, until the runner has no more. Its exit code.
 #[must_use]
-pub fn restack_and_answer() -> u8 {
+pub fn serve_restacks() -> u8 {
     // With the runner the container ends as well.
     let is_tied = set_parent_process_death_signal(Some(Signal::KILL)).is_ok();
     let Some([channel, container, owners]) = sys::inherited([CHANNEL, CONTAINER, OWNERS]) else {
         return 2;
     };
     let mut channel = SetupChannel::new(channel);
-    let Ok(Some(order)) = channel.receive::<RestackRequest>() else { return 3 };
-    let done = match is_tied {
-        true => perform(&order, &container, &owners),
+    let Ok(Some(setup)) = channel.receive::<Setup>() else { return 3 };
+    let helper = match is_tied {
+        true => Helper::new(&setup, container, owners),
         false => Err(NotRestacked::intact("the helper cannot be tied to the runner")),
     };
-    match channel.send(&done) {
-        Ok(()) => 0,
-        Err(_) => 3,
+    while let Ok(Some(order)) = channel.receive::<Order>() {
+        let done = helper.as_ref().map_err(Clone::clone).and_then(|helper| helper.perform(&order));
+        // After a failure it may be anywhere.
+        let goes_on = done.as_ref().is_ok_and(|done| done.is_back);
+        let restacked = done.map(|done| done.names);
+        if channel.send(&Answered { restacked, goes_on }).is_err() {
+            return 3;
+        }
+        if !goes_on {
+            return 0;
+        }
+    }
+    0
+}
+
+/// The helper, in a mount namespace of its own that shows what the host's shows.
+struct Helper {
+    container: OwnedFd,
+    owners: OwnedFd,
+    pid: u32,
+    /// Its mounts, and its root among them.
+    home: (OwnedFd, OwnedFd),
+    /// Kept open, under the numbers that specs know.
+    _handed: Vec<OwnedFd>,
+}
+
+/// What has become of an order that was carried out.
+struct Done {
+    names: Vec<String>,
+    /// The helper has its own mounts again.
+    is_back: bool,
+}
+
+impl Helper {
+    fn new(setup: &Setup, container: OwnedFd, owners: OwnedFd) -> Result<Self, NotRestacked> {
+        if setup.has_users {
+            setns(&container, CloneFlags::CLONE_NEWUSER)
+                .map_err(|errno| failed("join the container's users")(errno.into()))?;
+        }
+        unshare(CloneFlags::CLONE_NEWNS)
+            .map_err(|errno| failed("make a mount namespace")(errno.into()))?;
+        // What the host unmounts is to go here as well, as long as the helper lives.
+        let flags = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+        mount_change("/", flags).map_err(|errno| failed("keep its mounts")(errno.into()))?;
+        let mounts = OpenOptions::new().read(true).open("/proc/self/ns/mnt");
+        let mounts = mounts.map_err(failed("open its mount namespace"))?;
+        let root = mounts::open_path(Path::new("/")).map_err(failed("open its root"))?;
+        let handed = handed::take(&setup.handed)?;
+        let home = (mounts.into(), root);
+        Ok(Helper { container, owners, pid: setup.pid, home, _handed: handed })
+    }
+
+    fn perform(&self, order: &Order) -> Result<Done, NotRestacked> {
+        let Order { spec, names } = order;
+        let table = MountTable::of(self.pid).map_err(failed("read the container's mounts"))?;
+        let root = table.root().ok_or_else(|| NotRestacked::intact("the container has no root"))?;
+        // What is not there as an overlay takes nothing that is written.
+        let uppers = spec.uppers();
+        let place = |name: &String| match uppers.iter().position(|upper| upper.name == *name)? {
+            0 => Some(root.id),
+            number => Some(table.overlay(&root::source_of(number))?.id),
+        };
+        let places: BTreeMap<String, u64> =
+            names.iter().filter_map(|name| Some((name.clone(), place(name)?))).collect();
+        if let Some(again) = places.values().find_map(|id| table.shown_again(*id)) {
+            let point = again.point.display();
+            return Err(NotRestacked::intact(format!("{point} is a mount of something in it")));
+        }
+        let present: Vec<String> = places.keys().cloned().collect();
+        let made = root::overlays(spec, &self.owners, &present)?;
+        let names: Vec<String> = made.iter().map(|(name, _)| name.clone()).collect();
+        let made = made.into_iter().map(|(name, mount)| (places[&name], mount)).collect();
+        self.let_go_of_owners(spec);
+        setns(&self.container, CloneFlags::CLONE_NEWNS)
+            .map_err(|errno| failed("join the container's mounts")(errno.into()))?;
+        Tree::over(&table, root, made)?.enter()?;
+        Ok(Done { names, is_back: self.go_back().is_ok() })
+    }
+
+    /// The mounts that swap owners: an overlay has copies of them.
+    fn let_go_of_owners(&self, spec: &SandboxSpec) {
+        let place = root::owners_of(spec);
+        // They lie on top of one another.
+        while spec.owner.is_some() && unmount(&place, UnmountFlags::DETACH).is_ok() {}
+    }
+
+    /// To its own mounts.
+    fn go_back(&self) -> io::Result<()> {
+        let (mounts, root) = &self.home;
+        setns(mounts, CloneFlags::CLONE_NEWNS)?;
+        // The runner's root need not be that of its mounts.
+        rustix::process::fchdir(root)?;
+        Ok(rustix::process::chroot(".")?)
     }
 }
 
-fn perform(
-    order: &RestackRequest,
-    container: &OwnedFd,
-    owners: &OwnedFd,
-) -> Result<Vec<String>, NotRestacked> {
-    let RestackRequest { spec, handed, names, pid } = order;
-    let failed = |doing: &'static str| {
-        move |error: io::Error| NotRestacked::intact(format!("cannot {doing}: {error}"))
-    };
-    let table = MountTable::of(*pid).map_err(failed("read the container's mounts"))?;
-    let root = table.root().ok_or_else(|| NotRestacked::intact("the container has no root"))?;
-    // What is not there as an overlay takes nothing that is written.
-    let uppers = spec.uppers();
-    let place = |name: &String| match uppers.iter().position(|upper| upper.name == *name)? {
-        0 => Some(root.id),
-        number => Some(table.overlay(&root::source_of(number))?.id),
-    };
-    let places: BTreeMap<String, u64> =
-        names.iter().filter_map(|name| Some((name.clone(), place(name)?))).collect();
-    if let Some(again) = places.values().find_map(|id| table.shown_again(*id)) {
-        let point = again.point.display();
-        return Err(NotRestacked::intact(format!("{point} is a mount of something in it")));
-    }
-    if spec.users.is_some() {
-        setns(container, CloneFlags::CLONE_NEWUSER)
-            .map_err(|errno| failed("join the container's users")(errno.into()))?;
-    }
-    unshare(CloneFlags::CLONE_NEWNS)
-        .map_err(|errno| failed("make a mount namespace")(errno.into()))?;
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .map_err(|errno| failed("make the mounts private")(errno.into()))?;
-    let _handed = handed::take(handed)?;
-    let present: Vec<String> = places.keys().cloned().collect();
-    let made = root::overlays(spec, owners, &present)?;
-    let names: Vec<String> = made.iter().map(|(name, _)| name.clone()).collect();
-    let made = made.into_iter().map(|(name, mount)| (places[&name], mount)).collect();
-    setns(container, CloneFlags::CLONE_NEWNS)
-        .map_err(|errno| failed("join the container's mounts")(errno.into()))?;
-    Tree::over(&table, root, made)?.enter()?;
-    Ok(names)
+fn failed(doing: &'static str) -> impl FnOnce(io::Error) -> NotRestacked {
+    move |error| NotRestacked::intact(format!("cannot {doing}: {error}"))
 }
 
 /// The container's mounts once more, on top of its root.

@@ -58,6 +58,11 @@ pub(crate) fn overlays(
     Ok(made)
 }
 
+/// Where mounts that swap owners are attached.
+pub(crate) fn owners_of(spec: &SandboxSpec) -> PathBuf {
+    spec.layer.dir.join("owners")
+}
+
 /// What the list of mounts calls an overlay, by its number among [`SandboxSpec::uppers`].
 pub(crate) fn source_of(number: usize) -> String {
     // No colon: GNU tools take a source with one for a file system of the network.
@@ -257,7 +262,7 @@ impl<'a> Maker<'a> {
 
     /// A copy of `lower`'s mount that swaps owners.
     fn with_owners(&self, lower: &Path) -> io::Result<OwnedFd> {
-        let place = self.layer.dir.join("owners");
+        let place = owners_of(self.spec);
         fs::create_dir_all(&place)?;
         let copy = mounts::copy(lower, false)?;
         mounts::map_owners(&copy, self.owners.as_fd())?;

@@ -127,14 +127,16 @@ pub(super) fn events(dir: &Path, kind: &str) -> std::io::Result<Vec<serde_json::
 
 /// When events of a kind were logged.
 pub(super) fn times(dir: &Path, kind: &str) -> std::io::Result<Vec<f64>> {
-    let time = |event: serde_json::Value| {
-        let text = event["time"].as_str()?.split_once('T')?.1.trim_end_matches('Z').to_owned();
-        let seconds = text
-            .split(':')
-            .try_fold(0.0, |sum, part| part.parse::<f64>().ok().map(|part| sum * 60.0 + part));
-        seconds.map(|seconds| seconds * 1000.0)
-    };
-    Ok(events(dir, kind)?.into_iter().filter_map(time).collect())
+    Ok(events(dir, kind)?.iter().filter_map(moment).collect())
+}
+
+/// When an event was logged, in milliseconds of its day.
+pub(super) fn moment(event: &serde_json::Value) -> Option<f64> {
+    let text = event["time"].as_str()?.split_once('T')?.1.trim_end_matches('Z').to_owned();
+    let seconds = text
+        .split(':')
+        .try_fold(0.0, |sum, part| part.parse::<f64>().ok().map(|part| sum * 60.0 + part));
+    seconds.map(|seconds| seconds * 1000.0)
 }
 
 /// A connection to the control socket.

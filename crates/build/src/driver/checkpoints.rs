@@ -15,13 +15,16 @@ use runner_core::machine::{CheckpointId, Gone, MachineInput, TakenCheckpoint, Un
 use runner_core::phase::{PhaseContext, StatusCode};
 use runner_core::plan::Checkpointing;
 use runner_core::select::{FilePattern, below};
-use runner_engine::kept::{Keep, KeptLayer, Looked, Saved, Seal};
+use runner_engine::kept::{
+    Copies, Keep, KeptLayer, Looked, Memory, RunLine, Saved, Seal, ShelfMark,
+};
 use runner_engine::{Container, EngineError, NotSealed};
 use runner_folder::ledger::{Ledger, LedgerTime};
 use runner_folder::state::BuildDir;
 use runner_sandbox::Living;
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
@@ -50,6 +53,7 @@ pub(super) struct Taken {
     /// Whether there is a look that the next one is held against.
     has_looked: bool,
     has_told_links: bool,
+    memory: Arc<Memory>,
     ledger: Arc<std::sync::Mutex<Ledger>>,
 }
 
@@ -58,7 +62,8 @@ impl Taken {
         let ledger = Arc::new(std::sync::Mutex::new(Ledger::of(dir)));
         let (all, last) = (BTreeMap::new(), None);
         let (has_begun, has_looked, has_told_links) = (false, false, false);
-        Taken { all, last, has_begun, has_looked, has_told_links, ledger }
+        let memory = Arc::default();
+        Taken { all, last, has_begun, has_looked, has_told_links, memory, ledger }
     }
 }
 
@@ -105,10 +110,20 @@ impl SeenChanges {
 /// A layer with what is sealed of it, a copy of the rest, and the shell's state.
 #[derive(Clone)]
 struct Point {
-    copy: u32,
+    /// The run to come.
+    before: u32,
+    mark: ShelfMark,
     kind: CheckpointKind,
     layer: Arc<KeptLayer>,
     shell: Bookmark,
+}
+
+/// What has come of keeping a layer, and who was there.
+struct Attempt {
+    saved: Saved,
+    looked: Option<Looked>,
+    living: Vec<Living>,
+    is_frozen: bool,
 }
 
 /// Why there is no checkpoint.
@@ -128,7 +143,9 @@ impl Checkpoints {
             if due.again {
                 shell.go_back();
             }
-            self.keep(due, &*container, shell).await
+            let result = self.keep(due, &*container, shell).await;
+            self.write_line(due, &*container, &result).await;
+            result
         };
         let input = match result {
             Ok(kept) => MachineInput::Checkpointed { id: due.id, result: Ok(kept) },
@@ -150,114 +167,149 @@ impl Checkpoints {
         let layer = container.layer().map_err(|why| Lack::None(Unkept::Never(why)))?;
         let mut taken = self.taken.lock().await;
         taken.has_begun = true;
-        let living = container.living().await;
-        let last = taken.last.as_ref().map(|point| point.copy);
-        let is_quiet = living.is_empty();
-        // A copy is of one moment. Sessions go on, and are named.
-        let is_frozen = !is_quiet && container.freeze_unnoticed().await;
-        let is_seen = due.is_seen && is_quiet && taken.has_looked;
-        let seals = is_quiet && self.world.plan.stops.checkpoints == Checkpointing::Sealed;
-        let keep = Keep { number: due.id.0, last, is_quiet, is_seen, seals };
-        let saved = save(&layer, keep).await;
-        if is_frozen {
-            container.thaw().await;
-        }
         let ms = || millis(began.elapsed());
         let unkept = |why: String| Lack::None(Unkept::Now { why, ms: ms() });
-        let (mut saved, looked) =
-            saved.map_err(|error| unkept(format!("it cannot be copied: {error}")))?;
-        if let Some(looked) = looked {
-            let is_known = taken.has_looked;
-            taken.has_looked = looked != Looked::TooMuch;
-            if let (Looked::Changes(text), true) = (looked, is_known) {
-                let noted =
-                    self.note(&taken, LedgerTime { run: due.before, is_run: false }, text).await;
-                self.tell_unless_kept(due.before, noted).await;
+        let cannot = |error: io::Error| unkept(format!("it cannot be copied: {error}"));
+        let keep = Keep {
+            number: due.id.0,
+            last: taken.last.as_ref().map(|point| point.mark.clone()),
+            is_quiet: false,
+            is_seen: due.is_seen && taken.has_looked,
+            seals: self.world.plan.stops.checkpoints == Checkpointing::Sealed,
+            begins: true,
+        };
+        let mut attempt =
+            attempt(container, &layer, &taken.memory, keep.clone()).await.map_err(cannot)?;
+        self.note_look(&mut taken, due, attempt.looked.take()).await;
+        let (mut now, mut sealed, mut refused) = (Arc::clone(&layer), None, None);
+        if let Saved::Not { why, seal } = &attempt.saved {
+            let is_quiet = attempt.living.is_empty();
+            let not_sealed = match seal {
+                Some(_) if !is_quiet => format!("not sealed while {} runs", named(&attempt.living)),
+                None => why.clone(),
+                Some(seal) => {
+                    let memory = Arc::clone(&taken.memory);
+                    match self.seal(&layer, (due.id.0, memory), seal, container, shell).await? {
+                        Ok(layer) => {
+                            now = layer;
+                            sealed = Some(seal.clone());
+                            String::new()
+                        }
+                        Err(why) => format!("it cannot be sealed: {why}"),
+                    }
+                }
+            };
+            if sealed.is_some() {
+                // They follow.
+            } else if keep.seals && is_quiet {
+                // What was asked for cannot be had now. Whoever is in the way is there by now.
+                let keep = Keep { is_seen: true, seals: false, begins: false, ..keep.clone() };
+                attempt =
+                    self::attempt(container, &layer, &taken.memory, keep).await.map_err(cannot)?;
+                self.note_look(&mut taken, due, attempt.looked.take()).await;
+                match &mut attempt.saved {
+                    Saved::Not { why, .. } => *why = format!("{why}; {not_sealed}"),
+                    _ => refused = Some(not_sealed),
+                }
+            } else if *why != not_sealed {
+                let why = format!("{why}; {not_sealed}");
+                attempt.saved = Saved::Not { why, seal: None };
             }
         }
-        let (mut now, mut sealed, mut refused) = (Arc::clone(&layer), None, None);
-        if let Saved::Not { why, seal } = saved {
-            let not_sealed = match seal {
-                Some(_) if !is_quiet => format!("not sealed while {} runs", named(&living)),
-                None => why.clone(),
-                Some(seal) => match self.seal(&layer, keep, &seal, container, shell).await? {
-                    Ok(layer) => {
-                        now = layer;
-                        sealed = Some(seal);
-                        String::new()
-                    }
-                    Err(why) => format!("it cannot be sealed: {why}"),
+        let (mark, kind, entries, bytes) = if let Some(seal) = &sealed {
+            self.tell_of_links(&mut taken, seal).await;
+            // Until it is looked at again nothing is known of the new directories.
+            taken.has_looked = false;
+            let number = keep.number;
+            let keep = Keep { is_quiet: true, ..keep };
+            let copies = settle(&now, &taken.memory, keep, &layer).await;
+            taken.has_looked = copies.is_ok();
+            let copies = copies.map_err(|error| unkept(format!("it cannot be kept: {error}")))?;
+            (ShelfMark { number, copies }, CheckpointKind::Sealed, seal.entries, seal.bytes)
+        } else {
+            let last = taken.last.as_ref();
+            match attempt.saved {
+                Saved::Not { why, .. } => return Err(unkept(why)),
+                Saved::Copied { entries, bytes, copies } => {
+                    let mark = ShelfMark { number: due.id.0, copies };
+                    (mark, CheckpointKind::Copied, entries, bytes)
+                }
+                Saved::Same => match last {
+                    Some(last) => (last.mark.clone(), last.kind, 0, 0),
+                    None => return Err(unkept("nothing is kept to go by".to_owned())),
                 },
-            };
-            saved = match &sealed {
-                Some(seal) => {
-                    self.tell_of_links(&mut taken, seal).await;
-                    // Until it is looked at again nothing is known of the new directories.
-                    taken.has_looked = false;
-                    let settled = settle(&now, keep).await;
-                    taken.has_looked = settled.is_ok();
-                    settled.map_err(|error| unkept(format!("it cannot be kept: {error}")))?
-                }
-                // What was asked for cannot be had now.
-                None if seals => {
-                    let keep = Keep { is_seen: true, seals: false, ..keep };
-                    let saved = save(&layer, keep).await;
-                    let saved =
-                        saved.map_err(|error| unkept(format!("it cannot be copied: {error}")))?.0;
-                    match saved {
-                        Saved::Not { why, seal } => {
-                            Saved::Not { why: format!("{why}; {not_sealed}"), seal }
-                        }
-                        saved => {
-                            refused = Some(not_sealed);
-                            saved
-                        }
-                    }
-                }
-                None if why == not_sealed => Saved::Not { why, seal: None },
-                None => Saved::Not { why: format!("{why}; {not_sealed}"), seal: None },
-            };
-        }
-        let last = taken.last.as_ref().map(|last| (last.copy, last.kind));
-        let kind = if sealed.is_some() { CheckpointKind::Sealed } else { CheckpointKind::Copied };
-        let (copy, kind, entries, bytes) = match (saved, last, &sealed) {
-            (Saved::Not { why, .. }, ..) => return Err(unkept(why)),
-            (_, _, Some(Seal { entries, bytes, .. })) => (due.id.0, kind, *entries, *bytes),
-            (Saved::Same, Some((last, kind)), _) => (last, kind, 0, 0),
-            (Saved::Same, None, _) => (due.id.0, kind, 0, 0),
-            (Saved::Copied { entries, bytes }, ..) => (due.id.0, kind, entries, bytes),
+            }
         };
-        let point = Point { copy, kind, layer: now, shell: shell.bookmark() };
-        let is_as = |last: &Point| last.copy == point.copy && last.shell == point.shell;
+        let point = Point { before: due.before, mark, kind, layer: now, shell: shell.bookmark() };
+        let is_as = |last: &Point| last.mark == point.mark && last.shell == point.shell;
         let is_new = !taken.last.as_ref().is_some_and(is_as);
         taken.all.insert(due.id, point.clone());
         taken.last = Some(point);
+        let Attempt { living, is_frozen, .. } = attempt;
         let how = if is_frozen { "stood still" } else { "ran" };
-        let is_of_moment = !is_quiet && kind == CheckpointKind::Copied;
-        let why =
-            is_of_moment.then(|| format!("copied while {} {how}", named(&living))).or(refused);
+        let is_of_moment = !living.is_empty() && kind == CheckpointKind::Copied;
+        let while_they = is_of_moment.then(|| format!("copied while {} {how}", named(&living)));
+        let why = match (refused, while_they) {
+            (Some(refused), Some(copied)) => Some(format!("{refused}; {copied}")),
+            (refused, copied) => refused.or(copied),
+        };
         Ok(TakenCheckpoint { kind, why, entries, bytes, ms: ms(), is_new })
+    }
+
+    /// Says for `diff --patch` where the files before a run are.
+    async fn write_line(
+        &self,
+        due: Due,
+        container: &dyn Container,
+        result: &Result<TakenCheckpoint, Lack>,
+    ) {
+        let (Ok(layer), before) = (container.layer(), due.before) else { return };
+        let line = match result {
+            Ok(_) => match self.taken.lock().await.all.get(&due.id) {
+                Some(point) => point.layer.line(before, &point.mark.copies),
+                None => return,
+            },
+            Err(Lack::None(Unkept::Now { why, .. } | Unkept::Never(why))) => {
+                RunLine::Lacks { before, why: why.clone() }
+            }
+            Err(Lack::Fault(_)) => return,
+        };
+        write(layer, line).await;
+    }
+
+    /// Records what people have changed since the last look.
+    async fn note_look(&self, taken: &mut Taken, due: Due, looked: Option<Looked>) {
+        let Some(looked) = looked else { return };
+        let is_known = taken.has_looked;
+        taken.has_looked = looked != Looked::TooMuch;
+        if let (Looked::Changes(text), true) = (looked, is_known) {
+            let at = LedgerTime { run: due.before, is_run: false };
+            let noted = self.note(taken, at, text).await;
+            self.tell_unless_kept(due.before, noted).await;
+        }
     }
 
     /// Seals it; the layer then, or why not. It is a fault where the container cannot be trusted any more.
     async fn seal(
         &self,
         layer: &Arc<KeptLayer>,
-        keep: Keep,
+        (number, memory): (u32, Arc<Memory>),
         seal: &Seal,
         container: &dyn Container,
         shell: &mut BuildShell,
     ) -> Result<Result<Arc<KeptLayer>, String>, Lack> {
-        let (number, names) = (keep.number, seal.names.clone());
-        let (begun, all) = (Arc::clone(layer), names.clone());
-        if let Err(error) = blocking(move || begun.begin(number, &all)).await {
-            return Ok(Err(error.to_string()));
-        }
-        match container.seal(number, names).await {
-            Ok(layer) => match shell.reopen().await {
-                Ok(()) => Ok(Ok(layer)),
-                Err(error) => Err(Lack::Fault(fault(&error))),
-            },
+        match container.seal(number, seal.names.clone()).await {
+            Ok(sealed) => {
+                let place = Path::new(shell.state_dir());
+                let holder = |layer: &KeptLayer| layer.overlay_of(place).map(|it| it.dir.clone());
+                // Where nothing was stacked its files are those that are open.
+                if holder(layer) != holder(&sealed)
+                    && let Err(error) = shell.reopen().await
+                {
+                    return Err(Lack::Fault(fault(&error)));
+                }
+                Ok(Ok(sealed))
+            }
             Err(NotSealed { why, is_intact: false }) => Err(Lack::Fault(PhaseContext::new(
                 StatusCode::InternalServiceError,
                 format!(
@@ -267,7 +319,7 @@ impl Checkpoints {
             Err(NotSealed { why, .. }) => {
                 let begun = Arc::clone(layer);
                 // What is left goes with the layer.
-                let _ = blocking(move || begun.abandon(number)).await;
+                let _ = blocking(move || begun.abandon(&memory, number)).await;
                 Ok(Err(why))
             }
         }
@@ -279,10 +331,13 @@ impl Checkpoints {
             return;
         }
         taken.has_told_links = true;
+        let (files, they) = match seal.linked {
+            1 => ("1 file has".to_owned(), "it"),
+            many => (format!("{many} files have"), "them"),
+        };
         let text = format!(
-            "{} files have several names. What they are in is sealed, so writing one in place reaches that name only; \
-             without checkpoints it reaches all of them: --checkpoint off",
-            seal.linked
+            "{files} several names, in a layer that is sealed now: writing {they} in place under one name does not reach the \
+             others; without checkpoints it does: --checkpoint off"
         );
         self.inbox.send(MachineInput::Notice(Notice::warning(text))).await;
     }
@@ -297,7 +352,8 @@ impl Checkpoints {
         }
         let began = Instant::now();
         let is_quiet = container.living().await.is_empty();
-        let looked = blocking(move || layer.look(is_quiet)).await;
+        let memory = Arc::clone(&taken.memory);
+        let looked = blocking(move || layer.look(&memory, is_quiet)).await;
         let is_known = taken.has_looked;
         taken.has_looked = matches!(looked, Ok(Looked::First | Looked::Changes(_)));
         let found = match looked {
@@ -378,9 +434,10 @@ impl Checkpoints {
         let sessions = self.world.guests.sessions.put_out(PUT_OUT.to_owned()).await;
         drop(old);
         let layer = Arc::clone(&point.layer);
-        let back = Arc::clone(&layer);
+        let (back, mark, memory) =
+            (Arc::clone(&layer), point.mark.clone(), Arc::clone(&taken.memory));
         let put_back = async move {
-            let done = blocking(move || back.restore(point.copy)).await;
+            let done = blocking(move || back.restore(&memory, mark)).await;
             done.map_err(|error| {
                 EngineError::fault(format!("what was kept cannot be put back: {error}"), None)
             })
@@ -399,6 +456,7 @@ impl Checkpoints {
             Some(shell) => shell.restore(container, &point.shell).await,
             None => Err(ShellError::Exec(runner_engine::ExecError::ContainerGone)),
         };
+        write(layer, RunLine::Rewound { to: point.before }).await;
         taken.last = Some(point);
         taken.has_looked = restored.is_ok();
         let gone = Gone {
@@ -434,14 +492,53 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-async fn save(layer: &Arc<KeptLayer>, keep: Keep) -> io::Result<(Saved, Option<Looked>)> {
-    let layer = Arc::clone(layer);
-    blocking(move || layer.save(keep)).await
+/// What it says is for who looks at the build; without it they are told that nothing is known.
+async fn write(layer: Arc<KeptLayer>, line: RunLine) {
+    let written = blocking(move || layer.write_line(&line)).await;
+    if let Err(error) = written {
+        tracing::debug!(%error, "where a checkpoint's files are cannot be written down");
+    }
 }
 
-async fn settle(layer: &Arc<KeptLayer>, keep: Keep) -> io::Result<Saved> {
-    let layer = Arc::clone(layer);
-    blocking(move || layer.settle(keep)).await
+/// Keeps a layer as it is now.
+async fn attempt(
+    container: &dyn Container,
+    layer: &Arc<KeptLayer>,
+    memory: &Arc<Memory>,
+    keep: Keep,
+) -> io::Result<Attempt> {
+    let living = container.living().await;
+    let is_quiet = living.is_empty();
+    // A copy is of one moment. Sessions go on, and are named.
+    let is_frozen = !is_quiet && container.freeze_unnoticed().await;
+    let keep = Keep {
+        is_quiet,
+        is_seen: keep.is_seen && is_quiet,
+        seals: keep.seals && is_quiet,
+        begins: keep.begins && is_quiet,
+        ..keep
+    };
+    let (layer, memory) = (Arc::clone(layer), Arc::clone(memory));
+    let saved = blocking(move || layer.save(&memory, keep)).await;
+    if is_frozen {
+        container.thaw().await;
+    }
+    let (saved, looked) = saved?;
+    Ok(Attempt { saved, looked, living, is_frozen })
+}
+
+/// Keeps what was sealed just now; `before` is the layer as it was.
+async fn settle(
+    layer: &Arc<KeptLayer>,
+    memory: &Arc<Memory>,
+    keep: Keep,
+    before: &KeptLayer,
+) -> io::Result<Copies> {
+    let pairs = layer.uppers.iter().zip(&before.uppers);
+    let names = pairs.filter(|(now, before)| now.dir != before.dir);
+    let names = names.map(|(now, _)| now.name.clone()).collect();
+    let (layer, memory) = (Arc::clone(layer), Arc::clone(memory));
+    blocking(move || layer.settle(&memory, keep, names)).await
 }
 
 /// On a thread that may wait.

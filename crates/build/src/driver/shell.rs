@@ -208,6 +208,11 @@ impl BuildShell {
         }
     }
 
+    /// Where its files are in the container.
+    pub(super) fn state_dir(&self) -> &str {
+        &self.state_dir
+    }
+
     /// Opens its files again: what was mounted where they are has changed.
     pub(super) async fn reopen(&mut self) -> Result<(), ShellError> {
         self.files = StateFiles::open(&*self.container, &self.state_dir).await?;

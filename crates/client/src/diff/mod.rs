@@ -71,7 +71,9 @@ pub enum NodeKind {
 }
 
 impl NodeKind {
-    fn of(mode: u32) -> Option<Self> {
+    /// What a mode says; nothing of what git does not keep.
+    #[must_use]
+    pub fn of(mode: u32) -> Option<Self> {
         match FileType::from_raw_mode(mode) {
             FileType::RegularFile if mode & 0o100 != 0 => Some(NodeKind::Executable),
             FileType::RegularFile => Some(NodeKind::File),

@@ -4,7 +4,7 @@ use super::now;
 use runner_host::beneath::{Dir, WalkItem};
 use runner_sandbox::{WritableDirectory, overlay_marks};
 use rustix::fs::{FileType, Stat};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 
@@ -154,10 +154,7 @@ impl LayerIndex {
         for (upper, (WritableDirectory { path: place, .. }, top)) in
             uppers.iter().zip(tops).enumerate()
         {
-            let facts = EntryIdentity::of(&top.facts()?);
-            let is_settled = moment.settles(&facts);
-            let path = Vec::new();
-            index.add(LayerEntry { upper, path, facts, is_settled, mark: OverlayMark::None });
+            index.add_top(upper, top, moment)?;
             let place = place.as_os_str().as_bytes();
             let walked = top.walk(|item: WalkItem<'_>| {
                 if is_ours(place, item.path) {
@@ -261,13 +258,55 @@ impl LayerIndex {
             || before.below(upper).iter().any(|was| self.find(upper, &was.path).is_none())
     }
 
-    /// How many of one of the directories have several names.
+    /// Whether one of the directories is as it was before, its top too, as far as that shows in a time.
+    pub(super) fn is_same(
+        &self,
+        upper: usize,
+        same: &super::tree::Same,
+        before: &LayerIndex,
+    ) -> bool {
+        same.of(upper).iter().all(|is_same| *is_same)
+            && before.below(upper).iter().all(|was| self.find(upper, &was.path).is_some())
+    }
+
+    /// The same where some of the directories have a new one in their place, with nothing in it but what the runner has put there.
+    pub(super) fn renewed(
+        &self,
+        tops: &[Dir],
+        uppers: &[WritableDirectory],
+        is_new: &[bool],
+        moment: Moment,
+    ) -> io::Result<Self> {
+        let mut index = LayerIndex::default();
+        for (upper, (top, is_new)) in tops.iter().zip(is_new).enumerate() {
+            if !is_new {
+                self.below(upper).iter().for_each(|entry| index.add(entry.clone()));
+                continue;
+            }
+            let (top, of) = ([top.again()?], &uppers[upper..=upper]);
+            let new = LayerIndex::of(&top, of, None, moment, usize::MAX)?;
+            let new = new.ok_or(io::ErrorKind::InvalidData)?;
+            new.entries.into_iter().for_each(|entry| index.add(LayerEntry { upper, ..entry }));
+        }
+        Ok(index)
+    }
+
+    fn add_top(&mut self, upper: usize, top: &Dir, moment: Moment) -> io::Result<()> {
+        let facts = EntryIdentity::of(&top.facts()?);
+        let is_settled = moment.settles(&facts);
+        let mark = OverlayMark::None;
+        self.add(LayerEntry { upper, path: Vec::new(), facts, is_settled, mark });
+        Ok(())
+    }
+
+    /// How many files of one of the directories have several names.
     pub(super) fn linked(&self, upper: usize) -> u64 {
         // An overlay has one file for many whiteouts.
         let is_linked = |it: &&LayerEntry| {
             !it.facts.is_directory() && !it.facts.is_whiteout() && it.facts.links > 1
         };
-        self.below(upper).iter().filter(is_linked).count() as u64
+        let files = self.below(upper).iter().filter(is_linked).map(|it| it.facts.inode);
+        files.collect::<HashSet<_>>().len() as u64
     }
 
     /// Writes it beside the copies.

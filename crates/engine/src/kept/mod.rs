@@ -6,24 +6,31 @@
 //! root of the container's users.
 //!
 //! What is too much to copy is sealed: the overlays write to new directories, and what they have written so far lies below those
-//! (adr/0260). Then the copy is of the new ones.
+//! (adr/0260). Those are empty then, and no copy is made of them.
 
 #![deny(clippy::disallowed_methods)]
 
 mod changes;
+mod contents;
 mod index;
 mod lower;
 #[cfg(test)]
 mod tests;
 mod tree;
 
-use index::{LayerIndex, Moment};
+pub use contents::{
+    FoundFile, KeptNode, OverlayView, RunLine, Text, Wanted, chore_of_contents, contents, lines,
+};
+use index::{LayerEntry, LayerIndex, Moment};
 use runner_core::changes::to_text;
 use runner_host::beneath::Dir;
 use runner_sandbox::{Stack, UserMap, WritableDirectory, chore};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tree::Same;
 
@@ -45,6 +52,8 @@ const MOST_BYTES: u64 = 256 << 20;
 const TRIES: u32 = 5;
 /// Where what a rewind has taken away lies, below the copies.
 const ASIDE: &str = "aside";
+/// Threads that remove them.
+const REMOVERS: usize = 8;
 /// Room on the file system that is left to the build.
 const ROOM: u64 = 1 << 30;
 /// Most sealed layers of an overlay: with each one more a directory of many layers takes longer.
@@ -62,14 +71,31 @@ pub struct KeptLayer {
     pub users: Option<UserMap>,
 }
 
+/// Where what each overlay has written was copied to, by its name: the number of the checkpoint. One that has no copy wrote
+/// to a directory that was new and empty.
+pub type Copies = BTreeMap<String, u32>;
+
+/// A checkpoint as far as it lies on the shelf.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShelfMark {
+    /// That of its index.
+    pub number: u32,
+    pub copies: Copies,
+}
+
+/// What was seen of a layer, between two orders. Those of a chore find it in files.
+#[derive(Debug, Default)]
+pub struct Memory(Mutex<BTreeMap<String, Arc<LayerIndex>>>);
+
 /// What came of keeping it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Saved {
     /// Nothing has changed since the last time.
     Same,
     /// There is a copy.
-    Copied { entries: u64, bytes: u64 },
-    /// It is not copied, for this reason. It can be sealed where there is a seal to be made.
+    Copied { entries: u64, bytes: u64, copies: Copies },
+    /// It is not copied, for this reason. It can be sealed where there is a seal to be made; the directories for that are
+    /// there, if they were asked for.
     Not { why: String, seal: Option<Seal> },
 }
 
@@ -108,18 +134,20 @@ impl Looked {
 }
 
 /// How a layer is kept.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Keep {
     /// Under this number, which has never been used.
     pub number: u32,
     /// The last one.
-    pub last: Option<u32>,
+    pub last: Option<ShelfMark>,
     /// No process lives that could write meanwhile.
     pub is_quiet: bool,
     /// It was looked at just now.
     pub is_seen: bool,
     /// It is not copied where it can be sealed.
     pub seals: bool,
+    /// Directories are made for what can be sealed.
+    pub begins: bool,
 }
 
 /// What is to be done with a layer.
@@ -129,21 +157,17 @@ enum LayerOrder {
         is_quiet: bool,
     },
     Save(Keep),
-    /// Make directories that these overlays are to write to.
-    Begin {
-        number: u32,
-        names: Vec<String>,
-    },
-    /// Remove them again.
+    /// Remove directories that were made for a seal.
     Abandon {
         number: u32,
     },
-    /// Keep what was sealed just now.
-    Settle(Keep),
-    /// Put back what was kept under this number.
-    Restore {
-        number: u32,
+    /// Keep what was sealed just now: these overlays.
+    Settle {
+        keep: Keep,
+        names: Vec<String>,
     },
+    /// Put back what was kept.
+    Restore(ShelfMark),
 }
 
 /// What has come of an order.
@@ -151,6 +175,7 @@ enum LayerOrder {
 enum Done {
     Looked(Looked),
     Saved(Saved, Option<Looked>),
+    Settled(Copies),
     Obeyed,
 }
 
@@ -159,10 +184,10 @@ impl KeptLayer {
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn look(&self, is_quiet: bool) -> io::Result<Looked> {
-        match self.order(&LayerOrder::Look { is_quiet })? {
+    pub fn look(&self, memory: &Memory, is_quiet: bool) -> io::Result<Looked> {
+        match self.order(memory, &LayerOrder::Look { is_quiet })? {
             Done::Looked(looked) => Ok(looked),
-            Done::Saved(..) | Done::Obeyed => Err(io::ErrorKind::InvalidData.into()),
+            _ => Err(io::ErrorKind::InvalidData.into()),
         }
     }
 
@@ -170,27 +195,19 @@ impl KeptLayer {
     ///
     /// # Errors
     /// It cannot be read, or there is no room.
-    pub fn save(&self, keep: Keep) -> io::Result<(Saved, Option<Looked>)> {
-        match self.order(&LayerOrder::Save(keep))? {
+    pub fn save(&self, memory: &Memory, keep: Keep) -> io::Result<(Saved, Option<Looked>)> {
+        match self.order(memory, &LayerOrder::Save(keep))? {
             Done::Saved(saved, looked) => Ok((saved, looked)),
-            Done::Looked(_) | Done::Obeyed => Err(io::ErrorKind::InvalidData.into()),
+            _ => Err(io::ErrorKind::InvalidData.into()),
         }
     }
 
-    /// Makes the directories that these overlays are to write to as generation `number`. Blocks.
-    ///
-    /// # Errors
-    /// They cannot be made; nothing of them is left.
-    pub fn begin(&self, number: u32, names: &[String]) -> io::Result<()> {
-        self.order(&LayerOrder::Begin { number, names: names.to_vec() }).map(drop)
-    }
-
-    /// Removes them again: no overlay writes to them. Blocks.
+    /// Removes the directories that were made for a seal: no overlay writes to them. Blocks.
     ///
     /// # Errors
     /// They cannot be removed.
-    pub fn abandon(&self, number: u32) -> io::Result<()> {
-        self.order(&LayerOrder::Abandon { number }).map(drop)
+    pub fn abandon(&self, memory: &Memory, number: u32) -> io::Result<()> {
+        self.order(memory, &LayerOrder::Abandon { number }).map(drop)
     }
 
     /// The layer when these overlays write to generation `number`.
@@ -209,14 +226,14 @@ impl KeptLayer {
         KeptLayer { uppers, stack, ..self.clone() }
     }
 
-    /// Keeps a layer that was sealed just now; the next look is held against it. Blocks.
+    /// Keeps a layer of which these overlays were sealed just now; the next look is held against it. Blocks.
     ///
     /// # Errors
     /// It cannot be read, or there is no room.
-    pub fn settle(&self, keep: Keep) -> io::Result<Saved> {
-        match self.order(&LayerOrder::Settle(keep))? {
-            Done::Saved(saved, _) => Ok(saved),
-            Done::Looked(_) | Done::Obeyed => Err(io::ErrorKind::InvalidData.into()),
+    pub fn settle(&self, memory: &Memory, keep: Keep, names: Vec<String>) -> io::Result<Copies> {
+        match self.order(memory, &LayerOrder::Settle { keep, names })? {
+            Done::Settled(copies) => Ok(copies),
+            _ => Err(io::ErrorKind::InvalidData.into()),
         }
     }
 
@@ -224,13 +241,20 @@ impl KeptLayer {
     ///
     /// # Errors
     /// It cannot be put back; what there is in the layer then is neither.
-    pub fn restore(&self, number: u32) -> io::Result<()> {
-        self.order(&LayerOrder::Restore { number }).map(drop)
+    pub fn restore(&self, memory: &Memory, mark: ShelfMark) -> io::Result<()> {
+        self.order(memory, &LayerOrder::Restore(mark)).map(drop)
     }
 
-    fn order(&self, order: &LayerOrder) -> io::Result<Done> {
+    /// The overlay that a place in the container belongs to.
+    #[must_use]
+    pub fn overlay_of(&self, place: &Path) -> Option<&WritableDirectory> {
+        let above = self.uppers.iter().filter(|upper| place.starts_with(&upper.path));
+        above.max_by_key(|upper| upper.path.as_os_str().len())
+    }
+
+    fn order(&self, memory: &Memory, order: &LayerOrder) -> io::Result<Done> {
         match &self.users {
-            None => self.obey(order),
+            None => self.obey(order, |_| Ok(Store::Memory(memory))),
             Some(users) => {
                 let text = serde_json::to_string(&(self, order))?;
                 Ok(serde_json::from_str(&chore(users, &["layer", &text])?)?)
@@ -238,35 +262,80 @@ impl KeptLayer {
         }
     }
 
-    fn obey(&self, order: &LayerOrder) -> io::Result<Done> {
+    fn obey<'m>(
+        &self,
+        order: &LayerOrder,
+        store: impl FnOnce(&Dir) -> io::Result<Store<'m>>,
+    ) -> io::Result<Done> {
         let layer = Dir::top_itself(&self.dir)?;
         let shelf = layer.make_all(SHELF, 0o700)?;
-        let work = LayerWork { layer, shelf, uppers: &self.uppers, stack: &self.stack };
+        let store = store(&shelf)?;
+        let work = LayerWork { layer, shelf, store, uppers: &self.uppers, stack: &self.stack };
         Ok(match order {
             LayerOrder::Look { is_quiet } => Done::Looked(again(|| work.look(*is_quiet))?.0),
             LayerOrder::Save(keep) => {
-                let (saved, looked) = again(|| work.or_nothing(*keep, || work.save(*keep)))?;
+                let (saved, looked) = again(|| work.or_nothing(keep, || work.save(keep)))?;
                 Done::Saved(saved, looked)
-            }
-            LayerOrder::Begin { number, names } => {
-                work.begin(*number, names).or_else(|error| {
-                    work.abandon(*number)?;
-                    Err(error)
-                })?;
-                Done::Obeyed
             }
             LayerOrder::Abandon { number } => {
                 work.abandon(*number)?;
                 Done::Obeyed
             }
-            LayerOrder::Settle(keep) => {
-                Done::Saved(work.or_nothing(*keep, || work.settle(*keep))?, None)
+            LayerOrder::Settle { keep, names } => {
+                Done::Settled(work.or_nothing(keep, || work.settle(keep, names))?)
             }
-            LayerOrder::Restore { number } => {
-                work.put_back(*number)?;
+            LayerOrder::Restore(mark) => {
+                work.put_back(mark)?;
                 Done::Obeyed
             }
         })
+    }
+}
+
+/// Where indexes are.
+enum Store<'m> {
+    Memory(&'m Memory),
+    Files(Dir),
+}
+
+impl Store<'_> {
+    fn read(&self, name: &str) -> io::Result<Option<Arc<LayerIndex>>> {
+        match self {
+            Store::Memory(memory) => Ok(memory.lock().get(name).cloned()),
+            Store::Files(shelf) => match LayerIndex::read(shelf, name) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                done => done.map(|index| Some(Arc::new(index))),
+            },
+        }
+    }
+
+    fn write(&self, name: &str, index: &Arc<LayerIndex>) -> io::Result<()> {
+        match self {
+            Store::Memory(memory) => {
+                let mut all = memory.lock();
+                // That of the last look, and that of the last checkpoint.
+                all.retain(|other, _| other == SEEN || name == SEEN);
+                all.insert(name.to_owned(), Arc::clone(index));
+                Ok(())
+            }
+            Store::Files(shelf) => index.write(shelf, name),
+        }
+    }
+
+    fn forget(&self, name: &str) -> io::Result<()> {
+        match self {
+            Store::Memory(memory) => {
+                memory.lock().remove(name);
+                Ok(())
+            }
+            Store::Files(shelf) => shelf.remove_tree(name),
+        }
+    }
+}
+
+impl Memory {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<LayerIndex>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -285,22 +354,30 @@ fn again<T>(mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
 struct LayerWork<'a> {
     layer: Dir,
     shelf: Dir,
+    store: Store<'a>,
     uppers: &'a [WritableDirectory],
     stack: &'a Stack,
 }
 
+/// The last checkpoint.
+struct Before {
+    /// Of each overlay its copy, where there is one.
+    tops: Vec<Option<Dir>>,
+    index: Arc<LayerIndex>,
+}
+
 impl LayerWork<'_> {
     /// What has changed since the last look, and all there is, unless that is too much.
-    fn look(&self, is_quiet: bool) -> io::Result<(Looked, Option<LayerIndex>)> {
+    fn look(&self, is_quiet: bool) -> io::Result<(Looked, Option<Arc<LayerIndex>>)> {
         let moment = Moment::now(is_quiet);
-        let before = self.read(SEEN)?;
+        let before = self.store.read(SEEN)?;
         let tops = self.tops()?;
-        let index = LayerIndex::of(&tops, self.uppers, before.as_ref(), moment, MOST_SEEN)?;
-        let Some(index) = index else {
-            self.shelf.remove_tree(SEEN)?;
+        let index = LayerIndex::of(&tops, self.uppers, before.as_deref(), moment, MOST_SEEN)?;
+        let Some(index) = index.map(Arc::new) else {
+            self.store.forget(SEEN)?;
             return Ok((Looked::TooMuch, None));
         };
-        index.write(&self.shelf, SEEN)?;
+        self.store.write(SEEN, &index)?;
         let looked = match before {
             None => Looked::First,
             Some(before) => {
@@ -310,8 +387,22 @@ impl LayerWork<'_> {
         Ok((looked, Some(index)))
     }
 
-    fn save(&self, keep: Keep) -> io::Result<(Saved, Option<Looked>)> {
-        let known = if keep.is_seen { self.read(SEEN)? } else { None };
+    fn save(&self, keep: &Keep) -> io::Result<(Saved, Option<Looked>)> {
+        let (mut saved, looked) = self.save_or_seal(keep)?;
+        if let Saved::Not { why, seal } = &mut saved
+            && keep.begins
+            && let Some(begun) = seal
+            && let Err(error) = self.begin(keep.number, &begun.names)
+        {
+            self.abandon(keep.number)?;
+            *why = format!("{why}; it cannot be sealed: {error}");
+            *seal = None;
+        }
+        Ok((saved, looked))
+    }
+
+    fn save_or_seal(&self, keep: &Keep) -> io::Result<(Saved, Option<Looked>)> {
+        let known = if keep.is_seen { self.store.read(SEEN)? } else { None };
         let (looked, index) = match known {
             Some(index) => (None, Some(index)),
             None => {
@@ -324,7 +415,7 @@ impl LayerWork<'_> {
             return Ok((Saved::Not { why, seal: self.seal_unseen()? }, looked));
         };
         let before = self.before(keep)?;
-        let same = tree::unchanged(&self.tops()?, self.uppers, &index, before.as_ref())?;
+        let same = tree::unchanged(&self.tops()?, &index, before.as_ref())?;
         if keep.seals {
             match self.seal(&index, &same, before.as_ref())? {
                 // Nothing has changed.
@@ -349,15 +440,21 @@ impl LayerWork<'_> {
         self.uppers.iter().map(|upper| self.layer.open(&upper.dir)).collect()
     }
 
-    /// The last copy.
-    fn before(&self, keep: Keep) -> io::Result<Option<(Dir, LayerIndex)>> {
-        let Some(last) = keep.last else { return Ok(None) };
-        let (copy, index) = (self.shelf.open(last.to_string())?, name(last));
-        Ok(Some((copy, LayerIndex::read(&self.shelf, &index)?)))
+    fn before(&self, keep: &Keep) -> io::Result<Option<Before>> {
+        let Some(last) = &keep.last else { return Ok(None) };
+        let index = self.store.read(&name(last.number))?.ok_or(io::ErrorKind::NotFound)?;
+        let tops = self.uppers.iter().map(|upper| self.copy_of(&upper.name, &last.copies));
+        Ok(Some(Before { tops: tops.collect::<io::Result<_>>()?, index }))
+    }
+
+    /// The copy of what an overlay has written.
+    fn copy_of(&self, name: &str, copies: &Copies) -> io::Result<Option<Dir>> {
+        let copy = copies.get(name).map(|number| self.shelf.open(format!("{number}/{name}")));
+        copy.transpose()
     }
 
     /// Leaves no half of a copy.
-    fn or_nothing<T>(&self, keep: Keep, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    fn or_nothing<T>(&self, keep: &Keep, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let done = work();
         if done.is_err() {
             self.shelf.remove_tree(keep.number.to_string())?;
@@ -368,17 +465,17 @@ impl LayerWork<'_> {
     /// A copy, or nothing of one.
     fn copy(
         &self,
-        index: &LayerIndex,
+        index: &Arc<LayerIndex>,
         same: &Same,
-        before: Option<&(Dir, LayerIndex)>,
-        keep: Keep,
+        before: Option<&Before>,
+        keep: &Keep,
     ) -> io::Result<Saved> {
         let shelf = &self.shelf;
         let not = |why: String| Ok(Saved::Not { why, seal: None });
         if index.count() > MOST_ENTRIES {
             return not(format!("too much to copy: {} files in all", index.count()));
         }
-        let (entries, bytes) = index.changed(same, before.map(|(_, index)| index));
+        let (entries, bytes) = index.changed(same, before.map(|before| &*before.index));
         if before.is_some() && entries == 0 {
             return Ok(Saved::Same);
         }
@@ -393,18 +490,35 @@ impl LayerWork<'_> {
         if room(shelf)? < ROOM + bytes {
             return not(NO_ROOM.to_owned());
         }
-        let to = shelf.make(keep.number.to_string(), 0o700)?;
+        let mut copies = Copies::new();
+        let last = keep.last.as_ref().map(|last| &last.copies);
         for (upper, (written, from)) in self.uppers.iter().zip(self.tops()?).enumerate() {
-            let to = to.make(&written.name, 0o700)?;
-            let links = match before {
-                Some((copy, _)) => copy.open(&written.name).ok(),
-                None => None,
+            let is_same = before.is_some_and(|it| index.is_same(upper, same, &it.index));
+            let number = match last.filter(|_| is_same) {
+                // The copy there is holds it, or none is needed.
+                Some(last) => last.get(&written.name).copied(),
+                None => {
+                    let links = before.and_then(|before| before.tops[upper].as_ref());
+                    let links = links.map(|dir| (dir, same.of(upper)));
+                    self.copy_one(keep.number, &written.name, (&from, index.below(upper)), links)?;
+                    Some(keep.number)
+                }
             };
-            let entries = index.below(upper);
-            tree::copy(&from, &to, entries, links.as_ref().map(|dir| (dir, same.of(upper))))?;
+            copies.extend(number.map(|number| (written.name.clone(), number)));
         }
-        index.write(shelf, &name(keep.number))?;
-        Ok(Saved::Copied { entries, bytes })
+        self.store.write(&name(keep.number), index)?;
+        Ok(Saved::Copied { entries, bytes, copies })
+    }
+
+    fn copy_one(
+        &self,
+        number: u32,
+        name: &str,
+        (from, entries): (&Dir, &[LayerEntry]),
+        links: Option<(&Dir, &[bool])>,
+    ) -> io::Result<()> {
+        let to = self.shelf.make_all(number.to_string(), 0o700)?.make(name, 0o700)?;
+        tree::copy(from, &to, entries, links)
     }
 
     /// What has to be sealed, where that can be.
@@ -412,9 +526,9 @@ impl LayerWork<'_> {
         &self,
         index: &LayerIndex,
         same: &Same,
-        before: Option<&(Dir, LayerIndex)>,
+        before: Option<&Before>,
     ) -> io::Result<Option<Seal>> {
-        let before = before.map(|(_, index)| index);
+        let before = before.map(|before| &*before.index);
         let (entries, bytes) = index.changed(same, before);
         let mut seal = Seal { entries, bytes, ..Seal::default() };
         for (upper, written) in self.uppers.iter().enumerate() {
@@ -459,28 +573,55 @@ impl LayerWork<'_> {
         self.layer.remove_tree(format!("{}/{number}", Stack::SEALED))
     }
 
-    /// A copy of what is new and empty, and the index of it.
-    fn settle(&self, keep: Keep) -> io::Result<Saved> {
+    /// The index of what is new and empty beside what has not changed, and copies of what has none yet.
+    fn settle(&self, keep: &Keep, names: &[String]) -> io::Result<Copies> {
         let tops = self.tops()?;
         let moment = Moment::now(keep.is_quiet);
-        let Some(index) = LayerIndex::of(&tops, self.uppers, None, moment, MOST_SEEN)? else {
-            self.shelf.remove_tree(SEEN)?;
-            return Ok(Saved::Not { why: Looked::too_much(), seal: None });
+        let is_sealed: Vec<bool> =
+            self.uppers.iter().map(|upper| names.contains(&upper.name)).collect();
+        let (index, last) = match self.store.read(SEEN)? {
+            Some(seen) => {
+                let index = seen.renewed(&tops, self.uppers, &is_sealed, moment)?;
+                (Some(index), keep.last.as_ref())
+            }
+            // There was too much; that is sealed now, and nothing is known of the rest.
+            None => (LayerIndex::of(&tops, self.uppers, None, moment, MOST_SEEN)?, None),
         };
-        index.write(&self.shelf, SEEN)?;
-        let before = self.before(keep)?;
-        let same = tree::unchanged(&tops, self.uppers, &index, before.as_ref())?;
-        self.copy(&index, &same, before.as_ref(), keep)
+        let Some(index) = index.map(Arc::new) else {
+            return Err(io::Error::other(Looked::too_much()));
+        };
+        let mut copies = Copies::new();
+        for (upper, (written, top)) in self.uppers.iter().zip(&tops).enumerate() {
+            if is_sealed[upper] {
+                continue;
+            }
+            let number = match last {
+                Some(last) => last.copies.get(&written.name).copied(),
+                None => {
+                    self.copy_one(keep.number, &written.name, (top, index.below(upper)), None)?;
+                    Some(keep.number)
+                }
+            };
+            copies.extend(number.map(|number| (written.name.clone(), number)));
+        }
+        self.store.write(SEEN, &index)?;
+        self.store.write(&name(keep.number), &index)?;
+        Ok(copies)
     }
 
     /// What is there now goes aside, and goes with the layer: to remove it takes time.
-    fn put_back(&self, number: u32) -> io::Result<()> {
-        let LayerWork { layer, shelf, uppers, stack } = self;
-        let copy = shelf.open(number.to_string())?;
+    fn put_back(&self, mark: &ShelfMark) -> io::Result<()> {
+        let LayerWork { layer, shelf, uppers, stack, .. } = self;
         // That of the rewind before is in nobody's way, but takes room.
         shelf.remove_tree(ASIDE)?;
-        let copies = uppers.iter().map(|upper| copy.open(&upper.name));
-        let kept = self.all(&copies.collect::<io::Result<Vec<_>>>()?)?;
+        let (mut of, mut copies) = (Vec::new(), Vec::new());
+        for upper in *uppers {
+            if let Some(copy) = self.copy_of(&upper.name, &mark.copies)? {
+                of.push(upper.clone());
+                copies.push(copy);
+            }
+        }
+        let kept = all(&copies, &of)?;
         let aside = shelf.make(ASIDE, 0o700)?;
         for WritableDirectory { name, dir, .. } in *uppers {
             for (gone, name) in
@@ -502,14 +643,21 @@ impl LayerWork<'_> {
                 return Err(io::Error::new(io::ErrorKind::StorageFull, text));
             }
         }
-        for (upper, WritableDirectory { name, dir, .. }) in uppers.iter().enumerate() {
+        for WritableDirectory { name, dir, .. } in *uppers {
             let to = layer.make(dir, 0o700)?;
-            tree::copy(&copy.open(name)?, &to, kept.below(upper), None)?;
+            match of.iter().position(|upper| upper.name == *name) {
+                Some(at) => tree::copy(&copies[at], &to, kept.below(at), None)?,
+                None => {
+                    let sealed = stack.sealed(name).into_iter().next();
+                    let sealed = sealed.ok_or(io::ErrorKind::NotFound)?;
+                    to.dress_as(&layer.open(sealed)?)?;
+                }
+            }
         }
         // What has been put back is what the next checkpoint, and the next look, is held against.
-        let index = self.all(&self.tops()?)?;
-        index.write(shelf, SEEN)?;
-        index.write(shelf, &name(number))
+        let index = Arc::new(all(&self.tops()?, uppers)?);
+        self.store.write(SEEN, &index)?;
+        self.store.write(&name(mark.number), &index)
     }
 
     /// Generations that were begun after the newest of the stack: nobody comes back to them.
@@ -526,18 +674,36 @@ impl LayerWork<'_> {
         }
         Ok(())
     }
+}
 
-    fn all(&self, tops: &[Dir]) -> io::Result<LayerIndex> {
-        let index = LayerIndex::of(tops, self.uppers, None, Moment::now(true), usize::MAX)?;
-        index.ok_or_else(|| io::ErrorKind::InvalidData.into())
+/// Of directories that nobody writes to.
+fn all(tops: &[Dir], uppers: &[WritableDirectory]) -> io::Result<LayerIndex> {
+    let index = LayerIndex::of(tops, uppers, None, Moment::now(true), usize::MAX)?;
+    index.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// Removes what checkpoints have left in a layer, as far as this process may: many directories side by side, since file
+/// systems that discard blocks at once wait for the disk with each of them.
+pub(super) fn remove_quickly(layer: &Path) {
+    let Ok(layer) = Dir::top_itself(layer) else { return };
+    let mut all = Vec::new();
+    for top in [SHELF, Stack::SEALED] {
+        let names = layer.open(top).and_then(|dir| dir.names()).unwrap_or_default();
+        all.extend(names.into_iter().map(|name| [top.as_bytes(), b"/", &name].concat()));
     }
-
-    fn read(&self, name: &str) -> io::Result<Option<LayerIndex>> {
-        match LayerIndex::read(&self.shelf, name) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            done => done.map(Some),
+    let next = AtomicUsize::new(0);
+    let remove = || {
+        while let Some(path) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+            // What is left is removed, and told of, by whoever removes the layer.
+            let _ = layer.remove_tree(path);
         }
-    }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..all.len().min(REMOVERS) {
+            // Without threads nothing is left but for the caller.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, remove);
+        }
+    });
 }
 
 /// Why nothing more is kept on a full disk.
@@ -559,7 +725,8 @@ pub fn chore_of_layer(text: &str) -> Result<String, String> {
     let told = |error: &dyn std::fmt::Display| error.to_string();
     let (layer, order): (KeptLayer, LayerOrder) =
         serde_json::from_str(text).map_err(|error| told(&error))?;
-    let done = layer.obey(&order).map_err(|error| told(&error))?;
+    let done = layer.obey(&order, |shelf| Ok(Store::Files(shelf.again()?)));
+    let done = done.map_err(|error| told(&error))?;
     serde_json::to_string(&done).map_err(|error| told(&error))
 }
 

@@ -14,29 +14,78 @@ fn layer(dir: &Path) -> KeptLayer {
     KeptLayer { dir, uppers: vec![image], stack, users: None }
 }
 
-fn save(layer: &KeptLayer, number: u32, last: Option<u32>) -> io::Result<Saved> {
-    Ok(layer.save(Keep { number, last, is_quiet: true, is_seen: false, seals: false })?.0)
+/// A layer, what is known of it, and its last checkpoint.
+struct Keeper {
+    layer: KeptLayer,
+    memory: Memory,
+    last: Option<ShelfMark>,
+    marks: BTreeMap<u32, ShelfMark>,
 }
 
-/// What has changed since the last look.
-fn look(layer: &KeptLayer) -> String {
-    match layer.look(true).expect("looked") {
-        Looked::Changes(text) => text,
-        other => panic!("{other:?}"),
+impl Keeper {
+    fn of(dir: &Path) -> Self {
+        let (last, marks) = (None, BTreeMap::new());
+        Keeper { layer: layer(dir), memory: Memory::default(), last, marks }
+    }
+
+    fn keep(&self, number: u32, seals: bool) -> Keep {
+        let last = self.last.clone();
+        Keep { number, last, is_quiet: true, is_seen: false, seals, begins: seals }
+    }
+
+    /// Whether there is another copy.
+    fn copies(&mut self, number: u32) -> bool {
+        match self.layer.save(&self.memory, self.keep(number, false)).expect("saved").0 {
+            Saved::Copied { copies, .. } => {
+                self.keeps(ShelfMark { number, copies });
+                true
+            }
+            Saved::Same => false,
+            Saved::Not { why, .. } => panic!("{why}"),
+        }
+    }
+
+    /// Seals what has changed; what that is.
+    fn seals(&mut self, number: u32) -> Seal {
+        let keep = self.keep(number, true);
+        let Saved::Not { seal: Some(seal), .. } =
+            self.layer.save(&self.memory, keep.clone()).expect("looked at").0
+        else {
+            panic!("it is to be sealed")
+        };
+        self.layer = self.layer.sealed(number, &seal.names);
+        let settled = self.layer.settle(&self.memory, keep, seal.names.clone());
+        self.keeps(ShelfMark { number, copies: settled.expect("settled") });
+        seal
+    }
+
+    fn keeps(&mut self, mark: ShelfMark) {
+        self.marks.insert(mark.number, mark.clone());
+        self.last = Some(mark);
+    }
+
+    fn restores(&mut self, number: u32) {
+        let mark = self.marks[&number].clone();
+        self.layer.restore(&self.memory, mark.clone()).expect("put back");
+        self.last = Some(mark);
+    }
+
+    /// What has changed since the last look.
+    fn looks(&self) -> Looked {
+        self.layer.look(&self.memory, true).expect("looked")
+    }
+
+    fn changes(&self) -> String {
+        match self.looks() {
+            Looked::Changes(text) => text,
+            other => panic!("{other:?}"),
+        }
     }
 }
 
 fn whiteout(path: &Path) {
     use rustix::fs::{CWD, FileType, Mode};
     rustix::fs::mknodat(CWD, path, FileType::CharacterDevice, Mode::empty(), 0).expect("made");
-}
-
-fn copied(saved: io::Result<Saved>) -> bool {
-    match saved.expect("saved") {
-        Saved::Copied { .. } => true,
-        Saved::Same => false,
-        Saved::Not { why, .. } => panic!("{why}"),
-    }
 }
 
 /// Not below /tmp: a tmpfs may have no attributes of users.
@@ -50,24 +99,24 @@ fn what_changes_is_copied_and_comes_back() {
     let top = dir.path().join("image");
     fs::create_dir_all(top.join("d")).expect("made");
     fs::write(top.join("d/f"), "one").expect("written");
-    let layer = layer(dir.path());
-    assert!(copied(save(&layer, 1, None)));
+    let mut keeper = Keeper::of(dir.path());
+    assert!(keeper.copies(1));
     // The top itself.
     fs::set_permissions(&top, Permissions::from_mode(0o700)).expect("changed");
-    assert!(copied(save(&layer, 2, Some(1))));
+    assert!(keeper.copies(2));
     // A directory's attributes alone.
     rustix::fs::setxattr(top.join("d"), c"user.a", b"b", rustix::fs::XattrFlags::empty())
         .expect("attributes of users");
-    assert!(copied(save(&layer, 3, Some(2))));
+    assert!(keeper.copies(3));
     fs::set_permissions(&top, Permissions::from_mode(0o755)).expect("changed");
     fs::remove_dir_all(top.join("d")).expect("removed");
-    layer.restore(3).expect("put back");
+    keeper.restores(3);
     assert_eq!(fs::metadata(&top).expect("there").mode() & 0o7777, 0o700);
     assert_eq!(fs::read(top.join("d/f")).expect("there"), b"one");
     let mut value = [0; 8];
     let length = rustix::fs::getxattr(top.join("d"), c"user.a", &mut value);
     assert_eq!(&value[..length.expect("it is there")], b"b");
-    layer.restore(1).expect("put back");
+    keeper.restores(1);
     assert_eq!(fs::metadata(&top).expect("there").mode() & 0o7777, 0o755);
 }
 
@@ -102,9 +151,9 @@ fn what_has_changed_is_told_as_the_container_sees_it() {
     }
     fs::write(lower.join("old"), "of old").expect("written");
     fs::create_dir(&top).expect("made");
-    let layer = layer(dir.path());
-    assert_eq!(layer.look(true).expect("looked"), Looked::First);
-    assert_eq!(look(&layer), "");
+    let keeper = Keeper::of(dir.path());
+    assert_eq!(keeper.looks(), Looked::First);
+    assert_eq!(keeper.changes(), "");
     // New, changed, put into a directory that is there, removed, with another mode, renamed.
     fs::write(top.join("new"), "1234").expect("written");
     fs::write(top.join("a"), "changed").expect("written");
@@ -122,7 +171,7 @@ fn what_has_changed_is_told_as_the_container_sees_it() {
         file.set_modified(modified).expect("set");
     }
     assert_eq!(
-        look(&layer),
+        keeper.changes(),
         "Rf 6 /young\t/old\nMf 7 /a\ntf 5 /b\nDd 0 /gone\nAf 4 /new\nDf 5 /d/x\nAf 0 /d/z\n"
     );
     // And again, of what is the layer's own.
@@ -132,7 +181,7 @@ fn what_has_changed_is_told_as_the_container_sees_it() {
     fs::set_permissions(top.join("b"), Permissions::from_mode(0o600)).expect("changed");
     fs::remove_file(top.join("gone")).expect("removed");
     fs::write(top.join("gone"), "x").expect("written");
-    assert_eq!(look(&layer), "Rf 4 /newer\t/new\nMf 9 /a\ntf 5 /b\nAf 1 /gone\nDf 0 /d/z\n");
+    assert_eq!(keeper.changes(), "Rf 4 /newer\t/new\nMf 9 /a\ntf 5 /b\nAf 1 /gone\nDf 0 /d/z\n");
 }
 
 #[test]
@@ -143,17 +192,17 @@ fn a_directory_that_has_another_name_is_one_change() {
     for name in ["p/1", "p/2", "p/in/3"] {
         fs::write(top.join(name), name).expect("written");
     }
-    let layer = layer(dir.path());
-    assert_eq!(layer.look(true).expect("looked"), Looked::First);
+    let keeper = Keeper::of(dir.path());
+    assert_eq!(keeper.looks(), Looked::First);
     fs::rename(top.join("p"), top.join("q")).expect("renamed");
     fs::write(top.join("q/1"), "longer").expect("written");
     fs::remove_file(top.join("q/2")).expect("removed");
     fs::create_dir(top.join("p")).expect("made");
     fs::write(top.join("p/1"), "p/1").expect("written");
-    assert_eq!(look(&layer), "Rd 0 /q\t/p\nAd 0 /p\nAf 3 /p/1\nMf 6 /q/1\nDf 3 /q/2\n");
+    assert_eq!(keeper.changes(), "Rd 0 /q\t/p\nAd 0 /p\nAf 3 /p/1\nMf 6 /q/1\nDf 3 /q/2\n");
     // All of it.
     fs::remove_dir_all(top.join("q")).expect("removed");
-    assert_eq!(look(&layer), "Dd 0 /q\n");
+    assert_eq!(keeper.changes(), "Dd 0 /q\n");
 }
 
 #[test]
@@ -191,18 +240,18 @@ fn what_stands_below_is_found_through_renames() {
         let flags = rustix::fs::XattrFlags::empty();
         rustix::fs::setxattr(sealed.join(name), &*redirect, to, flags).expect("a mark");
     }
-    let mut layer = layer(dir.path());
-    layer.uppers[0].lower = vec![sealed, lower];
+    let mut keeper = Keeper::of(dir.path());
+    keeper.layer.uppers[0].lower = vec![sealed, lower];
     fs::remove_dir_all(top.join("new")).expect("removed");
     fs::remove_dir_all(top.join("c")).expect("removed");
-    assert_eq!(layer.look(true).expect("looked"), Looked::First);
+    assert_eq!(keeper.looks(), Looked::First);
     fs::create_dir_all(top.join("new/in")).expect("made");
     fs::create_dir_all(top.join("c/d")).expect("made");
     fs::write(top.join("new/in/f"), "changed").expect("written");
     fs::write(top.join("c/d/f"), "changed").expect("written");
     fs::write(top.join("c/d/g"), "new").expect("written");
     whiteout(&top.join("new/g"));
-    let mut changes: Vec<String> = look(&layer).lines().map(str::to_owned).collect();
+    let mut changes: Vec<String> = keeper.changes().lines().map(str::to_owned).collect();
     changes.sort();
     assert_eq!(changes, ["Af 3 /c/d/g", "Df 5 /new/g", "Mf 7 /c/d/f", "Mf 7 /new/in/f"]);
 }
@@ -215,34 +264,89 @@ fn what_is_sealed_comes_back() {
     fs::create_dir(&top).expect("made");
     fs::set_permissions(&top, Permissions::from_mode(0o710)).expect("changed");
     fs::write(top.join("f"), "one").expect("written");
-    let first = layer(dir.path());
-    let keep = |number, last| Keep { number, last, is_quiet: true, is_seen: false, seals: true };
-    let Saved::Not { seal: Some(seal), .. } = first.save(keep(1, None)).expect("looked at").0
-    else {
-        panic!("it is to be sealed")
-    };
+    let mut keeper = Keeper::of(dir.path());
+    let first = keeper.layer.clone();
+    let seal = keeper.seals(1);
     assert_eq!((&*seal.names, seal.entries), (&["image".to_owned()][..], 1));
-    first.begin(1, &seal.names).expect("made");
-    let second = first.sealed(1, &seal.names);
-    assert_eq!(second.uppers[0].lower[0], top);
-    assert!(copied(second.settle(keep(1, None))));
+    assert_eq!(keeper.layer.uppers[0].lower[0], top);
     let new = dir.path().join("sealed/1/image");
     assert_eq!(fs::metadata(&new).expect("there").mode() & 0o7777, 0o710);
+    assert!(!dir.path().join("checkpoints/1").exists(), "what is empty is not copied");
     // Nothing has changed; then something has.
-    let again = second.save(keep(4, Some(1))).expect("looked at").0;
-    assert!(matches!(again, Saved::Same | Saved::Copied { .. }), "it is not sealed again");
+    let again = keeper.layer.save(&keeper.memory, keeper.keep(4, true)).expect("looked at").0;
+    match again {
+        Saved::Same => {}
+        Saved::Copied { copies, .. } => keeper.keeps(ShelfMark { number: 4, copies }),
+        Saved::Not { .. } => panic!("it is not sealed again"),
+    }
     fs::write(new.join("g"), "two").expect("written");
-    assert!(matches!(second.save(keep(2, Some(1))).expect("looked at").0, Saved::Not { .. }));
-    second.begin(2, &seal.names).expect("made");
-    let third = second.sealed(2, &seal.names);
-    assert_eq!(third.stack.sealed("image"), ["sealed/1/image", "image"]);
-    assert!(copied(third.settle(keep(2, Some(1)))));
-    second.restore(1).expect("put back");
+    let second = keeper.layer.clone();
+    keeper.seals(2);
+    assert_eq!(keeper.layer.stack.sealed("image"), ["sealed/1/image", "image"]);
+    keeper.layer = second;
+    keeper.restores(1);
     assert!(new.is_dir() && !new.join("g").exists() && top.join("f").exists());
+    assert_eq!(fs::metadata(&new).expect("there").mode() & 0o7777, 0o710);
     assert!(!dir.path().join("sealed/2").exists(), "nobody comes back to it");
-    first.begin(3, &seal.names).expect("made");
-    first.abandon(3).expect("removed");
-    assert!(!dir.path().join("sealed/3").exists());
+    // A copy of what was written to it since.
+    fs::write(new.join("h"), "three").expect("written");
+    assert!(keeper.copies(5));
+    fs::remove_file(new.join("h")).expect("removed");
+    keeper.restores(5);
+    assert!(new.join("h").exists());
+    fs::write(new.join("i"), "").expect("written");
+    assert!(matches!(
+        keeper.layer.save(&keeper.memory, keeper.keep(6, true)).expect("looked at").0,
+        Saved::Not { seal: Some(_), .. }
+    ));
+    assert!(dir.path().join("sealed/6/image.work").exists());
+    first.abandon(&keeper.memory, 6).expect("removed");
+    assert!(!dir.path().join("sealed/6").exists());
+}
+
+/// What has not changed is not copied again, and a checkpoint knows the copy that holds it.
+#[test]
+fn an_overlay_that_is_as_it_was_has_one_copy() {
+    let dir = folder();
+    for name in ["image", "%src"] {
+        fs::create_dir(dir.path().join(name)).expect("made");
+        fs::write(dir.path().join(name).join("f"), "1").expect("written");
+    }
+    let mut keeper = Keeper::of(dir.path());
+    let source = WritableDirectory {
+        name: "%src".to_owned(),
+        dir: "%src".to_owned(),
+        path: "/src".into(),
+        lower: vec![dir.path().join("lower")],
+    };
+    keeper.layer.uppers.push(source);
+    assert!(keeper.copies(1));
+    // The clock of files is coarse: at first they are copied again.
+    let last =
+        (2..).find(|number| !keeper.copies(*number)).expect("their times tell some time") - 1;
+    let number = last + 2;
+    fs::write(dir.path().join("%src/f"), "two").expect("written");
+    assert!(keeper.copies(number));
+    let copies = &keeper.marks[&number].copies;
+    assert_eq!((copies["image"] <= last, copies["%src"]), (true, number));
+    assert!(!dir.path().join(format!("checkpoints/{number}/image")).exists());
+    fs::write(dir.path().join("image/f"), "two").expect("written");
+    keeper.restores(number);
+    assert_eq!(fs::read(dir.path().join("image/f")).expect("there"), b"1");
+    assert_eq!(fs::read(dir.path().join("%src/f")).expect("there"), b"two");
+}
+
+/// Names of one file are one file.
+#[test]
+fn files_with_several_names_are_counted_once() {
+    let dir = folder();
+    let top = dir.path().join("image");
+    fs::create_dir(&top).expect("made");
+    for (one, others) in [("a", &["b", "c"][..]), ("d", &["e"]), ("f", &[])] {
+        fs::write(top.join(one), "").expect("written");
+        others.iter().for_each(|it| fs::hard_link(top.join(one), top.join(it)).expect("linked"));
+    }
+    assert_eq!(Keeper::of(dir.path()).seals(1).linked, 2);
 }
 
 /// One of a file's names is as it was in the last copy, and the other is new: it is one file all the same.
@@ -253,13 +357,13 @@ fn a_file_with_a_new_name_is_one_file() {
     fs::create_dir_all(top.join("m")).expect("made");
     fs::write(top.join("m/one"), "1").expect("written");
     fs::hard_link(top.join("m/one"), top.join("two")).expect("linked");
-    let layer = layer(dir.path());
-    assert!(copied(save(&layer, 1, None)));
+    let mut keeper = Keeper::of(dir.path());
+    assert!(keeper.copies(1));
     for (number, (from, to)) in [("m", "a"), ("two", "z")].into_iter().enumerate() {
         fs::rename(top.join(from), top.join(to)).expect("renamed");
         let number = u32::try_from(number).expect("small") + 2;
-        assert!(copied(save(&layer, number, Some(number - 1))));
-        layer.restore(number).expect("put back");
+        assert!(keeper.copies(number));
+        keeper.restores(number);
         let inode = |name: &str| fs::metadata(top.join(name)).expect("there").ino();
         let other = if number == 2 { "two" } else { "z" };
         assert_eq!(inode("a/one"), inode(other));

@@ -1,8 +1,8 @@
 //! One tree once more, and which of its files are the same as in a copy.
 
+use super::Before;
 use super::index::{EntryIdentity, LayerEntry, LayerIndex};
 use runner_host::beneath::{Dir, DirectoryCursor, split};
-use runner_sandbox::WritableDirectory;
 use rustix::fs::FileType;
 use std::collections::HashMap;
 use std::io::{self, Read};
@@ -34,20 +34,20 @@ impl Same {
 /// Finds out what has not changed since the copy was made.
 pub(super) fn unchanged(
     tops: &[Dir],
-    uppers: &[WritableDirectory],
     index: &LayerIndex,
-    before: Option<&(Dir, LayerIndex)>,
+    before: Option<&Before>,
 ) -> io::Result<Same> {
     let (mut all, mut begins) = (Vec::new(), Vec::new());
-    for (upper, (WritableDirectory { name, .. }, top)) in uppers.iter().zip(tops).enumerate() {
+    for (upper, top) in tops.iter().enumerate() {
         begins.push(all.len());
         let entries = index.below(upper);
-        let Some((copy, before)) = before else {
+        let Some(Before { tops: copies, index: before }) = before else {
             all.extend(entries.iter().map(|_| false));
             continue;
         };
-        let (mut here, mut there) =
-            (DirectoryCursor::new(top.again()?), DirectoryCursor::new(copy.open(name)?));
+        let copy = copies[upper].as_ref();
+        let there = copy.map(|copy| copy.again().map(DirectoryCursor::new)).transpose()?;
+        let (mut here, mut there) = (DirectoryCursor::new(top.again()?), there);
         for entry in entries {
             if entry.path.is_empty() {
                 let known = before.find(upper, b"").filter(|it| entry.facts.is_as(&it.facts));
@@ -58,7 +58,11 @@ pub(super) fn unchanged(
             let is_same = match known.filter(|known| entry.facts.is_as(&known.facts)) {
                 None => false,
                 Some(known) if known.is_settled => true,
-                Some(_) => is_alike(&entry.path, &entry.facts, &mut here, &mut there)?,
+                Some(_) => match &mut there {
+                    Some(there) => is_alike(&entry.path, &entry.facts, &mut here, there)?,
+                    // Directories that the shell's files need, in a layer that has no copy.
+                    None => entry.facts.is_directory(),
+                },
             };
             all.push(is_same);
         }

@@ -506,10 +506,18 @@ pub(crate) fn rest() {
     let _ = unsafe { syscall(nr::PPOLL, [0, 0, time.as_ptr() as usize, 0, 0, 0]) };
 }
 
+/// The directory at a path, if it is the one that is open, on whatever mount.
+pub(crate) fn shown_again(open: &Fd, path: &[u8]) -> Option<Fd> {
+    let shown = open_place(path).ok()?;
+    let [open, there] = [open, &shown].map(nodes::stat_open);
+    let (open, there) = (open.ok()?, there.ok()?);
+    ((open.device, open.inode) == (there.device, there.inode)).then_some(shown)
+}
+
 /// A new pseudo-terminal of the given size in the devpts whose root is `devpts`: master and slave.
 ///
-/// The multiplexer is reached through a descriptor taken before any process of the build ran, so
-/// nothing the build does to /dev can divert it.
+/// The multiplexer is reached through a descriptor of the container's own devpts, so nothing the build does to /dev can
+/// divert it.
 pub(crate) fn open_pty(devpts: &Fd, rows: u16, cols: u16) -> SysResult<(Fd, Fd)> {
     const TIOCSPTLCK: usize = 0x4004_5431;
     const TIOCGPTPEER: usize = 0x5441;
