@@ -28,7 +28,7 @@ fn kills_at_any_time_of_a_long_night() {
 fn kills(rounds: usize) {
     let bed = Bed::host();
     let options = ["--no-auth", "--max-builds", "2", "--max-queued", "500"];
-    let (endpoint, server) = served(&bed, "true", &options[1..]);
+    let (endpoint, server) = served(&bed, "echo once", &options[1..]);
     let mut ids = BTreeSet::new();
     let mut serving: Option<(Endpoint, Running)> = Some((endpoint, server));
     for round in 0..rounds {
@@ -77,6 +77,8 @@ fn kills(rounds: usize) {
     let (endpoint, server) = serving.unwrap_or_else(|| Endpoint::serve(&bed, &options));
     for id in &ids {
         assert_eq!(until(&endpoint, id, has_ended)["buildStatus"], "SUCCEEDED", "{id}");
+        let folder = bed.home().join("builds").join(id.rsplit_once(':').unwrap().1);
+        assert_eq!(fs::read_to_string(folder.join("output.log")).unwrap(), "once\n", "{id}");
     }
     let mut listed = BTreeSet::new();
     let mut input = json!({});

@@ -72,7 +72,7 @@ impl ProcessEngine {
         }
         let mut groups = limits::groups(spec, &self.tell);
         let mut refused = None;
-        let sandbox = runner_sandbox::start_reaper(|pid, start_time| {
+        let sandbox = runner_sandbox::start_reaper(&groups.doors(), |pid, start_time| {
             (self.record)(&LeftoverContainer::Process { pid, start_time, group: None })?;
             refused = groups.add(pid).err();
             Ok(())

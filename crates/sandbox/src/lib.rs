@@ -67,4 +67,5 @@ pub use spec::{
 pub use spec::{
     LayerStore, Restored, Root, SandboxSpec, Stack, Toolbox, UserMap, WritableDirectory,
 };
+pub use sys::GroupDoors;
 pub use users::{Chore, MapError, chore};

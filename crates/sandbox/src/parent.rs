@@ -12,7 +12,7 @@ use crate::handed;
 use crate::handshake::{REEXEC_ARG, SandboxSetupError, SetupChannel};
 use crate::process::{Child, PATIENCE_MS, ends_within};
 use crate::spec::{ContainerNetwork, IdSwap, SandboxSpec};
-use crate::sys::{self, NewProcess, ProcessImage};
+use crate::sys::{self, GroupDoors, NewProcess, ProcessImage};
 use crate::users::{self, MapError};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use runner_init::abi::{ABI_VERSION, Pid1Reply, REAPER_NAME, REPLY_LEN, reply};
@@ -90,9 +90,9 @@ const NAMESPACES: i32 =
     libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
 
 /// Starts a container. `record` is called with PID 1's pid and start time before anything happens
-/// in it that would need cleaning up, and while it is in the runner's own control groups.
+/// in it that would need cleaning up; it sees to it that the process is in its control groups.
 ///
-/// `handed` are open directories that the spec names by [`crate::handed()`].
+/// `handed` are open directories that the spec names by [`crate::handed()`]; `groups`, ways into the control groups.
 ///
 /// Blocks until PID 1 is ready. This program must hand over to
 /// [`crate::set_up_and_become_init`] when its first argument is [`REEXEC_ARG`].
@@ -102,6 +102,7 @@ const NAMESPACES: i32 =
 pub fn start(
     spec: &SandboxSpec,
     handed: &[BorrowedFd<'_>],
+    groups: &GroupDoors,
     record: impl FnOnce(u32, u64) -> io::Result<()>,
 ) -> Result<Sandbox, StartError> {
     let handed_paths = handed::paths(handed)
@@ -123,7 +124,8 @@ pub fn start(
             null.try_clone().map_err(|error| StartError::Host("copy a descriptor", error))?.into()
         }
     };
-    let (pid, pidfd) = spawn_child(spec, &null, &theirs, &their_channel, &owners, handed)?;
+    let (pid, pidfd) =
+        spawn_child(spec, [&theirs, &their_channel, &owners], &null, handed, groups)?;
     let process = Child::new(pidfd);
     drop((theirs, their_channel, owners, null));
 
@@ -154,11 +156,10 @@ pub fn start(
 
 fn spawn_child(
     spec: &SandboxSpec,
+    [control, channel, owners]: [&OwnedFd; 3],
     null: &File,
-    control: &OwnedFd,
-    channel: &OwnedFd,
-    owners: &OwnedFd,
     handed: &[BorrowedFd<'_>],
+    groups: &GroupDoors,
 ) -> Result<(u32, OwnedFd), StartError> {
     // Above the numbers they are to be copied to.
     let lift = |fd: BorrowedFd<'_>| {
@@ -189,6 +190,7 @@ fn spawn_child(
         program: ProcessImage::Path(c"/proc/self/exe"),
         arguments: &[c"runner", &argument],
         descriptors: descriptors::before(),
+        groups: Some(groups),
     })
     .map_err(StartError::Namespaces)
 }

@@ -8,17 +8,18 @@ use crate::descriptors;
 use crate::parent::{Sandbox, StartError, process_start_time, wait_for_hello};
 use crate::process::{Child, PATIENCE_MS};
 use crate::sealed;
-use crate::sys::{self, NewProcess, ProcessImage};
+use crate::sys::{self, GroupDoors, NewProcess, ProcessImage};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-/// Starts a reaper. `record` is called with its pid and start time.
+/// Starts a reaper. `groups` are ways into its control groups; `record` is called with its pid and start time.
 ///
 /// # Errors
 /// It cannot be started.
 pub fn start_reaper(
+    groups: &GroupDoors,
     record: impl FnOnce(u32, u64) -> io::Result<()>,
 ) -> Result<Sandbox, StartError> {
     let host = |doing| move |error: io::Error| StartError::Host(doing, error);
@@ -46,6 +47,7 @@ pub fn start_reaper(
         program: ProcessImage::File(program.as_fd()),
         arguments: &[c"runner-reaper"],
         descriptors: descriptors::before(),
+        groups: Some(groups),
     })
     .map_err(host("start the reaper"))?;
     // It ends its descendants when the socket closes; killed it could not.

@@ -205,6 +205,7 @@ fn spawn(
         program: ProcessImage::Path(c"/proc/self/exe"),
         arguments: &[c"runner", &argument],
         descriptors: descriptors::before(),
+        groups: None,
     })?;
     Ok((channel, Child::new(pidfd)))
 }

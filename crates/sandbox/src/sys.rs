@@ -27,6 +27,18 @@ pub(crate) struct NewProcess<'a> {
     pub(crate) arguments: &'a [&'a CStr],
     /// Its limit of descriptors, where that is not ours.
     pub(crate) descriptors: Option<[u64; 2]>,
+    /// Groups that it is born in or enters by itself, if the kernel lets it.
+    pub(crate) groups: Option<&'a GroupDoors>,
+}
+
+/// Ways into control groups that make nobody wait. To move another process the kernel first waits until no processor is
+/// in the middle of a fork or an exit, for some 10 ms.
+#[derive(Debug, Default)]
+pub struct GroupDoors {
+    /// Files `tasks` of groups of version 1, where a process without threads may put itself.
+    pub(crate) tasks: Vec<OwnedFd>,
+    /// The directory of the group of version 2, where a process may be born.
+    pub(crate) birthplace: Option<OwnedFd>,
 }
 
 /// What a new process executes.
@@ -38,7 +50,7 @@ pub(crate) enum ProcessImage<'a> {
     File(BorrowedFd<'a>),
 }
 
-/// The arguments of clone3, first published form.
+/// The arguments of clone3, as of the kernel that has learnt `CLONE_INTO_CGROUP`.
 #[repr(C)]
 #[derive(Default)]
 struct CloneArgs {
@@ -50,7 +62,15 @@ struct CloneArgs {
     stack: u64,
     stack_size: u64,
     tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
 }
+
+/// The process is born in the group of `cgroup`.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+/// Bytes of their first published form, which any kernel with clone3 takes.
+const FIRST_CLONE_ARGS: usize = 64;
 
 /// Makes a process in new namespaces that executes a program at once. Its pid and a descriptor for
 /// it; the program starts with every signal blocked.
@@ -63,7 +83,15 @@ pub(crate) fn spawn(new: &NewProcess<'_>) -> io::Result<(u32, OwnedFd)> {
         // SAFETY: runs in the new process; the arrays are complete and end in null.
         unsafe { become_program(new, arguments.as_ptr(), environment.as_ptr()) }
     };
-    // SAFETY: `become_program` makes system calls only.
+    if let Some(group) = new.groups.and_then(|groups| groups.birthplace.as_ref()) {
+        // SAFETY: `become_program` makes system calls only.
+        let born = unsafe { clone_into(new.namespaces, Some(group.as_fd()), &child) };
+        // An older kernel, or a group that it may not be born in: whoever looks finds it elsewhere.
+        if born.is_ok() {
+            return born;
+        }
+    }
+    // SAFETY: as above.
     unsafe { clone(new.namespaces, &child) }
 }
 
@@ -120,22 +148,40 @@ unsafe fn wait_at_gate(gate: usize) -> bool {
 /// This process may have other threads, whose locks and half-done work the child's memory is a copy
 /// of. So `child` may make system calls on memory prepared before, and nothing else.
 unsafe fn clone(namespaces: u64, child: &dyn Fn() -> Infallible) -> io::Result<(u32, OwnedFd)> {
+    // SAFETY: the caller vouches for the child.
+    unsafe { clone_into(namespaces, None, child) }
+}
+
+/// The same, born in a control group of version 2.
+///
+/// # Safety
+/// As of [`clone`].
+unsafe fn clone_into(
+    namespaces: u64,
+    group: Option<BorrowedFd<'_>>,
+    child: &dyn Fn() -> Infallible,
+) -> io::Result<(u32, OwnedFd)> {
     let mut pidfd: libc::c_int = -1;
-    let clone = CloneArgs {
+    let mut clone = CloneArgs {
         flags: namespaces | libc::CLONE_PIDFD as u64,
         pidfd: &raw mut pidfd as u64,
         exit_signal: libc::SIGCHLD as u64,
         ..CloneArgs::default()
     };
+    let mut size = FIRST_CLONE_ARGS;
+    if let Some(group) = group {
+        clone.flags |= CLONE_INTO_CGROUP;
+        clone.cgroup = group.as_raw_fd() as u64;
+        size = size_of::<CloneArgs>();
+    }
     // A handler that ran in the child would be such other work.
     let blocked = block_signals()?;
     // SAFETY: `clone` lives across the call; the caller vouches for the child.
-    let mut pid =
-        unsafe { libc::syscall(libc::SYS_clone3, &raw const clone, size_of::<CloneArgs>()) };
+    let mut pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const clone, size) };
     // The filter of many containers hides clone3, since it cannot look at what is asked of it. The
     // old call does as well where no namespace is wanted.
     let is_hidden = pid < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS);
-    if is_hidden && namespaces == 0 {
+    if is_hidden && namespaces == 0 && group.is_none() {
         let flags = libc::CLONE_PIDFD | libc::SIGCHLD;
         // SAFETY: as above; without a stack of its own the child goes on with a copy of this one.
         pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, &raw mut pidfd, 0, 0) };
@@ -162,6 +208,10 @@ unsafe fn become_program(
     // SAFETY: all of these are plain system calls on numbers and on memory prepared before the
     // clone; none allocates, locks or looks at other threads.
     unsafe {
+        for tasks in new.groups.iter().flat_map(|groups| &groups.tasks) {
+            // Where that is refused, the parent sees it.
+            libc::syscall(libc::SYS_write, tasks.as_raw_fd(), c"0".as_ptr(), 1);
+        }
         // Away from the caller's terminal: its Ctrl-C is for the runner to interpret.
         libc::syscall(libc::SYS_setsid);
         let count = new.fds.len();
@@ -444,6 +494,40 @@ mod tests {
         Ok(())
     }
 
+    #[test]
+    fn a_process_enters_its_groups_by_itself() -> io::Result<()> {
+        let null = std::fs::File::open("/dev/null")?;
+        let mut tasks = tempfile::tempfile()?;
+        let groups = GroupDoors { tasks: vec![tasks.try_clone()?.into()], birthplace: None };
+        let (_pid, process) = spawn(&NewProcess {
+            namespaces: 0,
+            gate: None,
+            fds: &[null.as_fd(), null.as_fd(), null.as_fd()],
+            program: ProcessImage::Path(c"/bin/true"),
+            arguments: &[c"true"],
+            descriptors: None,
+            groups: Some(&groups),
+        })?;
+        assert_eq!(Child::new(process).wait_for_code(), Some(0));
+        let mut text = String::new();
+        std::io::Seek::rewind(&mut tasks)?;
+        tasks.read_to_string(&mut text)?;
+        assert_eq!(text, "0");
+        // What is no group lets nobody be born in it, and keeps nobody from being born.
+        let groups = GroupDoors { tasks: Vec::new(), birthplace: Some(null.try_clone()?.into()) };
+        let (_pid, process) = spawn(&NewProcess {
+            namespaces: 0,
+            gate: None,
+            fds: &[null.as_fd(), null.as_fd(), null.as_fd()],
+            program: ProcessImage::Path(c"/bin/true"),
+            arguments: &[c"true"],
+            descriptors: None,
+            groups: Some(&groups),
+        })?;
+        assert_eq!(Child::new(process).wait_for_code(), Some(0));
+        Ok(())
+    }
+
     /// What kill -9 of its owner leaves of a process that is still held back.
     #[test]
     fn a_gate_that_nobody_opens_any_more() -> io::Result<()> {
@@ -457,6 +541,7 @@ mod tests {
                 program: ProcessImage::Path(c"/bin/true"),
                 arguments: &[c"true"],
                 descriptors: None,
+                groups: None,
             };
             spawn(&new)?
         };

@@ -111,6 +111,7 @@ impl Chore {
             program: ProcessImage::Path(c"/proc/self/exe"),
             arguments: &words,
             descriptors: descriptors::before(),
+            groups: None,
         })?;
         let child = Child::new(pidfd);
         drop((theirs, gated, input));

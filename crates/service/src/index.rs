@@ -3,7 +3,7 @@
 //! A look costs what has changed: the folder of all builds is read when it is another than at the last look, and else only
 //! builds that lived then are.
 
-use crate::db::builds::{self, BuildProgress, Indexed, StoredBuild};
+use crate::db::builds::{self, BuildProgress, FinalRecord, Indexed, StoredBuild};
 use crate::db::{Db, DbError};
 use crate::record;
 use runner_core::event::EventBody;
@@ -84,7 +84,10 @@ fn apply(connection: &Connection, changes: Vec<IndexChange>) -> Result<(), DbErr
         match change {
             IndexChange::New(build) => builds::insert(connection, &build)?,
             IndexChange::Ended(uuid, record) => {
-                builds::end(connection, &uuid, &record, true)?;
+                if let Some(build) = builds::get(connection, &uuid)? {
+                    let record = record::joined(record, &build);
+                    builds::end(connection, &uuid, &record, true)?;
+                }
             }
             IndexChange::Forgotten(uuid) => builds::forget(connection, &uuid)?,
         }
@@ -184,7 +187,7 @@ fn found(home: &Home, uuid: &str) -> Option<StoredBuild> {
         None => begun(&dir)?,
     };
     let log = log.unwrap_or_else(|| record::usual_log_names(&meta.project, uuid));
-    Some(StoredBuild {
+    let mut build = StoredBuild {
         uuid: uuid.to_owned(),
         seq: 0,
         project: meta.project,
@@ -197,9 +200,13 @@ fn found(home: &Home, uuid: &str) -> Option<StoredBuild> {
         requested: begun,
         deadline: None,
         order: None,
-        record: record.and_then(|record| serde_json::to_value(&record).ok()),
+        record: None,
         log: Some(log),
-    })
+    };
+    if let Some(record) = record.and_then(|record| serde_json::to_value(&record).ok()) {
+        build.record = Some(FinalRecord::from(&record::joined(record, &build)));
+    }
+    Some(build)
 }
 
 /// When a build has begun, and where its log goes, by its first event.

@@ -15,6 +15,7 @@ use runner_outputs::{ArtifactDestination, ArtifactDestinations, OutputStore};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 /// The words of a project file that was named.
 pub(super) fn read(
@@ -27,6 +28,10 @@ pub(super) fn read(
     })?;
     words(Reading::new(path, text)?, args, extras)
 }
+
+/// The options, made once: that takes longer than reading a word.
+static OPTIONS: LazyLock<Mutex<Command>> =
+    LazyLock::new(|| Mutex::new(negatable(<RunArgs as Args>::augment_args(Command::new("run")))));
 
 /// The words of a project.
 pub(super) fn words(
@@ -42,13 +47,13 @@ pub(super) fn words(
             return Ok(Vec::new());
         }
     };
-    let options = negatable(<RunArgs as Args>::augment_args(Command::new("run")));
-    let has = |name: &str| options.get_arguments().any(|arg| arg.get_long() == Some(name));
+    let mut options = OPTIONS.lock().unwrap_or_else(PoisonError::into_inner);
+    let has_privileged = options.get_arguments().any(|arg| arg.get_long() == Some("privileged"));
     let mut unheeded = project.unheeded.clone();
     let mut words: Vec<OsString> = Vec::new();
     let mut set = |reading: &mut Reading, name: &str, value: &str, span: Span| {
         let word = format!("--{name}={value}");
-        match options.clone().try_get_matches_from(["run", &word]) {
+        match options.try_get_matches_from_mut(["run", &word]) {
             Ok(_) => words.push(word.into()),
             Err(error) => reading.problem(DiagnosticCode::BadValue, span, sentence(&error)),
         }
@@ -82,7 +87,7 @@ pub(super) fn words(
         }
     }
     if let Some(Located { value: true, span }) = project.privileged {
-        if has("privileged") {
+        if has_privileged {
             words.push("--privileged".into());
         } else {
             unheeded.push(Located { value: "environment.privilegedMode".to_owned(), span });

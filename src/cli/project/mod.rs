@@ -35,6 +35,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 /// Name of the project file.
 const NAME: &str = "runner.toml";
@@ -148,11 +149,14 @@ pub(super) fn of_project(
     json: String,
     words: Vec<OsString>,
 ) -> Result<(RunArgs, Extras), CliError> {
+    // Made once: that takes longer than reading.
+    static AGAIN: LazyLock<Mutex<Command>> = LazyLock::new(|| {
+        Mutex::new(negatable(<Again<RunArgs> as clap::CommandFactory>::command()))
+    });
     let parse = |words: Vec<OsString>| {
         let all = [OsString::from("runner run")].into_iter().chain(words);
-        let matches = negatable(<Again<RunArgs> as clap::CommandFactory>::command())
-            .try_get_matches_from(all);
-        let again = matches.and_then(|matches| {
+        let mut command = AGAIN.lock().unwrap_or_else(PoisonError::into_inner);
+        let again = command.try_get_matches_from_mut(all).and_then(|matches| {
             <Again<RunArgs> as clap::FromArgMatches>::from_arg_matches(&matches)
         });
         again.map_err(|error| CliError::usage(sentence(&error)))

@@ -404,6 +404,16 @@ impl BatchMachine {
         vec![BatchEffect::Finish(status)]
     }
 
+    /// Has a batch that a person has stopped end then, whenever its last build has gone.
+    pub fn end_when_stopped(&mut self, stopped: WallTime) {
+        if self.status == Status::Stopped
+            && let [.., phase, mark] = self.phases.as_mut_slice()
+        {
+            phase.end_at(stopped);
+            *mark = BatchPhase::mark(BatchPhaseType::Stopped, stopped);
+        }
+    }
+
     /// Runs a batch again that has ended otherwise than well. `arn` names its new builds; `freshen`: whether
     /// their source is got anew, after which [`Self::begin`] is called, as it is in any case.
     ///

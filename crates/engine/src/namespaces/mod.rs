@@ -237,7 +237,7 @@ impl Namespaces {
                 (self.record)(&LeftoverContainer::Process { pid, start_time, group: None })?;
                 groups.add(pid).inspect_err(|error| refused = Some(error.to_string()))
             };
-            match runner_sandbox::start(&sandbox_spec, &handed, record) {
+            match runner_sandbox::start(&sandbox_spec, &handed, &groups.doors(), record) {
                 Ok(sandbox) => {
                     tracing::debug!(pid = sandbox.pid, "the container is up");
                     groups.open_for_division();

@@ -10,6 +10,7 @@
 //! batch-counters/<project>  number of its last batch
 //! caches             folders of caches that builds have used, each ended by NUL
 //! images/            unpacked root file systems
+//! ended              what the folder of each build takes that has ended (`retention`)
 //! documents/<name>/  one folder a document of sessions or commands (`documents`)
 //! sessions-log/<id>/  output on its way to AWS (`spool`)
 //! signing-key        by which caches are known that this user's runner has made (`signing_key`)

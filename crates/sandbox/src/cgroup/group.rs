@@ -7,11 +7,13 @@
 use super::find::{Hierarchy, Version, hierarchies};
 use super::limits::{Pressure, ResourceLimits};
 use crate::process::ends_within;
+use crate::sys::GroupDoors;
 use nix::poll::PollTimeout;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use std::fs;
+use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -245,13 +247,35 @@ impl ContainerGroups {
         }
     }
 
-    /// Puts a process into all of them.
+    /// Ways into them for a process that is about to be made. Where there is none, [`Self::add`] puts it there.
+    #[must_use]
+    pub fn doors(&self) -> GroupDoors {
+        let mut doors = GroupDoors::default();
+        for group in &self.groups {
+            match group.version {
+                Version::One => {
+                    let tasks = OpenOptions::new().write(true).open(group.dir.join("tasks"));
+                    doors.tasks.extend(tasks.ok().map(OwnedFd::from));
+                }
+                Version::Two => {
+                    doors.birthplace = File::open(&group.dir).ok().map(OwnedFd::from);
+                }
+            }
+        }
+        doors
+    }
+
+    /// Puts a process into all of them that it is not in.
     ///
     /// # Errors
     /// The first that does not take it.
     pub fn add(&self, pid: u32) -> io::Result<()> {
         for group in &self.groups {
             let file = group.dir.join("cgroup.procs");
+            let there = fs::read_to_string(&file).unwrap_or_default();
+            if there.lines().any(|line| line.parse() == Ok(pid)) {
+                continue;
+            }
             fs::write(&file, pid.to_string()).map_err(|error| {
                 io::Error::new(error.kind(), format!("{}: {error}", file.display()))
             })?;

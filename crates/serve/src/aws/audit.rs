@@ -3,7 +3,7 @@
 use super::call::{AwsCall, OperationName, RefusedCall};
 use super::endpoint::{Endpoint, Origin};
 use super::hidden::ShownCall;
-use super::operations::{Operation, OperationEffect};
+use super::operations::{CallAnswer, Operation, OperationEffect};
 use super::owner::Deed;
 use crate::gateway::{AuditRecord, AuditResource, CallSource, CallerIdentity};
 use crate::http::ConnectionEnds;
@@ -96,7 +96,7 @@ impl Endpoint {
         call: &AwsCall,
         origin: &Origin,
         asked: &AuditedRequest,
-        answer: &Result<Value, RefusedCall>,
+        answer: &Result<CallAnswer, RefusedCall>,
     ) {
         let Operation { service, name, action, effect, .. } = *call.operation;
         let audit = &self.gateway.audit;
@@ -116,7 +116,9 @@ impl Endpoint {
         let record = match answer {
             // What was read is no part of it.
             Ok(_) if is_read_only => record,
-            Ok(answer) => record.answered(shown.elements(answer)),
+            Ok(CallAnswer::Members(answer)) => record.answered(shown.elements(answer)),
+            // Only what reads is answered so.
+            Ok(CallAnswer::Json(_)) => record,
             Err(refusal) => {
                 record.failed(refusal.code, &shown.message(refusal.code, &refusal.message))
             }

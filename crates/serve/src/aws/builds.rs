@@ -9,8 +9,8 @@ use runner_core::record::{Build, record};
 use runner_core::view::BuildView;
 use runner_folder::events::Follower;
 use runner_folder::state::{
-    self, BuildDir, BuildNeed, Clusters, DEFAULT_CLUSTER, Home, StateError, Task, all_builds,
-    live_builds,
+    self, BuildDir, BuildNeed, ClusterTable, Clusters, DEFAULT_CLUSTER, Home, StateError, Task,
+    all_builds, live_builds,
 };
 use runner_host::clock;
 use runner_wire::control::{ControlRequest, ControlResponse, ControlStatus};
@@ -42,6 +42,17 @@ pub(super) struct Builds {
     pub(super) clusters: Arc<Clusters>,
 }
 
+/// What builds are as tasks.
+pub(super) struct BuildTasks(Option<Arc<ClusterTable>>);
+
+impl BuildTasks {
+    pub(super) fn of(&self, uuid: &str) -> Option<Task> {
+        let table = self.0.as_ref()?;
+        let new = || Task::new(DEFAULT_CLUSTER, clock::wall());
+        Some(table.tasks.get(uuid).cloned().unwrap_or_else(new))
+    }
+}
+
 impl Builds {
     pub(super) fn of(home: &Home) -> Self {
         let clusters = Arc::new(Clusters::of(home));
@@ -53,19 +64,18 @@ impl Builds {
         &self.home
     }
 
-    /// What a build is as a task. Where that cannot be read there is no such build: rules about its cluster and its tags
-    /// would not hold.
+    /// What a build is as a task.
     pub(super) fn task(&self, uuid: &str) -> Option<Task> {
-        match self.clusters.current() {
-            Ok(table) => {
-                let new = || Task::new(DEFAULT_CLUSTER, clock::wall());
-                Some(table.tasks.get(uuid).cloned().unwrap_or_else(new))
-            }
-            Err(error) => {
-                tracing::error!(%error, "the clusters cannot be read, so no build can be shown");
-                None
-            }
-        }
+        self.tasks().of(uuid)
+    }
+
+    /// What builds are as tasks, by one look. Where that cannot be read there is no such build: rules about its cluster and
+    /// its tags would not hold.
+    pub(super) fn tasks(&self) -> BuildTasks {
+        let table = self.clusters.current().inspect_err(|error| {
+            tracing::error!(%error, "the clusters cannot be read, so no build can be shown");
+        });
+        BuildTasks(table.ok())
     }
 
     /// The build with this uuid.

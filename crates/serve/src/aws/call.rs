@@ -4,7 +4,7 @@
 //! A service is found by what the request names, never by host or by the service it is signed for:
 //! the plugin sends Session Manager's calls to wherever the ECS client was sent.
 
-use super::operations::{self, AwsService, Operation, offered};
+use super::operations::{self, AwsService, CallAnswer, Operation, offered};
 use super::others;
 use crate::http::{Body, HttpResponse};
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use runner_wire::cbor;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use std::borrow::Cow;
 
 /// How a client talks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -229,21 +230,39 @@ fn is_time(name: &str) -> bool {
 pub(super) fn write(
     protocol: Protocol,
     operation: Option<&Operation>,
-    answer: &Result<Value, RefusedCall>,
+    answer: Result<CallAnswer, RefusedCall>,
     id: &str,
 ) -> HttpResponse {
-    let (status, body) = match answer {
-        Ok(value) => (200, value.clone()),
+    let answer = match answer {
+        Ok(CallAnswer::Json(text)) if protocol == Protocol::Json => {
+            return respond(protocol, 200, (JSON, text.into_bytes()), id);
+        }
+        answer => answer.and_then(CallAnswer::into_members),
+    };
+    let (status, body) = match &answer {
+        Ok(value) => (200, Cow::Borrowed(value)),
         Err(refusal) => {
-            (refusal.status, json!({"__type": refusal.code, "message": refusal.message}))
+            let told = json!({"__type": refusal.code, "message": refusal.message});
+            (refusal.status, Cow::Owned(told))
         }
     };
-    let (kind, bytes) = match protocol {
-        Protocol::Json => ("application/x-amz-json-1.1", body.to_string().into_bytes()),
+    let written = match protocol {
+        Protocol::Json => (JSON, body.to_string().into_bytes()),
         Protocol::Cbor => ("application/cbor", cbor::encode(&body, is_time)),
-        Protocol::Query => ("text/xml", xml(operation, answer, id).into_bytes()),
-        Protocol::Ec2 => ("text/xml", ec2(operation, answer, id).into_bytes()),
+        Protocol::Query => ("text/xml", xml(operation, &answer, id).into_bytes()),
+        Protocol::Ec2 => ("text/xml", ec2(operation, &answer, id).into_bytes()),
     };
+    respond(protocol, status, written, id)
+}
+
+const JSON: &str = "application/x-amz-json-1.1";
+
+fn respond(
+    protocol: Protocol,
+    status: u16,
+    (kind, bytes): (&'static str, Vec<u8>),
+    id: &str,
+) -> HttpResponse {
     let mut response = Response::new(Body::from(Bytes::from(bytes)));
     *response.status_mut() =
         StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

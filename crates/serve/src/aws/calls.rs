@@ -50,7 +50,7 @@ async fn answer(
         Err(error) => {
             let refusal = refusal(error, protocol);
             endpoint.record_refused(&call::named(&parts, protocol, &body), &asked, &refusal).await;
-            return call::write(protocol, None, &Err(refusal), &asked.request_id);
+            return call::write(protocol, None, Err(refusal), &asked.request_id);
         }
     };
     let _kept = visit.guest.keep();
@@ -62,7 +62,7 @@ async fn answer(
         Err(refusal) => {
             let named = call::named(&parts, protocol, &body);
             endpoint.record_unread(&named, &origin, &asked, &refusal).await;
-            return call::write(protocol, None, &Err(refusal), &asked.request_id);
+            return call::write(protocol, None, Err(refusal), &asked.request_id);
         }
     };
     iam::named(&mut call, &origin);
@@ -74,7 +74,7 @@ async fn answer(
         };
         endpoint.look_after(&origin.caller);
         endpoint.record(&call, &origin, &asked, &answer).await;
-        call::write(protocol, Some(call.operation), &answer, &asked.request_id)
+        call::write(protocol, Some(call.operation), answer, &asked.request_id)
     });
     // A client that goes before the answer leaves a record all the same.
     performing.await.unwrap_or_else(|error| {
@@ -86,7 +86,7 @@ async fn answer(
 /// A POST request that names no operation.
 fn not_a_call() -> HttpResponse {
     let refusal = call::unknown(None, "(no X-Amz-Target)");
-    call::write(Protocol::Json, None, &Err(refusal), &uuid::Uuid::new_v4().to_string())
+    call::write(Protocol::Json, None, Err(refusal), &uuid::Uuid::new_v4().to_string())
 }
 
 /// In the words that clients of AWS know.

@@ -73,7 +73,7 @@ impl Endpoint {
         if is_recorded || answer.is_err() {
             self.record(&call, &owner.0.origin, &owner.0.asked, &answer).await;
         }
-        answer
+        answer?.into_members()
     }
 
     /// Whether something may be done with a build.

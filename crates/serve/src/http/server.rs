@@ -2,7 +2,7 @@
 
 use super::answer::{HttpResponse, plain};
 use super::body::PATIENCE;
-use super::site::{ConnectionEnds, Site, Visit};
+use super::site::{ConnectionEnds, PeerVerdict, Site, Visit};
 use super::trust;
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
@@ -84,9 +84,11 @@ async fn serve(
     // A key that is pressed does not wait for the next one.
     stream.set_nodelay(true)?;
     let ends = ConnectionEnds { peer, local: stream.local_addr()? };
+    let verdict = &Arc::new(PeerVerdict::default());
     let service = service_fn(|request| async move {
         let _busy = Busy::new(busy);
-        Ok::<_, Infallible>(respond(request, sites, ends, guest).await)
+        let peer = Arc::clone(verdict);
+        Ok::<_, Infallible>(respond(request, sites, ends, guest, peer).await)
     });
     hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -119,6 +121,7 @@ async fn respond(
     sites: &[Box<dyn Site>],
     ends: ConnectionEnds,
     guest: &Arc<Guest>,
+    peer: Arc<PeerVerdict>,
 ) -> HttpResponse {
     let Some(host) = trust::host(request.headers(), ends.local) else {
         return trust::strange_host();
@@ -129,6 +132,6 @@ async fn respond(
     if !trust::is_allowed(site.as_ref(), request.headers(), host) {
         return trust::strange_page();
     }
-    let visit = Visit { ends, host: host.to_owned(), guest: Arc::clone(guest) };
+    let visit = Visit { ends, host: host.to_owned(), guest: Arc::clone(guest), peer };
     site.answer(request, &visit).await
 }

@@ -7,7 +7,8 @@ use hyper::body::Incoming;
 use runner_host::peers::Guest;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// An answer that is being made.
 pub type Answering<'a> = Pin<Box<dyn Future<Output = HttpResponse> + Send + 'a>>;
@@ -34,6 +35,25 @@ pub struct ConnectionEnds {
     pub local: SocketAddr,
 }
 
+/// How long it is known of a connection that a program of this user's is at its other end: a client that asks often is
+/// looked for once.
+const KNOWN: Duration = Duration::from_secs(1);
+
+/// When the program at the other end of a connection was last found to be one of this user's, outside of every build.
+#[derive(Debug, Default)]
+pub struct PeerVerdict(Mutex<Option<Instant>>);
+
+impl PeerVerdict {
+    fn holds(&self) -> bool {
+        let found = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        found.is_some_and(|found| found.elapsed() < KNOWN)
+    }
+
+    fn found(&self, at: Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
+    }
+}
+
 /// Where a request comes from, and how.
 #[derive(Debug)]
 pub struct Visit {
@@ -42,6 +62,8 @@ pub struct Visit {
     pub host: String,
     /// The connection's place.
     pub guest: Arc<Guest>,
+    /// What is known of the connection's other end.
+    pub peer: Arc<PeerVerdict>,
 }
 
 impl Visit {
@@ -54,8 +76,29 @@ impl Visit {
         &self,
         reapers: impl FnOnce() -> Vec<u32> + Send + 'static,
     ) -> Result<(), &'static str> {
-        let ends = self.ends;
+        if self.peer.holds() {
+            return Ok(());
+        }
+        let (ends, now) = (self.ends, Instant::now());
         let judged = tokio::task::spawn_blocking(move || peer::is_ours(ends, &reapers())).await;
-        judged.unwrap_or(Err("the other end could not be looked at"))
+        judged.unwrap_or(Err("the other end could not be looked at"))?;
+        self.peer.found(now);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_of_a_connection_is_looked_at_again() {
+        let verdict = PeerVerdict::default();
+        assert!(!verdict.holds());
+        let now = Instant::now();
+        verdict.found(now.checked_sub(KNOWN).expect("a time"));
+        assert!(!verdict.holds());
+        verdict.found(now.checked_add(KNOWN).expect("a time"));
+        assert!(verdict.holds());
     }
 }

@@ -175,7 +175,7 @@ fn written(progress: &BatchProgress) -> Result<Vec<u8>, DbError> {
 /// Keeps how far a batch is now, and what is to be built of it.
 pub fn put(connection: &Connection, batch: &Batch) -> Result<(), DbError> {
     let text =
-        "UPDATE batch SET state = ?2, status = ?3, deadline = ?4, request = ?5, progress = ?6
+        "UPDATE batch SET state = ?2, status = ?3, deadline = ?4, request = ?5, progress = ?6, ended = ?7
         WHERE uuid = ?1";
     connection.prepare_cached(text)?.execute(params![
         batch.uuid,
@@ -184,8 +184,15 @@ pub fn put(connection: &Connection, batch: &Batch) -> Result<(), DbError> {
         batch.deadline,
         batch.order.to_string().into_bytes(),
         written(&batch.progress)?,
+        ended(batch),
     ])?;
     Ok(())
+}
+
+/// When a batch has ended, the last time that it was run.
+fn ended(batch: &Batch) -> Option<i64> {
+    let end = batch.progress.machine.phases().last().filter(|_| batch.state.has_ended())?;
+    Some(((end.start_time * 1000.0) as i64).max(batch.requested))
 }
 
 /// Takes a batch out whose folder is gone.
@@ -194,9 +201,9 @@ pub fn forget(connection: &Connection, uuid: &str) -> Result<(), DbError> {
     Ok(())
 }
 
-/// Takes those out that have ended, and were asked for before this time.
+/// Takes those out that have ended before this time.
 pub fn forget_old(connection: &Connection, before: i64) -> Result<(), DbError> {
-    let text = "DELETE FROM batch WHERE state = 'ended' AND requested < ?1";
+    let text = "DELETE FROM batch WHERE state = 'ended' AND ended < ?1";
     connection.prepare_cached(text)?.execute([before])?;
     Ok(())
 }

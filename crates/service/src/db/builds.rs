@@ -62,6 +62,48 @@ impl FromSql for BuildProgress {
     }
 }
 
+/// A final record, as it is answered: nothing is added to it, so that it need not be read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FinalRecord {
+    /// JSON.
+    pub text: String,
+    status: String,
+    /// After which nothing of the build was logged.
+    last: i64,
+}
+
+impl From<&Value> for FinalRecord {
+    fn from(record: &Value) -> Self {
+        let status = record["buildStatus"].as_str().unwrap_or("FAULT").to_owned();
+        FinalRecord { text: record.to_string(), status, last: last_time(record) }
+    }
+}
+
+/// What is looked up to be shown.
+#[derive(Clone, Debug)]
+pub enum ShownBuild {
+    Ended(ShownRecord),
+    Other(Box<StoredBuild>),
+}
+
+/// A build of which there is no more to know.
+#[derive(Clone, Debug)]
+pub struct ShownRecord {
+    pub uuid: String,
+    pub project: String,
+    /// Its final record: JSON.
+    pub record: String,
+}
+
+impl ShownRecord {
+    /// Whether this is its id.
+    #[must_use]
+    pub fn is(&self, id: &str) -> bool {
+        let rest = id.strip_prefix(&self.project).and_then(|rest| rest.strip_prefix(':'));
+        rest == Some(&self.uuid)
+    }
+}
+
 /// A build.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredBuild {
@@ -78,8 +120,7 @@ pub struct StoredBuild {
     pub deadline: Option<i64>,
     /// What is to be built (`order`); none where `runner run` has begun it.
     pub order: Option<Value>,
-    /// The final record.
-    pub record: Option<Value>,
+    pub record: Option<FinalRecord>,
     /// Its log's group and stream, as CloudWatch Logs names them.
     pub log: Option<(String, String)>,
 }
@@ -98,16 +139,15 @@ impl StoredBuild {
     }
 }
 
-const COLUMNS: &str = "uuid, seq, project, number, state, status, requested, deadline, request, record, log_group, log_stream";
+const COLUMNS: &str = "uuid, seq, project, number, state, status, requested, deadline, request, record, log_group, log_stream, log_last";
 
 fn build(row: &Row<'_>) -> rusqlite::Result<StoredBuild> {
-    let json = |at: usize| -> rusqlite::Result<Option<Value>> {
-        let bytes: Option<Vec<u8>> = row.get(at)?;
-        let value = bytes.map(|bytes| serde_json::from_slice(&bytes)).transpose();
-        value.map_err(|error| {
-            let kind = rusqlite::types::Type::Blob;
-            rusqlite::Error::FromSqlConversionFailure(at, kind, Box::new(error))
-        })
+    let request: Option<Vec<u8>> = row.get(8)?;
+    let order = request.map(|bytes| serde_json::from_slice(&bytes)).transpose();
+    let status: String = row.get(5)?;
+    let record = match text(row, 9)? {
+        Some(text) => Some(FinalRecord { text, status: status.clone(), last: row.get(12)? }),
+        None => None,
     };
     Ok(StoredBuild {
         uuid: row.get(0)?,
@@ -115,13 +155,34 @@ fn build(row: &Row<'_>) -> rusqlite::Result<StoredBuild> {
         project: row.get(2)?,
         number: row.get(3)?,
         state: row.get(4)?,
-        status: row.get(5)?,
+        status,
         requested: row.get(6)?,
         deadline: row.get(7)?,
-        order: json(8)?,
-        record: json(9)?,
+        order: order.map_err(|error| unreadable(8, error))?,
+        record,
         log: Option::zip(row.get(10)?, row.get(11)?),
     })
+}
+
+/// The text of a column of bytes.
+fn text(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<String>> {
+    let bytes: Option<Vec<u8>> = row.get(at)?;
+    bytes.map(String::from_utf8).transpose().map_err(|error| unreadable(at, error))
+}
+
+fn unreadable(at: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+    let kind = rusqlite::types::Type::Blob;
+    rusqlite::Error::FromSqlConversionFailure(at, kind, Box::new(error))
+}
+
+fn shown(row: &Row<'_>) -> rusqlite::Result<ShownBuild> {
+    if row.get::<_, BuildProgress>(4)? == BuildProgress::Ended
+        && let Some(record) = text(row, 9)?
+    {
+        let (uuid, project) = (row.get(0)?, row.get(2)?);
+        return Ok(ShownBuild::Ended(ShownRecord { uuid, project, record }));
+    }
+    build(row).map(|build| ShownBuild::Other(Box::new(build)))
 }
 
 /// The build with this uuid, deleted or not.
@@ -134,8 +195,10 @@ pub fn get(connection: &Connection, uuid: &str) -> Result<Option<StoredBuild>, D
 pub fn get_all(
     connection: &Connection,
     uuids: &[String],
-) -> Result<Vec<Option<StoredBuild>>, DbError> {
-    uuids.iter().map(|uuid| get(connection, uuid)).collect()
+) -> Result<Vec<Option<ShownBuild>>, DbError> {
+    let text = format!("SELECT {COLUMNS} FROM build WHERE uuid = ?1");
+    let mut query = connection.prepare_cached(&text)?;
+    uuids.iter().map(|uuid| Ok(query.query_row([uuid], shown).optional()?)).collect()
 }
 
 /// Those in a state, the first that was asked for first.
@@ -295,10 +358,10 @@ pub fn insert(connection: &Connection, build: &StoredBuild) -> Result<(), DbErro
         requested,
         deadline,
         order.as_ref().map(|order| order.to_string().into_bytes()),
-        record.as_ref().map(|record| record.to_string().into_bytes()),
+        record.as_ref().map(|record| record.text.as_bytes()),
         group,
         stream,
-        record.as_ref().map_or(NOT_ENDED, last_time),
+        record.as_ref().map_or(NOT_ENDED, |record| record.last),
         order.is_none(),
         build.batch().map(|(uuid, _)| uuid),
     ])?;
@@ -332,12 +395,11 @@ pub fn end(
     record: &Value,
     has_folder: bool,
 ) -> Result<bool, DbError> {
-    let status = record["buildStatus"].as_str().unwrap_or("FAULT");
+    let FinalRecord { text: json, status, last } = record.into();
     let text = "UPDATE build SET state = 'ended', status = ?2, record = ?3, log_last = ?4,
           has_folder = max(has_folder, ?5)
         WHERE uuid = ?1 AND state IN ('queued', 'starting', 'live')";
-    let json = record.to_string().into_bytes();
-    let values = params![uuid, status, json, last_time(record), has_folder];
+    let values = params![uuid, status, json.as_bytes(), last, has_folder];
     Ok(connection.prepare_cached(text)?.execute(values)? == 1)
 }
 

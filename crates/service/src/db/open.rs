@@ -14,6 +14,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/2.sql"),
     include_str!("schema/3.sql"),
     include_str!("schema/4.sql"),
+    include_str!("schema/5.sql"),
 ];
 /// Bytes of a page, the smallest there is.
 const SMALLEST: u64 = 512;
@@ -304,6 +305,33 @@ mod tests {
             matches!(prepare(&path), Err(DatabaseOpenError::Newer { found: newer, .. }) if newer == found)
         );
         assert_eq!(fs::read(&path).expect("a file"), bytes, "a newer one is not touched");
+    }
+
+    /// Builds of `runner run` are made anew from their folders; batches that have ended have an age.
+    #[test]
+    fn the_fifth_version() -> Result<(), DatabaseOpenError> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join(super::super::FILE);
+        let connection = Connection::open(&path)?;
+        migrate(&connection, &path, 0, &MIGRATIONS[..4])?;
+        connection.execute_batch(
+            "INSERT INTO build (uuid, seq, project, number, state, origin, status, requested) VALUES
+               ('a', 1, 'demo', 1, 'ended', 'run', 'SUCCEEDED', 5), ('b', 2, 'demo', 2, 'ended', 'serve', 'SUCCEEDED', 5);
+             INSERT INTO batch (uuid, seq, project, number, state, status, requested, request, progress) VALUES
+               ('c', 1, 'demo', 1, 'ended', 'FAILED', 5000, '{}',
+                '{\"machine\": {\"phases\": [{\"startTime\": 5.0}, {\"startTime\": 7.5}]}}'),
+               ('d', 2, 'demo', 2, 'ended', 'FAILED', 5000, '{}', '{}'),
+               ('e', 3, 'demo', 3, 'live', 'IN_PROGRESS', 5000, '{}', '{}');",
+        )?;
+        migrate(&connection, &path, 4, &MIGRATIONS[..5])?;
+        let builds: String =
+            connection.query_row("SELECT group_concat(uuid) FROM build", [], |row| row.get(0))?;
+        assert_eq!(builds, "b");
+        let mut query = connection.prepare("SELECT ended FROM batch ORDER BY seq")?;
+        let ended: Vec<Option<i64>> =
+            query.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+        assert_eq!(ended, [Some(7500), Some(5000), None]);
+        Ok(())
     }
 
     #[test]

@@ -63,7 +63,7 @@ fn row(uuid: &str, begun: i64, record: Value) -> StoredBuild {
         requested: begun,
         deadline: None,
         order: None,
-        record: Some(record).filter(|record| !record.is_null()),
+        record: Some(record).filter(|record| !record.is_null()).map(|record| (&record).into()),
         log: Some(("/g".to_owned(), format!("s/{uuid}"))),
     }
 }

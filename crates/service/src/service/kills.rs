@@ -6,8 +6,8 @@
 use super::queue::{Launcher, ProcessWait, Start};
 use super::{Fault, Service, ServiceSettings};
 use crate::batch::{PlannedBatch, Rejected};
-use crate::db::DbError;
 use crate::db::builds::BuildProgress;
+use crate::db::{DbError, batches};
 use runner_core::phase::{PhaseContext, Status, StatusCode};
 use runner_folder::state::Home;
 use rusqlite::Connection;
@@ -194,41 +194,56 @@ fn what_was_answered_stands() {
     assert_eq!(kinds.len(), 10, "{kinds:?}");
 }
 
-/// Looks whether what was answered of a project is so. What was being done when the service was killed may be done or not.
+/// Looks whether what was answered of a project is so. What was being done when the service was killed may be done or not:
+/// that is the next that [`work`] does behind the last answer.
 async fn stands(service: &Arc<Service>, name: &str, did: &BTreeMap<String, String>) {
-    let project = service.project(name).await.expect("a look");
-    if did.contains_key("remove") {
-        assert!(project.is_none(), "{name}");
-    } else if let Some(project) = &project {
-        let is_changed = project.given["description"] == name;
-        assert!(is_changed || !did.contains_key("update"), "{name}: {project:?}");
-        assert!(project.cache_epoch > 0 || !did.contains_key("invalidate"), "{name}");
-    } else {
-        // It was just being removed.
-        assert!(did.contains_key("invalidate"), "{name} is lost");
+    let has = |kind: &str| did.contains_key(kind);
+    let number: usize = name.rsplit_once('-').expect("a name").1.parse().expect("a number");
+    // What may be under way: asked for behind the last answer, if this one is asked for so much.
+    let may_stop = number.is_multiple_of(2) && has("batch");
+    let may_stop_batch = number.is_multiple_of(2) && has("stop");
+    let may_delete = number.is_multiple_of(4) && has("stopbatch");
+    let may_retry = number.is_multiple_of(4) && has("delete");
+    let may_remove = number.is_multiple_of(8) && has("invalidate");
+    match service.project(name).await.expect("a look") {
+        Some(_) if has("remove") => panic!("{name} is there again"),
+        Some(project) => {
+            let is_changed = project.given["description"] == name;
+            assert!(is_changed || !has("update"), "{name}: {project:?}");
+            assert!(project.cache_epoch > 0 || !has("invalidate"), "{name}");
+        }
+        None => assert!(may_remove, "{name} is lost"),
     }
     if let Some(uuid) = did.get("start") {
-        let build = service.build(uuid).await.expect("a look");
-        match build {
-            None => assert!(did.contains_key("stop"), "{name}: its build is lost"),
-            Some(build) if did.contains_key("delete") => {
-                assert_eq!(build.state, BuildProgress::Gone, "{name}");
+        match service.build(uuid).await.expect("a look").map(|build| build.state) {
+            None => assert!(may_delete, "{name}: its build is lost"),
+            Some(state) if has("delete") => panic!("{name}: its build is {state:?} again"),
+            // Killed while it was deleted.
+            Some(BuildProgress::Gone) => assert!(may_delete, "{name}: its build is deleted"),
+            Some(BuildProgress::Ended) => assert!(may_stop, "{name}: its build has ended"),
+            Some(state) => {
+                assert!(state == BuildProgress::Queued && !has("stop"), "{name}: {state:?}");
             }
-            Some(build) if did.contains_key("stop") => assert!(build.state.has_ended(), "{name}"),
-            Some(_) => {}
         }
     }
     if let Some(uuid) = did.get("batch") {
         let batch = service.batch(uuid).await.expect("a look").expect("a batch");
         let phases = batch.progress.machine.phases().len();
-        if did.contains_key("retrybatch") {
-            assert_eq!((batch.state, phases), (BuildProgress::Live, 5), "{name}");
-        } else if did.contains_key("stopbatch") {
-            assert!(batch.state == BuildProgress::Ended || phases == 5, "{name}");
+        match (batch.state, phases) {
+            (BuildProgress::Live, 2) => assert!(!has("stopbatch"), "{name}: its batch goes on"),
+            (BuildProgress::Ended, 3) => {
+                assert!(may_stop_batch && !has("retrybatch"), "{name}: its batch has ended");
+            }
+            (BuildProgress::Live, 5) => assert!(may_retry, "{name}: its batch is tried again"),
+            (state, phases) => panic!("{name}: its batch is {state:?} with {phases} phases"),
         }
-        // The build that gets its source is there, once.
+        // The build that gets its source is there, once for each time that the batch was begun.
+        let of = uuid.clone();
+        let builds = service.db.read_now(|connection| batches::builds(connection, &of));
+        let builds = builds.expect("a look");
+        assert_eq!(builds.len(), if phases == 5 { 2 } else { 1 }, "{name}: {builds:?}");
         let waits = crate::batch::uuid_of(&batch.progress.download.arn);
-        assert!(service.build(waits).await.expect("a look").is_some(), "{name}");
+        assert_eq!(builds.last().map(String::as_str), Some(waits), "{name}");
     }
 }
 

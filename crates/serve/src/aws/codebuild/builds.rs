@@ -1,9 +1,11 @@
 //! Builds as records: looked up, listed, stopped, deleted.
 
-use super::{FoundBuild, check_id, find, find_all, invalid, not_found, resource, service};
+use super::{
+    FoundBuild, check_id, find, find_all, invalid, not_found, resource, resources, service,
+};
 use crate::aws::call::RefusedCall;
 use crate::aws::endpoint::{Endpoint, Origin};
-use crate::aws::operations::{OperationInput, RequestScope};
+use crate::aws::operations::{CallAnswer, OperationInput, RequestScope};
 use crate::aws::page::page;
 use crate::aws::resources::ResourceNames;
 use runner_client::{ClientError, SharedClient};
@@ -46,17 +48,27 @@ impl OperationInput for BatchGetBuilds {
     async fn answer(
         self,
         builds: Self::Subject,
+        origin: &Origin,
+        endpoint: &Endpoint,
+    ) -> Result<Value, RefusedCall> {
+        self.reply(builds, origin, endpoint).await?.into_members()
+    }
+
+    async fn reply(
+        self,
+        builds: Self::Subject,
         _: &Origin,
         _: &Endpoint,
-    ) -> Result<Value, RefusedCall> {
+    ) -> Result<CallAnswer, RefusedCall> {
         let (mut found, mut missing) = (Vec::new(), Vec::new());
         for (id, build) in self.ids.into_iter().zip(builds) {
             match build {
-                Some(build) => found.push(build.shape()?),
+                Some(build) => found.push(build.json()?),
                 None => missing.push(id),
             }
         }
-        Ok(json!({"builds": found, "buildsNotFound": missing}))
+        let (found, missing) = (found.join(","), json!(missing));
+        Ok(CallAnswer::Json(format!("{{\"builds\":[{found}],\"buildsNotFound\":{missing}}}")))
     }
 }
 
@@ -67,8 +79,7 @@ async fn named(
 ) -> Result<(RequestScope, Vec<Option<FoundBuild>>), RefusedCall> {
     ids.iter().try_for_each(|id| check_id(id))?;
     let builds = find_all(ids, endpoint).await?;
-    let named = ids.iter().zip(&builds);
-    let scope = RequestScope::of(named.map(|(id, found)| resource(id, found.as_ref(), endpoint)));
+    let scope = RequestScope::of(resources(ids, &builds, endpoint));
     Ok((scope, builds))
 }
 

@@ -28,13 +28,13 @@ pub(super) use projects::{
 };
 pub(super) use starts::{RetryBuild, StartBuild};
 
-use super::builds::VisibleBuild;
+use super::builds::{BuildTasks, VisibleBuild};
 use super::call::RefusedCall;
 use super::endpoint::Endpoint;
 use super::resources::ResourceNames;
 use runner_core::arn::{ACCOUNT, REGION};
 use runner_service::db::DbError;
-use runner_service::db::builds::{BuildProgress, StoredBuild};
+use runner_service::db::builds::{BuildProgress, ShownBuild, ShownRecord, StoredBuild};
 use runner_service::{Fault, Service, record};
 use serde_json::Value;
 use std::sync::Arc;
@@ -83,7 +83,9 @@ fn service(endpoint: &Endpoint) -> Result<&Arc<Service>, RefusedCall> {
 /// A build, by what is known of it.
 pub(super) struct FoundBuild {
     uuid: String,
-    /// What the service knows.
+    /// Its end, where the service knows that, which is all there is to know.
+    ended: Option<ShownRecord>,
+    /// What the service knows otherwise.
     row: Option<StoredBuild>,
     /// What its folder tells.
     known: Option<VisibleBuild>,
@@ -125,7 +127,7 @@ async fn find_all(
     let uuids = named.iter().map(|named| named.map_or("", |(_, uuid)| uuid).to_owned()).collect();
     let rows = match &endpoint.service {
         Some(service) => service.builds(uuids).await?,
-        None => vec![None; ids.len()],
+        None => std::iter::repeat_with(|| None).take(ids.len()).collect(),
     };
     // All of them have one time to end.
     let patience = tokio::time::Instant::now() + ENDING;
@@ -143,19 +145,21 @@ async fn find_all(
 async fn look(
     id: &str,
     uuid: &str,
-    row: Option<StoredBuild>,
+    row: Option<ShownBuild>,
     endpoint: &Endpoint,
     patience: tokio::time::Instant,
 ) -> Result<Option<FoundBuild>, RefusedCall> {
-    let mut row = row;
-    if row.as_ref().is_some_and(|row| row.state == BuildProgress::Gone || row.id() != id) {
-        return Ok(None);
-    }
-    let has_ended = |row: &StoredBuild| row.state == BuildProgress::Ended && row.record.is_some();
-    if row.as_ref().is_some_and(has_ended) {
-        // All there is to know.
-        return Ok(Some(FoundBuild { uuid: uuid.to_owned(), row, known: None }));
-    }
+    let mut row = match row {
+        Some(ShownBuild::Ended(ended)) => {
+            let found = ended.is(id).then(|| FoundBuild::ended(ended));
+            return Ok(found);
+        }
+        Some(ShownBuild::Other(row)) if row.state == BuildProgress::Gone || row.id() != id => {
+            return Ok(None);
+        }
+        Some(ShownBuild::Other(row)) => Some(*row),
+        None => None,
+    };
     let known = endpoint.builds.get(uuid).await.filter(|known| known.record.id == id);
     if row.is_none() && known.is_none() {
         return Ok(None);
@@ -169,7 +173,7 @@ async fn look(
             row = ended?;
         }
     }
-    Ok(Some(FoundBuild { uuid: uuid.to_owned(), row, known }))
+    Ok(Some(FoundBuild { uuid: uuid.to_owned(), ended: None, row, known }))
 }
 
 /// A build once its end is noted.
@@ -185,11 +189,24 @@ async fn end(service: &Service, uuid: &str) -> Result<Option<StoredBuild>, Refus
 }
 
 impl FoundBuild {
+    fn ended(ended: ShownRecord) -> Self {
+        FoundBuild { uuid: ended.uuid.clone(), ended: Some(ended), row: None, known: None }
+    }
+
     fn project(&self) -> &str {
-        match (&self.row, &self.known) {
-            (Some(row), _) => &row.project,
-            (None, Some(known)) => &known.record.project_name,
-            (None, None) => "",
+        match (&self.ended, &self.row, &self.known) {
+            (Some(ended), _, _) => &ended.project,
+            (None, Some(row), _) => &row.project,
+            (None, None, Some(known)) => &known.record.project_name,
+            (None, None, None) => "",
+        }
+    }
+
+    /// As it stands: JSON.
+    fn json(self) -> Result<String, RefusedCall> {
+        match self.ended {
+            Some(ended) => Ok(ended.record),
+            None => Ok(self.shape()?.to_string()),
         }
     }
 
@@ -198,15 +215,16 @@ impl FoundBuild {
         let failed = |error: serde_json::Error| {
             RefusedCall::new("InternalServerException", error.to_string()).with_status(500)
         };
-        let FoundBuild { mut row, known, .. } = self;
-        let ended = row.as_mut().and_then(|row| row.record.take());
-        let record = match (ended, &row, known) {
-            // A final record of the service's own is whole.
-            (Some(ended), Some(row), _) if row.order.is_some() => return Ok(ended),
-            (_, _, Some(known)) => serde_json::to_value(&known.record).map_err(failed)?,
-            (Some(ended), _, None) => ended,
-            (None, Some(row), None) => return Ok(record::waiting(row)),
-            (None, None, None) => Value::Null,
+        let FoundBuild { ended, row, known, .. } = self;
+        let ended = ended.map(|ended| ended.record);
+        let ended = ended.or_else(|| Some(row.as_ref()?.record.as_ref()?.text.clone()));
+        if let Some(ended) = ended {
+            return serde_json::from_str(&ended).map_err(failed);
+        }
+        let record = match (&row, known) {
+            (_, Some(known)) => serde_json::to_value(&known.record).map_err(failed)?,
+            (Some(row), None) => return Ok(record::waiting(row)),
+            (None, None) => Value::Null,
         };
         Ok(match &row {
             Some(row) => record::joined(record, row),
@@ -215,12 +233,27 @@ impl FoundBuild {
     }
 }
 
+/// What is judged where builds are named.
+fn resources(
+    ids: &[String],
+    found: &[Option<FoundBuild>],
+    endpoint: &Endpoint,
+) -> Vec<ResourceNames> {
+    let tasks = endpoint.builds.tasks();
+    let named = ids.iter().zip(found);
+    named.map(|(id, found)| resource_of(id, found.as_ref(), &tasks)).collect()
+}
+
 /// What is judged where a build is named.
 fn resource(id: &str, found: Option<&FoundBuild>, endpoint: &Endpoint) -> ResourceNames {
+    resource_of(id, found, &endpoint.builds.tasks())
+}
+
+fn resource_of(id: &str, found: Option<&FoundBuild>, tasks: &BuildTasks) -> ResourceNames {
     match found {
         Some(FoundBuild { known: Some(known), .. }) => ResourceNames::build(id, Some(known)),
         Some(found) => {
-            let task = endpoint.builds.task(&found.uuid);
+            let task = tasks.of(&found.uuid);
             ResourceNames::waiting(id, found.project(), &found.uuid, task.as_ref())
         }
         None => ResourceNames::build(id, None),

@@ -5,6 +5,7 @@ use crate::aws::call::RefusedCall;
 use crate::aws::endpoint::{Endpoint, Origin};
 use crate::aws::operations::{OperationInput, RequestScope};
 use crate::aws::resources::ResourceNames;
+use runner_service::db::builds::BuildProgress;
 use runner_service::project::name_of;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -80,7 +81,8 @@ impl OperationInput for RetryBuild {
         let service = service(endpoint)?;
         let id = self.id()?;
         let found = found.ok_or_else(|| not_found(format!("Build {id} does not exist")))?;
-        let Some(row) = found.row else {
+        let row = service.build(&found.uuid).await?;
+        let Some(row) = row.filter(|row| row.state != BuildProgress::Gone) else {
             return Err(invalid(format!(
                 "Build {id} was begun by `runner run`, and only that can run it again"
             )));

@@ -50,7 +50,7 @@ pub(super) async fn found(
         return Ok(None);
     };
     let uuid = uuid.hyphenated().to_string();
-    let row = service.builds(vec![uuid.clone()]).await?.pop().flatten();
+    let row = service.build(&uuid).await?;
     let row = row.filter(|row| {
         matches!(row.state, BuildProgress::Queued | BuildProgress::Starting | BuildProgress::Live)
     });

@@ -159,7 +159,7 @@ pub(super) struct Operation {
 
 /// Performs a call of an operation.
 type Perform = for<'a> fn(&'a AwsCall, &'a Origin, &'a Endpoint) -> Performing<'a>;
-type Performing<'a> = Pin<Box<dyn Future<Output = Result<Value, RefusedCall>> + Send + 'a>>;
+type Performing<'a> = Pin<Box<dyn Future<Output = Result<CallAnswer, RefusedCall>> + Send + 'a>>;
 
 /// The operation of a service that a request names so.
 pub(super) fn find(service: AwsService, name: &str) -> Option<&'static Operation> {
@@ -177,6 +177,27 @@ pub(super) fn offered() -> &'static str {
         lists.collect::<Vec<_>>().join("; ")
     });
     &OFFERED
+}
+
+/// What a call is answered with.
+#[derive(Debug)]
+pub(super) enum CallAnswer {
+    Members(Value),
+    /// As JSON, where it is that already: large answers are not read only to be written again.
+    Json(String),
+}
+
+impl CallAnswer {
+    /// # Errors
+    /// It is no JSON.
+    pub(super) fn into_members(self) -> Result<Value, RefusedCall> {
+        match self {
+            CallAnswer::Members(members) => Ok(members),
+            CallAnswer::Json(text) => serde_json::from_str(&text).map_err(|error| {
+                RefusedCall::new("InternalFailure", error.to_string()).with_status(500)
+            }),
+        }
+    }
 }
 
 /// What a request is about: at least one resource. All have to be allowed.
@@ -264,6 +285,16 @@ pub(super) trait OperationInput: DeserializeOwned + Send + Sync {
         origin: &Origin,
         endpoint: &Endpoint,
     ) -> impl Future<Output = Result<Value, RefusedCall>> + Send;
+
+    /// The same, for operations that have their answers as JSON.
+    fn reply(
+        self,
+        subject: Self::Subject,
+        origin: &Origin,
+        endpoint: &Endpoint,
+    ) -> impl Future<Output = Result<CallAnswer, RefusedCall>> + Send {
+        async move { self.answer(subject, origin, endpoint).await.map(CallAnswer::Members) }
+    }
 }
 
 /// Reads an input, finds what it is about, has that judged, and answers.
@@ -280,6 +311,6 @@ fn perform<'a, I: OperationInput>(
         endpoint
             .judge(origin, call.operation.action, &scope)
             .map_err(|text| call.operation.service.denied(text))?;
-        input.answer(subject, origin, endpoint).await
+        input.reply(subject, origin, endpoint).await
     })
 }

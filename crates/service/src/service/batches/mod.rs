@@ -51,7 +51,15 @@ impl Follow {
 
 impl Service {
     /// Does what follows from a change; whether something new waits.
-    pub(crate) fn follow(self: &Arc<Self>, follow: Follow) -> bool {
+    pub(crate) async fn follow(self: &Arc<Self>, follow: Follow) -> bool {
+        let (service, has_new) = (Arc::clone(self), follow.has_new);
+        // It waits for the queue, and removes folders.
+        let followed = tokio::task::spawn_blocking(move || service.follow_now(follow)).await;
+        followed.unwrap_or(has_new)
+    }
+
+    /// The same for threads.
+    pub(crate) fn follow_now(self: &Arc<Self>, follow: Follow) -> bool {
         self.stop_all(follow.to_stop);
         for uuid in follow.over {
             release(&self.home, &uuid);
@@ -136,7 +144,7 @@ impl Service {
             Ok((batch, follow))
         };
         let (batch, follow) = self.db.write(insert).await?;
-        self.follow(follow);
+        self.follow(follow).await;
         self.begin().await;
         Ok(batch)
     }
@@ -156,7 +164,7 @@ impl Service {
             }
         };
         let follow = self.db.write(stop).await?;
-        self.follow(follow);
+        self.follow(follow).await;
         self.queue.tell();
         self.batch(uuid).await
     }
@@ -206,7 +214,7 @@ impl Service {
             Ok(step::begun(connection, &home, batch, keeps_source, now)?)
         };
         let follow = self.db.write(retry).await?;
-        self.follow(follow);
+        self.follow(follow).await;
         self.begin().await;
         let gone = || Fault::NotFound(format!("Build batch {} is gone", old.id()));
         self.batch(&old.uuid).await?.ok_or_else(gone)

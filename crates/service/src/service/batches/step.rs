@@ -273,6 +273,10 @@ impl BatchTurn<'_> {
     fn finish(&mut self, status: Status) {
         self.batch.state = BuildProgress::Ended;
         self.batch.deadline = None;
+        let progress = &mut self.batch.progress;
+        if let Some(stopped) = progress.stopped {
+            progress.machine.end_when_stopped(stopped);
+        }
         if status == Status::Succeeded {
             self.follow.over.push(self.batch.uuid.clone());
         }

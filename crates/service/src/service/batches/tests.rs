@@ -108,8 +108,18 @@ fn begun(service: &Arc<Service>) -> (Batch, String) {
 
 /// Notes the end of a build that needs no process for it.
 fn end(service: &Service, uuid: &str, status: &str, planned: Option<PlannedBatch>) -> Follow {
+    end_in(service, uuid, (status, 0), planned)
+}
+
+/// The same, so many milliseconds from now.
+fn end_in(
+    service: &Service,
+    uuid: &str,
+    (status, later): (&str, i64),
+    planned: Option<PlannedBatch>,
+) -> Follow {
     let (home, uuid, status) = (service.home.clone(), uuid.to_owned(), status.to_owned());
-    let now = (clock::wall().epoch_millis(), service.clock.now());
+    let now = (clock::wall().epoch_millis() + later, service.clock.now());
     let noted = service.db.write_now(move |connection| -> Result<Follow, DbError> {
         let build = builds::get(connection, &uuid)?.expect("a build");
         let planned = planned.map(Ok);
@@ -192,6 +202,51 @@ fn time_that_is_up_stops_what_runs_also_over_a_kill() {
     drop(held);
     end(&service, &download, "STOPPED", None);
     assert_eq!(now(&service, &batch).status, "TIMED_OUT");
+}
+
+/// Its last build may take its time.
+#[test]
+fn a_batch_that_is_stopped_ends_then() {
+    let rig = Rig::new();
+    let (service, begun_builds, _stops) = rig.serve(1);
+    let (batch, download) = begun(&service);
+    let (_, held) = begun_builds.recv().expect("a start");
+    let stopped = block(service.stop_batch(&batch.uuid)).expect("an answer").expect("a batch");
+    assert_eq!(stopped.state, BuildProgress::Live);
+    end_in(&service, &download, ("STOPPED", 60_000), None);
+    let ended = now(&service, &batch);
+    assert_eq!(ended.state, BuildProgress::Ended);
+    let (before, after) = (shown(&stopped), shown(&ended));
+    assert_eq!(before["endTime"], after["endTime"]);
+    let end = |record: &Value| record["phases"][1]["endTime"].clone();
+    assert_eq!(end(&before), end(&after));
+    drop(held);
+}
+
+/// What was asked for long ago may have been tried again since.
+#[test]
+fn the_age_of_a_batch_counts_from_its_end() {
+    let rig = Rig::new();
+    let (service, ..) = rig.serve(0);
+    let (batch, _) = begun(&service);
+    let recent = clock::wall().epoch_millis();
+    let left = service
+        .db
+        .write_now(move |connection| -> Result<_, DbError> {
+            for (uuid, ended) in [("old", 1000), ("retried", recent)] {
+                let mut other = Batch { uuid: uuid.to_owned(), requested: 1000, ..batch.clone() };
+                batches::insert(connection, &other)?;
+                let context = PhaseContext::new(StatusCode::ClientError, "no");
+                other.progress.machine.fault(context, wall((ended, 0)));
+                other.state = BuildProgress::Ended;
+                batches::put(connection, &other)?;
+            }
+            batches::forget_old(connection, recent - KEPT_MS)?;
+            let there = |uuid| batches::get(connection, uuid).map(|batch| batch.is_some());
+            Ok((there("old")?, there("retried")?, there(&batch.uuid)?))
+        })
+        .expect("a look");
+    assert_eq!(left, (false, true, true));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::settle::{BuildEnd, note};
 use crate::batch::{COMBINE, DOWNLOAD};
-use crate::db::builds::{self, BuildProgress, StoredBuild};
+use crate::db::builds::{self, BuildProgress, ShownBuild, StoredBuild};
 use crate::db::projects::{self, Project};
 use crate::db::tokens::{self, RequestToken, TokenLookup};
 use crate::db::{Db, DbError};
@@ -193,11 +193,9 @@ impl Service {
             }
             Ok(build)
         };
-        // Where there is room, its row and its start are one write to the disk.
-        let (build, ()) = tokio::join!(self.db.write(insert), self.begin());
-        let build = build?;
-        // The start may have looked before the row was there.
-        self.begin().await;
+        let service = Arc::clone(self);
+        let taken = tokio::task::spawn_blocking(move || service.insert_and_turn(insert)).await;
+        let build = taken.unwrap_or_else(|_| Err(DbError::Closed.into()))?;
         self.queue.waiting.notify_one();
         Ok(build)
     }
@@ -223,7 +221,7 @@ impl Service {
         let stopped = self.db.write(stop).await;
         self.queue.tell();
         let Some(follow) = stopped? else { return Ok(false) };
-        if self.follow(follow) {
+        if self.follow(follow).await {
             self.begin().await;
         }
         Ok(true)
@@ -236,7 +234,7 @@ impl Service {
     }
 
     /// Those with these uuids, in their order.
-    pub async fn builds(&self, uuids: Vec<String>) -> Result<Vec<Option<StoredBuild>>, DbError> {
+    pub async fn builds(&self, uuids: Vec<String>) -> Result<Vec<Option<ShownBuild>>, DbError> {
         self.db.read(move |connection| builds::get_all(connection, &uuids)).await
     }
 

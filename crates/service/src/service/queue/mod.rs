@@ -21,8 +21,8 @@ use crate::db::DbError;
 use crate::db::batches;
 use crate::db::builds::{self, BuildProgress, StoredBuild};
 use crate::record;
-use crate::service::Service;
 use crate::service::batches::{Follow, step};
+use crate::service::{Fault, Service};
 use paused::PauseProbe;
 use runner_core::batch::BatchInput;
 use runner_folder::state::Home;
@@ -35,7 +35,7 @@ use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
@@ -118,7 +118,7 @@ impl Queue {
         })
     }
 
-    fn running(&self) -> std::sync::MutexGuard<'_, HashMap<String, RunningBuild>> {
+    fn running(&self) -> MutexGuard<'_, HashMap<String, RunningBuild>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -166,31 +166,12 @@ impl Service {
     pub(crate) fn turn(self: &Arc<Self>) {
         loop {
             let mut running = self.queue.running();
-            if self.queue.is_draining() || !paused::has_room(&mut running, self.settings.max_builds)
-            {
+            if !self.has_room(&mut running) {
                 return;
             }
-            let next = self.db.write_now(|connection| -> Result<_, DbError> {
-                let Some(build) = builds::first_queued(connection)? else { return Ok(None) };
-                builds::advance(
-                    connection,
-                    &build.uuid,
-                    BuildProgress::Queued,
-                    BuildProgress::Starting,
-                )?;
-                Ok(Some(build))
-            });
-            match next {
+            match self.db.write_now(next_to_start) {
                 Ok(Some(build)) => {
-                    let run = self.running(&build);
-                    let may_pause = run.pauses.is_some();
-                    self.queue.insert(&mut running, build.uuid.clone(), run);
-                    drop(running);
-                    if may_pause {
-                        // `expire` may sleep until the next deadline.
-                        self.queue.waiting.notify_one();
-                    }
-                    if !self.run(build) {
+                    if !self.run_next(running, build) {
                         // The next end or the next call tries again.
                         return;
                     }
@@ -203,6 +184,56 @@ impl Service {
                 }
             }
         }
+    }
+
+    /// Takes a build in, and starts what there is room for; blocks. Where there is room, its row and its start are one
+    /// write to the disk.
+    fn insert_and_turn(
+        self: &Arc<Self>,
+        insert: impl FnOnce(&Connection) -> Result<StoredBuild, Fault> + Send + 'static,
+    ) -> Result<StoredBuild, Fault> {
+        let mut running = self.queue.running();
+        if !self.has_room(&mut running) {
+            drop(running);
+            let build = self.db.write_now(insert)?;
+            // There may be room since.
+            self.turn();
+            return Ok(build);
+        }
+        let both = move |connection: &Connection| -> Result<_, Fault> {
+            let build = insert(connection)?;
+            Ok((build, next_to_start(connection)?))
+        };
+        let (build, next) = self.db.write_now(both)?;
+        if let Some(next) = next {
+            // Others wait only where one that has waited longer was the next.
+            let may_be_more = next.uuid != build.uuid;
+            if self.run_next(running, next) && may_be_more {
+                self.turn();
+            }
+        }
+        Ok(build)
+    }
+
+    fn has_room(&self, running: &mut HashMap<String, RunningBuild>) -> bool {
+        !self.queue.is_draining() && paused::has_room(running, self.settings.max_builds)
+    }
+
+    /// Runs a build that is noted as starting; `false` where it waits again.
+    fn run_next(
+        self: &Arc<Self>,
+        mut running: MutexGuard<'_, HashMap<String, RunningBuild>>,
+        build: StoredBuild,
+    ) -> bool {
+        let run = self.running(&build);
+        let may_pause = run.pauses.is_some();
+        self.queue.insert(&mut running, build.uuid.clone(), run);
+        drop(running);
+        if may_pause {
+            // `expire` may sleep until the next deadline.
+            self.queue.waiting.notify_one();
+        }
+        self.run(build)
     }
 
     /// Ends builds that have waited too long, and has those that wait take the places of paused ones, as long as the
@@ -229,7 +260,7 @@ impl Service {
                 let late = self.db.write(move |connection| late(connection, &home, times)).await;
                 match late {
                     Ok(follow) => {
-                        if self.follow(follow) {
+                        if self.follow(follow).await {
                             self.begin().await;
                         }
                     }
@@ -261,6 +292,13 @@ impl Service {
     pub fn changes(&self) -> u64 {
         *self.queue.changed.borrow()
     }
+}
+
+/// The build that has waited longest, now starting.
+fn next_to_start(connection: &Connection) -> Result<Option<StoredBuild>, DbError> {
+    let Some(build) = builds::first_queued(connection)? else { return Ok(None) };
+    builds::advance(connection, &build.uuid, BuildProgress::Queued, BuildProgress::Starting)?;
+    Ok(Some(build))
 }
 
 /// Ends what has waited too long, and batches that take too long.

@@ -48,7 +48,7 @@ impl Service {
             thread::sleep(AGAIN);
         };
         self.queue.forget(&build.uuid);
-        self.follow(follow);
+        self.follow_now(follow);
         self.turn();
         self.queue.tell();
     }
