@@ -113,9 +113,9 @@ pub(super) fn cp(args: &CpArgs) -> Result<u8, CliError> {
 fn finish(copied: &Copied) -> Result<u8, CliError> {
     let Copied { entries, bytes, problems } = *copied;
     if problems > 0 {
-        let things = if problems == 1 { "thing" } else { "things" };
+        let things = if problems == 1 { "path" } else { "paths" };
         return Err(CliError::ours(format!(
-            "{problems} {things} could not be copied as they are; see above"
+            "{problems} {things} could not be copied completely; see above"
         )));
     }
     if std::io::stderr().is_terminal() {

@@ -76,6 +76,9 @@ fn read(words: &[String]) -> Result<(Option<&str>, Vec<PortPair>), CliError> {
         match PortPair::parse(text) {
             Some(Ok(pair)) => ports.push(pair),
             Some(Err(problem)) => problems.push(problem),
+            None if text.parse::<u64>().is_ok() => {
+                problems.push(format!("`{text}` is no port: 1 to 65535"));
+            }
             None => problems.push(format!("`{text}` is not of the form LOCAL:REMOTE")),
         }
     }
@@ -105,7 +108,8 @@ pub(super) fn forward(args: &ForwardArgs) -> Result<u8, CliError> {
     }
     if !problems.is_empty() {
         return Err(CliError::ours(problems.join("; "))
-            .hint("leave out the first number, as in :80, for a port that is free"));
+            .hint("leave out the first number, as in :80, for a port that is free; with --network host, what a build \
+                   serves is at this machine's port already"));
     }
     let ended = client::forward(client, forwards, announce, say)?;
     if let Some(message) = ended.message {

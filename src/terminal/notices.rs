@@ -11,6 +11,7 @@ use runner_core::phase::{Phase, Status};
 use runner_core::plain;
 use runner_core::report::{self, ReportFacts};
 use runner_folder::events::OutputReader;
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, Write};
@@ -116,9 +117,19 @@ pub(super) fn verdict(
 ) -> String {
     match reason {
         Some(reason) if status != Status::Succeeded => {
-            format!("build {build_id}: {status}{left_out}: {reason}")
+            format!("build {build_id}: {status}{left_out}: {}", in_one_line(reason))
         }
         _ => format!("build {build_id}: {status}{left_out}"),
+    }
+}
+
+/// A reason without the lines of its command but the first: a script of a thousand lines would push all else off the
+/// screen. The log and the record have all of it.
+fn in_one_line(reason: &str) -> Cow<'_, str> {
+    let Some((first, rest)) = reason.split_once('\n') else { return Cow::Borrowed(reason) };
+    match rest.rsplit_once(". Reason: ") {
+        Some((_, why)) if !why.contains('\n') => Cow::Owned(format!("{first} …. Reason: {why}")),
+        _ => Cow::Owned(format!("{first} …")),
     }
 }
 

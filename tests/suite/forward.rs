@@ -263,6 +263,13 @@ fn mistakes() {
         .code(3)
         .says("Address already in use")
         .says("a port that is free");
+    bed.runner(["port-forward", "99999"]).code(2).says("`99999` is no port: 1 to 65535");
+    // In this machine's network it would connect to itself without end.
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    bed.runner(["port-forward", &free])
+        .code(2)
+        .says("would lead to itself")
+        .says(&format!("localhost:{free} here already"));
     bed.resume(running);
 }
 

@@ -44,7 +44,7 @@ export class BuildPage {
   private forwards: Forward[] = [];
   private serving = new Set<string>();
   // When the build was last asked how it is, and answered.
-  private told = 0;
+  private silentSince = 0;
   // The number of a tab that may be there once the record is.
   private awaited = "";
   private readonly resized = new ResizeObserver(() => this.revealTab());
@@ -276,12 +276,15 @@ export class BuildPage {
 
   // A build that was too busy to say how it is has not lost its ports, nor its container.
   private keep(news: News): void {
-    if (news.hasContainer === undefined && news.status === null && this.news && Date.now() - this.told < KEPT) {
-      const { hasContainer, sessionsEnabled, forwards } = this.news;
-      Object.assign(news, { hasContainer, sessionsEnabled, forwards });
-      return;
-    }
-    this.told = Date.now();
+    if (news.hasContainer === undefined && news.status === null && this.news) {
+      this.silentSince ||= Date.now();
+      if (Date.now() - this.silentSince < KEPT) {
+        const { hasContainer, sessionsEnabled, forwards } = this.news;
+        Object.assign(news, { hasContainer, sessionsEnabled, forwards });
+        if (!news.pauses.length) this.pauseEnds = null;
+        return;
+      }
+    } else this.silentSince = 0;
     this.pauseEnds = typeof news.pauseLeft === "number" ? Date.now() + news.pauseLeft * 1000 : null;
   }
 

@@ -63,7 +63,7 @@ use runner_core::spec::Diagnostic;
 use runner_engine::home_tools::HomeTools;
 use runner_engine::image::{Image, ImageStore};
 use runner_engine::leftover::{EngineFolder, Leavings};
-use runner_engine::{ContainerSpec, UserMount};
+use runner_engine::{ContainerSpec, NetworkAccess, UserMount};
 use runner_folder::events::LogWriter;
 use runner_folder::state::{BuildDir, Home, Meta, Owned, SCHEMA, Spool, pid_namespace, prune_old};
 use runner_host::clock;
@@ -241,6 +241,7 @@ impl BegunBuild {
             build: self.identity.uuid.to_string(),
             log: session_log.map(|log| Arc::new(log) as Arc<dyn SessionLog>),
             spool: Spool::of_build(self.dir.path()),
+            shares_network: self.request.container.network == NetworkAccess::Host,
         }));
         let listener = host::bind(&self.dir.control_socket())
             .map_err(failed("listen on the control socket"))?;

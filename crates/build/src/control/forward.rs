@@ -9,7 +9,7 @@ use runner_engine::dial::{DENIED, Remote};
 use runner_host::peers;
 use runner_wire::control::{ControlRequest, ControlResponse, ForwardLine};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use tokio::task::JoinSet;
@@ -36,6 +36,24 @@ impl ForwardedPorts {
         });
         look.await.unwrap_or_default()
     }
+
+    /// Why none of it makes sense in a network that is this machine's own: a port that leads to itself takes
+    /// each connection that it makes, without end.
+    fn circle(&self) -> Option<String> {
+        let mut pairs = self.locals.iter().zip(&self.remotes);
+        pairs.find_map(|(local, remote)| {
+            let local: SocketAddr = local.parse().ok()?;
+            let Ok(Remote::Tcp { host, port }) = remote.parse() else { return None };
+            let is_here = host == "localhost"
+                || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback() || ip == local.ip());
+            (is_here && port == local.port()).then(|| {
+                format!(
+                    "port {port} would lead to itself: the build shares this machine's network, so what listens at \
+                     port {port} in it is at localhost:{port} here already; OTHER:{port} forwards another port"
+                )
+            })
+        })
+    }
 }
 
 /// Serves one client until it goes or the build ends.
@@ -47,6 +65,9 @@ pub(super) async fn serve(
     name: Option<String>,
     denied: Option<Vec<IpAddr>>,
 ) -> io::Result<()> {
+    if let Some(message) = ports.circle().filter(|_| hub.shares_network()) {
+        return connection.answer(&ControlResponse::Refused { code: 2, message }).await;
+    }
     let label = format!("port-forward {}", ports.remotes.join(" "));
     // Clients that see the session find its ports, and none of them once it has ended.
     let listed = hub.list_forwards(ports.lines(pid).await);

@@ -87,6 +87,8 @@ pub struct HubParts {
     pub log: Option<Arc<dyn SessionLog>>,
     /// Where what is to go to AWS waits.
     pub spool: Option<Spool>,
+    /// Whether the container's ports are this machine's own.
+    pub shares_network: bool,
 }
 
 /// Where what a session shows is kept.
@@ -114,6 +116,7 @@ pub struct Hub {
     places: Arc<ScriptPlaces>,
     forwards: Arc<Forwards>,
     spool: Option<Spool>,
+    shares_network: bool,
 }
 
 impl Hub {
@@ -130,6 +133,7 @@ impl Hub {
             places: ScriptPlaces::new(),
             forwards: Arc::default(),
             spool: parts.spool,
+            shares_network: parts.shares_network,
             guests: Arc::new(Guests::new(parts.inbox, parts.build, parts.log)),
         }
     }
@@ -275,6 +279,11 @@ impl Hub {
 
     pub fn options(&self) -> &SessionOptions {
         &self.options
+    }
+
+    /// Whether the container's ports are this machine's own.
+    pub fn shares_network(&self) -> bool {
+        self.shares_network
     }
 
     /// Whether there is a container that sessions can be opened in.

@@ -10,6 +10,7 @@ use super::lookup::known;
 use runner_host::beneath::Dir;
 use runner_host::private::remove_tree;
 use runner_host::users;
+use rustix::fs::OFlags;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
@@ -94,15 +95,16 @@ fn too_much(
     most: u64,
 ) -> Vec<(String, RetainedBuild)> {
     builds.sort_by(|(one, a), (other, b)| b.ended.cmp(&a.ended).then_with(|| one.cmp(other)));
-    let (mut kept, mut is_first) = (0, true);
+    let (mut kept, mut is_first) = (0_u64, true);
     let goes = |(_, build): &mut (String, RetainedBuild)| {
         // The newest is the one whose log is about to be asked for.
         if std::mem::take(&mut is_first) {
             return false;
         }
         let is_old = now.saturating_sub(build.ended) > MAX_AGE.as_secs();
-        let goes = is_old || kept + build.bytes > most;
-        kept += if goes { 0 } else { build.bytes };
+        let with_it = build.bytes.saturating_add(kept);
+        let goes = is_old || with_it > most;
+        kept = if goes { kept } else { with_it };
         goes
     };
     builds.extract_if(.., goes).collect()
@@ -110,9 +112,14 @@ fn too_much(
 
 fn open(home: &Home) -> io::Result<File> {
     let path = home.root().join(LIST);
+    // With sudo the folder is the caller's, who could have another file emptied by a link.
+    let flags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).bits().cast_signed();
     let mut options = OpenOptions::new();
-    let list =
-        options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+    options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags);
+    let list = options.open(&path)?;
+    if !list.metadata()?.is_file() {
+        return Err(io::Error::other(format!("{} is no regular file", path.display())));
+    }
     users::give(&path)?;
     Ok(list)
 }
@@ -146,28 +153,33 @@ fn line(text: &mut String, uuid: &str, RetainedBuild { ended, bytes }: &Retained
     let _ = writeln!(text, "{uuid} {ended} {bytes}");
 }
 
-/// A build that is not in the list, if it has ended.
+/// A build that is not in the list, if it has ended and nothing of its folder is still to be removed.
 fn counted(home: &Home, uuid: &str) -> Option<RetainedBuild> {
     let dir = known(home, uuid).ok()??.dir;
+    if dir.is_listed() {
+        return None;
+    }
     let folder = Dir::top_itself(dir.path()).ok()?;
     let record = folder.look("record.json").ok()??;
     let ended = u64::try_from(record.st_mtime).unwrap_or(0);
-    Some(RetainedBuild { ended, bytes: bytes_below(&folder) })
+    Some(RetainedBuild { ended, bytes: bytes_below(&folder)? })
 }
 
-/// What all below a folder take. No link is followed, and what cannot be looked at counts for nothing.
-fn bytes_below(folder: &Dir) -> u64 {
-    let mut bytes = 0;
+/// Bytes of all files below a folder; `None` if not all of it can be read now, so that the next end counts it again.
+/// Follows no link.
+fn bytes_below(folder: &Dir) -> Option<u64> {
+    let mut bytes = 0_u64;
     let counted: io::Result<()> = folder.walk(|item| {
         if let Ok(Some(stat)) = item.place.look(item.name) {
-            bytes += u64::try_from(stat.st_size).unwrap_or(0);
+            bytes = bytes.saturating_add(u64::try_from(stat.st_size).unwrap_or(0));
         }
         Ok(())
     });
     if let Err(error) = counted {
-        tracing::debug!(%error, "not all of a build's folder is counted");
+        tracing::debug!(%error, "a build's folder cannot be counted");
+        return None;
     }
-    bytes
+    Some(bytes)
 }
 
 #[cfg(test)]
@@ -183,9 +195,9 @@ mod tests {
         fs::create_dir_all(dir.path().join("artifacts/deep"))?;
         std::os::unix::fs::symlink(outside.path(), dir.path().join("artifacts/link"))?;
         let folder = Dir::top_itself(dir.path())?;
-        let few = bytes_below(&folder);
+        let few = bytes_below(&folder).expect("a count");
         fs::write(dir.path().join("artifacts/deep/f"), vec![1; 300_000])?;
-        let more = bytes_below(&folder) - few;
+        let more = bytes_below(&folder).expect("a count") - few;
         assert!((300_000..400_000).contains(&more) && few < 100_000, "{few} {more}");
         Ok(())
     }

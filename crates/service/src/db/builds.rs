@@ -500,6 +500,6 @@ pub fn running(connection: &Connection) -> Result<usize, DbError> {
 
 /// Forgets what the folders tell again.
 pub fn forget_found(connection: &Connection) -> Result<(), DbError> {
-    connection.execute("DELETE FROM build WHERE origin = 'run'", [])?;
+    connection.execute("DELETE FROM build WHERE origin = 'run' AND state != 'gone'", [])?;
     Ok(())
 }
