@@ -1,7 +1,7 @@
-//! The way in for AWS's clients: that of a live `runner serve`, else an endpoint of our own.
+//! The endpoint for AWS's clients: that of a live `runner serve`, or else our own.
 //!
-//! The latter is opened when the build begins, on a loopback port that is free, and closed with the build. Where
-//! it is, the build is told over its control socket, and logs it: who shows the build reads it there.
+//! Our own is opened on a free loopback port when the build begins, and closed with the build. The
+//! build gets its address over the control socket and logs it; displays of the build read it there.
 
 use runner_build::BuildRequest;
 use runner_client::{ClientError, SharedClient};
@@ -17,45 +17,45 @@ use std::net::{Ipv4Addr, SocketAddr};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-/// What an endpoint of our own is made of.
+/// What our own endpoint needs.
 #[derive(Clone, Debug)]
 pub(crate) struct DoorParts {
-    /// How AWS's agent is configured.
+    /// Configuration of AWS's agent.
     pub(crate) agent: AgentConfig,
-    /// As whom AWS is called.
+    /// The identity that calls AWS.
     pub(crate) identity: CloudIdentity,
 }
 
 impl DoorParts {
-    /// As a build's request has it.
+    /// Taken from a build's request.
     pub(crate) fn of(request: &BuildRequest) -> Self {
         DoorParts { agent: request.sessions.agent.clone(), identity: request.values.identity() }
     }
 }
 
-/// Open from the build's beginning to its end.
+/// An endpoint that is open from the build's beginning to its end.
 pub(crate) struct Door {
     shut: oneshot::Sender<String>,
     task: JoinHandle<()>,
 }
 
 impl Door {
-    /// For the build in this folder, which listens. Must be called in the runtime.
+    /// For the build in this folder, which is listening. Must be called in the runtime.
     pub(crate) fn new(home: &Home, dir: &BuildDir, parts: DoorParts) -> Self {
         let (shut, shut_rx) = oneshot::channel();
         let (home, dir) = (home.clone(), dir.clone());
         Door { shut, task: tokio::spawn(open_and_wait(home, dir, parts, shut_rx)) }
     }
 
-    /// Closes it. Clients are told why.
+    /// Closes it. Clients are told the reason.
     pub(crate) async fn close(self, reason: String) {
-        // It closes all the same when it has ended by itself.
+        // The send fails if it has already ended by itself.
         let _ = self.shut.send(reason);
         let _ = self.task.await;
     }
 }
 
-/// An endpoint of our own, and who follows the build there.
+/// Our own endpoint, and those who follow the build there.
 type OpenDoor = (EndpointServer, Followers);
 
 async fn open_and_wait(
@@ -77,13 +77,13 @@ async fn open_and_wait(
     };
     let reason = shut.await.unwrap_or_default();
     if let Some((server, followers)) = server {
-        // Nobody can ask any more once it is closed.
+        // After the close no new request can arrive.
         followers.hear().await;
         server.close(&reason).await;
     }
 }
 
-/// Opens it, and has the build told.
+/// Opens it and tells the build.
 async fn opened(
     home: &Home,
     dir: &BuildDir,
@@ -97,7 +97,8 @@ async fn opened(
     Ok(server)
 }
 
-/// The address of the endpoint that serves this machine's builds, and the endpoint itself if it is ours.
+/// The address of the endpoint that serves this machine's builds, and the endpoint itself if it is
+/// ours.
 async fn open(home: &Home, parts: DoorParts) -> Result<(String, Option<OpenDoor>), String> {
     let DoorParts { agent, identity } = parts;
     let keys = KeyPair::open(home).map_err(|error| error.to_string())?;
@@ -109,7 +110,7 @@ async fn open(home: &Home, parts: DoorParts) -> Result<(String, Option<OpenDoor>
         .await
         .map_err(|error| format!("cannot listen on the loopback address: {error}"))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?.to_string();
-    // Whether sessions are to be logged, the build says.
+    // The build itself says whether sessions must be logged.
     let (access, service, requires_log) = (EndpointAccess::Signed, None, false);
     let parts = EndpointParts { keys, access, users, agent, service, identity, requires_log };
     let endpoint = Endpoint::new(home, parts);

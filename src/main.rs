@@ -1,7 +1,7 @@
 //! Runs an AWS CodeBuild buildspec in a container on this machine.
 //!
-//! Reading order: this file, `cli/run.rs`, `crates/core`, `crates/build/src/driver/run.rs`, `crates/engine/src/lib.rs`,
-//! `terminal/pretty.rs` (docs/architecture.md).
+//! Reading order: this file, `cli/run.rs`, `crates/core`, `crates/build/src/driver/run.rs`,
+//! `crates/engine/src/lib.rs`, `terminal/pretty.rs` (docs/architecture.md).
 
 mod cli;
 mod doctor;
@@ -12,7 +12,7 @@ use rustix::process::DumpableBehavior;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // The set-up of a container is this same program, executed again. Nothing must come before it.
+    // This same program also sets up containers. Nothing must come before that.
     match std::env::args_os().nth(1) {
         Some(arg) if arg == runner_sandbox::REEXEC_ARG => {
             return ExitCode::from(runner_sandbox::set_up_and_become_init());
@@ -33,10 +33,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// Keeps other programs of this user from looking into this one's memory, which has the secrets of builds, and
-/// the kernel from writing it into a file when this program dies (docs/adr/0068). What it executes begins
-/// without that.
+/// Prevents other programs of this user from reading this one's memory, which contains builds'
+/// secrets, and the kernel from writing it to a core file (docs/adr/0068). Programs it executes
+/// start without this protection.
 fn hide_memory() {
-    // A kernel that does not do it is none that containers run on.
+    // Containers cannot run on a kernel that lacks this.
     let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }

@@ -1,8 +1,8 @@
 //! The end-to-end tests: one program that drives the real `runner`.
 //!
-//! Each file in `suite/` lists its cases with what they need. A case whose needs are not met on this
-//! machine is named as not run; under CI=true it fails instead, so that nothing is skipped in
-//! silence there.
+//! Each file in `suite/` lists its cases with their needs. A case whose needs are not met on this
+//! machine is reported as not run; with CI=true it fails instead, so that nothing is skipped
+//! silently there.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test that panics has failed")]
 #![allow(missing_docs, reason = "cases are named for what they show")]
 
@@ -12,7 +12,7 @@ mod suite;
 use libtest_mimic::{Arguments, Trial};
 
 fn main() {
-    // Tests look at modes of files that they and their programs make.
+    // Tests check modes of files that they and their programs create.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     let arguments = Arguments::from_args();
     let is_ci = std::env::var_os("CI").is_some_and(|value| value == "true");

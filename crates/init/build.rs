@@ -30,10 +30,12 @@ fn main() {
         .args(["--edition", "2024", "--crate-name", "runner_init", "--crate-type", "bin"])
         .args(["--target", &env::var("TARGET").expect("cargo sets TARGET")])
         .args(["--cfg", "freestanding", "--check-cfg", "cfg(freestanding)"])
-        // The library build sees what this program leaves unused, such as the runner's half of `abi`.
+        // The library build checks dead code: this program leaves parts unused, such as the
+        // runner's half of `abi`.
         .arg("-Adead_code")
         .args(["-Copt-level=s", "-Cpanic=abort", "-Cstrip=symbols", "-Cdebuginfo=0"])
-        // Smaller, and rustc 1.95 has crashed on a form of this program in several units (adr/0057).
+        // Smaller; also rustc 1.95 has crashed on a version of this program in several units
+        // (adr/0057).
         .arg("-Ccodegen-units=1")
         // No relocations and no interpreter: the kernel maps the file and jumps to `_start`.
         .args(["-Crelocation-model=static", "-Ctarget-feature=+crt-static"])
@@ -44,6 +46,6 @@ fn main() {
         .arg(&source)
         .status()
         .expect("rustc can be run: cargo has just done so");
-    // A panic, so that cargo shows what rustc said above it.
+    // A panic, so that cargo shows rustc's output above it.
     assert!(status.success(), "the init program {} did not compile", source.display());
 }

@@ -1,6 +1,6 @@
-//! `runner aws-env`: what AWS's own clients are called with, as a shell's commands.
+//! `runner aws-env`: shell commands that set up AWS's own clients.
 //!
-//! It names where the keys are and holds none, as the notice of a pause does.
+//! It prints where the keys are, not the keys themselves, like the notice of a pause.
 
 use super::error::{CliError, OURS};
 use super::home::open;
@@ -28,7 +28,7 @@ const HELP: &str = "\
 The endpoint is that of `runner serve`, or of a build with --enable-session as long as it lives. Your own AWS
 credentials are out of use in that shell from then on.";
 
-/// Variables that go before a profile's credentials.
+/// Variables that take precedence over a profile's credentials.
 const STRONGER: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
 
 /// Prints the exports.
@@ -40,7 +40,7 @@ pub(super) fn aws_env(args: &AwsEnvArgs) -> Result<u8, CliError> {
         return Err(CliError::ours("the endpoint has no keys").hint("make them anew: runner serve"));
     };
     let mut lines = String::new();
-    // Of the caller's shell only what is in the way is changed.
+    // Change only variables of the caller's shell that are in the way.
     let set = STRONGER.into_iter().filter(|name| std::env::var_os(name).is_some());
     let set: Vec<&str> = set.collect();
     if !set.is_empty() {
@@ -61,7 +61,7 @@ pub(super) fn aws_env(args: &AwsEnvArgs) -> Result<u8, CliError> {
     super::answer(lines)
 }
 
-/// Where AWS's clients find the build, or every build.
+/// The endpoint's address for one build, or for every build.
 pub(super) fn address(home: &Home, build: Option<&str>) -> Result<String, CliError> {
     let serve = live_serve(home).map(|serving| serving.address);
     if let (None, Some(address)) = (build, &serve) {

@@ -1,4 +1,4 @@
-//! `runner resume` and `runner stop`: what a live build is told from outside.
+//! `runner resume` and `runner stop`: control a live build from outside.
 
 use super::course::FollowedBuild;
 use super::error::CliError;
@@ -10,11 +10,11 @@ use runner_folder::state::{BuildNeed, find, live_builds};
 use runner_host::stdio::say;
 use runner_wire::control::ControlRequest;
 
-/// A build.
+/// Selects a build.
 #[derive(Debug, Args)]
 pub(super) struct BuildArg {
-    /// Build id, its uuid, a unique prefix of either, or a project's name where one build of it is live; may
-    /// be left out where one build is live
+    /// Build id, its uuid, a unique prefix of either, or the name of a project with one live build;
+    /// optional if only one build is live
     #[arg(add = ArgValueCandidates::new(super::completions::builds))]
     build: Option<String>,
 }
@@ -25,22 +25,22 @@ impl BuildArg {
     }
 }
 
-/// `runner stop`
+/// Options of `runner stop`.
 #[derive(Debug, Args)]
 pub(super) struct StopArgs {
     #[command(flatten)]
     build: BuildArg,
-    /// Stop every build that is live
+    /// Stop all live builds
     #[arg(long, conflicts_with = "build")]
     all: bool,
 }
 
-/// Releases the first breakpoint.
+/// Resumes the first breakpoint.
 pub(super) fn resume(args: &BuildArg) -> Result<u8, CliError> {
     let known = find(&open()?, args.name(), BuildNeed::Live)?;
     match Client::connect(&known.dir)?.ask(&ControlRequest::Resume) {
         Ok(_) => Ok(0),
-        // Nothing is paused: there is nothing to be done, and that is no failure.
+        // Nothing is paused: there is nothing to do, which is not a failure.
         Err(ClientError::Refused { code: 0, message }) => {
             say(&message);
             Ok(0)
@@ -49,14 +49,14 @@ pub(super) fn resume(args: &BuildArg) -> Result<u8, CliError> {
     }
 }
 
-/// Stops the build and waits until it is over.
+/// Stops the build and waits until it has ended.
 pub(super) fn stop(args: &StopArgs) -> Result<u8, CliError> {
     let home = open()?;
     let builds = match args.all {
         true => live_builds(&home)?,
         false => vec![find(&home, args.build.name(), BuildNeed::Live)?],
     };
-    // Each is asked before any is waited for; one that has ended meanwhile needs neither.
+    // Stop all before waiting for any; a build that has ended meanwhile needs neither.
     let mut problems = Vec::new();
     let mut asked = Vec::new();
     for known in &builds {

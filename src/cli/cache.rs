@@ -1,4 +1,4 @@
-//! `runner cache`: what builds have left for the next ones, listed and removed.
+//! `runner cache`: lists and removes caches.
 
 use super::error::{CliError, OURS};
 use super::values::{self, OutputFormat};
@@ -13,36 +13,37 @@ use serde_json::json;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Objects that stay and are told by their names; the rest is counted.
+/// Maximum failed objects named individually; the rest are counted.
 const TOLD: usize = 10;
 
 /// Verbs of `runner cache`.
 #[derive(Debug, Subcommand)]
 pub(super) enum CacheVerb {
-    /// Caches in folders of this machine and in buckets
+    /// List caches in local folders and in buckets
     Ls(CacheLsArgs),
-    /// Remove caches that nobody has used for long, and beyond a size those not used for longest
+    /// Remove caches unused for long, and beyond a size limit the least recently used ones
     ///
-    /// In a bucket nobody takes note of a use: there the time is that at which a cache was saved. Builds may
-    /// restore and save meanwhile. What runners that were killed more than a day ago have left of their
-    /// uploads goes, too.
+    /// A bucket does not record uses: there, the time is when a cache was saved. Builds may restore
+    /// and save caches meanwhile. Leftover uploads of runners that were killed more than a day ago
+    /// are removed, too.
     Prune(PruneArgs),
 }
 
-/// Which caches are meant.
+/// Selects caches by place.
 #[derive(Debug, Args)]
 struct PlaceArgs {
-    /// Folders and buckets, as given to `runner run --cache` [default: all folders that builds of this user
-    /// have used]
+    /// Folders and buckets, as given to `runner run --cache` [default: all folders that this user's
+    /// builds have used]
     #[arg(value_name = "DIR|s3://...", value_parser = values::as_typed)]
     places: Vec<OutputStore>,
-    /// The same, as an option
+    /// Folder or bucket, like the argument
     #[arg(long, value_name = "DIR|s3://...", value_parser = values::as_typed)]
     cache: Vec<OutputStore>,
-    /// Whose AWS credentials open buckets: those of a profile, or, for `env`, of the caller's variables
+    /// AWS credentials for buckets: those of a profile or, with `env`, those in your environment
+    /// variables
     #[arg(long, value_name = "NAME|env")]
     aws_profile: Option<String>,
-    /// Trust the certificates of this file (PEM), too
+    /// Also trust the certificates in this PEM file
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
 }
@@ -52,7 +53,7 @@ struct PlaceArgs {
 pub(super) struct CacheLsArgs {
     #[command(flatten)]
     of: PlaceArgs,
-    /// How they are listed
+    /// Output format
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
     format: OutputFormat,
 }
@@ -62,18 +63,18 @@ pub(super) struct CacheLsArgs {
 pub(super) struct PruneArgs {
     #[command(flatten)]
     of: PlaceArgs,
-    /// Remove what was not used for so long [default: 30 days]
+    /// Remove caches that were not used for this long [default: 30 days]
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     unused: Option<Duration>,
-    /// Keep no more than this in a folder or bucket [default: 10G]
+    /// Keep at most this much per folder or bucket [default: 10G]
     #[arg(long, value_name = "SIZE", value_parser = values::size)]
     keep: Option<u64>,
-    /// Remove all of them
+    /// Remove all caches
     #[arg(long, conflicts_with_all = ["unused", "keep"])]
     all: bool,
 }
 
-/// Does it.
+/// Runs the subcommand.
 pub(super) fn cache(verb: CacheVerb) -> Result<u8, CliError> {
     let home = super::home::open()?;
     let places = |args: PlaceArgs| -> Result<CachePlaces, CliError> {
@@ -111,7 +112,7 @@ pub(super) fn cache(verb: CacheVerb) -> Result<u8, CliError> {
     Ok(0)
 }
 
-/// Folders have to be there. Buckets answer for themselves.
+/// Checks that folders exist. Buckets are checked by the calls to them.
 fn check(stores: &[OutputStore]) -> Result<(), CliError> {
     for store in stores {
         if let OutputStore::Folder(folder) = store
@@ -124,14 +125,14 @@ fn check(stores: &[OutputStore]) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Where caches are, and who may look there.
+/// The places to search, and the identity for buckets.
 struct CachePlaces {
     stores: Vec<OutputStore>,
     identity: CloudIdentity,
 }
 
 impl CachePlaces {
-    /// All of them, each with its place.
+    /// All caches, each with its place.
     async fn list(&self) -> Result<Vec<(String, ListedCache)>, CliError> {
         let mut rows = Vec::new();
         for store in &self.stores {
@@ -146,7 +147,7 @@ impl CachePlaces {
         Ok(rows)
     }
 
-    /// Prunes each of them, whatever came of the others, and says what that was.
+    /// Prunes each place, even after failures, and reports the result.
     async fn prune(&self, before: SystemTime, most: u64) -> Result<(), CliError> {
         let mut failed = Vec::new();
         for store in &self.stores {
@@ -173,8 +174,7 @@ impl CachePlaces {
     }
 }
 
-/// Says what has become of a place; the failures: what stays there against the caller's will, and that it could
-/// not be said.
+/// Reports the result for one place. Returns the failures: what could not be removed or reported.
 fn tell(store: &OutputStore, pruned: Pruned) -> Vec<CliError> {
     let Pruned { removed, renewed, failures, abandoned } = pruned;
     let bytes = removed.iter().map(|entry| entry.bytes).sum();

@@ -1,12 +1,12 @@
-//! `--ca-file`: certificates that are trusted besides those of this machine.
+//! `--ca-file`: certificates trusted besides those of this machine.
 
 use super::error::CliError;
 use runner_engine::image::check_certificates;
 use runner_host::trust;
 use std::path::Path;
 
-/// The certificates of the file, for a build, which checks them. A private key that lies beside them goes
-/// nowhere.
+/// Reads the certificates of a file for a build, which checks them. A private key in the same file
+/// is left out.
 pub(super) fn read(path: &Path) -> Result<String, CliError> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         CliError::usage(format!("--ca-file: cannot read {}: {error}", path.display()))
@@ -28,7 +28,7 @@ fn certificates(text: &str) -> String {
     kept
 }
 
-/// Trusts them in this process.
+/// Makes this process trust the file's certificates.
 pub(super) fn trust(path: &Path) -> Result<(), CliError> {
     let pem = read(path)?;
     check_certificates(&pem).map_err(|why| CliError::usage(format!("--ca-file: {why}")))?;

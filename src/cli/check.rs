@@ -1,7 +1,7 @@
-//! `runner check`: what is wrong with a buildspec, without running it.
+//! `runner check`: reports problems of a buildspec without running it.
 //!
-//! The report is the answer and goes to standard output: for a person, as JSON, or as SARIF for the
-//! tools that annotate pull requests.
+//! The report goes to standard output: as text, as JSON, or as SARIF for tools that annotate pull
+//! requests.
 
 use super::error::{CliError, USAGE};
 use super::render;
@@ -20,33 +20,33 @@ const MAX_LINE: usize = 4096;
 #[command(after_help = "\
 Exit status: 0 when a build would begin (warnings or not); 2 when the buildspec would be rejected.")]
 pub(super) struct CheckArgs {
-    /// The buildspec [default: buildspec.yml in the source directory]
+    /// Buildspec to check [default: buildspec.yml in the source directory]
     buildspec: Option<PathBuf>,
-    /// The directory with the source
+    /// Source directory
     #[arg(long, value_name = "DIR", default_value = ".")]
     source: PathBuf,
-    /// How the report is written
+    /// Output format of the report
     #[arg(long, value_enum, default_value_t = CheckFormat::Text)]
     format: CheckFormat,
-    /// Leave out warnings of this kind, by the name in their brackets
+    /// Ignore warnings of this kind, named in brackets in the report
     #[arg(long, value_name = "CODE", value_parser = warning)]
     allow: Vec<DiagnosticCode>,
-    /// Print the language as JSON Schema instead
+    /// Print the buildspec language as JSON Schema instead
     #[arg(long, conflicts_with_all = ["buildspec", "source", "format", "allow"])]
     schema: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum CheckFormat {
-    /// For a person
+    /// Text for people
     Text,
-    /// One object
+    /// One JSON object
     Json,
     /// SARIF 2.1.0
     Sarif,
 }
 
-/// A kind of warning, by name. Errors cannot be wished away.
+/// A kind of warning, by name. Errors cannot be allowed.
 fn warning(name: &str) -> Result<DiagnosticCode, String> {
     let warnings =
         || DiagnosticCode::ALL.into_iter().filter(|code| code.severity() == Severity::Warning);
@@ -56,7 +56,7 @@ fn warning(name: &str) -> Result<DiagnosticCode, String> {
     })
 }
 
-/// Reports; the exit code.
+/// Prints the report. Returns the exit code.
 pub(super) fn check(args: &CheckArgs) -> Result<u8, CliError> {
     if args.schema {
         return super::answer(pretty(&schema()));
@@ -70,7 +70,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<u8, CliError> {
         Err(problems) => problems,
     };
     for problem in &mut problems {
-        // CodeBuild takes it; that it cannot be run here is worth a word.
+        // CodeBuild accepts it, but it cannot run here, which is worth a message.
         if problem.code == DiagnosticCode::NotRunnable {
             problem.severity = Severity::Warning;
         }
@@ -121,7 +121,7 @@ fn as_json(file: &BuildspecFile, problems: &[Diagnostic]) -> Value {
         .shown
         .iter()
         .map(|problem| {
-            // A line that nobody would read is not repeated for each of its problems.
+            // Do not repeat a long, unreadable line for each of its problems.
             let line = lines.get(&problem.span.line).filter(|line| line.len() <= MAX_LINE);
             json!({
                 "code": problem.code.name(),

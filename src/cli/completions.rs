@@ -1,7 +1,7 @@
-//! `runner completions` and the manual: both are made from the command line's own description.
+//! `runner completions` and the manual, both generated from the command line's own description.
 //!
-//! What a shell asks for while somebody types is answered by this program (`RUNNER_COMPLETE` names the shell
-//! then), so that a build is offered as soon as it is there, and no script has to be made anew with an option.
+//! This program itself answers a shell's requests while someone types (`RUNNER_COMPLETE` then names
+//! the shell). So new builds are offered at once, and scripts need no update for new options.
 
 use super::error::{CliError, OURS};
 use clap::{Args, ValueEnum};
@@ -10,16 +10,16 @@ use clap_complete::env::{CompleteEnv, Shells};
 use runner_folder::state::{Home, KnownBuild, all_builds, listed_builds};
 use std::path::PathBuf;
 
-/// The variable by which a shell asks.
+/// The variable with which a shell requests completions.
 const ASKED: &str = "RUNNER_COMPLETE";
-/// Most builds that are offered.
+/// Maximum number of builds offered.
 const MOST: usize = 50;
 
 /// Options of `runner completions`.
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub(super) struct CompletionsArgs {
-    /// The shell
+    /// Shell to complete in
     #[arg(value_enum)]
     shell: CompletionShell,
 }
@@ -53,13 +53,13 @@ impl CompletionShell {
 /// Options of the hidden `runner __man`.
 #[derive(Debug, Args)]
 pub(super) struct ManArgs {
-    /// Where the pages go, one for the program and one for each verb
+    /// Output directory, for one page for the program and one per command
     directory: PathBuf,
 }
 
-/// Answers a shell that asks what could be typed; ends the program then.
+/// Answers a shell's request for completions, and then exits.
 pub(super) fn answer_shell() {
-    // Nothing is described for everybody else.
+    // Skip building the command's description in all other cases.
     if std::env::var_os(ASKED).is_some() {
         CompleteEnv::with_factory(super::command)
             .var(ASKED)
@@ -69,7 +69,7 @@ pub(super) fn answer_shell() {
     }
 }
 
-/// Prints what makes a shell ask.
+/// Prints the shell code that enables completions.
 pub(super) fn completions(args: &CompletionsArgs) -> Result<u8, CliError> {
     let shells = Shells::builtins();
     let shell = shells.completer(args.shell.name());
@@ -90,7 +90,7 @@ pub(super) fn man(args: &ManArgs) -> Result<u8, CliError> {
     Ok(0)
 }
 
-/// The builds that may be meant: those that are live, or where there is none, those of the past.
+/// The builds to offer: live ones, or ended ones if none is live.
 pub(super) fn builds() -> Vec<CompletionCandidate> {
     let Ok(home) = Home::open() else { return Vec::new() };
     let live = listed_builds(&home).unwrap_or_default();
@@ -98,7 +98,7 @@ pub(super) fn builds() -> Vec<CompletionCandidate> {
         true => all_builds(&home).map(|(all, _)| all).unwrap_or_default(),
         false => live,
     };
-    // By uuid: the colon of an id parts words in some shells.
+    // By uuid: some shells split words at the colon of an id.
     let offered = |build: &KnownBuild| {
         let project = build.id.rsplit_once(':').map_or("", |(project, _)| project);
         CompletionCandidate::new(&build.uuid).help(Some(project.to_owned().into()))

@@ -1,7 +1,7 @@
-//! The course of a build, followed in its folder from outside.
+//! Follows a build from outside by reading its folder.
 //!
-//! Used by `wait`, `stop` and `logs -f`. The log tells what has happened, also what was over again before
-//! anybody looked; the kernel tells when to look (`state::Changes`).
+//! Used by `wait`, `stop` and `logs -f`. The log contains every event, even one that is over before
+//! anyone looks; the kernel signals when to look (`state::Changes`).
 
 use super::error::CliError;
 use runner_build::sweep::sweep;
@@ -12,10 +12,10 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-/// How long a build that has ended may take until its owner has let go of it, which waits for its readers.
+/// How long an ended build's owner may take to release it; it waits for its readers.
 const SETTLING: Duration = Duration::from_secs(2);
 
-/// How long behind the last change a build is looked at once more.
+/// Delay after the last change before the build is checked once more.
 const AGAIN: Duration = Duration::from_millis(300);
 
 pub(super) struct FollowedBuild<'a> {
@@ -26,16 +26,17 @@ pub(super) struct FollowedBuild<'a> {
     is_paused: bool,
     pauses: u32,
     record: Option<Build>,
-    /// Until when the owner of a build that has ended is waited for.
+    /// Deadline for the owner of an ended build to release it.
     settles: Option<Instant>,
-    /// When to look again after a change: the kernel reports the end of a lock a moment before the lock is free.
+    /// When to look again after a change: the kernel reports that a lock is released a moment
+    /// before it is free.
     again: Option<Instant>,
 }
 
 impl<'a> FollowedBuild<'a> {
-    /// From its beginning, and on.
+    /// Follows a build from its beginning.
     pub(super) fn of(home: &'a Home, known: &'a KnownBuild) -> Result<Self, CliError> {
-        // Before the first look, so that nothing happens in between.
+        // Watch before the first look, so that nothing in between is missed.
         let changes = FolderChanges::of_build(known.dir.path(), known.dir.listing())
             .map_err(|error| not_followed(known, &error))?;
         let mut course = FollowedBuild {
@@ -53,12 +54,12 @@ impl<'a> FollowedBuild<'a> {
         Ok(course)
     }
 
-    /// Waits until something has happened; whether there was time for it.
+    /// Waits for the next change. Returns false if the time is up.
     pub(super) fn next(&mut self, until: Option<Instant>) -> Result<bool, CliError> {
         self.next_or(until, None)
     }
 
-    /// The same, also until there is something to read elsewhere.
+    /// Like `next`, but also returns when another descriptor is readable.
     pub(super) fn next_or(
         &mut self,
         until: Option<Instant>,
@@ -92,7 +93,7 @@ impl<'a> FollowedBuild<'a> {
         self.pauses
     }
 
-    /// Its record, once it has ended and nothing of it is left.
+    /// Its record, once it has ended and its leftovers are removed.
     pub(super) fn record(&self) -> Option<&Build> {
         self.record.as_ref()
     }
@@ -101,13 +102,13 @@ impl<'a> FollowedBuild<'a> {
         self.read().map_err(|error| not_followed(self.known, &error))?;
         let dir = &self.known.dir;
         if !dir.is_owned() {
-            // Ended, or killed; who has killed it left that to whoever comes next.
+            // Ended or killed; a killed build is ended by the next command.
             if !dir.has_record() {
                 let report = sweep(self.home)?;
                 super::home::tell(&report);
             }
             self.read().map_err(|error| not_followed(self.known, &error))?;
-            // Somebody else ends it.
+            // Another process is ending it.
             if !dir.has_record() && dir.is_owned() {
                 return Ok(());
             }
@@ -120,19 +121,19 @@ impl<'a> FollowedBuild<'a> {
         } else if !dir.has_record() || dir.is_listed() {
             return Ok(());
         } else if *self.settles.get_or_insert_with(|| Instant::now() + SETTLING) > Instant::now() {
-            // Its last word may still be on its way to a reader.
+            // Its last event may still be on its way to a reader.
             return Ok(());
         }
         self.record = dir.record().map_err(|error| not_followed(self.known, &error))?;
         Ok(())
     }
 
-    /// Reads on in the log.
+    /// Reads new events of the log.
     fn read(&mut self) -> io::Result<()> {
         if self.log.is_none() {
             match Follower::open(&self.known.dir) {
                 Ok(log) => self.log = Some(log),
-                // Not begun yet.
+                // The build has not begun.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
                 Err(error) => return Err(error),
             }

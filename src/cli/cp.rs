@@ -18,11 +18,11 @@ use std::sync::Arc;
 #[derive(Debug, Args)]
 #[command(after_help = CP_HELP)]
 pub(super) struct CpArgs {
-    /// What is copied: BUILD:PATH in a build, or a path of this machine
+    /// Source: BUILD:PATH in a build, or a path on this machine
     src: OsString,
-    /// Where it goes: the other of the two
+    /// Destination: a path on this machine if SRC is in a build, otherwise BUILD:PATH
     dst: OsString,
-    /// Copy what SRC leads to, where SRC is a symbolic link
+    /// If SRC is a symbolic link, copy its target
     #[arg(short = 'L', long)]
     follow_link: bool,
 }
@@ -83,7 +83,7 @@ impl<'a> Side<'a> {
     }
 }
 
-/// Copies; the exit code.
+/// Copies. Returns the exit code.
 pub(super) fn cp(args: &CpArgs) -> Result<u8, CliError> {
     let (build, way) = match (Side::parse(&args.src)?, Side::parse(&args.dst)?) {
         (Side::Build { build, path }, Side::Here(to)) => {
@@ -125,7 +125,7 @@ fn finish(copied: &Copied) -> Result<u8, CliError> {
     Ok(0)
 }
 
-/// Sees to it that no half file stays where a signal ends this program.
+/// Makes sure that no partial file remains if a signal ends this program.
 fn clean_up_on_signals() -> std::io::Result<Arc<Unfinished>> {
     let signals = SignalReader::listen(&ENDS)?;
     let unfinished = Arc::new(Unfinished::default());
@@ -148,7 +148,7 @@ impl From<CopyError> for CliError {
         match error {
             CopyError::Client(error) => {
                 let mut error = CliError::from(error);
-                // The code that exec would exit with.
+                // The exit code that `exec` would use.
                 if error.code == SESSION {
                     error.code = OURS;
                 }

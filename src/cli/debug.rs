@@ -1,4 +1,4 @@
-//! The debugger's verbs: what is to follow a stop, and where a build stops.
+//! Subcommands of the debugger: decide what follows a stop, and set breakpoints.
 
 use super::course::FollowedBuild;
 use super::error::CliError;
@@ -12,60 +12,61 @@ use runner_folder::state::{BuildNeed, KnownBuild, find};
 use runner_host::stdio::say;
 use runner_wire::control::{ControlRequest, ControlResponse};
 
-/// `runner retry`
+/// Options of `runner retry`.
 #[derive(Debug, Args)]
 pub(super) struct RetryArgs {
-    /// Build id, its uuid, a unique prefix of either, or a project's name; may be left out where one build is
-    /// live
+    /// Build id, its uuid, a unique prefix of either, or the name of a project; optional if only
+    /// one build is live
     build: Option<String>,
-    /// Edit the command with $VISUAL or $EDITOR first; the buildspec stays as it is
+    /// Edit the command in $VISUAL or $EDITOR first; the buildspec does not change
     #[arg(long, conflicts_with = "text")]
     edit: bool,
-    /// Run this text in its place
+    /// Run this text instead of the command
     #[arg(long, value_name = "TEXT")]
     text: Option<String>,
-    /// Go back to before the command first: its files are what it had begun with
+    /// First restore the files to what they were before the command
     #[arg(long)]
     clean: bool,
 }
 
-/// `runner skip`
+/// Options of `runner skip`.
 #[derive(Debug, Args)]
 pub(super) struct SkipArgs {
-    /// Build id, its uuid, a unique prefix of either, or a project's name; may be left out where one build is
-    /// live
+    /// Build id, its uuid, a unique prefix of either, or the name of a project; optional if only
+    /// one build is live
     build: Option<String>,
-    /// Skip every command before this one, too: PHASE[:finally][:N]
+    /// Also skip every command before this one: PHASE[:finally][:N]
     #[arg(long, value_name = "PLACE", value_parser = place)]
     to: Option<CommandPlace>,
 }
 
-/// A build, where it may be left out, and what else a verb takes.
+/// Options of `runner rerun`.
 #[derive(Debug, Args)]
 pub(super) struct RerunArgs {
-    /// The build, where more than one is live, and the place: PHASE[:finally][:N]
+    /// Build (required if more than one is live) and place: PHASE[:finally][:N]
     #[arg(value_name = "[BUILD] PLACE", num_args = 1..=2, required = true)]
     words: Vec<String>,
 }
 
-/// `runner break`
+/// Verbs of `runner break`.
 #[derive(Debug, Subcommand)]
 pub(super) enum BreakVerb {
-    /// Let a live build stop: start, failure, any-failure, before:PLACE, after:PHASE, command:/RE/, change:NAME,
-    /// wrote:GLOB, output:/RE/, idle:TIME, longer:TIME or memory:SIZE, and behind it: if EXPR, hits N, log "TEXT"
+    /// Add a breakpoint to a live build: start, failure, any-failure, before:PLACE, after:PHASE,
+    /// command:/RE/, change:NAME, wrote:GLOB, output:/RE/, idle:TIME, longer:TIME or memory:SIZE,
+    /// optionally followed by: if EXPR, hits N, log "TEXT"
     Add {
-        /// The build, where more than one is live, and the breakpoint in one word
+        /// Build (required if more than one is live) and breakpoint in one word
         #[arg(value_name = "[BUILD] BREAKPOINT", num_args = 1..=2, required = true)]
         words: Vec<String>,
     },
-    /// Where it stops
+    /// List breakpoints
     Ls {
-        /// The build
+        /// Build to list breakpoints of
         build: Option<String>,
     },
-    /// Take a breakpoint away
+    /// Remove a breakpoint
     Rm {
-        /// The build, where more than one is live, and the breakpoint's number
+        /// Build (required if more than one is live) and number of the breakpoint
         #[arg(value_name = "[BUILD] NUMBER", num_args = 1..=2, required = true)]
         words: Vec<String>,
     },
@@ -75,12 +76,12 @@ fn place(text: &str) -> Result<CommandPlace, String> {
     text.parse().map_err(|error: runner_core::debug::ParseError| error.to_string())
 }
 
-/// A breakpoint's text. Whether the build can come to it, its plan says.
+/// Parses a breakpoint. Whether the build can reach it depends on its plan.
 pub(super) fn breakpoint(text: &str) -> Result<Breakpoint, String> {
     text.parse().map_err(|error: runner_core::debug::ParseError| error.to_string())
 }
 
-/// Runs the command at hand again.
+/// Runs the current command again.
 pub(super) fn retry(args: RetryArgs) -> Result<u8, CliError> {
     let home = open()?;
     let known = find(&home, args.build.as_deref(), BuildNeed::Live)?;
@@ -92,24 +93,24 @@ pub(super) fn retry(args: RetryArgs) -> Result<u8, CliError> {
     decide(&known, Decision::Retry { text })
 }
 
-/// Leaves the command at hand out.
+/// Skips the current command.
 pub(super) fn skip(args: &SkipArgs) -> Result<u8, CliError> {
     decide(&find(&open()?, args.build.as_deref(), BuildNeed::Live)?, Decision::Skip { to: args.to })
 }
 
-/// Goes on from an earlier place.
+/// Continues from an earlier command.
 pub(super) fn rerun(args: &RerunArgs) -> Result<u8, CliError> {
     let (build, word) = split(&args.words);
     let place = place(word).map_err(|why| CliError::usage(format!("`{word}`: {why}")))?;
     decide(&find(&open()?, build, BuildNeed::Live)?, Decision::Rerun { place })
 }
 
-/// Goes on to the next command.
+/// Continues to the next command.
 pub(super) fn step(build: Option<&str>) -> Result<u8, CliError> {
     decide(&find(&open()?, build, BuildNeed::Live)?, Decision::Step)
 }
 
-/// Ends the build without anything further, and waits until it is over.
+/// Ends the build without running anything further, and waits for the end.
 pub(super) fn abort(build: Option<&str>) -> Result<u8, CliError> {
     let home = open()?;
     let known = find(&home, build, BuildNeed::Live)?;
@@ -153,7 +154,7 @@ pub(super) fn breakpoints(verb: &BreakVerb) -> Result<u8, CliError> {
     super::answer(lines.concat())
 }
 
-/// The build, where it is named, and the word behind it.
+/// The build, if named, and the last word.
 pub(super) fn split(words: &[String]) -> (Option<&str>, &str) {
     match words {
         [word] => (None, word),
@@ -167,7 +168,7 @@ pub(super) fn decide(known: &KnownBuild, decision: Decision) -> Result<u8, CliEr
     Ok(0)
 }
 
-/// The text of the command at hand, as a person has edited it.
+/// Lets the user edit the text of the current command.
 fn edited(known: &KnownBuild) -> Result<String, CliError> {
     let failed =
         |error: std::io::Error| CliError::ours(format!("cannot edit the command: {error}"));

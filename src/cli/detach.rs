@@ -1,5 +1,5 @@
-//! `run --detach`: the build in another process, which outlives this one and has neither its terminal nor its
-//! signals.
+//! `run --detach`: runs the build in another process, which outlives this one and has neither its
+//! terminal nor its signals.
 
 use super::error::{CliError, OURS};
 use runner_build::BuildRequest;
@@ -7,13 +7,13 @@ use runner_build::headless::{self, HeadlessAnswer, HeadlessRefusal};
 use std::io;
 use std::process::{Child, Stdio};
 
-/// Starts the build; its id once it has begun.
+/// Starts the build. Returns its id once it has begun.
 pub(super) fn start(request: &BuildRequest) -> Result<String, CliError> {
     let (_, id, _) = begin("--detach", request)?;
     Ok(id)
 }
 
-/// Starts a build that is left to itself, as `option` wants it: its process, its id and its uuid.
+/// Starts a detached build, as `option` requests. Returns its process, id and uuid.
 pub(super) fn begin(
     option: &str,
     request: &BuildRequest,
@@ -27,12 +27,12 @@ pub(super) fn begin(
             CliError::ours(format!("cannot start a process for the build: {error}")).because(error)
         }
     };
-    // Readers of standard error wait for its end, and have gone by the time that anything is said there.
+    // Readers of this program's standard error wait for its end, so the build must not hold it.
     let mut child = headless::spawn(request, Stdio::null()).map_err(failed)?;
     match headless::answer(&mut child).map_err(failed)? {
         Some(HeadlessAnswer::Started { id, uuid, .. }) => Ok((child, id, uuid)),
         Some(HeadlessAnswer::Failed(HeadlessRefusal { code, message, hints })) => {
-            // It ends now.
+            // The process is exiting.
             let _ = child.wait();
             Err(CliError::new(code, message).hints(hints))
         }

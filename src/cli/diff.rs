@@ -1,4 +1,4 @@
-//! `runner diff`: what a build has changed in its source.
+//! `runner diff`: shows what a build has changed in its source.
 
 use super::error::{CliError, OURS};
 use super::home::open;
@@ -19,23 +19,23 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// The widest bar of `--stat`.
+/// Maximum width of a bar of `--stat`.
 const BAR: usize = 40;
 
-/// `runner diff`
+/// Options of `runner diff`.
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub(super) struct DiffArgs {
     #[command(flatten)]
     build: super::builds::BuildArg,
-    /// How many lines of each file have changed
+    /// Show how many lines of each file have changed
     #[arg(long, conflicts_with = "patch")]
     stat: bool,
-    /// The changes themselves, for `git apply`
+    /// Show the changes themselves as a patch for `git apply`
     #[arg(long)]
     patch: bool,
-    /// What this run has changed in all files: its number in `runner history`, -1 for the last one, or a place for
-    /// its last run
+    /// Show what this run has changed in all files: its number in `runner history`, -1 for the last
+    /// run, or a place for its last run
     #[arg(
         long,
         value_name = "RUN",
@@ -44,7 +44,7 @@ pub(super) struct DiffArgs {
         conflicts_with_all = ["stat", "from", "to"]
     )]
     run: Option<RunRef>,
-    /// What has changed from before this run on
+    /// Show what has changed since before this run
     #[arg(
         long,
         value_name = "RUN",
@@ -53,7 +53,7 @@ pub(super) struct DiffArgs {
         conflicts_with_all = ["stat", "patch"]
     )]
     from: Option<RunRef>,
-    /// Up to behind this run; without it, the last one
+    /// End after this run [default: the last run]
     #[arg(
         long,
         value_name = "RUN",
@@ -62,7 +62,7 @@ pub(super) struct DiffArgs {
         requires = "from"
     )]
     to: Option<RunRef>,
-    /// Only these files of the source, and what is below them
+    /// Only show these files of the source, and what is below them
     #[arg(last = true, value_name = "PATH")]
     paths: Vec<OsString>,
 }
@@ -81,7 +81,7 @@ absolute then.
 the checkpoints before and behind it. They go when the build ends. A file outside of the source
 stands there with its whole path.";
 
-/// Shows what has changed.
+/// Shows the changes.
 pub(super) fn diff(args: &DiffArgs) -> Result<u8, CliError> {
     let range = match (args.run, args.from) {
         (Some(run), _) => Some(Range { from: run, to: run, is_one: true }),
@@ -118,7 +118,7 @@ pub(super) fn diff(args: &DiffArgs) -> Result<u8, CliError> {
     let only: Vec<Vec<u8>> = args.paths.iter().map(|path| relative(path.as_bytes())).collect();
     let has_content = args.stat || args.patch;
     let here = Path::new(&here);
-    // As engines and copies of a source leave it out.
+    // Engines and copies of a source leave it out, too.
     let unseen = Unseen::of(home.root());
     let hidden = unseen.below(here).map(|path| path.as_os_str().as_bytes().to_vec());
     let hidden: Vec<Vec<u8>> = hidden.collect();
@@ -177,7 +177,7 @@ fn patch_of_run(args: &DiffArgs, run: RunRef) -> Result<u8, CliError> {
     Ok(if shown.left_out > 0 { OURS } else { 0 })
 }
 
-/// The source on this machine, and in the build.
+/// The source's path on this machine and in the build.
 fn places(known: &KnownBuild) -> Result<(String, String), CliError> {
     let failed =
         |error: io::Error| CliError::ours(format!("the log of build {}: {error}", known.id));
@@ -187,7 +187,7 @@ fn places(known: &KnownBuild) -> Result<(String, String), CliError> {
     places.ok_or_else(|| CliError::ours("the build has not begun yet"))
 }
 
-/// A path as the trees have it.
+/// A path in the form that the trees use.
 fn relative(path: &[u8]) -> Vec<u8> {
     let names = path.split(|&byte| byte == b'/').filter(|name| !matches!(*name, b"" | b"."));
     names.collect::<Vec<_>>().join(&b'/')
@@ -196,7 +196,7 @@ fn relative(path: &[u8]) -> Vec<u8> {
 struct DiffOutput {
     out: BufWriter<CheckedStdout>,
     is_terminal: bool,
-    /// Nobody reads any more.
+    /// Whether the reader is gone.
     is_over: bool,
     rows: Vec<(String, DiffStat)>,
     left_out: u64,
@@ -207,7 +207,7 @@ impl DiffOutput {
         let letter = match (&change.old, &change.new) {
             (None, _) => 'A',
             (_, None) => 'D',
-            // A link in the place of a file, and the like.
+            // A link that replaced a file, and the like.
             (Some(old), Some(new))
                 if (old.kind == NodeKind::Link) != (new.kind == NodeKind::Link) =>
             {
@@ -234,7 +234,7 @@ impl DiffOutput {
 
     fn show(&mut self, patch: &[u8]) -> io::Result<()> {
         if !self.is_terminal {
-            // As it is: a tool reads it.
+            // Unchanged: a tool reads it.
             return self.write(patch);
         }
         let text = String::from_utf8_lossy(patch).into_owned();
@@ -255,7 +255,7 @@ impl DiffOutput {
         Ok(())
     }
 
-    /// What `--stat` shows, once all is known.
+    /// Prints the table of `--stat`, once all is known.
     fn table(&mut self) -> io::Result<()> {
         let rows = std::mem::take(&mut self.rows);
         let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);

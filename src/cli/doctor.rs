@@ -1,4 +1,4 @@
-//! `runner doctor`: what works here, as a table or as JSON.
+//! `runner doctor`: shows what works here, as a table or JSON.
 
 use super::error::{CliError, OURS};
 use super::values::OutputFormat;
@@ -12,14 +12,14 @@ use std::fmt::Write as _;
 #[derive(Debug, Args)]
 #[command(after_help = "Exit status: 0 where a build can run, or a session to BUILD would; else 3")]
 pub(super) struct DoctorArgs {
-    /// Say why a session to this build would not work
+    /// Explain why a session to this build would not work
     build: Option<String>,
-    /// How it is shown
+    /// Output format
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
     format: OutputFormat,
 }
 
-/// Tries everything; its exit code.
+/// Runs all checks. Returns the exit code.
 pub(super) fn doctor(args: &DoctorArgs) -> Result<u8, CliError> {
     let home = super::home::open()?;
     let report = match &args.build {

@@ -12,16 +12,16 @@ use runner_host::stdio::say;
 use runner_wire::control::{ControlRequest, ControlResponse, VariableLine};
 use serde::Serialize;
 
-/// `runner env`
+/// Options of `runner env`.
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub(super) struct EnvArgs {
     #[command(flatten)]
     build: super::builds::BuildArg,
-    /// Those alone that the last command has changed
+    /// Show only variables that the last command has changed
     #[arg(long)]
     changed: bool,
-    /// How they are shown
+    /// Output format
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
     format: OutputFormat,
 }
@@ -69,7 +69,7 @@ pub(super) fn env(args: &EnvArgs) -> Result<u8, CliError> {
     super::answer(text)
 }
 
-/// The variables of the commands to come, and what they were before the last one.
+/// The variables of the following commands, and their values before the last one.
 pub(super) fn variables(known: &KnownBuild) -> Result<Vec<VariableLine>, CliError> {
     match Client::connect(&known.dir)?.ask(&ControlRequest::Variables)? {
         ControlResponse::Variables(all) => Ok(all),
@@ -77,7 +77,7 @@ pub(super) fn variables(known: &KnownBuild) -> Result<Vec<VariableLine>, CliErro
     }
 }
 
-/// As a shell would take it; behind it what it was, where that is wanted.
+/// A variable in shell syntax, followed by its previous value if requested.
 fn shown(line: &VariableLine, with_before: bool) -> String {
     let value = |value: &str| {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "_./:@%+,=-".contains(c);

@@ -1,6 +1,6 @@
-//! What a verb fails with: a message, hints, and the one table of exit codes.
+//! The error type of subcommands: a message, hints, and the one table of exit codes.
 //!
-//! Each library error is converted once, here, and gains its hint.
+//! Each library error is converted once, here, and gets its hint.
 
 use nix::sys::signal::Signal;
 use runner_build::credentials::EndpointError;
@@ -16,13 +16,13 @@ use std::io::ErrorKind;
 
 /// Usage error, or a rejected buildspec.
 pub(super) const USAGE: u8 = 2;
-/// Our own failure.
+/// A failure of the runner itself.
 pub(super) const OURS: u8 = 3;
-/// Time ran out.
+/// The time limit was reached.
 pub(super) const TIMED_OUT: u8 = 4;
-/// The build is paused, and this program does not wait for what comes of it.
+/// The build is paused, and this program does not wait for it.
 pub(super) const PAUSED: u8 = 77;
-/// Our own failure, where the exit code is otherwise that of a command.
+/// A failure of the runner itself, for subcommands that otherwise return a command's exit code.
 pub(super) const SESSION: u8 = 125;
 
 /// The exit code of `runner run`.
@@ -36,18 +36,18 @@ pub(super) fn of_status(status: Status) -> u8 {
     }
 }
 
-/// The exit code of a program that a signal has ended, as shells tell it.
+/// The exit code of a program ended by a signal, as in shells.
 pub(super) fn of_signal(signal: Signal) -> u8 {
     u8::try_from(128 + signal as i32).unwrap_or(SESSION)
 }
 
-/// Why a verb did not do what it was asked for.
+/// Why a subcommand failed.
 #[derive(Debug)]
 pub(super) struct CliError {
     pub(super) code: u8,
     pub(super) message: String,
     pub(super) hints: Vec<String>,
-    /// What brought it about, and what that.
+    /// The causing error and its causes.
     source: Option<ErrorSource>,
 }
 
@@ -58,7 +58,7 @@ impl CliError {
         CliError { code, message: message.into(), hints: Vec::new(), source: None }
     }
 
-    /// In the words of the error that it is.
+    /// Uses the error's own message.
     pub(super) fn of(code: u8, error: impl Error + Send + Sync + 'static) -> Self {
         Self::new(code, error.to_string()).because(error)
     }
@@ -76,7 +76,7 @@ impl CliError {
         self
     }
 
-    /// With each of these, if there is one.
+    /// Adds hints.
     pub(super) fn hints(mut self, hints: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.hints.extend(hints.into_iter().map(Into::into));
         self
@@ -87,13 +87,13 @@ impl CliError {
         self
     }
 
-    /// With the exit codes of a verb that exits as its remote command does.
+    /// Uses the exit codes of a subcommand that exits as its remote command does.
     pub(super) fn in_session(mut self) -> Self {
         self.code = SESSION;
         self
     }
 
-    /// Says it on standard error; the exit code.
+    /// Prints the error to standard error. Returns the exit code.
     pub(super) fn print(&self) -> u8 {
         say(&format!("error: {}", self.message));
         for hint in &self.hints {
@@ -194,7 +194,7 @@ impl From<BuildLookupError> for CliError {
     }
 }
 
-/// The id of the build in the queue that is meant.
+/// The id of the queued build that is meant.
 fn waits(wanted: &str) -> Option<String> {
     let home = runner_folder::state::Home::open().ok()?;
     super::queued::named(&home, wanted).map(|one| one.id)

@@ -1,4 +1,4 @@
-//! `runner eval`, `runner set` and `runner pause`: what a person does to a live build from outside.
+//! `runner eval`, `runner set` and `runner pause`: act on a live build from outside.
 
 use super::course::FollowedBuild;
 use super::debug::split;
@@ -18,18 +18,18 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::sync::{Arc, OnceLock};
 
-/// `runner eval`
+/// Options of `runner eval`.
 #[derive(Debug, Args)]
 pub(super) struct EvalArgs {
-    /// The build, where more than one is live, and the text in one word
+    /// Build (required if more than one is live) and shell text in one word
     #[arg(value_name = "[BUILD] TEXT", num_args = 1..=2, required = true)]
     words: Vec<String>,
 }
 
-/// `runner set`
+/// Options of `runner set`.
 #[derive(Debug, Args)]
 pub(super) struct SetArgs {
-    /// The build, where more than one is live, and the variable
+    /// Build (required if more than one is live) and variable
     #[arg(value_name = "[BUILD] NAME=VALUE", num_args = 0..=2, required_unless_present = "unset")]
     words: Vec<String>,
     /// Unset this variable
@@ -74,7 +74,7 @@ pub(super) fn eval(args: &EvalArgs) -> Result<u8, CliError> {
     }
 }
 
-/// Ends the text with the first signal, and this program with the second. Which has come first.
+/// Ends the text on the first signal, and this program on the second. Returns the first signal.
 fn end_with_signals(
     known: &KnownBuild,
     run: u32,
@@ -98,7 +98,7 @@ fn end_with_signals(
     Ok(asked)
 }
 
-/// A text that runs, in the build's log.
+/// A running text in the build's log.
 struct Eval {
     run: u32,
     log: LogReader,
@@ -106,7 +106,7 @@ struct Eval {
 }
 
 impl Eval {
-    /// Shows what it writes until it ends; nothing where the build ends first.
+    /// Shows its output until it ends; `None` if the build ends first.
     fn follow(
         &mut self,
         home: &Home,
@@ -127,13 +127,13 @@ impl Eval {
         }
     }
 
-    /// Shows what has come; how it ended, once it has.
+    /// Shows new output. Returns how the text ended, once it has.
     fn show(&mut self) -> io::Result<Option<CommandOutcome>> {
         while let Some(event) = self.log.next_event()? {
             match event.body {
                 EventBody::Output { command, offset, length } if command == self.run => {
                     let written = CheckedStdout.write_all(self.output.read(offset, length)?);
-                    // A reader that has gone has read enough; how the text ends is asked all the same.
+                    // If the reader is gone, stop writing, but still wait for the end of the text.
                     written.or_else(|error| if is_gone(&error) { Ok(()) } else { Err(error) })?;
                 }
                 EventBody::CommandEnded { command, outcome, .. } if command == self.run => {
@@ -146,7 +146,7 @@ impl Eval {
     }
 }
 
-/// Sets a variable of the commands to come, or unsets it.
+/// Sets or unsets a variable for the following commands.
 pub(super) fn set(args: &SetArgs) -> Result<u8, CliError> {
     let (build, request) = match (&args.unset, args.words.as_slice()) {
         (Some(name), [] | [_]) => {

@@ -1,4 +1,4 @@
-//! `runner events`: a build's log for programs, live or ended.
+//! `runner events`: prints a build's log for programs, live or ended.
 
 use super::course::FollowedBuild;
 use super::error::CliError;
@@ -17,10 +17,10 @@ use std::io;
 pub(super) struct EventsArgs {
     #[command(flatten)]
     build: super::builds::BuildArg,
-    /// Show what comes until the build has ended
+    /// Follow the log until the build ends
     #[arg(short, long)]
     follow: bool,
-    /// Print the JSON Schema that every line fits, and nothing else
+    /// Print only the JSON Schema that every line fits
     #[arg(long, conflicts_with_all = ["follow", "build"])]
     schema: bool,
 }
@@ -54,6 +54,6 @@ pub(super) fn events(args: &EventsArgs) -> Result<u8, CliError> {
     while show()? && course.record().is_none() {
         course.next(None)?;
     }
-    // What came between the last look and the end.
+    // Events between the last look and the end.
     show().map(|_| 0)
 }

@@ -16,15 +16,16 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
     after_help = FORWARD_HELP
 )]
 pub(super) struct ForwardArgs {
-    /// Build id, its uuid, a unique prefix of either, or a project with one live build (may be left out where one build is live), then ports:
-    /// LOCAL:REMOTE, :REMOTE for a free port of this machine, or PORT for the same one on both sides
+    /// Build id, its uuid, a unique prefix of either, or a project with one live build (optional if
+    /// only one build is live), then ports: LOCAL:REMOTE, :REMOTE for a free port of this machine,
+    /// or PORT for the same port on both sides
     #[arg(
         required = true,
         value_name = "[BUILD] LOCAL:REMOTE",
         add = ArgValueCandidates::new(super::completions::builds)
     )]
     words: Vec<String>,
-    /// Address of this machine to listen at
+    /// Address of this machine to listen on
     #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     address: IpAddr,
 }
@@ -41,16 +42,16 @@ or the absolute path of a unix socket in it (@NAME for an abstract one).
 Each forwarded port is printed as LOCAL -> REMOTE once connections to it are taken. Runs until the
 build ends (exit status 0) or a signal n comes (128+n).";
 
-/// What is typed for one port.
+/// A parsed port argument.
 #[derive(Debug, PartialEq, Eq)]
 struct PortPair {
-    /// 0: a free one.
+    /// 0: any free port.
     local: u16,
     remote: Remote,
 }
 
 impl PortPair {
-    /// None where the text is neither a pair nor a port, and may be a build.
+    /// `None` if the text is neither a pair nor a port, and may be a build.
     fn parse(text: &str) -> Option<Result<Self, String>> {
         let (local, remote) = text.split_once(':').unwrap_or((text, text));
         let local = match local {
@@ -61,9 +62,9 @@ impl PortPair {
     }
 }
 
-/// Which build, and which ports.
+/// Splits the arguments into the build and the ports.
 fn read(words: &[String]) -> Result<(Option<&str>, Vec<PortPair>), CliError> {
-    // A number alone may be either; before others it is a build.
+    // A number alone may be either; before other words it is a build.
     let is_number = words.len() > 1 && !words[0].contains(':');
     let first_is_build = is_number || !matches!(PortPair::parse(&words[0]), Some(Ok(_)));
     let (build, pairs) = match words {
@@ -85,7 +86,7 @@ fn read(words: &[String]) -> Result<(Option<&str>, Vec<PortPair>), CliError> {
     if problems.is_empty() {
         return Ok((build, ports));
     }
-    // Taken for a build, it may have been meant as a port as well.
+    // It was taken for a build but may have been meant as a port.
     if let Some(Some(Err(problem))) = build.map(PortPair::parse) {
         problems.insert(0, problem);
     }
@@ -93,7 +94,7 @@ fn read(words: &[String]) -> Result<(Option<&str>, Vec<PortPair>), CliError> {
         .hint("for example 8080:80, :80 for a free port, 8080:/run/app.sock for a unix socket"))
 }
 
-/// Forwards ports until the build ends; the exit code.
+/// Forwards ports until the build ends. Returns the exit code.
 pub(super) fn forward(args: &ForwardArgs) -> Result<u8, CliError> {
     let (build, ports) = read(&args.words)?;
     let client = connect(build)?;
@@ -118,7 +119,7 @@ pub(super) fn forward(args: &ForwardArgs) -> Result<u8, CliError> {
     Ok(ended.code)
 }
 
-/// One line a port, for people and scripts.
+/// Prints one line per port, for people and scripts.
 fn announce(forwards: &[Forward]) -> std::io::Result<()> {
     for forward in forwards {
         stdio::answer(format!("{} -> {}\n", forward.local()?, forward.remote))?;

@@ -1,9 +1,10 @@
-//! `runner __build`: one build without a terminal, for a face in another process.
+//! `runner __build`: runs one build without a terminal, for a display in another process.
 //!
-//! Its request comes on standard input, as JSON to the end; one line of JSON on standard output says which
-//! build has begun, or why none has. From then on its faces are clients of its control socket, and none of them
-//! is missed: it ends as its request says, by `runner stop`, or by a signal. Values are in the request, so
-//! neither in a list of processes nor in a file.
+//! It reads its request, as JSON, from standard input to the end, and writes one line of JSON to
+//! standard output: which build has begun, or why none has. After that, displays are clients of its
+//! control socket, and the build does not depend on any of them: it ends as its request says, by
+//! `runner stop`, or by a signal. The request contains secret values, so it appears neither in a
+//! list of processes nor in a file.
 
 use super::error::{CliError, USAGE, of_status};
 use super::say;
@@ -19,20 +20,21 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 
-/// Most bytes of a request: the longest buildspec and all variables that a program can be given.
+/// Maximum bytes of a request: the longest buildspec and all variables that a program can be given.
 const MAX_REQUEST: u64 = 16 << 20;
 
-/// The one who asked, who hears of the build's beginning and no more.
+/// The requester, who is told only that the build has begun.
 struct Requester {
     has_heard: bool,
-    /// Where AWS's clients are let in, and by what.
+    /// The state folder and the settings of the endpoint for AWS's clients.
     way_in: Option<(Home, DoorParts)>,
     door: Option<Door>,
-    /// The lock of a service's start, held to the end: by it the service knows whether the build lives.
+    /// The lock of a service's start, held to the end: it tells the service whether the build is
+    /// running.
     start: Option<File>,
 }
 
-/// Runs the build; its exit code.
+/// Runs the build. Returns its exit code.
 pub(crate) fn main() -> u8 {
     let mut asker = Requester { has_heard: false, way_in: None, door: None, start: None };
     match run(&mut asker) {
@@ -40,7 +42,7 @@ pub(crate) fn main() -> u8 {
         Err(error) if asker.has_heard => error.print(),
         Err(error) => {
             let CliError { code, message, hints, .. } = &error;
-            // Who is gone need not know.
+            // The requester may be gone.
             let (message, hints) = (message.clone(), hints.clone());
             let _ = tell(&HeadlessAnswer::Failed(HeadlessRefusal { code: *code, message, hints }));
             *code
@@ -76,7 +78,7 @@ fn run(asker: &mut Requester) -> Result<u8, CliError> {
     Ok(if rejected { USAGE } else { of_status(status) })
 }
 
-/// The lock comes as standard error, and nothing else may inherit it.
+/// Takes the lock, which is passed as standard error, so that no child inherits it.
 fn take_lock() -> io::Result<File> {
     let lock = io::stderr().as_fd().try_clone_to_owned()?;
     let nothing = File::options().write(true).open("/dev/null")?;
@@ -84,26 +86,26 @@ fn take_lock() -> io::Result<File> {
     Ok(File::from(lock))
 }
 
-/// Standard input holds values as long as it is open.
+/// Closes standard input, which holds secret values while it is open.
 fn forget_request() -> io::Result<()> {
     let nothing = File::open("/dev/null")?;
     rustix::stdio::dup2_stdin(nothing).map_err(Into::into)
 }
 
-/// A session of its own has no terminal: neither its keys nor its end reach the build.
+/// Starts a new session without a terminal, so that neither its keys nor its end reach the build.
 fn leave_terminal() {
-    // It is the first of its session already, or its parent has made it a job of its own.
+    // The process already leads its session, or its parent made it a process group leader.
     if let Err(error) = nix::unistd::setsid() {
         tracing::debug!(%error, "no session of its own");
     }
 }
 
-/// A build of a batch does not outlive the batch's owner, however that ends: the kernel kills this process, and
-/// the next command puts right what is left.
+/// Makes a batch's build end with the batch's owner, however that ends: the kernel kills this
+/// process, and the next command repairs what is left.
 fn end_with(owner: u32) -> Result<(), CliError> {
     set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(|error| CliError::ours(format!("cannot be tied to the batch: {error}")))?;
-    // It may have died before that.
+    // The owner may have died before that.
     let parent = getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
     match parent {
         Some(parent) if parent == owner => Ok(()),
@@ -111,7 +113,7 @@ fn end_with(owner: u32) -> Result<(), CliError> {
     }
 }
 
-/// Reads a request, which could be anything.
+/// Reads a request, which may contain anything.
 fn read(from: &mut impl Read) -> Result<BuildRequest, CliError> {
     let mut text = Vec::new();
     from.take(MAX_REQUEST + 1)
@@ -124,7 +126,7 @@ fn read(from: &mut impl Read) -> Result<BuildRequest, CliError> {
         .map_err(|error| CliError::usage(format!("the request is none: {error}")))
 }
 
-/// Says it, and that nothing more will be said.
+/// Writes the answer and closes standard output.
 fn tell(answer: &HeadlessAnswer) -> io::Result<()> {
     let line = serde_json::to_string(answer)? + "\n";
     stdio::answer(line)?;
@@ -142,7 +144,7 @@ impl Face for Requester {
         let (id, uuid) = ((*id).to_owned(), (*uuid).to_owned());
         let folder = dir.path().to_path_buf();
         if let Err(error) = tell(&HeadlessAnswer::Started { id, uuid, folder }) {
-            // The build does without whoever asked for it.
+            // The build continues without its requester.
             tracing::debug!(%error, "nobody hears which build this is");
         }
         if let Some((home, parts)) = &self.way_in {

@@ -1,4 +1,4 @@
-//! `runner history`: a build's runs, each with its place, its end, and what people have done.
+//! `runner history`: lists a build's runs with their places, results, and people's decisions.
 
 use super::error::{CliError, OURS};
 use super::home::open;
@@ -20,40 +20,40 @@ use std::io;
 pub(super) struct HistoryArgs {
     #[command(flatten)]
     build: super::builds::BuildArg,
-    /// How it is shown
+    /// Output format
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
     format: OutputFormat,
 }
 
-/// A run, or a command that was left out.
+/// A run, or a skipped command.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct HistoryRow {
-    /// None for a command that was left out.
+    /// `None` for a skipped command.
     pub(super) run: Option<u32>,
     pub(super) place: String,
-    /// None while it runs.
+    /// `None` while it runs.
     pub(super) outcome: Option<String>,
     duration_ms: Option<u64>,
     pub(super) text: String,
-    /// What was kept before it.
+    /// The checkpoint before it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) checkpoint: Option<CheckpointFacts>,
-    /// What it has changed in the files.
+    /// Its changes to files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) changes: Option<RunChanges>,
-    /// Whether a rewind has gone back before it.
+    /// Whether a rewind went back to before this run.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     rewound: bool,
-    /// What somebody has decided before it.
+    /// A person's decision before this run.
     #[serde(skip_serializing_if = "Option::is_none")]
     intervention: Option<String>,
-    /// Whether a rewind has undone what it has done.
+    /// Whether a rewind has undone its changes.
     #[serde(skip)]
     pub(super) is_undone: bool,
 }
 
-/// What a run has changed in the files, or why that is not known.
+/// Changes of a run to files, or why they are unknown.
 #[derive(Debug, Serialize)]
 pub(super) struct RunChanges {
     #[serde(flatten)]
@@ -68,15 +68,15 @@ impl HistoryRow {
         !matches!(&*self.place, EVAL | RUNTIMES)
     }
 
-    /// Whether it is known what it has changed.
+    /// Whether its changes are known.
     pub(super) fn is_known(&self) -> bool {
         self.changes.as_ref().is_some_and(|changes| changes.why.is_none())
     }
 }
 
-/// The place of a text that a person has run.
+/// Place of a text that a person ran.
 const EVAL: &str = "eval";
-/// That of a command that installs runtimes.
+/// Place of a command that installs runtimes.
 const RUNTIMES: &str = "runtimes";
 
 /// Shows a build's runs.
@@ -99,17 +99,17 @@ pub(super) fn history(args: &HistoryArgs) -> Result<u8, CliError> {
 pub(super) fn rows(mut log: LogReader) -> io::Result<Vec<HistoryRow>> {
     let mut rows: Vec<HistoryRow> = Vec::new();
     let mut decided: Option<(DecisionKind, String)> = None;
-    // Whether a decision has left commands out already.
+    // Whether a decision has already skipped commands.
     let mut skips = false;
     let mut kept: BTreeMap<u32, CheckpointFacts> = BTreeMap::new();
-    // The run that a rewind has led to, whose checkpoint is the next one's as well.
+    // The run that a rewind led to; the next run has the same checkpoint.
     let mut again = None;
     while let Some(event) = log.next_event()? {
         match event.body {
             EventBody::Intervened(done) => {
                 let text = format!("{} by {}", done.what.verb(), done.by.user);
                 match done.what {
-                    // Of the run at hand; none follows.
+                    // About the current run; no other follows.
                     DecisionKind::Abort => pin(&mut rows, text),
                     what => decided = Some((what, text)),
                 }
@@ -117,13 +117,13 @@ pub(super) fn rows(mut log: LogReader) -> io::Result<Vec<HistoryRow>> {
             EventBody::CommandStarted { command, phase, block, index, text, .. } => {
                 let mut intervention = None;
                 match decided.take() {
-                    // A failure that was left behind: it is told of that run, not of the next.
+                    // The decision skipped a failure: show it at that run, not at the next.
                     Some((DecisionKind::Skip, told)) if !skips => pin(&mut rows, told),
                     Some((DecisionKind::Skip, _)) | None => {}
                     Some((_, told)) => intervention = Some(told),
                 }
                 skips = false;
-                // It has taken the number of the run that was to come.
+                // It used the number of the next run.
                 if block == Block::Eval
                     && let Some(facts) = kept.remove(&command)
                 {
@@ -153,7 +153,7 @@ pub(super) fn rows(mut log: LogReader) -> io::Result<Vec<HistoryRow>> {
                 let is_lost =
                     |row: &&mut HistoryRow| row.run.is_some_and(|run| rewound.lost.contains(&run));
                 rows.iter_mut().filter(is_lost).for_each(|row| row.rewound = true);
-                // What was typed at stops behind it is undone as well.
+                // What was typed at later stops is undone as well.
                 let is_behind =
                     |row: &&mut HistoryRow| row.run.is_some_and(|run| run >= rewound.to);
                 rows.iter_mut().filter(is_behind).for_each(|row| row.is_undone = true);
@@ -193,7 +193,7 @@ pub(super) fn rows(mut log: LogReader) -> io::Result<Vec<HistoryRow>> {
     Ok(rows)
 }
 
-/// Tells it of the last run there was.
+/// Adds the text to the last run.
 fn pin(rows: &mut [HistoryRow], told: String) {
     if let Some(row) = rows.iter_mut().rev().find(|row| row.run.is_some()) {
         row.intervention = Some(told);
@@ -208,7 +208,7 @@ fn place(phase: Phase, block: Block, index: u32) -> String {
     }
 }
 
-/// How many files it has changed.
+/// The number of files it changed.
 fn files(row: &HistoryRow) -> String {
     match &row.changes {
         Some(RunChanges { why: None, counts }) => match counts.total() {

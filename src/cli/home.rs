@@ -1,4 +1,4 @@
-//! The state folder as each verb finds it: what killed runners have left is put right first.
+//! Opens the state folder for each subcommand, after repairing what killed runners left behind.
 
 use super::error::CliError;
 use runner_build::sweep::{SweepReport, sweep};
@@ -8,12 +8,12 @@ use runner_host::stdio::say;
 use runner_serve::aws::agent_config;
 use std::path::Path;
 
-/// Opens the state folder, puts right what killed runners have left, and says so.
+/// Opens the state folder, repairs what killed runners left behind, and reports it.
 pub(super) fn open() -> Result<Home, CliError> {
     let home = Home::open()?;
     let report = sweep(&home)?;
     tell(&report);
-    // After its builds.
+    // Batches after their builds.
     let (ended, problems) = runner_batch::sweep::sweep(&home)?;
     for id in ended {
         say(&format!("batch {id} was left by a runner that was killed; it is ended now (FAULT)"));
@@ -24,7 +24,7 @@ pub(super) fn open() -> Result<Home, CliError> {
     Ok(home)
 }
 
-/// How AWS's agent is configured on this host. Warnings about the files are printed, unless quiet.
+/// Configuration of AWS's agent on this host. Warnings about the files are printed, unless quiet.
 pub(super) fn agent(
     home: &Home,
     named: Option<&Path>,
@@ -40,7 +40,7 @@ pub(super) fn agent(
     Ok(agent)
 }
 
-/// Says what was put right.
+/// Reports what was repaired.
 pub(super) fn tell(report: &SweepReport) {
     for uuid in &report.ended {
         say(&format!("build {uuid} was left by a runner that was killed; it is ended now (FAULT)"));

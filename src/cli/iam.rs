@@ -1,4 +1,4 @@
-//! `runner iam`: what users may do.
+//! `runner iam`: shows what users may do.
 
 use super::error::{CliError, OURS};
 use super::home::open;
@@ -10,32 +10,33 @@ use runner_serve::aws::{Simulated, Simulation, Users, UsersError, simulate};
 use serde_json::json;
 use std::path::PathBuf;
 
-/// `runner iam ...`
+/// Verbs of `runner iam`.
 #[derive(Debug, Subcommand)]
 pub(super) enum IamVerb {
-    /// Say what a user's policies come to, without a call
+    /// Evaluate a user's policies without making a call
     Simulate(SimulateArgs),
 }
 
 /// Options of `runner iam simulate`.
 #[derive(Debug, Args)]
 pub(super) struct SimulateArgs {
-    /// Whose policies are asked
+    /// User whose policies are evaluated
     #[arg(long, value_name = "NAME")]
     user: String,
-    /// What they would do, such as ssm:StartSession; may be repeated
+    /// Action to evaluate, such as ssm:StartSession; may be repeated
     #[arg(long = "action", value_name = "ACTION", required = true)]
     actions: Vec<String>,
-    /// What they would do it to, as an ARN; may be repeated. A build's or a task's stands for the build
+    /// Resource of the action, as an ARN; may be repeated. The ARN of a build or task stands for
+    /// the build
     #[arg(long = "resource", value_name = "ARN", default_value = "*")]
     resources: Vec<String>,
-    /// A condition key and its value; a key that is repeated has several
+    /// Condition key and its value; repeat a key to give it several values
     #[arg(long = "context", value_name = "KEY=VALUE", value_parser = pair)]
     context: Vec<(String, String)>,
     /// Users and their policies [default: iam.json in the state folder]
     #[arg(long, value_name = "FILE")]
     iam: Option<PathBuf>,
-    /// How it is shown
+    /// Output format
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
     format: OutputFormat,
 }
@@ -46,7 +47,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
-/// Asks the evaluator that judges calls.
+/// Evaluates a request with the code that authorizes calls.
 pub(super) fn iam(verb: &IamVerb) -> Result<u8, CliError> {
     let IamVerb::Simulate(args) = verb;
     let home = open()?;

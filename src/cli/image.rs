@@ -1,4 +1,4 @@
-//! `runner image`: images got, listed and removed.
+//! `runner image`: pulls, imports, lists and removes images.
 
 use super::error::{CliError, OURS};
 use super::{certificates, values};
@@ -16,29 +16,28 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-/// How long a pull that is broken off may take to throw away what it has begun.
+/// How long an interrupted pull may take to discard what it has begun.
 const GIVING_UP: Duration = Duration::from_secs(5);
 
 /// Verbs of `runner image`.
 #[derive(Debug, Subcommand)]
 pub(super) enum ImageVerb {
-    /// Get an image from its registry, or look there for a newer one of that name
+    /// Pull an image from its registry, or update it to a newer one of that name
     Pull(PullArgs),
-    /// Put an image of this machine's files into the store: oci:DIR[:TAG], oci-archive:FILE or
-    /// docker-archive:FILE
+    /// Import an image from local files: oci:DIR[:TAG], oci-archive:FILE or docker-archive:FILE
     Import(ImageImportArgs),
-    /// Images in the store
+    /// List images in the store
     Ls(ImageLsArgs),
-    /// Remove images, and what no other image uses of them
+    /// Remove images, and data of theirs that no other image uses
     Rm(RmArgs),
-    /// Free what no image uses, also what a killed pull has left
+    /// Remove data that no image uses, including leftovers of killed pulls
     Prune,
 }
 
 /// Options of `runner image pull`.
 #[derive(Debug, Args)]
 pub(super) struct PullArgs {
-    /// Name of an image, as docker takes it
+    /// Image name, as docker takes it
     #[arg(value_parser = str::parse::<Image>)]
     image: Image,
     #[command(flatten)]
@@ -48,30 +47,30 @@ pub(super) struct PullArgs {
 /// Options of `runner image import`.
 #[derive(Debug, Args)]
 pub(super) struct ImageImportArgs {
-    /// Where it is
+    /// Image to import
     #[arg(value_parser = str::parse::<Image>)]
     source: Image,
-    /// The name it gets [default: where it is]
+    /// Name for the image [default: its source]
     #[arg(value_parser = str::parse::<Image>)]
     name: Option<Image>,
     #[command(flatten)]
     get: GetArgs,
 }
 
-/// How images are got.
+/// Options for fetching images.
 #[derive(Debug, Args)]
 struct GetArgs {
-    /// Refuse a layer that unpacks to more
+    /// Refuse layers that unpack to more than this
     #[arg(long, value_name = "SIZE", value_parser = values::size)]
     max_layer_size: Option<u64>,
-    /// Whose AWS credentials open a registry of ECR: those of a profile, or, for `env`, of the
-    /// caller's variables
+    /// AWS credentials for ECR registries: those of a profile or, with `env`, those in your
+    /// environment variables
     #[arg(long, value_name = "NAME|env")]
     aws_profile: Option<String>,
-    /// Trust the certificates of this file (PEM), too
+    /// Also trust the certificates in this PEM file
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
-    /// Nothing on standard error but errors
+    /// Print only errors on standard error
     #[arg(short, long)]
     quiet: bool,
 }
@@ -79,7 +78,7 @@ struct GetArgs {
 /// Options of `runner image ls`.
 #[derive(Debug, Args)]
 pub(super) struct ImageLsArgs {
-    /// How they are shown
+    /// Output format
     #[arg(long, value_enum, default_value_t = ListFormat::Text)]
     format: ListFormat,
 }
@@ -93,12 +92,12 @@ enum ListFormat {
 /// Options of `runner image rm`.
 #[derive(Debug, Args)]
 pub(super) struct RmArgs {
-    /// Names, as `runner image ls` shows them, or as they were typed
+    /// Image names, as `runner image ls` shows them or as they were typed
     #[arg(required = true)]
     images: Vec<String>,
 }
 
-/// Does it; its exit code.
+/// Runs the subcommand. Returns its exit code.
 pub(super) fn image(verb: ImageVerb) -> Result<u8, CliError> {
     let home = super::home::open()?;
     let store = ImageStore::new(home.images());
@@ -165,17 +164,18 @@ fn fetch(
             got = &mut got => return Ok(got?),
             signal = signals.next() => signal,
         };
-        // Not by dying of it, so that nothing half done is left; but nobody has to wait for that.
+        // Do not die of the signal, so that nothing incomplete is left; but do not wait for long
+        // either.
         getter.given_up.notify_one();
         let ended = tokio::select! {
             got = &mut got => got.ok(),
             _ = signals.next() => None,
             () = tokio::time::sleep(GIVING_UP) => None,
         };
-        // It may have been done in the same moment.
+        // The work may have ended at the same moment.
         ended.ok_or_else(|| CliError::new(super::error::of_signal(signal), "interrupted"))
     });
-    // What still reads there ends with this program.
+    // Threads that still read end with this program.
     runtime.shutdown_background();
     let got = got?;
     let shown = name.unwrap_or_else(|| image.to_string());
@@ -239,7 +239,7 @@ fn remove(store: &ImageStore, args: &RmArgs) -> Result<u8, CliError> {
         if is_tree {
             continue;
         }
-        // As it is listed, else as it was typed.
+        // As listed, otherwise as typed.
         let typed = name.parse::<Image>().map(|image| image.to_string());
         let is_gone = store.forget(name).map_err(store_failed)?
             || matches!(typed, Ok(typed) if store.forget(&typed).map_err(store_failed)?);
@@ -258,7 +258,7 @@ fn remove(store: &ImageStore, args: &RmArgs) -> Result<u8, CliError> {
         .hint("those there are: runner image ls"))
 }
 
-/// Those of a tar, as it is listed or as it was typed.
+/// Removes the trees of a tar, named as listed or as typed.
 fn forget_trees(store: &ImageStore, name: &str) -> io::Result<(Freed, bool, usize)> {
     let listed = store.forget_trees(name)?;
     match name.parse() {
@@ -274,7 +274,7 @@ fn prune(store: &ImageStore) -> Result<u8, CliError> {
     prune_after(store, Freed::default())
 }
 
-/// With what was removed before.
+/// Prunes, and reports the total together with `removed`.
 fn prune_after(store: &ImageStore, removed: Freed) -> Result<u8, CliError> {
     let wait = || super::say("waiting for a pull to end");
     let freed = store.prune(wait).map_err(store_failed)?;

@@ -20,24 +20,24 @@ use std::time::Duration;
 pub(super) struct LogsArgs {
     #[command(flatten)]
     build: super::builds::BuildArg,
-    /// Show what comes until the build has ended
+    /// Follow the log until the build ends
     #[arg(short, long)]
     follow: bool,
-    /// Show the last N lines only
+    /// Show only the last N lines
     #[arg(long, value_name = "N")]
     tail: Option<u64>,
-    /// Show what is not older than this
+    /// Show only lines that are at most this old
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     since: Option<Duration>,
-    /// Show this phase only
+    /// Show only this phase
     #[arg(long, value_enum, ignore_case = true)]
     phase: Vec<ShownPhase>,
-    /// Put the time before each line
+    /// Show the time before each line
     #[arg(long)]
     timestamps: bool,
 }
 
-/// A phase that the log speaks of.
+/// A phase with log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
 enum ShownPhase {
@@ -91,11 +91,11 @@ pub(super) fn logs(args: &LogsArgs) -> Result<u8, CliError> {
     while show()? && course.record().is_none() {
         course.next(None)?;
     }
-    // What came between the last look and the end.
+    // Lines between the last look and the end.
     show().map(|_| 0)
 }
 
-/// How many lines there are so far. They are counted, not kept: a log may be longer than memory.
+/// The number of lines so far. Lines are counted, not stored: a log may be larger than memory.
 fn lines(dir: &BuildDir, wanted: &LogSelection) -> io::Result<u64> {
     let mut counted = LogOutput::open(dir, wanted.clone(), LineFilter::new(io::sink()))?;
     counted.replay()?;
@@ -103,13 +103,13 @@ fn lines(dir: &BuildDir, wanted: &LogSelection) -> io::Result<u64> {
     Ok(*begun)
 }
 
-/// What of a log is wanted.
+/// Which part of a log to show.
 #[derive(Clone, Debug)]
 struct LogSelection {
     since: Option<WallTime>,
     phases: Vec<Phase>,
     has_times: bool,
-    /// The phase that the log has come to.
+    /// The current phase of the log.
     phase: Option<Phase>,
 }
 
@@ -123,7 +123,7 @@ impl LogSelection {
         LogSelection { since, phases, has_times: args.timestamps, phase: None }
     }
 
-    /// Whether it matters which event a line comes from.
+    /// Whether the selection depends on the event of a line.
     fn looks_at_events(&self) -> bool {
         self.since.is_some() || !self.phases.is_empty() || self.has_times
     }
@@ -137,7 +137,7 @@ impl LogSelection {
     }
 }
 
-/// A log on its way out.
+/// Writes a log to an output.
 struct LogOutput<W: Write + Send> {
     reader: LogReader,
     output: OutputReader,
@@ -155,7 +155,7 @@ impl<W: Write + Send> LogOutput<W> {
         })
     }
 
-    /// Shows the log to its end so far.
+    /// Shows the log up to its current end.
     fn replay(&mut self) -> io::Result<()> {
         while let Some(event) = self.reader.next_event()? {
             if self.wanted.looks_at_events() {
@@ -170,15 +170,15 @@ impl<W: Write + Send> LogOutput<W> {
     }
 }
 
-/// Takes lines, leaves some out, and puts the time before the others.
+/// Omits some lines and puts the time before the others.
 struct LineFilter<W> {
     out: W,
-    /// Whether what comes is wanted at all.
+    /// Whether the current lines are wanted.
     is_open: bool,
     time: Option<WallTime>,
-    /// Lines that are still to be left out.
+    /// Number of lines still to omit.
     left_out: u64,
-    /// Lines that were begun.
+    /// Number of lines begun.
     begun: u64,
     is_in_line: bool,
     is_shown: bool,
@@ -225,7 +225,7 @@ impl<W: Write> Write for LineFilter<W> {
         Ok(bytes.len())
     }
 
-    /// What has come is passed on when the log has come to its end so far.
+    /// Passes on everything when the current end of the log is reached.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -235,7 +235,7 @@ impl<W: Write> Write for LineFilter<W> {
 mod tests {
     use super::*;
 
-    /// What becomes of these pieces, each with its time.
+    /// The output for these pieces, each with its time.
     fn shown(left_out: u64, pieces: &[(&str, Option<i64>)]) -> (String, u64) {
         let mut lines = LineFilter { left_out, ..LineFilter::new(Vec::new()) };
         for (text, time) in pieces {

@@ -1,7 +1,7 @@
-//! The command line: one clap struct and one function a verb.
+//! The command line: one clap struct and one function per subcommand.
 //!
-//! What is typed is resolved here into plain types; what goes wrong becomes a `CliError` with its
-//! exit code and its hint.
+//! Arguments are resolved here into plain types; failures become a `CliError` with an exit code and
+//! a hint.
 
 mod aws_env;
 mod batch;
@@ -65,7 +65,7 @@ use std::process::ExitCode;
 #[derive(Debug, Parser)]
 #[command(name = "runner", version, arg_required_else_help = true, max_term_width = 100)]
 struct Cli {
-    /// More about what this program does, on standard error (also RUNNER_LOG=debug)
+    /// Log what runner does on standard error; repeat for more detail (also RUNNER_LOG=debug)
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     verbose: u8,
     #[command(subcommand)]
@@ -78,92 +78,92 @@ enum Verb {
     Run(Box<run_args::RunArgs>),
     /// Run all builds of a batch
     Batch(Box<batch::BatchArgs>),
-    /// Say what is wrong with a buildspec, without running it
+    /// Check a buildspec for problems without running it
     Check(check::CheckArgs),
-    /// Builds known on this machine
+    /// List builds on this machine
     Ps(ps::PsArgs),
-    /// Wait until a build is paused or has ended
+    /// Wait until a build pauses or ends
     Wait(wait::WaitArgs),
     /// Open a shell in a build's container
     Attach(sessions::AttachArgs),
-    /// Run one command in a build's container
+    /// Run a command in a build's container
     Exec(sessions::ExecArgs),
-    /// Copy files and directories into a build's container, or out of it
+    /// Copy files and directories into or out of a build's container
     Cp(cp::CpArgs),
-    /// Make ports of a build's container reachable from this machine
+    /// Forward ports of this machine to a build's container
     PortForward(forward::ForwardArgs),
-    /// Let a paused build go on, as codebuild-resume does inside
+    /// Resume a paused build, as codebuild-resume does inside it
     Resume(builds::BuildArg),
-    /// Run the command a build has stopped at again, or another text in its place
+    /// Run the command that a build is stopped at again, or other text in its place
     Retry(debug::RetryArgs),
-    /// Leave the command a build has stopped at out; one that has failed stays failed
+    /// Skip the command that a build is stopped at; a failed command stays failed
     Skip(debug::SkipArgs),
-    /// Let a build that has stopped go on, and stop before its next command
+    /// Continue a stopped build and stop again before its next command
     Step(builds::BuildArg),
-    /// Go on from an earlier command of a build that has stopped, in its files as they are
+    /// Continue a stopped build from an earlier command, keeping its current files
     Rerun(debug::RerunArgs),
-    /// Go back to before a run of a build that has stopped: its files, its variables, and how it stood
+    /// Take a stopped build back to before a run: its files, variables and state
     Rewind(rewind::RewindArgs),
-    /// End a build that has stopped: no further command, no artifacts
+    /// End a stopped build without further commands or artifacts
     Abort(builds::BuildArg),
-    /// Stop a build in the middle of the command that runs
+    /// Stop a build in the middle of its current command
     Pause(builds::BuildArg),
-    /// Run a text at a stop, in the state of the build's commands; exits as the text does
+    /// Run shell text in a stopped build, in its commands' state; exits as the text does
     Eval(eval::EvalArgs),
-    /// Set a variable of the commands to come, or unset it, at a stop
+    /// Set or unset a variable for the next commands of a stopped build
     Set(eval::SetArgs),
-    /// A build's runs, each with its place, its end, and what people have done
+    /// List the runs of a build: place, outcome and manual interventions
     History(history::HistoryArgs),
-    /// The variables of a live build's next command
+    /// Show the variables of the next command of a live build
     Env(env::EnvArgs),
-    /// What a build has changed in its source, or what runs have changed
+    /// Show what a build has changed in its source, or what runs have changed
     Diff(diff::DiffArgs),
-    /// The runs of a build that have changed a file
+    /// Show which runs of a build have changed a file
     Blame(recorded::BlameArgs),
-    /// Put what was edited at stops back into the buildspec
+    /// Put commands edited at stops back into the buildspec
     Patch(patch::PatchArgs),
-    /// A prompt at a live build, for all of these
+    /// Open a prompt for a live build that takes all of these commands
     Debug(builds::BuildArg),
-    /// Where a live build stops
+    /// Manage the breakpoints of a live build
     #[command(subcommand)]
     Break(debug::BreakVerb),
     /// Stop a build
     Stop(builds::StopArgs),
-    /// Try what works on this machine, or why a session to a build would not, and say how to mend it
+    /// Check what works on this machine, or in sessions to a build, and suggest fixes
     Doctor(doctor::DoctorArgs),
-    /// The log of a live or ended build
+    /// Print the log of a live or ended build
     Logs(logs::LogsArgs),
-    /// The log of a live or ended build for programs: one event a line
+    /// Print the log of a live or ended build for programs, one event per line
     Events(events::EventsArgs),
-    /// What builds have left for the next ones
+    /// Manage the caches that builds have saved
     #[command(subcommand)]
     Cache(cache::CacheVerb),
-    /// Images kept on this machine
+    /// Manage the images stored on this machine
     #[command(subcommand)]
     Image(Box<image::ImageVerb>),
-    /// Print what AWS's clients need to find a build here, for a shell's eval
+    /// Print shell code for eval that points AWS clients at the builds here
     AwsEnv(aws_env::AwsEnvArgs),
-    /// Print a link that opens a page with builds, logs and terminals in a browser
+    /// Print a link to the web page with builds, logs and terminals
     Page(page::PageArgs),
-    /// Let AWS's clients at every build of this machine
+    /// Serve every build on this machine to AWS clients
     Serve(serve::ServeArgs),
-    /// Projects of `runner serve`
+    /// Manage the projects of `runner serve`
     #[command(subcommand)]
     Project(projects::ProjectVerb),
-    /// Print what makes a shell complete this program's options and builds
+    /// Print a shell completion script that covers options and builds
     Completions(completions::CompletionsArgs),
-    /// Write the manual, a page for each verb
+    /// Write the manual, one page per command
     #[command(name = "__man", hide = true)]
     Man(completions::ManArgs),
-    /// Look at sessions that were kept: list, print, play, export
+    /// List, print, play and export recorded sessions
     #[command(subcommand)]
     Sessions(recordings::SessionsVerb),
-    /// What users of the endpoint may do
+    /// Show what users of the endpoint are allowed to do
     #[command(subcommand)]
     Iam(iam::IamVerb),
 }
 
-/// This program, by the name it was called by.
+/// A command that runs this program again, under the name it was called by.
 fn once_more() -> std::process::Command {
     let mut command = std::process::Command::new("/proc/self/exe");
     std::env::args_os().next().map(|name| command.arg0(name));
@@ -177,7 +177,7 @@ fn command() -> clap::Command {
         .mut_subcommand("batch", |batch| batch::without_options_for_one(project::negatable(batch)))
 }
 
-/// The whole program.
+/// Runs the program.
 pub(crate) fn main() -> ExitCode {
     completions::answer_shell();
     let typed: Vec<OsString> = std::env::args_os().collect();
@@ -189,7 +189,7 @@ pub(crate) fn main() -> ExitCode {
     };
     start_tracing(cli.verbose);
     let ours = if matches!(cli.verb, Verb::Attach(_) | Verb::Exec(_)) { SESSION } else { OURS };
-    // A fault of this program's own has an exit code of its own as well; what it is, is said by then.
+    // A panic in this program also needs its own exit code; its message is already printed.
     let done = std::panic::catch_unwind(AssertUnwindSafe(|| perform(cli.verb, &typed)));
     match done {
         Ok(Ok(code)) => ExitCode::from(code),
@@ -245,7 +245,7 @@ fn perform(verb: Verb, typed: &[OsString]) -> Result<u8, CliError> {
     }
 }
 
-/// What is typed after the verb. No option that may stand before it takes a value.
+/// The words after the subcommand. No option that may precede it takes a value.
 fn after_verb<'t>(typed: &'t [OsString], verb: &str) -> &'t [OsString] {
     let at = typed.iter().skip(1).position(|word| word == verb);
     at.map_or(&[], |at| &typed[at + 2..])
@@ -266,7 +266,7 @@ fn start_tracing(verbose: u8) {
     }
 }
 
-/// Writes an answer. A reader that has gone has read enough.
+/// Writes an answer. A closed reader is no error.
 fn answer(text: impl AsRef<str>) -> Result<u8, CliError> {
     match stdio::answer(&*plain::lines(text.as_ref())) {
         Ok(_) => Ok(0),
@@ -274,7 +274,7 @@ fn answer(text: impl AsRef<str>) -> Result<u8, CliError> {
     }
 }
 
-/// Help and version are answers, everything else is a usage error; the exit code.
+/// Prints help and version as answers, anything else as a usage error. Returns the exit code.
 fn not_a_verb(found: &clap::Error) -> u8 {
     let text = found.render();
     let shown = |has_colors| match has_colors {
@@ -288,7 +288,7 @@ fn not_a_verb(found: &clap::Error) -> u8 {
     answer(shown(stdio::has_colors(&std::io::stdout()))).unwrap_or_else(|error| error.print())
 }
 
-/// The same of a notice and its hint.
+/// Prints a notice and its hint.
 fn notice(notice: &Notice) {
     for (level, text) in notice.shown() {
         say(&format!("{}{text}", level.prefix()));

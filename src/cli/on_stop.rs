@@ -1,8 +1,8 @@
-//! `runner run --on-stop exit`: the build runs in a process of its own (`headless`) and is shown here until it is
-//! paused for the first time, or ends.
+//! `runner run --on-stop exit`: runs the build in a separate process (`headless`) and shows it
+//! until it is paused for the first time, or ends.
 //!
-//! For scripts and agents, which come back with other verbs. The build keeps nothing of this program: neither its
-//! terminal nor its standard streams, so that whoever reads those comes to their end.
+//! For scripts and agents, which then use other subcommands. The build keeps neither this program's
+//! terminal nor its standard streams, so that readers of those streams reach their end.
 
 use super::error::{CliError, OURS, PAUSED};
 use crate::terminal::{FaceOptions, TerminalFace};
@@ -24,28 +24,28 @@ use std::process::{Child, ExitStatus};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-/// What ends a program of a person's.
+/// Signals with which a person ends a program.
 const ENDS: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 
-/// What has happened.
+/// An event.
 enum OnStopEvent {
-    /// The log has grown, or the build's owner has let go of it.
+    /// The log has grown, or the build's owner has released it.
     Change,
     Ended(io::Result<ExitStatus>),
     Asked(Signal),
 }
 
-/// Runs the build until it is paused or over; the exit code.
+/// Runs the build until it is paused or over. Returns the exit code.
 pub(super) fn run(request: &BuildRequest, home: &Home, shown: FaceOptions) -> Result<u8, CliError> {
     // Before any thread starts.
     let signals = SignalReader::listen(&ENDS).map_err(failed("listen for signals"))?;
-    // Nobody stays here who could press a key or open an endpoint.
+    // Nobody stays here to press a key or open an endpoint.
     let mut face = TerminalFace::new(FaceOptions { sessions: false, ..shown }, home)
         .map_err(failed("listen for signals"))?;
     let (child, id, uuid) = super::detach::begin("--on-stop exit", request)?;
     let dir = BuildDir::of(home, &uuid);
     follow_to_stop(child, &id, &uuid, &dir, &mut face, signals).map_err(|mut error| {
-        // Nobody would come back to it.
+        // Nobody would return to it.
         if dir.is_owned()
             && let Ok(mut client) = Client::connect(&dir)
         {
@@ -64,7 +64,7 @@ fn follow_to_stop(
     face: &mut TerminalFace,
     signals: SignalReader,
 ) -> Result<u8, CliError> {
-    // Before the first look, so that nothing happens in between.
+    // Watch before the first look, so that nothing in between is missed.
     let changes =
         FolderChanges::of_build(dir.path(), dir.listing()).map_err(failed("follow the build"))?;
     let growth = Growth::default();
@@ -78,7 +78,7 @@ fn follow_to_stop(
         match what {
             OnStopEvent::Change => {}
             OnStopEvent::Asked(signal) => {
-                // It is gone: then its end is on its way.
+                // The process is gone: its end is about to be reported.
                 let _ = kill(Pid::from_raw(pid.cast_signed()), signal);
             }
             OnStopEvent::Ended(status) => {
@@ -104,13 +104,13 @@ fn follow_to_stop(
         }
     }
     code.flatten().ok_or_else(|| {
-        // The next look at it puts that right.
+        // The next command repairs it.
         let _ = super::home::open();
         CliError::ours(format!("build {id} was killed"))
     })
 }
 
-/// Not all of the log was shown: nobody may take that for a success.
+/// Fails if not all of the log was shown, so that nobody takes that for success.
 fn unless_broken(face: &TerminalFace) -> Result<(), CliError> {
     face.broken_output().map_or(Ok(()), |error| Err(CliError::ours(error)))
 }
@@ -119,12 +119,12 @@ fn failed(what: &'static str) -> impl Fn(io::Error) -> CliError {
     move |error| CliError::of(OURS, io::Error::new(error.kind(), format!("cannot {what}: {error}")))
 }
 
-/// The build's log, which is there a moment after the build has begun.
+/// Opens the build's log, which appears a moment after the build has begun.
 fn follow(dir: &BuildDir, changes: &FolderChanges) -> io::Result<Follower> {
     loop {
         match Follower::open(dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && dir.is_owned() => {
-                // A lock is free a moment after the kernel has told of it.
+                // A lock becomes free a moment after the kernel has reported it.
                 changes.wait(Some(Instant::now() + Duration::from_secs(1)))?;
             }
             done => return done,
@@ -132,7 +132,7 @@ fn follow(dir: &BuildDir, changes: &FolderChanges) -> io::Result<Follower> {
     }
 }
 
-/// How far the log reaches now.
+/// The current end of the log.
 fn reached(dir: &BuildDir) -> Heads {
     let length = |path: std::path::PathBuf| std::fs::metadata(path).map_or(0, |file| file.len());
     Heads {
@@ -143,14 +143,14 @@ fn reached(dir: &BuildDir) -> Heads {
     }
 }
 
-/// Tells all that happens, from a thread each.
+/// Sends all events, each source from its own thread.
 fn listen(
     mut child: Child,
     changes: FolderChanges,
     signals: SignalReader,
 ) -> io::Result<mpsc::Receiver<OnStopEvent>> {
     let (tell, happened) = mpsc::channel();
-    // What was there before anybody listened.
+    // Covers changes before the watch began.
     let _ = tell.send(OnStopEvent::Change);
     let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
         std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
@@ -183,7 +183,7 @@ fn listen(
     Ok(happened)
 }
 
-/// The last word: which build it is, and until when it waits.
+/// The last line: the build's id, and how long it waits.
 fn paused(dir: &BuildDir, id: &str) -> u8 {
     let status = Client::connect(dir).and_then(|mut client| client.ask(&ControlRequest::Status));
     let left = match status {

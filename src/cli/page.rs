@@ -1,4 +1,4 @@
-//! `runner page`: a fresh link to the page.
+//! `runner page`: prints a fresh link to the page.
 
 use super::aws_env::address;
 use super::error::{CliError, OURS, USAGE};
@@ -13,7 +13,7 @@ use runner_folder::state::{BuildNeed, LinkFor, find, live_serve};
 pub(super) struct PageArgs {
     #[command(flatten)]
     build: super::builds::BuildArg,
-    /// A link for looking at the build, and at no other: for somebody else at this machine
+    /// Print a read-only link to this build alone, to give to someone else on this machine
     #[arg(long)]
     read_only: bool,
 }
@@ -37,7 +37,7 @@ pub(super) fn page(args: &PageArgs) -> Result<u8, CliError> {
         (None, false) => None,
         (name, _) => Some(find(&home, name, need)?),
     };
-    // The endpoint of a build that has ended has ended with it.
+    // A build's endpoint ends with the build.
     let has_ended = known.as_ref().is_some_and(|known| !known.is_live);
     let address = match live_serve(&home).filter(|_| has_ended) {
         Some(serving) => serving.address,

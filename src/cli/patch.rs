@@ -1,4 +1,4 @@
-//! `runner patch`: what was edited at stops, put back into the buildspec.
+//! `runner patch`: writes edits made at stops back to the buildspec.
 
 use super::error::CliError;
 use super::home::open;
@@ -19,28 +19,28 @@ use std::io::{self, IsTerminal, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// What a text that was masked holds in the place of a secret.
+/// Replaces a secret in a masked text.
 const MASKED: &str = "***";
-/// More than any buildspec has.
+/// Larger than any buildspec, in bytes.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// `runner patch`
+/// Options of `runner patch`.
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub(super) struct PatchArgs {
     #[command(flatten)]
     build: super::builds::BuildArg,
-    /// Write the buildspec; without this a patch of it is printed
+    /// Write the buildspec instead of printing a patch
     #[arg(long)]
     write: bool,
-    /// Take the text of this run, however it has ended
+    /// Use the text of this run, whatever its outcome
     #[arg(long, value_name = "N")]
     run: Option<u32>,
-    /// Change what an anchor (&name) is used for elsewhere, too
+    /// Allow changes to an anchor (&name) that is also used elsewhere
     #[arg(long)]
     all: bool,
-    /// Also put what `runner eval` has run and has ended 0 into the buildspec, as commands before those that have
-    /// followed
+    /// Also add texts that `runner eval` ran with exit status 0 to the buildspec, as commands
+    /// before those that followed
     #[arg(long, conflicts_with = "run")]
     evals: bool,
 }
@@ -52,14 +52,14 @@ included. Its values must be those that the build has read, but for what was put
 --evals what was evaluated becomes a command as well, in lists that are written with dashes;
 commands that were skipped stay.";
 
-/// What a build's log says about its buildspec.
+/// The log's information about the buildspec.
 struct Logged {
     source: String,
     file: Option<BuildspecFacts>,
     runs: Runs,
 }
 
-/// Shows or writes the buildspec with what was edited.
+/// Prints or writes the buildspec with the edits.
 pub(super) fn patch(args: &PatchArgs) -> Result<u8, CliError> {
     let known = find(&open()?, args.build.name(), BuildNeed::Reading)?;
     let failed =
@@ -107,7 +107,7 @@ pub(super) fn patch(args: &PatchArgs) -> Result<u8, CliError> {
     show(&name, text, &new)
 }
 
-/// Prints the change for a person or, as it is, for a tool.
+/// Prints the change for a person or, as a patch, for a tool.
 fn show(name: &str, text: &str, new: &str) -> Result<u8, CliError> {
     let Some(shown) = plain_name(name) else {
         return Err(CliError::usage("the buildspec's name does not go into a patch; use --write"));
@@ -121,8 +121,8 @@ fn show(name: &str, text: &str, new: &str) -> Result<u8, CliError> {
     }
 }
 
-/// How many of the evaluated texts the file has already: what was put back earlier changes nothing else, and neither
-/// does a comment. None where something else has changed.
+/// How many of the evaluated texts the file already contains: texts written back earlier, like
+/// comments, change nothing else. `None` if something else has changed.
 fn inside(text: &str, facts: &BuildspecFacts, runs: &Runs, evals: &[Edit]) -> Option<usize> {
     if fingerprint(text) == facts.sha256 {
         return Some(0);
@@ -137,13 +137,14 @@ fn inside(text: &str, facts: &BuildspecFacts, runs: &Runs, evals: &[Edit]) -> Op
     (0..=evals.len()).rev().find(is_it)
 }
 
-/// The same where these texts stand before theirs.
+/// Edits renumbered for these texts inserted before them.
 fn moved(edits: &[Edit], inside: &[Edit]) -> Vec<Edit> {
     let moved = |edit: &Edit| Edit { place: shifted(edit.place, inside), text: edit.text.clone() };
     edits.iter().map(moved).collect()
 }
 
-/// What was evaluated, in the order of its runs. What cannot be a command of the buildspec is named.
+/// The evaluated texts, in the order of their runs. Those that cannot be commands of the buildspec
+/// are reported.
 fn evals(args: &PatchArgs, runs: &Runs) -> Result<Vec<Edit>, CliError> {
     let mut evals = Vec::new();
     for EvaluatedRun { run, text, before, is_good, .. } in runs.evaluated() {
@@ -183,7 +184,7 @@ fn read(known: &KnownBuild) -> io::Result<Logged> {
     Ok(logged)
 }
 
-/// The texts that are wanted.
+/// The requested edits.
 fn edits(args: &PatchArgs, runs: &Runs) -> Result<Vec<Edit>, CliError> {
     let wanted: Vec<&EditedRun> = match args.run {
         None => runs.wanted(),
@@ -201,8 +202,8 @@ fn edits(args: &PatchArgs, runs: &Runs) -> Result<Vec<Edit>, CliError> {
     Ok(wanted.into_iter().map(|edited| edited.edit.clone()).collect())
 }
 
-/// Writes the file, with the mark that it may begin with. Below the source it is reached through no link: the
-/// source may be anybody's, and its buildspec would be another file of the caller's.
+/// Writes the file, keeping a byte order mark. Below the source, links are not followed: the source
+/// may come from anyone, and a link could point to another of the caller's files.
 fn write(source: &Path, path: &Path, (text, new): (&str, &str)) -> Result<(), CliError> {
     let below = path.strip_prefix(source).ok();
     let name = below.unwrap_or(path).display().to_string();
@@ -223,7 +224,7 @@ fn write(source: &Path, path: &Path, (text, new): (&str, &str)) -> Result<(), Cl
     Ok(())
 }
 
-/// A name that a patch can hold.
+/// A name that is valid in a patch.
 fn plain_name(name: &str) -> Option<&str> {
     let name = name.strip_prefix('/').unwrap_or(name);
     (!name.contains(|c: char| c.is_control() || c == '"' || c == '\\')).then_some(name)

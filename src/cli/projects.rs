@@ -1,4 +1,4 @@
-//! `runner project`: projects of `runner serve`, without a client of AWS's.
+//! `runner project`: projects of `runner serve`, without an AWS client.
 
 use super::error::{CliError, OURS};
 use super::project::text_at;
@@ -9,10 +9,10 @@ use runner_service::import::{self, ImportError, Imported, ImportedProject};
 use serde_json::Value;
 use std::path::PathBuf;
 
-/// `runner project ...`
+/// Verbs of `runner project`.
 #[derive(Debug, Subcommand)]
 pub(super) enum ProjectVerb {
-    /// Take projects in from JSON, as `aws codebuild batch-get-projects` prints it
+    /// Import projects from JSON, as printed by `aws codebuild batch-get-projects`
     Import(ProjectImportArgs),
 }
 
@@ -20,9 +20,9 @@ pub(super) enum ProjectVerb {
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub(super) struct ProjectImportArgs {
-    /// What batch-get-projects of a real account printed, or the input of create-project
+    /// Output of batch-get-projects for a real account, or input of create-project
     file: PathBuf,
-    /// Replaces projects that are there already
+    /// Replace existing projects
     #[arg(long)]
     replace: bool,
 }
@@ -35,7 +35,7 @@ serve` may run meanwhile; whether it does or not, its clients find the projects:
   runner project import web.json
   aws codebuild start-build --project-name web                 (runner serve)";
 
-/// Does it; its exit code.
+/// Runs the subcommand. Returns its exit code.
 pub(super) fn project(verb: &ProjectVerb) -> Result<u8, CliError> {
     let ProjectVerb::Import(args) = verb;
     let shown = args.file.display();
@@ -69,7 +69,7 @@ fn refused(shown: &str, problems: &[String]) -> CliError {
 }
 
 fn put(home: &Home, all: Vec<ImportedProject>, replaces: bool) -> Result<Vec<Imported>, CliError> {
-    // Held to the end: no `serve` begins meanwhile.
+    // Held to the end, so that no `serve` starts meanwhile.
     let lock = ServeLock::take(home)?;
     import::put(home, lock.is_none(), all, replaces).map_err(|error| match error {
         ImportError::Exist(_) => CliError::usage(format!("{error}; nothing was imported"))

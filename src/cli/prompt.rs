@@ -1,7 +1,8 @@
-//! `runner debug`: a prompt at a live build. Every line is a verb of this program, at this build.
+//! `runner debug`: a prompt for a live build. Every line is a subcommand of this program, applied
+//! to this build.
 //!
-//! Nothing is decided here: a line is read as a command line is, with the build in its place. What makes the
-//! build go on is followed until it is paused again, or over.
+//! Nothing is decided here: a line is parsed as a command line with the build inserted. After
+//! commands that make the build continue, it is followed until it is paused again or over.
 
 use super::course::FollowedBuild;
 use super::error::CliError;
@@ -26,7 +27,7 @@ use std::collections::BTreeSet;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 
-/// What can be typed, and what it does here.
+/// The accepted commands and their descriptions.
 const VERBS: &[(&str, &str)] = &[
     ("where", "where the build stands"),
     ("resume", "go on to the next stop"),
@@ -56,18 +57,18 @@ const VERBS: &[(&str, &str)] = &[
     ("quit", "leave; the build stays as it is"),
 ];
 
-/// Behind these the rest of the line is one word, as it stands.
+/// After these, the rest of the line is one word, unchanged.
 const VERBATIM: [&str; 3] = ["eval", "set", "add"];
-/// After these the build may go on.
+/// After these the build may continue.
 const GO_ON: [&str; 8] = ["resume", "step", "retry", "skip", "rerun", "rewind", "abort", "stop"];
 
-/// Reads and performs lines until one says that it is enough, or the build is over.
+/// Reads and runs lines until the user quits or the build is over.
 pub(super) fn debug(build: Option<&str>) -> Result<u8, CliError> {
     let home = open()?;
     let known = find(&home, build, BuildNeed::Live)?;
     let failed = |error: ReadlineError| CliError::ours(format!("cannot read lines: {error}"));
-    // Ctrl-C gives up a line, ends what a line has started, or stops following; only at a terminal is a key
-    // for the end of the prompt left.
+    // Ctrl-C cancels a line, ends what a line started, or stops following; only at a terminal is
+    // there another key that ends the prompt.
     let interrupts = io::stdin()
         .is_terminal()
         .then(|| SignalReader::listen(&[Signal::SIGINT]))
@@ -85,7 +86,7 @@ pub(super) fn debug(build: Option<&str>) -> Result<u8, CliError> {
         }
         let line = match editor.readline(&prompt.text()) {
             Ok(line) => line,
-            // A line that is given up.
+            // The line was cancelled.
             Err(ReadlineError::Interrupted) => continue,
             Err(ReadlineError::Eof) => break,
             Err(ReadlineError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
@@ -98,7 +99,7 @@ pub(super) fn debug(build: Option<&str>) -> Result<u8, CliError> {
         if line.is_empty() {
             continue;
         }
-        // Kept as long as this prompt: a line may hold a secret.
+        // Kept only for this prompt: a line may contain a secret.
         let _ = editor.add_history_entry(line);
         match prompt.perform(line) {
             Ok(true) => {}
@@ -111,7 +112,7 @@ pub(super) fn debug(build: Option<&str>) -> Result<u8, CliError> {
     Ok(0)
 }
 
-/// One build, and how far it was shown.
+/// One build, and how far its log was shown.
 struct Prompt<'a> {
     home: &'a Home,
     known: &'a KnownBuild,
@@ -119,7 +120,7 @@ struct Prompt<'a> {
     reader: LogReader,
     output: OutputReader,
     sink: CodeBuild<CheckedStdout>,
-    /// Ctrl-C, where there is a terminal to press it at.
+    /// Ctrl-C, if there is a terminal.
     interrupts: Option<SignalReader>,
     is_over: bool,
 }
@@ -141,12 +142,12 @@ impl<'a> Prompt<'a> {
             interrupts,
             is_over: false,
         };
-        // What was there before is in `logs`.
+        // Earlier output can be seen with `logs`.
         prompt.pass().map_err(failed)?;
         Ok(prompt)
     }
 
-    /// Leaves out what the log has by now.
+    /// Skips the log up to its current end.
     fn pass(&mut self) -> io::Result<()> {
         while self.reader.next_event()?.is_some() {}
         Ok(())
@@ -161,7 +162,7 @@ impl<'a> Prompt<'a> {
         }
     }
 
-    /// Performs a line; whether another is wanted.
+    /// Runs a line. Returns whether to read another.
     fn perform(&mut self, line: &str) -> Result<bool, CliError> {
         let verb = verb(line.split_whitespace().next().unwrap_or_default())?;
         match verb {
@@ -171,7 +172,7 @@ impl<'a> Prompt<'a> {
             _ => {}
         }
         let words = words(verb, line, &self.known.id)?;
-        // Another process has the terminal and its signals meanwhile, and prints its result.
+        // The other process has the terminal and its signals meanwhile, and prints its result.
         let ran = super::once_more().args(&words[1..]).status();
         let ran = ran.map_err(|error| CliError::ours(format!("{verb}: {error}")))?;
         self.is_interrupted();
@@ -179,7 +180,7 @@ impl<'a> Prompt<'a> {
             return Ok(true);
         }
         if verb == "eval" {
-            // It has shown itself.
+            // The command has shown its own output.
             self.pass().map_err(not_read(self.known))?;
         }
         if GO_ON.contains(&verb) {
@@ -195,7 +196,7 @@ impl<'a> Prompt<'a> {
         self.log.catch_up().ok().flatten().is_some_and(|view| !view.paused.is_empty())
     }
 
-    /// Shows the log until the build is paused or over, or Ctrl-C is pressed.
+    /// Shows the log until the build is paused or over, or the user presses Ctrl-C.
     fn follow(&mut self) -> Result<(), CliError> {
         let mut course = FollowedBuild::of(self.home, self.known)?;
         loop {
@@ -226,7 +227,7 @@ impl<'a> Prompt<'a> {
         }
     }
 
-    /// Whether somebody has pressed Ctrl-C since the last time.
+    /// Whether Ctrl-C was pressed since the last call.
     fn is_interrupted(&self) -> bool {
         let interrupts = self.interrupts.iter();
         interrupts.flat_map(|signals| std::iter::from_fn(|| signals.next())).count() > 0
@@ -245,7 +246,7 @@ fn not_read(known: &KnownBuild) -> impl Fn(io::Error) -> CliError + use<> {
     move |error| CliError::ours(format!("the log of build {id}: {error}"))
 }
 
-/// The verb that is meant: its name, or a beginning that no other has.
+/// The subcommand meant by a name or an unambiguous prefix.
 fn verb(word: &str) -> Result<&'static str, CliError> {
     let mut fitting = VERBS.iter().filter(|(name, _)| name.starts_with(word));
     let exact = VERBS.iter().find(|(name, _)| *name == word);
@@ -260,7 +261,7 @@ fn verb(word: &str) -> Result<&'static str, CliError> {
     }
 }
 
-/// The line as this program's own command line, with the build in its place.
+/// The line as this program's command line, with the build inserted.
 fn words(verb: &str, line: &str, build: &str) -> Result<Vec<String>, CliError> {
     let (_, mut rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     rest = rest.trim();
@@ -282,7 +283,7 @@ fn words(verb: &str, line: &str, build: &str) -> Result<Vec<String>, CliError> {
     }
     let parted = shlex::split(rest)
         .ok_or_else(|| CliError::usage("a quotation mark in this line has no second one"))?;
-    // A text that is asked about needs no build.
+    // Help needs no build.
     if parted.iter().any(|word| word == "--help") {
         words.pop();
     }
@@ -295,14 +296,14 @@ fn help() -> String {
     VERBS.iter().map(|(name, what)| format!("  {name:<width$}  {what}\n")).collect()
 }
 
-/// Places of commands that were come to.
+/// Places of commands reached so far.
 fn places(view: &BuildView, mut known: BTreeSet<String>) -> BTreeSet<String> {
     let stop = view.stop.iter().filter_map(|(_, stop)| stop.place);
     known.extend(stop.filter(|place| place.block != Block::Eval).map(|place| place.to_string()));
     known
 }
 
-/// What can be completed.
+/// The words that can be completed.
 #[derive(Default)]
 struct Completions {
     places: BTreeSet<String>,

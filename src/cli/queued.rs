@@ -1,4 +1,4 @@
-//! Builds that wait in the queue of `runner serve`: they have no folder, and its database tells of them.
+//! Builds queued by `runner serve`: they have no folder, only a row in its database.
 
 use super::error::CliError;
 use runner_folder::state::{FolderChanges, Home, KnownBuild, Waited, known};
@@ -8,10 +8,10 @@ use runner_service::db::waiting;
 use std::io;
 use std::time::{Duration, Instant};
 
-/// How often it is looked whether one waits no more that does not begin.
+/// How often a queued build that does not begin is checked.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Those that have no folder yet.
+/// Builds without a folder.
 pub(super) fn all(home: &Home) -> Vec<QueuedBuild> {
     let mut all = waiting(home.root()).unwrap_or_else(|error| {
         say(&format!("warning: the queue of `runner serve` is not shown: {error}"));
@@ -21,7 +21,7 @@ pub(super) fn all(home: &Home) -> Vec<QueuedBuild> {
     all
 }
 
-/// The one that is meant: by its id, its uuid, or a prefix of either that only it has.
+/// The build named by its id, its uuid, or a unique prefix of either.
 pub(super) fn named(home: &Home, wanted: &str) -> Option<QueuedBuild> {
     let is_meant = |one: &QueuedBuild| one.id.starts_with(wanted) || one.uuid.starts_with(wanted);
     let mut found = all(home).into_iter().filter(is_meant);
@@ -29,16 +29,16 @@ pub(super) fn named(home: &Home, wanted: &str) -> Option<QueuedBuild> {
     found.next().is_none().then_some(first)
 }
 
-/// What has become of one.
+/// What happened to a queued build.
 pub(super) enum Became {
     Begun(KnownBuild),
-    /// It has ended in the queue.
+    /// It ended in the queue.
     Ended,
-    /// Why it could not be seen whether it still waits, where it could not.
+    /// The time is up, with the reason if the queue could not be read.
     TimeIsUp(Option<String>),
 }
 
-/// Waits for one to begin.
+/// Waits for a build to begin.
 pub(super) fn begins(
     home: &Home,
     one: &QueuedBuild,
@@ -47,7 +47,7 @@ pub(super) fn begins(
     let failed = |error: io::Error| CliError::ours(format!("cannot wait for a build: {error}"));
     let changes = FolderChanges::of_builds(&home.builds()).map_err(failed)?;
     loop {
-        // A database that cannot be read now is looked at again.
+        // An unreadable database is tried again.
         let (is_waiting, unseen) = match waiting(home.root()) {
             Ok(all) => (all.iter().any(|other| other.uuid == one.uuid), None),
             Err(error) => (true, Some(error.to_string())),

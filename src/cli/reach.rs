@@ -1,8 +1,8 @@
-//! What each option of `runner run` reaches: one table beside `run_args`, a row a field.
+//! What each option of `runner run` affects: one table next to `run_args`, one row per field.
 //!
-//! Read by `project`, for options that stand in a file which came with somebody's source, and by
-//! `run`, for what is written. A test holds the table against `RunArgs`: an option without a row does
-//! not pass, so that nobody adds one without a thought about who may set it.
+//! Used by `project`, for options in a file that came with someone's source, and by `run`, for
+//! paths that are written. A test compares the table with `RunArgs` and fails for an option without
+//! a row, so that nobody adds one without deciding who may set it.
 
 use std::path::{Path, PathBuf};
 
@@ -15,30 +15,30 @@ pub(super) struct Field {
     pub(super) path: PathIn,
 }
 
-/// What an option takes effect on.
+/// What an option affects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OptionReach {
-    /// Says where the project file is, or that it is trusted: no file holds it.
+    /// Names the project file or says that it is trusted: not allowed in a file.
     TypedOnly,
-    /// No more than any build may have.
+    /// Gives no more than any build may have.
     Build,
-    /// Names a place that is written.
+    /// Names a path that is written.
     Written,
-    /// Shows a directory to the build; one that came with the source is the build's anyway.
+    /// Shows a directory to the build; one that came with the source is visible anyway.
     Shown,
     /// An image: of a registry, of a daemon, or a file.
     Image,
-    /// An engine; one of them is no container.
+    /// An engine; one of them uses no container.
     Engine,
     /// A variable, with a value or as the caller has it.
     Variable,
-    /// A program in the place of another; one that is a file comes from this machine.
+    /// A replacement for a program; a file comes from this machine.
     Stub,
-    /// More than a build has by itself, whatever the value is.
+    /// Gives more than a build has by default, whatever the value.
     Beyond(&'static str),
 }
 
-/// Where in an option's value a path of this machine stands.
+/// The position of a path of this machine in an option's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PathIn {
     Nowhere,
@@ -55,7 +55,7 @@ pub(super) enum PathIn {
     AfterEqualsAndKind,
 }
 
-/// Kinds of images that are files of this machine.
+/// Kinds of images that are files on this machine.
 const IMAGES_OF_FILES: [&str; 4] = ["rootfs", "oci", "oci-archive", "docker-archive"];
 
 const SKIPS: OptionReach = OptionReach::Beyond("leaves out what the buildspec says");
@@ -142,7 +142,7 @@ pub(super) fn field(name: &str) -> Option<&'static Field> {
     FIELDS.iter().find(|field| field.name == name)
 }
 
-/// The row of an option that a project file may hold.
+/// The row of an option that is allowed in a project file.
 pub(super) fn field_of_file(name: &str) -> Option<&'static Field> {
     field(name).filter(|field| field.reach != OptionReach::TypedOnly)
 }
@@ -153,7 +153,7 @@ impl Field {
         self.split(value).map(|(_, path, _)| Path::new(path))
     }
 
-    /// A value in which a relative path starts from this directory.
+    /// A value with its relative path resolved against this directory.
     pub(super) fn below(&self, dir: &Path, value: &str) -> String {
         match self.split(value) {
             Some((before, path, after)) => {
@@ -164,7 +164,7 @@ impl Field {
         }
     }
 
-    /// What stands before the path, the path, and what stands behind it.
+    /// The parts of a value before the path, the path, and after it.
     fn split<'v>(&self, value: &'v str) -> Option<(&'v str, &'v str, &'v str)> {
         match self.path {
             PathIn::Nowhere => None,
@@ -185,14 +185,14 @@ impl Field {
     }
 }
 
-/// The same for an image that begins there.
+/// The same for an image at this position.
 fn split_image(value: &str, begin: usize) -> Option<(&str, &str, &str)> {
     let (kind, _) = value[begin..].split_once(':')?;
     let at = begin + kind.len() + 1;
     IMAGES_OF_FILES.contains(&kind).then(|| (&value[..at], &value[at..], ""))
 }
 
-/// A path without a slash at its end, which would hide a file, or a link, from who looks at it.
+/// A path without a trailing slash, which would make a check follow a link.
 pub(super) fn plain(path: &Path) -> PathBuf {
     path.components().collect()
 }

@@ -1,7 +1,6 @@
-//! Diagnostics of a file, drawn for a person: place, line, caret, hint.
+//! Formats a file's diagnostics for a person: position, line, caret, hint.
 //!
-//! What is drawn may come from anybody: nothing of it drives a terminal, and there is no more of it
-//! than a person reads.
+//! The text may come from anyone: it must not control the terminal, and its length is limited.
 
 use runner_core::plain;
 use runner_core::spec::{Diagnostic, Few, LineColumn, Severity};
@@ -9,10 +8,10 @@ use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write;
 
-/// Most characters of a source line.
+/// Maximum characters shown of a source line.
 const WIDTH: usize = 160;
 
-/// The problems of a file in the form of compilers, as many as are worth it.
+/// A file's problems in the style of compilers, up to a maximum number.
 pub(super) fn diagnostics<'p>(
     file: &str,
     source: &str,
@@ -31,7 +30,7 @@ pub(super) fn diagnostics<'p>(
     text
 }
 
-/// The lines that problems stand on, by their numbers; one walk through the text for all.
+/// The lines that problems refer to, by number; reads the text once.
 pub(super) fn lines_of<'s>(source: &'s str, problems: &[&Diagnostic]) -> HashMap<u32, &'s str> {
     let wanted: BTreeSet<u32> =
         problems.iter().map(|problem| problem.span.line).filter(|line| *line > 0).collect();
@@ -84,7 +83,7 @@ fn diagnostic(text: &mut String, file: &str, line: Option<&str>, problem: &Diagn
     }
 }
 
-/// A text for one line, which may quote much of the file.
+/// A message for one line, which may quote much of the file.
 fn text_of(message: &str) -> Cow<'_, str> {
     const LONGEST: usize = 1000;
     match message.char_indices().nth(LONGEST) {
@@ -93,9 +92,9 @@ fn text_of(message: &str) -> Cow<'_, str> {
     }
 }
 
-/// The part of a long line around a column, and how many characters are left out before it.
+/// The part of a long line around a column, and the number of characters omitted before it.
 fn window(line: &str, column: usize) -> (&str, usize) {
-    // Never more of the line is walked through than what lies before the part.
+    // Scan no more of the line than what lies before that part.
     if line.len() <= WIDTH || line.chars().nth(WIDTH).is_none() {
         return (line, 0);
     }

@@ -1,4 +1,4 @@
-//! `runner rewind`: back to before a run of a build that has stopped.
+//! `runner rewind`: goes back to before a run of a stopped build.
 
 use super::course::FollowedBuild;
 use super::debug::decide;
@@ -13,15 +13,15 @@ use runner_folder::state::{BuildNeed, Home, KnownBuild, find};
 use runner_host::stdio::say;
 use std::io;
 
-/// `runner rewind`
+/// Options of `runner rewind`.
 #[derive(Debug, Args)]
 #[command(after_help = NOT_BACK)]
 pub(super) struct RewindArgs {
-    /// Build id, its uuid, a unique prefix of either, or a project's name; may be left out where one build is
-    /// live
+    /// Build id, its uuid, a unique prefix of either, or the name of a project; optional if only
+    /// one build is live
     build: Option<String>,
-    /// Before this run: its number in `runner history`, -1 for the last one, -2 for the one before, or a place for
-    /// its last run
+    /// Run to go back to before: its number in `runner history`, -1 for the last run, -2 for the
+    /// one before it, or a place for its last run
     #[arg(
         long,
         value_name = "RUN",
@@ -30,18 +30,18 @@ pub(super) struct RewindArgs {
         value_parser = run
     )]
     to: RunRef,
-    /// Also without what people did at the stop before that run
+    /// Also undo manual changes made at the stop before that run
     #[arg(long)]
     without_edits: bool,
-    /// To an earlier run where that one has no checkpoint
+    /// Use an earlier run if that run has no checkpoint
     #[arg(long)]
     nearest: bool,
-    /// Go on from there instead of stopping
+    /// Resume from there instead of stopping
     #[arg(long)]
     resume: bool,
 }
 
-/// What comes back and what does not.
+/// What a rewind restores and what it does not.
 const NOT_BACK: &str = "What comes back: files of the image, of the sources, of /tmp and the homes, with owners, modes, attributes and
 links; exported variables, the directory, CODEBUILD_* variables; phase, place, retries, status.
 
@@ -53,7 +53,7 @@ pub(super) fn run(text: &str) -> Result<RunRef, String> {
     text.parse().map_err(|error: runner_core::debug::ParseError| error.to_string())
 }
 
-/// Goes back, and waits until the build stands there.
+/// Goes back, and waits until the build has done so.
 pub(super) fn rewind(args: &RewindArgs) -> Result<u8, CliError> {
     let home = open()?;
     let known = find(&home, args.build.as_deref(), BuildNeed::Live)?;
@@ -67,7 +67,7 @@ pub(super) fn rewind(args: &RewindArgs) -> Result<u8, CliError> {
     go_back(&home, &known, rewind)
 }
 
-/// Decides it, and waits until the build is there.
+/// Sends the decision, and waits until the build has gone back.
 pub(super) fn go_back(home: &Home, known: &KnownBuild, rewind: Rewind) -> Result<u8, CliError> {
     let failed =
         |error: io::Error| CliError::ours(format!("the log of build {}: {error}", known.id));

@@ -1,4 +1,4 @@
-//! `runner run`: what is typed, resolved into what `build` runs and what `terminal` shows of it.
+//! `runner run`: resolves the typed options into what `build` runs and what `terminal` shows.
 
 use super::error::{CliError, of_status};
 use super::project::Extras;
@@ -34,12 +34,12 @@ use std::time::Duration;
 const UNTRUSTED_IMAGE: &str = "runner.toml names it, so it is asked for without your credentials; to have \
                                it with them: --trust-project, or --image NAME";
 
-/// Where nobody sits at a terminal a breakpoint does not wait for ever.
+/// Without a terminal, a breakpoint does not wait for ever.
 const BREAK_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
-/// Runs the build; its exit code.
+/// Runs the build. Returns its exit code.
 ///
-/// `typed`: what the options were read from.
+/// `typed`: the words that the options were parsed from.
 pub(super) fn run(args: RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
     match &args.watched {
         Some(watched) => watched.begin()?,
@@ -74,17 +74,17 @@ pub(super) fn run(args: RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
     Ok(if rejected { super::error::USAGE } else { of_status(status) })
 }
 
-/// A buildspec as it is read for one build or for a batch.
+/// Parses a buildspec for one build or for a batch.
 pub(super) type Parse =
     fn(&BuildspecFile, &[ProjectVariable]) -> Result<runner_build::Parsed, Unusable>;
 
-/// A session in which nothing happens for so long is closed, where nothing else is said.
+/// Default time after which an idle session is closed.
 const IDLE: Duration = Duration::from_secs(20 * 60);
 
-/// What the options come to.
+/// The resolved options.
 pub(super) struct RunRequest {
     pub(super) request: BuildRequest,
-    /// What the buildspec says, or what is wrong with it, which is told already.
+    /// The buildspec, or its errors, which have been reported.
     pub(super) spec: Result<BuildSpec, Vec<Diagnostic>>,
     pub(super) home: Home,
     pub(super) shown: FaceOptions,
@@ -176,7 +176,7 @@ pub(super) fn ask(args: RunArgs, extras: Extras, parse: Parse) -> Result<RunRequ
         container: ContainerRequest {
             engine,
             image,
-            // Whose word it is that another one is taken, chooses that one.
+            // The image was chosen by whoever chose the replacement.
             asker: if replaces.is_some() { ImageRequester::Caller } else { asker(&extras) },
             replaces,
             mounts: args.mount.clone(),
@@ -231,7 +231,7 @@ pub(super) fn ask(args: RunArgs, extras: Extras, parse: Parse) -> Result<RunRequ
     Ok(RunRequest { request, spec, home, shown })
 }
 
-/// Whose log standard output is.
+/// The CI system that shows standard output.
 fn system(args: &RunArgs) -> Option<CiSystem> {
     let is_set = |name| std::env::var_os(name).is_some_and(|value| value == "true");
     match args.annotations {
@@ -243,7 +243,7 @@ fn system(args: &RunArgs) -> Option<CiSystem> {
     }
 }
 
-/// Where it stops. Checkpoints are for builds that do.
+/// Where the build stops. Checkpoints are only for builds that do.
 fn stops(args: &RunArgs) -> plan::PlannedStops {
     let stops = args.step || !args.break_on.is_empty();
     let checkpoints = match args.checkpoint {
@@ -256,10 +256,10 @@ fn stops(args: &RunArgs) -> plan::PlannedStops {
     plan::PlannedStops { breakpoints: args.break_on.clone(), step: args.step, checkpoints }
 }
 
-/// How long things may take.
+/// Time limits.
 fn limits(args: &RunArgs) -> plan::TimeLimits {
     let exits = args.on_stop == OnStopName::Exit;
-    // Nobody is at the terminal of a build that has none.
+    // A build without a terminal has nobody to wait for.
     let waits = std::io::stderr().is_terminal() && !exits && !args.detach;
     let action = args.break_timeout_action;
     plan::TimeLimits {
@@ -275,7 +275,7 @@ fn limits(args: &RunArgs) -> plan::TimeLimits {
     }
 }
 
-/// Where what the build leaves goes.
+/// Destinations of the build's outputs.
 fn outputs(
     args: &RunArgs,
     extras: &Extras,
@@ -294,7 +294,7 @@ fn outputs(
     })
 }
 
-/// Runs the build in this process, and shows it here.
+/// Runs the build in this process and shows it.
 fn shown_at_terminal(
     request: BuildRequest,
     opened: OpenedBuild,
@@ -315,7 +315,7 @@ fn shown_at_terminal(
     }
 }
 
-/// Services with their variables, the last of each name: what is typed stands behind what a file says.
+/// Services with their variables, the last of each name: typed options come after those of a file.
 fn services(
     given: Vec<ServiceRequest>,
     variables: Vec<(String, (String, String))>,
@@ -337,7 +337,7 @@ fn services(
     Ok(services)
 }
 
-/// The directory of `--source`, resolved to its end.
+/// The fully resolved directory of `--source`.
 pub(super) fn source(path: &Path) -> Result<PathBuf, CliError> {
     let source = std::fs::canonicalize(path).map_err(|error| {
         CliError::usage(format!("source directory {}: {error}", path.display()))
@@ -356,7 +356,7 @@ pub(super) fn source(path: &Path) -> Result<PathBuf, CliError> {
     Ok(source)
 }
 
-/// Who asks a registry for the image: the caller, where they have chosen it.
+/// Who requests the image from a registry: the caller, if they have chosen it.
 fn asker(extras: &Extras) -> ImageRequester {
     match extras.is_image_untrusted {
         true => ImageRequester::Stranger { hint: UNTRUSTED_IMAGE.to_owned() },
@@ -364,13 +364,13 @@ fn asker(extras: &Extras) -> ImageRequester {
     }
 }
 
-/// What the build can reach, unless other options contradict that.
+/// The build's network access, unless other options contradict it.
 fn network(args: &RunArgs, traits: &Traits) -> Result<NetworkAccess, CliError> {
     let network = match args.network {
         Some(NetworkName::Host) => NetworkAccess::Host,
         Some(NetworkName::None) => NetworkAccess::None,
         Some(NetworkName::Pasta) => NetworkAccess::Pasta,
-        // A Docker daemon would change the firewall of the network it finds.
+        // A Docker daemon would change the firewall of the host's network.
         None if args.privileged && traits.networks => NetworkAccess::Pasta,
         None => NetworkAccess::Host,
     };
@@ -390,14 +390,14 @@ fn network(args: &RunArgs, traits: &Traits) -> Result<NetworkAccess, CliError> {
     Ok(network)
 }
 
-/// Variables of the command line, the strongest last.
+/// Variables of the command line; later ones take precedence.
 pub(super) fn variables(args: &RunArgs) -> Result<Variables, CliError> {
     let mut variables = Variables::new();
     if args.proxy {
         let is_proxy = |name: &str| {
             PROXY.iter().any(|proxy| name == *proxy || name == proxy.to_ascii_lowercase())
         };
-        // Others may hold anything.
+        // Other variables need not be UTF-8.
         let as_text = |(name, value): (OsString, OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         };
@@ -425,10 +425,10 @@ pub(super) fn variables(args: &RunArgs) -> Result<Variables, CliError> {
     Ok(variables)
 }
 
-/// Variables by which programs find a proxy; small letters as well.
+/// Variables that name a proxy; lower case counts too.
 const PROXY: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"];
 
-/// Keys whose results somebody may wait for in vain, with what would collect them.
+/// Keys whose results would not be collected, with the option that collects them.
 fn uncollected(spec: &BuildSpec, has: [bool; 2]) -> Vec<&'static str> {
     let keys = [
         ("artifacts (name a place: --artifacts DIR)", spec.artifacts.is_some()),
@@ -457,7 +457,7 @@ fn print_problems(buildspec: &BuildspecFile, problems: &[Diagnostic], quiet: boo
     }
 }
 
-/// What of the buildspec is not run.
+/// The parts of the buildspec to skip.
 fn skips(args: &RunArgs) -> Skips {
     let only = &args.only_phase;
     let is_skipped = |phase: &UserPhase| {
@@ -470,7 +470,7 @@ fn skips(args: &RunArgs) -> Skips {
     }
 }
 
-/// The last of each name: what is typed stands behind what a file says.
+/// The last of each name: typed options come after those of a file.
 fn stubs(given: Vec<Stub>) -> Vec<Stub> {
     let mut stubs: Vec<Stub> = Vec::new();
     for stub in given {

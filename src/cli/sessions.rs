@@ -15,10 +15,10 @@ use std::io::IsTerminal;
 #[derive(Debug, Args)]
 #[command(after_help = ATTACH_HELP)]
 pub(super) struct AttachArgs {
-    /// Build id, its uuid, or a unique prefix; may be left out where one build is live
+    /// Build id, its uuid, or a unique prefix; optional if only one build is live
     #[arg(add = ArgValueCandidates::new(super::completions::builds))]
     build: Option<String>,
-    /// A user of the container, by name or number [default: root]
+    /// User in the container, by name or number [default: root]
     #[arg(long)]
     user: Option<String>,
 }
@@ -35,16 +35,16 @@ Exit status: that of the shell; 0 when the build ended it; 125 when this program
 #[derive(Debug, Args)]
 #[command(after_help = EXEC_HELP)]
 pub(super) struct ExecArgs {
-    /// Build id, its uuid, or a unique prefix; may be left out where one build is live
+    /// Build id, its uuid, or a unique prefix; optional if only one build is live
     #[arg(add = ArgValueCandidates::new(super::completions::builds))]
     build: Option<String>,
-    /// A user of the container, by name or number [default: root]
+    /// User in the container, by name or number [default: root]
     #[arg(long)]
     user: Option<String>,
-    /// Give the command this terminal, as `attach` does for a shell
+    /// Run the command on this terminal, as `attach` does for a shell
     #[arg(short, long)]
     terminal: bool,
-    /// Pass standard input on, which is done anyway: for those who are used to -it
+    /// Pass standard input on, as is always done; accepted for users of -it
     #[arg(short, long, hide = true)]
     interactive: bool,
     /// The command and its arguments
@@ -59,7 +59,7 @@ three, as programs want it that draw or ask.
 Exit status: that of the command (128+n for signal n); 126 and 127 as shells do; 125 when this
 program failed.";
 
-/// Opens a shell; its exit code.
+/// Opens a shell. Returns its exit code.
 pub(super) fn attach(args: AttachArgs) -> Result<u8, CliError> {
     if !std::io::stdin().is_terminal() {
         return Err(CliError::usage("attach needs a terminal on standard input")
@@ -71,19 +71,19 @@ pub(super) fn attach(args: AttachArgs) -> Result<u8, CliError> {
     finish(client::attach(client, Vec::new(), args.user, &signals))
 }
 
-/// Those that matter on a terminal.
+/// The signals that matter on a terminal.
 fn terminal_signals() -> Result<SignalReader, CliError> {
     signals(&[&ENDS[..], &[Signal::SIGWINCH]].concat())
 }
 
-/// Whether a command is a shell that would ask for commands.
+/// Whether a command is a shell that would wait for input.
 fn is_bare_shell(command: &[String]) -> bool {
     const SHELLS: [&str; 6] = ["sh", "bash", "dash", "ash", "zsh", "fish"];
     let [program] = command else { return false };
     SHELLS.contains(&program.rsplit('/').next().unwrap_or_default())
 }
 
-/// Runs a command; its exit code.
+/// Runs a command. Returns its exit code.
 pub(super) fn exec(args: ExecArgs) -> Result<u8, CliError> {
     let ExecArgs { build, user, terminal, command, .. } = args;
     if terminal {
@@ -121,11 +121,11 @@ pub(super) fn connect(build: Option<&str>) -> Result<Client, CliError> {
 fn finish(ended: Result<SessionEnd, ClientError>) -> Result<u8, CliError> {
     let ended = ended.map_err(|error| {
         let error = CliError::from(error);
-        // Only what the container itself says counts as the command's own code.
+        // Only an error of the container itself counts as the command's own code.
         if error.code == super::error::OURS { error.in_session() } else { error }
     })?;
     if let Some(message) = ended.message {
-        // On a line of its own, whatever the shell left behind.
+        // On a new line, whatever the shell left behind.
         tell(format!("\nrunner: {}\n", plain::lines(&message)));
     }
     Ok(ended.code)

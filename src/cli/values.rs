@@ -1,4 +1,4 @@
-//! Values of options, from text to types.
+//! Parses values of options.
 
 use jiff::SignedDuration;
 use runner_build::{ServiceRequest, Stub};
@@ -34,9 +34,9 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// `512M`, `2G`, `1.5GiB` or bytes, for a limit of memory.
+/// A memory limit: `512M`, `2G`, `1.5GiB` or bytes.
 pub(super) fn memory(text: &str) -> Result<u64, String> {
-    /// A smaller limit does not hold a shell and what it runs. Docker has the same minimum.
+    /// A smaller limit is too small for a shell and its commands. Docker has the same minimum.
     const LEAST: u64 = 6 << 20;
     match size(text)? {
         bytes if bytes < LEAST => Err("less than 6M holds no build".to_owned()),
@@ -44,7 +44,7 @@ pub(super) fn memory(text: &str) -> Result<u64, String> {
     }
 }
 
-/// `512M`, `2G`, `1.5GiB` or bytes; units are powers of 1024.
+/// A size: `512M`, `2G`, `1.5GiB` or bytes; units are powers of 1024.
 pub(super) fn size(text: &str) -> Result<u64, String> {
     let lower = text.to_ascii_lowercase();
     let number = lower.trim_end_matches("ib").trim_end_matches('b');
@@ -70,7 +70,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     Ok(bytes as u64)
 }
 
-/// `2`, `0.5`: processors.
+/// A number of processors: `2`, `0.5`.
 pub(super) fn cpus(text: &str) -> Result<Cpus, String> {
     let amount: f64 = text
         .parse()
@@ -125,7 +125,7 @@ pub(super) fn variable(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value))
 }
 
-/// `NAME=IMAGE`, `NAME=IMAGE:TAG`, and behind a tag, a digest or a file `:PORT`.
+/// `NAME=IMAGE` or `NAME=IMAGE:TAG`; `:PORT` may follow a tag, a digest or a file.
 pub(super) fn service(text: &str) -> Result<ServiceRequest, String> {
     const FORM: &str = "write NAME=IMAGE[:PORT], such as db=postgres:16:5432";
     let (name, rest) = text.split_once('=').ok_or(FORM)?;
@@ -148,7 +148,7 @@ pub(super) fn service(text: &str) -> Result<ServiceRequest, String> {
     Ok(ServiceRequest { name: name.to_owned(), image: image.parse()?, port, variables: Vec::new() })
 }
 
-/// Whether what comes after the next colon behind an image's name can be no tag.
+/// Whether the text after the next colon of an image's name cannot be a tag.
 fn has_tag(image: &str) -> bool {
     let of_file = ["rootfs:", "oci:", "oci-archive:", "docker-archive:"];
     let name = image.strip_prefix("docker-daemon:").unwrap_or(image);
@@ -173,7 +173,7 @@ pub(super) fn store(text: &str) -> Result<OutputStore, String> {
     }
 }
 
-/// The same, with a directory's name as it is written.
+/// The same, with a directory's name as typed.
 pub(super) fn as_typed(text: &str) -> Result<OutputStore, String> {
     match Location::parse(text) {
         Some(location) => Ok(OutputStore::Bucket(location?)),
@@ -185,7 +185,7 @@ pub(super) fn as_typed(text: &str) -> Result<OutputStore, String> {
     }
 }
 
-/// Whose AWS credentials are meant: those of a profile, or, for `env`, of the caller's variables.
+/// The identity for AWS: a profile or, for `env`, the caller's variables.
 pub(super) fn identity(name: &str) -> CloudIdentity {
     match name {
         "env" => CloudIdentity::Environment,
@@ -193,10 +193,10 @@ pub(super) fn identity(name: &str) -> CloudIdentity {
     }
 }
 
-/// Where artifacts go: a place for their files, or for a ZIP with all of them.
+/// Destination of artifacts: a place for their files, or for a ZIP of all of them.
 pub(super) fn artifacts(text: &str) -> Result<ArtifactDestination, String> {
     let (place, zip) = match text.rsplit_once('/') {
-        // Not the name of a bucket.
+        // `s3://NAME.zip` is a bucket, not a ZIP.
         Some((place, name)) if name.ends_with(".zip") && place != "s3:/" => (place, Some(name)),
         None if text.ends_with(".zip") => (".", Some(text)),
         _ => (text, None),
@@ -213,7 +213,7 @@ pub(super) fn artifacts(text: &str) -> Result<ArtifactDestination, String> {
     Ok(ArtifactDestination { store, settings, is_path: zip.is_some(), stream: None })
 }
 
-/// Whether a variable can be handed to a program.
+/// Checks that a variable can be passed to a program.
 pub(super) fn check_variable(name: &str, value: &str) -> Result<(), String> {
     if !is_name(name) {
         return Err(format!("`{name}` cannot be the name of a variable"));
@@ -261,7 +261,7 @@ pub(super) fn stub(text: &str) -> Result<Stub, String> {
     Ok(Stub { name: name.to_owned(), file })
 }
 
-/// A project's name as AWS allows it.
+/// A project name that AWS allows.
 pub(super) fn project(text: &str) -> Result<String, String> {
     let mut chars = text.chars();
     let fits = (2..=150).contains(&text.len())
@@ -274,7 +274,7 @@ pub(super) fn project(text: &str) -> Result<String, String> {
     }
 }
 
-/// The name of a directory as a project's name.
+/// A directory's name as a project name.
 pub(super) fn project_of(directory: &Path) -> String {
     let name = directory.file_name().unwrap_or_default().to_string_lossy();
     let fitting: String = name

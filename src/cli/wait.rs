@@ -14,7 +14,7 @@ use runner_folder::state::{
 use runner_host::stdio::say;
 use std::time::{Duration, Instant};
 
-/// How long a build that is not named has to start.
+/// How long to wait for a build to start if none is named.
 const START: Duration = Duration::from_secs(10);
 
 /// Options of `runner wait`.
@@ -23,16 +23,17 @@ const START: Duration = Duration::from_secs(10);
 pub(super) struct WaitArgs {
     #[command(flatten)]
     build: super::builds::BuildArg,
-    /// What to wait for
+    /// State to wait for
     #[arg(long = "for", value_enum)]
     what: WaitFor,
-    /// How long at most [default: for ever]
+    /// Maximum time to wait [default: forever]
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     timeout: Option<Duration>,
-    /// Exit as `runner run` did, where the build has ended
+    /// If the build has ended, exit with the status of `runner run`
     #[arg(long)]
     exit_code: bool,
-    /// Print the build as `ps` shows it, when it is so
+    /// Output format when the wait is over: json prints the build as `ps` shows it, text prints
+    /// nothing
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
     format: OutputFormat,
 }
@@ -50,7 +51,7 @@ enum WaitFor {
     Ended,
 }
 
-/// Waits; the exit code.
+/// Waits. Returns the exit code.
 pub(super) fn wait(args: &WaitArgs) -> Result<u8, CliError> {
     let deadline = args.timeout.map(|timeout| Instant::now() + timeout);
     let home = open()?;
@@ -74,7 +75,7 @@ pub(super) fn wait(args: &WaitArgs) -> Result<u8, CliError> {
     let mut course = FollowedBuild::of(&home, &known)?;
     let before = course.pauses();
     loop {
-        // One that is over again by now has come all the same.
+        // A pause that is already over counts, too.
         if args.what == WaitFor::Paused && (course.is_paused() || course.pauses() > before) {
             return shown(args, &known).map(|()| 0);
         }
@@ -88,7 +89,7 @@ pub(super) fn wait(args: &WaitArgs) -> Result<u8, CliError> {
     }
 }
 
-/// That of a build that has ended before it began.
+/// The exit code for a build that ended before it began.
 fn left_the_queue(args: &WaitArgs, id: &str) -> Result<u8, CliError> {
     let message = format!("build {id} has ended in the queue of `runner serve`");
     match args.what {
@@ -129,7 +130,7 @@ fn ended(args: &WaitArgs, record: &Build, was_paused: bool) -> Result<u8, CliErr
     }
 }
 
-/// What `runner run` has exited with.
+/// The exit code that `runner run` had.
 fn of_record(record: &Build) -> u8 {
     let mut contexts = record.phases.iter().flat_map(|phase| &phase.contexts);
     match contexts.any(|context| context.status_code == StatusCode::YamlFileError) {
@@ -138,7 +139,7 @@ fn of_record(record: &Build) -> u8 {
     }
 }
 
-/// The build that starts within the time.
+/// The build that starts within this time.
 fn started(home: &Home, deadline: Option<Instant>) -> Result<KnownBuild, CliError> {
     let failed =
         |error: std::io::Error| CliError::ours(format!("cannot wait for a build: {error}"));
@@ -153,7 +154,7 @@ fn started(home: &Home, deadline: Option<Instant>) -> Result<KnownBuild, CliErro
         }
         match changes.wait(Some(until)).map_err(failed)? {
             Waited::Changed(names) => {
-                // One that has ended by now has started all the same.
+                // A build that has already ended has started, too.
                 let mut begun = names.iter().filter_map(|uuid| known(home, uuid).ok().flatten());
                 if let (Some(one), None) = (begun.next(), begun.next()) {
                     return Ok(one);

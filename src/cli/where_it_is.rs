@@ -1,4 +1,4 @@
-//! Where a build stands: the stop it is at, what was run there, and what can be decided.
+//! Shows where a build has stopped, what was run there, and the possible decisions.
 
 use super::error::CliError;
 use crate::terminal::stop_lines;
@@ -10,7 +10,7 @@ use runner_folder::state::KnownBuild;
 use runner_wire::control::{ControlRequest, ControlResponse, ControlStatus};
 use std::io;
 
-/// What the log says of a stop.
+/// What the log contains about a stop.
 struct LoggedStop {
     pause: PauseId,
     facts: StopFacts,
@@ -18,7 +18,7 @@ struct LoggedStop {
     buildspec: String,
 }
 
-/// Says it on standard output.
+/// Prints it to standard output.
 pub(super) fn show(known: &KnownBuild) -> Result<(), CliError> {
     let failed =
         |error: io::Error| CliError::ours(format!("the log of build {}: {error}", known.id));
@@ -42,7 +42,7 @@ pub(super) fn show(known: &KnownBuild) -> Result<(), CliError> {
     super::answer(text).map(drop)
 }
 
-/// The stop that a build is at.
+/// The build's current stop.
 fn stop(known: &KnownBuild) -> io::Result<Option<LoggedStop>> {
     let mut log = LogReader::open(&known.dir)?;
     let mut at = None;

@@ -1,4 +1,4 @@
-//! Whether somebody gets into a build, and by which ways.
+//! Checks whether and how someone can connect to a build.
 
 use super::{AgentLine, CheckRow, CheckState, Report, diagnostics, node, way};
 use runner_client::{Client, ClientError, goes_on};
@@ -9,7 +9,7 @@ use runner_folder::state::{Home, KnownBuild};
 use runner_wire::control::{ControlRequest, ControlResponse};
 use std::process::{Command, Stdio};
 
-/// Tries every way there is.
+/// Runs all checks.
 pub(crate) fn look(home: &Home, known: &KnownBuild) -> Report {
     let mut rows = Vec::new();
     let ended = known.dir.record().ok().flatten();
@@ -80,7 +80,7 @@ fn not_asked(name: &'static str) -> CheckRow {
     )
 }
 
-/// Asks the build's owner how it stands.
+/// Asks the build's owner for its state.
 fn owner(known: &KnownBuild) -> (CheckRow, bool) {
     match Client::connect(&known.dir).and_then(|mut client| client.ask(&ControlRequest::Status)) {
         Ok(ControlResponse::Status(status)) => {
@@ -105,7 +105,7 @@ fn unreachable(why: &str, mend: &str) -> CheckRow {
     CheckRow::new("build", CheckState::Missing, why, "nobody gets into it", mend)
 }
 
-/// What the build was started with.
+/// The options the build was started with.
 fn sessions(known: &KnownBuild) -> CheckRow {
     const NAME: &str = "sessions";
     let first = LogReader::open(&known.dir).and_then(|mut reader| reader.next_event());
@@ -125,11 +125,11 @@ fn sessions(known: &KnownBuild) -> CheckRow {
     )
 }
 
-/// How AWS's agent is configured for its sessions, property by property.
+/// The configuration of AWS's agent for its sessions, property by property.
 fn agent_config(known: &KnownBuild) -> Vec<AgentLine> {
     let asked =
         Client::connect(&known.dir).and_then(|mut client| client.ask(&ControlRequest::Agent));
-    // That nobody answers is another row.
+    // Another row reports that nobody answers.
     let Ok(ControlResponse::Agent { host, image }) = asked else { return Vec::new() };
     let config = image.map_or_else(|| host.clone(), |layer| host.tightened(&layer).0);
     let lines = PROPERTIES.iter().map(|property| {
@@ -159,7 +159,7 @@ fn agent(known: &KnownBuild) -> CheckRow {
     }
 }
 
-/// Has a program say its version.
+/// Runs a program to get its version.
 fn program(name: &'static str, program: &str, consequence: &str, mend: &str) -> CheckRow {
     let run = runner_sandbox::with_inherited_descriptors(&mut Command::new(program))
         .arg("--version")

@@ -1,4 +1,4 @@
-//! What was found of a build, in the form of AWS's `ssm-cli get-diagnostics`, for programs that read that.
+//! A build's checks in the form of AWS's `ssm-cli get-diagnostics`, for programs that parse it.
 
 use super::{CheckRow, CheckState};
 use serde::Serialize;
@@ -13,7 +13,7 @@ pub(crate) struct Diagnosis {
     note: String,
 }
 
-/// What AWS's tool checks, and why that is nothing here.
+/// Checks of AWS's tool that do not apply here, with the reason.
 const SKIPPED: [(&str, &str); 5] = [
     ("EC2 IMDS", "a build is no machine of EC2"),
     ("Connectivity to ssm endpoint", "agent and service are one program"),
@@ -22,7 +22,7 @@ const SKIPPED: [(&str, &str); 5] = [
     ("Connectivity to monitoring endpoint", "there is no telemetry"),
 ];
 
-/// Of rows.
+/// Converts rows.
 pub(super) fn of(rows: &[CheckRow]) -> Vec<Diagnosis> {
     let found = rows.iter().map(|row| {
         let status = match row.state {

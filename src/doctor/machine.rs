@@ -1,4 +1,4 @@
-//! Whether a build can run here, and what of it is limited.
+//! Checks whether builds can run here, and with what limits.
 
 use super::{CheckRow, CheckState, Report};
 use nix::sys::statvfs::statvfs;
@@ -28,22 +28,22 @@ use std::time::Instant;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-/// The oldest kernel that has all that is used.
+/// The oldest kernel with all required features.
 const KERNEL: (u32, u32) = (5, 19);
-/// Free bytes below which a build of any size fails.
+/// With fewer free bytes, a build of any size fails.
 const LITTLE: u64 = 1 << 30;
 const NOTHING: u64 = 64 << 20;
 
-/// Tries everything.
+/// Runs all checks.
 pub(crate) fn look(home: &Home, runtime: Runtime) -> io::Result<Report> {
     let trial = Trial::new(home)?;
     let report = runtime.block_on(trial.look(home));
-    // What still waits for a daemon ends with this program.
+    // A wait for a daemon ends with this program.
     runtime.shutdown_background();
     Ok(report)
 }
 
-/// What the engine of a trial has told.
+/// Notes of the trial's engine.
 #[derive(Clone, Default)]
 struct TrialNotes(Arc<Mutex<Vec<EngineNote>>>);
 
@@ -53,7 +53,7 @@ impl TrialNotes {
         Arc::new(move |note| told.lock().push(note))
     }
 
-    /// Of what a build would be warned.
+    /// Warnings that a build would get.
     fn warnings(&self) -> Vec<String> {
         let is_warning = |note: &&EngineNote| note.level() == NoticeLevel::Warning;
         self.lock().iter().filter(is_warning).map(ToString::to_string).collect()
@@ -65,10 +65,10 @@ impl TrialNotes {
 }
 
 struct Trial {
-    /// A folder where builds have theirs, so that it is on the same file system.
+    /// A folder next to those of builds, so that it is on the same file system.
     dir: TempDir,
     images: ImageStore,
-    /// Podman's storage. Its path must be short, which that of the state folder may not be.
+    /// Podman's storage. It needs a short path, which the state folder may not have.
     podman: TempDir,
     etc: EtcCopies,
     unseen: Unseen,
@@ -83,7 +83,7 @@ impl Trial {
         Ok(Trial { dir, images: ImageStore::new(home.images()), podman, etc, unseen })
     }
 
-    /// As a build has them.
+    /// Layers as builds have them.
     fn layers(&self) -> [PathBuf; 2] {
         let elsewhere = format!("/var/tmp/runner-doctor-{}", std::process::id());
         [self.dir.path().join("layer"), elsewhere.into()]
@@ -119,7 +119,7 @@ impl Trial {
         Report { works, verdict, rows, agent: Vec::new(), diagnostics: Vec::new() }
     }
 
-    /// Starts a container as a build would, and runs something in it.
+    /// Starts a container as a build would, and runs a program in it.
     async fn container(&self) -> (bool, Vec<CheckRow>) {
         let begin = Instant::now();
         let limits =
@@ -213,7 +213,7 @@ impl Trial {
             asker: ImageRequester::Caller,
             ecr: ecr::passwords(CloudIdentity::Default),
             progress: PullProgress::default(),
-            // None of its images comes from elsewhere.
+            // None of its images comes from a registry.
             tell: Arc::new(|_| ()),
             most_bytes: MOST_BYTES,
             given_up: Arc::default(),
@@ -265,13 +265,13 @@ impl Trial {
         Storage::Separate(self.podman.path().to_path_buf())
     }
 
-    /// Where the trial of a daemon has its files.
+    /// Directory for the trial of a daemon.
     fn place_of(&self, program: DaemonProgram) -> PathBuf {
         self.dir.path().join(program.command())
     }
 
-    /// Has a daemon make a container, of an image of one empty directory, in which our program runs.
-    /// Both are gone afterwards. What a build would be warned of.
+    /// Makes a daemon create a container from an image of one empty directory and run our program
+    /// in it. Both are removed afterwards. Returns the warnings a build would get.
     async fn container_of(
         &self,
         program: DaemonProgram,
@@ -349,7 +349,7 @@ impl Trial {
 
 impl Drop for Trial {
     fn drop(&mut self) {
-        // Files of other users than the caller may be in them.
+        // They may contain files of other users.
         let [_, elsewhere] = self.layers();
         for tree in [elsewhere.as_path(), self.dir.path(), self.podman.path()] {
             let _ = runner_host::private::remove_tree(tree);
@@ -367,7 +367,7 @@ fn fill(bin: &Path) -> io::Result<()> {
     fs::hard_link(&program, bin.join(FILES_NAME))
 }
 
-/// What a program in the container writes.
+/// The output of a program in the container.
 async fn output_of(container: &dyn Container, argv: &[&str]) -> Result<String, String> {
     let spec = ExecSpec {
         argv: argv.iter().map(|word| word.as_bytes().to_vec()).collect(),
@@ -419,7 +419,7 @@ fn kernel(release: &str) -> CheckRow {
     )
 }
 
-/// Makes one, with this user as its root.
+/// Creates a user namespace with this user as its root.
 fn user_namespaces() -> CheckRow {
     const NAME: &str = "user namespaces";
     let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
@@ -436,7 +436,7 @@ fn user_namespaces() -> CheckRow {
     CheckRow::new(NAME, state, error.to_string(), consequence, closed_by())
 }
 
-/// Has a process close itself in with a build's filter.
+/// Makes a process apply a build's filter to itself.
 fn system_call_filter() -> CheckRow {
     const NAME: &str = "seccomp";
     let filtered = Chore::start(None, &["filter"], None).and_then(Chore::finish);
@@ -452,7 +452,7 @@ fn system_call_filter() -> CheckRow {
     }
 }
 
-/// Which switch keeps user namespaces closed.
+/// The setting that disables user namespaces.
 fn closed_by() -> String {
     let value = |name: &str| {
         fs::read_to_string(Path::new("/proc/sys").join(name))
@@ -484,7 +484,7 @@ fn user_ids(container: &dyn Container) -> CheckRow {
     CheckRow::ok(NAME, "newuidmap gives a container the subordinate ids of this user")
 }
 
-/// Writes into the store, as a pull does.
+/// Writes to the store, as a pull does.
 fn image_store(home: &Home) -> CheckRow {
     const NAME: &str = "image store";
     let probe = home.images().join(format!(".doctor-{}", std::process::id()));

@@ -1,9 +1,8 @@
-//! What works on this machine, found by trying it.
+//! Checks what works on this machine by trying it.
 //!
-//! Used by `cli::doctor`. [`machine`] is about builds in general, [`build`] about getting into one of them (`way`: by
-//! AWS's clients).
-//! Each row stands for something that was done just now, not for a setting that was read; settings are
-//! read only to say what would mend a failure.
+//! Used by `cli::doctor`. [`machine`] checks builds in general, [`build`] the connection to one of
+//! them (`way`: by AWS's clients). Each row reports something that was just tried, not a setting;
+//! settings are read only to suggest a fix.
 
 pub(crate) mod build;
 mod diagnostics;
@@ -18,7 +17,7 @@ use serde::Serialize;
 #[serde(rename_all = "lowercase")]
 pub(crate) enum CheckState {
     Ok,
-    /// It works, but not for everything.
+    /// It works with restrictions.
     Limited,
     Missing,
 }
@@ -33,17 +32,17 @@ impl CheckState {
     }
 }
 
-/// One thing that was tried.
+/// One check.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct CheckRow {
     pub(crate) name: &'static str,
     pub(crate) state: CheckState,
-    /// What was found.
+    /// The result, in words.
     pub(crate) found: String,
-    /// What that means for builds; nothing where all is well.
+    /// What that means for builds; `None` if all is well.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) consequence: Option<String>,
-    /// What would mend it.
+    /// How to fix it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) mend: Option<String>,
 }
@@ -65,19 +64,19 @@ impl CheckRow {
     }
 }
 
-/// All of it.
+/// All results.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Report {
-    /// The one answer that decides the exit code.
+    /// The result that decides the exit code.
     pub(crate) works: bool,
-    /// The same in words.
+    /// The same as a sentence.
     pub(crate) verdict: String,
     pub(crate) rows: Vec<CheckRow>,
-    /// How AWS's agent is configured for one build.
+    /// Configuration of AWS's agent for one build.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) agent: Vec<AgentLine>,
-    /// The same rows as AWS's `ssm-cli get-diagnostics` has them.
+    /// The same rows in the form of AWS's `ssm-cli get-diagnostics`.
     #[serde(rename = "DiagnosticsOutput", skip_serializing_if = "Vec::is_empty")]
     pub(crate) diagnostics: Vec<diagnostics::Diagnosis>,
 }
@@ -88,9 +87,9 @@ pub(crate) struct Report {
 pub(crate) struct AgentLine {
     pub(crate) name: &'static str,
     pub(crate) value: serde_json::Value,
-    /// The file that says so.
+    /// The file that sets it.
     pub(crate) from: &'static str,
-    /// Why it does nothing here.
+    /// Why it has no effect here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) no_effect: Option<&'static str>,
 }

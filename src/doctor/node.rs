@@ -1,4 +1,5 @@
-//! A build as a node of AWS's clients: its names, a shell, who may call, and as whom this program calls AWS.
+//! Checks a build as a node of AWS's clients: its names, a shell, who may call, and the identity
+//! with which this program calls AWS.
 
 use super::{CheckRow, CheckState};
 use runner_client::{Client, ClientError};
@@ -14,12 +15,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// How long credentials may take to be found.
+/// Time limit for finding credentials.
 const SOON: Duration = Duration::from_secs(5);
-/// From this version on the plugin knows all that AWS's agent asks of it.
+/// From this version on, the plugin supports all that AWS's agent requires.
 const PLUGIN: [u32; 3] = [1, 2, 764];
 
-/// By which names clients reach it.
+/// The names under which clients reach it.
 pub(super) fn names(home: &Home, known: &KnownBuild) -> CheckRow {
     let task = known.uuid.replace('-', "");
     let node = node_id(&known.uuid);
@@ -43,7 +44,7 @@ pub(super) fn names(home: &Home, known: &KnownBuild) -> CheckRow {
     }
 }
 
-/// Starts a shell that ends at once.
+/// Starts a shell that exits at once.
 pub(super) fn shell(known: &KnownBuild) -> CheckRow {
     let argv = ["sh", "-c", ":"].map(str::to_owned).to_vec();
     let open = ControlRequest::Open(OpenProgram { argv, merged: true, ..OpenProgram::default() });
@@ -90,7 +91,8 @@ pub(super) fn users(home: &Home) -> CheckRow {
     }
 }
 
-/// As whom AWS is called, whether that leads back here, and what sessions in the build would meet there.
+/// The identity used for AWS, whether its endpoint leads back here, and what sessions in the build
+/// would meet there.
 pub(super) fn amazon(home: &Home, known: &KnownBuild, address: Option<&str>) -> Vec<CheckRow> {
     let Ok(runtime) = runner_host::runtime::start() else { return Vec::new() };
     runtime.block_on(async {
@@ -108,7 +110,8 @@ async fn identity(home: &Home, address: Option<&str>) -> Vec<CheckRow> {
         "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS",
         "AWS_ENDPOINT_URL_KMS",
     ];
-    // It may listen at all addresses of this machine: clients are told of the one that leads there from here.
+    // It may listen at all addresses of this machine: clients get the one that is reachable from
+    // here.
     let port = address.and_then(|address| address.parse().ok()).map(|it: SocketAddr| it.port());
     let own: Vec<SocketAddr> =
         port.map(|port| (Ipv4Addr::UNSPECIFIED, port).into()).into_iter().collect();
@@ -145,7 +148,7 @@ async fn identity(home: &Home, address: Option<&str>) -> Vec<CheckRow> {
     rows
 }
 
-/// What sessions would meet at AWS, where somebody wants them logged there or encrypted.
+/// What sessions would meet at AWS, if they are to be logged there or encrypted.
 async fn sessions(home: &Home, known: &KnownBuild) -> Vec<CheckRow> {
     let agent = agent_config(home, None).map(|(agent, _)| agent).unwrap_or_default();
     let outlook = Outlook::new(home, CloudIdentity::Default, &agent);
@@ -224,7 +227,7 @@ async fn encrypted(name: &'static str, key: &str, outlook: &Outlook) -> CheckRow
                 "enable it, or name another key",
             )
         }
-        // Who may use it need not be allowed to look at it.
+        // Permission to use it does not imply permission to inspect it.
         Ok(Err(why)) => {
             let mend = "name a key that is there; kms:DescribeKey lets this program look";
             CheckRow::new(name, CheckState::Limited, format!("{key}: {why}"), consequence, mend)
@@ -236,7 +239,7 @@ async fn encrypted(name: &'static str, key: &str, outlook: &Outlook) -> CheckRow
     }
 }
 
-/// A plugin that AWS's CLI warns about.
+/// A plugin that makes AWS's CLI print a warning.
 pub(super) fn dated(plugin: CheckRow) -> CheckRow {
     let version = plugin.found.trim();
     let numbers: Vec<u32> = version.split('.').map_while(|part| part.parse().ok()).collect();

@@ -1,7 +1,8 @@
-//! The way of AWS's clients into a build: the key pair, and the endpoint that takes what it signs.
+//! Checks how AWS's clients reach a build: the key pair, and the endpoint that verifies its
+//! signatures.
 //!
-//! Used by `build`. The call that is made is one of a client's: CodeBuild's BatchGetBuilds for this
-//! build, signed with the key pair of the state folder.
+//! Used by `build`. It makes a real client call: CodeBuild's BatchGetBuilds for this build, signed
+//! with the key pair of the state folder.
 
 use super::{CheckRow, CheckState};
 use runner_client::goes_on;
@@ -13,20 +14,20 @@ use serde_json::{Value, json};
 
 const ENDPOINT: &str = "endpoint";
 const CREDENTIALS: &str = "credentials";
-/// What follows where AWS's clients find no way in.
+/// The consequence if AWS's clients cannot connect.
 const CONSEQUENCE: &str = "AWS's clients find no way in; runner attach and runner exec do";
 
-/// Where AWS's clients find the build, as far as anybody says so.
+/// The known address of the build for AWS's clients.
 pub(super) fn address(home: &Home, known: &KnownBuild) -> Option<String> {
     own(known).or_else(|| live_serve(home).map(|serve| serve.address))
 }
 
-/// Calls whoever serves the build.
+/// Calls the endpoint that serves the build.
 pub(super) fn look(home: &Home, known: &KnownBuild) -> [CheckRow; 2] {
-    // One that was opened for this build is what its notice names.
-    // No answer of a process that is stopped is waited for.
+    // The build's notice names an endpoint opened for it. Do not wait for an answer of a stopped
+    // process.
     let (serving, stopped) = match (own(known), live_serve(home)) {
-        // Where a `runner serve` lives, it is what the build names.
+        // If a `runner serve` is live, the build names it.
         (Some(address), Some(serve)) if serve.address == address => {
             (Some(address), serve.is_stopped().then_some(serve.pid))
         }
@@ -70,13 +71,13 @@ pub(super) fn look(home: &Home, known: &KnownBuild) -> [CheckRow; 2] {
     }
 }
 
-/// Where the build says that AWS's clients find it.
+/// The address that the build announces to AWS's clients.
 fn own(known: &KnownBuild) -> Option<String> {
     let mut log = Follower::open(&known.dir).ok()?;
     log.catch_up().ok()??.endpoint.clone()
 }
 
-/// Asks for the build, as a client does.
+/// Requests the build, as a client does.
 fn call(address: &str, known: &KnownBuild, keys: &KeyPair) -> Result<Value, CallError> {
     let unreachable = |error: std::io::Error| CallError::Unreachable {
         endpoint: address.to_owned(),
@@ -89,7 +90,7 @@ fn call(address: &str, known: &KnownBuild, keys: &KeyPair) -> Result<Value, Call
     runtime.block_on(call_here(&url, CODEBUILD, "BatchGetBuilds", &body, &credentials))
 }
 
-/// What a call's answer says of the endpoint and of the keys.
+/// What the response says about the endpoint and the keys.
 fn judge(
     address: &str,
     known: &KnownBuild,
@@ -133,7 +134,7 @@ fn not_offered() -> CheckRow {
     CheckRow::new(ENDPOINT, CheckState::Missing, found, CONSEQUENCE, mend)
 }
 
-/// Without keys nothing but a connection can be tried.
+/// Without keys, only a connection can be tried.
 fn not_called(address: &str) -> CheckRow {
     let tried = address.parse().map_err(std::io::Error::other).and_then(|address| {
         std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_secs(5))

@@ -1,8 +1,9 @@
-//! Workflow commands for GitHub Actions: failed commands and failed test cases, each at its place.
+//! Workflow commands for GitHub Actions: failed commands and failed test cases, each at its
+//! position.
 //!
-//! Written to standard error, beside notices: there as on standard output the worker takes lines that
-//! begin with `::` for commands, and standard output is the log's. What a build has a say in is
-//! escaped, so that no name of a test can pass for a command.
+//! Written to standard error, next to notices: the worker recognizes lines that begin with `::`
+//! there as on standard output, which belongs to the log. Text that a build can influence is
+//! escaped, so that no test name can act as a command.
 
 use super::EventSink;
 use super::notices::{LeftOut, verdict};
@@ -18,20 +19,20 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// Most characters of a message.
+/// Maximum characters of a message.
 const MAX_MESSAGE: usize = 4000;
 
-/// Where things stand, as GitHub sees the repository.
+/// Paths as GitHub sees them in the repository.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AnnotationPlaces {
-    /// The buildspec's path, if it lies in the repository.
+    /// The buildspec's path, if it is in the repository.
     buildspec: Option<String>,
-    /// The source directory's, with a slash behind it; empty where it is the repository.
+    /// The source directory's path, with a trailing slash; empty for the repository's root.
     source: String,
 }
 
 impl AnnotationPlaces {
-    /// Where GitHub sees them: from the root of the repository.
+    /// Paths as GitHub sees them: from the root of the repository.
     pub(crate) fn at_github(source: &Path, buildspec: &BuildspecFile) -> Self {
         let workspace = std::env::var_os("GITHUB_WORKSPACE").filter(|root| !root.is_empty());
         let workspace = workspace.and_then(|root| fs::canonicalize(root).ok());
@@ -46,8 +47,8 @@ impl AnnotationPlaces {
     }
 }
 
-/// The repository that a source is a part of: in GitHub's workspace the outermost one, of which others are
-/// submodules, and that workspace where there is none; elsewhere the next one.
+/// The repository that contains a source: in GitHub's workspace the outermost one, since others are
+/// its submodules, or the workspace itself if there is none; elsewhere the innermost one.
 fn root_of(source: &Path, workspace: Option<&Path>) -> PathBuf {
     let workspace = workspace.filter(|workspace| source.starts_with(workspace));
     let is_repository = |dir: &&Path| dir.join(".git").symlink_metadata().is_ok();
@@ -75,7 +76,7 @@ pub(super) struct Annotations<W: Write + Send> {
     command: Option<AnnotatedCommand>,
     ending: EndSummary,
     left_out: LeftOut,
-    /// The page that the step has beside its log.
+    /// The file of the step's summary page.
     page: Option<PathBuf>,
 }
 
@@ -92,7 +93,7 @@ impl<W: Write + Send> Annotations<W> {
         }
     }
 
-    /// Adds the build to the step's page.
+    /// Adds the build to the step's summary page.
     fn add_to_page(&mut self, verdict: &str, output: &mut OutputReader) -> io::Result<()> {
         let Some(page) = &self.page else { return Ok(()) };
         let text = self.ending.markdown(verdict, output)?;
@@ -122,12 +123,12 @@ impl<W: Write + Send> Annotations<W> {
         }
         properties.push(format!("title={}", property(title)));
         let message: String = message.chars().take(MAX_MESSAGE).collect();
-        // In one write: what comes between two would be part of the line.
+        // Write it at once: text from another writer in between would become part of the line.
         let line = format!("::{level} {}::{}\n", properties.join(","), data(&message));
         self.out.write_all(line.as_bytes())
     }
 
-    /// What is wrong with the buildspec.
+    /// Reports problems of the buildspec.
     pub(super) fn problems(&mut self, problems: &[Diagnostic]) -> io::Result<()> {
         let few = Few::of(problems);
         for problem in few.shown {
@@ -171,7 +172,7 @@ impl<W: Write + Send> Annotations<W> {
         }
         for CaseFailure { title, place, message } in &facts.failures {
             let file = place.as_ref().map(|place| {
-                // A path that leaves the source, or is none of it, is shown as it is.
+                // A path that is not below the source is shown unchanged.
                 let is_below = !place.file.starts_with(['/', '\\']) && !place.file.contains("..");
                 let before = if is_below { self.places.source.as_str() } else { "" };
                 (format!("{before}{}", place.file), place.line, place.column)
@@ -204,13 +205,13 @@ impl<W: Write + Send> EventSink for Annotations<W> {
     }
 }
 
-/// What follows the second pair of colons.
+/// Escapes the text after the second pair of colons.
 fn data(text: &str) -> String {
     let escaped = text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
     plain::line(&escaped).into_owned()
 }
 
-/// What follows an equals sign.
+/// Escapes a property's value.
 fn property(text: &str) -> String {
     data(text).replace(':', "%3A").replace(',', "%2C")
 }

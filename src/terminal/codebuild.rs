@@ -1,4 +1,4 @@
-//! CodeBuild's own lines as a sink.
+//! A sink that prints CodeBuild's own log lines.
 
 use super::EventSink;
 use runner_core::event::Event;

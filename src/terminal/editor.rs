@@ -1,4 +1,4 @@
-//! A text in the editor of the person at the terminal.
+//! Opens a text in the user's editor.
 
 use std::io::{self, Write};
 use std::process::{Command, ExitStatus};
@@ -16,14 +16,14 @@ pub(crate) enum EditError {
     Io(#[from] io::Error),
 }
 
-/// Lets a person edit a text, and waits for the end of that.
+/// Lets the user edit a text, and waits for the editor to exit.
 pub(crate) fn edit(text: &str) -> Result<String, EditError> {
     let editor = ["VISUAL", "EDITOR"].iter().filter_map(std::env::var_os);
     let editor = editor.into_iter().find(|editor| !editor.to_string_lossy().trim().is_empty());
     let editor = editor.ok_or(EditError::NoEditor)?;
     let mut file = tempfile::Builder::new().suffix(".sh").tempfile()?;
     writeln!(file, "{}", text.trim_end_matches('\n'))?;
-    // As git calls it: the variable may hold arguments.
+    // As git does it: the variable may contain arguments.
     let status = Command::new("sh")
         .args(["-c", &format!("{} \"$@\"", editor.to_string_lossy()), "editor"])
         .arg(file.path())

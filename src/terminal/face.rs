@@ -1,4 +1,4 @@
-//! A build as it is shown: its sinks, the key menu, and the door for AWS's clients.
+//! Displays a build: its sinks, the key menu, and the endpoint for AWS's clients.
 
 use super::annotations::Annotations;
 use super::gate::Gate;
@@ -25,7 +25,7 @@ use std::io::{self, IsTerminal};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-/// How a build is shown on standard output.
+/// The format of standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LogFormat {
     Pretty,
@@ -33,22 +33,22 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// How a build is to be shown.
+/// How to display a build.
 pub(crate) struct FaceOptions {
     pub(crate) format: LogFormat,
-    /// Nothing on standard error but errors.
+    /// Print only errors to standard error.
     pub(crate) quiet: bool,
-    /// Whether the build pauses, and lets people in.
+    /// Whether the build pauses and allows sessions.
     pub(crate) sessions: bool,
-    /// What the endpoint for them is made of.
+    /// What the endpoint for AWS's clients needs.
     pub(crate) door: DoorParts,
-    /// Whether it ends where nobody comes to a pause.
+    /// Whether the build ends if nobody responds to a pause.
     pub(crate) ends_pauses: bool,
-    /// Whether failures are advised on.
+    /// Whether to give hints on failures.
     pub(crate) hints: bool,
-    /// Whose log this is.
+    /// The CI system that shows the log.
     pub(crate) system: Option<CiSystem>,
-    /// Where failures are, for GitHub, and what is wrong with the buildspec.
+    /// For GitHub: paths of failures, and problems of the buildspec.
     pub(crate) annotations: Option<(AnnotationPlaces, Vec<Diagnostic>)>,
 }
 
@@ -57,19 +57,19 @@ pub(crate) struct TerminalFace {
     shown: FaceOptions,
     home: Home,
     gate: Arc<Gate>,
-    /// What a key shows while a line is drawn.
+    /// Keeps typed keys from being shown while a line is drawn.
     mode: Option<RawMode>,
-    /// Of the terminal's window.
+    /// Signals when the terminal's window is resized.
     resizes: Option<SignalReader>,
     door: Option<Door>,
     threads: Vec<JoinHandle<()>>,
-    /// Why standard output has not got everything, though somebody may read it.
+    /// Why standard output is incomplete although it may have a reader.
     broken_output: Arc<Mutex<Option<String>>>,
     uuid: String,
 }
 
 impl TerminalFace {
-    /// Before any thread starts: it blocks a signal.
+    /// Must be called before any thread starts, since it blocks a signal.
     pub(crate) fn new(shown: FaceOptions, home: &Home) -> io::Result<Self> {
         Ok(TerminalFace {
             shown,
@@ -84,12 +84,12 @@ impl TerminalFace {
         })
     }
 
-    /// Why standard output has not got everything, though somebody may read it.
+    /// Why standard output is incomplete although it may have a reader.
     pub(crate) fn broken_output(&self) -> Option<String> {
         self.broken_output.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Waits until all is shown.
+    /// Waits until everything is shown.
     pub(crate) fn join(&mut self) {
         std::mem::take(&mut self.threads).into_iter().map(JoinHandle::join).count();
     }
@@ -148,7 +148,7 @@ impl build::Face for TerminalFace {
         begun.uuid.clone_into(&mut self.uuid);
         let has_menu = self.has_menu();
         if self.shown.format == LogFormat::Pretty && can_be_asked() {
-            // Without it there may be half a line too much.
+            // Without it, half a line may be left on the screen.
             self.mode = RawMode::unechoed().ok();
         }
         let mut ways = WaysIn::new(&self.home, begun.uuid, has_menu, self.shown.sessions);
@@ -186,7 +186,7 @@ impl build::Face for TerminalFace {
     fn shown(&mut self) -> Fut<'_, ()> {
         let threads = std::mem::take(&mut self.threads);
         Box::pin(async {
-            // Not waited for on this thread: clients at the socket are to hear of the end meanwhile.
+            // Not joined on this thread: clients of the socket must be told of the end meanwhile.
             let join = move || threads.into_iter().map(JoinHandle::join).count();
             let _ = tokio::task::spawn_blocking(join).await;
         })

@@ -1,7 +1,8 @@
-//! The gate to the terminal: closed while a shell has it, and whether keys are heard at it.
+//! The gate to the terminal: closed while something else uses it. Also says whether keys have an
+//! effect.
 //!
-//! Closed and opened by the key menu and by bars of a pull; heeded by the sink that draws on the
-//! terminal. What happens behind it is logged as ever, and shown when it opens.
+//! Opened and closed by the key menu and by progress bars of a pull; respected by the sink that
+//! draws on the terminal. Meanwhile events are logged as usual, and shown when it opens.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
@@ -17,9 +18,9 @@ struct GateState {
     closed: bool,
     /// The sink has made way, or has ended.
     clear: bool,
-    /// A key that is typed now has its effect.
+    /// Whether a key typed now has an effect.
     hears: bool,
-    /// The message of whatever had the terminal.
+    /// The message of whatever used the terminal.
     said: Option<String>,
 }
 
@@ -34,7 +35,7 @@ impl Gate {
             .unwrap_or_else(PoisonError::into_inner);
     }
 
-    /// Opens it; `said` is shown.
+    /// Opens it; `said` is then shown.
     pub(super) fn open(&self, said: Option<String>) {
         let mut state = self.lock();
         state.closed = false;
@@ -47,8 +48,8 @@ impl Gate {
         self.lock().closed
     }
 
-    /// Whether keys are heard. Until then whoever shows them would ask too early: what is typed before is
-    /// thrown away.
+    /// Sets whether keys have an effect. Displays must not offer keys before that: earlier input is
+    /// discarded.
     pub(super) fn hear(&self, hears: bool) {
         self.lock().hears = hears;
     }
@@ -57,7 +58,7 @@ impl Gate {
         self.lock().hears
     }
 
-    /// Makes way; blocks while it is closed. What there is to say once it is open.
+    /// Makes way; blocks while the gate is closed. Returns the message to show once it is open.
     pub(super) fn wait(&self) -> Option<String> {
         let mut state = self.lock();
         state.clear = true;
@@ -70,7 +71,7 @@ impl Gate {
         state.said.take()
     }
 
-    /// The sink has ended, and with it every need to wait for it.
+    /// Notes that the sink has ended, so nobody has to wait for it.
     pub(super) fn sink_ended(&self) {
         self.lock().clear = true;
         self.changed.notify_all();

@@ -1,7 +1,7 @@
 //! One event a line, for programs.
 //!
-//! The lines of `events.jsonl` as they are, but for output: where the file says at which place the
-//! bytes lie, these lines hold them, as `text` where they are UTF-8 and as `base64` where not.
+//! The lines of `events.jsonl` unchanged, except output: the file contains the position of the
+//! bytes, these lines contain the bytes, as `text` if they are UTF-8, otherwise as `base64`.
 
 use super::EventSink;
 use base64::Engine as _;
@@ -16,9 +16,9 @@ use std::io::{self, Write};
 /// Writes the lines to `out`.
 pub(crate) struct JsonLines<W: Write + Send> {
     out: io::BufWriter<W>,
-    /// Which build of a batch this is: the first field of each line.
+    /// The build's name in a batch: the first field of each line.
     tag: String,
-    /// The start of a character whose rest has not come yet, by command.
+    /// The first bytes of an incomplete character, by command.
     halves: HashMap<u32, Vec<u8>>,
 }
 
@@ -43,9 +43,9 @@ impl<W: Write + Send> JsonLines<W> {
         JsonLines { out, tag: String::new(), halves: HashMap::new() }
     }
 
-    /// Of a build with this name in its batch.
+    /// For a build with this name in its batch.
     pub(super) fn tagged(out: W, name: &str) -> Self {
-        // Names of builds are letters, digits and underscores.
+        // Build names consist of letters, digits and underscores.
         JsonLines { tag: format!("\"child\":\"{name}\","), ..Self::new(out) }
     }
 
@@ -57,7 +57,7 @@ impl<W: Write + Send> JsonLines<W> {
         }
     }
 
-    /// Writes what a log has from there on, to its end so far.
+    /// Writes the events of a log from this position to its current end.
     pub(crate) fn rest(
         &mut self,
         log: &mut LogReader,
@@ -72,7 +72,7 @@ impl<W: Write + Send> JsonLines<W> {
     fn output(&mut self, event: &Event, command: u32, bytes: &[u8]) -> io::Result<()> {
         let mut joined = self.halves.remove(&command).unwrap_or_default();
         joined.extend_from_slice(bytes);
-        // A chunk may part a character; its first half waits for the second.
+        // A chunk may split a character; its first bytes wait for the rest.
         let whole = match std::str::from_utf8(&joined) {
             Err(error) if error.error_len().is_none() => error.valid_up_to(),
             _ => joined.len(),
@@ -103,7 +103,7 @@ impl<W: Write + Send> EventSink for JsonLines<W> {
                 return self.output(event, *command, &bytes);
             }
             EventBody::CommandEnded { command, .. } => {
-                // Half a character at the end is all there is of it.
+                // An incomplete character at the end stays incomplete.
                 if let Some(rest) = self.halves.remove(command) {
                     self.line(event, *command, &rest)?;
                 }

@@ -1,8 +1,8 @@
-//! The one-key menu at a pause: a shell right here, go on, stop; at a stop also what can be decided there.
+//! The one-key menu at a pause: open a shell, resume; at a stop also the possible decisions.
 //!
-//! A thread of its own where there is a terminal to ask at. It has the terminal only while the build is
-//! paused. It is a client of the build's control socket like any other: when to ask it hears there, and what
-//! a key is for it says there.
+//! It runs on a separate thread if there is a terminal. It uses the terminal only while the build
+//! is paused. Like any client it uses the build's control socket, to learn of pauses and to send
+//! what a key requests.
 
 use super::editor::{EditError, edit};
 use super::gate::Gate;
@@ -42,7 +42,7 @@ struct KeysClient {
 }
 
 impl Menu {
-    /// Starts asking; ends when the build is over.
+    /// Starts the menu; it ends when the build is over.
     pub(super) fn spawn(self) -> io::Result<JoinHandle<()>> {
         std::thread::Builder::new().name("keys".to_owned()).spawn(move || {
             if let Err(error) = self.run() {
@@ -65,7 +65,7 @@ impl Menu {
         Ok(())
     }
 
-    /// Reads keys as long as the build is paused, or until one has its effect.
+    /// Reads keys while the build is paused, or until one has its effect.
     fn ask(&self, course: &mut KeysClient) -> Result<(), ClientError> {
         let lost = ClientError::Lost;
         let stop = self.stop();
@@ -88,7 +88,7 @@ impl Menu {
             let mut key = [0];
             let read = nix::unistd::read(&stdin, &mut key);
             if read.map_err(|errno| lost(errno.into()))? == 0 {
-                // Nobody types there any more.
+                // Nobody can type there any more.
                 return course.until_changed();
             }
             match key[0] {
@@ -98,7 +98,7 @@ impl Menu {
                 }
                 b'q' | b'Q' => {
                     self.tell(&ControlRequest::Stop);
-                    // Until the stop shows no key means anything.
+                    // Until the stop is shown, keys have no meaning.
                     return course.until_changed();
                 }
                 b's' | b'S' => mode = self.lend(mode, || self.shell())?,
@@ -130,13 +130,14 @@ impl Menu {
         Ok(())
     }
 
-    /// Where the build has stopped, if it has.
+    /// The build's current stop, if any.
     fn stop(&self) -> Option<StopFacts> {
         let mut log = Follower::open(&self.dir).ok()?;
         log.catch_up().ok()??.stop.as_ref().map(|(_, stop)| stop.clone())
     }
 
-    /// Lets something else have the terminal, and says what it has to say; the mode for keys after it.
+    /// Lets something else use the terminal and passes on its message. Returns the mode for keys
+    /// afterwards.
     fn lend(
         &self,
         mode: RawMode,
@@ -145,13 +146,13 @@ impl Menu {
         drop(mode);
         self.gate.close();
         let said = work();
-        // Ready for the next key before the menu shows again.
+        // Ready for the next key before the menu is shown again.
         let again = RawMode::keys();
         self.gate.open(said);
         again.map_err(ClientError::Lost)
     }
 
-    /// Sends the decision after a stop. Returns whether it was accepted; shows the reason if not.
+    /// Sends a decision. Returns whether it was accepted; shows the reason if not.
     fn decide(&self, decision: Decision) -> bool {
         let decided = Client::connect_as(&self.dir, debug::DecisionClient::Key)
             .and_then(|mut client| client.ask(&ControlRequest::Decide(decision)));
@@ -162,7 +163,7 @@ impl Menu {
         decided.is_ok()
     }
 
-    /// Shows what a key does. The build reports the result.
+    /// Sends what a key requests. The build reports the result.
     fn tell(&self, request: &ControlRequest) {
         let told = Client::connect(&self.dir).and_then(|mut client| client.ask(request));
         if let Err(error) = told {
@@ -170,7 +171,7 @@ impl Menu {
         }
     }
 
-    /// Runs a shell to its end. The message to show after it, if any.
+    /// Runs a shell to its end. Returns the message to show after it, if any.
     fn shell(&self) -> Option<String> {
         let result = Client::connect(&self.dir)
             .and_then(|client| attach(client, Vec::new(), None, &self.signals));

@@ -1,10 +1,10 @@
-//! The face of a build at a terminal: what is shown of it, and the keys at a pause.
+//! Displays a build at a terminal: its output, and the keys at a pause.
 //!
-//! It reads the build's log and speaks to its control socket; that the build runs in this same process saves
-//! it nothing but waiting: a log that grows here wakes its readers without a look at the folder.
+//! It reads the build's log and uses its control socket. Running in the build's process has one
+//! advantage only: the log wakes its readers directly, without a notification from the file system.
 //!
-//! Each sink reads the log with a cursor of its own on a thread of its own ([`spawn`]), so that a
-//! slow one neither slows the build nor the others. All of them see the same events, live or later.
+//! Each sink reads the log with its own cursor on its own thread ([`spawn`]), so that a slow one
+//! slows neither the build nor the others. All of them see the same events, live or later.
 
 mod annotations;
 mod batch;
@@ -40,7 +40,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// A CI system whose log this program's output is.
+/// A CI system whose log contains this program's output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CiSystem {
     Github,
@@ -48,36 +48,36 @@ pub(crate) enum CiSystem {
 }
 
 trait EventSink: Send {
-    /// Takes the next event. Output events are looked up in `output`.
+    /// Handles the next event. Output events are looked up in `output`.
     fn event(&mut self, event: &Event, output: &mut OutputReader) -> io::Result<()>;
 
-    /// Everything there is so far has been taken.
+    /// Called when all events so far were handled.
     fn caught_up(&mut self) -> io::Result<()> {
         Ok(())
     }
 
-    /// How long it waits for the next event before [`Self::ticked`].
+    /// How long to wait for the next event before [`Self::ticked`].
     fn tick(&self) -> Option<Duration> {
         None
     }
 
-    /// No event came in time.
+    /// Called when no event came in time.
     fn ticked(&mut self) -> io::Result<()> {
         Ok(())
     }
 
-    /// Make way on the terminal for something else, until [`Self::show`].
+    /// Makes way on the terminal for something else, until [`Self::show`].
     fn hide(&mut self) {}
 
-    /// The terminal is free again. The message to show about what had it, if any.
+    /// The terminal is free again. `said`: the message of whatever used it, if any.
     fn show(&mut self, _said: Option<String>) {}
 }
 
 /// Called when a sink cannot go on, with the reason.
 type OnSinkFailure = Box<dyn FnOnce(io::Error) + Send>;
 
-/// Runs a sink until the log is closed and all of it is shown, or the sink's reader has gone. A
-/// sink that draws on the terminal heeds `gate`.
+/// Runs a sink until the log is closed and fully shown, or the sink's reader is gone. A sink that
+/// draws on the terminal respects `gate`.
 fn spawn(
     name: &str,
     mut sink: Box<dyn EventSink>,
@@ -99,7 +99,7 @@ fn spawn(
 }
 
 /// For standard output and error: a closed one ends its sink, never the build. So does a full disk
-/// behind it; nobody is left there to read a message.
+/// behind it; no reader is left for a message.
 fn nobody() -> OnSinkFailure {
     Box::new(|_| ())
 }
@@ -118,7 +118,7 @@ fn follow(
             sink.event(&event, &mut output)?;
         }
         sink.caught_up()?;
-        // There may be more by now than was to be shown.
+        // The log may have grown beyond what was to be shown.
         if seen.closed && reader.position() >= seen.events {
             return Ok(());
         }

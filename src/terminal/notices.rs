@@ -1,6 +1,7 @@
-//! What the person should know, on standard error: notices, the way in at a breakpoint, the verdict.
+//! Notices for the user on standard error: warnings, how to connect at a breakpoint, the verdict.
 //!
-//! Beside a `codebuild` or `json` sink on standard output; `pretty` shows the same texts itself.
+//! Used together with a `codebuild` or `json` sink on standard output; `pretty` shows the same
+//! texts itself.
 
 use super::EventSink;
 use super::pauses::PauseNotices;
@@ -29,7 +30,7 @@ pub(super) fn resumed(by: ResumedBy, is_stuck: bool) -> Option<&'static str> {
     }
 }
 
-/// What people have done to a build, and what its breakpoints write.
+/// What people did to a build, and what its breakpoints print.
 pub(super) fn debugged(body: &EventBody) -> Option<String> {
     match body {
         EventBody::Intervened(done) => {
@@ -50,7 +51,7 @@ pub(super) fn debugged(body: &EventBody) -> Option<String> {
     }
 }
 
-/// A rewound build, and what is not as it was.
+/// The lines about a rewind, and what it did not restore.
 pub(crate) fn rewound_lines(facts: &RewoundFacts) -> Vec<String> {
     let RewoundFacts { to, place, lost, processes, sessions, .. } = facts;
     let mut lines = vec![match lost.len() {
@@ -71,7 +72,7 @@ pub(crate) fn rewound_lines(facts: &RewoundFacts) -> Vec<String> {
     lines
 }
 
-/// How much of a build was not what its buildspec says.
+/// How much of a build differed from its buildspec.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct LeftOut {
     skipped: BTreeSet<(Phase, Block, u32)>,
@@ -108,7 +109,7 @@ impl fmt::Display for LeftOut {
     }
 }
 
-/// The verdict in one line.
+/// The verdict as one line.
 pub(super) fn verdict(
     build_id: &str,
     status: Status,
@@ -123,8 +124,8 @@ pub(super) fn verdict(
     }
 }
 
-/// A reason without the lines of its command but the first: a script of a thousand lines would push all else off the
-/// screen. The log and the record have all of it.
+/// A reason without the lines of its command but the first: a script of a thousand lines would push
+/// all else off the screen. The log and the record have all of it.
 fn in_one_line(reason: &str) -> Cow<'_, str> {
     let Some((first, rest)) = reason.split_once('\n') else { return Cow::Borrowed(reason) };
     match rest.rsplit_once(". Reason: ") {
@@ -137,13 +138,13 @@ fn in_one_line(reason: &str) -> Cow<'_, str> {
 pub(super) struct Notices<W: Write + Send> {
     out: W,
     pauses: PauseNotices,
-    /// The build has come to where it cannot go on.
+    /// Whether the build can only end.
     is_stuck: bool,
-    /// For the table at the end.
+    /// For the final table.
     reports: Vec<ReportFacts>,
     left_out: LeftOut,
     ending: EndSummary,
-    /// Only errors are wanted.
+    /// Print only errors.
     quiet: bool,
 }
 
@@ -166,7 +167,7 @@ impl<W: Write + Send> Notices<W> {
     }
 
     fn line(&mut self, text: &str) -> io::Result<()> {
-        // In one write: what comes between two would be part of the line.
+        // Write it at once: text from another writer in between would become part of the line.
         self.out.write_all(format!("runner: {}\n", plain::lines(text)).as_bytes())
     }
 }

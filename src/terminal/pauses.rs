@@ -1,7 +1,8 @@
-//! What is said of a pause, once all of it is known.
+//! The notices of pauses, shown once everything about a pause is known.
 //!
-//! The address for AWS's clients comes a moment after the first pause, which waits for it here, so that one
-//! notice has all the ways in. It does not wait for ever: where nobody opens an endpoint, the others stand.
+//! The address for AWS's clients comes a moment after the first pause, whose notice waits for it,
+//! so that one notice lists all ways to connect. It does not wait for ever: without an endpoint the
+//! other ways are shown.
 
 use super::scene::stop_lines;
 use super::ways::WaysIn;
@@ -17,19 +18,19 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub(super) struct PauseNotices {
     ways: WaysIn,
     command: String,
-    /// Its name, as asked for.
+    /// The buildspec's name as requested.
     buildspec: String,
     sessions: usize,
-    /// Where AWS's clients find the build, or why nowhere.
+    /// The address for AWS's clients, or why there is none.
     endpoint: Option<Result<String, String>>,
     waiting: Vec<PauseNotice>,
-    /// Since when the first of them waits.
+    /// Since when the first notice waits.
     since: Duration,
-    /// One was told without the address.
+    /// A notice was shown without the address.
     is_owed: bool,
 }
 
-/// What is known of a pause from its event.
+/// What a pause's event says.
 struct PauseNotice {
     build_id: String,
     command: String,
@@ -55,7 +56,7 @@ impl PauseNotices {
         }
     }
 
-    /// Takes in an event; the lines to be shown before it.
+    /// Takes an event. Returns the lines to show before it.
     pub(super) fn take(&mut self, event: &Event) -> Vec<String> {
         match &event.body {
             EventBody::BuildStarted(facts) => {
@@ -97,12 +98,12 @@ impl PauseNotices {
         }
     }
 
-    /// Whether a notice waits.
+    /// Whether a notice is waiting.
     pub(super) fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// The lines of those that have waited for long enough.
+    /// The lines of notices that have waited long enough.
     pub(super) fn overdue(&mut self) -> Vec<String> {
         if self.is_waiting() && clock::boot().saturating_sub(self.since) >= PATIENCE {
             return self.all();
@@ -110,7 +111,7 @@ impl PauseNotices {
         Vec::new()
     }
 
-    /// When to look whether one has waited for long enough.
+    /// When to check for notices that have waited long enough.
     pub(super) fn tick(&self) -> Option<Duration> {
         self.is_waiting().then_some(PATIENCE)
     }
@@ -146,7 +147,7 @@ impl PauseNotices {
 }
 
 impl WaysIn {
-    /// The notice of a pause, in lines.
+    /// The lines of a pause's notice.
     fn paused(
         &self,
         pause: &PauseNotice,
@@ -187,13 +188,13 @@ impl WaysIn {
         lines
     }
 
-    /// What follows when nobody comes.
+    /// What happens if nobody responds.
     fn by_itself(&self, seconds: u64, is_stuck: bool) -> String {
         let what = if is_stuck || self.ends_pauses { "ends" } else { "goes on" };
         format!("  {what} by itself in {} if nobody connects", span(seconds))
     }
 
-    /// The notice of a stop, in lines.
+    /// The lines of a stop's notice.
     fn stopped(
         &self,
         pause: &PauseNotice,
@@ -295,7 +296,7 @@ mod tests {
             "{lines:?}"
         );
         assert_eq!(lines[8], "  goes on by itself in 1m30s if nobody connects");
-        // The next one has it at once.
+        // The next one has the address at once.
         assert_eq!(pauses.take(&paused()), lines);
     }
 
@@ -307,7 +308,7 @@ mod tests {
         let lines = pauses.take(&event(EventBody::Resumed { pause: PauseId(1), by }));
         assert_eq!(lines.len(), 7, "{lines:?}");
         assert!(!lines.iter().any(|line| line.contains("aws")), "{lines:?}");
-        // The message about what is missing follows once the session is there.
+        // The message about what is missing follows once the session is open.
         assert_eq!(pauses.take(&opened()).len(), 2);
         assert_eq!(pauses.take(&opened()).len(), 0);
     }

@@ -1,9 +1,9 @@
-//! The view for a person at a terminal: the log above, one line below that tells phase, command and
+//! The display for a person at a terminal: the log, and below it one line with phase, command and
 //! elapsed time.
 //!
-//! Sole user of indicatif. The line is redrawn from this sink's own thread, so that nothing draws
-//! while a shell has the terminal. A line of output without its end is kept back for a while: the
-//! status line would be drawn into it.
+//! The only user of indicatif. The line is redrawn from this sink's own thread, so that nothing
+//! draws while a shell uses the terminal. An incomplete line of output is held back for a while:
+//! the status line would be drawn into it.
 
 use super::notices::{LeftOut, debugged, resumed, verdict};
 use super::pauses::PauseNotices;
@@ -27,9 +27,9 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often the clock in the status line moves.
+/// How often the displayed time is updated.
 const TICK: Duration = Duration::from_millis(100);
-/// Longest part of a line that waits for its end, in bytes.
+/// Maximum length of an incomplete line that is held back, in bytes.
 const MAX_PARTIAL: usize = 16 << 10;
 
 /// Draws on a terminal.
@@ -41,20 +41,20 @@ pub(super) struct Pretty {
     /// Text waiting to be written above the status line.
     pending: Vec<u8>,
     phase: Option<(Phase, Duration)>,
-    /// A phase's title is written before the first thing that happens in it.
+    /// The current phase, if its title has not been printed: that happens before its first event.
     untitled: Option<Phase>,
     command: Option<(String, Duration)>,
     transfer: Option<TransferProgress>,
     paused: usize,
-    /// When the pause ends by itself, and how long it waits for somebody; while nobody is there.
+    /// When the pause ends by itself, and how long it waits; `None` while somebody is there.
     pause_ends: Option<Duration>,
     patience: Option<Duration>,
     sessions: usize,
-    /// Keys that mean something at the pause.
+    /// The keys that have an effect at the pause.
     keys: String,
-    /// The build has come to where it cannot go on.
+    /// Whether the build can only end.
     is_stuck: bool,
-    /// For the table at the end.
+    /// For the final table.
     reports: Vec<ReportFacts>,
     left_out: LeftOut,
     ending: EndSummary,
@@ -71,7 +71,7 @@ struct Colors {
 }
 
 impl Pretty {
-    /// `color`: whether colours are wanted. `gate` says whether keys are heard.
+    /// `color`: whether to use colours. `gate` says whether keys have an effect.
     pub(super) fn new(
         term: Term,
         ways: WaysIn,
@@ -116,7 +116,7 @@ impl Pretty {
         }
     }
 
-    /// A line of ours.
+    /// Prints a line of our own.
     fn say(&mut self, text: &str) {
         if !self.pending.is_empty() && !self.pending.ends_with(b"\n") {
             self.pending.push(b'\n');
@@ -130,7 +130,7 @@ impl Pretty {
         self.pending.push(b'\n');
     }
 
-    /// Lines for the person, each on its own.
+    /// Prints lines for the user.
     fn note(&mut self, lines: &[String]) {
         for line in lines {
             let line = self.colors.note.apply_to(plain::lines(line)).to_string();
@@ -138,7 +138,7 @@ impl Pretty {
         }
     }
 
-    /// Writes what waits; a line that is not complete only where `all` is set or it is too long.
+    /// Writes pending text; an incomplete line only if `all` is set or it is too long.
     fn write(&mut self, all: bool) -> io::Result<()> {
         let complete = match self.pending.iter().rposition(|&byte| byte == b'\n') {
             _ if all || self.pending.len() > MAX_PARTIAL => self.pending.len(),
@@ -180,7 +180,7 @@ impl Pretty {
         self.bar.tick();
     }
 
-    /// The pause ends when nobody comes for so long.
+    /// Starts the time after which the pause ends if nobody responds.
     fn wait_for_somebody(&mut self) {
         if self.paused > 0 && self.sessions == 0 {
             self.pause_ends = self.patience.map(|patience| clock::boot() + patience);
@@ -239,7 +239,7 @@ impl Pretty {
     }
 }
 
-/// Keys at a pause, with what they are for.
+/// The keys at a pause, with their effects.
 fn menu(stop: Option<&StopFacts>) -> String {
     let decisions = [
         ("t retry", DecisionKind::Retry),
@@ -254,7 +254,7 @@ fn menu(stop: Option<&StopFacts>) -> String {
     all.map(|key| format!(" · {key}")).collect()
 }
 
-/// A transfer as a bar, how much of it is done, and of what.
+/// A transfer's progress bar, with its description.
 fn gauge(progress: &TransferProgress) -> String {
     const WIDTH: u64 = 24;
     let TransferProgress { what, done, total } = progress;
@@ -318,7 +318,7 @@ impl EventSink for Pretty {
             }
             EventBody::Output { offset, length, .. } => {
                 self.pending.extend_from_slice(output.read(*offset, *length)?);
-                // Whatever a build prints, no more than a chunk of it waits here.
+                // Whatever a build prints, at most one chunk waits here.
                 self.write(false)?;
             }
             EventBody::CommandEnded { outcome, duration_ms, .. } => {
@@ -413,7 +413,7 @@ impl EventSink for Pretty {
     }
 
     fn hide(&mut self) {
-        // What stands below belongs to whoever has the terminal now.
+        // The line below now belongs to whatever uses the terminal.
         let _ = self.write(true);
         self.bar.finish_and_clear();
     }
@@ -421,7 +421,7 @@ impl EventSink for Pretty {
     fn show(&mut self, said: Option<String>) {
         if let Some(text) = said {
             self.note(&[format!("runner: {text}")]);
-            // What cannot be written now fails with the next event.
+            // A write error is reported by the next event.
             let _ = self.write(false);
         }
         self.bar.reset();

@@ -1,15 +1,15 @@
-//! What a stop is about: why the build is paused, where, and what the run has printed.
+//! Describes a stop: why the build is paused, where, and what the run has printed.
 
 use runner_core::event::{ChangedVariable, StopFacts, StopKind};
 
-/// Lines of output that are shown.
+/// Maximum lines of output shown.
 const LINES: usize = 5;
-/// Variables that are shown.
+/// Maximum variables shown.
 const VARIABLES: usize = 8;
-/// Characters of a value.
+/// Maximum characters of a value.
 const VALUE: usize = 40;
 
-/// A stop in lines. `buildspec`: its name.
+/// The lines that describe a stop. `buildspec`: its name.
 pub(crate) fn stop_lines(stop: &StopFacts, buildspec: &str) -> Vec<String> {
     let place = stop.place.map_or_else(|| "the command".to_owned(), |place| place.to_string());
     let what = match stop.kind {

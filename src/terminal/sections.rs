@@ -1,6 +1,6 @@
-//! CodeBuild's own lines with a fold around each phase, as GitHub and GitLab show them.
+//! CodeBuild's own lines with a collapsible section for each phase, for GitHub and GitLab.
 //!
-//! The marks stand among the lines on standard output: on another stream they would come at another time.
+//! The marks are on standard output with the lines: on another stream their order would change.
 
 use super::{CiSystem, EventSink};
 use runner_core::event::{Event, EventBody};
@@ -11,9 +11,9 @@ use std::io::{self, Write};
 pub(super) struct LogSections<W: Write + Send> {
     log: CodeBuild<W>,
     system: CiSystem,
-    /// The phase whose section is open.
+    /// The phase of the open section.
     open: Option<Phase>,
-    /// Sections so far.
+    /// Number of sections so far.
     number: u32,
 }
 
@@ -42,7 +42,7 @@ impl<W: Write + Send> LogSections<W> {
         self.log.between(&mark)
     }
 
-    /// A section has the same name at both ends, and no other has it: a phase may run more than once.
+    /// The mark of a section. Both ends have the same, unique name: a phase may run more than once.
     fn of_gitlab(&self, which: &str, event: &Event, phase: Phase) -> String {
         let (seconds, name) = (event.time.epoch_millis() / 1000, phase.name().to_ascii_lowercase());
         format!("\u{1b}[0Ksection_{which}:{seconds}:runner_{name}_{}\r\u{1b}[0K", self.number)
@@ -68,7 +68,7 @@ impl<W: Write + Send> EventSink for LogSections<W> {
     }
 }
 
-/// Whether the log speaks of it.
+/// Whether the log has lines for a phase.
 fn has_lines(phase: Phase) -> bool {
     matches!(phase, Phase::DownloadSource | Phase::UploadArtifacts) || phase.user_phase().is_some()
 }

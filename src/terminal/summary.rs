@@ -1,7 +1,8 @@
-//! The end of a build in a few lines: the phases' times and, where it has failed, the command, its place, its
-//! last lines, and how to look inside.
+//! A build's summary at its end: the phases' times and, after a failure, the command, its place,
+//! its last lines, and how to inspect it.
 //!
-//! What it says is `core::summary`'s; shown by `notices` and `pretty`, and by `annotations` as Markdown.
+//! The content comes from `core::summary`; `notices` and `pretty` show it, and `annotations` shows
+//! it as Markdown.
 
 use runner_core::event::Event;
 use runner_core::phase::Status;
@@ -10,19 +11,19 @@ use runner_core::summary::{BuildOverview, ExecutedCommand, clock_form, last_line
 use runner_folder::events::OutputReader;
 use std::io;
 
-/// Last lines that are shown again.
+/// Number of last lines repeated.
 const LINES: usize = 10;
-/// Most characters of each.
+/// Maximum characters of each line.
 const WIDTH: usize = 200;
 
 pub(super) struct EndSummary {
     summary: BuildOverview,
-    /// What is typed to look inside; none where no advice is wanted.
+    /// The command to inspect the build; `None` without hints.
     look: Option<String>,
 }
 
 impl EndSummary {
-    /// `program`: how this program is called; none where no advice is wanted.
+    /// `program`: the name of this program; `None` without hints.
     pub(super) fn new(program: Option<&str>) -> Self {
         let look = program.map(|program| {
             format!("to look inside where it fails: the same with --break-on failure, then {program} attach")
@@ -52,7 +53,8 @@ impl EndSummary {
         Ok(lines)
     }
 
-    /// The same and the verdict, for a page of GitHub's. No text of a build's is taken for Markdown.
+    /// The same with the verdict, as Markdown for GitHub. A build's text is never interpreted as
+    /// Markdown.
     pub(super) fn markdown(&self, verdict: &str, output: &mut OutputReader) -> io::Result<String> {
         let mut page =
             format!("### {}\n\n| Phase | Status | Time |\n|---|---|---|\n", escaped(verdict));
@@ -112,7 +114,7 @@ fn last_output(run: &ExecutedCommand, output: &mut OutputReader) -> io::Result<V
     Ok(last_lines(&bytes, LINES, WIDTH))
 }
 
-/// Text in a paragraph, with nothing in it that Markdown or HTML would act on.
+/// Escapes everything in a text that Markdown or HTML would interpret.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in plain::line(text).chars() {

@@ -1,4 +1,4 @@
-//! What a person at this machine can type to get at a build.
+//! The commands with which a person on this machine can connect to a build.
 
 use runner_cloud::REGION;
 use runner_folder::state::{Home, LinkFor, PageLinks};
@@ -7,24 +7,24 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-/// The ways into a paused build that work on this machine now.
+/// The ways to connect to a paused build that work on this machine now.
 #[derive(Clone, Debug)]
 pub(super) struct WaysIn {
-    /// How this program is called, with what a second terminal needs to find the build.
+    /// The name of this program, with the variables a second terminal needs to find the build.
     pub(super) program: String,
     /// The build's short name.
     pub(super) build: String,
-    /// Whether the one-key menu is there.
+    /// Whether there is a one-key menu.
     pub(super) keys: bool,
-    /// Whether the build ends where nobody comes to a pause.
+    /// Whether the build ends if nobody responds to a pause.
     pub(super) ends_pauses: bool,
-    /// What AWS's clients are called with, where they are let in.
+    /// The parts of a call of AWS's client, if AWS's clients may connect.
     aws: Option<Aws>,
-    /// Where links to the page are made.
+    /// The state folder, for links to the page.
     home: Option<Home>,
 }
 
-/// What a call of AWS's client is made of, but for the address.
+/// The parts of a call of AWS's client, without the address.
 #[derive(Clone, Debug)]
 struct Aws {
     uuid: String,
@@ -32,10 +32,11 @@ struct Aws {
 }
 
 impl WaysIn {
-    /// Into the build with this uuid. `keys`: whether there is a menu; `aws`: whether AWS's clients are let in.
+    /// For the build with this uuid. `keys`: whether there is a menu; `aws`: whether AWS's clients
+    /// may connect.
     pub(super) fn new(home: &Home, uuid: &str, keys: bool, aws: bool) -> Self {
         let mut program = String::new();
-        // A second terminal looks in the default place unless the command names another.
+        // A second terminal uses the default folder unless the command names another.
         if let Ok(home) = std::env::var("RUNNER_HOME")
             && !home.is_empty()
         {
@@ -48,12 +49,13 @@ impl WaysIn {
         WaysIn { program, build, keys, ends_pauses: false, aws, home }
     }
 
-    /// Whether AWS's clients are let in.
+    /// Whether AWS's clients may connect.
     pub(super) fn has_aws(&self) -> bool {
         self.aws.is_some()
     }
 
-    /// The call of AWS's client: complete, to be pasted as it is. It names where the keys are and holds none.
+    /// A complete call of AWS's client, ready to be pasted. It names the files with the keys, not
+    /// the keys.
     pub(super) fn aws(&self, address: &str) -> Option<String> {
         let Aws { uuid, credentials } = self.aws.as_ref()?;
         let path = word(&credentials.display().to_string());
@@ -64,13 +66,13 @@ impl WaysIn {
         ))
     }
 
-    /// A fresh link to the page, where a browser of this machine can open it.
+    /// A fresh link to the page, if a browser on this machine can open it.
     pub(super) fn page(&self, address: &str) -> Option<String> {
         let (home, uuid) = (self.home.as_ref()?, &self.aws.as_ref()?.uuid);
         page_link(home, address, LinkFor::Owner, Some(uuid)).ok().flatten()
     }
 
-    /// The same in two steps, of which the first is for the shell and all its further calls.
+    /// The same in two steps; the first sets up the shell for all further calls.
     pub(super) fn aws_by_variables(&self) -> Option<String> {
         let Aws { uuid, .. } = self.aws.as_ref()?;
         let WaysIn { program, build, .. } = self;
@@ -87,8 +89,9 @@ impl WaysIn {
     }
 }
 
-/// A fresh link to the page at an endpoint's address, and to a build there. None where it would stand in the log of a CI
-/// system, and where the page is not for: at an address that others reach.
+/// A fresh link to the page at an endpoint's address, and to a build there. `None` if it would
+/// appear in a CI system's log, or if other machines reach the address, for which the page is not
+/// meant.
 pub(crate) fn page_link(
     home: &Home,
     address: &str,
@@ -104,17 +107,17 @@ pub(crate) fn page_link(
     Ok(Some(format!("http://{address}/#t={token}{build}")))
 }
 
-/// Whether what is printed stands in the log of a CI system.
+/// Whether the output goes to the log of a CI system.
 pub(crate) fn is_ci() -> bool {
     std::env::var("CI").is_ok_and(|value| !["", "0", "false"].contains(&value.as_str()))
 }
 
-/// What keeps a client that was told of a proxy from asking it for an address of this machine.
+/// Options that keep a client from using a proxy for an address of this machine.
 fn around_proxy(address: &str) -> String {
     no_proxy(address).map_or_else(String::new, |list| format!("no_proxy={} ", word(&list)))
 }
 
-/// The variable `no_proxy` for such a client, where it needs another one.
+/// The value of `no_proxy` for such a client, if it has to change.
 pub(crate) fn no_proxy(address: &str) -> Option<String> {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
@@ -128,7 +131,7 @@ pub(crate) fn no_proxy(address: &str) -> Option<String> {
     }
 }
 
-/// `runner` where typing that starts this very program, else its path.
+/// `runner` if typing that starts this very program, otherwise its path.
 fn own_name() -> String {
     let Ok(own) = std::env::current_exe() else { return "runner".to_owned() };
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -140,7 +143,7 @@ fn own_name() -> String {
         return "runner".to_owned();
     }
     let here = std::env::current_dir().unwrap_or_default();
-    // A bare name would be looked for on PATH.
+    // A bare name would be searched for in PATH.
     let shown = match own.strip_prefix(&here) {
         Ok(inside) if inside.components().count() == 1 => Path::new(".").join(inside),
         Ok(inside) => inside.to_path_buf(),
@@ -149,7 +152,7 @@ fn own_name() -> String {
     word(&shown.display().to_string())
 }
 
-/// Quoted where a shell would part it.
+/// Quotes a word if a shell would split it.
 pub(crate) fn word(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%=,".contains(c);
     if !text.is_empty() && text.chars().all(is_plain) {

@@ -1,5 +1,5 @@
-//! AWS's services as moto plays them, on their own port, shared by the tests of a run; and a proxy
-//! that spoils what goes to them.
+//! AWS's services, simulated by moto on its own port and shared by all tests of a run; and a proxy
+//! that injects faults.
 
 use super::daemon::Daemon;
 use super::{Bed, Outcome, outcome, python, until};
@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::Duration;
 
-/// Keys and a Region; moto takes any.
+/// Keys and a Region; moto accepts any.
 pub(crate) const KEYS: [(&str, &str); 3] = [
     ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
     ("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY"),
@@ -24,7 +24,7 @@ pub(crate) fn aws() -> u16 {
     AWS.get_or_init(|| {
         let server = Daemon::start(|_| {
             let mut command = Command::new(python("moto_server"));
-            // Any that is free then.
+            // Any free port.
             command.args(["-H", "127.0.0.1", "-p", "0"]);
             command
         });
@@ -34,7 +34,7 @@ pub(crate) fn aws() -> u16 {
     .1
 }
 
-/// A program with keys and the endpoint in its variables.
+/// Sets keys and endpoint in a program's environment.
 pub(crate) fn surround(command: &mut Command, port: u16) -> &mut Command {
     command
         .envs(KEYS)
@@ -43,7 +43,7 @@ pub(crate) fn surround(command: &mut Command, port: u16) -> &mut Command {
         .stdin(Stdio::null())
 }
 
-/// AWS's own CLI; what it prints.
+/// Runs AWS's CLI. Returns its output.
 #[track_caller]
 pub(crate) fn cli(arguments: &[&str]) -> Vec<u8> {
     let mut cli = Command::new(python("aws"));
@@ -54,7 +54,7 @@ pub(crate) fn cli(arguments: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
-/// A call of one of the JSON services, without a program in between.
+/// Calls one of the JSON services directly, without another program.
 pub(crate) fn call(service: &str, target: &str, body: &Value) -> (u16, Value) {
     let mut server = TcpStream::connect(("127.0.0.1", aws())).unwrap();
     let (id, region, body) = (KEYS[0].1, KEYS[2].1, body.to_string());
@@ -73,14 +73,14 @@ pub(crate) fn call(service: &str, target: &str, body: &Value) -> (u16, Value) {
     (status, serde_json::from_slice(&answer).unwrap_or_default())
 }
 
-/// A new key of KMS; its ARN.
+/// Creates a KMS key. Returns its ARN.
 pub(crate) fn kms_key() -> String {
     let (status, made) = call("kms", "TrentService.CreateKey", &json!({}));
     assert_eq!(status, 200, "{made}");
     made["KeyMetadata"]["Arn"].as_str().unwrap().to_owned()
 }
 
-/// A new log group, encrypted or not.
+/// Creates a log group, encrypted or not.
 pub(crate) fn log_group(name: &str, is_encrypted: bool) {
     let mut group = json!({"logGroupName": name});
     if is_encrypted {
@@ -90,7 +90,7 @@ pub(crate) fn log_group(name: &str, is_encrypted: bool) {
     assert_eq!(status, 200, "{made}");
 }
 
-/// The messages of a log stream so far.
+/// The messages in a log stream so far.
 pub(crate) fn log_events(group: &str, stream: &str) -> Vec<String> {
     let asked = json!({"logGroupName": group, "logStreamName": stream, "startFromHead": true});
     let (_, found) = call("logs", "Logs_20140328.GetLogEvents", &asked);
@@ -98,7 +98,7 @@ pub(crate) fn log_events(group: &str, stream: &str) -> Vec<String> {
     events.iter().map(|event| event["message"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Programs of a bed find the services by these variables, by way of a port.
+/// Variables with which programs in a bed find the services through a port.
 pub(crate) fn variables(port: u16) -> Vec<(String, String)> {
     let endpoint = ("AWS_ENDPOINT_URL".to_owned(), format!("http://127.0.0.1:{port}"));
     let keys = KEYS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -106,13 +106,13 @@ pub(crate) fn variables(port: u16) -> Vec<(String, String)> {
     keys.chain([endpoint, no_machine]).collect()
 }
 
-/// A new bucket.
+/// Creates a bucket.
 pub(crate) fn bucket(name: &str) -> String {
     cli(&["s3", "mb", &format!("s3://{name}")]);
     name.to_owned()
 }
 
-/// The keys in a bucket, in their order.
+/// The keys in a bucket, in order.
 pub(crate) fn keys(bucket: &str) -> Vec<String> {
     let text = cli(&["s3api", "list-objects-v2", "--bucket", bucket, "--output", "json"]);
     let list: Value = serde_json::from_slice(&text).unwrap_or_default();
@@ -125,7 +125,7 @@ pub(crate) fn object(bucket: &str, key: &str) -> Vec<u8> {
     cli(&["s3", "cp", &format!("s3://{bucket}/{key}"), "-"])
 }
 
-/// Puts a small object with metadata, without a program in between; the services ask nobody who they are.
+/// Puts a small object with metadata, without another program; the services check no credentials.
 pub(crate) fn put(bucket: &str, key: &str, metadata: &[(&str, &str)], body: &str) {
     let mut server = TcpStream::connect(("127.0.0.1", aws())).unwrap();
     let told: String =
@@ -141,7 +141,7 @@ pub(crate) fn put(bucket: &str, key: &str, metadata: &[(&str, &str)], body: &str
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
 }
 
-/// Uploads that were begun and neither completed nor thrown away.
+/// Number of incomplete, unaborted uploads.
 pub(crate) fn half_uploads(bucket: &str) -> usize {
     let text = cli(&["s3api", "list-multipart-uploads", "--bucket", bucket, "--output", "json"]);
     let list: Value = serde_json::from_slice(&text).unwrap_or_default();
@@ -153,47 +153,47 @@ pub(crate) fn with_aws(bed: &Bed, buildspec: &str, options: &[&str]) -> Outcome 
     with_aws_at(aws(), bed, buildspec, options)
 }
 
-/// The same by way of another port.
+/// The same through another port.
 pub(crate) fn with_aws_at(port: u16, bed: &Bed, buildspec: &str, options: &[&str]) -> Outcome {
     outcome(surround(&mut bed.build_command(buildspec, options), port))
 }
 
-/// What happens to a request.
+/// A fault applied to a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fault {
-    /// The server answers so, and the services never hear of it.
+    /// The server answers with this status, and the services never see the request.
     Status(u16),
-    /// It answers what this makes of the document that was sent.
+    /// It answers with what this function makes of the document that was sent.
     Answered(fn(&str) -> String),
-    /// Its answer ends after so many bytes of its body.
+    /// Its response ends after this many bytes of its body.
     Cut(usize),
-    /// The connection is closed before an answer.
+    /// The connection is closed before a response.
     Dropped,
-    /// All of it is taken, and nothing is said.
+    /// The whole request is read, and nothing is sent.
     Held,
-    /// Not even its body is taken.
+    /// Not even the request's body is read.
     Deaf,
-    /// Its answer stops after so many bytes of its body, and the connection stays.
+    /// Its response stops after this many bytes of its body, and the connection stays open.
     Stalled(usize),
-    /// It is taken, and its answer given, in this many drops.
+    /// Request and response are passed on in this many small pieces.
     Drops(usize),
-    /// It is taken, and goes on when the test says so.
+    /// The request waits until the test opens the gate.
     Gated,
-    /// Its answer stops after so many bytes of its body until the test says so, and then goes on.
+    /// Its response stops after this many bytes of its body until the test opens the gate.
     Paused(usize),
     /// The same, but then it ends.
     Severed(usize),
-    /// Its answer, head and body, is another.
+    /// Its response, head and body, is replaced.
     Rewritten(fn(String) -> String),
 }
 
-/// Something that happens to a request: its method, what its path contains, how often, what.
+/// A rule: the request's method, a part of its path, how often, and the fault.
 type Rule = (&'static str, &'static str, usize, Fault);
 
-/// The pause after a drop.
+/// The pause after each piece.
 const DRIP: Duration = Duration::from_millis(3);
 
-/// A way to the services on which faults happen.
+/// A proxy that passes requests to the services and injects faults.
 pub(crate) struct Proxy {
     pub(crate) port: u16,
     way: Arc<Way>,
@@ -201,15 +201,15 @@ pub(crate) struct Proxy {
 
 struct Way {
     rules: Mutex<Vec<Rule>>,
-    /// Methods and paths that came through, or would have.
+    /// Methods and paths of all requests, passed on or not.
     seen: Mutex<Vec<String>>,
-    /// Methods and paths of what waits, or has waited, for the gate.
+    /// Methods and paths of requests that wait, or have waited, at the gate.
     waited: Mutex<Vec<String>>,
-    /// Access keys that requests were signed with.
+    /// Access keys that signed the requests.
     keys: Mutex<Vec<String>>,
-    /// Requests of documents, with these.
+    /// Requests with documents, and the documents.
     documents: Mutex<Vec<(String, String)>>,
-    /// Whether what is gated may go on.
+    /// Whether gated requests may continue.
     gate: (Mutex<bool>, Condvar),
 }
 
@@ -229,25 +229,25 @@ impl Proxy {
         std::thread::spawn(move || {
             for client in listener.incoming() {
                 let way = Arc::clone(&shared);
-                // A client that goes away has its reasons.
+                // A client may disconnect.
                 std::thread::spawn(move || way.pass(client.ok()?).ok());
             }
         });
         Proxy { port, way }
     }
 
-    /// How many requests of a method had a path that contains this.
+    /// How many requests of a method had a path with this part.
     pub(crate) fn count(&self, method: &str, part: &str) -> usize {
         let seen = self.way.seen.lock().unwrap();
         seen.iter().filter(|line| line.starts_with(method) && line.contains(part)).count()
     }
 
-    /// The access keys that requests were signed with, in their order.
+    /// The access keys that signed the requests, in order.
     pub(crate) fn keys(&self) -> Vec<String> {
         self.way.keys.lock().unwrap().clone()
     }
 
-    /// Waits until such a request waits for the gate.
+    /// Waits until such a request waits at the gate.
     #[track_caller]
     pub(crate) fn until_it_waits(&self, method: &str, part: &str) {
         until("a request waits for the gate", || {
@@ -256,7 +256,7 @@ impl Proxy {
         });
     }
 
-    /// What documents such requests have sent.
+    /// The documents that such requests have sent.
     pub(crate) fn documents(&self, method: &str, part: &str) -> Vec<String> {
         let documents = self.way.documents.lock().unwrap();
         let such =
@@ -264,7 +264,7 @@ impl Proxy {
         such.map(|(_, document)| document.clone()).collect()
     }
 
-    /// Lets go on what is gated.
+    /// Opens the gate.
     pub(crate) fn open(&self) {
         let (open, changed) = &self.way.gate;
         *open.lock().unwrap() = true;
@@ -273,7 +273,7 @@ impl Proxy {
 }
 
 impl Way {
-    /// Waits until the test says so.
+    /// Waits until the gate is open.
     fn wait(&self, first: &str) {
         self.waited.lock().unwrap().push(first.to_owned());
         let (open, changed) = &self.gate;
@@ -288,7 +288,7 @@ impl Way {
         })
     }
 
-    /// Passes one request on, and its answer back.
+    /// Passes on one request and its response.
     fn pass(&self, mut client: TcpStream) -> io::Result<()> {
         let (head, mut body) = read_head(&mut client)?;
         let mut lines = head.lines();
@@ -376,7 +376,7 @@ impl Way {
                 let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
                 let is_length =
                     |line: &&str| line.to_ascii_lowercase().starts_with("content-length:");
-                // Of a question for the head alone it is that of another answer.
+                // The response to a HEAD request gives the length of a body that does not follow.
                 let is_head = first.starts_with("HEAD");
                 let kept: Vec<&str> =
                     head.lines().filter(|line| is_head || !is_length(line)).collect();
@@ -402,14 +402,14 @@ impl Way {
     }
 }
 
-/// Waits for the client to hang up.
+/// Waits for the client to disconnect.
 fn until_gone(client: &TcpStream) -> io::Result<()> {
     let mut wanted = [PollFd::new(client, PollFlags::RDHUP)];
     rustix::event::poll(&mut wanted, None)?;
     Ok(())
 }
 
-/// Everything up to the empty line, and what has come of the body.
+/// Reads up to the empty line, and whatever has arrived of the body.
 fn read_head(stream: &mut TcpStream) -> io::Result<(String, Vec<u8>)> {
     let mut bytes = Vec::new();
     loop {

@@ -1,4 +1,4 @@
-//! A bed: a state folder, a home and a source directory that only one test uses.
+//! A bed: a state folder, a home and a source directory used by only one test.
 
 use super::process::Running;
 use super::{Terminal, image, runner};
@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
-/// Made for one test, removed after it. Dropping it checks that nothing is left behind.
+/// Created for one test and removed after it. Its drop checks that nothing is left behind.
 pub(crate) struct Bed {
     dir: TempDir,
     image: String,
-    /// What every command finds in its environment besides the usual.
+    /// Variables that every command gets in addition to the usual ones.
     variables: Vec<(String, String)>,
 }
 
@@ -31,8 +31,8 @@ impl Bed {
         Self::with_image(&format!("rootfs:{}", image("busybox").display()))
     }
 
-    /// Builds run in the image busybox with separate owners, so that they may change all of it: what
-    /// belongs to root of this machine, only root can.
+    /// Builds run in the image busybox with separate owners, so that they may change all of it:
+    /// only root can change files of this machine's root.
     pub(crate) fn owned() -> Self {
         let mut bed = Self::new();
         let file = bed.path("busybox.tar");
@@ -49,7 +49,7 @@ impl Bed {
     }
 
     pub(crate) fn with_image(image: &str) -> Self {
-        // On disk: where temporary files are in memory, overlays would be, too.
+        // On disk: if temporary files were in memory, overlays would be, too.
         let dir = tempfile::Builder::new().prefix("runner-test-").tempdir_in("/var/tmp").unwrap();
         let bed = Bed { dir, image: image.to_owned(), variables: Vec::new() };
         fs::create_dir(bed.source()).unwrap();
@@ -57,7 +57,7 @@ impl Bed {
         bed
     }
 
-    /// With more variables for everything that runs in it.
+    /// Adds variables for everything that runs in the bed.
     pub(crate) fn with_variables(mut self, variables: Vec<(String, String)>) -> Self {
         self.variables = variables;
         self
@@ -85,7 +85,7 @@ impl Bed {
         path
     }
 
-    /// The program under test, in surroundings of the bed's own.
+    /// The program under test, in the bed's own environment.
     pub(crate) fn command<S: AsRef<OsStr>>(
         &self,
         arguments: impl IntoIterator<Item = S>,
@@ -96,8 +96,8 @@ impl Bed {
         command
     }
 
-    /// Another program in the same surroundings. git among them has ended when it returns: by itself it looks
-    /// after the repository a little longer, and its lock comes and goes under the hands of the next one.
+    /// Another program in the same environment. git must have finished when it returns: otherwise
+    /// it maintains the repository in the background, and its lock disturbs the next command.
     pub(crate) fn other(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         self.surround(&mut command);
@@ -129,7 +129,7 @@ impl Bed {
         outcome(&mut self.command(arguments))
     }
 
-    /// Runs a buildspec to its end, with more options.
+    /// Runs a buildspec to its end, with additional options.
     pub(crate) fn build(&self, buildspec: &str, options: &[&str]) -> Outcome {
         outcome(&mut self.build_command(buildspec, options))
     }
@@ -142,7 +142,7 @@ impl Bed {
         command
     }
 
-    /// Starts a buildspec and goes on.
+    /// Starts a buildspec and does not wait.
     pub(crate) fn start(&self, buildspec: &str, options: &[&str]) -> Running {
         Running::spawn(self.build_command(buildspec, options))
     }
@@ -157,7 +157,7 @@ impl Bed {
         running
     }
 
-    /// Lets a paused build go on, to a good end.
+    /// Resumes a paused build, which then succeeds.
     #[track_caller]
     pub(crate) fn resume(&self, running: Running) {
         self.runner(["resume"]).code(0);
@@ -169,15 +169,15 @@ impl Bed {
         Terminal::spawn(command, rows, cols)
     }
 
-    /// A script as root of a new mount namespace, which ends with it.
+    /// Runs a script as root of a new mount namespace, which ends with it.
     pub(crate) fn in_own_mounts(&self, script: &str) -> Outcome {
         let mut command = self.other("unshare");
         command.args(["--mount", "--propagation", "private", "sh", "-ec", script]);
         outcome(&mut command)
     }
 
-    /// Runs a buildspec in the image host of a machine whose /etc is another one: a copy that `change` is
-    /// told of. Takes root; the machine's own, which other tests look at, stays as it is.
+    /// Runs a buildspec in the image host of a machine with another /etc: a copy, which `change`
+    /// modifies. Requires root; the machine's own /etc, which other tests read, stays unchanged.
     pub(crate) fn build_with_etc(&self, buildspec: &str, change: impl FnOnce(&Path)) -> Outcome {
         let etc = self.path("etc");
         outcome(Command::new("cp").args(["-a", "/etc"]).arg(&etc)).code(0);
@@ -187,7 +187,7 @@ impl Bed {
         self.in_own_mounts(&format!("mount --bind {etc} /etc; {} run", runner.display()))
     }
 
-    /// Lets other users in, and leaves them a copy of the program they may run.
+    /// Gives other users access, and a copy of the program they may run.
     pub(crate) fn open_to_others(&self) -> PathBuf {
         fs::set_permissions(self.path(""), fs::Permissions::from_mode(0o755)).unwrap();
         let program = self.path("runner");
@@ -210,7 +210,7 @@ impl Bed {
         self.home().join("builds").join(builds.remove(0))
     }
 
-    /// What the events of one type say, of the one build there is.
+    /// The events of one type, of the only build.
     pub(crate) fn events(&self, kind: &str) -> Vec<serde_json::Value> {
         let text = fs::read_to_string(self.only().join("events.jsonl")).unwrap();
         let events = text.lines().map(|line| serde_json::from_str(line).unwrap());
@@ -220,7 +220,7 @@ impl Bed {
             .collect()
     }
 
-    /// The record of the one build.
+    /// The record of the only build.
     pub(crate) fn record(&self) -> serde_json::Value {
         serde_json::from_slice(&fs::read(self.only().join("record.json")).unwrap()).unwrap()
     }
@@ -236,7 +236,7 @@ impl Drop for Bed {
             let dir = self.home().join("builds").join(build);
             let mut files = list(&dir);
             files.sort();
-            // Where it has any.
+            // If it has any.
             files.retain(|name| {
                 !["artifacts", "reports", "services", "changes"].contains(&name.as_str())
             });
@@ -257,15 +257,15 @@ pub(crate) fn build(commands: &[&str]) -> String {
     format!("version: 0.2\nphases:\n  build:\n    commands:\n{list}")
 }
 
-/// Writes a program that can be run. A separate process does it: a file that is open for writing anywhere
-/// cannot be executed, and a child that another test has just forked holds all of this program's files open
-/// until it executes something itself.
+/// Writes an executable program. A separate process does it: a file that is open for writing cannot
+/// be executed, and a child that another test has just forked keeps all of this program's files
+/// open until it executes something itself.
 pub(crate) fn write_program(path: &Path, text: &str) {
     let script = "printf %s \"$1\" > \"$0\" && chmod 755 \"$0\"";
     outcome(Command::new("sh").args(["-c", script]).arg(path).arg(text)).code(0);
 }
 
-/// Names in a directory; none where it is not there.
+/// Names in a directory; empty if it does not exist.
 pub(crate) fn list(dir: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
@@ -279,14 +279,14 @@ pub(crate) fn outcome(command: &mut Command) -> Outcome {
 }
 
 impl Outcome {
-    /// Checks the exit code; shows everything where it is another.
+    /// Checks the exit code; prints everything if it differs.
     #[track_caller]
     pub(crate) fn code(self, wanted: i32) -> Self {
         assert_eq!(self.code, wanted, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
         self
     }
 
-    /// Checks that standard error says something.
+    /// Checks that standard error contains a text.
     #[track_caller]
     pub(crate) fn says(self, wanted: &str) -> Self {
         assert!(
@@ -298,7 +298,7 @@ impl Outcome {
         self
     }
 
-    /// What commands wrote: standard output without the lines of CodeBuild's agent and the empty
+    /// The commands' output: standard output without the lines of CodeBuild's agent and the empty
     /// line after each command.
     pub(crate) fn output(&self) -> String {
         let mut kept = String::new();

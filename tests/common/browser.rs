@@ -7,9 +7,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 
-/// Debian's name for it; the driver looks for another browser's first.
+/// Debian's name for it; the driver looks for another browser first.
 const PROGRAM: &str = "chromium";
-/// How an element is named in WebDriver's answers.
+/// The key of an element in WebDriver's responses.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 /// A browser with one window. It ends when it goes out of scope.
@@ -20,12 +20,12 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
-    /// With a window of so many pixels.
+    /// A window of this size in pixels.
     pub(crate) fn new(bed: &Bed, width: u32, height: u32) -> Self {
         Self::with(bed, width, height, &[])
     }
 
-    /// With more options.
+    /// With additional options.
     pub(crate) fn with(bed: &Bed, width: u32, height: u32, more: &[&str]) -> Self {
         let mut command = bed.other("chromedriver");
         command.args(["--port=0", "--log-level=SEVERE"]).env("TMPDIR", bed.path("home"));
@@ -34,7 +34,8 @@ impl Browser {
         let profile = tempfile::tempdir_in(bed.path("home")).unwrap().keep();
         let mut arguments = vec![
             "--headless=new".to_owned(),
-            // Its own walls need what root has dropped in some places; it visits pages of ours alone.
+            // Its sandbox needs rights that root lacks in some places; it visits only our own
+            // pages.
             "--no-sandbox".to_owned(),
             "--disable-dev-shm-usage".to_owned(),
             "--disable-gpu".to_owned(),
@@ -55,7 +56,7 @@ impl Browser {
         let begun = ask(port, "POST", "/session", &wanted);
         let session = begun["sessionId"].as_str().unwrap_or_else(|| panic!("{begun}")).to_owned();
         let browser = Browser { port, session, _driver: driver };
-        // A window that is narrower than browsers make them is a phone's.
+        // Browsers have a minimum window width; anything narrower is simulated as a phone.
         let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500});
         browser.devtools("Emulation.setDeviceMetricsOverride", &size);
         browser
@@ -89,7 +90,7 @@ impl Browser {
         self.call("POST", "/execute/sync", &json!({"script": script, "args": []}))
     }
 
-    /// What a script's promise comes to.
+    /// What a script's promise resolves to.
     pub(crate) fn run_async(&self, script: &str) -> Value {
         let script = format!(
             "const done = arguments[arguments.length - 1]; (async () => {{ {script} }})().then(done, (e) => done('error: ' + e));"
@@ -97,7 +98,8 @@ impl Browser {
         self.call("POST", "/execute/async", &json!({"script": script, "args": []}))
     }
 
-    /// Waits until a script returns something true. One that looks at what is not there yet fails, and is run again.
+    /// Waits until a script returns something true. One that looks at what is not there yet fails,
+    /// and is run again.
     #[track_caller]
     pub(crate) fn wait(&self, script: &str) {
         let mut shown = String::new();
@@ -116,25 +118,25 @@ impl Browser {
                 eprintln!("waits for {script}: {found:?}; the page says:\n{shown}\n{messages}");
             }
             if !is_so {
-                // Each look is a connection to the driver.
+                // Each check is a connection to the driver.
                 std::thread::sleep(std::time::Duration::from_millis(50));
             }
             is_so
         });
     }
 
-    /// Waits until the page has a text.
+    /// Waits until the page contains a text.
     #[track_caller]
     pub(crate) fn wait_for(&self, text: &str) {
         self.wait(&format!("return document.body.innerText.includes({})", json!(text)));
     }
 
-    /// All that can be read on the page.
+    /// The text of the page.
     pub(crate) fn text(&self) -> String {
         self.run("return document.body.innerText").as_str().unwrap_or_default().to_owned()
     }
 
-    /// Clicks on the first element that fits.
+    /// Clicks the first element that matches.
     #[track_caller]
     pub(crate) fn click(&self, selector: &str) {
         let find = json!({"using": "css selector", "value": selector});
@@ -146,14 +148,14 @@ impl Browser {
             });
             match clicked {
                 Ok(_) => true,
-                // The page has drawn it anew in between.
+                // The page has redrawn it in between.
                 Err(error) if FLEETING.iter().any(|it| error["error"] == *it) => false,
                 Err(error) => panic!("{selector}: {error}"),
             }
         });
     }
 
-    /// Clicks on the button that says this.
+    /// Clicks the button with this text.
     #[track_caller]
     pub(crate) fn press(&self, text: &str) {
         let text = json!(text);
@@ -170,7 +172,7 @@ impl Browser {
         self.wait("return document.querySelector('.screen[aria-busy=false]')?.contains(document.activeElement) === true");
     }
 
-    /// Types where the focus is.
+    /// Types into the focused element.
     pub(crate) fn type_keys(&self, text: &str) {
         let keys = text.chars().flat_map(|c| {
             [json!({"type": "keyDown", "value": c}), json!({"type": "keyUp", "value": c})]
@@ -179,13 +181,13 @@ impl Browser {
         self.call("POST", "/actions", &actions);
     }
 
-    /// Lets pages do what a person would be asked about.
+    /// Grants pages a permission without asking.
     pub(crate) fn allow(&self, name: &str) {
         let permission = json!({"descriptor": {"name": name}, "state": "granted"});
         self.call("POST", "/permissions", &permission);
     }
 
-    /// What keeps people out of the page as it is now, by axe-core.
+    /// Accessibility problems of the current page, found by axe-core.
     pub(crate) fn barriers(&self) -> Value {
         let axe = super::project().join("target/web/node_modules/axe-core/axe.min.js");
         self.run(&std::fs::read_to_string(axe).unwrap());
@@ -196,7 +198,8 @@ impl Browser {
         )
     }
 
-    /// What the browser has complained of: refused by a policy, thrown, not found. That a server has gone is none of it.
+    /// The browser's complaints: policy violations, exceptions, missing files. Unreachable servers
+    /// are left out.
     pub(crate) fn messages(&self) -> String {
         let log = self.call("POST", "/se/log", &json!({"type": "browser"}));
         let lines = log.as_array().into_iter().flatten();
@@ -207,7 +210,7 @@ impl Browser {
             .collect()
     }
 
-    /// Keeps a picture of it, where `RUNNER_TEST_PICTURES` names a folder.
+    /// Saves a screenshot if `RUNNER_TEST_PICTURES` names a folder.
     pub(crate) fn picture(&self, name: &str) {
         let Some(folder) = std::env::var_os("RUNNER_TEST_PICTURES") else { return };
         let picture = self.call("GET", "/screenshot", &Value::Null);
@@ -223,14 +226,14 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Its processes end with the session; the driver alone would leave them.
+        // Its processes end with the session; stopping only the driver would leave them.
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             self.call("DELETE", "", &Value::Null);
         }));
     }
 }
 
-/// What a browser says of a server that has gone.
+/// The browser's messages about an unreachable server.
 const GONE: [&str; 4] = [
     "net::ERR_CONNECTION",
     "net::ERR_EMPTY_RESPONSE",
@@ -238,7 +241,7 @@ const GONE: [&str; 4] = [
     "net::ERR_SOCKET_NOT_CONNECTED",
 ];
 
-/// What the driver says of an element that was there a moment ago.
+/// The driver's errors about an element that has just disappeared.
 const FLEETING: [&str; 4] = [
     "stale element reference",
     "no such element",
@@ -246,7 +249,7 @@ const FLEETING: [&str; 4] = [
     "element click intercepted",
 ];
 
-/// Asks the driver; what it answers with.
+/// Sends a request to the driver. Returns its response.
 #[track_caller]
 fn ask(port: u16, method: &str, path: &str, body: &Value) -> Value {
     let answer = try_ask(port, method, path, body);
@@ -257,7 +260,7 @@ fn ask(port: u16, method: &str, path: &str, body: &Value) -> Value {
 fn try_ask(port: u16, method: &str, path: &str, body: &Value) -> Result<Value, Value> {
     let body = if body.is_null() { String::new() } else { body.to_string() };
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    // A browser that hangs is a test that fails, with the place where.
+    // If the browser hangs, the test fails here.
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
@@ -265,7 +268,7 @@ fn try_ask(port: u16, method: &str, path: &str, body: &Value) -> Result<Value, V
     );
     stream.write_all(head.as_bytes()).unwrap();
     stream.write_all(body.as_bytes()).unwrap();
-    // It keeps connections open, whatever it is asked for.
+    // It keeps connections open, whatever the request says.
     let mut stream = BufReader::new(stream);
     let (mut head, mut length) = (String::new(), 0);
     while !head.ends_with("\r\n\r\n") {
@@ -282,7 +285,7 @@ fn try_ask(port: u16, method: &str, path: &str, body: &Value) -> Result<Value, V
     if head.contains(" 200 ") { Ok(value) } else { Err(value) }
 }
 
-/// Whether there is one.
+/// Whether the browser is installed.
 pub(crate) fn is_there() -> bool {
     let runs = |program: &str| {
         let found = Command::new(program).arg("--version").output();

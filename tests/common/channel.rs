@@ -1,4 +1,4 @@
-//! A client of Session Manager's protocol that does what a test wants, sound or not.
+//! A client of Session Manager's protocol that does whatever a test wants, valid or not.
 
 use super::endpoint::Endpoint;
 use super::{PATIENCE, bed};
@@ -10,7 +10,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 use tungstenite::{Message, WebSocket};
 
-/// A session that was started and may be connected to.
+/// A started session that can be connected to.
 #[derive(Clone)]
 pub(crate) struct Started {
     pub(crate) id: String,
@@ -19,7 +19,7 @@ pub(crate) struct Started {
 }
 
 impl Started {
-    /// A session in the bed's one live build, through an endpoint that needs no signature.
+    /// Starts a session in the bed's only live build, through an endpoint that needs no signature.
     pub(crate) fn new(
         bed: &bed::Bed,
         endpoint: &Endpoint,
@@ -50,7 +50,7 @@ impl Started {
         Started { id: text("SessionId"), url: text("StreamUrl"), token: text("TokenValue") }
     }
 
-    /// Another token for it; none where it is over.
+    /// Another token for the session; `None` if it is over.
     pub(crate) fn resume(&self, endpoint: &Endpoint) -> Option<Self> {
         let (status, answer) =
             endpoint.call("AmazonSSM.ResumeSession", &json!({"SessionId": self.id}));
@@ -60,33 +60,33 @@ impl Started {
     }
 }
 
-/// What has come from the server.
+/// What arrived from the server.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Heard {
     /// A numbered message.
     Output { sequence: i64, payload: Payload, body: Vec<u8> },
     /// An acknowledgement of this number.
     Acknowledged(i64),
-    /// The end, and why.
+    /// The end, and the reason.
     Closed(String),
-    /// The socket is gone.
+    /// The socket was closed.
     Lost,
 }
 
 /// A websocket.
 pub(crate) struct Channel {
     socket: WebSocket<TcpStream>,
-    /// The next number of ours.
+    /// The number of our next message.
     pub(crate) next: i64,
-    /// The next number of the server's, and output that came before its turn.
+    /// The number of the server's next message, and output that arrived early.
     pub(crate) expected: i64,
     pub(crate) acknowledges: bool,
-    /// What the terminal shows.
+    /// The terminal's content.
     pub(crate) shown: Vec<u8>,
 }
 
 impl Channel {
-    /// Connects, without a word.
+    /// Connects without sending anything.
     pub(crate) fn dial(started: &Started) -> Self {
         let url = &started.url;
         let address = url.strip_prefix("ws://").unwrap().split('/').next().unwrap();
@@ -97,14 +97,14 @@ impl Channel {
         Channel { socket, next: 0, expected: 0, acknowledges: true, shown: Vec::new() }
     }
 
-    /// Connects and shows the token.
+    /// Connects and sends the token.
     pub(crate) fn with_token(started: &Started) -> Self {
         let mut channel = Self::dial(started);
         channel.token(&started.token);
         channel
     }
 
-    /// Connects and does the whole handshake.
+    /// Connects and completes the handshake.
     pub(crate) fn open(started: &Started) -> Self {
         let mut channel = Self::with_token(started);
         channel.handshake();
@@ -118,12 +118,12 @@ impl Channel {
         self.socket.send(Message::text(message.to_string())).unwrap();
     }
 
-    /// Does the handshake as a client that multiplexes; what the server asks in it.
+    /// Completes the handshake as a multiplexing client. Returns the server's requests in it.
     pub(crate) fn handshake(&mut self) -> Value {
         self.handshake_with_message().0
     }
 
-    /// The same, and what the person is told at its end.
+    /// The same, and the message for the user at its end.
     pub(crate) fn handshake_with_message(&mut self) -> (Value, String) {
         let request = match self.hear() {
             Heard::Output { payload: Payload::HandshakeRequest, body, .. } => body,
@@ -172,16 +172,16 @@ impl Channel {
         self.raw(&encode(&head, body.to_string().as_bytes()));
     }
 
-    /// Sends bytes as one message. A server that has gone is found when it is listened to.
+    /// Sends bytes as one message. A closed connection is noticed when reading.
     pub(crate) fn raw(&mut self, bytes: &[u8]) {
         let _ = self.socket.send(Message::binary(bytes.to_vec()));
     }
 
-    /// The next thing that comes. Output that is acknowledged here is gathered, once, in order.
+    /// Waits for the next message. Output acknowledged here is collected, once and in order.
     pub(crate) fn hear(&mut self) -> Heard {
         let begin = Instant::now();
         loop {
-            // Pings come, whatever else does not.
+            // Pings arrive even if nothing else does.
             let shown = String::from_utf8_lossy(&self.shown);
             assert!(begin.elapsed() < PATIENCE, "nothing but pings comes; so far: {shown}");
             match self.socket.read() {
@@ -197,7 +197,7 @@ impl Channel {
         }
     }
 
-    /// Hears one thing more, which is not the end.
+    /// Waits for one more message, which must not be the end.
     #[track_caller]
     pub(crate) fn listen(&mut self) {
         let heard = self.hear();
@@ -205,7 +205,7 @@ impl Channel {
         assert!(!matches!(heard, Heard::Closed(_) | Heard::Lost), "{heard:?} after {shown}");
     }
 
-    /// Hears what has come by now: who does not even answer pings for a minute is taken for gone.
+    /// Reads what has arrived so far: a client that answers no pings for a minute counts as gone.
     #[track_caller]
     pub(crate) fn attend(&mut self) {
         self.stream().set_nonblocking(true).unwrap();
@@ -224,7 +224,7 @@ impl Channel {
         self.stream().set_nonblocking(false).unwrap();
     }
 
-    /// What was read, if it is not a ping or something for the second time.
+    /// Parses a message, unless it is a ping or a repetition.
     fn take(&mut self, read: tungstenite::Result<Message>) -> Option<Heard> {
         let bytes = match read {
             Ok(Message::Binary(bytes)) => bytes,
@@ -249,7 +249,7 @@ impl Channel {
                     self.acknowledge(sequence);
                 }
                 if sequence < self.expected {
-                    // Once more; the real client says nothing about it either.
+                    // A repetition; the real client ignores it, too.
                     return None;
                 }
                 assert_eq!(sequence, self.expected, "messages come in order over one socket");
@@ -264,7 +264,7 @@ impl Channel {
         }
     }
 
-    /// Checks that nothing comes, not even what has come before.
+    /// Checks that nothing arrives, not even a repetition.
     #[track_caller]
     pub(crate) fn hears_nothing_for(&mut self, time: Duration) {
         self.stream().set_read_timeout(Some(time)).unwrap();
@@ -276,7 +276,7 @@ impl Channel {
         }
     }
 
-    /// Listens until the terminal shows this.
+    /// Reads until the terminal shows this.
     #[track_caller]
     pub(crate) fn wait_for(&mut self, text: &str) {
         let begin = Instant::now();
@@ -287,7 +287,7 @@ impl Channel {
         }
     }
 
-    /// Listens until the terminal shows this after the last of `after`.
+    /// Reads until the terminal shows this after the last occurrence of `after`.
     #[track_caller]
     pub(crate) fn wait_for_after(&mut self, after: &str, text: &str) {
         let is_there = |shown: &[u8]| {
@@ -299,7 +299,7 @@ impl Channel {
         }
     }
 
-    /// Listens to the end; why it came.
+    /// Reads to the end. Returns the reason.
     #[track_caller]
     pub(crate) fn wait_for_close(&mut self) -> String {
         loop {
@@ -311,18 +311,18 @@ impl Channel {
         }
     }
 
-    /// Listens to the end without a word.
+    /// Reads until the socket closes without a message.
     pub(crate) fn wait_for_loss(&mut self) {
         while self.hear() != Heard::Lost {}
     }
 
-    /// The socket itself, for those who want to do something to it.
+    /// The socket itself, for tests that manipulate it.
     pub(crate) fn stream(&self) -> &TcpStream {
         self.socket.get_ref()
     }
 }
 
-/// A header of ours.
+/// A header for our messages.
 pub(crate) fn head(kind: MessageKind, sequence: i64, payload: Payload) -> MessageHeader {
     MessageHeader {
         kind,

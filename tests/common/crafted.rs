@@ -1,4 +1,4 @@
-//! OCI image layouts made by hand, for what no honest tool writes.
+//! OCI image layouts built by hand, with content that no honest tool writes.
 
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -17,7 +17,7 @@ pub(crate) fn entry_like(name: &str, kind: u8, link: &str, contents: &[u8], mode
     bytes
 }
 
-/// A header that promises so many bytes.
+/// A header that announces this many bytes.
 pub(crate) fn header(name: &str, kind: u8, link: &str, size: u64, mode: u32) -> [u8; 512] {
     let mut header = [0_u8; 512];
     header[..name.len()].copy_from_slice(name.as_bytes());
@@ -60,14 +60,14 @@ pub(crate) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 impl Crafted {
-    /// An empty one.
+    /// An empty layout.
     pub(crate) fn new(dir: PathBuf) -> Self {
         fs::create_dir_all(dir.join("blobs/sha256")).unwrap();
         fs::write(dir.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
         Crafted { dir }
     }
 
-    /// One with an image of these layers, the lowest first, and a good config.
+    /// A layout with an image of these layers, lowest first, and a valid config.
     pub(crate) fn with_layers(dir: PathBuf, layers: &[&[u8]]) -> Self {
         let crafted = Crafted::new(dir);
         let config = crafted.config(&serde_json::json!({}));
@@ -91,7 +91,7 @@ impl Crafted {
         blob
     }
 
-    /// A config for this machine that says how the image is run.
+    /// A config for this machine with these run settings.
     pub(crate) fn config(&self, run: &serde_json::Value) -> Blob {
         let config = serde_json::json!({"architecture": architecture(), "os": "linux", "config": run,
                                         "rootfs": {"type": "layers", "diff_ids": []}});
@@ -114,7 +114,7 @@ impl Crafted {
     }
 }
 
-/// This machine, as images name it.
+/// This machine's architecture, as images name it.
 pub(crate) fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -123,7 +123,7 @@ pub(crate) fn architecture() -> &'static str {
     }
 }
 
-/// A tar of these entries, ended.
+/// A complete tar of these entries.
 pub(crate) fn tar(entries: &[Vec<u8>]) -> Vec<u8> {
     [entries.concat(), vec![0; 1024]].concat()
 }

@@ -1,8 +1,8 @@
-//! Real servers that the tests of a run share: each started by the first test that asks for it, ended
-//! with the test program.
+//! Real servers shared by the tests of a run: each is started by the first test that needs it and
+//! stopped with the test program.
 //!
-//! A daemon has its own folder for all it keeps. Its process is asked to end by pid; should the
-//! test program be killed, the kernel asks it.
+//! A daemon keeps everything in its own folder. It is stopped by pid; if the test program is
+//! killed, the kernel sends the signal.
 
 use super::{PATIENCE, Stream, until};
 use nix::sys::signal::{Signal, kill};
@@ -20,14 +20,14 @@ use tempfile::TempDir;
 /// A server that lives as long as the run.
 pub(crate) struct Daemon {
     dir: PathBuf,
-    /// What it says.
+    /// Its output.
     pub(crate) log: Stream,
 }
 
-/// What is left to be done at the end of the run.
+/// Work for the end of the run.
 struct Owned {
     pid: Pid,
-    /// Ends when the process has.
+    /// The thread that ends with the process.
     watcher: JoinHandle<()>,
     dir: TempDir,
 }
@@ -35,19 +35,19 @@ struct Owned {
 static OWNED: Mutex<Vec<Owned>> = Mutex::new(Vec::new());
 static AT_END: Mutex<Vec<Box<dyn FnOnce() + Send>>> = Mutex::new(Vec::new());
 
-/// Has something done when all tests are over.
+/// Runs a function when all tests are over.
 pub(crate) fn at_end(what: impl FnOnce() + Send + 'static) {
     AT_END.lock().unwrap().push(Box::new(what));
 }
 
 impl Daemon {
-    /// Makes a folder, and starts the program that `command` makes of it.
+    /// Creates a folder, and starts the program that `command` returns for it.
     pub(crate) fn start(command: impl FnOnce(&Path) -> Command) -> Self {
         Self::start_with(Stdio::null(), command)
     }
 
-    /// The same with a socket that listens already, handed over as systemd does it: a port that was merely
-    /// free a moment ago may be another test's when the program gets to it.
+    /// The same with a listening socket, passed on as by systemd: a port that was merely free might
+    /// be taken by another test before the program uses it.
     pub(crate) fn start_listening(
         socket: TcpListener,
         command: impl FnOnce(&Path) -> Command,
@@ -61,12 +61,13 @@ impl Daemon {
     fn start_with(stdin: Stdio, command: impl FnOnce(&Path) -> Command) -> Self {
         let dir = tempfile::Builder::new().prefix("runner-daemon-").tempdir_in("/var/tmp").unwrap();
         let place = dir.path().to_path_buf();
-        // Daemons of other users keep things in it.
+        // Daemons of other users keep files in it.
         fs::set_permissions(&place, fs::Permissions::from_mode(0o755)).unwrap();
-        // It gets SIGTERM when this one has ended.
+        // It gets SIGTERM when this process has ended.
         let program = within(&["setpriv", "--pdeathsig", "TERM", "--"], &command(&place));
         let (child_tx, child_rx) = mpsc::channel();
-        // That signal comes at the end of the thread that has made the process, so the thread stays.
+        // The kernel sends that signal when the thread that created the process ends, so the thread
+        // stays.
         let watcher = std::thread::spawn(move || {
             let mut child = spawn(program, stdin);
             child_tx.send((child.id(), child.stderr.take().unwrap())).unwrap();
@@ -78,12 +79,12 @@ impl Daemon {
         Daemon { dir: place, log: Stream::gather(stderr) }
     }
 
-    /// Its folder, or something in it.
+    /// A path in its folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
-    /// Waits for something only asking tells.
+    /// Waits for a condition that can only be polled.
     #[track_caller]
     pub(crate) fn answers(&self, mut asks: impl FnMut() -> bool) {
         let begin = std::time::Instant::now();
@@ -93,7 +94,7 @@ impl Daemon {
     }
 }
 
-/// The same command, run by another one that becomes it.
+/// The same command, run through another one that execs it.
 fn within(outer: &[&str], command: &Command) -> Command {
     let mut program = Command::new(outer[0]);
     program.args(&outer[1..]).arg(command.get_program()).args(command.get_args());
@@ -110,12 +111,12 @@ fn spawn(mut program: Command, stdin: Stdio) -> Child {
     program.stdin(stdin).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// Ends every daemon of this run, the last one first, and removes what they kept.
+/// Stops every daemon of this run, last one first, and removes their files.
 pub(crate) fn end_all() {
     let at_end = std::mem::take(&mut *AT_END.lock().unwrap());
     at_end.into_iter().for_each(|what| what());
     while let Some(Owned { pid, watcher, dir }) = OWNED.lock().unwrap().pop() {
-        // One that has ended by itself is still collected by its watcher only.
+        // One that has ended by itself has not been reaped: only its watcher does that.
         let _ = kill(pid, Signal::SIGTERM);
         until("a daemon has ended", || watcher.is_finished());
         let place = dir.path().to_path_buf();
@@ -126,13 +127,13 @@ pub(crate) fn end_all() {
     }
 }
 
-/// Takes off what a daemon leaves mounted in its own folder, the newest first.
+/// Unmounts what a daemon leaves mounted in its folder, newest first.
 pub(crate) fn unmount_below(place: &Path) {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
     let own: Vec<&str> = points.filter(|point| Path::new(point).starts_with(place)).collect();
     for point in own.iter().rev() {
-        // Where it fails, the folder cannot be removed, and the test says so.
+        // If this fails, the folder cannot be removed, and the test reports it.
         let _ = Command::new("umount").arg(point).status();
     }
 }

@@ -1,6 +1,6 @@
 //! A Docker daemon shared by the tests of a run, with its own roots and socket.
 //!
-//! It has no network but the host's, and no image but those of `images/`.
+//! It has no network except the host's, and no image except those of `images/`.
 
 use super::daemon::Daemon;
 use super::{image, outcome};
@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 
-/// The daemon, and how to reach it.
+/// The daemon, and how to connect to it.
 pub(crate) struct Docker {
     daemon: Daemon,
     port: u16,
@@ -18,16 +18,16 @@ pub(crate) struct Docker {
 }
 
 impl Docker {
-    /// The one of this run.
+    /// The daemon of this run.
     pub(crate) fn shared() -> &'static Docker {
         static SHARED: OnceLock<Docker> = OnceLock::new();
         SHARED.get_or_init(|| Docker::start(&[]))
     }
 
-    /// Another one, which sees no bed, as on another machine.
+    /// Another daemon, which does not see the beds, as on another machine.
     pub(crate) fn elsewhere() -> &'static Docker {
         static ELSEWHERE: OnceLock<Docker> = OnceLock::new();
-        // Its own folder lies beside the beds.
+        // Its own folder is next to the beds.
         let script = "mount --bind $0 /mnt; mount -t tmpfs none /var/tmp; mkdir $0; mount --move /mnt $0; \
                       exec \"$@\"";
         let hides = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script];
@@ -35,7 +35,7 @@ impl Docker {
     }
 
     fn start(hides: &[&str]) -> Self {
-        // By itself it takes no port of the kernel's choice.
+        // It cannot be told to use a free port.
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = socket.local_addr().unwrap().port();
         let daemon = Daemon::start_listening(socket, |dir| {
@@ -56,25 +56,25 @@ impl Docker {
             command
         });
         let docker = Docker { daemon, port, imported: Mutex::default() };
-        // It has no way to tell when it is ready but to answer.
+        // Only a response shows that it is ready.
         docker.daemon.answers(|| outcome(&mut docker.command(&["version"])).code == 0);
-        // Its folder is this run's alone; tests ask as other users, too.
+        // Its folder belongs to this run alone; tests connect as other users, too.
         let everybody = fs::Permissions::from_mode(0o666);
         fs::set_permissions(docker.daemon.path("sock"), everybody).unwrap();
         docker
     }
 
-    /// Where it listens, as `DOCKER_HOST` has it.
+    /// Its address for `DOCKER_HOST`.
     pub(crate) fn host(&self) -> String {
         format!("unix://{}", self.daemon.path("sock").display())
     }
 
-    /// The same over the network.
+    /// The same over TCP.
     pub(crate) fn tcp(&self) -> String {
         format!("tcp://127.0.0.1:{}", self.port)
     }
 
-    /// Its own command.
+    /// Docker's own command.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("docker");
         command
@@ -86,7 +86,7 @@ impl Docker {
         command
     }
 
-    /// The name by which it knows an image of `images/`.
+    /// The name it uses for an image of `images/`.
     pub(crate) fn image(&self, name: &'static str) -> String {
         let reference = format!("runner-test/{name}:latest");
         let mut imported = self.imported.lock().unwrap();

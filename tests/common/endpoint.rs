@@ -1,4 +1,4 @@
-//! AWS's own clients against an endpoint, and the endpoint that a bed's builds or `serve` offer.
+//! AWS's own clients, and the endpoint that a bed's builds or `serve` offer.
 
 use super::bed::{Bed, Outcome, outcome};
 use super::process::Running;
@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 
-/// An endpoint as clients know it.
+/// An endpoint as clients see it.
 pub(crate) struct Endpoint {
     /// `HOST:PORT`.
     pub(crate) address: String,
@@ -15,7 +15,7 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// The one that a paused build's notice names.
+    /// The endpoint named in a paused build's notice.
     pub(crate) fn of_notice(running: &Running) -> Self {
         let text = running.stderr.text();
         let word_after = |name: &str| {
@@ -28,12 +28,12 @@ impl Endpoint {
         }
     }
 
-    /// That of a `runner serve` of this bed.
+    /// The endpoint of a `runner serve` in this bed.
     pub(crate) fn serve(bed: &Bed, options: &[&str]) -> (Self, Running) {
         Self::serve_at(bed, "127.0.0.1:0", options)
     }
 
-    /// The same at an address.
+    /// The same at a given address.
     pub(crate) fn serve_at(bed: &Bed, address: &str, options: &[&str]) -> (Self, Running) {
         let mut arguments = vec!["serve", "--listen", address];
         arguments.extend(options);
@@ -54,7 +54,7 @@ impl Endpoint {
         command
     }
 
-    /// AWS's CLI with the stand-in for its plugin (`tests/clients`), and what is to be typed there.
+    /// AWS's CLI with a stand-in for its plugin (`tests/clients`), which gets `typed` as input.
     pub(crate) fn aws_with_clients(&self, bed: &Bed, arguments: &[&str], typed: &str) -> Command {
         let mut command = self.aws(bed, arguments);
         let programs = project().join("tests/clients");
@@ -64,7 +64,7 @@ impl Endpoint {
         command
     }
 
-    /// Tells a program of it.
+    /// Passes its address and keys to a program.
     pub(crate) fn surround(&self, command: &mut Command) {
         command
             .env("AWS_SHARED_CREDENTIALS_FILE", &self.credentials)
@@ -74,7 +74,7 @@ impl Endpoint {
             .env("AWS_EC2_METADATA_DISABLED", "true");
     }
 
-    /// Runs AWS's CLI to a good end; its answer.
+    /// Runs AWS's CLI, which must succeed. Returns its output.
     #[track_caller]
     pub(crate) fn ask(&self, bed: &Bed, arguments: &[&str]) -> serde_json::Value {
         let answer = outcome(&mut self.aws(bed, arguments)).code(0);
@@ -84,7 +84,7 @@ impl Endpoint {
         serde_json::from_str(&answer.stdout).unwrap_or_else(|_| panic!("{answer:?}"))
     }
 
-    /// Runs AWS's CLI to a refusal.
+    /// Runs AWS's CLI, which must be refused.
     #[track_caller]
     pub(crate) fn refuses(&self, bed: &Bed, arguments: &[&str]) -> Outcome {
         let answer = outcome(&mut self.aws(bed, arguments));
@@ -92,13 +92,13 @@ impl Endpoint {
         answer
     }
 
-    /// A call without a signature, as a program of this user makes it where that is allowed.
+    /// Calls without a signature, as a program of this user may if that is allowed.
     pub(crate) fn call(&self, target: &str, body: &serde_json::Value) -> (u16, serde_json::Value) {
         let (status, text) = self.post(&[("X-Amz-Target", target)], &body.to_string());
         (status, serde_json::from_str(&text).unwrap_or_else(|_| panic!("{status}: {text}")))
     }
 
-    /// A request, as it stands here.
+    /// Sends a request exactly as given.
     pub(crate) fn post(&self, headers: &[(&str, &str)], body: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         let mut head = format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n", body.len());
@@ -109,7 +109,8 @@ impl Endpoint {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         head.push_str("Connection: close\r\n\r\n");
-        // Who refuses may hang up before it has taken everything; what it has said is there to be read.
+        // A refusing server may disconnect before reading everything; its response can still be
+        // read.
         let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
         let mut bytes = Vec::new();
         let _ = stream.read_to_end(&mut bytes);

@@ -1,11 +1,11 @@
-//! The engines that have a daemon make containers, as tests ask for them.
+//! Creates containers with the engines that have a daemon.
 
 use super::docker::Docker;
 use super::podman::Podman;
 use super::{Bed, outcome};
 use std::process::Command;
 
-/// One of the two.
+/// One of the two engines.
 #[derive(Clone, Copy)]
 pub(crate) enum Engine {
     Docker,
@@ -20,7 +20,7 @@ impl Engine {
         }
     }
 
-    /// Its own command.
+    /// The engine's own command.
     pub(crate) fn command(self, arguments: &[&str]) -> Command {
         match self {
             Engine::Docker => Docker::shared().command(arguments),
@@ -35,7 +35,7 @@ impl Engine {
         }
     }
 
-    /// A bed whose builds run in its image busybox.
+    /// A bed whose builds run in the engine's image busybox.
     pub(crate) fn bed(self) -> Bed {
         self.bed_with(&self.image("busybox"))
     }
@@ -52,7 +52,7 @@ impl Engine {
         [&["--engine", self.name()], more].concat()
     }
 
-    /// Containers of this build, whatever their state.
+    /// Containers of this build, in any state.
     pub(crate) fn containers(self, bed: &Bed) -> Vec<String> {
         let uuid = bed.only().file_name().unwrap().to_str().unwrap().to_owned();
         let filter = format!("label=runner.build={uuid}");

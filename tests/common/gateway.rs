@@ -1,4 +1,4 @@
-//! A paused build behind an endpoint, for tests of the gateway; and a client's end of multiplexed
+//! A paused build behind an endpoint, for tests of the gateway; and a client of multiplexed
 //! connections.
 
 use super::channel::{Channel, Heard, Started};
@@ -54,7 +54,7 @@ impl Place {
         self.start(document, &json!({"portNumber": [port.to_string()]}))
     }
 
-    /// Memory of the endpoint, in MiB.
+    /// Memory used by the endpoint, in MiB.
     pub(crate) fn memory(&self) -> u64 {
         let status =
             std::fs::read_to_string(format!("/proc/{}/status", self.server.pid())).unwrap();
@@ -73,14 +73,16 @@ pub(crate) fn typed(channel: &mut Channel, text: &str) {
     channel.input(Payload::Bytes, text.as_bytes());
 }
 
-/// Gives a shell's terminal another size and waits until it has it: that goes another way than what is typed.
+/// Resizes a shell's terminal and waits until that has happened: sizes take another path than
+/// input.
 pub(crate) fn resize(channel: &mut Channel) {
     channel.input(Payload::Size, br#"{"cols":50,"rows":20}"#);
     typed(channel, "until test \"$(stty size)\" = '20 50'; do :; done; echo resi''zed\n");
     channel.wait_for("resized");
 }
 
-/// Starts cat and waits until it is what a key reaches: a shell that is about to start it would not.
+/// Starts cat and waits until it receives keys: a shell that has not yet started it would take them
+/// instead.
 pub(crate) fn in_the_foreground(channel: &mut Channel) {
     typed(channel, "cat -n\nis anybody there\n");
     channel.wait_for("1\tis anybody there");
@@ -96,12 +98,12 @@ pub(crate) fn data_frame(id: u32, data: &[u8]) -> Vec<u8> {
     [&smux::data_head(id, data.len())[..], data].concat()
 }
 
-/// Frames of a multiplexed channel, until so many bytes of data have come for each of these ids, or
-/// their end.
+/// Reads frames of a multiplexed channel until this many bytes of data, or the end, have arrived
+/// for each of these ids.
 pub(crate) struct Mux {
     decoder: smux::SmuxDecoder,
     frames: Vec<smux::Frame>,
-    /// Flags that have come.
+    /// Flags received so far.
     pub(crate) flags: Vec<Vec<u8>>,
 }
 
@@ -143,7 +145,7 @@ impl Mux {
     }
 }
 
-/// A port that nobody else gets, and at which nobody listens yet.
+/// A reserved port on which nobody listens yet.
 pub(crate) struct Silent {
     socket: OwnedFd,
     pub(crate) port: u16,
@@ -158,14 +160,14 @@ impl Silent {
         Silent { socket, port: address.port() }
     }
 
-    /// From now on somebody does.
+    /// Starts listening.
     pub(crate) fn listen(self) -> TcpListener {
         net::listen(&self.socket, 8).unwrap();
         self.socket.into()
     }
 }
 
-/// Sends back what it gets, until there is no more.
+/// Sends back everything it receives.
 pub(crate) fn echo_server() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -1,5 +1,5 @@
-//! A machine beside this one, as far as its network goes: interfaces, services and a resolver of a
-//! test's own, so that nothing depends on where the tests run.
+//! A simulated machine, as far as its network is concerned: interfaces, services and a resolver for
+//! one test, so that nothing depends on where the tests run.
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -8,15 +8,15 @@ use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::Command;
 
-/// Its own address, towards the outside.
+/// Its own address on the outer network.
 pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
-/// Where it sends what is not for itself.
+/// Its default gateway.
 pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
-/// Something outside.
+/// An address outside.
 pub(crate) const OUTSIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
 
-/// Runs a test on such a machine, on a thread: what it starts is there as well, and so is what it
-/// listens on. Takes root.
+/// Runs a test on such a machine, on a separate thread, so that everything it starts or listens on
+/// is there, too. Requires root.
 pub(crate) fn run(test: fn()) {
     let thread = std::thread::spawn(move || {
         unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();
@@ -41,32 +41,33 @@ pub(crate) fn run(test: fn()) {
     }
 }
 
-/// Has the file, on this machine only, another's contents, or, if that is a device, be that.
+/// Replaces a file, on this machine only, by another one's content, or, if that is a device, by the
+/// device.
 pub(crate) fn replace(path: &str, by: &Path) {
     let none: Option<&str> = None;
     mount(Some(by), path, none, MsFlags::MS_BIND, none).unwrap();
 }
 
-/// A service that says a word to everybody; its port.
+/// A service that sends a word to every client. Returns its port.
 pub(crate) fn service(address: Ipv4Addr, word: &'static str) -> u16 {
     let listener = TcpListener::bind((address, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
         for client in listener.incoming().flatten() {
-            // One that has gone already.
+            // The client may have disconnected.
             let _ = (&client).write_all(word.as_bytes());
         }
     });
     port
 }
 
-/// A resolver to which every name is [`OUTSIDE`].
+/// A resolver that answers [`OUTSIDE`] for every name.
 pub(crate) fn resolver(address: Ipv4Addr) {
     let socket = UdpSocket::bind((address, 53)).unwrap();
     std::thread::spawn(move || {
         let mut query = [0; 512];
         while let Ok((length, client)) = socket.recv_from(&mut query) {
-            // The question ends with its type and class, behind a name that ends in an empty label.
+            // The question ends with its type and class, after a name that ends in an empty label.
             let name = query[12..length].iter().position(|byte| *byte == 0).unwrap();
             let question = &query[12..12 + name + 5];
             let is_v4 = question[name + 1..name + 3] == [0, 1];

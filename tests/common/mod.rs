@@ -1,4 +1,4 @@
-//! What every suite stands on: cases and their needs, a hermetic bed, processes that can be watched.
+//! Shared basis of all suites: cases and their needs, an isolated bed, observable processes.
 
 pub(crate) mod aws;
 mod bed;
@@ -30,23 +30,23 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-/// How long anything may take before a test calls it hung, on a machine that has other things to do as well.
-/// Nothing here waits for time to pass.
+/// How long anything may take before a test considers it hung, on a machine that is busy with other
+/// work too. Nothing here waits for a fixed time.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
 /// One case.
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     pub(crate) needs: &'static [Need],
-    /// Whether nothing in it depends on the user who runs it.
+    /// Whether its result does not depend on the user who runs it.
     pub(crate) is_alike: bool,
     pub(crate) run: fn(),
 }
 
-/// Something a case cannot do without.
+/// Something a case requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
-    /// Namespaces: as root, or as a user whose kernel lets them have some.
+    /// Namespaces: as root, or as a user whom the kernel allows to create them.
     Containers,
     /// Containers with other users than root: as root, or with subordinate ids.
     Users,
@@ -54,46 +54,46 @@ pub(crate) enum Need {
     Root,
     /// An image of `images/`, built by `cargo xtask images`.
     Image(&'static str),
-    /// A program on PATH, or by its whole path.
+    /// A program on PATH, or with its full path.
     Program(&'static str),
-    /// A `rustc` that can build this project: a distribution's own may be years older.
+    /// A `rustc` that can build this project: that of a distribution may be years older.
     Rust,
-    /// What takes long, or a lot to install: `cargo xtask test --extended`.
+    /// The extended run, for slow tests or large installations: `cargo xtask test --extended`.
     Extended,
     /// A gcc that makes programs of 32 bits.
     Gcc32,
-    /// File systems that are programs: the kernel's module for them, and its device.
+    /// FUSE: the kernel's module, and its device.
     Fuse,
-    /// The program pasta, and the device it needs open to this user.
+    /// The program pasta, and access to the device it needs.
     Pasta,
-    /// The real buildspecs that lie beside the project where it is made.
+    /// The real buildspecs stored next to the project on development machines.
     Corpus,
     /// The packages of `tests/reports/jest`, installed by `cargo xtask packages`.
     Node,
     /// The packages of `tests/requirements.txt`, installed by `cargo xtask packages`.
     Python,
-    /// Those of `tests/clients`, and node to run them.
+    /// The packages of `tests/clients`, and node to run them.
     Clients,
     /// Debian's chromium and its driver.
     Browser,
-    /// What the page is made with, installed by `cargo xtask packages`.
+    /// The packages the page is built with, installed by `cargo xtask packages`.
     Web,
     /// qemu, and the kernel that `cargo xtask packages` has put below `target`.
     VirtualMachine,
 }
 
-/// Whether another user has run them all before (`xtask/src/rootless.rs`).
+/// Whether another user has already run all tests (`xtask/src/rootless.rs`).
 pub(crate) fn is_again() -> bool {
     std::env::var_os("RUNNER_TEST_AGAIN").is_some_and(|value| value == "1")
 }
 
-/// Whether a case is left out where this is lacking even where everything else must be there.
+/// Whether a case is skipped without these needs even if everything else must be installed.
 pub(crate) fn is_elsewhere(needs: &[Need]) -> bool {
     let lacks = |program| needs.contains(&Need::Program(program)) && !has(program);
     if needs.contains(&Need::Extended) && !is_extended() {
         return true;
     }
-    // Nobody installs that: it takes longer to build than all of this.
+    // Nobody installs that: it takes longer to build than everything else.
     needs.contains(&Need::Corpus) && !corpus().is_dir() || lacks("cargo-nextest")
 }
 
@@ -102,7 +102,7 @@ pub(crate) fn corpus() -> PathBuf {
     project().join("../shared/corpus")
 }
 
-/// Asks again until it is so.
+/// Polls until a condition holds.
 #[track_caller]
 pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let begin = std::time::Instant::now();
@@ -112,7 +112,7 @@ pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// What of it this machine lacks, in words.
+/// The needs that this machine lacks, as text.
 pub(crate) fn missing(needs: &[Need]) -> Option<String> {
     needs.iter().find_map(|need| match need {
         Need::Containers if !has_namespaces() => Some("user namespaces".to_owned()),
@@ -177,7 +177,7 @@ fn has(program: &str) -> bool {
     program_of(program).is_some()
 }
 
-/// Where a program is that is on PATH.
+/// The path of a program on PATH.
 pub(crate) fn program(name: &str) -> PathBuf {
     program_of(name).unwrap_or_else(|| panic!("no program {name}"))
 }
@@ -205,12 +205,12 @@ fn has_rust() -> bool {
 }
 
 fn has_gcc_32() -> bool {
-    // What it does not find it names without a place.
+    // If gcc does not find the file, it prints the name without a path.
     let found = Command::new("gcc").args(["-m32", "-print-file-name=libgcc.a"]).output();
     found.is_ok_and(|output| output.stdout.starts_with(b"/"))
 }
 
-/// Whether this user may make network devices in a namespace of theirs.
+/// Whether this user may create network devices in their own namespace.
 pub(crate) fn has_tun() -> bool {
     std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun").is_ok()
 }
@@ -219,7 +219,7 @@ fn has_fuse() -> bool {
     std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse").is_ok()
 }
 
-/// Whether an ordinary user may make a user namespace here.
+/// Whether an unprivileged user may create a user namespace here.
 fn has_namespaces() -> bool {
     let unshare = || Command::new("unshare").args(["--user", "true"]).status();
     is_root() || unshare().is_ok_and(|status| status.success())
@@ -238,7 +238,7 @@ pub(crate) fn python(program: &str) -> PathBuf {
     project().join("target/python/bin").join(program)
 }
 
-/// awslogs, installed for the occasion below a folder.
+/// awslogs, installed into a folder for one test.
 pub(crate) fn awslogs(bed: &Bed) -> Command {
     let place = bed.path("awslogs");
     let mut pip = Command::new(python("python"));
@@ -254,7 +254,7 @@ pub(crate) fn node(path: &str) -> PathBuf {
     project().join("target/node").join(path)
 }
 
-/// Packages for the clients of `tests/clients`.
+/// Packages for the clients in `tests/clients`.
 pub(crate) fn clients() -> PathBuf {
     project().join("target/clients/node_modules")
 }

@@ -1,4 +1,4 @@
-//! Two terminals as a drawing (SVG) that is the same however often it is made.
+//! Draws two terminals as an SVG that is identical in every run.
 
 use regex_lite::Regex;
 use std::fmt::Write;
@@ -12,7 +12,7 @@ const WIDE: usize = 8;
 const HIGH: usize = 17;
 const MARGIN: usize = 14;
 
-/// What a terminal shows after these bytes, once what differs from run to run is replaced.
+/// A terminal's content after these bytes, with varying text replaced.
 pub(crate) fn shown(bytes: &[u8], replaced: &[(String, &str)]) -> Vec<String> {
     let mut text = String::from_utf8_lossy(bytes).into_owned();
     for (found, shown) in replaced {
@@ -32,7 +32,7 @@ pub(crate) fn shown(bytes: &[u8], replaced: &[(String, &str)]) -> Vec<String> {
     rows
 }
 
-/// The line of the phases without those that are shown only where they took their time: on a busy machine.
+/// The line of phases without those shown only if they took noticeable time, as on a busy machine.
 pub(crate) fn without_our_phases(text: &str) -> String {
     let ours = "(PROVISIONING|DOWNLOAD_SOURCE|UPLOAD_ARTIFACTS|FINALIZING) 0\\.1s";
     let before = Regex::new(&format!(r"phases: {ours} · ")).unwrap();
@@ -59,7 +59,7 @@ fn with_steady_times(text: &str) -> String {
     steady + rest
 }
 
-/// The drawing: one terminal below the other, each under its title.
+/// The drawing: one terminal below the other, each with a title.
 pub(crate) fn draw(terminals: &[(&str, Vec<String>)]) -> String {
     let lines: usize = terminals.iter().map(|(_, lines)| lines.len() + 2).sum();
     let (width, height) = (usize::from(COLUMNS) * WIDE + 2 * MARGIN, lines * HIGH + 2 * MARGIN);

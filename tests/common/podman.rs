@@ -1,6 +1,6 @@
-//! Podman with a store of this run's own, for the user who runs the tests: root or another.
+//! Podman with a separate store for this run, for the user who runs the tests, root or not.
 //!
-//! No service listens; the runner starts one.
+//! No service is listening; the runner starts one.
 
 use super::daemon::{at_end, unmount_below};
 use super::{image, is_root, outcome};
@@ -17,7 +17,7 @@ pub(crate) struct Podman {
 }
 
 impl Podman {
-    /// The one of this run.
+    /// The store of this run.
     pub(crate) fn shared() -> &'static Podman {
         static SHARED: OnceLock<Podman> = OnceLock::new();
         SHARED.get_or_init(Podman::make)
@@ -36,18 +36,18 @@ impl Podman {
         fs::write(place.join("storage.conf"), storage).unwrap();
         let containers = format!("[engine]\ntmp_dir = \"{}\"\n", at("tmp"));
         fs::write(place.join("containers.conf"), containers).unwrap();
-        // Registries on loopback speak plain http.
+        // Registries on loopback use plain HTTP.
         let registries = "[[registry]]\nlocation = \"127.0.0.1\"\ninsecure = true\n";
         fs::write(place.join("registries.conf"), registries).unwrap();
         fs::create_dir(place.join("home")).unwrap();
         at_end(move || remove(dir));
-        // The first command makes the store, and without root the namespace for all that follow: one of
-        // them at once.
+        // The first command creates the store and, without root, the namespace for all others, so
+        // it must run alone.
         outcome(&mut command(&place, &["info"])).code(0);
         Podman { dir: place, imported: Mutex::default() }
     }
 
-    /// What a program needs in its environment to find the store.
+    /// Environment variables with which programs find the store.
     pub(crate) fn variables(&self) -> Vec<(String, String)> {
         variables(&self.dir)
     }
@@ -57,7 +57,7 @@ impl Podman {
         command(&self.dir, arguments)
     }
 
-    /// The name by which it knows an image of `images/`.
+    /// The name it uses for an image of `images/`.
     pub(crate) fn image(&self, name: &'static str) -> String {
         let reference = format!("localhost/runner-test/{name}:latest");
         let mut imported = self.imported.lock().unwrap();
@@ -92,10 +92,10 @@ fn command(dir: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// Removes the store, with the rights of those it belongs to.
+/// Removes the store, with the rights of its owners.
 fn remove(dir: TempDir) {
     let place = dir.path();
-    // What is left of containers would be a test's failure, and is reported there.
+    // Leftover containers are a test's failure and are reported there.
     outcome(&mut command(place, &["rm", "--all", "--force", "--time", "0"]));
     outcome(&mut command(place, &["rmi", "--all", "--force"]));
     if is_root() {

@@ -8,14 +8,14 @@ use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
 use std::sync::{Arc, Condvar, Mutex};
 
-/// A process, killed when it goes out of scope.
+/// A process, killed on drop.
 pub(crate) struct Running {
     child: Child,
     pub(crate) stdout: Stream,
     pub(crate) stderr: Stream,
 }
 
-/// What a process has written so far.
+/// A process's output so far.
 #[derive(Clone, Default)]
 pub(crate) struct Stream(Arc<(Mutex<State>, Condvar)>);
 
@@ -26,14 +26,14 @@ struct State {
 }
 
 impl Stream {
-    /// Gathers what comes out of `from`.
+    /// Collects everything read from `from`.
     pub(crate) fn gather(mut from: impl Read + Send + 'static) -> Self {
         let stream = Stream::default();
         let shared = stream.clone();
         std::thread::spawn(move || {
             let mut buffer = vec![0; 64 << 10];
             loop {
-                // A terminal whose last writer has gone ends with an error.
+                // A terminal whose last writer has closed it ends with an error.
                 let got = from.read(&mut buffer).unwrap_or(0);
                 let (state, changed) = &*shared.0;
                 let mut state = state.lock().unwrap();
@@ -48,7 +48,7 @@ impl Stream {
         stream
     }
 
-    /// Waits until `done` holds for all that was written.
+    /// Waits until `done` is true for the whole output.
     #[track_caller]
     pub(crate) fn wait_until(&self, what: &str, mut done: impl FnMut(&[u8]) -> bool) {
         let (state, changed) = &*self.0;
@@ -66,13 +66,13 @@ impl Stream {
         self.wait_until(text, |bytes| String::from_utf8_lossy(bytes).contains(text));
     }
 
-    /// Waits for a number behind this, and what ends it.
+    /// Waits for a number after this text, and for a character that ends it.
     #[track_caller]
     pub(crate) fn number_after<T: FromStr>(&self, before: &str) -> T {
         let mut found = None;
         self.wait_until(before, |bytes| {
             let text = String::from_utf8_lossy(bytes);
-            // The word alone may come before, in the text of a command.
+            // The text alone may appear earlier, in the text of a command.
             found = text.split(before).skip(1).find_map(|rest| {
                 let end = rest.find(|c: char| !c.is_ascii_digit())?;
                 rest[..end].parse().ok()
@@ -82,7 +82,7 @@ impl Stream {
         found.unwrap()
     }
 
-    /// Waits for the end of the stream; all of it.
+    /// Waits for the end of the stream. Returns all output.
     #[track_caller]
     pub(crate) fn wait_for_end(&self) -> Vec<u8> {
         let (state, changed) = &*self.0;
@@ -122,7 +122,8 @@ impl Running {
         kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
     }
 
-    /// Waits for its end and that of its output; its exit code, 128 and the signal for a signal.
+    /// Waits until the process and its output have ended. Returns the exit code, or 128 plus the
+    /// signal.
     #[track_caller]
     pub(crate) fn wait(&mut self) -> i32 {
         use std::os::unix::process::ExitStatusExt;
@@ -132,7 +133,7 @@ impl Running {
         status.code().unwrap_or_else(|| 128 + status.signal().unwrap())
     }
 
-    /// Waits for its end by a signal; whether the kernel has made a file of its memory.
+    /// Waits for its end by a signal. Returns whether the kernel has written a core file.
     #[track_caller]
     pub(crate) fn dumps_core(&mut self) -> bool {
         use std::os::unix::process::ExitStatusExt;
@@ -153,7 +154,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It has ended, in every test that goes well.
+        // In every test that passes it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,4 +1,4 @@
-//! A process on a new terminal, with a screen that can be read.
+//! A process on a new terminal whose screen can be read.
 
 use super::process::Stream;
 use pty_process::Size;
@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::process::{Child, Command};
 use std::sync::Arc;
 
-/// A process on a terminal, killed when it goes out of scope.
+/// A process on a terminal, killed on drop.
 pub(crate) struct Terminal {
     child: Child,
     pty: Arc<Pty>,
@@ -27,7 +27,7 @@ impl Terminal {
         let (pty, pts) = pty_process::blocking::open().unwrap();
         pty.resize(Size::new(rows, cols)).unwrap();
         let null = command;
-        // The bed's commands read from nothing; here the terminal is what they read.
+        // The bed's commands have no input; here they read the terminal.
         let mut inherited = Command::new(null.get_program());
         inherited.args(null.get_args()).env_clear();
         inherited.envs(null.get_envs().filter_map(|(name, value)| Some((name, value?))));
@@ -52,7 +52,7 @@ impl Terminal {
         self.pty.resize(Size::new(rows, cols)).unwrap();
     }
 
-    /// Whether what is typed is echoed and edited by the line: the mode a shell's user expects.
+    /// Whether input is echoed and line-edited: the mode a shell's user expects.
     pub(crate) fn is_cooked(&self) -> bool {
         use nix::sys::termios::{LocalFlags, tcgetattr};
         let mode = tcgetattr(&*self.pty).unwrap();
@@ -64,7 +64,7 @@ impl Terminal {
         self.stream.wait_for(text);
     }
 
-    /// Waits for text that comes after the last of `after`.
+    /// Waits for text after the last occurrence of `after`.
     #[track_caller]
     pub(crate) fn wait_for_after(&self, after: &str, text: &str) {
         self.stream.wait_until(text, |bytes| {
@@ -73,7 +73,7 @@ impl Terminal {
         });
     }
 
-    /// Waits for its end; its exit code.
+    /// Waits for its end. Returns its exit code.
     #[track_caller]
     pub(crate) fn wait(&mut self) -> i32 {
         use std::os::unix::process::ExitStatusExt;
@@ -92,7 +92,7 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // It has ended, in every test that goes well.
+        // In every test that passes it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,7 +1,7 @@
-//! Docker registries on loopback, shared by the tests of a run, and images to put into them.
+//! Docker registries on loopback, shared by the tests of a run, and images for them.
 //!
-//! Real ones: Debian's docker-registry, filled by skopeo. Two: one for everybody, one that asks for
-//! [`USER`] and [`PASSWORD`].
+//! Real ones: Debian's docker-registry, filled by skopeo. There are two: one open to everyone, one
+//! that requires [`USER`] and [`PASSWORD`].
 
 use super::daemon::Daemon;
 use super::{image, outcome};
@@ -11,28 +11,28 @@ use std::process::Command;
 use std::sync::OnceLock;
 use tempfile::TempDir;
 
-/// Who may use [`Registry::closed`].
+/// The user of [`Registry::closed`].
 pub(crate) const USER: &str = "alice";
 pub(crate) const PASSWORD: &str = "wonderland";
-/// The same as a line of a password file.
+/// User and password as a line of a password file.
 const HTPASSWD: &str = "alice:$2y$04$mR1zuucikRLJU7OykjKceO9yVVFvLNJdm5ybw9t2tzXUXrQw7E.AK\n";
 
-/// A registry that answers.
+/// A running registry.
 pub(crate) struct Registry {
     daemon: Daemon,
-    /// `127.0.0.1:PORT`: what comes before the name of an image.
+    /// `127.0.0.1:PORT`: the prefix of image names.
     pub(crate) address: String,
     is_closed: bool,
 }
 
 impl Registry {
-    /// The one everybody may use.
+    /// The registry open to everyone.
     pub(crate) fn open() -> &'static Registry {
         static OPEN: OnceLock<Registry> = OnceLock::new();
         OPEN.get_or_init(|| Registry::start(false))
     }
 
-    /// The one that asks who it is.
+    /// The registry that requires credentials.
     pub(crate) fn closed() -> &'static Registry {
         static CLOSED: OnceLock<Registry> = OnceLock::new();
         CLOSED.get_or_init(|| Registry::start(true))
@@ -42,7 +42,7 @@ impl Registry {
         Registry::start_with(is_closed.then_some(HTPASSWD), None)
     }
 
-    /// One that asks for a user of a password file and has this certificate and key.
+    /// A registry with users from a password file, and this certificate and key.
     pub(crate) fn with_tls(passwords: &str, certificate: &Path, key: &Path) -> Self {
         Registry::start_with(Some(passwords), Some((certificate, key)))
     }
@@ -53,7 +53,7 @@ impl Registry {
                 let (certificate, key) = (certificate.display(), key.display());
                 format!(", tls: {{certificate: \"{certificate}\", key: \"{key}\"}}")
             });
-            // A port that is free.
+            // A free port.
             let mut config = format!(
                 "version: 0.1\nhttp: {{addr: \"127.0.0.1:0\"{tls}}}\nstorage:\n  delete: {{enabled: \
                  true}}\n  filesystem: {{rootdirectory: {}}}\n",
@@ -81,19 +81,19 @@ impl Registry {
         Registry { daemon, address, is_closed: passwords.is_some() }
     }
 
-    /// Where it keeps its files: what it holds can be looked at, and spoilt.
+    /// The directory of its files, so that tests can inspect and damage them.
     pub(crate) fn storage(&self) -> PathBuf {
         self.daemon.path("storage/docker/registry/v2")
     }
 
-    /// Docker's config.json of somebody who has logged in here.
+    /// Docker's config.json of a user who has logged in here.
     pub(crate) fn docker_config(&self) -> String {
         // USER:PASSWORD
         let auth = "YWxpY2U6d29uZGVybGFuZA==";
         format!("{{\"auths\": {{\"{}\": {{\"auth\": \"{auth}\"}}}}}}", self.address)
     }
 
-    /// Puts an OCI layout's image there under this name (`busybox:one`); what pulls it.
+    /// Pushes an OCI layout's image under this name (`busybox:one`). Returns the reference to pull.
     pub(crate) fn push(&self, layout: &Layout, name: &str) -> String {
         match self.is_closed {
             true => self.push_as(layout, name, USER, PASSWORD),
@@ -101,7 +101,7 @@ impl Registry {
         }
     }
 
-    /// The same as somebody.
+    /// The same with credentials.
     pub(crate) fn push_as(&self, layout: &Layout, name: &str, user: &str, word: &str) -> String {
         self.push_with(layout, name, &["--dest-creds", &format!("{user}:{word}")])
     }
@@ -117,7 +117,7 @@ impl Registry {
     }
 }
 
-/// An OCI image layout in its own folder, removed when it goes out of scope.
+/// An OCI image layout in its own folder, removed on drop.
 pub(crate) struct Layout {
     dir: TempDir,
 }
@@ -126,12 +126,12 @@ impl Layout {
     /// The image's tag in the layout.
     pub(crate) const TAG: &str = "latest";
 
-    /// An image of `images/` as one layer.
+    /// An image of `images/` as a single layer.
     pub(crate) fn of_image(name: &str) -> Self {
         Layout::of_tars(&[&image(name).with_extension("tar")])
     }
 
-    /// An image whose layers are these tars, the lowest first.
+    /// An image whose layers are these tars, lowest first.
     pub(crate) fn of_tars(tars: &[&Path]) -> Self {
         let layout = Layout::empty();
         for tar in tars {
@@ -159,16 +159,16 @@ impl Layout {
     }
 
     pub(crate) fn path(&self) -> PathBuf {
-        // umoci makes the layout's folder itself.
+        // umoci creates the layout's folder itself.
         self.dir.path().join("layout")
     }
 
-    /// As umoci names it.
+    /// The reference for umoci.
     pub(crate) fn place(&self) -> String {
         format!("{}:{}", self.path().display(), Self::TAG)
     }
 
-    /// As skopeo and the runner name it.
+    /// The reference for skopeo and the runner.
     pub(crate) fn reference(&self) -> String {
         format!("oci:{}", self.place())
     }

@@ -1,11 +1,11 @@
-//! A wire between a browser and an endpoint, which can be cut and mended.
+//! A connection between a browser and an endpoint that can be cut and restored.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// Ends with the test program.
+/// A relay; it ends with the test program.
 pub(crate) struct Relay {
     pub(crate) address: String,
     state: Arc<Mutex<State>>,
@@ -19,7 +19,7 @@ struct State {
 }
 
 impl Relay {
-    /// To an address.
+    /// A relay to an address.
     pub(crate) fn to(target: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -40,12 +40,12 @@ impl Relay {
         Relay { address, state }
     }
 
-    /// Breaks every connection, and lets none come about.
+    /// Closes every connection, and rejects new ones.
     pub(crate) fn cut(&self) {
         let mut state = self.state.lock().unwrap();
         state.is_cut = true;
         for stream in state.open.drain(..) {
-            // It may have gone by itself.
+            // It may have been closed already.
             let _ = stream.shutdown(Shutdown::Both);
         }
     }

@@ -1,4 +1,4 @@
-//! A web server that answers as a test wants, and remembers what it was asked.
+//! A web server that answers as a test specifies and records its requests.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -8,14 +8,14 @@ use std::sync::{Arc, Mutex};
 /// A request.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
-    /// With its query.
+    /// Including the query.
     pub(crate) path: String,
     pub(crate) authorization: Option<String>,
-    /// Where it wants an answer to begin.
+    /// The start of the requested range.
     pub(crate) from: usize,
 }
 
-/// An answer.
+/// A response.
 pub(crate) struct Reply {
     status: u16,
     headers: Vec<(String, String)>,
@@ -24,9 +24,9 @@ pub(crate) struct Reply {
 
 enum Body {
     Whole(Vec<u8>),
-    /// So many bytes of it, where more are promised.
+    /// Only this many bytes of it, although more are announced.
     Broken(Vec<u8>, usize),
-    /// This for ever.
+    /// These bytes, repeated for ever.
     Endless(Vec<u8>),
 }
 
@@ -35,7 +35,7 @@ impl Reply {
         Reply { status, headers: Vec::new(), body: Body::Whole(body.into()) }
     }
 
-    /// One whose body goes on until nobody takes it any more.
+    /// A reply whose body continues until the client disconnects.
     pub(crate) fn endless(status: u16, body: &[u8]) -> Self {
         let body = body.iter().copied().cycle().take(64 << 10).collect();
         Reply { status, headers: Vec::new(), body: Body::Endless(body) }
@@ -45,7 +45,7 @@ impl Reply {
         Reply::new(307, "").with("Location", to)
     }
 
-    /// The same, broken off after so many bytes.
+    /// The same, broken off after this many bytes.
     pub(crate) fn broken_after(mut self, count: usize) -> Self {
         if let Body::Whole(body) = self.body {
             self.body = Body::Broken(body, count);
@@ -81,7 +81,7 @@ impl Site {
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let (asked, sent, answer) = (asked.clone(), sent.clone(), answer.clone());
-                // A client that hangs up has had enough.
+                // A client may disconnect.
                 let serve = move || serve(&stream.unwrap(), &asked, &sent, &*answer).ok();
                 std::thread::spawn(serve);
             }
@@ -89,12 +89,12 @@ impl Site {
         site
     }
 
-    /// What it was asked so far.
+    /// The requests so far.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
     }
 
-    /// How many bytes of endless bodies it got rid of, at the most.
+    /// Maximum number of bytes of endless bodies that it has sent.
     pub(crate) fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }

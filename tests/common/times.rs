@@ -1,12 +1,12 @@
-//! How long each case took, for people who make the tests quicker.
+//! Records how long each case took, to help make the tests faster.
 
 use std::io::Write;
 use std::time::Instant;
 
-/// A file that gets a line a case: seconds and name. Failed cases have none.
+/// A file that gets one line per case: seconds and name. Failed cases have none.
 const TIMES: &str = "RUNNER_TEST_TIMES";
 
-/// Runs the case and, where times are wanted, writes its own down.
+/// Runs a case and records its time if requested.
 pub(crate) fn measure(name: &str, run: fn()) {
     let Some(path) = std::env::var_os(TIMES) else { return run() };
     let start = Instant::now();

@@ -1,9 +1,9 @@
-//! A virtual machine for what this one's kernel has been set up for otherwise: a kernel of Debian's, the
-//! image busybox and the program under test in memory, and checks of `tests/machines`, each of which
-//! writes a line `ok NAME` or `not ok NAME` to the console.
+//! A virtual machine for kernel settings that this machine does not have: a Debian kernel, the
+//! image busybox and the program under test in memory, and checks from `tests/machines`, each of
+//! which writes a line `ok NAME` or `not ok NAME` to the console.
 //!
-//! In software: a machine that tests run on is, as a rule, one itself, and /dev/kvm in such a one may be
-//! there and fail. It boots in five seconds.
+//! It is emulated in software: a machine that runs tests is usually virtual itself, and its
+//! /dev/kvm may exist and fail. It boots in five seconds.
 
 use super::{PATIENCE, image, project, runner};
 use std::fs;
@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// For a machine that is emulated beside other tests.
+/// For a machine that is emulated while other tests run.
 const SLOW: Duration = Duration::from_secs(3 * PATIENCE.as_secs());
 
-/// Whether there is what it takes.
+/// Whether everything it needs is installed.
 pub(crate) fn is_ready() -> bool {
     super::has("qemu-system-x86_64") && kernel().is_dir()
 }
@@ -48,7 +48,7 @@ pub(crate) fn run(checks: &str) {
     assert!(is_over && passed > 0 && !failed, "{console}\n{output:?}");
 }
 
-/// Its files, as the kernel takes them.
+/// Packs its files as an initramfs.
 fn pack(dir: &Path) -> PathBuf {
     let root = dir.join("root");
     copy(&image("busybox"), &root);
@@ -62,7 +62,7 @@ fn pack(dir: &Path) -> PathBuf {
         let path = root.join("etc").join(table);
         fs::write(&path, fs::read_to_string(&path).unwrap() + line).unwrap();
     }
-    // What a person debugs with is most of it.
+    // Debug information is most of the program's size.
     let program = root.join("bin/runner");
     done(Command::new("strip").arg("--strip-debug").arg("-o").arg(&program).arg(runner()));
     for library in libraries(&program) {
@@ -76,7 +76,7 @@ fn pack(dir: &Path) -> PathBuf {
     archive
 }
 
-/// Libraries that a program is linked with, by their paths.
+/// Paths of the libraries that a program is linked with.
 fn libraries(program: &Path) -> Vec<PathBuf> {
     let output = Command::new("ldd").arg(program).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();

@@ -1,11 +1,11 @@
-//! A browser without a screen: what one sends to the page, so that a test can send something else.
+//! A client that sends a browser's requests to the page, so that a test can vary them.
 
 use super::{Bed, Stream, outcome};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-/// An answer.
+/// A response.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
@@ -27,7 +27,7 @@ impl Reply {
     }
 }
 
-/// Sends a request as it stands here, but for `Host` where none is given.
+/// Sends a request exactly as given, adding `Host` if it is missing.
 pub(crate) fn ask(
     address: &str,
     method: &str,
@@ -53,7 +53,7 @@ pub(crate) fn ask(
     Reply { status: status.unwrap(), head: head.to_owned(), body: unchunked(head, body) }
 }
 
-/// A body without its chunks' lengths. Of text in chunks that cut no character.
+/// Decodes a chunked body, if no chunk splits a character.
 fn unchunked(head: &str, body: &str) -> String {
     if !head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
         return body.to_owned();
@@ -70,7 +70,7 @@ fn unchunked(head: &str, body: &str) -> String {
     text
 }
 
-/// A link, taken apart.
+/// A parsed link.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
     pub(crate) address: String,
@@ -78,7 +78,7 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// What `runner page` prints.
+    /// The link that `runner page` prints.
     #[track_caller]
     pub(crate) fn of(bed: &Bed, arguments: &[&str]) -> Self {
         let mut command = bed.command(["page"]);
@@ -100,7 +100,7 @@ impl Link {
         found.unwrap()
     }
 
-    /// The first in a text.
+    /// The first link in a text.
     #[track_caller]
     pub(crate) fn read(text: &str) -> Self {
         let (before, token) = text.split_once("/#t=").unwrap_or_else(|| panic!("no link: {text}"));
@@ -110,7 +110,7 @@ impl Link {
         Link { address: address.to_owned(), token: token.to_owned() }
     }
 
-    /// Shows it to the page.
+    /// Sends it to the page.
     pub(crate) fn show(&self) -> Reply {
         let origin = format!("http://{}", self.address);
         let body = json!({"token": self.token}).to_string();
@@ -129,7 +129,7 @@ impl Link {
     }
 }
 
-/// One who is known at the page.
+/// A visitor with a valid cookie.
 #[derive(Clone, Debug)]
 pub(crate) struct Visitor {
     pub(crate) address: String,

@@ -1,4 +1,4 @@
-//! Users of the endpoint and their policies, by AWS's client for Python.
+//! Users of the endpoint and their policies, tested with AWS's client for Python.
 
 use crate::common::endpoint::Endpoint;
 use crate::common::{Bed, build, cases, outcome, python};
@@ -14,7 +14,7 @@ cases! {
     [] => files_of_users_that_are_wrong;
 }
 
-/// Calls, one after the other, each as a user: their name, a service, an operation, its input.
+/// Makes calls in sequence, each as a user: the user's name, a service, an operation, its input.
 const CALLS: &str = "
 import boto3, json, sys
 from botocore.exceptions import ClientError
@@ -32,7 +32,7 @@ def one(user, service, name, given):
 print(json.dumps([one(*call) for call in json.loads(sys.argv[2])], default=str))
 ";
 
-/// What each call is answered with, errors included.
+/// The response to each call, including errors.
 fn call(bed: &Bed, endpoint: &Endpoint, calls: &Value) -> Vec<Value> {
     let mut program = bed.other(python("python3").to_str().unwrap());
     program.args(["-c", CALLS, &format!("http://{}", endpoint.address), &calls.to_string()]);
@@ -67,7 +67,7 @@ fn users_do_what_their_policies_say() {
     ]);
     let mut eve = user("eve", &allowed);
     eve["keys"][0]["active"] = json!(false);
-    // A key that stands in AWS's files, whatever they say today.
+    // A key from AWS's files, whatever they say today.
     let mut dev = user("dev", &allowed);
     dev["keys"] = json!([{"aws-profile": "work"}]);
     let users = json!({"users": [user("ann", &allowed), eve, dev]}).to_string();
@@ -130,7 +130,7 @@ fn users_do_what_their_policies_say() {
     assert_eq!(refused(5, "iam:SimulatePrincipalPolicy action"), "AccessDenied");
     assert_eq!(answers[6]["Code"], "InvalidClientTokenId");
     assert_eq!(answers[7]["Code"], "SignatureDoesNotMatch");
-    // Without a call, the same.
+    // The same without a call.
     let mut arguments = vec!["iam", "simulate", "--user", "ann"];
     actions.iter().for_each(|action| arguments.extend(["--action", action]));
     let said = bed.runner(&arguments).code(0).stdout;
@@ -138,7 +138,7 @@ fn users_do_what_their_policies_say() {
                   implicitDeny  ecs:ListTasks  *\n\
                   explicitDeny  ecs:ListClusters  *  (user ann, policy own, statement 1)\n";
     assert_eq!(said, wanted);
-    // The audit alone says what has decided.
+    // Only the audit log says which policy has decided.
     let audit = fs::read_to_string(bed.home().join("audit.jsonl")).unwrap();
     assert!(!audit.contains("the-secret-of"), "{audit}");
     let lines: Vec<Value> = audit.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -154,7 +154,7 @@ fn users_do_what_their_policies_say() {
     assert_eq!(decided("ListBuilds"), "user ann, policy own, statement 0");
     assert_eq!(decided("ListTasks"), Value::Null);
     assert_eq!(decided("ListClusters"), "user ann, policy own, statement 1");
-    // And whoever may look it up.
+    // And users who may look it up.
     let of = |name: &str| json!([{"AttributeKey": "EventName", "AttributeValue": name}]);
     let answers = call(
         &bed,
@@ -177,7 +177,7 @@ fn users_do_what_their_policies_say() {
     assert_eq!(answers[1]["Events"].as_array().unwrap().len(), 1);
     assert!(answers[1]["NextToken"].is_string(), "{}", answers[1]);
     assert_eq!(answers[2]["Code"], "InvalidNextTokenException");
-    // What cannot be recorded, no user has done; what only reads goes on.
+    // Users cannot make calls that cannot be audited; read-only calls continue.
     let audit = bed.home().join("audit.jsonl");
     fs::rename(&audit, bed.path("audit")).unwrap();
     fs::create_dir(&audit).unwrap();
@@ -194,7 +194,7 @@ fn users_do_what_their_policies_say() {
         answers[0]
     );
     assert_eq!(answers[1], json!({"ids": []}));
-    // A file that is wrong changes nothing, and all of it is said.
+    // An invalid file changes nothing, and all its errors are reported.
     write_users(&bed, &users.replace("\"Allow\"", "\"Perhaps\""));
     let answers = call(&bed, &endpoint, &json!([["ann", "codebuild", "list_builds", {}]]));
     assert_eq!(answers[0], json!({"ids": []}));
@@ -205,7 +205,7 @@ fn users_do_what_their_policies_say() {
     server.ends(0);
 }
 
-/// The owner makes a user, who may do what their group may, until the key is taken back.
+/// The owner creates a user, who may do what their group may, until the key is revoked.
 fn users_are_made_by_the_cli() {
     let bed = Bed::new();
     let (endpoint, server) = Endpoint::serve(&bed, &[]);
@@ -266,14 +266,14 @@ fn users_are_made_by_the_cli() {
         ]),
     );
     assert_eq!(call(&bed, &endpoint, &both)[0]["Code"], "UnrecognizedClientException");
-    // The secret was shown once: neither a list nor the audit has it.
+    // The secret was shown once: neither a list nor the audit log contains it.
     let audit = fs::read_to_string(bed.home().join("audit.jsonl")).unwrap();
     assert!(!audit.contains(key["SecretAccessKey"].as_str().unwrap()));
     server.signal(Signal::SIGTERM);
     server.ends(0);
 }
 
-/// What one of this name has done before is somebody else's.
+/// What an earlier user of this name has done belongs to another user.
 fn a_user_who_is_made_again() {
     let bed = Bed::new();
     let (endpoint, server) = Endpoint::serve(&bed, &[]);
@@ -306,7 +306,7 @@ assert ssm.list_commands()['Commands'] == []
     server.ends(0);
 }
 
-/// One container has several names; and who has begun a session may end it.
+/// One container has several names; and the user who began a session may end it.
 fn a_build_is_denied_under_all_its_names() {
     let bed = Bed::new();
     let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
@@ -314,7 +314,7 @@ fn a_build_is_denied_under_all_its_names() {
     let task = uuid.replace('-', "");
     let start = json!({"Effect": "Allow", "Action": "ssm:StartSession", "Resource": "*"});
     let users = json!({"users": [
-        // As ECS documents it.
+        // As documented for ECS.
         user("ann", &json!([start, {
             "Effect": "Deny",
             "Action": "ssm:StartSession",
@@ -366,7 +366,7 @@ fn a_build_is_denied_under_all_its_names() {
     bed.resume(running);
 }
 
-/// Nothing is opened, and everything that is wrong is said, with its place.
+/// Nothing is opened, and every error is reported with its position.
 fn files_of_users_that_are_wrong() {
     let bed = Bed::new();
     write_users(&bed, "{\"users\": [{\"name\": \"a/b\"},\n {\"name\": \"ann\", \"keys\": 1}]}");

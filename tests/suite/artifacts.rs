@@ -1,4 +1,4 @@
-//! What a build leaves: chosen by the language's rules, packed, put into a folder or a bucket.
+//! Artifacts: selected by the buildspec's rules, packed, written to a folder or a bucket.
 
 use crate::common::aws::{bucket, half_uploads, keys, object, with_aws};
 use crate::common::{Bed, cases, list, outcome};
@@ -77,7 +77,7 @@ fn a_folder_keeps_names_modes_and_times() {
     assert_eq!((facts.mode() & 0o7777, facts.mtime()), (0o750, 1_000_000_000));
     assert_eq!(fs::read(&one).unwrap(), b"one\n");
     assert_eq!(fs::read(out(&bed).join("d/e/t w\no")).unwrap(), b"two\n");
-    // What would run with other rights here does not.
+    // Bits that would give other rights here are removed.
     assert_eq!(fs::metadata(out(&bed).join("d/empty")).unwrap().mode() & 0o7777, 0o711);
     assert_eq!(fs::metadata(out(&bed).join("d/e/t w\no")).unwrap().mode() & 0o7777, 0o400);
     assert_eq!(fs::read(out(&bed).join("d").join(OsStr::from_bytes(b"raw\xff"))).unwrap(), b"x");
@@ -99,13 +99,13 @@ fn tree_owners(dir: &Path) -> Vec<u32> {
     owners
 }
 
-/// Agent's lines after the last phase of the buildspec, without their times.
+/// The agent's lines after the buildspec's last phase, without times.
 fn agent_lines(stdout: &str) -> Vec<String> {
     let lines = stdout.lines().skip_while(|line| !line.contains("Phase complete: POST_BUILD"));
     lines.skip(2).filter_map(|line| Some(line.get(39..)?.to_owned())).collect()
 }
 
-/// The golden logs of the specification, line by line.
+/// The specification's golden logs, line by line.
 fn the_log_is_codebuilds() {
     let bed = Bed::new();
     let outcome = collect(&bed, &["echo x > artifact.txt"], "  files: [artifact.txt]\n").code(0);
@@ -126,7 +126,7 @@ fn the_log_is_codebuilds() {
         ]
     );
     let bed = Bed::new();
-    // Whatever directory the commands have gone to.
+    // Whatever directory the commands have changed to.
     let outcome = collect(&bed, &["cd /tmp; echo x > x.json"], "  files: [x.json]\n").code(1);
     assert_eq!(
         agent_lines(&outcome.stdout)[5..],
@@ -167,7 +167,7 @@ fn names_are_evaluated() {
     collect(&bed, &["echo x > x"], "  files: [x]\n  name: $(exit 3)\n")
         .code(1)
         .says("exit status 3");
-    // A name never leads out of the folder.
+    // No name leads out of the folder.
     let bed = Bed::new();
     collect(&bed, &["echo x > x"], "  files: [x]\n  name: ../../../up\n").code(0);
     assert_eq!(tree(&out(&bed)), ["up/x"]);
@@ -241,7 +241,7 @@ fn links_are_followed_within_reason() {
     assert_eq!(tree(&out(&bed)), ["absolute", "e/file", "f", "inner/file"], "{}", outcome.stderr);
     assert_eq!(fs::read(out(&bed).join("inner/file")).unwrap(), b"f\n");
     assert_eq!(fs::read(out(&bed).join("absolute")).unwrap(), b"o\n");
-    // Who names a link means what it leads to.
+    // Naming a link means its target.
     let bed = Bed::new();
     let commands = ["mkdir /elsewhere; echo x > /elsewhere/x; ln -s /elsewhere latest"];
     collect(&bed, &commands, "  files: ['latest/**/*']\n").code(0);
@@ -256,7 +256,7 @@ fn what_is_there_stays_until_all_is_there() {
     collect(&bed, &["mkdir d; echo now > d/x; echo new > d/y"], "  files: ['d/*']\n").code(0);
     assert_eq!(tree(&out(&bed)), ["d/old", "d/x", "d/y"]);
     assert_eq!(fs::read(out(&bed).join("d/x")).unwrap(), b"now\n");
-    // A file where a directory is to be: nothing is taken away.
+    // A file in place of a directory: nothing is removed.
     let bed = Bed::new();
     fs::create_dir_all(out(&bed)).unwrap();
     fs::write(out(&bed).join("d"), "a file").unwrap();
@@ -264,7 +264,7 @@ fn what_is_there_stays_until_all_is_there() {
     assert_eq!(tree(&out(&bed)), ["d"]);
 }
 
-/// Places for what builds leave may lie in the source: a build collects what is its own, however often.
+/// Output places may lie in the source: a build collects only its own files, however often it runs.
 fn what_earlier_builds_have_left() {
     const ALL: &str = "  files: ['**/*']\n";
     let build = |bed: &Bed, engine: &[&str], text: &str| {
@@ -330,7 +330,7 @@ fn what_earlier_builds_have_left() {
         let more = ["buildspec.yml", "d/tests.xml", "d/x", "notes/by hand", "out/d/x", "out/new"];
         assert_eq!(collected, more);
     }
-    // Whoever names it means it.
+    // Naming the place includes it.
     let bed = Bed::new();
     bed.write("dist/old", "old");
     let options = ["--artifacts", "dist"];
@@ -341,7 +341,7 @@ fn what_earlier_builds_have_left() {
     let named = spec(&["true"], "  files: ['dist/*', '*.yml']\n");
     let outcome = bed.build(&named, &["--artifacts", "dist"]).code(0);
     assert!(outcome.stdout.contains("Found 3 file(s)"), "{}", outcome.stdout);
-    // Of a ZIP no more than the ZIP.
+    // For a ZIP, only the ZIP itself.
     let bed = Bed::new();
     bed.write("docs/page", "page");
     for _ in 0..2 {
@@ -433,7 +433,7 @@ fn a_zip_keeps_inner_links() {
     assert!(listed.contains("b'../f'"), "{listed}");
 }
 
-/// Two hundred thousand files, more than a ZIP counts without its extension.
+/// Two hundred thousand files, more than a ZIP can count without its extension.
 fn many_files() {
     let bed = Bed::new();
     let make = "for d in $(seq 200); do mkdir -p d/$d; done; i=0; while [ $i -lt 200000 ]; do : > \
@@ -444,7 +444,7 @@ fn many_files() {
     assert_eq!(python(count, &out(&bed).join("a.zip")), "200000\n");
 }
 
-/// Five gigabytes of nothing: no more is kept of them than there is, and memory does not hold them.
+/// Five gigabytes of zeros: only the data that exists is stored, and memory does not hold them.
 fn a_sparse_file() {
     let bed = Bed::new();
     let text = spec(
@@ -505,7 +505,7 @@ fn into_a_bucket() {
     assert_eq!(half_uploads(&name), 0);
     let record = bed.record();
     assert_eq!(record["artifacts"]["location"], format!("arn:aws:s3:::{name}/pre/fix"));
-    // S3 has names of text only.
+    // S3 requires names to be valid text.
     let bed = Bed::new();
     let text = spec(&["touch \"$(printf 'r\\377')\""], "  files: ['r*']\n");
     with_aws(&bed, &text, &["--artifacts", &format!("s3://{name}")])

@@ -1,5 +1,5 @@
-//! Artifacts where something is in the way: files that cannot be read, places that cannot be written to,
-//! servers that stumble, stall or refuse. Whole or not at all, and told.
+//! Artifacts under adverse conditions: unreadable files, unwritable places, servers that fail
+//! temporarily, stall or refuse. Each artifact is complete or absent, and failures are reported.
 
 use super::artifacts::{collect, out, spec, tree};
 use crate::common::aws::{
@@ -28,7 +28,7 @@ fn a_place_that_cannot_be_written_to() {
     outcome.says("Failed to upload artifacts: cannot make").says(&place);
 }
 
-/// A full disk: told, and nothing half is left.
+/// A full disk: reported, with no partial result left.
 fn no_space_left() {
     let bed = Bed::new();
     let place = out(&bed);
@@ -48,7 +48,7 @@ fn no_space_left() {
     drop(unmount);
 }
 
-/// Unmounts at the end, whatever comes.
+/// Unmounts on drop.
 fn scopeguard(place: PathBuf) -> impl Drop {
     struct Mounted(PathBuf);
     impl Drop for Mounted {
@@ -59,7 +59,7 @@ fn scopeguard(place: PathBuf) -> impl Drop {
     Mounted(place)
 }
 
-/// A log that goes on being written is collected as far as it is, and that is told.
+/// A log that is still being written is collected as far as it goes, and that is reported.
 fn a_file_that_changes() {
     let bed = Bed::new();
     let writer = "head -c 60000000 /dev/zero | tr '\\0' x > log; (while :; do echo more >> log; done) \
@@ -70,7 +70,7 @@ fn a_file_that_changes() {
     assert_eq!(tree(&out(&bed)), ["a.zip"]);
 }
 
-/// A file that cannot be read is a failure, never a shorter artifact. Root reads everything.
+/// An unreadable file is a failure, never a smaller artifact. Root can read everything.
 fn what_cannot_be_read() {
     for (name, commands) in [
         ("d/x", ["mkdir d; echo x > d/x; chmod 000 d/x", "echo ok > d/y"]),
@@ -102,7 +102,7 @@ fn stopped_while_collecting() {
     assert_eq!(list(&out(&bed)), [""; 0]);
 }
 
-/// What a killed runner was making is put away by the next command.
+/// The next command removes what a killed runner was writing.
 fn killed_while_collecting() {
     let bed = Bed::new();
     let text = spec(&["truncate -s 40G large"], "  files: [large]\n  name: a.zip\n");
@@ -114,7 +114,7 @@ fn killed_while_collecting() {
     assert_eq!(list(&out(&bed)), [""; 0]);
 }
 
-/// What passes is tried again.
+/// Temporary failures are retried.
 fn a_server_that_stumbles() {
     let name = bucket("artifacts-stumbles");
     let proxy = Proxy::start(&[
@@ -134,7 +134,7 @@ fn a_server_that_stumbles() {
     assert_eq!((proxy.count("PUT", "/small"), proxy.count("PUT", "partNumber=2")), (2, 2));
 }
 
-/// What does not pass is told, and fails the build.
+/// Permanent failures are reported, and fail the build.
 fn a_server_that_fails() {
     let name = bucket("artifacts-fails");
     let proxy = Proxy::start(&[("PUT", "/small", 100, Fault::Status(503))]);
@@ -168,20 +168,20 @@ fn buckets_that_refuse() {
         .code(1)
         .says("cannot put s3://artifacts-nosuch/x/small: NoSuchBucket")
         .says("hint: make the bucket: aws s3 mb s3://artifacts-nosuch");
-    // Nobody to call as.
+    // No credentials.
     let bed = Bed::new();
     let mut command = bed.build_command(&text, &["--artifacts", "s3://artifacts-nosuch"]);
     outcome(command.env("AWS_EC2_METADATA_DISABLED", "true"))
         .code(1)
         .says("hint: name whose credentials");
-    // Nobody there.
+    // No server.
     let bed = Bed::new();
     with_aws_at(1, &bed, &text, &["--artifacts", "s3://artifacts-nosuch"])
         .code(1)
         .says("cannot put s3://");
 }
 
-/// Slow, and alive: nothing is tried again.
+/// A slow but live server: nothing is retried.
 fn a_server_that_takes_its_time() {
     let name = bucket("artifacts-slow");
     let proxy = Proxy::start(&[("P", "/artifacts-slow/", 100, Fault::Drops(200))]);
@@ -197,8 +197,8 @@ fn a_server_that_takes_its_time() {
     assert_eq!((proxy.count("PUT", "/small"), proxy.count("PUT", "partNumber=")), (1, 3));
 }
 
-/// A server that says nothing, whether it takes what is sent or not: given up, told, nothing half left.
-/// Whoever does not want to wait for that need not.
+/// A server that does not respond, whether it reads the request or not: the upload is given up and
+/// reported, with no partial result left. Users who do not want to wait can abort.
 fn a_server_that_stalls() {
     let build = |name: &str, fault| {
         let name = bucket(name);
@@ -206,14 +206,14 @@ fn a_server_that_stalls() {
         let bed = Bed::new();
         let text = spec(&["head -c 30000000 /dev/urandom > large"], "  files: [large]\n");
         let mut command = bed.build_command(&text, &["--artifacts", &format!("s3://{name}")]);
-        // As every AWS tool takes it; to see that it is tried again would take a minute.
+        // The setting of every AWS tool; waiting for a retry would take a minute.
         surround(&mut command, proxy.port).env("AWS_MAX_ATTEMPTS", "1");
         (name, proxy, bed, command)
     };
     let nothing_is_left = |name: &str, proxy: &Proxy| {
         assert_eq!(keys(name), [""; 0]);
         assert_eq!(proxy.count("DELETE", "uploadId="), 1);
-        // The server may take its time to do it.
+        // The server may take its time.
         until("the upload is given up", || half_uploads(name) == 0);
     };
     let gives_up = |name, fault| {
@@ -238,7 +238,7 @@ fn a_server_that_stalls() {
     });
 }
 
-/// A bar while it takes long, and none when it is over.
+/// A progress bar while it takes long, and none when it is over.
 fn a_bar_on_a_terminal() {
     let name = bucket("artifacts-bar");
     let proxy = Proxy::start(&[("PUT", "partNumber=3", 1, Fault::Gated)]);
@@ -247,7 +247,7 @@ fn a_bar_on_a_terminal() {
     let mut command = bed.build_command(&text, &["--artifacts", &format!("s3://{name}")]);
     surround(&mut command, proxy.port);
     let terminal = bed.terminal(command, 24, 100);
-    // Two parts of three have arrived.
+    // Two of three parts have arrived.
     terminal.stream.wait_until("a bar", |bytes| {
         let screen = screen_of(bytes, 24, 100);
         let status = screen.lines().last().unwrap_or_default();

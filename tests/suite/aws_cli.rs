@@ -1,5 +1,5 @@
-//! AWS's CLI against the endpoint of a paused build and that of `serve`: every call there is, and who is
-//! not let in.
+//! AWS's CLI with the endpoint of a paused build and that of `serve`: every supported call, and who
+//! is rejected.
 
 use crate::common::endpoint::Endpoint;
 use crate::common::{Bed, Running, build, cases, outcome, python};
@@ -122,7 +122,7 @@ fn the_calls_of_a_paused_build() {
     bed.resume(running);
 }
 
-/// Without --enable-session AWS's clients are refused, each in its service's own words.
+/// Without --enable-session AWS's clients are rejected, with the message of each service.
 fn builds_without_sessions() {
     let bed = Bed::new();
     let (endpoint, server) = Endpoint::serve(&bed, &["--no-auth"]);
@@ -142,7 +142,7 @@ fn builds_without_sessions() {
     );
     let tasks = endpoint.ask(&bed, &["ecs", "describe-tasks", "--tasks", &uuid]);
     assert_eq!(tasks["tasks"][0]["enableExecuteCommand"], false);
-    // Its owner gets in all the same.
+    // Its owner can connect all the same.
     bed.runner(["exec", "--", "sh", "-c", "echo x > /tmp/go"]).code(0);
     running.ends(0);
     let ended =
@@ -167,10 +167,10 @@ fn listing_and_stopping_builds() {
     assert_eq!(ascending["ids"][0], *ids[1]);
     let ended = endpoint.ask(&bed, &["codebuild", "batch-get-builds", "--ids", &ids[1]]);
     assert_eq!(ended["builds"][0]["buildStatus"], "SUCCEEDED");
-    // One that has ended stays as it is.
+    // An ended build stays unchanged.
     let stopped = endpoint.ask(&bed, &["codebuild", "stop-build", "--id", &ids[1]]);
     assert_eq!(stopped["build"]["buildStatus"], "SUCCEEDED");
-    // Answered at once, as AWS does; the end is seen later.
+    // The response comes at once, as in AWS; the end follows later.
     let stopped = endpoint.ask(&bed, &["codebuild", "stop-build", "--id", &ids[0]]);
     assert_eq!(stopped["build"]["id"], *ids[0]);
     running.ends(5);
@@ -201,7 +201,7 @@ fn sessions_by_api() {
         let ended = endpoint.ask(&bed, &["ssm", "terminate-session", "--session-id", id]);
         assert_eq!(ended["SessionId"], *id);
     }
-    // Over: no token, and no error that a client would repeat for a minute.
+    // It is over: no token, and no error that a client would retry for a minute.
     crate::common::until("the session is over", || {
         let resumed = endpoint.ask(&bed, &["ssm", "resume-session", "--session-id", id]);
         resumed.get("TokenValue").is_none()
@@ -238,7 +238,7 @@ fn who_is_not_let_in() {
     bed.resume(running);
 }
 
-/// CodeBuild lists another encoding first; whoever chooses it gets the same answers.
+/// CodeBuild lists another encoding first; clients that choose it get the same answers.
 fn the_other_encoding() {
     let bed = Bed::new();
     let (running, endpoint, uuid) = paused(&bed);
@@ -279,7 +279,7 @@ call('StopBuild', {'id': 'demo:nobody'})
         answer.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let record = &lines[0]["builds"][0];
     assert_eq!(record["debugSession"]["sessionTarget"], *format!("codebuild:{uuid}"));
-    // A time, not a number.
+    // A time as text, not a number.
     assert!(record["startTime"].as_str().unwrap().contains(':'), "{record}");
     assert_eq!(lines[1]["Error"]["Code"], "ResourceNotFoundException", "{answer:?}");
     bed.resume(running);
@@ -294,10 +294,10 @@ fn serve_takes_the_place_of_the_builds_own() {
     assert_eq!(named.address, endpoint.address);
     let listed = endpoint.ask(&bed, &["codebuild", "list-builds"]);
     assert_eq!(listed["ids"][0], *format!("demo:{uuid}"));
-    // It goes, and the build goes on.
+    // The server stops, and the build continues.
     ends(server);
     bed.resume(running);
-    // The next one has an endpoint of its own.
+    // The next build has its own endpoint.
     let (running, endpoint, _) = paused(&bed);
     let listed = endpoint.ask(&bed, &["codebuild", "list-builds"]);
     assert_eq!(listed["ids"].as_array().unwrap().len(), 2);
@@ -336,7 +336,7 @@ fn what_is_noted() {
     assert_eq!(stop["requestParameters"], json!({"id": format!("demo:{uuid}")}));
     assert_eq!(stop["responseElements"]["build"]["id"], *format!("demo:{uuid}"));
     assert_eq!(stop["readOnly"], false);
-    // Calls that only read are recorded as well, and marked. What was read is not.
+    // Read-only calls are recorded as well, and marked. Their results are not.
     assert_eq!(of("GetConnectionStatus")["requestParameters"], json!({"target": target}));
     assert_eq!(of("DescribeTasks")["requestParameters"]["tasks"], json!([task, "nobody"]));
     assert_eq!(of("DescribeTasks")["responseElements"], Value::Null);
@@ -350,7 +350,7 @@ fn one_build_is_not_another() {
     let (first, endpoint, uuid) = paused(&bed);
     let other = Bed::new();
     let (second, elsewhere, theirs) = paused(&other);
-    // Another state folder is another world: other builds, other keys.
+    // Another state folder is a separate world: other builds, other keys.
     let target = format!("codebuild:{theirs}");
     endpoint
         .refuses(&bed, &["ssm", "start-session", "--target", &target])
@@ -377,7 +377,7 @@ fn the_keys_are_the_owners_alone() {
         assert!(!shown.contains(secret) && !shown.contains("AKIA"), "{shown}");
     }
     bed.resume(running);
-    // The same for the next build; one that others can read is not used.
+    // The next build uses the same key; a file that others can read is not used.
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
     let running = bed.paused(&build(&[PAUSED]), &[]);
     assert!(running.stderr.text().contains("others may read it"), "{}", running.stderr.text());
@@ -397,7 +397,7 @@ fn serve_as_a_verb() {
     assert!(!bed.home().join("serve.json").exists());
 }
 
-/// No list is not an empty one.
+/// A list that cannot be read is not an empty list.
 fn builds_that_cannot_be_listed() {
     let bed = Bed::new();
     let (endpoint, server) = Endpoint::serve(&bed, &["--no-auth"]);
@@ -414,7 +414,7 @@ fn builds_that_cannot_be_listed() {
     ends(server);
 }
 
-/// Pages in browsers, names that somebody else points here, and programs that speak something else.
+/// Pages in browsers, names that others point here, and programs that use another protocol.
 fn programs_that_are_no_clients() {
     let bed = Bed::new();
     let (endpoint, server) = Endpoint::serve(&bed, &["--no-auth"]);
@@ -427,13 +427,13 @@ fn programs_that_are_no_clients() {
     assert_eq!(endpoint.post(&[list], &" ".repeat(1 << 20)).0, 413);
     assert_eq!(endpoint.post(&[], "{}").0, 400);
     assert_eq!(endpoint.post(&[("smithy-protocol", "rpc-v2-cbor")], "{}").0, 400);
-    // Websockets are open to pages of every origin, as far as browsers care.
+    // Browsers let pages of every origin open websockets.
     assert_eq!(upgrade(&endpoint, ""), "101");
     assert_eq!(upgrade(&endpoint, "Origin: http://evil.example\r\n"), "403");
     ends(server);
 }
 
-/// Asks for a websocket; the status of the answer.
+/// Requests a websocket. Returns the response's status.
 fn upgrade(endpoint: &Endpoint, header: &str) -> String {
     let mut stream = TcpStream::connect(&endpoint.address).unwrap();
     let request = format!(
@@ -453,11 +453,11 @@ try: print(urllib.request.urlopen(request).status)
 except urllib.error.HTTPError as error: print(error.code, error.read().decode())
 ";
 
-/// For a process that has lost its parents: whether it has got an answer, as its last line has it.
+/// For a process whose parents have exited: whether it got an answer, in its last line.
 const ORPHAN: &str =
     "ended() { grep -q -e 'a signature:' -e '\"ids\"' -e '^200$' /tmp/said 2>/dev/null; }";
 
-/// Not even where this user's programs need none, though the network is the same.
+/// Not even if this user's programs need none, although the network is the same.
 fn a_build_cannot_call_without_a_signature() {
     let image = format!("rootfs:{}", crate::common::image("debian").display());
     let bed = Bed::with_image(&image);
@@ -465,7 +465,7 @@ fn a_build_cannot_call_without_a_signature() {
     let list = ("X-Amz-Target", "CodeBuild_20161006.ListBuilds");
     assert_eq!(endpoint.post(&[list], "{}").0, 200);
     let (host, port) = endpoint.address.split_once(':').unwrap();
-    // With nothing but a shell; the second hides its socket's owner behind a child that outlives it.
+    // With only a shell; the second hides its socket's owner behind a child that outlives it.
     let call = format!(
         "exec 3<>/dev/tcp/{host}/{port}; printf 'POST / HTTP/1.1\\r\\nHost: {}\\r\\nX-Amz-Target: \
          CodeBuild_20161006.ListBuilds\\r\\nContent-Length: 2\\r\\nConnection: close\\r\\n\\r\\n{{}}' >&3; \

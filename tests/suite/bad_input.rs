@@ -1,4 +1,4 @@
-//! Bad input: refused with a place and a hint, and a record all the same.
+//! Invalid input: rejected with a position and a hint, and still with a record.
 
 use crate::common::{Bed, cases};
 use std::fs;
@@ -156,9 +156,9 @@ fn usage_errors() {
         let outcome = bed.runner(arguments).code(2);
         assert!(!outcome.stderr.is_empty() && outcome.stdout.is_empty(), "{arguments:?}");
     }
-    // None of them has made a build.
+    // None of them has created a build.
     assert_eq!(crate::common::list(&bed.home().join("builds")), [""; 0]);
-    // What is not built yet is not offered either.
+    // What is not implemented yet is not offered either.
     let help = bed.runner(["run", "--help"]).code(0).stdout;
     assert!(help.contains("--enable-session") && !help.contains("--server"), "{help}");
 }

@@ -17,7 +17,7 @@ cases! {
     [] => nothing_runs_that_is_not_sound, who_waits_for_whom, what_needs_trust;
 }
 
-/// The command for a batch of this buildspec in the image busybox.
+/// The command that runs this buildspec as a batch in the image busybox.
 fn command(bed: &Bed, buildspec: &str, options: &[&str]) -> Command {
     bed.write("buildspec.yml", buildspec);
     let image = format!("rootfs:{}", image("busybox").display());
@@ -30,20 +30,20 @@ pub(super) fn start(bed: &Bed, buildspec: &str, options: &[&str]) -> Running {
     Running::spawn(command(bed, buildspec, options))
 }
 
-/// The record of the one batch.
+/// The record of the only batch.
 fn record(bed: &Bed) -> Value {
     let batches = bed.home().join("batches");
     let [uuid] = list(&batches).try_into().expect("one batch");
     let folder = batches.join(uuid);
     let mut files = list(&folder);
     files.sort();
-    // Nothing of the source is left, and nobody has it as live.
+    // Nothing of the source is left, and the batch is not listed as live.
     assert_eq!(files, ["lock", "record.json"]);
     assert_eq!(list(&bed.home().join("live-batches")), [""; 0]);
     serde_json::from_slice(&fs::read(folder.join("record.json")).unwrap()).unwrap()
 }
 
-/// How the builds of a batch have ended.
+/// The final status of each build of a batch.
 fn statuses(record: &Value) -> BTreeMap<String, String> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let groups = record["buildGroups"].as_array().unwrap().iter();
@@ -60,7 +60,7 @@ pub(super) fn uuid(record: &Value, name: &str) -> String {
     arn.rsplit(':').next().unwrap().to_owned()
 }
 
-/// Names of builds that have run, with what their commands have printed.
+/// Names of the builds that ran, with their commands' output.
 fn outputs(bed: &Bed) -> Vec<(String, String)> {
     let builds = bed.home().join("builds");
     let read = |uuid: String| {
@@ -75,7 +75,7 @@ fn outputs(bed: &Bed) -> Vec<(String, String)> {
     found
 }
 
-/// A graph whose builds run this command, one line a build: its name, and whom it waits for.
+/// A graph whose builds run this command, one build per entry: its name, and its dependencies.
 pub(super) fn graph(text: &str, builds: &[(&str, &[&str])]) -> String {
     let tasks = builds
         .iter()
@@ -117,13 +117,13 @@ fn twelve_with_two_failures() {
         (&record["buildBatchStatus"], &record["buildBatchNumber"]),
         (&"FAILED".into(), &1.into())
     );
-    // What was left out has never begun.
+    // Skipped builds never began.
     let ran = outputs(&bed);
     assert_eq!(ran.len(), 8, "{ran:?}");
     assert!(ran.iter().all(|(_, said)| said == "batch 1\n" || said == "typed\n"), "{ran:?}");
     let written: Value = serde_json::from_slice(&fs::read(json).unwrap()).unwrap();
     assert_eq!(written, record);
-    // A child is a build like any other.
+    // A child is an ordinary build.
     let child = uuid(&record, "b");
     let log = bed.runner(["logs", &child]).code(0).stdout;
     assert!(log.contains("Phase complete: BUILD State: FAILED"), "{log}");
@@ -144,7 +144,7 @@ fn three_by_three() {
         build(&["echo $A $CODEBUILD_BUILD_IMAGE $CODEBUILD_BATCH_BUILD_IDENTIFIER"])
     );
     bed.write("buildspec.yml", spec);
-    // What the buildspec says of images is a wish, which its user grants.
+    // The buildspec's choice of images needs its user's consent.
     bed.runner(["batch", "--project", "demo"]).code(2).says("--trust-project");
     bed.runner(["batch", "--project", "demo", "--trust-project"]).code(0);
     let images = [format!("rootfs:{busybox}"), "host".to_owned(), format!("rootfs:{busybox}")];
@@ -163,7 +163,7 @@ fn two_hundred_files_in_four_parts() {
     for at in 0..200 {
         bed.write(&format!("tests/case {at:03}.t"), "");
     }
-    // The files come behind the command, each as a word of its own.
+    // The files follow the command, each as a separate word.
     let run = |strategy: &str| {
         format!(
             "codebuild-tests-run --test-command 'printf \"%s|\\n\"' --files-search 'find tests -name \"*.t\"' \
@@ -200,7 +200,7 @@ fn a_paused_build_and_a_source_that_changes() {
     let running = start(&bed, &spec, &["--enable-session", "--max-builds", "1"]);
     running.stderr.wait_for("first: build demo:");
     running.stderr.wait_for("is paused at a breakpoint");
-    // It has the only place, and does not keep it.
+    // It uses the only place, and gives it up while paused.
     running.stderr.wait_until("other has run", |said| {
         let said = String::from_utf8_lossy(said);
         said.lines().any(|line| line.contains("other: build") && line.contains("SUCCEEDED"))
@@ -216,7 +216,7 @@ fn a_paused_build_and_a_source_that_changes() {
     record(&bed);
 }
 
-/// Two builds at a breakpoint, and one that waits for them.
+/// Two builds at a breakpoint, and one that depends on them.
 fn two_paused(bed: &Bed) -> Running {
     let spec = graph("codebuild-breakpoint", &[("a", &[]), ("b", &[]), ("c", &["a", "b"])]);
     let running = start(bed, &spec, &["--enable-session", "--max-builds", "2"]);
@@ -269,7 +269,7 @@ fn a_build_that_is_killed() {
     assert_eq!(record["buildBatchStatus"], "FAILED");
 }
 
-/// Who waits for it never runs; the others go on.
+/// Builds that depend on it never run; the others continue.
 fn a_build_that_a_person_stops() {
     let bed = Bed::new();
     let running = two_paused(&bed);
@@ -285,7 +285,7 @@ fn a_build_that_a_person_stops() {
     assert_eq!(record["buildBatchStatus"], "FAILED");
 }
 
-/// There is no space for the copy of the source: no build begins, and nothing of it stays.
+/// There is no space for the copy of the source: no build begins, and nothing of it remains.
 fn a_full_disk() {
     let bed = Bed::host();
     let disk = Disk::for_home(&bed, 8);
@@ -315,7 +315,7 @@ fn what_people_and_programs_see() {
     let spec = graph(text, &[("good", &[]), ("bad", &[])]);
     let terminal = bed.terminal(command(&bed, &spec, &[]), 24, 100);
     let screen = String::from_utf8_lossy(&terminal.stream.wait_for_end()).into_owned();
-    // The log of the one that has failed, and of no other.
+    // Only the log of the failed build is shown.
     assert!(screen.contains("from bad") && !screen.contains("from good"), "{screen}");
     assert!(screen.contains("✓ good") && screen.contains("FAILED"), "{screen}");
     let mut running =
@@ -330,7 +330,7 @@ fn what_people_and_programs_see() {
         "{said}"
     );
     assert!(events.iter().any(|event| event["data"]["text"] == "from bad\n"), "{said}");
-    // In CodeBuild's lines each log is in one piece.
+    // In CodeBuild's format each log is in one piece.
     let mut running = start(&bed, &spec, &["--only", "good"]);
     assert_eq!(running.wait(), 0);
     let said = running.stdout.text();

@@ -13,7 +13,7 @@ cases! {
         a_service_that_does_not_start_says_why, a_killed_runner_leaves_no_service, services_go_where_they_can_be_reached;
 }
 
-/// Serves a variable, at a port it exposes.
+/// An image that serves a variable at a port it exposes.
 fn serving() -> Layout {
     let layout = Layout::of_image("busybox");
     let serve =
@@ -49,7 +49,7 @@ fn a_service_answers_by_its_name() {
     let log = fs::read_to_string(bed.only().join("services/db/log")).unwrap();
     assert!(log.starts_with("serving ***"), "{log}");
     assert_eq!(list(&bed.only().join("services/db")), ["log"]);
-    // An image of another name, and a port that is named.
+    // An image with another name, and an explicit port.
     let map = format!("postgres:16={}", layout.reference());
     let options = ["--service", "db=postgres:16:4711", "--image-map", &map];
     Bed::new().build(&build(&[ASK]), &options).code(0);
@@ -88,7 +88,8 @@ fn a_killed_runner_leaves_no_service() {
     assert_eq!(list(&bed.only().join("services/db")), ["log"]);
 }
 
-/// Each of two builds, whatever else it reaches, and with a cache that makes its container twice.
+/// For each of two builds, whatever else they can reach, and with a cache that makes the container
+/// be created twice.
 fn a_service_is_reached_from_a_closed_network() {
     let bed = Bed::new();
     let layout = serving();
@@ -109,7 +110,7 @@ fn a_service_is_reached_by_way_of_pasta() {
     assert_eq!(outcome.code(0).output(), "served nothing\n");
 }
 
-/// The build's limits hold for each service by itself.
+/// The build's limits apply to each service separately.
 fn limits_hold_for_services() {
     let bed = Bed::new();
     let layout = Layout::of_image("busybox");

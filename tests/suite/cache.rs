@@ -1,4 +1,4 @@
-//! What one build leaves for the next: found by key, whole or not at all, and never a reason to fail.
+//! Caches: found by key, complete or not at all, and never a reason to fail.
 
 use crate::common::aws::{Fault, Proxy, bucket, cli, keys, surround, with_aws, with_aws_at};
 use crate::common::{Bed, Outcome, Running, cases, is_root, list, outcome};
@@ -45,20 +45,20 @@ fn the_next_build_finds_it() {
         .says("cache: none yet")
         .says("cache: saved 2 file(s), 8 bytes");
     let read = "cat /root/.deps/a/one local/two";
-    // Restored, unchanged, and so not saved again.
+    // Restored and unchanged, so not saved again.
     let outcome =
         run(&bed, &[read], PATHS).code(0).says("cache: restored 2 file(s), 8 bytes, as a layer");
     assert_eq!(outcome.output(), "one\ntwo\n");
     assert!(!outcome.stderr.contains("saved"), "{}", outcome.stderr);
     assert_eq!(list(&store(&bed).join("entries")).len(), 1);
-    // Changed, and so saved in place of the old one.
+    // Changed, so saved in place of the old one.
     run(&bed, &["echo three > local/three; rm /root/.deps/a/one"], PATHS)
         .code(0)
         .says("saved 2 file(s)");
     assert_eq!(list(&store(&bed).join("entries")).len(), 1);
     let outcome = run(&bed, &["find /root/.deps local -type f | sort"], PATHS).code(0);
     assert_eq!(outcome.output(), "local/three\nlocal/two\n");
-    // Other paths are another cache, and so is another project's.
+    // Other paths make another cache, and so does another project.
     let other = "  paths: ['local/**/*']\n";
     run(&bed, &["test ! -e local"], other).code(0).says("none yet");
     let options =
@@ -80,7 +80,7 @@ fn keys_and_their_beginnings() {
     assert_eq!(run(&bed, &["cat d/x"], cache).code(0).output(), "v2\n");
     bed.write("lock", "v1\n");
     assert_eq!(run(&bed, &["cat d/x"], cache).code(0).output(), "v1\n");
-    // A key of its own that nothing begins like.
+    // A different key that shares no prefix.
     let other = "  key: other\n  fallback-keys: [oth, x]\n  paths: ['d/**/*']\n";
     run(&bed, &["test ! -e d"], other).code(0).says("cache: none for the key other");
     let bad = "  key: $(exit 7)\n  paths: ['d/**/*']\n";
@@ -141,7 +141,7 @@ fn everything(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// What a build does to what it has found is its own: appended to, replaced, removed, renamed.
+/// Changes to a restored cache stay in the build: appending, replacing, removing, renaming.
 fn builds_change_their_own_copy() {
     let bed = Bed::new();
     let cache = "  key: k\n  paths: ['d/**/*', '/root/.deps/**/*']\n";
@@ -161,20 +161,21 @@ fn builds_change_their_own_copy() {
     );
 }
 
-/// More files than are copied while a container is made, of every kind that a layer can hold.
+/// More files than are copied while a container is created, of every kind that a layer can hold.
 const MAKE_MANY: &str = "mkdir -p d/empty d/closed d/sub /root/.deps; i=0; while [ $i -lt 600 ]; do echo $i > \
     d/sub/$i; i=$((i + 1)); done; printf x > d/exec; chmod 751 d/exec; touch -d @1000000000 d/exec; ln -s exec \
     d/link; ln -s /gone d/dangling; printf y > \"$(printf 'd/n\\nl')\"; printf z > \"$(printf 'd/\\377')\"; echo in > \
     d/closed/x; chmod 500 d/closed; truncate -s 3M d/holes; echo g > /root/.deps/g; touch -d @1000000001 \
     d/sub /root/.deps";
 
-/// All that a build can see of them, but for the sizes of directories, which file systems have their own ideas of.
+/// Everything a build can see of them, except the sizes of directories, which differ between file
+/// systems.
 const LOOK: &str = "find d /root/.deps -type d -exec stat -c '%n %F %a %u:%g %Y' {} + | grep -v 'd directory' | \
     sort; find d /root/.deps ! -type d -exec stat -c '%n %F %a %u:%g %s %Y %N' {} + | sort; find d /root/.deps \
     -type f -exec md5sum {} + | sort";
 
-/// A key that only a shell can tell is found in the container, which is then made once more, with the cache
-/// in it. What a build finds is the same as where it is copied, or a layer from the beginning.
+/// A key that needs a shell is evaluated in the container, which is then created again with the
+/// cache in it. A build finds the same files as if they were copied, or a layer from the beginning.
 fn a_layer_for_a_key_of_the_shell() {
     let bed = Bed::new();
     bed.write("lock", "v1\n");
@@ -191,7 +192,7 @@ fn a_layer_for_a_key_of_the_shell() {
         let outcome = outcome.says("cache of the key deps-").says("606 file(s)").says("as a layer");
         assert!(!outcome.stderr.contains("saved"), "{}", outcome.stderr);
     }
-    // Something is in the way of a layer.
+    // A mount is in the way of a layer.
     let mount = format!("{}:/root/mounted", bed.path("home").display());
     let place = store(&bed).to_str().unwrap().to_owned();
     let outcome =
@@ -204,7 +205,7 @@ fn a_layer_for_a_key_of_the_shell() {
     let outcome = run(&bed, &[LOOK], &cache(hash[0]["key"].as_str().unwrap())).code(0);
     assert_eq!(outcome.says("as a layer").output(), made);
     assert_eq!(list(&store(&bed).join("entries")), saved);
-    // What a build makes of it is saved under another key, and leaves the first one as it is.
+    // Changes are saved under another key and leave the first one unchanged.
     bed.write("lock", "v2\n");
     run(&bed, &["rm d/sub/5; echo new > d/new"], &of_shell)
         .code(0)
@@ -217,7 +218,7 @@ fn a_layer_for_a_key_of_the_shell() {
     assert_eq!(run(&bed, &[LOOK], &of_shell).code(0).output(), made);
 }
 
-/// What belongs to a container is made anew with it.
+/// Everything that belongs to a container is created again with it.
 fn a_layer_and_a_network() {
     let bed = Bed::new();
     let cache = "  key: $(echo k)\n  paths: [d, /root/.deps]\n";
@@ -228,7 +229,7 @@ fn a_layer_and_a_network() {
     assert_eq!(outcome.output(), made);
 }
 
-/// What builds see of a cache is whole, however many see it, and nobody takes it from them.
+/// Builds that share a cache see all of it, however many they are, and nobody removes it meanwhile.
 fn builds_that_share_a_layer() {
     let bed = Bed::new();
     let cache = "  key: $(echo k)\n  paths: [d, /root/.deps]\n";
@@ -254,12 +255,12 @@ fn builds_that_share_a_layer() {
     assert!(bed.runner(["cache", "prune", "--all"]).code(0).stdout.contains(": 1 removed"));
 }
 
-/// Where a layer would show: what is there already is of another kind.
+/// At the place of a layer there is already something of another kind.
 fn where_no_layer_can_be() {
     let bed = Bed::new();
     run(&bed, &["mkdir -p d /srv/x; echo x > d/x; echo y > /srv/x/y"], "  paths: [d, /srv/x]\n")
         .code(0);
-    // Below another directory than those.
+    // Below a directory other than those.
     let outcome = run(&bed, &["cat d/x /srv/x/y"], "  paths: [d, /srv/x]\n").code(0);
     assert_eq!(outcome.output(), "x\ny\n");
     assert!(!outcome.stderr.contains("layer"), "{}", outcome.stderr);
@@ -270,7 +271,7 @@ fn where_no_layer_can_be() {
     let outcome =
         run(&bed, &["cat d/e d/z"], "  paths: [d]\n").code(0).says("not all of it is restored");
     assert_eq!(outcome.output(), "a filez\n");
-    // A directory of this machine stands there.
+    // A directory of this machine is mounted there.
     let bed = Bed::new();
     run(&bed, &["mkdir -p /root/.deps; echo x > /root/.deps/x"], "  paths: ['/root/.deps/*']\n")
         .code(0);
@@ -298,10 +299,10 @@ fn a_failed_build_saves_nothing() {
 
 fn trouble_fails_no_build() {
     let bed = Bed::new();
-    // That it can be no folder is told before the build.
+    // A place that cannot be a folder is reported before the build.
     fs::write(store(&bed), "a file").unwrap();
     run(&bed, &["true"], "  paths: [d]\n").code(2).says("is not a directory");
-    // Nothing can be made there.
+    // Nothing can be created there.
     fs::remove_file(store(&bed)).unwrap();
     fs::create_dir(store(&bed)).unwrap();
     fs::write(store(&bed).join("entries"), "a file").unwrap();
@@ -310,13 +311,13 @@ fn trouble_fails_no_build() {
         .says("warning: the cache cannot be restored: cannot read")
         .says("warning: the cache cannot be saved: cannot make")
         .says("the build goes on");
-    // A cache that was spoilt.
+    // A damaged cache.
     let bed = Bed::new();
     run(&bed, &["mkdir d; echo x > d/x"], "  paths: [d]\n").code(0);
     let entry = store(&bed).join("entries").join(&list(&store(&bed).join("entries"))[0]);
     fs::write(entry.join("entry.json"), "{").unwrap();
     run(&bed, &["test ! -e d"], "  paths: [d]\n").code(0).says("none yet");
-    // Nothing to save, and nothing that could be.
+    // Nothing to save.
     run(&bed, &["true"], "  paths: [gone]\n").code(0).says("nothing to save");
     run(&bed, &["true"], "  key: k\n").code(0);
 }
@@ -337,9 +338,9 @@ fn listed_and_pruned() {
         json.as_array().unwrap().iter().map(|e| e["key"].as_str().unwrap()).collect();
     assert_eq!(keys, ["three", "two", "one"]);
     assert_eq!((&json[0]["files"], &json[0]["bytes"]), (&1.into(), &100_000.into()));
-    // Nothing is old, and all of it has room.
+    // Nothing is old, and everything fits.
     assert!(bed.runner(["cache", "prune"]).code(0).stdout.contains(": 0 removed"));
-    // The one not used for longest goes first.
+    // The least recently used one goes first.
     let used = |number: usize, ago| {
         let id = json[number]["id"].as_str().unwrap();
         let lock = store(&bed).join("entries").join(id).join("lock");
@@ -379,7 +380,7 @@ fn bytes_are_kept_once() {
     assert_eq!(same[0], same[1]);
 }
 
-/// A save that was cut off leaves nothing that is taken for a cache, and the next one puts it away.
+/// An interrupted save leaves nothing that looks like a cache, and the next one cleans up.
 fn what_a_killed_build_leaves() {
     let bed = Bed::new();
     let left = store(&bed).join("new/0b0e4a3c-5f8f-4f0e-9a55-0d6a6c5f2a11");
@@ -421,7 +422,7 @@ fn many_files() {
     assert_eq!(outcome.output(), "20000\n19999\n");
 }
 
-/// Builds that save at once: the next one finds what one of them has left, whole.
+/// Builds that save at the same time: the next one finds the cache of one of them, complete.
 fn two_builds_at_once() {
     let bed = Bed::new();
     let text =
@@ -497,7 +498,7 @@ fn in_a_bucket() {
         listed.contains("source/d/large\n") && listed.contains("root/root/.deps/a\n"),
         "{listed}"
     );
-    // Without a key there is one for the project.
+    // Without a key there is one cache for the project.
     let plain = spec(&["mkdir -p x; date +%N > x/x"], "  paths: [x]\n");
     for _ in 0..2 {
         with_aws(&bed, &plain, &["--cache", &place]).code(0).says("saved 1 file(s)");
@@ -514,7 +515,7 @@ fn a_bucket_that_stumbles() {
         "  key: k\n  paths: [d]\n",
     );
     with_aws(&bed, &text, &["--cache", &place]).code(0).says("saved");
-    // Cut in the middle of its body, again and again: taken up where it was.
+    // Cut in the middle of its body, again and again: continued from there.
     let proxy = Proxy::start(&[
         ("GET", "/k.tar.gz", 1, Fault::Status(503)),
         ("GET", "/k.tar.gz", 3, Fault::Cut(5_000_000)),
@@ -524,13 +525,13 @@ fn a_bucket_that_stumbles() {
         .says("restored 1 file(s)");
     assert_eq!(outcome.output(), "20000000\n");
     assert!(proxy.count("GET", "/k.tar.gz") >= 4);
-    // For ever: the build goes on without.
+    // Permanently: the build continues without a cache.
     let proxy = Proxy::start(&[("GET", "/k.tar.gz", 1000, Fault::Cut(0))]);
     with_aws_at(proxy.port, &bed, &text, &["--cache", &place])
         .code(0)
         .says("the cache cannot be restored: cannot fetch")
         .says("broke off after");
-    // Nobody there.
+    // No server.
     with_aws_at(1, &bed, &text, &["--cache", &place]).code(0).says("cannot be restored");
     let nosuch = spec(&["mkdir d; touch d/x"], "  paths: [d]\n");
     with_aws(&bed, &nosuch, &["--cache", "s3://cache-nosuch"])
@@ -538,7 +539,7 @@ fn a_bucket_that_stumbles() {
         .says("hint: make the bucket");
 }
 
-/// Neither a bucket that never answers, nor one that stops in the middle of it, fails a build.
+/// A bucket that never responds, or stops in the middle of a response, fails no build.
 fn a_bucket_that_stalls() {
     let name = bucket("cache-stalls");
     let place = format!("s3://{name}");
@@ -564,7 +565,7 @@ fn a_bucket_that_stalls() {
                 .says("warning: the cache cannot be restored: cannot fetch s3://cache-stalls/demo/")
                 .says(silent);
         });
-        // Taken up again where it was.
+        // Continued from there.
         scope.spawn(|| meets("GET", Fault::Stalled(5_000_000), "k").says("restored 1 file(s)"));
         scope.spawn(|| {
             meets("PUT", Fault::Held, "other")
@@ -575,7 +576,7 @@ fn a_bucket_that_stalls() {
     assert_eq!(keys(&name).len(), 1);
 }
 
-/// What is not what was saved is not put in place, not even in part.
+/// Anything other than what was saved is not restored, not even in part.
 fn a_bucket_that_spoils_it() {
     let name = bucket("cache-spoils");
     let place = format!("s3://{name}");

@@ -1,5 +1,5 @@
-//! `runner cache` for buckets: the same list and the same ends as for folders, nothing but caches, every
-//! failure told, and builds that go on beside it.
+//! `runner cache` for buckets: the same list and results as for folders, nothing but caches
+//! touched, every failure reported, and builds running at the same time.
 
 use crate::common::aws::{
     Fault, KEYS, Proxy, aws, bucket, cli, half_uploads, keys, put, surround, with_aws, with_aws_at,
@@ -14,14 +14,14 @@ cases! {
         a_prune_that_stumbles, saved_anew_in_between, uploads_that_nobody_completes, buckets_that_do_not_answer;
 }
 
-/// Where caches of project demo are, of some paths.
+/// Prefix of project demo's caches for some paths.
 const OF_DEMO: &str = "pre/demo/0123456789abcdef";
 
 fn spec(commands: &[&str], cache: &str) -> String {
     format!("{}cache:\n{cache}", crate::common::build(commands))
 }
 
-/// `runner cache` by way of a port.
+/// Runs `runner cache` through a port.
 fn cache(bed: &Bed, port: u16, arguments: &[&str]) -> Outcome {
     let arguments = [&["cache"][..], arguments].concat();
     outcome(surround(&mut bed.command(arguments), port))
@@ -33,18 +33,18 @@ fn list(bed: &Bed, places: &[&str]) -> Vec<Value> {
     serde_json::from_str(&listed).unwrap()
 }
 
-/// An object as a build leaves it, as far as its bytes are not looked at.
+/// An object as a build saves it; its bytes are not valid.
 fn put_cache(bucket: &str, key: &str, body: &str) {
     put(bucket, key, &[("runner-sha256", "0"), ("runner-counts", "3 4000")], body);
 }
 
-/// How a command ended that ran beside something.
+/// The result of a command that ran in the background.
 fn ended(mut running: Running) -> Outcome {
     let code = running.wait();
     Outcome { code, stdout: running.stdout.text(), stderr: running.stderr.text() }
 }
 
-/// An answer of an object that was written at that time.
+/// A response that shows this time of writing.
 fn written(answer: &str, time: &str) -> String {
     let lines = answer.split("\r\n").map(|line| {
         let is_time = line.to_ascii_lowercase().starts_with("last-modified:");
@@ -55,7 +55,7 @@ fn written(answer: &str, time: &str) -> String {
 
 const IN_2001: Fault = Fault::Rewritten(|answer| written(&answer, "Sun, 09 Sep 2001 01:46:40 GMT"));
 const IN_2002: Fault = Fault::Rewritten(|answer| written(&answer, "Mon, 09 Sep 2002 01:46:40 GMT"));
-/// The services say of every upload that it was begun in 2010.
+/// The services report that every upload was begun in 2010.
 const BEGUN_JUST_NOW: Fault = Fault::Rewritten(|answer| answer.replace("2010-", "2999-"));
 
 fn listed_and_pruned_in_a_bucket() {
@@ -71,7 +71,7 @@ fn listed_and_pruned_in_a_bucket() {
             with_aws(&bed, &text, &["--cache", &folder]).code(0);
         }
     }
-    // The same of both, and only the place tells them apart.
+    // The same for both; only the place differs.
     let both = list(&bed, &[&folder, "--cache", &place]);
     assert_eq!(both.len(), 4);
     let keys_of =
@@ -91,7 +91,7 @@ fn listed_and_pruned_in_a_bucket() {
         text.lines().all(|line| line.starts_with("PROJECT") || line.ends_with(&place)),
         "{text}"
     );
-    // Nothing is old, and all of it has room.
+    // Nothing is old, and everything fits.
     let prune = |port, arguments: &[&str]| {
         cache(&bed, port, &[&["prune", "--cache", &place][..], arguments].concat()).code(0).stdout
     };
@@ -104,7 +104,7 @@ fn listed_and_pruned_in_a_bucket() {
         let keys = keys(&name);
         keys.iter().map(|key| key.rsplit('/').next().unwrap().to_owned()).collect()
     };
-    // The oldest has no room; then one is too old.
+    // The oldest does not fit; then one is too old.
     let for_ever = ["--unused", "300000h", "--keep", "250k"];
     assert!(prune(proxy.port, &for_ever).contains(": 1 removed, "));
     assert_eq!(left(), ["three.tar.gz", "two.tar.gz"]);
@@ -117,11 +117,11 @@ fn listed_and_pruned_in_a_bucket() {
     assert!(prune(aws(), &["--all"]).contains(": 1 removed"));
     assert_eq!(left(), [""; 0]);
     assert!(list(&bed, &[&place]).is_empty());
-    // The folder was not meant.
+    // The folder was not named.
     assert_eq!(list(&bed, &[]).len(), 1);
 }
 
-/// Each object holds all of its bytes: what one key has in common with another stays with the other.
+/// Each object contains all its bytes: content shared by two keys is stored twice.
 fn equal_contents_of_two_keys() {
     let name = bucket("cache-equal");
     let place = format!("s3://{name}/pre");
@@ -151,7 +151,7 @@ fn pages_and_batches() {
     let listed: Vec<Value> = serde_json::from_str(&listed).unwrap();
     assert_eq!((listed.len(), proxy.count("GET", "list-type=2")), (1200, 2));
     assert!(listed.iter().all(|entry| entry["files"] == 3 && entry["bytes"] == 10));
-    // A hundred of them have room.
+    // A hundred of them fit.
     let pruned = cache(&bed, proxy.port, &["prune", &place, "--keep", "1000"]).code(0);
     assert!(pruned.stdout.contains(": 1100 removed, 10.74 KiB"), "{}", pruned.stdout);
     assert_eq!(keys(&name).len(), 100);
@@ -160,14 +160,14 @@ fn pages_and_batches() {
     assert_eq!(sizes, [1000, 100]);
 }
 
-/// A prune removes what a build has saved below just this place, and nothing else.
+/// A prune removes only caches that builds have saved below this place.
 fn what_is_no_cache_stays() {
     let name = bucket("cache-others");
     let bed = Bed::host();
     let mine = format!("{OF_DEMO}/mine.tar.gz");
     put_cache(&name, &mine, "x");
     let others = [
-        // Of somebody who packs archives by the digest of something.
+        // Someone else's archives, named by a digest.
         format!("{OF_DEMO}/theirs.tar.gz"),
         format!("other/{OF_DEMO}/k.tar.gz"),
         "pre/demo/notes.txt".to_owned(),
@@ -182,7 +182,7 @@ fn what_is_no_cache_stays() {
     assert_eq!(listed.len(), 1);
     assert_eq!((&listed[0]["id"], &listed[0]["key"]), (&mine.into(), &"mine".into()));
     let all = |place: &str| cache(&bed, aws(), &["prune", "--all", place]).code(0).stdout;
-    // Of another place, though the bucket is the same.
+    // Of another place in the same bucket.
     assert!(all(&format!("s3://{name}")).contains(": 0 removed"));
     assert!(all(&place).contains(": 1 removed"));
     let mut left = others.to_vec();
@@ -190,7 +190,7 @@ fn what_is_no_cache_stays() {
     assert_eq!(keys(&name), left);
 }
 
-/// What cannot be removed is told by its name, with what mends it; the rest is removed.
+/// What cannot be removed is reported by name, with how to fix it; the rest is removed.
 fn what_cannot_be_removed() {
     let name = bucket("cache-refuses");
     let place = format!("s3://{name}/pre");
@@ -209,7 +209,7 @@ fn what_cannot_be_removed() {
         .says("hint: who calls needs s3:DeleteObject");
     assert!(outcome.stdout.contains(": 2 removed"), "{}", outcome.stdout);
     assert_eq!(keys(&name), [format!("{OF_DEMO}/two.tar.gz")]);
-    // A place that fails keeps no other from being pruned.
+    // A failing place does not prevent others from being pruned.
     let other = bucket("cache-refuses-not");
     put_cache(&other, &format!("{OF_DEMO}/k.tar.gz"), "x");
     let fine = format!("s3://{other}/pre");
@@ -217,7 +217,7 @@ fn what_cannot_be_removed() {
         cache(&bed, aws(), &["prune", "--all", "s3://cache-nosuch", &place, &fine]).code(3);
     assert!(outcome.stdout.contains(&format!("{fine}: 1 removed")), "{}", outcome.stdout);
     outcome.says("cannot list s3://cache-nosuch/: NoSuchBucket").says("AccessDenied");
-    // Of many, the first are told.
+    // Of many, only the first are reported.
     for number in 0..12 {
         put_cache(&name, &format!("{OF_DEMO}/two.tar.gz-{number}.tar.gz"), "x");
     }
@@ -232,7 +232,7 @@ fn what_cannot_be_removed() {
     assert_eq!(stderr.matches("hint:").count(), 1, "{stderr}");
 }
 
-/// A server's answer that says the same of everything that is to be removed.
+/// A server's response that says the same of everything to be removed.
 fn said_of_all(sent: &str, code: &str) -> String {
     let keys = sent.split("<Key>").skip(1).map(|rest| rest.split("</Key>").next().unwrap());
     let errors: String =
@@ -244,7 +244,8 @@ fn said_of_all(sent: &str, code: &str) -> String {
 
 const BUSY: Fault = Fault::Answered(|sent| said_of_all(sent, "SlowDown"));
 
-/// What passes is tried again, of a request and of an object in it; what does not pass is told.
+/// Temporary failures of a request, or of an object in it, are retried; permanent ones are
+/// reported.
 fn a_prune_that_stumbles() {
     let name = bucket("cache-prune-stumbles");
     let place = format!("s3://{name}/pre");
@@ -252,7 +253,7 @@ fn a_prune_that_stumbles() {
     let key = format!("{OF_DEMO}/one.tar.gz");
     put_cache(&name, &key, "x");
     let prune = |proxy: &Proxy| cache(&bed, proxy.port, &["prune", "--all", &place]);
-    // For ever.
+    // Permanently.
     let proxy = Proxy::start(&[("POST", "delete", 100, BUSY)]);
     prune(&proxy)
         .code(3)
@@ -270,11 +271,11 @@ fn a_prune_that_stumbles() {
     }
     let proxy = Proxy::start(&[("HEAD", "/one", 100, Fault::Status(403))]);
     prune(&proxy).code(3).says("cannot look at").says("hint: who calls needs s3:GetObject");
-    // It is not believed to be gone because nobody says the contrary.
+    // An object does not count as removed just because the response does not mention it.
     let proxy = Proxy::start(&[("POST", "delete", 1, Fault::Answered(|_| said_of_all("", "")))]);
     prune(&proxy).code(3).says("the server does not say what has become of it");
     assert_eq!(keys(&name), [key]);
-    // For a moment.
+    // Temporarily.
     let proxy = Proxy::start(&[
         ("GET", "list-type=2", 1, Fault::Status(503)),
         ("HEAD", "/one", 1, Fault::Dropped),
@@ -286,7 +287,7 @@ fn a_prune_that_stumbles() {
     assert_eq!(keys(&name), [""; 0]);
 }
 
-/// A cache is removed as it was looked at, and not what a build has put in its place since.
+/// Only the version that was checked is removed, not one that a build has saved since.
 fn saved_anew_in_between() {
     let name = bucket("cache-renewed");
     let place = format!("s3://{name}/pre");
@@ -310,7 +311,7 @@ fn saved_anew_in_between() {
     assert!(sent.contains("<ETag>") && sent.contains(etag), "{sent}");
 }
 
-/// Whoever fetches a cache that goes has all of it, or none of it and says so.
+/// A build that downloads a cache while it is removed gets all of it, or none and says so.
 fn a_build_restores_while_it_is_pruned() {
     let name = bucket("cache-restoring");
     let place = format!("s3://{name}");
@@ -340,10 +341,10 @@ fn a_build_restores_while_it_is_pruned() {
             }
             _ => assert_ne!(outcome.says("cache: none for the key k").output(), made),
         }
-        // Saved anew; whole for the next one.
+        // Saved again; complete for the next one.
         assert_eq!(keys(&name).len(), 1);
     }
-    // Of two that will do, the one that goes in this moment gives way to the other.
+    // Of two that match, if one is being removed, the other is used.
     cache(&bed, aws(), &["prune", "--all", &place]).code(0);
     let of = |key: &str| {
         let cache = format!("  key: {key}\n  fallback-keys: [k-]\n  paths: [d]\n");
@@ -359,7 +360,7 @@ fn a_build_restores_while_it_is_pruned() {
     assert_eq!(proxy.count("GET", "/k-2.tar.gz"), 1);
 }
 
-/// What a build saves meanwhile is whole and stays, also where it is still on its way.
+/// A cache saved meanwhile is complete and stays, even if its upload is still running.
 fn a_build_saves_while_it_is_pruned() {
     let name = bucket("cache-saving");
     let place = format!("s3://{name}/pre");
@@ -370,7 +371,7 @@ fn a_build_saves_while_it_is_pruned() {
         &["test -e d || { mkdir d; head -c 20000000 /dev/urandom > d/x; }; md5sum d/x"],
         "  key: k\n  paths: [d]\n",
     );
-    // All of its parts are there, and it is not complete.
+    // All its parts are uploaded, and it is not completed.
     let slow = Proxy::start(&[("POST", "uploadId=", 1, Fault::Gated)]);
     let mut command = bed.build_command(&text, &["--cache", &place]);
     let saving = Running::spawn_from(surround(&mut command, slow.port));
@@ -378,7 +379,7 @@ fn a_build_saves_while_it_is_pruned() {
     let proxy = Proxy::start(&[("GET", "uploads", 1, BEGUN_JUST_NOW)]);
     let pruned = cache(&bed, proxy.port, &["prune", "--all", &place]).code(0);
     assert!(pruned.stdout.contains(": 1 removed"), "{}", pruned.stdout);
-    // It is completed while another prune has made its list, and is about to remove.
+    // It is completed while another prune has made its list and is about to remove.
     old();
     let proxy = Proxy::start(&[("POST", "delete", 1, Fault::Gated)]);
     let mut command = bed.command(["cache", "prune", "--all", &place]);
@@ -395,7 +396,7 @@ fn a_build_saves_while_it_is_pruned() {
     assert_eq!(outcome.says("restored 1 file(s)").output(), made);
 }
 
-/// Parts that a killed runner has left go after a day, and only those of caches.
+/// Parts left by a killed runner are removed after a day, and only those of caches.
 fn uploads_that_nobody_completes() {
     let name = bucket("cache-parts");
     let place = format!("s3://{name}/pre");
@@ -407,7 +408,7 @@ fn uploads_that_nobody_completes() {
     let proxy = Proxy::start(&[("GET", "uploads", 1, BEGUN_JUST_NOW)]);
     assert!(!prune(proxy.port).stderr.contains("upload"));
     assert_eq!((proxy.count("GET", "uploads"), half_uploads(&name)), (1, 2));
-    // Whoever may not look there prunes all the same.
+    // Without permission to list uploads, the prune still works.
     let proxy = Proxy::start(&[("GET", "uploads", 1, Fault::Status(403))]);
     prune(proxy.port)
         .says(&format!("warning: {place}: what killed runners have left there stays: cannot list the uploads of s3://{name}/pre/"))
@@ -416,7 +417,7 @@ fn uploads_that_nobody_completes() {
     assert_eq!(half_uploads(&name), 1);
 }
 
-/// Each says which bucket, why, and what mends it.
+/// Each message says which bucket, why, and how to fix it.
 fn buckets_that_do_not_answer() {
     let bed = Bed::host();
     for verb in ["ls", "prune"] {
@@ -435,7 +436,7 @@ fn buckets_that_do_not_answer() {
         cache(&bed, 1, &[verb, "s3://x"]).code(2).says("cannot be the name of a bucket");
         cache(&bed, 1, &[verb, "--cache", "gs://x"]).code(2).says("there is nothing else");
     }
-    // As somebody, as `runner run` has it.
+    // With a profile, as for `runner run`.
     let name = bucket("cache-profile");
     put_cache(&name, &format!("{OF_DEMO}/k.tar.gz"), "x");
     let aws_dir = bed.path("home/.aws");

@@ -1,4 +1,4 @@
-//! Who may call the endpoint, and what those hear who call something else.
+//! Who may call the endpoint, and the responses to unsupported calls.
 
 use crate::common::channel::{Channel, Heard, Started};
 use crate::common::endpoint::Endpoint;
@@ -26,7 +26,7 @@ fn ends(server: Running) {
     server.ends(0);
 }
 
-/// AWS's CLI with keys that nobody knows.
+/// AWS's CLI with unknown keys.
 fn with_other_keys(endpoint: &Endpoint, bed: &Bed, arguments: &[&str]) -> std::process::Command {
     let mut command = endpoint.aws(bed, arguments);
     command.env_remove("AWS_PROFILE").env_remove("AWS_SHARED_CREDENTIALS_FILE");
@@ -34,7 +34,7 @@ fn with_other_keys(endpoint: &Endpoint, bed: &Bed, arguments: &[&str]) -> std::p
     command
 }
 
-/// With `--no-auth` the process at the other end counts: clients sign with the keys they find.
+/// With `--no-auth` the calling process counts: clients sign with whatever keys they find.
 fn whatever_it_is_signed_with() {
     let bed = Bed::new();
     let (running, uuid) = paused(&bed);
@@ -50,7 +50,7 @@ fn whatever_it_is_signed_with() {
         outcome(command.env(name, value)).code(0)
     };
     with_token("AWS_SESSION_TOKEN", "z");
-    // As the plugin does when it has lost its socket, with whatever keys it has.
+    // As the plugin does after losing its socket, with whatever keys it has.
     let started = Started::new(&bed, &endpoint, "", &json!({}));
     let mut channel = Channel::open(&started);
     let resumed = ask(&["ssm", "resume-session", "--session-id", &started.id]);
@@ -59,7 +59,7 @@ fn whatever_it_is_signed_with() {
     ask(&["ssm", "terminate-session", "--session-id", &started.id]);
     assert_eq!(channel.wait_for_close(), "");
     ends(server);
-    // Where a signature is asked for, it has to be the right one.
+    // If a signature is required, it has to be valid.
     let (endpoint, server) = Endpoint::serve(&bed, &[]);
     let arguments = ["codebuild", "list-builds"];
     let refused = outcome(&mut with_other_keys(&endpoint, &bed, &arguments)).code(255);
@@ -68,8 +68,8 @@ fn whatever_it_is_signed_with() {
     bed.resume(running);
 }
 
-/// A client whose endpoint was killed asks the next one for its session and hears that it is over. On an error it would
-/// hang.
+/// A client whose endpoint was killed resumes its session at the next one and is told that it is
+/// over. On an error it would hang.
 fn sessions_of_a_killed_endpoint() {
     let bed = Bed::new();
     let (running, _) = paused(&bed);
@@ -82,11 +82,11 @@ fn sessions_of_a_killed_endpoint() {
     let listen = endpoint.address.clone();
     let (endpoint, server) = Endpoint::serve_at(&bed, &listen, &["--no-auth"]);
     assert!(started.resume(&endpoint).is_none());
-    // It can be terminated again, and the old token is refused in the channel.
+    // It can be terminated again, and the channel rejects the old token.
     endpoint.ask(&bed, &["ssm", "terminate-session", "--session-id", &started.id]);
     let mut channel = Channel::with_token(&started);
     assert_eq!(channel.hear(), Heard::Closed("there is no such session, or it is over".to_owned()));
-    // An id that was never given out is an error.
+    // An id that was never issued is an error.
     let strange = ["ssm", "resume-session", "--session-id", "never"];
     endpoint.refuses(&bed, &strange).says("(DoesNotExistException)");
     ends(server);
@@ -142,7 +142,7 @@ fn filters_of_tasks() {
     running.ends(5);
 }
 
-/// Each in the words that its own client reads.
+/// Each response is in the form that its client parses.
 fn services_that_are_not_offered() {
     let bed = Bed::new();
     let (endpoint, server) = Endpoint::serve(&bed, &[]);
@@ -160,7 +160,7 @@ fn services_that_are_not_offered() {
         (&["cloudwatch", "list-metrics"], "UnknownOperationException"),
     ] {
         let mut command = endpoint.aws(&bed, arguments);
-        // What it does not understand it tries again.
+        // It retries what it does not understand.
         command.env("AWS_MAX_ATTEMPTS", "1").env("AWS_EC2_METADATA_DISABLED", "true");
         let answer = outcome(&mut command);
         assert!(answer.code != 0, "{answer:?}");
@@ -170,7 +170,8 @@ fn services_that_are_not_offered() {
     ends(server);
 }
 
-/// Signs one call as of so many minutes from now, and makes it several times; the answers.
+/// Signs one call with a clock that is off by this many minutes, and sends it several times. Prints
+/// the responses.
 const SIGNED: &str = "
 import sys, json, datetime, urllib.request
 import botocore.session, botocore.auth
@@ -205,7 +206,7 @@ fn signed(
     answer.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Both times are told: only a person knows which clock is right.
+/// Both times are reported: only a person knows which clock is right.
 fn a_clock_that_is_wrong() {
     let bed = Bed::new();
     let (endpoint, server) = Endpoint::serve(&bed, &[]);
@@ -216,7 +217,7 @@ fn a_clock_that_is_wrong() {
         assert_eq!(answer["__type"], "InvalidSignatureException", "{answer}");
         let message = answer["message"].as_str().unwrap();
         assert!(message.starts_with(wanted), "{message}");
-        // Its own time, the border, and ours.
+        // Its own time, the limit, and ours.
         let is_time = |word: &&str| {
             word.trim_matches(['(', ')']).len() == 16 && word.contains('T') && word.contains('Z')
         };
@@ -225,7 +226,7 @@ fn a_clock_that_is_wrong() {
     ends(server);
 }
 
-/// As at AWS, a call that is made once more is another call. What it gives out is good once.
+/// As in AWS, a repeated call is a new call. The token it returns is valid once.
 fn a_call_made_twice() {
     let bed = Bed::new();
     let (running, uuid) = paused(&bed);
@@ -244,7 +245,7 @@ fn a_call_made_twice() {
     bed.resume(running);
 }
 
-/// Any number of refused calls leave what the owner has done in the audit log.
+/// No number of rejected calls pushes the owner's actions out of the audit log.
 fn refusals_push_nothing_out() {
     let bed = Bed::new();
     let (running, _) = paused(&bed);

@@ -1,4 +1,4 @@
-//! The walk: buildspec, container, breakpoint, session, resume.
+//! The complete walk: buildspec, container, breakpoint, session, resume.
 
 use crate::common::{Bed, cases, project};
 use std::path::Path;
@@ -15,7 +15,7 @@ fn hello_world() -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
-/// Dates and numbers that differ from run to run, made equal.
+/// Replaces dates and numbers that differ from run to run.
 fn normalised(log: &str) -> String {
     let mut text = String::new();
     for line in log.lines() {
@@ -93,7 +93,7 @@ Build completed
     );
 }
 
-/// The walk of the README, both terminals.
+/// The walk of the README, with both terminals.
 fn hello_world_from_pause_to_end() {
     let bed = Bed::host();
     let first = bed.terminal(bed.build_command(&hello_world(), &["--enable-session"]), 24, 80);
@@ -147,7 +147,7 @@ fn from_outside() {
     assert_eq!(bed.runner(["ps"]).code(0).stdout.lines().count(), 1);
 }
 
-/// A build is listed before its owner listens, and is alive all the same.
+/// A build is listed before its owner listens, and counts as alive.
 fn reached_as_soon_as_it_is_listed() {
     for _ in 0..8 {
         let bed = Bed::new();
@@ -190,7 +190,7 @@ fn a_breakpoint_pauses_wherever_it_is_called() {
     }
 }
 
-/// Whoever ends the waiting command ends the pause.
+/// Killing the waiting command ends the pause.
 fn a_waiting_command_that_dies() {
     let bed = Bed::new();
     let buildspec = "version: 0.2\nphases:\n  build:\n    commands:\n      - codebuild-breakpoint; echo \
@@ -203,11 +203,11 @@ fn a_waiting_command_that_dies() {
     running.ends(0);
 }
 
-/// What a paused build needs of the program is there when its file is not any more.
+/// A paused build has everything it needs of the program even if its file is gone.
 fn the_program_is_replaced_while_paused() {
     let bed = Bed::new();
     let program = bed.open_to_others();
-    // Where the runner is not root, removing this takes another start of the program.
+    // If the runner is not root, removing this needs another start of the program.
     let theirs = "mkdir /d; touch /d/x; chown -R 33:33 /d 2>/dev/null; chmod 700 /d";
     bed.write("buildspec.yml", crate::common::build(&[theirs, "codebuild-breakpoint"]));
     let mut command = bed.other(program.to_str().unwrap());
@@ -233,7 +233,7 @@ fn nobody_comes() {
     bed.build(PAUSE, &options).code(5);
     assert_eq!(bed.record()["buildStatus"], "STOPPED");
 
-    // Without a terminal there is a limit even where none is asked for, and the notice says so.
+    // Without a terminal there is always a limit, and the notice shows it.
     let bed = Bed::new();
     let running = bed.paused(PAUSE, &[]);
     running.stderr.wait_for("goes on by itself in 15m");

@@ -1,4 +1,4 @@
-//! `runner check`: every problem, without a run.
+//! `runner check`: reports every problem without running the build.
 
 use crate::common::{Bed, cases, list, outcome, project, python};
 use std::process::Command;
@@ -81,12 +81,12 @@ fn nothing_is_run_or_written() {
     bed.runner(["check", "nosuch.yml"]).code(2);
 }
 
-/// A file of somebody else's is shown, and does not reach the terminal of who looks at it.
+/// An untrusted file is displayed without controlling the reader's terminal.
 fn no_terminal_is_driven() {
     let bed = Bed::new();
     let acts = ['\u{1b}', '\u{7}', '\u{9b}', '\r', '\u{202e}', '\u{2066}'];
     let files = [
-        // As it is, where it is no YAML; as escapes, in a key, a value and a list.
+        // Unescaped, which is not YAML; escaped, in a key, a value and a list.
         "version: 0.2\nx\u{1b}]52;c;cm0=\u{7}: 1\n".to_owned(),
         "version: 0.2\n\"x\\e]52;c;cm0=\\a\\n\\r\": 1 # \u{202e}\nphases: {build: {commands: [a]}}\n".to_owned(),
         "version: \"\\e]52;c;cm0=\\a\\u202e\\x9b\"\nphases:\n  build:\n    on-failure: \"\\e]52;c;cm0=\"\n".to_owned(),
@@ -96,14 +96,14 @@ fn no_terminal_is_driven() {
         for format in ["text", "json", "sarif"] {
             let report = bed.runner(["check", "--format", format]).stdout;
             assert!(!report.contains(acts), "{format}: {report:?}");
-            // SARIF has messages, and no lines of the file.
+            // SARIF contains messages, but no lines of the file.
             let is_shown = format != "sarif" || !report.contains("unexpected character");
             assert_eq!(report.contains("52;c;cm0="), is_shown, "{format}: {report:?}");
         }
         let told = bed.runner(["run", "--engine", "process"]).stderr;
         assert!(!told.contains(acts), "{told:?}");
     }
-    // A project file, its keys, its values, and what is wrong with them.
+    // A project file: its keys, its values, and its problems.
     bed.write("buildspec.yml", "version: 0.2\nphases: {build: {commands: ['true']}}\n");
     for text in [
         "\"x\\u001b]52;c;cm0=\\u0007\" = 1 # \u{202e}\n",
@@ -116,14 +116,14 @@ fn no_terminal_is_driven() {
     }
 }
 
-/// As many as a person reads, the worst of them, and how many more there are.
+/// As many as a person reads, worst first, and the number of the others.
 fn thousands_of_problems() {
     let bed = Bed::new();
     let phases = "phases: {build: {on-failure: NEVER, commands: [a]}}";
     let keys: Vec<String> = (0..16_000).map(|n| format!("key{n}: x")).collect();
     for text in [
         format!("version: 0.2\n{}\n{phases}\n", keys.join("\n")),
-        // All on one line, which would be drawn for each.
+        // All on one line, which would be printed for each.
         format!("{{version: 0.2, {}, {phases}}}\n", keys.join(", ")),
     ] {
         bed.write("buildspec.yml", &text);
@@ -146,7 +146,7 @@ fn thousands_of_problems() {
     bed.runner(["run"]).code(2).says("and 15900 errors more\n").says("16000 errors in runner.toml");
 }
 
-/// Whatever a hundred thousand problems are of, and however long their names, a report is a page or two.
+/// Even for a hundred thousand problems, with names of any length, a report is a page or two.
 fn a_hostile_file_of_megabytes() {
     let bed = Bed::new();
     let many = |item: &dyn Fn(usize) -> String| (0..100_000).map(item).collect::<String>();
@@ -171,7 +171,7 @@ fn checked(bed: &Bed, text: impl AsRef<[u8]>, code: i32) -> String {
     bed.runner(["check"]).code(code).stdout
 }
 
-/// Codes of a report with the places they are told at.
+/// Codes in a report with their positions.
 fn told(report: &str) -> Vec<(&str, &str)> {
     let codes = report.lines().filter_map(|line| line.split_once('[')?.1.split_once("]: "));
     let places = report.lines().filter_map(|line| line.trim().strip_prefix("--> buildspec.yml:"));
@@ -180,7 +180,7 @@ fn told(report: &str) -> Vec<(&str, &str)> {
 
 const NO_PROBLEMS: &str = "buildspec.yml: no errors, no warnings\n";
 
-/// No number is read anywhere: not one too large, none that is none.
+/// No value is ever parsed as a number: neither one too large nor one that is none.
 fn scalars_that_look_like_numbers() {
     let bed = Bed::new();
     let report = checked(
@@ -200,11 +200,11 @@ fn several_documents() {
         let line = if rest.starts_with('.') { "7:1" } else { "6:1" };
         assert_eq!(told(&report), [("more-documents", line)], "{report}");
         assert!(report.contains("CodeBuild reads the first document"), "{report}");
-        // Nothing that a library says to programmers.
+        // No messages meant for programmers.
         assert!(!report.contains("from_") && !report.contains("::"), "{report}");
     }
     assert_eq!(checked(&bed, format!("---\n{first}...\n"), 0), NO_PROBLEMS);
-    // The first may be one that nobody meant.
+    // The first problem may be a misleading one.
     let indented = "  version: 0.2\n  phases: {build: {commands: [a]}}\nenv: {}\n";
     let report = checked(&bed, indented, 0);
     assert_eq!(told(&report), [("more-documents", "3:1")], "{report}");
@@ -213,7 +213,7 @@ fn several_documents() {
     assert!(report.contains("[more-documents]") && report.contains("is empty"), "{report}");
 }
 
-/// An optional key without a value is none; so is an item.
+/// An optional key without a value counts as missing; so does an item.
 fn keys_left_empty() {
     let bed = Bed::new();
     let report = checked(
@@ -233,19 +233,19 @@ fn keys_left_empty() {
     let wanted = ["2", "4", "7", "10", "12", "15", "16", "17", "21", "22", "23", "24", "25", "26"];
     assert_eq!(lines, wanted, "{report}");
     assert!(report.contains("`base-directory` of artifacts has no value"), "{report}");
-    // What must be there is missed.
+    // A required key is reported as missing.
     let report = checked(
         &bed,
         "version: 0.2\nphases: {build: {commands: [a]}}\nreports:\n  unit:\n    files:\n",
         2,
     );
     assert!(report.contains("`files` is missing in reports.unit"), "{report}");
-    // And told once.
+    // And reported only once.
     let report = checked(&bed, "version: 0.2\nphases:\n", 2);
     assert_eq!(told(&report), [("missing-key", "2:1")], "{report}");
 }
 
-/// A problem is told where it is meant, and where the text for it stands.
+/// A problem is reported at the place that causes it.
 fn places_of_what_is_meant() {
     let bed = Bed::new();
     let alias = "version: 0.2\nx-common: &common\n  - echo common1\nphases:\n  build:\n    commands:\n      - *common\n      - echo hi\n";
@@ -270,7 +270,7 @@ fn places_of_what_is_meant() {
     assert!(report.contains(line), "{report}");
 }
 
-/// A shell negates with what YAML takes away.
+/// A shell's negation is a tag in YAML.
 fn words_that_become_tags() {
     let bed = Bed::new();
     let text = "version: 0.2\nenv:\n  variables: {A: !Ref B, C: !x, D: !!str 5}\nphases:\n  pre_build:\n    \
@@ -293,7 +293,8 @@ fn words_that_become_tags() {
     }
 }
 
-/// The record of a build has CodeBuild's own words for what is no YAML, with its line, from 0.
+/// The record of a build has CodeBuild's own message for invalid YAML, with a line number counted
+/// from 0.
 fn words_of_codebuild() {
     let bed = Bed::new();
     let spec =
@@ -321,7 +322,7 @@ fn utf_16() {
     assert!(report.contains("error[not-text]: this is not text in UTF-16"), "{report}");
 }
 
-/// An editor is not red where `check` is content.
+/// The editor's schema accepts what `check` accepts.
 fn the_schema_takes_what_check_takes() {
     let bed = Bed::new();
     let schema = bed.path("schema.json");

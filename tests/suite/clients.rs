@@ -1,5 +1,5 @@
-//! Clients of other people's making, through AWS's CLI: the package ssm-session for shells, socat and
-//! ssh for connections.
+//! Third-party clients, through AWS's CLI: the package ssm-session for shells, socat and ssh for
+//! connections.
 
 use crate::common::endpoint::Endpoint;
 use crate::common::gateway::echo_server;
@@ -20,7 +20,7 @@ fn typed(bed: &Bed, endpoint: &Endpoint, arguments: &[&str], text: &str) -> Outc
     outcome(&mut endpoint.aws_with_clients(bed, arguments, text))
 }
 
-/// The line of the notice, pasted as it is.
+/// The notice's line, pasted unchanged.
 fn pasted(bed: &Bed, running: &Running, text: &str) -> Outcome {
     let notice = running.stderr.text();
     let line = notice.lines().find_map(|line| line.strip_prefix("runner:   aws ")).unwrap();
@@ -48,7 +48,7 @@ fn a_shell_that_resumes_the_build() {
     let session = pasted(&bed, &running, SHELL).code(0);
     assert!(session.stdout.contains("1-2 /tmp"), "{session:?}");
     assert!(session.stdout.contains("closed: the build has ended: SUCCEEDED"), "{session:?}");
-    // What the CLI hands on: Region, operation, profile, target, endpoint.
+    // What the CLI passes on: Region, operation, profile, target, endpoint.
     assert!(session.stderr.contains("\"StartSession\",\"runner\""), "{session:?}");
     let mut running = running;
     assert_eq!(running.wait(), 0);
@@ -74,7 +74,8 @@ fn commands_of_ecs() {
     bed.resume(running);
 }
 
-/// Each listens where its document says, and leads to the same server; by a name of the build's own, too.
+/// Each listens where its document says and leads to the same server, also by a name that only the
+/// build knows.
 fn ports_of_every_document() {
     let bed = Bed::new();
     let running = bed
@@ -123,7 +124,7 @@ fn there_and_back(stream: impl Read + Write + AsFd + Send, sent: &[u8]) -> Vec<u
     })
 }
 
-/// An SSH server in the build, ssh outside, and AWS's CLI as its way there.
+/// An SSH server in the build, ssh outside, and AWS's CLI as the connection.
 fn ssh_to_a_server_in_the_build() {
     let bed = Bed::host();
     let server = format!(
@@ -134,7 +135,7 @@ fn ssh_to_a_server_in_the_build() {
     let start = format!("{server} port & until test -s port; do :; done; echo port $(cat port)");
     let spec = build(&[&format!("{start}; codebuild-breakpoint; kill %1 2>/dev/null || kill $!")]);
     let running = bed.paused(&spec, &["--engine", "process"]);
-    // A line of its own, and whole: the command's own text has the word as well.
+    // On a separate, complete line: the command's own text contains the word as well.
     let port_in = |text: &str| {
         let mut lines = text.split_inclusive('\n');
         let port = lines.find_map(|line| line.strip_prefix("port ")?.strip_suffix('\n'));

@@ -1,4 +1,5 @@
-//! What a build may call, and what of the machine it never sees: by whatever way it tries.
+//! Which system calls a build may use, and which parts of the machine it never sees, however it
+//! tries.
 
 use crate::common::{Bed, Running, build, cases, image, list, outcome, runner};
 use nix::sys::signal::Signal;
@@ -27,8 +28,8 @@ pub(super) fn compile(bed: &Bed, name: &str) {
     outcome(&mut gcc).code(0);
 }
 
-/// Sockets that reach past every namespace, by each of the ways to one; what is newer than this program;
-/// and what a build is not to miss.
+/// Sockets that reach past every namespace, by each way to create one; calls newer than this
+/// program; and calls that builds need.
 fn calls_that_builds_make() {
     let bed = Bed::new();
     compile(&bed, "calls");
@@ -52,7 +53,7 @@ fn calls_that_builds_make() {
     }
 }
 
-/// PID 1 makes them, and with no more rights than who asks.
+/// PID 1 creates them, with no more rights than the requester has.
 fn old_sockets_of_other_users() {
     let bed = Bed::new();
     compile(&bed, "calls");
@@ -66,7 +67,7 @@ fn old_sockets_of_other_users() {
     );
 }
 
-/// What is put into /etc while a build runs is for the next one, and secrets for none.
+/// Files added to /etc while a build runs are visible to the next one, and secrets to none.
 fn secrets_that_appear_later() {
     let bed = Bed::host();
     let etc = bed.path("etc");
@@ -97,7 +98,7 @@ fn secrets_that_appear_later() {
     let copies =
         |bed: &Bed| list(&bed.home().join("etc")).into_iter().filter(|name| name != "lock").count();
     assert_eq!(copies(&bed), 1);
-    // The next one, while the first still runs.
+    // The next build, while the first still runs.
     bed.write("c.yml", build(&[seen]));
     let next = run(Path::new("c.yml"));
     let text = next.stdout.clone();
@@ -113,7 +114,8 @@ fn secrets_that_appear_later() {
     running.ends(5);
 }
 
-/// What is mounted below /sys on this machine, debugfs and tracefs on most, is not the build's.
+/// File systems mounted below /sys on this machine, often debugfs and tracefs, are hidden from the
+/// build.
 fn file_systems_below_sys() {
     let bed = Bed::new();
     let spec = bed.write(
@@ -138,7 +140,7 @@ fn file_systems_below_sys() {
     }
 }
 
-/// The state folder is seen by no way that leads to it.
+/// No path leads to the state folder.
 fn state_below_a_mount() {
     let bed = Bed::new();
     bed.write("inner/file", "shown");
@@ -164,7 +166,7 @@ fn state_below_a_mount() {
         .says("is the runner's state folder");
 }
 
-/// The file system it is on is mounted elsewhere as well.
+/// Its file system is mounted at another place as well.
 fn state_mounted_once_more() {
     let bed = Bed::new();
     for dir in ["again", "around/inner"] {

@@ -1,4 +1,5 @@
-//! Inside Docker containers, as on CI workers: it works, or exit 3 says why and what would mend it.
+//! Inside Docker containers, as on CI workers: it works, or exit code 3 comes with the reason and a
+//! fix.
 
 use crate::common::docker::Docker;
 use crate::common::{Outcome, Running, cases, outcome, project, runner};
@@ -8,7 +9,7 @@ cases! {
     [Root, Image("debian"), Program("dockerd"), Program("docker")] => in_docker_containers;
 }
 
-/// A shell script in a container of Docker's that has the runner and the examples.
+/// Runs a shell script in a Docker container with the runner and the examples.
 fn run(options: &[&str], script: &str) -> Outcome {
     outcome(&mut run_command(options, script))
 }
@@ -40,16 +41,16 @@ fn in_docker_containers() {
         let plain = run(&user, &format!("{HELLO} --engine process")).code(0);
         assert!(plain.output().contains("Hello World\n"), "{}", plain.stdout);
         plain.says("nothing is isolated");
-        // Namespaces, and no /proc of their own.
+        // Namespaces are allowed, but not a new /proc.
         let options = [&user[..], &OPEN[..2]].concat();
         run(&options, HELLO).code(3).says("--security-opt systempaths=unconfined");
-        // What the hint says.
+        // With the options from the hint.
         let options = [&user[..], &OPEN[..]].concat();
         let works = run(&options, HELLO).code(0).says("kept in memory");
         assert!(works.output().contains("Hello World\n"), "{}", works.stdout);
     }
-    // Job containers as GitHub Actions and GitLab's runner make them: their own work folders and
-    // homes, not always there, and nothing opened up.
+    // Job containers of GitHub Actions and GitLab: with their own work folders and homes, which may
+    // not exist, and no additional rights.
     for (folder, home) in [("/__w/repo/repo", "/github/home"), ("/builds/group/project", "/root")] {
         let home = format!("HOME={home}");
         let options = ["-w", folder, "-e", &home, "-e", "CI=true", "-e", "RUNNER_HOME="];
@@ -58,11 +59,11 @@ fn in_docker_containers() {
         let plain = run(&options, &format!("{script} --engine process")).code(0);
         assert!(plain.output().contains("Hello World\n"), "{}", plain.stdout);
     }
-    // As much as a privileged container has, and its state on an overlay.
+    // With the rights of a privileged container, and its state on an overlay.
     let options = [&OPEN[..2], &["--cap-add", "SYS_ADMIN"]].concat();
     run(&options, HELLO).code(0).says("kept in memory");
 
-    // The walk, as a CI job has it: no terminal, a second process in the same container.
+    // The walk as in a CI job: no terminal, a second process in the same container.
     let name = ["--name", "walk"];
     let options = [&OPEN[..], &name[..]].concat();
     let mut command = run_command(&options, "runner run hello-world.yml --enable-session");
@@ -74,7 +75,7 @@ fn in_docker_containers() {
     resume(docker, "walk");
     assert_eq!(build.wait(), 0);
 
-    // The same without a container of its own.
+    // The same without our own container.
     let mut command = run_command(
         &["--name", "plain"],
         "runner run hello-world.yml --enable-session --engine process",
@@ -89,8 +90,8 @@ fn in_docker_containers() {
     assert_eq!(build.wait(), 0);
 }
 
-/// Lets the build in a container go on. How this command ends is not looked at: Docker kills it when the
-/// container is over, which may be before it has told that it was heard.
+/// Resumes the build in a container. The command's result is ignored: Docker kills it when the
+/// container ends, perhaps before it has reported success.
 fn resume(docker: &Docker, container: &str) {
     outcome(&mut docker.command(&["exec", container, "runner", "resume"]));
 }

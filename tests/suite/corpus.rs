@@ -1,4 +1,4 @@
-//! Real buildspecs, where they lie beside the project: taken as they are, told apart when they are
+//! Real buildspecs, if they are stored next to the project: accepted unchanged, rejected when
 //! broken, and run.
 
 use crate::common::{Bed, cases, corpus, image, list, outcome, python};
@@ -24,7 +24,7 @@ fn files() -> Vec<(String, String)> {
     files
 }
 
-/// AWS takes them all.
+/// AWS accepts them all.
 fn all_are_taken() {
     let bed = Bed::new();
     for (name, _) in files() {
@@ -32,7 +32,7 @@ fn all_are_taken() {
     }
 }
 
-/// Errors that CodeBuild would not have: what is good there and cannot run here is none of them.
+/// A text's errors, or its warnings if it is valid.
 fn problems(text: &str) -> Vec<Diagnostic> {
     match spec::parse(text) {
         Ok((_, warnings)) => warnings,
@@ -40,21 +40,22 @@ fn problems(text: &str) -> Vec<Diagnostic> {
     }
 }
 
-/// A way to break a file: the line that is broken and the whole text, if it has the place for it.
+/// A way to break a file: returns the broken line and the whole text, if the file has a suitable
+/// place.
 type Mutation = fn(&[&str]) -> Option<(usize, Vec<String>)>;
 
 fn owned(lines: &[&str]) -> Vec<String> {
     lines.iter().map(|line| (*line).to_owned()).collect()
 }
 
-/// The first line that is just this key, and not within a command.
+/// The first line that consists of this key, outside commands.
 fn key(lines: &[&str], name: &str) -> Option<usize> {
     lines
         .iter()
         .position(|line| line.trim_end().strip_suffix(':').is_some_and(|k| k.trim() == name))
 }
 
-/// The first command: an item right below `commands:`, on a line of its own.
+/// The first command: an item directly below `commands:`, on its own line.
 fn command(lines: &[&str]) -> Option<usize> {
     let at = key(lines, "commands")? + 1;
     let text = lines.get(at)?.trim_start().strip_prefix("- ")?;
@@ -136,7 +137,7 @@ fn broken_ones_are_told_at_their_line() {
         for (count, (what, mutate, codes)) in counts.iter_mut().zip(MUTATIONS) {
             let Some((at, broken)) = mutate(&lines) else { continue };
             let broken = broken.join("\n") + "\n";
-            // Where the parser notices that an indent is wrong is one of the lines around it.
+            // The parser notices a wrong indent at one of the surrounding lines.
             let near = if what == "a wrong indent" { 3 } else { 0 };
             let line = u32::try_from(at + 1).unwrap();
             let told = problems(&broken);
@@ -147,7 +148,7 @@ fn broken_ones_are_told_at_their_line() {
             *count += 1;
         }
     }
-    // Each has been tried on many files.
+    // Each was tried on many files.
     assert!(counts.iter().all(|count| *count >= 20), "{counts:?}");
     for (_, text) in files() {
         let without = text.replace("phases:", "fases:");
@@ -161,7 +162,7 @@ fn broken_ones_are_told_at_their_line() {
     }
 }
 
-/// A file that `check` has nothing against is one that the schema has nothing against.
+/// The schema accepts every file that `check` accepts.
 fn the_schema_agrees() {
     let bed = Bed::new();
     let schema = bed.path("schema.json");
@@ -201,13 +202,13 @@ for path in sorted(pathlib.Path(sys.argv[2]).iterdir()):
     assert!(expected.iter().filter(|line| line.ends_with(" ok")).count() > 60);
 }
 
-/// Programs that these call and no test can have: they say what they were called with.
+/// Programs that these files call and tests cannot have: stand-ins print their arguments.
 const STUBS: [&str; 16] = [
     "apt-get", "aws", "curl", "docker", "git", "go", "jq", "make", "node", "npm", "pip", "python",
     "python3", "tox", "unzip", "wget",
 ];
 
-/// Files that need nothing but these, with the number of their commands.
+/// Files that need only these programs, with their number of commands.
 const HANDFUL: [(&str, usize); 8] = [
     ("aws-samples__aws-codebuild-samples__buildspecs__build-test-suite-1.yml", 2),
     ("aws__amazon-ecs-agent__buildspec.yml", 1),

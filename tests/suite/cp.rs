@@ -1,4 +1,4 @@
-//! `runner cp`: files in and out, as they are, and nowhere else.
+//! `runner cp`: copies files in and out, unchanged, and nowhere else.
 
 use crate::common::{Bed, Outcome, Running, build, cases, until, write_program};
 use nix::sys::signal::Signal;
@@ -31,7 +31,7 @@ fn sh(bed: &Bed, script: &str) -> String {
     bed.runner(["exec", "--", "sh", "-c", script]).code(0).stdout
 }
 
-/// Every path below a directory and what it is: kind and mode, time, content or target.
+/// Every path below a directory and its facts: kind and mode, time, content or target.
 fn tree(root: &Path) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut pending = vec![root.to_path_buf()];
@@ -59,7 +59,7 @@ fn tree(root: &Path) -> BTreeMap<String, String> {
     found
 }
 
-/// Deeper than there are descriptors, both ways.
+/// Deeper than the number of descriptors, both ways.
 fn a_deep_tree() {
     let bed = Bed::new();
     let running = paused(&bed, "true");
@@ -73,12 +73,12 @@ fn a_deep_tree() {
     bed.resume(running);
 }
 
-/// What the documentation of `docker cp` says, line by line.
+/// The documented behaviour of `docker cp`, line by line.
 fn names_as_docker_cp_gives_them() {
     let bed = Bed::new();
     let running = paused(&bed, "cd /tmp; echo one > file; mkdir -p dir/sub; echo two > dir/sub/x");
     let here = |name: &str| bed.source().join(name);
-    // A file: to a new name, over a file, into a directory; not into one that is not there.
+    // A file: to a new name, over a file, into a directory; not into a missing one.
     cp(&bed, &[":/tmp/file", "new"]).code(0);
     assert_eq!(fs::read(here("new")).unwrap(), b"one\n");
     fs::write(here("old"), "something longer").unwrap();
@@ -91,7 +91,7 @@ fn names_as_docker_cp_gives_them() {
     cp(&bed, &[":/tmp/file", "nosuch/"]).code(3).says("nosuch/ is not there").says("hint:");
     cp(&bed, &[":/tmp/file", "nosuch/name"]).code(3).says("nosuch: No such file");
     assert!(!here("nosuch").exists());
-    // A directory: as a new one, into one, its content; not over a file.
+    // A directory: to a new name, into another, only its content; not over a file.
     cp(&bed, &[":/tmp/dir", "fresh"]).code(0);
     assert_eq!(fs::read(here("fresh/sub/x")).unwrap(), b"two\n");
     cp(&bed, &[":/tmp/dir", "fresh2/"]).code(0);
@@ -103,7 +103,7 @@ fn names_as_docker_cp_gives_them() {
     cp(&bed, &[":/tmp/dir/.", "fresh3"]).code(0);
     assert_eq!(fs::read(here("fresh3/sub/x")).unwrap(), b"two\n");
     cp(&bed, &[":/tmp/dir", "old"]).code(3).says("cannot copy a directory to the file old");
-    // A slash says directory.
+    // A trailing slash means a directory.
     cp(&bed, &[":/tmp/file/", "x"]).code(3).says("Not a directory");
     cp(&bed, &[":/tmp/file", "old/"]).code(3).says("old/ is not a directory");
     assert!(!here("x").exists());
@@ -142,7 +142,7 @@ fn names_the_other_way_round() {
     bed.resume(running);
 }
 
-/// Modes, times, links, holes, empty directories and names of one file.
+/// Modes, times, links, holes, empty directories and hard links.
 fn a_tree_there_and_back() {
     let bed = Bed::new();
     let running = paused(&bed, "mkdir /tmp/w");
@@ -176,7 +176,7 @@ fn a_tree_there_and_back() {
     let second = bed.path("second");
     cp(&bed, &[":/tmp/w/tree", second.to_str().unwrap()]).code(0);
     assert_eq!(tree(&second), wanted);
-    // Once more over itself changes nothing.
+    // Copying over itself changes nothing.
     cp(&bed, &[":/tmp/w/tree/.", second.to_str().unwrap()]).code(0);
     assert_eq!(tree(&second), wanted);
     let stat = |name: &str| fs::metadata(second.join(name)).unwrap();
@@ -210,7 +210,7 @@ fn twenty_thousand_files() {
     bed.resume(running);
 }
 
-/// What a build names as it likes, it names inside of the copy.
+/// Whatever names a build chooses, they stay inside the copy.
 fn links_of_the_build_lead_nowhere_outside() {
     let bed = Bed::new();
     let outside = bed.path("outside");
@@ -244,7 +244,7 @@ fn links_of_the_build_are_not_written_through() {
         paused(&bed, "mkdir -p /tmp/outside /tmp/t/tree; ln -s /tmp/outside /tmp/t/tree/sub");
     cp(&bed, &["tree", ":/tmp/t"]).code(3).says("tree/sub: ").says("tree/sub/file: ");
     assert_eq!(sh(&bed, "ls /tmp/outside; cat /tmp/t/tree/other"), "sent");
-    // What the caller names is followed, as cp does.
+    // Links that the caller names are followed, as by cp.
     cp(&bed, &["tree/other", ":/tmp/t/tree/sub"]).code(0);
     assert_eq!(sh(&bed, "ls /tmp/outside"), "other\n");
     sh(&bed, "echo x > /tmp/real; ln -s real /tmp/name");
@@ -253,7 +253,7 @@ fn links_of_the_build_are_not_written_through() {
     bed.resume(running);
 }
 
-/// FIFOs hold nobody up; bits that lend rights stay in the build.
+/// FIFOs do not block; setuid and setgid bits stay in the build.
 fn what_is_no_file_is_named() {
     let bed = Bed::new();
     let running = paused(
@@ -370,7 +370,7 @@ fn projects_and_ended_builds() {
     bed.resume(running);
 }
 
-/// Root's in the build, the caller's out of it.
+/// Owned by root in the build, by the caller outside.
 fn owners() {
     let bed = Bed::new();
     bed.write("file", "x");
@@ -420,8 +420,8 @@ fn in_engine_process() {
     bed.resume(running);
 }
 
-/// Puts another program in the place of the one that moves files, which a build can do that has the caller's
-/// own rights. It says what `script` prints, after what answers the question for the kind of /tmp/x.
+/// Replaces the program that moves files, which a build with the caller's own rights can do. It
+/// prints the output of `script` after answering the request for the kind of /tmp/x.
 fn hostile(bed: &Bed, script: &str) {
     let layer = format!("/var/tmp/runner-{}", bed.live().file_name().unwrap().to_str().unwrap());
     let program = format!("{layer}/codebuild/readonly/bin/runner-files");
@@ -481,7 +481,7 @@ fn a_hostile_program_writes_nothing_outside() {
         assert_eq!(fs::read_dir(to.parent().unwrap()).unwrap().count(), 1, "{script}");
         fs::remove_dir(&outside).unwrap();
     }
-    // One file was asked for: no other comes.
+    // One file was requested: no other arrives.
     hostile(&bed, "looked_at(FILE)\nentry(FILE, 5, b'other')\nsay(3, b'12345')\nsay(5, bytes(8))");
     cp(&bed, &[":x", "copy"]).code(3).says("in place of its files");
     assert!(!bed.source().join("copy").exists());

@@ -1,7 +1,8 @@
-//! The engines `docker` and `podman`: the same build, sessions and ends as in containers of our own.
+//! The engines `docker` and `podman`: the same build, sessions and ends as in containers of our
+//! own.
 //!
-//! Each promise is kept by both. Podman is tried as whoever runs the tests: as root with root's
-//! containers, as a user with that user's.
+//! Both engines must pass each test. Podman runs as the user who runs the tests: as root with
+//! root's containers, otherwise with that user's.
 
 use super::debugger::{WALK, whole_walk};
 use crate::common::docker::Docker;
@@ -59,7 +60,7 @@ fn podman_a_lost_shell() {
     a_lost_shell(P);
 }
 
-/// The build waits where it cannot go on, and programs of the image can be run.
+/// The build waits where it cannot continue, and programs of the image can be run.
 fn a_lost_shell(engine: Engine) {
     let bed = engine.bed();
     let spec = build(&["cd /tmp; rm /bin/sh", "true"]);
@@ -72,7 +73,7 @@ fn a_lost_shell(engine: Engine) {
     engine.has_nothing_left(&bed);
 }
 
-/// Pause, look around with a shell and with single commands, mend, go on.
+/// Pause, inspect with a shell and with single commands, fix, resume.
 fn the_walk(engine: Engine) {
     let bed = engine.bed();
     let commands = ["export A=1; cd /tmp; B=2 codebuild-breakpoint", "cat mended; echo $A $PWD"];
@@ -101,7 +102,7 @@ fn podman_the_source_is_copied() {
     the_source_is_copied(P);
 }
 
-/// As it is, but root's; what the build does to it stays in the container.
+/// Unchanged, but owned by root; the build's changes stay in the container.
 fn the_source_is_copied(engine: Engine) {
     let bed = engine.bed();
     bed.write("dir/file", "as it was\n");
@@ -115,7 +116,7 @@ fn the_source_is_copied(engine: Engine) {
     fs::set_permissions(bed.source().join("dir/deep"), fs::Permissions::from_mode(0o700)).unwrap();
     let time = fs::metadata(bed.source().join("big")).unwrap().modified().unwrap();
     let time = time.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    // The state folder within the source is not shown.
+    // The state folder within the source is hidden.
     let mut command = bed.build_command(
         &build(&[
             "stat -c '%u:%g %a %n' dir dir/deep script; stat -c '%s %Y' big; ./script; readlink link; \
@@ -170,7 +171,7 @@ fn podman_walls() {
     walls(P);
 }
 
-/// What a build may call and see is what it may in a container of our own, whatever the daemon's version.
+/// A build may call and see the same as in our own containers, whatever the daemon's version.
 fn walls(engine: Engine) {
     let bed = engine.bed();
     super::confinement::compile(&bed, "calls");
@@ -198,7 +199,7 @@ fn podman_users() {
     users(P);
 }
 
-/// Commands of other users than root, and what a container may do.
+/// Commands of users other than root, and a container's rights.
 fn users(engine: Engine) {
     let bed = engine.bed();
     let spec = "version: 0.2\nphases:\n  build:\n    run-as: builder\n    commands:\n      - id -un; id \
@@ -228,7 +229,7 @@ fn ctrl_c(engine: Engine) {
     assert_eq!(running.wait(), 5);
     assert!(running.stdout.text().contains("told to end"), "{}", running.stdout.text());
     engine.has_nothing_left(&bed);
-    // While the container is being made: it is waited for, and removed.
+    // While the container is being created: the runner waits for it and removes it.
     let mut running = bed.start(&build(&["echo ready; sleep 60"]), &engine.options(&[]));
     let builds = || list(&bed.home().join("live"));
     until("the container is being made", || {
@@ -258,9 +259,9 @@ fn kill_9(engine: Engine) {
     running.stdout.wait_for("ready\n");
     running.signal(Signal::SIGKILL);
     drop(running);
-    // Its first process sees its runner's end, and the daemon its.
+    // Its first process notices the end of its runner, and the daemon the end of that process.
     until("the container is gone", || engine.containers(&bed).is_empty());
-    // One that was made and not started has nobody to see anything.
+    // A container that was created but not started notices nothing.
     let uuid = bed.only().file_name().unwrap().to_str().unwrap().to_owned();
     let (name, label) = (format!("runner-{uuid}"), format!("runner.build={uuid}"));
     let image = engine.image("busybox");
@@ -270,11 +271,11 @@ fn kill_9(engine: Engine) {
     assert!(ps.stdout.contains("FAULT"), "{}", ps.stdout);
     engine.has_nothing_left(&bed);
     assert_eq!(bed.record()["buildStatus"], "FAULT");
-    // No service of a Podman's outlives it for long.
+    // A Podman service does not outlive it for long.
     until("no service is left", || !is_there(&format!("{uuid}/layer/")));
 }
 
-/// Whether a process was started with such an argument.
+/// Whether a process with such an argument exists.
 fn is_there(argument: &str) -> bool {
     fs::read_dir("/proc").unwrap().flatten().any(|entry| {
         let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
@@ -289,7 +290,7 @@ fn podman_files_of_images() {
     files_of_images(P);
 }
 
-/// Root file systems and archives are brought to the daemon.
+/// Root file systems and archives are imported into the daemon.
 fn files_of_images(engine: Engine) {
     let tree = image("busybox");
     let spec = build(&["busybox | head -n 1 | cut -d ' ' -f 1; ls -d /etc/passwd"]);
@@ -303,7 +304,7 @@ fn files_of_images(engine: Engine) {
     assert!(is_kept());
     bed.resume(running);
     assert_eq!(fs::read_to_string(bed.only().join("output.log")).unwrap(), wanted);
-    // A directory may be another one the next time.
+    // A directory may have changed the next time.
     assert!(!is_kept());
     let bed = engine.bed_with(&format!("rootfs:{}", tree.with_extension("tar").display()));
     for _ in 0..2 {
@@ -380,14 +381,14 @@ fn podman_pulls() {
     pulls(P);
 }
 
-/// What is not there is pulled, once.
+/// A missing image is pulled, once.
 fn pulls(engine: Engine) {
     let layout = Layout::of_image("busybox");
     layout.config(&["--config.env=COLOUR=blue"]);
     let name = format!("daemons/{}-{}:one", engine.name(), is_root());
     let reference = Registry::open().push(&layout, &name);
     let bed = engine.bed_with(&reference);
-    // The image's own variables count, as everywhere.
+    // The image's own variables apply, as everywhere.
     let spec = build(&["echo pulled $COLOUR"]);
     let first = bed.build(&spec, &engine.options(&[])).code(0);
     assert!(first.stderr.contains(&format!("pulls {reference}")), "{}", first.stderr);
@@ -396,7 +397,7 @@ fn pulls(engine: Engine) {
     assert!(!second.stderr.contains("pulls"), "{}", second.stderr);
     let there = engine.bed_with(&format!("docker-daemon:{reference}"));
     there.build(&spec, &engine.options(&[])).code(0);
-    // A container of our own takes it from there as well, and takes it once.
+    // Our own container pulls from there as well, and pulls once.
     let first =
         there.build(&spec, &["--engine", "namespaces"]).code(0).says("getting docker-daemon:");
     assert_eq!(first.output(), "pulled blue\n");
@@ -413,7 +414,7 @@ fn podman_pulls_as_the_caller() {
     pulls_as_the_caller(P);
 }
 
-/// A daemon is told who asks, and nobody else gets in.
+/// The daemon gets the caller's credentials, and nobody else can pull.
 fn pulls_as_the_caller(engine: Engine) {
     let name = format!("daemons/secret-{}-{}:one", engine.name(), is_root());
     let registry = Registry::closed();
@@ -426,7 +427,7 @@ fn pulls_as_the_caller(engine: Engine) {
     fs::write(bed.path("home/.docker/config.json"), login).unwrap();
     let outcome = bed.build(&spec, &engine.options(&[])).code(0);
     assert_eq!(outcome.output(), "pulled\n");
-    // The daemon has it now: for its user, not for a file that came with a source.
+    // The daemon now has it: for its user, not for a file that came with a source.
     bed.write("runner.toml", format!("image = '{reference}'\n"));
     let run =
         |option: &[&'static str]| bed.runner([&["run"], &engine.options(option)[..]].concat());
@@ -441,18 +442,18 @@ fn podman_limits() {
     limits(P);
 }
 
-/// They hold and are told, or that they do not is told.
+/// Limits apply and are shown, or a message says that they do not apply.
 fn limits(engine: Engine) {
     let bed = engine.bed();
     let options = engine.options(&["--memory", "32M", "--pids-limit", "64", "--cpus", "0.5"]);
     if is_root() {
-        // Which processes the kernel takes, and how many, is its own affair.
+        // The kernel decides which processes to kill, and how many.
         let spec = build(&["head -c 200m /dev/zero | tail -n 1 >/dev/null"]);
         let outcome = bed.build(&spec, &options).code(1);
         assert!(!outcome.stderr.contains("not enforced"), "{}", outcome.stderr);
         outcome.says("for want of memory, at the limit of --memory 32M");
     } else {
-        // Podman divides no control groups here without root.
+        // Here Podman has no control groups without root.
         let outcome = bed.build(&build(&["true"]), &options).code(0);
         outcome.says("--memory 32M is not enforced by Podman");
     }
@@ -502,7 +503,7 @@ fn docker_git_and_sudo() {
     assert!(!seen.stderr.contains("unable to resolve host"), "{}", seen.stderr);
 }
 
-/// Somebody of the group docker: what the container's root writes is not theirs.
+/// A member of the group docker: files written by the container's root are not theirs.
 fn docker_for_a_user_who_is_not_root() {
     let bed = D.bed();
     let program = bed.open_to_others();
@@ -533,7 +534,7 @@ fn docker_for_a_user_who_is_not_root() {
 fn auto_takes_docker_where_namespaces_are_closed() {
     let bed = D.bed();
     bed.write("buildspec.yml", build(&["echo hello"]));
-    // A namespace in which there can be no further ones.
+    // A namespace that allows no nested ones.
     let closed = |arguments: &[&str]| {
         let mut command = bed.other("unshare");
         command.args(["--user", "--map-root-user", "sh", "-c"]);
@@ -548,14 +549,14 @@ fn auto_takes_docker_where_namespaces_are_closed() {
     let made = bed.events("container_started").remove(0);
     assert_eq!(made["engine"], "docker");
     assert!(made["image"].as_str().is_some_and(|id| id.starts_with("sha256:")), "{made}");
-    // Where nothing answers either, the first reason counts.
+    // If no daemon responds either, the first reason is reported.
     let mut command = closed(&["--image", &tree]);
     command.env("DOCKER_HOST", "unix:///nonexistent").env("PATH", "/bin");
     outcome(&mut command)
         .code(3)
         .says("neither Docker nor Podman answers")
         .says("--engine process");
-    // Asked for by name, nothing else is taken.
+    // With an explicit engine, no other is used.
     outcome(&mut closed(&["--image", &tree, "--engine", "namespaces"])).code(3);
 }
 
@@ -581,7 +582,7 @@ fn podman_with_a_service_that_runs() {
     let address = format!("unix://{}", bed.path("podman.sock").display());
     let service = ["--runtime", "runc", "system", "service", "--time", "0", &address];
     let service = Running::spawn(podman.command(&service));
-    // The socket is there before anybody listens on it.
+    // The socket exists before anyone listens on it.
     until("it listens", || UnixStream::connect(bed.path("podman.sock")).is_ok());
     let mut command = bed.build_command(&build(&["echo hello"]), &P.options(&[]));
     command.env("CONTAINER_HOST", &address);

@@ -1,4 +1,4 @@
-//! The debugger: a build stops, somebody mends it, and the runs that count decide.
+//! The debugger: a build stops, a person fixes it, and the runs that count decide.
 
 use crate::common::{Bed, Running, build, cases, list, until};
 use nix::sys::signal::Signal;
@@ -18,12 +18,12 @@ cases! {
 pub(crate) const WALK: [&str; 2] =
     ["export A=1; echo begun; while ! test -e go; do sleep 0.01; done", "test $A = 3"];
 
-/// A build that was started with `--break-on failure`: paused in its middle, gone on, mended, in any engine.
+/// A build started with `--break-on failure`: paused in the middle, resumed, fixed, in any engine.
 pub(crate) fn whole_walk(bed: &Bed, running: Running) {
     running.stdout.wait_for("begun\n");
     bed.runner(["pause"]).code(0);
     wait_for_stop(&running, "in the middle of build:1");
-    // A session goes on.
+    // A session still works.
     bed.runner(["exec", "--", "touch", "go"]).code(0);
     assert_eq!(bed.events("command_ended").len(), 0);
     bed.runner(["resume"]).code(0);
@@ -35,7 +35,7 @@ pub(crate) fn whole_walk(bed: &Bed, running: Running) {
     running.ends(0);
 }
 
-/// Starts a build and waits until it has stopped as `at` says.
+/// Starts a build and waits until it has stopped at `at`.
 fn stopped(bed: &Bed, commands: &[&str], options: &[&str], at: &str) -> Running {
     let running = bed.start(&build(commands), options);
     wait_for_stop(&running, at);
@@ -46,7 +46,7 @@ fn wait_for_stop(running: &Running, at: &str) {
     wait_for_stops(running, at, 1);
 }
 
-/// Waits until it has stopped there so often.
+/// Waits until it has stopped there this many times.
 pub(super) fn wait_for_stops(running: &Running, at: &str, times: usize) {
     let told = format!("is paused {at}");
     running.stderr.wait_until(at, |bytes| {
@@ -60,7 +60,7 @@ fn a_failure_is_mended_and_run_again() {
     let commands = ["export A=1; cd /tmp", "A=2; cd /; test -e /tmp/there && echo mended $OLDPWD"];
     let running =
         stopped(&bed, &commands, &["--break-on", "failure"], "because build:2 has failed");
-    // It is still what it was.
+    // Its text is unchanged.
     bed.runner(["retry"]).code(0);
     running.stderr.wait_for("(cli): retry\n");
     wait_for_stops(&running, "because build:2 has failed", 2);
@@ -71,7 +71,7 @@ fn a_failure_is_mended_and_run_again() {
     bed.runner(["retry"]).code(0);
     let stdout = running.stdout.clone();
     running.ends(0);
-    // In the directory in which it was first run.
+    // In the directory of its first run.
     stdout.wait_for("mended /tmp\n");
     let record = bed.record();
     assert_eq!(record["buildStatus"], "SUCCEEDED");
@@ -181,12 +181,12 @@ fn a_text_is_evaluated() {
     let commands = ["export A=1; cd /tmp", "test $A = 3 && echo $PWD $B-"];
     let options = ["--break-on", "before:build:2", "-e", "B=b"];
     let running = stopped(&bed, &commands, &options, "before build:2");
-    // The state it leaves is that of the commands to come; how it ends fails nothing.
+    // Its final state applies to the following commands; its exit code fails nothing.
     let done = bed.runner(["eval", "A=2; cd /; echo $A; (exit 3)"]).code(3);
     assert_eq!(done.stdout, "2\n");
     bed.runner(["set", "A=3"]).code(0);
     bed.runner(["set", "demo", "--unset", "B"]).code(0);
-    // A name that was taken away comes back, also with the value it had.
+    // A variable that was unset comes back, also with the same value.
     bed.runner(["eval", "true"]).code(0);
     bed.runner(["set", "B=b"]).code(0);
     assert_eq!(bed.runner(["eval", "echo $A-$B"]).code(0).stdout, "3-b\n");
@@ -213,24 +213,24 @@ fn what_is_evaluated_can_be_ended() {
     eval.stdout.wait_for("begun\n");
     eval.signal(Signal::SIGINT);
     assert_eq!(eval.wait(), 130, "{}", eval.stderr.text());
-    // The state is that before it.
+    // The state is that from before it.
     assert_eq!(bed.runner(["eval", "echo $A"]).code(0).stdout, "1\n");
     bed.resume(running);
 }
 
-/// Whether a process counts on: the lines that `ticks` has when a while has passed by its own clock.
+/// The number of lines in `ticks` after some time has passed on the process's own clock.
 fn ticks(bed: &Bed) -> usize {
     let count = || {
         let text = bed.runner(["exec", "--", "cat", "/tmp/ticks"]).code(0).stdout;
         text.lines().count()
     };
     let before = count();
-    // Another process of the same container takes its turns meanwhile.
+    // Another process in the same container runs meanwhile.
     bed.runner(["exec", "--", "sh", "-c", "for i in 1 2 3 4 5 6; do sleep 0.05; done"]).code(0);
     count() - before
 }
 
-/// Counts until `/tmp/go` is there.
+/// Counts until `/tmp/go` exists.
 const TICKS: &str =
     "echo begun; while ! test -e /tmp/go; do echo >> /tmp/ticks; sleep 0.01; done; echo $?";
 
@@ -266,7 +266,7 @@ fn a_paused_command_is_ended() {
     running.ends(1);
     let text = fs::read_to_string(bed.only().join("output.log")).unwrap();
     assert_eq!(text, "begun\nbegun again\nnext\n");
-    // The end of a build that stands still is as soon as any.
+    // A build that stands still can be ended as fast as any other.
     let bed = Bed::new();
     let running = bed.start(&build(&commands), &["--break-on", "output:/begun/"]);
     wait_for_stop(&running, "in the middle of build:1");
@@ -331,7 +331,7 @@ fn nothing_is_left_of_a_frozen_build() {
     assert_eq!(bed.record()["buildStatus"], "FAULT");
 }
 
-/// Whether a shell was started with such an argument.
+/// Whether a shell with such an argument exists.
 fn is_there(argument: &str) -> bool {
     fs::read_dir("/proc").unwrap().flatten().any(|entry| {
         let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();

@@ -1,4 +1,5 @@
-//! What people and programs see of the debugger: patches, changes, events, the prompt, scripts that come back.
+//! What people and programs see of the debugger: patches, changes, events, the prompt, scripts that
+//! return later.
 
 use crate::common::engines::Engine;
 use crate::common::{Bed, Running, Terminal, build, cases, outcome, python};
@@ -64,7 +65,7 @@ fn what_was_edited_goes_back() {
     assert_eq!(fs::read_to_string(&file).unwrap(), new);
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
     bed.runner(["patch", "--write"]).code(0).says("has it already");
-    // What was written earlier is in no later one's way.
+    // What was written earlier does not disturb later edits.
     bed.runner(["retry", "--text", "true"]).code(0);
     running.ends(0);
     bed.runner(["patch", "--write"]).code(0).says("is written");
@@ -105,7 +106,7 @@ fn what_cannot_go_back() {
     bed.runner(["retry", "--text", "echo a secret of mine"]).code(0);
     running.ends(1);
     bed.runner(["patch", "--all"]).code(2).says("stands for a secret");
-    // Somebody else has been there.
+    // Someone else has changed the file.
     bed.write("buildspec.yml", format!("{spec}  post_build:\n    commands: x\n"));
     bed.runner(["patch", "--run", "2", "--all"]).code(2).says("has changed since");
 }
@@ -122,7 +123,7 @@ fn a_walk_with_podman() {
     a_walk(&Engine::Podman.bed(), &Engine::Podman.options(&[]));
 }
 
-/// That of docs/debugging.md.
+/// The walk in docs/debugging.md.
 fn a_walk(bed: &Bed, engine: &[&str]) {
     let spec = build(&["echo hello > greeting", "export A=1; grep hallo greeting", "echo $A"]);
     let options = [engine, &["--break-on", "failure"]].concat();
@@ -147,7 +148,7 @@ fn a_walk(bed: &Bed, engine: &[&str]) {
     assert_eq!(text, spec.replace("export A=1; grep hallo greeting", "test -e evaluated"));
 }
 
-/// All that is below a directory but git's: names, kinds, modes that count, contents.
+/// Everything below a directory except git's files: names, kinds, relevant mode bits, contents.
 fn tree(dir: &Path) -> Vec<(String, String)> {
     let script = "find . -path ./.git -prune -o ! -type d -printf '%P %y %m %l ' \
                   -exec sh -c 'test -L \"$0\" || md5sum < \"$0\"; echo' {} ';' | sed 's/ 66[0-9]/ 644/' | sort";
@@ -195,7 +196,7 @@ fn changes_are_shown_and_applied() {
     fs::write(&file, patch).unwrap();
     bed.resume(running);
     git(&["apply", file.to_str().unwrap()]);
-    // But for what no patch holds.
+    // Except for what no patch can contain.
     fs::remove_file(bed.path("there/new/fifo")).ok();
     fs::remove_file(bed.source().join("buildspec.yml")).unwrap();
     fs::remove_file(bed.path("there/buildspec.yml")).unwrap();
@@ -237,7 +238,7 @@ fn the_schema_fits_every_line() {
     let (schema, lines) = (bed.path("schema.json"), bed.path("lines"));
     fs::write(&schema, bed.runner(["events", "--schema"]).code(0).stdout).unwrap();
     let mut all = bed.runner(["events"]).code(0).stdout;
-    // As they lie on disk, too.
+    // As stored on disk, too.
     all.push_str(&fs::read_to_string(bed.only().join("events.jsonl")).unwrap());
     fs::write(&lines, all).unwrap();
     let program = "import json, sys, jsonschema\n\
@@ -249,7 +250,7 @@ fn the_schema_fits_every_line() {
     outcome(command.args(["-c", program]).args([&schema, &lines])).code(0);
 }
 
-/// The end of what is said, and the build it is about.
+/// The last line of the output, and the build's id in it.
 fn last_line(stderr: &str) -> (String, String) {
     let line = stderr.lines().last().unwrap().strip_prefix("runner: ").expect(stderr);
     let (id, rest) = line.split_once(' ').expect(line);
@@ -269,7 +270,7 @@ fn a_script_comes_back() {
     let left = row["pauseLeftS"].as_u64().unwrap();
     assert!((1..=900).contains(&left), "{row}");
     assert!(bed.runner(["ps"]).code(0).stdout.contains(" (pause)"), "{row}");
-    // Somebody who is there stops the clock.
+    // The clock stops while someone is connected.
     let inside = Running::spawn(bed.command(["exec", "--", "sh", "-c", "echo in; exec sleep 600"]));
     inside.stdout.wait_for("in\n");
     let rows = bed.runner(["ps", "--format", "json"]).code(0).stdout;
@@ -291,7 +292,7 @@ fn a_script_that_meets_no_stop() {
     assert!(done.output() == "fine\n" && done.stderr.contains("SUCCEEDED"), "{}", done.stderr);
     bed.build("version: 0.2\n", &exits).code(2);
     bed.build(&build(&["true"]), &["--on-stop", "exit"]).code(2).says("nothing pauses this build");
-    // Not begun at all.
+    // A build that has not begun.
     bed.build(&build(&["true"]), &[&exits[..], &["--mask", "NONE"]].concat())
         .code(2)
         .says("--mask");
@@ -299,7 +300,7 @@ fn a_script_that_meets_no_stop() {
     running.stdout.wait_for("runs\n");
     running.signal(nix::sys::signal::Signal::SIGINT);
     running.ends(5);
-    // Nobody comes.
+    // Nobody connects.
     let options = [&exits[..], &["--break-timeout", "1s"]].concat();
     let done = bed.build(&build(&["exit 3"]), &options).code(77);
     let (id, _) = last_line(&done.stderr);
@@ -324,7 +325,7 @@ fn a_prompt() {
     type_in("nothing", "there is no `nothing` here");
     type_in("re", "may be `resume` or `retry`");
     type_in("skip --to build:1", "error: at a failure");
-    // The end of a word, and a line from before.
+    // Completing a word, and recalling an earlier line.
     type_in("hel\t", "VERB --help has more");
     type_in("break add before:build:2", "cli  before:build:2");
     type_in("rerun build:1", "paused before build:2");
@@ -334,7 +335,8 @@ fn a_prompt() {
     terminal.send("set A=b c\r");
     running.stderr.wait_for("(cli): set: A");
     type_in("eval echo \"now $A\"", "now b c");
-    // Ctrl-C ends what a line has started, and not the prompt. Until it is back the line's own program reads.
+    // Ctrl-C ends what a line has started, not the prompt. Until then the started program reads the
+    // input.
     type_in("eval echo be''gun; exec sleep 600", "begun");
     terminal.send("\u{3}");
     terminal.wait_for_after("begun", "(build:2)");
@@ -391,7 +393,7 @@ fn keys_decide() {
         .wait_for_after("build:2 has failed", &format!("t retry · e edit · k skip · n step{menu}"));
     terminal.send("t");
     terminal.wait_for("(key): retry");
-    // Not the menu of the stop that is being left.
+    // Not the menu of the stop that is ending.
     terminal.stream.wait_until("the second failure, and its menu", |said| {
         let said = String::from_utf8_lossy(said);
         let failures = said.split("is paused because build:2 has failed").skip(2);
@@ -448,7 +450,8 @@ fn variables_are_shown() {
     running.ends(1);
 }
 
-/// As people type them: each with a terminal of its own, which shows what it shows nowhere else.
+/// As people type them: each with its own terminal, which shows some things that appear nowhere
+/// else.
 fn every_verb_at_a_terminal() {
     let bed = Bed::new();
     let commands = ["echo one > made", "export A=1; test -e go", "exit 3", "false", "echo last"];

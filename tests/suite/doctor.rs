@@ -1,4 +1,5 @@
-//! `runner doctor`: each row is something that was tried, and says otherwise where it does not work.
+//! `runner doctor`: each row is something that was tried, and its result changes if that does not
+//! work.
 
 use crate::common::docker::Docker;
 use crate::common::endpoint::Endpoint;
@@ -34,13 +35,13 @@ fn report(command: &mut Command) -> (Value, i32) {
 }
 
 fn doctor(bed: &Bed) -> Command {
-    // No daemon of this machine's.
+    // No daemon of this machine.
     let mut command = bed.command(["doctor", "--format", "json"]);
     command.env("DOCKER_HOST", "unix:///nonexistent").env("CONTAINER_HOST", "unix:///nonexistent");
     command
 }
 
-/// A shell's surroundings for the same, in mounts and namespaces of its own.
+/// The same as a shell command in new mounts and namespaces.
 fn doctor_within(bed: &Bed, unshare: &[&str], script: &str) -> Command {
     let mut command = bed.other("unshare");
     command.args(unshare).args(["sh", "-ec", &format!("{script}\nexec \"$@\""), "sh"]);
@@ -59,7 +60,7 @@ fn row<'r>(report: &'r Value, name: &str) -> &'r Value {
 fn is(report: &Value, name: &str, state: &str) {
     let row = row(report, name);
     assert_eq!(row["state"], state, "{report:#}");
-    // Whatever does not work comes with its consequence and its mend.
+    // Every failed row comes with its consequence and a fix.
     assert_eq!(row["mend"].is_string(), state != "ok", "{row:#}");
     assert_eq!(row["consequence"].is_string(), state != "ok", "{row:#}");
 }
@@ -95,7 +96,7 @@ fn users_of_a_container() {
     let (first, _) = report(&mut doctor(&bed));
     is(&first, "users", if has_users { "ok" } else { "limited" });
     if !is_root() {
-        // Without newuidmap there are no others.
+        // Without newuidmap there are no other users.
         let programs = bed.path("programs");
         fs::create_dir(&programs).unwrap();
         symlink("/bin/sh", programs.join("sh")).unwrap();
@@ -120,7 +121,7 @@ fn a_podman_that_is_not_there() {
     assert!(row(&report, "podman")["mend"].as_str().unwrap().contains("install"), "{report:#}");
 }
 
-/// The call that installs a filter does not exist for this program.
+/// The system call that installs a filter does not exist for this program.
 fn a_machine_without_filters() {
     let bed = Bed::new();
     let without = bed.path("without");
@@ -132,7 +133,7 @@ fn a_machine_without_filters() {
     command.env("DOCKER_HOST", "unix:///nonexistent").env("CONTAINER_HOST", "unix:///nonexistent");
     let (report, code) = report(&mut command);
     is(&report, "seccomp", "missing");
-    // Rather no container than one that is open.
+    // No container is better than an open one.
     is(&report, "container", "missing");
     assert_eq!(code, 3, "{report:#}");
 }
@@ -145,7 +146,7 @@ fn an_old_kernel() {
     let (report, code) = report(&mut command);
     is(&report, "kernel", "limited");
     assert!(row(&report, "kernel")["found"].as_str().unwrap().starts_with("Linux 2.6."));
-    // It says so alone, and everything works.
+    // Only this row reports it, and everything works.
     assert_eq!(code, 0, "{report:#}");
 }
 
@@ -224,14 +225,14 @@ fn docker_answers() {
     let mut command = doctor(&bed);
     let (seen, _) = report(command.env("DOCKER_HOST", Docker::shared().host()));
     is(&seen, "docker", "ok");
-    // Where it is all there is, a build can run all the same.
+    // If there is nothing else, a build can still run.
     let close = "echo 0 > /proc/sys/user/max_mnt_namespaces";
     let mut command = doctor_within(&bed, &["--user", "--map-root-user"], close);
     let (seen, code) = report(command.env("DOCKER_HOST", Docker::shared().host()));
     is(&seen, "container", "missing");
     assert_eq!(code, 0, "{seen:#}");
     assert_eq!(seen["verdict"], "a build can run, with the engine docker");
-    // It answers, and does not see what a build would be given: that takes longer.
+    // The daemon responds but does not see a build's files, which takes longer to find out.
     fs::create_dir_all(bed.home()).unwrap();
     let mount = format!("mount -t tmpfs -o mode=700 none {}", bed.home().display());
     let mut command = doctor_within(&bed, &["--mount"], &mount);
@@ -247,7 +248,7 @@ fn docker_answers() {
     ours(&["images", "--all"]);
 }
 
-/// The folders in which Podman, its runtimes and its networks keep what they share, where they are.
+/// The shared folders of Podman, its runtimes and its networks, if they exist.
 fn podman_leaves_nothing_on_a_new_machine() {
     let bed = Bed::new();
     let empty =
@@ -268,7 +269,7 @@ fn podman_leaves_nothing_on_a_new_machine() {
     assert_eq!(stdout, "", "the doctor has left these");
 }
 
-/// Runs a command and waits until no process that it has started is left.
+/// Runs a command and waits until none of its descendants is left.
 const TO_THE_LAST_CHILD: &str = "
 import ctypes, os, signal, subprocess, sys
 assert ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0  # PR_SET_CHILD_SUBREAPER
@@ -281,7 +282,7 @@ except ChildProcessError:
     pass
 ";
 
-/// Without a runtime directory of the caller's, too.
+/// Also without a runtime directory.
 fn podman_leaves_nothing() {
     let bed = Bed::new();
     let mut command = bed.other("python3");
@@ -303,7 +304,7 @@ fn podman_answers() {
     let mut command = doctor(&bed);
     let (seen, _) = report(command.env_remove("CONTAINER_HOST"));
     is(&seen, "podman", "ok");
-    // It answers, and what makes its containers does not.
+    // The service responds, but the program that creates its containers does not.
     let variables = Podman::shared().variables();
     let (_, conf) = variables.iter().find(|(name, _)| name == "CONTAINERS_CONF").unwrap();
     let broken = "runtime = \"broken\"\n[engine.runtimes]\nbroken = [\"/bin/false\"]\n";
@@ -341,7 +342,7 @@ fn a_build_with_sessions() {
     let of =
         |check: &str| checks.iter().find(|one| one["Check"] == check).unwrap()["Status"].clone();
     assert_eq!((of("node"), of("EC2 IMDS")), (Value::from("Success"), Value::from("Skipped")));
-    // What reaches for AWS would reach its own endpoint.
+    // Calls to AWS would reach its own endpoint.
     let found = row(&report, "endpoint")["found"].as_str().unwrap().to_owned();
     let url = found.split_whitespace().next().unwrap();
     let mut command = bed.command(["doctor", &uuid, "--format", "json"]);
@@ -363,10 +364,10 @@ fn a_build_without_sessions() {
     let (report, code) = of_build(&bed, &uuid);
     is(&report, "sessions", "limited");
     is(&report, "agent", "ok");
-    // No endpoint was ever opened, and no key pair made.
+    // No endpoint was ever opened, and no key pair created.
     is(&report, "endpoint", "missing");
     is(&report, "credentials", "missing");
-    // Its owner gets in all the same.
+    // Its owner can connect all the same.
     assert_eq!(code, 0, "{report:#}");
     bed.runner(["exec", "--", "sh", "-c", "echo > /tmp/go"]).code(0);
     running.ends(0);
@@ -382,7 +383,7 @@ fn a_build_that_has_ended() {
     bed.runner(["doctor", "nothing-like-it"]).code(2);
 }
 
-/// Its socket is gone, or it is stopped in its tracks.
+/// Its socket is gone, or the process is stopped.
 fn a_build_that_does_not_answer() {
     let bed = Bed::new();
     let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
@@ -398,7 +399,7 @@ fn a_build_that_does_not_answer() {
     bed.resume(running);
 }
 
-/// The calls are refused as a client's would be.
+/// The calls are rejected as a client's would be.
 fn keys_of_awss_clients() {
     let bed = Bed::new();
     let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
@@ -429,7 +430,7 @@ fn keys_of_awss_clients() {
     bed.resume(running);
 }
 
-/// One of `runner serve`: stopped in its tracks, and gone.
+/// The endpoint of `runner serve`: its process stopped, and gone.
 fn an_endpoint_that_does_not_answer() {
     let bed = Bed::new();
     let running = bed.start(&build(&["mkfifo /tmp/go; echo ready; read x < /tmp/go"]), &[]);

@@ -1,4 +1,4 @@
-//! What the documents say, held against the program: the commands for CI, and the picture of the main walk.
+//! Checks documents against the program: the commands for CI, and the picture of the main walk.
 
 use crate::common::{Bed, Terminal, build, cases, image, picture, project, runner, write_program};
 use runner_core::spec::yaml::{self, YamlNode, YamlValue};
@@ -11,7 +11,7 @@ cases! {
     [Root, Containers, Image("busybox")] => the_jobs_for_ci_run, the_picture_is_of_this_program;
 }
 
-/// `runner` on PATH is the program under test.
+/// Makes `runner` on PATH the program under test.
 fn on_path(bed: &Bed, command: &mut Command) {
     let dir = bed.path("bin");
     fs::create_dir_all(&dir).unwrap();
@@ -21,7 +21,7 @@ fn on_path(bed: &Bed, command: &mut Command) {
     command.env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", dir.display()));
 }
 
-/// The YAML of a document.
+/// The YAML blocks of a document.
 fn blocks(document: &str) -> Vec<Json> {
     let text = fs::read_to_string(project().join(document)).unwrap();
     let blocks = text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
@@ -40,12 +40,12 @@ fn json_of(node: &YamlNode) -> Json {
     }
 }
 
-/// A job of a CI system: what its shell is given, and the files that are kept of it.
+/// A job of a CI system: its shell commands, and the files it keeps.
 #[derive(Debug, Default)]
 struct Job {
     script: String,
     kept: Vec<String>,
-    /// Actions of others, which are not run here.
+    /// Third-party actions, which are not run here.
     uses: Vec<String>,
 }
 
@@ -54,7 +54,7 @@ fn texts(value: &Json) -> Vec<String> {
     texts.map(|text| text.as_str().unwrap().to_owned()).collect()
 }
 
-/// Jobs as GitHub reads them, or as GitLab does.
+/// Parses jobs of GitHub or GitLab.
 fn jobs(block: &Json) -> Vec<Job> {
     if let Some(jobs) = block["jobs"].as_object() {
         return jobs.values().map(job_of_github).collect();
@@ -85,7 +85,8 @@ fn job_of_github(job: &Json) -> Job {
     found
 }
 
-/// Every job of the document runs, and leaves what is kept of it. What others have made is named: it is theirs.
+/// Every job in the document runs and leaves the files it keeps. Third-party actions are only
+/// listed.
 fn the_jobs_for_ci_run() {
     let jobs: Vec<Job> = blocks("docs/ci.md").iter().flat_map(jobs).collect();
     assert_eq!(jobs.len(), 4, "{jobs:?}");
@@ -99,7 +100,7 @@ fn the_jobs_for_ci_run() {
         symlink(image("busybox"), bed.source().join("rootfs")).unwrap();
         let mut shell = bed.other("bash");
         on_path(&bed, &mut shell);
-        // Whose rights these are is the machine's to say.
+        // sudo depends on the machine, so a stand-in runs the command.
         let sudo = "#!/bin/sh\nwhile [ \"${1#-}\" != \"$1\" ]; do shift; done\nexec \"$@\"\n";
         write_program(&bed.path("bin/sudo"), sudo);
         shell.env("CI_PROJECT_DIR", bed.source()).args(["-e", "-c", script]);
@@ -111,7 +112,7 @@ fn the_jobs_for_ci_run() {
     }
 }
 
-/// Both terminals of the walk, as they stand at its end. `cargo xtask picture` draws it anew.
+/// Both terminals of the walk at its end. `cargo xtask picture` redraws the picture.
 fn the_picture_is_of_this_program() {
     let bed = Bed::new();
     let hello = fs::read_to_string(project().join("buildspecs/hello-world.yml")).unwrap();
@@ -119,7 +120,7 @@ fn the_picture_is_of_this_program() {
     let terminal = |line: &[&str]| -> Terminal {
         let mut command = bed.other("runner");
         on_path(&bed, &mut command);
-        // As a person has it, so that no line is longer than theirs.
+        // With a person's environment, so that lines have the same length.
         command.env_remove("RUNNER_HOME").env("NO_COLOR", "").args(line);
         let mut real = Command::new(bed.path("bin/runner"));
         real.args(command.get_args()).current_dir(bed.source()).env_clear();
@@ -144,7 +145,7 @@ fn the_picture_is_of_this_program() {
         let (_, rest) = told.rsplit_once(before).unwrap_or_else(|| panic!("no {before} in {told}"));
         rest.split(ends).next().unwrap().to_owned()
     };
-    // Not the command, which the status line has as well.
+    // Not the command, which the status line contains as well.
     let mut dates = told.split("Build completed on ").skip(1).filter(|rest| !rest.starts_with('$'));
     let date = dates.next().unwrap().split('\r').next().unwrap();
     let uuid = after("codebuild:", &[' ', '\r', '\u{1b}']);
@@ -176,19 +177,19 @@ fn the_picture_is_of_this_program() {
     );
 }
 
-/// What a command that was typed has shown. What a shell says between the resume and its end depends on which
-/// of them is faster.
+/// The output of a typed command. What a shell prints between the resume and its end depends on
+/// which of them is faster.
 fn with_command(typed: &str, terminal: &Terminal, replaced: &[(String, &str)]) -> Vec<String> {
     let shown = picture::shown(&terminal.stream.bytes(), replaced);
     let resumed = shown.iter().position(|line| line.starts_with("codebuild-resume: "));
     let is_kept = |at: usize, line: &str| {
         resumed.is_none_or(|resumed| at <= resumed || line.starts_with("runner: "))
     };
-    // A shell's greeting is another one in each version of it.
+    // A shell's greeting differs between versions.
     let greeting = |line: &&str| resumed.is_some() && !line.contains(" # ");
     let begin = shown.iter().map(String::as_str).take_while(greeting).count();
     let kept = shown.iter().enumerate().skip(begin).filter(|(at, line)| is_kept(*at, line));
-    // How long each phase took, the machine says.
+    // The duration of each phase depends on the machine.
     let settled = |line: &String| match line.starts_with("phases: ") {
         true => "phases: PRE_BUILD 0.1s · BUILD 0.1s · POST_BUILD 0.1s".to_owned(),
         false => line.clone(),

@@ -1,4 +1,5 @@
-//! Clusters, and builds as their tasks, by AWS's client for Python: the calls of AWS's checker for ECS Exec among them.
+//! Clusters, and builds as their tasks, tested with AWS's client for Python, including the calls of
+//! AWS's checker for ECS Exec.
 
 use super::service::{a_project, spec};
 use crate::common::endpoint::Endpoint;
@@ -77,7 +78,7 @@ is_equal(len(ecs.list_clusters()['clusterArns']), 1)
     server.ends(0);
 }
 
-/// A build of a project that is started as a task, in a cluster of its own.
+/// A project's build started as a task, in its own cluster.
 fn a_task_of_a_cluster() {
     let bed = Bed::new();
     let (endpoint, server) = Endpoint::serve(&bed, &[]);

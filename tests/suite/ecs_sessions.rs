@@ -1,4 +1,5 @@
-//! Sessions of ECS Exec, logged and encrypted as their cluster says, against services that moto plays.
+//! Sessions of ECS Exec, logged and encrypted according to their cluster, with services simulated
+//! by moto.
 
 use super::session_uploads::{
     encrypted_bucket, heard_of, is_audited, keyed_for, named, place, until_all_has_arrived,
@@ -23,7 +24,7 @@ fn ecs(endpoint: &Endpoint, operation: &str, body: &Value) -> (u16, Value) {
     endpoint.call(&format!("AmazonEC2ContainerServiceV20141113.{operation}"), body)
 }
 
-/// Says what holds for sessions in tasks of the cluster `default` from here on.
+/// Sets the configuration for sessions in tasks of the cluster `default` from here on.
 fn configure(endpoint: &Endpoint, exec: &Value) {
     let configuration = json!({"executeCommandConfiguration": exec});
     let body = json!({"cluster": "default", "configuration": configuration});
@@ -35,7 +36,7 @@ fn uuid(place: &Place) -> String {
     place.bed.live().file_name().unwrap().to_str().unwrap().to_owned()
 }
 
-/// A shell in the one task.
+/// A shell in the only task.
 fn execute(place: &Place) -> Started {
     let task = uuid(place).replace('-', "");
     let body = json!({"task": task, "command": "sh", "interactive": true});
@@ -45,7 +46,7 @@ fn execute(place: &Place) -> Started {
     Started { id: text("sessionId"), url: text("streamUrl"), token: text("tokenValue") }
 }
 
-/// The task as the plugin's arguments have it.
+/// The task as the plugin's arguments name it.
 fn target(place: &Place) -> String {
     let task = uuid(place).replace('-', "");
     let (_, answer) = ecs(&place.endpoint, "DescribeTasks", &json!({"tasks": [task]}));
@@ -53,7 +54,7 @@ fn target(place: &Place) -> String {
     format!("ecs:default_{task}_{runtime}")
 }
 
-/// A session that says this and ends.
+/// A session that prints this and ends.
 fn says(started: &Started, text: &str) {
     let mut channel = Channel::open(started);
     channel.input(Payload::Size, br#"{"cols":80,"rows":24}"#);
@@ -61,7 +62,7 @@ fn says(started: &Started, text: &str) {
     channel.wait_for_close();
 }
 
-/// In both places, encrypted, masked, as text, while it goes on and at its end.
+/// In both places, encrypted, masked, as text, during the session and at its end.
 fn sessions_are_logged_where_the_cluster_says() {
     let place = place(aws::aws(), &["-e", "WORD=hunter2-hunter2", "--mask", "WORD"]);
     let (group, bucket) = (named("exec"), encrypted_bucket());
@@ -93,20 +94,20 @@ fn sessions_are_logged_where_the_cluster_says() {
     assert!(text.contains("it is ***\r\n") && !text.contains("hunter2"), "{text}");
     is_audited(&place, "\"SessionLogged\"");
 
-    // Session Manager takes nothing of the cluster, by whichever name.
+    // Session Manager ignores the cluster's settings, whatever name is used.
     let body = json!({"Target": target(&place)});
     let (status, answer) = place.endpoint.call("AmazonSSM.StartSession", &body);
     assert_eq!(status, 200, "{answer}");
     says(&Started::of(&answer), "elsewhere");
     assert_eq!(aws::keys(&bucket).len(), 1);
-    // Nothing is written anywhere; the next session reads that when it is asked for.
+    // Nothing is written anywhere; the next session reads the setting when it is requested.
     configure(&place.endpoint, &json!({"logging": "NONE"}));
     let silent = execute(&place);
     says(&silent, "unheard");
     until_all_has_arrived(&place.bed);
     assert!(aws::log_events(&group, &silent.id).is_empty());
     assert_eq!(aws::keys(&bucket), [format!("tasks/{}.log", started.id)]);
-    // Without a word of encryption both places take what they get.
+    // If encryption is not set, both places take what they get.
     let (group, bucket) = (named("plain"), aws::bucket(&named("plain")));
     aws::log_group(&group, false);
     let log = json!({"cloudWatchLogGroupName": group, "s3BucketName": bucket});
@@ -119,7 +120,7 @@ fn sessions_are_logged_where_the_cluster_says() {
     place.ends();
 }
 
-/// Each failure has its own cause; only a place that has to be encrypted keeps a session from beginning.
+/// Each failure has its own cause; only a place that must be encrypted prevents a session.
 fn places_of_a_cluster_that_are_not_as_they_are_to_be() {
     let place = place(aws::aws(), &[]);
     let (plain, bare, gone) = (named("plain"), aws::bucket(&named("bare")), named("gone"));
@@ -154,7 +155,7 @@ fn places_of_a_cluster_that_are_not_as_they_are_to_be() {
     place.ends();
 }
 
-/// By a client that has had KMS make a data key for the task, as AWS's checker looks at it first.
+/// By a client that has KMS create a data key for the task, which AWS's checker examines first.
 fn sessions_are_encrypted_with_the_clusters_key() {
     let place = place(aws::aws(), &[]);
     let (key, group) = (aws::kms_key(), named("encrypted"));
@@ -174,7 +175,7 @@ fn sessions_are_encrypted_with_the_clusters_key() {
     until_all_has_arrived(&place.bed);
     assert!(aws::log_events(&group, &started.id).concat().contains("in-side"));
     is_audited(&place, &format!("\"kmsKeyId\":\"{key}\""));
-    // A key that is bound to another name of the build is none.
+    // A key bound to another name of the build is rejected.
     let started = execute(&place);
     let (mut other, _) = keyed_for(&format!("codebuild:{}", uuid(&place)), &started, |_| ());
     let why = other.channel.wait_for_close();
@@ -189,7 +190,7 @@ fn sessions_are_encrypted_with_the_clusters_key() {
     place.ends();
 }
 
-/// The build's group, which is made like the build's own stream.
+/// The build's group, which is created like the build's own stream.
 fn by_default_they_go_where_the_builds_log_goes() {
     let bed = Bed::new().with_variables(aws::variables(aws::aws()));
     let group = named("of-the-build");
@@ -210,7 +211,7 @@ fn by_default_they_go_where_the_builds_log_goes() {
     place.ends();
 }
 
-/// What is written goes to AWS with the rights of this machine's owner.
+/// Logs are written to AWS with the rights of this machine's owner.
 fn users_name_no_places_that_they_may_not_write_to() {
     let bed = Bed::new();
     let policy = |resource: &str| {
@@ -278,7 +279,7 @@ fn doctor_looks_at_places_and_keys() {
     assert_eq!(seen(json!({"kmsKeyId": key}), "task key"), ("ok".to_owned(), key));
     let (state, found) = seen(json!({"kmsKeyId": "alias/nobodys"}), "task key");
     assert!(state == "limited" && found.contains("NotFoundException"), "{found}");
-    // The same by the preferences.
+    // The same through the preferences.
     super::session_uploads::prefer(&place, &json!({"cloudWatchLogGroupName": named("gone")}));
     let found = row("session log").unwrap();
     assert!(found["found"].as_str().unwrap().contains("does not exist"), "{found}");

@@ -1,7 +1,7 @@
-//! A daemon that does not see this machine's files, as one on another machine: the same build, sessions
+//! A daemon that does not see this machine's files, as on another machine: the same build, sessions
 //! and ends, over its exec API.
 //!
-//! Its container is where the daemon is; the runner has nothing of it but one stream.
+//! Its container is where the daemon is; the runner's only connection to it is one stream.
 
 use crate::common::docker::Docker;
 use crate::common::podman::Podman;
@@ -33,7 +33,7 @@ fn options<'o>(more: &[&'o str]) -> Vec<&'o str> {
     [&OPTIONS[..], more].concat()
 }
 
-/// Names of the bed's containers there, whatever their state.
+/// Names of the bed's containers there, in any state.
 fn containers(bed: &Bed) -> Vec<String> {
     let uuid = bed.only().file_name().unwrap().to_str().unwrap().to_owned();
     let filter = format!("label=runner.build={uuid}");
@@ -59,7 +59,7 @@ fn commands_and_their_codes() {
     assert_eq!(containers(&bed), [""; 0]);
 }
 
-/// Pause, look around with a shell and with single commands, mend, go on.
+/// Pause, inspect with a shell and with single commands, fix, resume.
 fn the_walk() {
     let bed = bed();
     let commands = ["export A=1; cd /tmp; B=2 codebuild-breakpoint", "cat mended; echo $A $PWD"];
@@ -104,13 +104,13 @@ fn kill_9() {
     running.stdout.wait_for("ready\n");
     running.signal(Signal::SIGKILL);
     drop(running);
-    // The relay's input ends, with it the relay, its first process, and the container.
+    // The relay's input ends, and with it the relay, PID 1, and the container.
     until("the container is gone", || containers(&bed).is_empty());
     assert!(bed.runner(["ps", "--all"]).code(0).stdout.contains("FAULT"));
     assert_eq!(bed.record()["buildStatus"], "FAULT");
 }
 
-/// However much it is, it is there before the command's end is told.
+/// All output has arrived before the command's end is reported, however much it is.
 fn all_of_the_output() {
     let bed = bed();
     let behind = "until [ -e /tmp/go ]; do sleep 0.01; done; echo from behind; touch /tmp/done";
@@ -128,7 +128,7 @@ fn all_of_the_output() {
     assert_eq!(list(&bed.home().join("live")), [""; 0]);
 }
 
-/// Artifacts, a cache and reports come back here, and the cache goes there again.
+/// Artifacts, a cache and reports are copied back, and the cache is sent there again.
 fn what_a_build_leaves() {
     let bed = bed();
     let junit =
@@ -153,7 +153,8 @@ fn what_a_build_leaves() {
     assert!(!list(&reports).is_empty());
 }
 
-/// `cp` both ways, and a server on the container's own loopback interface, which answers when all was said.
+/// `cp` both ways, and a server on the container's own loopback interface, which answers after the
+/// request has ended.
 fn copies_and_ports() {
     let bed = bed();
     bed.write("sent/file", vec![7; 1_500_000]);
@@ -177,7 +178,7 @@ fn copies_and_ports() {
     forward.ends(0);
 }
 
-/// A program that nobody reads, and one whose reader has gone, hold up nobody.
+/// A program whose output nobody reads, and one whose reader has left, block nobody.
 fn streams_of_sessions() {
     let bed = bed();
     let running = bed.paused(&build(&["codebuild-breakpoint"]), &OPTIONS);
@@ -194,7 +195,7 @@ fn streams_of_sessions() {
     let sum = outcome(bed.other("md5sum").stdin(fs::File::open(&input).unwrap())).stdout;
     assert!(seen.stdout.starts_with(&sum), "{}", &seen.stdout[..60]);
     assert_eq!(seen.stdout.len(), sum.len() + 3_000_000);
-    // A program that ends as soon as its pipe has taken all it had to say.
+    // A program that ends as soon as its pipe has accepted all its output.
     let at_once = ["exec", "--", "dd", "if=/dev/zero", "bs=65536", "count=1"];
     for _ in 0..20 {
         assert_eq!(bed.runner(at_once).code(0).stdout.len(), 65_536);
@@ -204,7 +205,7 @@ fn streams_of_sessions() {
     let is_there = || bed.runner(["exec", "--", "pidof", "yes"]).code == 0;
     until("yes has ended", || !is_there());
     let _ = unread.wait();
-    // A terminal whose client has gone hangs up.
+    // A terminal is hung up when its client disconnects.
     let shell = bed.terminal(bed.command(["attach"]), 24, 80);
     shell.send("sleep 1234\r");
     until("it sleeps", || bed.runner(["exec", "--", "pidof", "sleep"]).code == 0);
@@ -213,7 +214,7 @@ fn streams_of_sessions() {
     bed.resume(running);
 }
 
-/// Commands of other users, and what a container may do: as everywhere.
+/// Commands of other users, and a container's rights: the same as elsewhere.
 fn users() {
     let spec = "version: 0.2\nphases:\n  build:\n    run-as: builder\n    commands:\n      - id -un; export \
                 KEPT=1; cd /tmp\n      - echo $KEPT $PWD; touch /tmp/mine\n  post_build:\n    commands:\n      - \
@@ -232,7 +233,7 @@ fn what_it_has_not() {
     seen.says("--memory 64M: whether Docker enforces it is not seen from here");
 }
 
-/// A build that takes the way to its runner away ends itself, and is told.
+/// A build that cuts its connection to the runner ends itself, and that is reported.
 fn a_build_that_kills_everything() {
     let bed = bed();
     let seen = bed.build(&build(&["echo ready", "kill -9 -1; sleep 60"]), &OPTIONS).code(3);
@@ -254,7 +255,7 @@ fn podman() {
     hidden.args(["--mount", "--propagation", "private", "sh", "-ec", script]).arg(bed.home());
     hidden.arg(service.get_program()).args(service.get_args());
     let service = Running::spawn(hidden);
-    // The socket is there before anybody listens on it.
+    // The socket exists before anyone listens on it.
     until("it listens", || UnixStream::connect(bed.path("podman.sock")).is_ok());
     let spec =
         build(&["cd /tmp; codebuild-breakpoint", "cat mended; seq 20000 | tail -n 1; exit 7"]);

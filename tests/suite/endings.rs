@@ -1,4 +1,4 @@
-//! The end of a build as people read it: at a terminal, in GitHub's log and in GitLab's.
+//! The end of a build as displayed at a terminal, in GitHub's log and in GitLab's.
 
 use crate::common::{Bed, Outcome, build, cases, outcome};
 use std::fs;
@@ -97,7 +97,7 @@ fn sections_of_gitlab() {
         "{}",
         told.stderr
     );
-    // What reads events reads nothing else.
+    // A JSON log contains nothing but events.
     let json = in_ci(&bed, "GITLAB_CI", &["--log-format", "json"]);
     assert!(json.stdout.lines().all(|line| line.starts_with('{')), "{}", json.stdout);
 }

@@ -1,4 +1,4 @@
-//! Ends: however a build is ended, nothing of it stays, and the record tells the truth.
+//! Ends: however a build ends, nothing of it remains, and the record tells the truth.
 
 use crate::common::{Bed, Running, cases};
 use nix::sys::signal::Signal;
@@ -55,7 +55,7 @@ fn ctrl_c_twice() {
     running.stderr.wait_for("once more ends it at once");
     running.signal(Signal::SIGINT);
     running.ends(5);
-    // Not after the five seconds that one Ctrl-C grants.
+    // Not after the five seconds that one Ctrl-C allows.
     let record = bed.record();
     let build = record["phases"].as_array().unwrap().iter().rev().nth(1).unwrap().clone();
     assert!(build["durationInSeconds"].as_u64().unwrap() < 5, "{build}");
@@ -74,7 +74,8 @@ fn other_signals() {
 
 fn a_timeout() {
     let bed = Bed::new();
-    // Long enough to come to the command on any machine: it runs from the beginning of the build.
+    // Long enough to reach the command on any machine: the time runs from the beginning of the
+    // build.
     let outcome = bed.build(&build(&[POLITE]), &["--timeout", "5s"]).code(4).says("TIMED_OUT");
     assert!(
         outcome.stdout.contains("status code: BUILD_TIMED_OUT Message: Build has timed out. \n"),
@@ -89,7 +90,7 @@ fn a_stop_from_outside() {
     let running = bed.start(&build(&[POLITE]), &[]);
     running.stdout.wait_for("ready\n");
     bed.runner(["stop"]).code(0);
-    // When it returns the build is over.
+    // When it returns, the build is over.
     assert_eq!(bed.record()["buildStatus"], "STOPPED");
     running.ends(5);
     let id = bed.only().file_name().unwrap().to_str().unwrap().to_owned();
@@ -113,7 +114,8 @@ fn is_left(container: &serde_json::Value) -> bool {
 }
 
 fn kill_9_at_any_moment() {
-    // From before the container exists to after the last command, wherever the machine is by then.
+    // From before the container exists to after the last command, wherever the machine is at that
+    // moment.
     for round in 0..24_u32 {
         let bed = Bed::new();
         let commands = ["echo one", "sleep 0.01; echo two", "seq 1000", "codebuild-breakpoint"];
@@ -138,12 +140,12 @@ fn kill_9_at_any_moment() {
             assert!(!name.starts_with(".new"), "{name}");
             assert_eq!(bed.record()["buildStatus"], "FAULT", "round {round}");
         }
-        // Again changes nothing.
+        // A second command changes nothing.
         assert_eq!(bed.runner(["ps"]).code(0).stderr, "");
     }
 }
 
-/// What a kill leaves of a build's folder while that is being made.
+/// What a kill leaves of a build's folder while it is being created.
 fn kill_9_while_the_folder_is_made() {
     let bed = Bed::new();
     bed.runner(["ps"]).code(0);
@@ -161,7 +163,7 @@ fn kill_9_while_the_folder_is_made() {
         bed.runner(["ps"]).code(0);
         assert!(!live.exists() && !new.exists(), "{is_begun} {has_lock}");
     }
-    // Whole, and without a log yet, or without anything in it; the build's directories may be there by then.
+    // Complete, but without a log or with an empty one; the build's directories may exist by then.
     let (whole, layer) = (bed.home().join("builds").join(uuid), bed.path("layer"));
     let meta = serde_json::json!({
         "uuid": uuid, "project": "demo", "number": 1, "runnerPid": 1, "layers": [&layer],
@@ -179,7 +181,7 @@ fn kill_9_while_the_folder_is_made() {
         assert!(!said.contains("cannot"), "{said}");
         assert!(!live.exists() && !whole.exists() && !layer.exists(), "{has_log}");
     }
-    // One that is being made right now is left alone.
+    // A build being created right now is left alone.
     let making = fs::File::create(&live).unwrap();
     making.lock().unwrap();
     fs::create_dir(&new).unwrap();
@@ -208,7 +210,7 @@ fn kill_9_while_paused() {
     assert!(log.contains("\nbefore\n") && log.contains("State: FAULT"), "{log}");
 }
 
-/// What was half written then is no line; the log is completed behind the last whole one.
+/// A partial line does not count; the log is completed after the last whole line.
 fn kill_9_in_the_middle_of_a_line() {
     let bed = Bed::new();
     let mut running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
@@ -227,7 +229,7 @@ fn kill_9_in_the_middle_of_a_line() {
     assert!(types.ends_with(&["phase_ended", "phase_started", "build_ended"]), "{types:?}");
 }
 
-/// PID 1 cannot see that its runner is gone; the next command sees to it.
+/// A stopped PID 1 cannot notice that its runner is gone; the next command handles it.
 fn kill_9_while_pid_1_is_stopped() {
     let bed = Bed::new();
     let mut running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
@@ -242,7 +244,7 @@ fn kill_9_while_pid_1_is_stopped() {
     assert!(!is_left(&container));
 }
 
-/// A build that makes what is hard to remove leaves as little as any other.
+/// A build that creates trees that are hard to remove leaves nothing, either.
 fn trees_that_are_hard_to_remove() {
     let bed = Bed::new();
     let commands = [
@@ -272,7 +274,7 @@ fn the_container_is_killed() {
     assert_eq!(bed.record()["buildStatus"], "FAULT");
 }
 
-/// Ctrl-Z: the time until the shell continues the runner does not count.
+/// Ctrl-Z: the runner does not count the time until the shell continues it.
 fn the_clock_stands_still_while_stopped() {
     let bed = Bed::new();
     let mut running = bed.start(
@@ -297,14 +299,15 @@ fn the_clock_stands_still_while_stopped() {
     let stopped = stopped.elapsed();
     running.signal(Signal::SIGCONT);
     let after = seconds_left();
-    // No more than has gone by otherwise, however slow this machine is, and what is lost in full seconds.
+    // No more than has passed otherwise, however slow this machine is, plus what is lost by
+    // rounding to seconds.
     let counted = (begin.elapsed() - stopped).as_secs() + 1;
     assert!(before - after <= counted, "{before} {after} {counted}");
     bed.runner(["exec", "--", "sh", "-c", "echo in time > /tmp/go"]).code(0);
     assert_eq!(running.wait(), 0, "{}", running.stderr.text());
 }
 
-/// `nohup runner run`, and what a shell starts in the background of a script.
+/// `nohup runner run`, and programs that a script's shell starts in the background.
 fn signals_that_were_ignored_from_the_start() {
     let is_ignored = |running: &Running, signal: Signal| {
         let status = fs::read_to_string(format!("/proc/{}/status", running.pid())).unwrap();
@@ -312,7 +315,7 @@ fn signals_that_were_ignored_from_the_start() {
         u64::from_str_radix(bits, 16).unwrap() & (1 << (signal as i32 - 1)) != 0
     };
     let bed = Bed::new();
-    // Ignored for the program and not for the build, whose processes begin as everywhere.
+    // Ignored by the program but not by the build, whose processes start with default signals.
     let spec = build(&["grep SigIgn /proc/self/status; codebuild-breakpoint"]);
     let command = bed.build_command(&spec, &["--enable-session"]);
     let mut shell = bed.other("sh");

@@ -18,7 +18,7 @@ fn exit_codes_are_exact() {
     for code in [0, 1, 2, 7, 41, 124, 125, 126, 127, 128, 129, 200, 254, 255] {
         bed.runner(["exec", "--", "sh", "-c", &format!("exit {code}")]).code(code);
     }
-    // busybox's shell ignores SIGQUIT of its own accord.
+    // busybox's shell ignores SIGQUIT by itself.
     for signal in [1, 2, 6, 9, 11, 13, 14, 15] {
         bed.runner(["exec", "--", "sh", "-c", &format!("kill -{signal} $$")]).code(128 + signal);
     }
@@ -30,7 +30,7 @@ fn exit_codes_are_exact() {
     running.ends(0);
 }
 
-/// No descriptor of the runner's, or of whoever started it, reaches a command.
+/// No descriptor of the runner, or of its parent, reaches a command.
 fn nothing_of_the_runner_is_inherited() {
     let bed = Bed::new();
     bed.write("buildspec.yml", build(&["ls -l /proc/$$/fd"]));
@@ -44,7 +44,7 @@ fn nothing_of_the_runner_is_inherited() {
     );
     let output = bed.other("bash").args(["-c", &script]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    // `... NUMBER -> TARGET`, as ls prints links.
+    // `... NUMBER -> TARGET`, as ls shows links.
     let fds = text.lines().filter(|line| line.contains(" -> ") && !line.starts_with('['));
     let mut fds: Vec<&str> = fds
         .map(|line| {
@@ -53,7 +53,7 @@ fn nothing_of_the_runner_is_inherited() {
         })
         .collect();
     fds.sort_unstable();
-    // The last is the script that the shell reads.
+    // The last one is the script that the shell reads.
     let wanted =
         ["0 -> /dev/null", "1 -> pipe:", "10 -> /codebuild/output/tmp/script.sh", "2 -> pipe:"];
     assert_eq!(fds, wanted, "{text}");
@@ -64,7 +64,7 @@ fn orphans_are_reaped() {
         .build(
             &build(&[
                 "for i in $(seq 50); do (true &) ; (sh -c 'sleep 0.01 &') ; done",
-                // The last of them may have ended this moment; what is not reaped stays.
+                // The last one may have ended just now; an unreaped process would stay.
                 "while pidof sleep > /dev/null || cat /proc/[0-9]*/status 2> /dev/null | grep -q \
                  '^State:.Z'; do :; done; echo reaped",
             ]),
@@ -77,7 +77,7 @@ fn orphans_are_reaped() {
 
 fn processes_in_other_sessions_end_with_the_build() {
     let bed = Bed::new();
-    // A name that no other process has, so that the host can be searched for it.
+    // A unique process name, so that the host can be searched for it.
     let name = format!("leftover-{}", std::process::id());
     let commands = format!(
         "cp /bin/busybox /tmp/{name}; setsid /tmp/{name} sleep 1000 & (/tmp/{name} sleep 1000 &)"
@@ -157,7 +157,7 @@ fn kernel_files_are_masked() {
     );
 }
 
-/// What is mounted in the container never shows on the host, and the other way round.
+/// Mounts in the container never appear on the host, and vice versa.
 fn mounts_are_private() {
     let bed = Bed::new();
     let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
@@ -174,7 +174,7 @@ fn the_source_is_never_written() {
     let bed = Bed::new();
     bed.write("kept", "as it was\n");
     bed.write("dir/gone", "still here\n");
-    // Somebody else's, as a source under sudo is.
+    // Owned by someone else, as a source under sudo is.
     for name in ["", "kept", "dir", "dir/gone"].iter().filter(|_| is_root()) {
         std::os::unix::fs::chown(bed.source().join(name), Some(1234), Some(4321)).unwrap();
     }
@@ -239,7 +239,7 @@ fn an_environment_of_a_megabyte() {
         "env | wc -c | awk '{ print ($1 > 1200000) }'; codebuild-breakpoint",
     ];
     let running = bed.paused(&build(&commands), &[]);
-    // A session gets all of it, too.
+    // A session gets the whole value, too.
     let seen = bed.runner(["exec", "--", "sh", "-c", "echo ${#V11}"]).code(0).stdout;
     assert_eq!(seen, "100000\n");
     bed.runner(["resume"]).code(0);

@@ -1,4 +1,5 @@
-//! Life with a build: started and left alone, looked at, entered by the commands that people type by habit.
+//! Everyday use of a build: started and detached, inspected, entered with the commands that people
+//! type by habit.
 
 use crate::common::endpoint::Endpoint;
 use crate::common::{Bed, Running, build, cases, outcome, python, screen_of, until};
@@ -25,7 +26,7 @@ fn a_build_is_left_alone() {
         format!("demo:{}\n", bed.only().file_name().unwrap().to_str().unwrap())
     );
     bed.runner(["wait", &id, "--for", "paused"]).code(0);
-    // Nobody is at a terminal: it does not wait for ever.
+    // There is no terminal, so it does not wait for ever.
     let paused = &bed.events("paused")[0];
     assert_eq!(paused["resumesInS"], 900, "{paused}");
     bed.runner(["resume", &id]).code(0);
@@ -38,7 +39,7 @@ fn a_detached_build_that_does_not_begin() {
     let refused =
         outcome(&mut bed.build_command(&build(&["true"]), &["--detach", "--mask", "NONE"]));
     assert_eq!(refused.code(2).says("--mask NONE").says("hint: give it one with -e").stdout, "");
-    // One whose buildspec is rejected has begun, and has ended.
+    // A build with a rejected buildspec has begun, and has ended.
     let rejected = outcome(&mut bed.build_command("version: 0.2\n", &["--detach"])).code(2);
     let id = rejected.says("error[").stdout;
     bed.runner(["wait", id.trim_end(), "--for", "ended", "--exit-code"]).code(2);
@@ -61,7 +62,7 @@ fn a_terminal_for_one_command() {
     let shown = bed.terminal(command, 33, 77).ends(9);
     assert!(shown.contains("33 77"), "{shown}");
     bed.runner(["exec", "-t", "--", "true"]).code(125).says("needs a terminal");
-    // A shell that would show no prompt says so; a script's does not.
+    // A shell without a prompt prints a notice; a script's shell does not.
     let terminal = bed.terminal(bed.command(["exec", "--", "/bin/sh"]), 24, 80);
     terminal.wait_for("runner exec -t, or runner attach");
     terminal.send("exit 4\n");
@@ -127,7 +128,7 @@ fn a_table_of_builds() {
     let screen = screen_of(&terminal.stream.bytes(), 24, 100);
     assert_eq!(screen.lines().count(), 3, "{screen}");
     assert!(screen.contains("…"), "{screen}");
-    // What is shown of an id names the build.
+    // The displayed part of an id names the build.
     let short = screen.lines().nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
     bed.runner(["exec", &short, "--", "true"]).code(0);
     bed.resume(running);
@@ -174,7 +175,7 @@ fn a_breakpoint_that_was_passed() {
     );
 }
 
-/// What the terminal shows of Ctrl-C stands behind the status line, and must not break it.
+/// The terminal's echo of Ctrl-C follows the status line and must not break it.
 fn nothing_is_left_of_the_status_line() {
     let bed = Bed::new();
     let command = format!("touch begun; exec sleep 600 # {}", "long ".repeat(60));
@@ -219,7 +220,7 @@ fn aws_clients_as_their_manuals_have_them() {
     let mut with_keys = bed.command(["aws-env"]);
     with_keys.env("AWS_ACCESS_KEY_ID", "mine");
     assert!(outcome(&mut with_keys).stdout.starts_with("unset AWS_ACCESS_KEY_ID\n"));
-    // What serves every build goes before what serves one.
+    // The endpoint for every build takes precedence over the one for a single build.
     let (serve, serving) = Endpoint::serve(&bed, &[]);
     let exports = bed.runner(["aws-env"]).code(0).stdout;
     assert!(exports.contains(&format!("=http://{}\n", serve.address)), "{exports}");
@@ -240,7 +241,7 @@ fn with_exports(bed: &Bed, arguments: &str) -> crate::common::Outcome {
     outcome(&mut shell)
 }
 
-/// What bash does when somebody presses the tabulator.
+/// What bash does when someone presses Tab.
 fn shells_complete_options_and_builds() {
     let bed = Bed::new();
     let script = bed.runner(["completions", "bash"]).code(0).stdout;

@@ -1,5 +1,4 @@
-//! The buildspecs of the project, run: their first lines say what is to come of them
-//! (buildspecs/README.md).
+//! Runs the project's buildspecs: their first lines say what to expect (buildspecs/README.md).
 
 use crate::common::{Bed, Running, cases, image, list, outcome, project};
 use std::path::PathBuf;
@@ -8,7 +7,7 @@ cases! {
     [Users, Image("busybox")] => valid, batch, breakpoint, debugger, invalid;
 }
 
-/// What a buildspec says of itself.
+/// A buildspec and its expectations.
 struct Example {
     path: PathBuf,
     text: String,
@@ -31,7 +30,7 @@ impl Example {
         self.text.lines().filter_map(|line| line.strip_prefix(start.as_str())).collect()
     }
 
-    /// More options of its run.
+    /// Additional options of its run.
     fn options(&self) -> Vec<&str> {
         let parted = self.says("options").into_iter().flat_map(|options| options.split(' '));
         parted.chain(self.says("option")).collect()
@@ -84,7 +83,7 @@ fn batch() {
 }
 
 fn debugger() {
-    // Nobody comes to their stops.
+    // Nobody connects at their stops.
     run_all("debugger");
 }
 

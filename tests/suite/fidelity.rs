@@ -1,4 +1,5 @@
-//! A build with checkpoints is the build that it is without them, and goes back to each of its runs as it was then.
+//! A build with checkpoints behaves as without them, and goes back to the exact state before each
+//! of its runs.
 
 use super::debugger::wait_for_stops;
 use crate::common::crafted::Crafted;
@@ -14,7 +15,7 @@ cases! {
     [Extended, Containers, Program("git"), Program("perl")] => with_privileges, privileges_are_not_sealed;
 }
 
-/// All there is in the places that commands write to, without what differs from build to build.
+/// The complete state of places that commands write to, without what differs from build to build.
 const STATE: &str = "( for top in /tmp /root /home /var/tmp $CODEBUILD_SRC_DIR; do cd $top; echo $top | sed 's/src[0-9]*//'; \
     find . -xdev ! -path ./buildspec.yml ! -path '*/g/.git/index' \\( -type d -printf '%p d %m %U %G\\n' -o \
     -printf '%p %y %m %U %G %l %n %s\\n' \\) | sort; \
@@ -22,10 +23,10 @@ const STATE: &str = "( for top in /tmp /root /home /var/tmp $CODEBUILD_SRC_DIR; 
     test $(uname -m) != x86_64 || find . -xdev -type f ! -path '*/g/.git/*' | sort | perl -ne 'chomp; $k = \"user.mark\"; $b = \"\\0\" x 9; \
     $n = syscall(191, $_, $k, $b, 9); print \"$_ has \", substr($b, 0, $n), \"\\n\" if $n > 0' )";
 
-/// It goes on in the background.
+/// It continues in the background.
 const DAEMON: &str = "sleep 1000 & true";
 
-/// Commands that leave and change all kinds of things.
+/// Commands that create and change all kinds of files.
 const COMMANDS: [&str; 14] = [
     "mkdir -p a/b/c; echo 1 > a/b/c/f; ln a/b/c/f a/hard; ln -s b/c a/soft; mkfifo a/pipe",
     "echo 2 >> a/hard; sed -i s/source/changed/ in",
@@ -65,19 +66,20 @@ const MORE: [&str; 16] = [
     "mv large/one .; mkdir large/in; mv large/aac* large/in",
 ];
 
-/// How a build is run.
+/// A variant of running the build.
 #[derive(Default)]
 struct Way<'a> {
-    /// None: the image `host`.
+    /// `None`: the image `host`.
     image: Option<&'a str>,
     options: &'a [&'a str],
-    /// What is run before the other commands.
+    /// Commands that run before the others.
     first: &'a [&'a str],
     has_more: bool,
     has_cache: bool,
-    /// Its layer is sealed before each command, as long as nothing runs in the background. No file has several names then.
+    /// Whether the layer is sealed before each command while nothing runs in the background. No
+    /// file has several names then.
     is_sealed: bool,
-    /// It goes back to every Nth run.
+    /// Goes back to every Nth run.
     every: usize,
 }
 
@@ -111,7 +113,7 @@ impl Way<'_> {
     fn commands(&self) -> Vec<String> {
         let more: &[&str] = if self.has_more { &MORE } else { &[] };
         let all = self.first.iter().chain(&COMMANDS).chain(more).copied();
-        // Images have no git.
+        // Images contain no git.
         let all = all.filter(|command| self.image.is_none() || !command.contains("git "));
         if !self.is_sealed {
             return all.map(str::to_owned).collect();
@@ -126,7 +128,7 @@ impl Way<'_> {
         commands
     }
 
-    /// What was kept before each run, the first ones.
+    /// The kinds of the first checkpoints.
     fn kinds_are(&self, bed: &Bed, count: usize) {
         let events = fs::read_to_string(bed.live().join("events.jsonl")).unwrap();
         let events = events.lines().map(|line| serde_json::from_str(line).unwrap());
@@ -139,7 +141,8 @@ impl Way<'_> {
         assert_eq!(kinds, wanted, "{checkpoints:?}");
     }
 
-    /// A build without checkpoints tells how it is behind each command; one with them goes back to some of them.
+    /// A build without checkpoints prints its state after each command; one with them goes back to
+    /// some of them.
     fn compare(&self) {
         let plain = self.bed();
         let commands = self.commands();
@@ -149,7 +152,7 @@ impl Way<'_> {
         plain.build(&told, &words(&self.options(&plain, &[]))).code(0);
         let states = outputs(&plain);
         assert_eq!(states.len(), commands.len() + 1);
-        // The numbers of the calls are those of this architecture.
+        // The numbers of system calls are those of this architecture.
         if cfg!(target_arch = "x86_64") {
             let has_any = |state: &String| state.contains("./a/hard has set");
             assert!(states.iter().any(has_any), "attributes are looked at");
@@ -173,7 +176,7 @@ impl Way<'_> {
             let state = bed.runner(["eval", STATE]).code(0).stdout;
             is_as(&state, &states[index], &place);
         }
-        // And once more from there on.
+        // And continues from there.
         bed.runner(["resume"]).code(0);
         wait_for_stops(&running, &format!("because build:{count} has failed"), 2);
         is_as(&bed.runner(["eval", STATE]).code(0).stdout, &states[count - 1], "at its end");
@@ -186,7 +189,7 @@ fn words(options: &[String]) -> Vec<&str> {
     options.iter().map(String::as_str).collect()
 }
 
-/// Shows only what differs.
+/// Prints only the differences.
 #[track_caller]
 fn is_as(one: &str, other: &str, at: &str) {
     let lacks = |one: &str, other: &str| -> Vec<String> {
@@ -196,9 +199,9 @@ fn is_as(one: &str, other: &str, at: &str) {
     assert!(one == other, "{at}: {:?} for {:?}", lacks(one, other), lacks(other, one));
 }
 
-/// What each STATE command has printed.
+/// The output of each STATE command.
 fn outputs(bed: &Bed) -> Vec<String> {
-    // One that has filled a cache has written nothing.
+    // A build that only filled a cache has no such output.
     let builds = bed.home().join("builds");
     let logs = list(&builds).into_iter().map(|build| builds.join(build).join("output.log"));
     let log = logs.map(|log| fs::read_to_string(log).unwrap()).max_by_key(String::len).unwrap();
@@ -256,7 +259,7 @@ fn other_images(is_sealed: bool) {
     let tar = image("debian").with_extension("tar");
     let rootfs = format!("rootfs:{}", tar.display());
     Way { image: Some(&rootfs), is_sealed, every: 1, ..Way::default() }.compare();
-    // As it is pulled: by its layers.
+    // As when pulled: in layers.
     let bed = Bed::host();
     let crafted = Crafted::new(bed.path("layout"));
     let layer = crafted.blob(&fs::read(tar).unwrap());

@@ -1,5 +1,5 @@
-//! The program that reads and writes files in a container, asked over `runner exec`: there in every
-//! image and engine, with the rights of the container's root.
+//! The program that reads and writes files in a container, used over `runner exec`: available in
+//! every image and engine, with the rights of the container's root.
 
 use crate::common::{Bed, Running, build, cases};
 use runner_wire::files::{Replies, Reply, root_request, select, select_request, sync_request};
@@ -15,7 +15,7 @@ cases! {
 
 const PROGRAM: &str = "/codebuild/readonly/bin/runner-files";
 
-/// Paths and contents below a directory, as the program tells them.
+/// Paths and contents below a directory, as reported by the program.
 #[track_caller]
 fn tell(bed: &Bed, program: &str, root: &str) -> Vec<(String, Vec<u8>)> {
     let mut request = Vec::new();
@@ -63,9 +63,9 @@ fn in_a_container() {
     let told = tell(&bed, PROGRAM, "/tmp/t");
     let wanted: [(&str, &[u8]); 3] = [("a", b"one\n"), ("f", b""), ("l", b"")];
     assert_eq!(told, wanted.map(|(path, text)| (path.to_owned(), text.to_vec())));
-    // The kernel's own files are passed over: this has an end.
+    // The kernel's own files are skipped, so the listing ends.
     let all = tell(&bed, PROGRAM, "/");
-    // Rootless, the machine's own is somebody else's.
+    // Without root, files of the machine's root have another owner.
     let paths: Vec<&str> = all.iter().map(|(path, _)| path.trim_start_matches("other:")).collect();
     assert!(paths.contains(&"proc") && paths.contains(&"bin/busybox"));
     assert!(!paths.iter().any(|path| path.starts_with("proc/") || path.starts_with("sys/")));
@@ -80,7 +80,7 @@ fn files_of_other_users() {
     bed.resume(running);
 }
 
-/// The shell that waits has seen to it that nothing can be started any more but what is ours.
+/// The waiting shell has made sure that only our own programs can be started.
 fn in_an_image_without_programs() {
     let bed = Bed::new();
     let command =

@@ -1,4 +1,4 @@
-//! The servers that other tests stand on are the real ones and behave as such.
+//! The servers that other tests rely on are real ones and behave as such.
 
 use crate::common::registry::{Layout, PASSWORD, Registry, USER};
 use crate::common::{cases, outcome};

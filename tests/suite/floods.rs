@@ -1,5 +1,5 @@
-//! More connections than anybody needs, by other users and by this one: no build loses its descriptors, and the
-//! owner gets in all the same.
+//! Floods of connections, by other users and by this one: no build loses its descriptors, and the
+//! owner can always connect.
 
 use crate::common::channel::{Channel, Started};
 use crate::common::endpoint::Endpoint;
@@ -21,11 +21,12 @@ cases! {
     [Containers, Image("busybox")] => upgrades_to_nowhere, upgrades_of_one_session;
 }
 
-/// What a process has by default.
+/// The default limit of a process.
 const LIMIT: &str = "1024:1024";
-/// More than that leaves, and few enough for all to be connected: what is not accepted waits with the kernel.
+/// More than that limit leaves, but few enough to be connected: the kernel queues what is not
+/// accepted.
 const FLOOD: usize = 1010;
-/// A build that waits for a word, and then needs pipes, files and processes.
+/// A build that waits for a file, and then needs pipes, files and processes.
 const COMMANDS: [&str; 5] = [
     "codebuild-breakpoint",
     "read word < /signal/go",
@@ -34,7 +35,7 @@ const COMMANDS: [&str; 5] = [
     "read word < /signal/go",
 ];
 
-/// A paused build whose runner has this limit of descriptors.
+/// A paused build whose runner has this limit on descriptors.
 fn limited(bed: &Bed, limit: &str, options: &[&str]) -> Running {
     fs::create_dir(bed.path("signal")).unwrap();
     let fifo = bed.path("signal/go");
@@ -54,26 +55,27 @@ fn limited(bed: &Bed, limit: &str, options: &[&str]) -> Running {
     running
 }
 
-/// Lets it go on, until it waits for the word.
+/// Resumes it, until it waits for the file.
 fn waits(bed: &Bed, running: &Running) {
     bed.runner(["resume"]).code(0);
     running.stdout.wait_for("Running command read word");
 }
 
-/// It does what it has to do; it is alive then.
+/// It does its work, so it is alive.
 fn works(bed: &Bed, running: &Running) {
     fs::write(bed.path("signal/go"), "go\n").unwrap();
     running.stdout.wait_for("done\n");
 }
 
-/// It comes to a good end, and leaves nothing.
+/// It succeeds and leaves nothing behind.
 fn ends(bed: &Bed, running: Running) {
     fs::write(bed.path("signal/go"), "go\n").unwrap();
     running.ends(0);
     assert!(!list(&bed.only()).contains(&"layer".to_owned()));
 }
 
-/// Waits until the runner has accepted all connections, or as many as it can. Most of its descriptors are left then.
+/// Waits until the runner has accepted all connections, or as many as it can; these then use most
+/// of its descriptors.
 fn has_taken_them(running: &Running, address: &str) {
     let port: u16 = address.rsplit_once(':').unwrap().1.parse().unwrap();
     let listens = format!("0100007F:{port:04X} 00000000:0000 0A ");
@@ -81,13 +83,13 @@ fn has_taken_them(running: &Running, address: &str) {
     until("all connections are accepted", || {
         let table = fs::read_to_string("/proc/net/tcp").unwrap();
         let line = table.lines().find_map(|line| line.split_once(&listens)).unwrap().1;
-        // Of a socket that listens, what waits to be accepted.
+        // For a listening socket, the number of connections waiting to be accepted.
         line.split([':', ' ']).nth(1) == Some("00000000") || open() >= 1000
     });
     assert!(open() < 600, "{}", open());
 }
 
-/// Another user with many connections open.
+/// Another user with many open connections.
 struct Stranger(std::process::Child);
 
 impl Stranger {
@@ -117,14 +119,14 @@ fn flood(address: &str) -> Vec<TcpStream> {
     (0..FLOOD).map(|_| TcpStream::connect(address).unwrap()).collect()
 }
 
-/// Where a build finds its credentials.
+/// The URL of the build's credentials.
 fn credentials(bed: &Bed) -> String {
     let script = "echo $AWS_CONTAINER_CREDENTIALS_FULL_URI";
     let url = bed.runner(["exec", "--", "sh", "-c", script]).code(0).stdout;
     url.strip_prefix("http://").unwrap().split('/').next().unwrap().to_owned()
 }
 
-/// The owner is answered.
+/// The owner gets an answer.
 fn answers(endpoint: &Endpoint) {
     let list = ("X-Amz-Target", "CodeBuild_20161006.ListBuilds");
     let (status, text) = endpoint.post(&[list], "{}");
@@ -188,7 +190,7 @@ fn connections_for_credentials() {
     drop(held);
 }
 
-/// A runner takes all it may have; a build has the limit of the runner's caller.
+/// The runner raises its own limit to the maximum; a build gets the limit of the runner's caller.
 fn limits_are_the_callers_own() {
     let bed = Bed::new();
     let running = limited(&bed, "512:4096", &[]);
@@ -214,7 +216,7 @@ fn limits_without_a_container() {
     assert_eq!(crate::common::outcome(&mut command).code(0).output(), "512\n4096\n");
 }
 
-/// Soft and hard.
+/// Soft and hard limit.
 fn limit_of(pid: u32) -> [String; 2] {
     let text = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
@@ -222,7 +224,7 @@ fn limit_of(pid: u32) -> [String; 2] {
     [words.next().unwrap(), words.next().unwrap()]
 }
 
-/// Asks for a session's channel, and says nothing more.
+/// Requests a session's channel, and then sends nothing.
 fn ask(endpoint: &Endpoint, session: &str) -> TcpStream {
     let mut stream = TcpStream::connect(&endpoint.address).unwrap();
     let request = format!(
@@ -234,7 +236,7 @@ fn ask(endpoint: &Endpoint, session: &str) -> TcpStream {
     stream
 }
 
-/// All are let in, since a client that is refused by HTTP hangs.
+/// All are accepted, since a client refused by HTTP hangs.
 fn are_let_in(asking: &mut [TcpStream]) {
     for stream in asking {
         let mut answer = [0; 12];
@@ -250,14 +252,14 @@ fn is_a_shell(place: &Place, started: &Started) {
     let _ = place;
 }
 
-/// Channels of sessions that do not exist: they keep nobody waiting, and the oldest is closed first.
+/// Channels of nonexistent sessions: they block nobody, and the oldest is closed first.
 fn upgrades_to_nowhere() {
     let place = Place::new();
     let mut asking: Vec<TcpStream> =
         (0..400).map(|n| ask(&place.endpoint, &format!("nobody-{n}"))).collect();
     are_let_in(&mut asking);
     is_a_shell(&place, &place.start("", &json!({})));
-    // The first have been sent away long before their ten seconds are over.
+    // The first were closed long before their ten seconds were over.
     let mut first = asking.remove(0);
     let mut rest = Vec::new();
     let _ = first.read_to_end(&mut rest);
@@ -267,7 +269,7 @@ fn upgrades_to_nowhere() {
     place.ends();
 }
 
-/// An id is no secret: it stands in the arguments of its client.
+/// An id is no secret: it appears in the arguments of its client.
 fn upgrades_of_one_session() {
     let place = Place::new();
     let (mine, other) = (place.start("", &json!({})), place.start("", &json!({})));

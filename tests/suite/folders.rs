@@ -1,4 +1,4 @@
-//! The state folder: whose it is, who else may change it, and of which version what stands in it is.
+//! The state folder: its owner, who else may change it, and the versions of its content.
 
 use crate::common::{Bed, Running, build, cases, outcome, until};
 use nix::sys::signal::Signal;
@@ -29,7 +29,7 @@ fn folders_that_others_may_change() {
         let said = format!("others may write to it (mode {mode:04o})");
         bed.runner(["ps"]).code(3).says(&said).says("chmod go-w");
     }
-    // What it lets others read is in folders that are closed, as they always were.
+    // Files that others may read are in folders that are closed, as always.
     set_mode(&bed.home(), 0o755);
     for folder in FOLDERS {
         let folder = bed.home().join(folder);
@@ -44,13 +44,13 @@ fn folders_that_others_may_change() {
         fs::remove_file(&folder).unwrap();
         fs::rename(&elsewhere, &folder).unwrap();
     }
-    // The way to all of it is the caller's to choose.
+    // The path to the folder is the caller's choice.
     let link = bed.path("link");
     symlink(bed.home(), &link).unwrap();
     outcome(bed.command(["ps"]).env("RUNNER_HOME", &link)).code(0);
 }
 
-/// Whoever makes a state folder says what is to be removed: nobody else does it for them.
+/// Whoever creates a state folder controls what is removed: nobody else may do it for them.
 fn folders_of_somebody_else() {
     let bed = Bed::host();
     bed.runner(["ps"]).code(0);
@@ -79,14 +79,14 @@ fn folders_of_somebody_else() {
         assert!(canary.exists(), "{}", foreign.display());
         give(foreign, "0");
     }
-    // Under sudo it is the caller's own.
+    // Under sudo it belongs to the caller.
     give(&bed.home(), "54321");
     let mut sudo = bed.command(["ps"]);
     outcome(sudo.env("SUDO_UID", "54321").env("SUDO_GID", "54321")).code(0);
     assert!(!canary.exists() && !listing.exists());
 }
 
-/// What a newer version has made is named, and nobody touches it.
+/// Files of a newer version are named and not changed.
 fn folders_of_another_version() {
     let bed = Bed::new();
     bed.build(&build(&["true"]), &[]).code(0);
@@ -112,7 +112,7 @@ fn folders_of_another_version() {
         assert!(why.contains("another version of runner has made it (folder version 2"), "{why}");
         change(file, 1);
     }
-    // One that is listed as live, and whose owner seems to be dead: its own version ends it.
+    // A build listed as live whose owner seems dead: only its own version ends it.
     change("meta.json", 2);
     fs::rename(build.join("record.json"), bed.path("record")).unwrap();
     let listing = bed.home().join("live").join(&uuid);
@@ -129,12 +129,13 @@ fn folders_of_another_version() {
     assert!(listed.contains(&uuid) && listed.contains("unreadable"), "{listed}");
 }
 
-/// A process that the runner has just made has all that was open in there, the lock as well, until it closes
-/// it: a runner that was killed in between is dead all the same.
+/// A process that the runner has just forked holds all open files, including the lock, until it
+/// closes them: a runner killed in between still counts as dead.
 fn a_lock_that_a_child_holds() {
     let bed = Bed::new();
     let mut running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
-    // As such a process has it: not the same file opened again, but the very same opening.
+    // As such a process holds it: not the same file opened again, but the same open file
+    // description.
     let pid = Pid::from_raw(i32::try_from(running.pid()).unwrap());
     let lock = bed.live().join("lock");
     let fds = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();

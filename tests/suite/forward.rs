@@ -13,8 +13,8 @@ cases! {
     [Program("python3")] => in_engine_process;
 }
 
-/// Listens at a free port, at a path and at an abstract name, and tells which port. What a connection says
-/// first is what is done with it.
+/// Listens at a free port, at a path and at an abstract name, and prints the port. The first line
+/// of a connection selects what the server does.
 const SERVER: &str = r#"
 import hashlib, os, socket, struct, threading
 
@@ -52,7 +52,7 @@ listen(socket.socket(socket.AF_UNIX), b"\0forward-%d" % tcp.getsockname()[1])
 print(f"listens at {tcp.getsockname()[1]} and {os.getcwd()}/s.sock .", flush=True)
 "#;
 
-/// A build that is paused beside its server, and the server's port.
+/// A build paused with its server running, and the server's port.
 fn serving(bed: &Bed, options: &[&str]) -> (Running, u16) {
     bed.write("server.py", SERVER);
     let running = bed.paused(&build(&["python3 server.py & codebuild-breakpoint"]), options);
@@ -61,7 +61,7 @@ fn serving(bed: &Bed, options: &[&str]) -> (Running, u16) {
     (running, port)
 }
 
-/// A port-forward that takes connections, and where.
+/// A running port-forward, and its addresses.
 pub(super) fn forwarding(bed: &Bed, ports: &[&str]) -> (Running, Vec<String>) {
     let running = Running::spawn(bed.command(["port-forward"].iter().chain(ports)));
     running.stdout.wait_until("its ports", |bytes| {
@@ -76,7 +76,7 @@ fn connect(at: &str) -> TcpStream {
     TcpStream::connect(at).unwrap()
 }
 
-/// Sends all, ends that direction, and hears the rest.
+/// Sends everything, closes that direction, and reads the rest.
 fn ask(mut stream: TcpStream, bytes: &[u8]) -> io::Result<Vec<u8>> {
     let mut sender = stream.try_clone().unwrap();
     std::thread::scope(|scope| {
@@ -102,14 +102,14 @@ fn http_through_a_free_port() {
         assert!(text.starts_with("HTTP/1.0 200 OK\r\n"), "{text}");
         assert!(text.ends_with("\r\n\r\nwhat the build serves"), "{text}");
     }
-    // It counts as a session, as anybody does who is in the build.
+    // It counts as a session, like any connection to the build.
     let state = bed.runner(["ps", "--format", "json"]).code(0).stdout;
     assert!(state.contains("\"sessions\": 1"), "{state}");
     bed.resume(running);
     forward.ends(0);
 }
 
-/// The server answers when it has seen the end, and only then.
+/// The server answers only after it has seen the end of input.
 fn each_direction_ends_by_itself() {
     let bed = Bed::host();
     let (running, port) = serving(&bed, &[]);
@@ -128,7 +128,7 @@ fn many_connections_at_once() {
     let bed = Bed::host();
     let (running, port) = serving(&bed, &[]);
     let (forward, at) = forwarding(&bed, &[&format!(":{port}")]);
-    // All open before the first is used.
+    // All are open before the first is used.
     let streams: Vec<TcpStream> = (0..60).map(|_| connect(&at[0])).collect();
     std::thread::scope(|scope| {
         for (number, stream) in streams.into_iter().enumerate() {
@@ -143,7 +143,7 @@ fn many_connections_at_once() {
     forward.ends(0);
 }
 
-/// Also one whose path is longer than an address.
+/// Also one whose path is longer than a socket address allows.
 fn unix_sockets() {
     let bed = Bed::host();
     let (running, port) = serving(&bed, &[]);
@@ -172,7 +172,7 @@ fn several_ports_and_hosts() {
     forward.ends(0);
 }
 
-/// A caller hears of it at once and not as an empty answer; a person is told, once.
+/// A caller notices it at once, not as an empty answer; the user is told once.
 fn nothing_listens() {
     let bed = Bed::host();
     let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
@@ -180,7 +180,7 @@ fn nothing_listens() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let held = TcpStream::connect(other.local_addr().unwrap()).unwrap();
     let name = held.local_addr().unwrap();
-    // No name has so long a part: nobody is asked about it, whatever resolver a machine has.
+    // No name may have such a long label, so no resolver is asked, whatever this machine has.
     let long = "x".repeat(64);
     let ports =
         [format!(":{}", name.port()), ":/nosuch.sock".to_owned(), format!(":{long}.invalid:1")];
@@ -202,7 +202,7 @@ fn nothing_listens() {
     assert_eq!(count(&format!("the name of {long}.invalid:1 is not known")), 1, "{text}");
 }
 
-/// What was broken off does not look as if it were whole.
+/// A broken transfer does not look complete.
 fn a_reset_is_a_reset() {
     let bed = Bed::host();
     let (running, port) = serving(&bed, &[]);
@@ -214,7 +214,7 @@ fn a_reset_is_a_reset() {
     stream.write_all(b"x").unwrap();
     let error = stream.read(&mut some).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
-    // And the other way round: the server's thread ends, or the build would not.
+    // And the other way round: the server's thread ends, otherwise the build would not.
     drop(connect(&at[0]));
     bed.resume(running);
     forward.ends(0);
@@ -273,7 +273,7 @@ fn mistakes() {
     bed.resume(running);
 }
 
-/// Nothing on this machine leads there but this.
+/// Nothing else on this machine leads there.
 fn a_loopback_of_the_containers_own() {
     let bed = Bed::host();
     let (running, port) = serving(&bed, &["--network", "none"]);

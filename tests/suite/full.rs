@@ -1,4 +1,5 @@
-//! Standard output that takes nothing: full, or without a reader; and standard error that others write to.
+//! Standard output that accepts nothing: full, or without a reader; and standard error shared with
+//! other writers.
 
 use crate::common::{Bed, Outcome, build, cases};
 use std::fs::File;
@@ -12,7 +13,7 @@ cases! {
     [] => a_full_output_of_every_verb;
 }
 
-/// Runs it with a standard output that is full.
+/// Runs a command whose standard output is full.
 fn full(command: &mut Command) -> Outcome {
     let full = File::options().write(true).open("/dev/full").unwrap();
     let child = command.stdout(full).stderr(Stdio::piped()).spawn().unwrap();
@@ -50,11 +51,11 @@ fn a_full_output_of_every_verb() {
         full(&mut bed.command(verb)).code(3).says(SAID);
     }
     full(&mut bed.command(["doctor"])).code(3).says(SAID);
-    // What goes to standard error is a usage error as ever.
+    // Output to standard error is a usage error as usual.
     full(&mut bed.command(["nonsense"])).code(2);
 }
 
-/// Told at the end, which comes all the same; the record knows how the build itself did.
+/// Reported at the end, which is reached all the same; the record shows the build's own result.
 fn a_full_output_of_builds() {
     for format in ["codebuild", "json", "pretty"] {
         for (command, code, status) in [("true", 3, "SUCCEEDED"), ("false", 3, "FAILED")] {
@@ -102,7 +103,7 @@ fn an_output_without_a_reader() {
     }
 }
 
-/// Lines of several programs on one standard error do not tear each other.
+/// Lines of several programs on one standard error are not split.
 fn notices_are_one_write_a_line() {
     let bed = Bed::new();
     let artifacts = "artifacts: {files: [x]}\n";
@@ -118,7 +119,7 @@ fn notices_are_one_write_a_line() {
         (&mut bed.command(["run", "--timeout", "soon"]), "invalid value 'soon'"),
         (&mut bed.command([""; 0]), "Usage: "),
     ] {
-        // Each write is a message of its own here.
+        // Each write is a separate message here.
         let (ours, theirs) = UnixDatagram::pair().unwrap();
         let mut child =
             command.stdout(Stdio::null()).stderr(OwnedFd::from(theirs)).spawn().unwrap();

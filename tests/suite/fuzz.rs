@@ -1,6 +1,6 @@
-//! Hostile bytes for everything that reads some: seeded, so that a failure comes again.
+//! Hostile bytes for everything that parses bytes: seeded, so that failures are reproducible.
 //!
-//! The same functions take a fuzzer's input; here they get the examples with random changes.
+//! The same functions accept a fuzzer's input; here they get the examples with random changes.
 
 use crate::common::{cases, corpus, list, project};
 use runner_core::mask::{Masker, REPLACEMENT, Secrets};
@@ -16,12 +16,12 @@ cases! {
         files_of_a_hostile_container;
 }
 
-/// Rounds of each case; `RUNNER_FUZZ_ROUNDS` asks for more.
+/// Rounds of each case; `RUNNER_FUZZ_ROUNDS` raises the number.
 pub(super) fn rounds() -> usize {
     std::env::var("RUNNER_FUZZ_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1500)
 }
 
-/// xorshift64*: the same numbers at each run.
+/// xorshift64*: the same numbers in each run.
 pub(super) struct Random(pub(super) u64);
 
 impl Random {
@@ -48,7 +48,7 @@ fn texts(dir: &Path) -> Vec<Vec<u8>> {
     files.map(|name| std::fs::read(dir.join(name)).unwrap()).collect()
 }
 
-/// Pieces that mean something in YAML or in a buildspec.
+/// Tokens with a meaning in YAML or in a buildspec.
 const PIECES: [&str; 20] = [
     ": ",
     "\n",
@@ -92,7 +92,7 @@ pub(super) fn mutate(random: &mut Random, text: &mut Vec<u8>) {
     }
 }
 
-/// Whatever the text, there is a specification or a problem with a place in that text.
+/// Any text gives a specification or a problem with a position in that text.
 fn mutated_buildspecs_are_answered() {
     let mut seeds = Vec::new();
     for folder in ["valid", "breakpoint", "invalid"] {
@@ -120,11 +120,11 @@ fn mutated_buildspecs_are_answered() {
     }
 }
 
-/// Any cut of a stream shows the same as the whole, and never a secret.
+/// A stream gives the same result however it is cut, and never shows a secret.
 fn chunks_make_no_difference_to_the_masker() {
     let mut random = Random(0xA5E);
     for round in 0..rounds() {
-        // Few different bytes make many near misses.
+        // A small alphabet makes many near misses.
         let word = |random: &mut Random| -> Vec<u8> {
             (0..4 + random.below(6)).map(|_| b"ab\n"[random.below(3)]).collect()
         };
@@ -160,7 +160,7 @@ fn chunks_make_no_difference_to_the_masker() {
     }
 }
 
-/// What is encoded comes out whole, however it is cut; what follows a bad head is not believed.
+/// Encoded frames are decoded however they are cut; after a bad header nothing is trusted.
 fn frames_survive_any_cut() {
     let mut random = Random(0xF4A3E);
     for round in 0..rounds() {
@@ -180,7 +180,7 @@ fn frames_survive_any_cut() {
         assert_eq!(got, bodies, "round {round}");
         let mut decoder = FrameDecoder::default();
         decoder.feed(&random.bytes(200));
-        // An error or a wait for more; never a panic, never memory for a length that is a lie.
+        // An error or a request for more; never a panic, never memory for a false length.
         for _ in 0..50 {
             if !matches!(decoder.next_frame(), Ok(Some(_))) {
                 break;
@@ -201,7 +201,7 @@ fn garbage_at_the_shim_socket() {
     }
 }
 
-/// What an image says of its runtimes, and what stands in a file of variables, may be anything.
+/// An image's runtimes and a file of variables may contain anything.
 fn catalogs_and_files_of_variables() {
     let catalog = "version: 0.1\nruntimes:\n  java:\n    default: {commands: [any]}\n    versions:\n      \
                    corretto8: {requires: {node: [1, 2]}, commands: ['java 8']}\n      11.0.1: {commands: \
@@ -216,7 +216,7 @@ fn catalogs_and_files_of_variables() {
         let text = String::from_utf8_lossy(&bytes);
         let setup = runner_core::runtimes::select(Some(&text), &spec.runtimes, &Default::default());
         assert!(setup.lines.len() >= 3, "round {round}: {text}");
-        // Each line is a pair or is named as wrong.
+        // Each line is a pair or is reported as invalid.
         let lines = text.lines().count();
         match runner_core::env::parse_file(&text) {
             Ok(pairs) => assert!(pairs.len() <= lines, "round {round}: {text}"),
@@ -228,7 +228,7 @@ fn catalogs_and_files_of_variables() {
     }
 }
 
-/// Small files of the formats that no recorded one is in.
+/// Small files of the formats without a recorded example.
 const REPORTS: [(ReportFormat, &str); 9] = [
     (
         ReportFormat::CucumberJson,
@@ -276,8 +276,7 @@ const REPORTS: [(ReportFormat, &str); 9] = [
     ),
 ];
 
-/// Whatever a build leaves as a report, there is an answer, within AWS's limits, and what is wrong has
-/// a place in the file.
+/// Any report file gives a result within AWS's limits, and problems have a position in the file.
 fn report_files() {
     let recorded =
         |name: &str| std::fs::read(project().join("tests/reports/recorded").join(name)).unwrap();
@@ -292,7 +291,7 @@ fn report_files() {
     for round in 0..rounds() {
         let (format, mut bytes) = seeds[random.below(seeds.len())].clone();
         mutate(&mut random, &mut bytes);
-        // At times another format's reader gets it.
+        // Sometimes it is parsed as another format.
         let format =
             if random.below(8) == 0 { ReportFormat::ALL[random.below(10)] } else { format };
         let contents = report::read(format, &bytes);
@@ -303,7 +302,7 @@ fn report_files() {
             assert!(!problem.reason.is_empty(), "round {round}: {text}");
         }
         let mut group = ReportGroupReader::new("g".to_owned(), format);
-        // What is read twice is one file, or two.
+        // Read twice: the same file, or another one.
         for name in ["f", "x/f"] {
             let file = ReportFile { path: format!("/src/{name}"), ..ReportFile::default() };
             group.add(file, contents.clone());
@@ -312,7 +311,7 @@ fn report_files() {
         let facts = group.facts(group.report("a:r", "a:g", "a:b", 0.0));
         assert!(facts.failures.len() <= report::MAX_FAILURES);
         assert!(!report::table(std::slice::from_ref(&facts)).is_empty());
-        // What is written of it is sound, whatever was read.
+        // The written report is valid, whatever was read.
         let mut xml = Vec::new();
         report::junit(&group, &mut xml).unwrap();
         let again = report::read(ReportFormat::JunitXml, &xml);
@@ -326,8 +325,9 @@ fn report_files() {
     }
 }
 
-/// What a container says of its files: sound streams survive any cut, others end in an error; a path never
-/// leads out, content never is longer than was said, and memory does not follow what is announced.
+/// What a container says of its files: valid streams survive any cut, others end in an error; a
+/// path never leads out, content is never longer than announced, and memory does not depend on
+/// announcements.
 fn files_of_a_hostile_container() {
     use runner_wire::abi::files::{DIRECTORY, FileFacts, REGULAR, SYMLINK, is_path, reply};
     use runner_wire::files::{Replies, Reply};

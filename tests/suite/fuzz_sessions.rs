@@ -1,4 +1,5 @@
-//! Hostile bytes for the readers of sessions and of AWS's calls: messages, handshake, multiplexing, CBOR.
+//! Hostile bytes for the parsers of sessions and of AWS's calls: messages, handshake, multiplexing,
+//! CBOR.
 
 use super::fuzz::{Random, mutate, rounds};
 use crate::common::cases;
@@ -17,7 +18,7 @@ cases! {
 
 const RESPONSE: &[u8] = br#"{"ClientVersion":"1.2.0.0","ProcessedClientActions":[{"ActionType":"SessionType","ActionStatus":1,"ActionResult":null,"Error":""}],"Errors":null}"#;
 
-/// Whatever a client sends in whatever order: every answer is sound, and what is kept has an end.
+/// Whatever a client sends in any order: every answer is valid, and buffers are bounded.
 fn channels_survive_everything() {
     let mut random = Random(0x55E);
     for round in 0..rounds() {
@@ -109,8 +110,8 @@ fn handshakes() {
     }
 }
 
-/// The same frames however the stream is cut; after nonsense an error, and no memory for what is only
-/// announced.
+/// The same frames however the stream is cut; after invalid data an error, and no memory for what
+/// is only announced.
 fn multiplexing_is_cut_anywhere() {
     let mut random = Random(0x3117);
     for round in 0..rounds() {
@@ -165,7 +166,7 @@ fn cbor_bodies() {
         let mut bytes = if random.below(4) == 0 { random.bytes(64) } else { sound.clone() };
         mutate(&mut random, &mut bytes);
         if let Ok(read) = cbor::decode(&bytes) {
-            // What is read can be written, and is the same when it is read again.
+            // What was read can be written, and reads the same again.
             let written = cbor::encode(&read, |_| false);
             assert_eq!(cbor::decode(&written), Ok(read), "round {round}: {bytes:x?}");
         }

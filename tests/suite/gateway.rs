@@ -1,4 +1,4 @@
-//! The message gateway against clients, sound and not: one that does what a test wants.
+//! The message gateway with valid and invalid clients, using one that does whatever a test wants.
 
 use crate::common::channel::{Channel, Heard, Started, head};
 use crate::common::endpoint::Endpoint;
@@ -31,14 +31,14 @@ fn a_shell() {
     channel.wait_for_after("^C", "ready> ");
     typed(&mut channel, "exit 3\n");
     assert_eq!(channel.wait_for_close(), "");
-    // Nothing of a code: clients print whatever they are sent.
+    // No exit code: clients print whatever they receive.
     assert!(!String::from_utf8_lossy(&channel.shown).contains("EXIT_CODE"));
     channel.wait_for_loss();
     assert!(started.resume(&place.endpoint).is_none());
     place.ends();
 }
 
-/// Good once. A refusal is told in the channel: by HTTP it would make clients hang.
+/// Valid once. A refusal is sent in the channel: by HTTP it would make clients hang.
 fn tokens() {
     let place = Place::new();
     let started = place.start("", &json!({}));
@@ -52,13 +52,13 @@ fn tokens() {
     let wrong = "the token is wrong, or was used before";
     assert_eq!(refused(&started, "x"), wrong);
     assert_eq!(refused(&started, &started.token[1..]), wrong);
-    // A wrong guess costs the right one nothing.
+    // A wrong guess does not invalidate the right token.
     let mut channel = Channel::open(&started);
     assert_eq!(refused(&started, &started.token), wrong);
     let other = place.start("", &json!({}));
     let crossed = Started { token: other.token.clone(), ..started.clone() };
     assert_eq!(refused(&crossed, &other.token), wrong);
-    // A new one makes the one before it worthless.
+    // A new token invalidates the previous one.
     let renewed = started.resume(&place.endpoint).unwrap();
     let again = started.resume(&place.endpoint).unwrap();
     assert_eq!(refused(&started, &renewed.token), wrong);
@@ -78,14 +78,14 @@ fn what_is_no_token() {
         let started = place.start("", &json!({}));
         let mut channel = Channel::dial(&started);
         channel.raw(first);
-        // Told, or cut off; the session waits for its client all the same.
+        // It is told, or cut off; the session waits for its client all the same.
         while !matches!(channel.hear(), Heard::Closed(_) | Heard::Lost) {}
         Channel::open(&started);
     }
     place.ends();
 }
 
-/// Reordered, duplicated, truncated, harmed, foreign: what is typed arrives once and in order.
+/// Reordered, duplicated, truncated, damaged, foreign messages: input arrives once and in order.
 fn harmed_frames() {
     let place = Place::new();
     let (started, mut channel) = place.shell();
@@ -115,7 +115,7 @@ fn harmed_frames() {
     channel.wait_for("one two three four five");
     let shown = String::from_utf8_lossy(&channel.shown).into_owned();
     assert_eq!(shown.matches("one two three four five").count(), 1, "{shown}");
-    // Longer than any client sends: the socket is lost, the session is not.
+    // Longer than any client sends: the socket is closed, the session continues.
     channel.raw(&frame(channel.next, &vec![b'x'; MAX_PAYLOAD + 1]));
     channel.wait_for_loss();
     channel.resume(&started.resume(&place.endpoint).unwrap());
@@ -133,7 +133,7 @@ fn a_client_that_never_acknowledges() {
         &mut channel,
         "while :; do echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; done\n",
     );
-    // As much as may be on its way, in bytes or in messages, and then the same again and again.
+    // As much as may be in flight, in bytes or in messages, and then the same again and again.
     let mut others = Place::shell(&place).1;
     while channel.shown.len() < 900 << 10 && channel.expected < 500 {
         channel.listen();
@@ -145,7 +145,7 @@ fn a_client_that_never_acknowledges() {
     }
     let after = place.memory();
     assert!(after < before + 40, "{before} MiB, then {after}");
-    // Then it does, and everything goes on.
+    // Then it does, and everything continues.
     channel.acknowledges = true;
     (0..seen).for_each(|n| channel.acknowledge(n));
     let shown = channel.shown.len();
@@ -176,7 +176,7 @@ fn a_client_that_never_reads() {
     place.ends();
 }
 
-/// Sockets break off in the middle of everything; not a byte is lost, twice there, or out of order.
+/// Sockets break in the middle of everything; not a byte is lost, duplicated, or out of order.
 fn another_socket_under_output() {
     let place = Place::new();
     let (started, mut channel) = place.shell();
@@ -185,7 +185,7 @@ fn another_socket_under_output() {
         while channel.shown.len() < round * 15_000 {
             channel.listen();
         }
-        // The last acknowledgements go down with it.
+        // The last acknowledgements are lost with it.
         channel.stream().shutdown(Shutdown::Both).unwrap();
         channel.resume(&started.resume(&place.endpoint).unwrap());
     }
@@ -201,7 +201,7 @@ fn another_socket_under_output() {
         let (_, sessions) = place.endpoint.call("AmazonSSM.DescribeSessions", &active);
         sessions["Sessions"][0]["Status"] == "Disconnected"
     });
-    // What ends while nobody is there is told to whoever comes back.
+    // If it ends while no client is connected, a returning client is told.
     place.bed.runner(["exec", "--", "sh", "-c", "kill -9 $(cat /tmp/pid)"]).code(0);
     channel.resume(&started.resume(&place.endpoint).unwrap());
     assert_eq!(channel.wait_for_close(), "");
@@ -225,7 +225,7 @@ fn two_hundred_sessions() {
     let mut channels = Vec::new();
     while channels.len() < 200 {
         channels.push(place.shell().1);
-        // That may take longer than a client may say nothing.
+        // That may take longer than a client may be silent.
         channels.iter_mut().for_each(Channel::attend);
     }
     for (n, channel) in channels.iter_mut().enumerate() {
@@ -246,7 +246,7 @@ fn idle_sessions() {
     let started = place.start("", &json!({}));
     let mut channel = Channel::open(&started);
     channel.input(Payload::Size, br#"{"cols":80,"rows":24}"#);
-    // Output is no sign of anybody. Typed at once: a shell may take longer to begin.
+    // Output does not count as activity. Type at once: a shell may take longer to begin.
     typed(&mut channel, "while :; do echo x; sleep 0.1; done\n");
     assert!(channel.wait_for_close().contains("nothing happened"));
     channel.wait_for_loss();
@@ -317,7 +317,7 @@ fn outputs_of_a_command() {
     assert_eq!(parts.last().unwrap(), &(Payload::ExitCode, "EXIT_CODE: 5".to_owned()));
     let (_, reason) = run(json!({"command": ["no-such-program"]}));
     assert!(reason.contains("no-such-program"), "{reason}");
-    // Whoever reads exit codes gets one.
+    // Clients that read exit codes get one.
     let (parts, reason) = run(json!({
         "command": ["no such program"], "separateOutputStream": ["true"],
         "stdErrSeparatorPrefix": ["E:"],
@@ -329,7 +329,7 @@ fn outputs_of_a_command() {
     );
     assert_eq!(parts.last().unwrap(), &(Payload::ExitCode, "EXIT_CODE: 1".to_owned()));
     assert_eq!(reason, "");
-    // A background child does not hold it up.
+    // A background child does not delay it.
     let (parts, _) = run(json!({"command": ["sh -c 'sleep 1000 & echo done'"]}));
     assert_eq!(of(&parts, Payload::Bytes), "done\n");
     // Ctrl-C is its only input.
@@ -348,7 +348,7 @@ fn a_command_on_a_terminal() {
     let place = Place::new();
     let parameters = json!({"command": ["sh -c 'tty; read x; echo got $x; exit 4'"]});
     let mut channel = Channel::open(&place.start("AWS-StartInteractiveCommand", &parameters));
-    // Its size is not told: it gets one all the same.
+    // Its size is not sent: it gets a default one.
     channel.wait_for("/dev/pts/");
     typed(&mut channel, "input\n");
     channel.wait_for("got input");

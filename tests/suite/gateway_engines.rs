@@ -1,4 +1,4 @@
-//! Sessions of AWS's clients in containers that a daemon has made, and where there is none.
+//! Sessions of AWS's clients in containers created by a daemon, and without a container.
 
 use crate::common::channel::{Channel, Heard};
 use crate::common::engines::Engine;
@@ -29,7 +29,7 @@ fn in_docker() {
     in_daemon(Engine::Docker);
 }
 
-/// Sockets are ends of pairs here, whose other ends go over the daemon's connection.
+/// Here sockets are socket pairs whose other ends are connected through the daemon.
 fn in_docker_elsewhere() {
     let commands = [SERVER, "export WHERE=here; codebuild-breakpoint; echo went on"];
     sessions(Place::in_bed(elsewhere::bed(), &commands, &["--engine", "docker"]), 9000);
@@ -40,15 +40,15 @@ fn in_podman() {
 }
 
 fn in_daemon(engine: Engine) {
-    // On a loopback interface of its own.
+    // On its own loopback interface.
     let commands = [SERVER, "export WHERE=here; codebuild-breakpoint; echo went on"];
     let options = engine.options(&["--network", "none"]);
     let place = Place::in_bed(engine.bed(), &commands, &options);
     sessions(place, 9000);
 }
 
-/// A shell, a command and its exit, a port; the shell is gone with its client, the build with the last
-/// word of one.
+/// A shell, a command and its exit code, a port; the shell ends with its client, the build with the
+/// last command.
 fn sessions(place: Place, port: u16) {
     let (_, mut channel) = place.shell();
     typed(&mut channel, "stty size; echo $WHERE-$PWD; tty; id -u\n");

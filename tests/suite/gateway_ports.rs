@@ -20,7 +20,7 @@ fn connections() {
     let port = echo_server();
     let mut channel = Channel::open(&place.port("AWS-StartPortForwardingSession", port));
     let mut mux = Mux::new();
-    // Three at once, in frames that do not keep to messages.
+    // Three at once, in frames that do not match messages.
     let payload: Vec<u8> = (0..200_000u32).map(|n| n as u8).collect();
     let mut stream = Vec::new();
     for id in [3, 5, 7] {
@@ -34,8 +34,8 @@ fn connections() {
     let mut parts = stream.chunks(1000);
     let (mut in_flight, mut sent, mut heard) = (0, 0, 0);
     while [3, 5, 7].iter().any(|id| mux.data(*id).len() < payload.len()) {
-        // Like a client whose acknowledgements come in: never far ahead. Nor of what comes back: a server
-        // that cannot get rid of it takes nothing, and nothing is sent again here.
+        // Like a client that processes acknowledgements: never far ahead, also of what comes back.
+        // A server that cannot send does not read, and nothing is sent again here.
         while in_flight < 100
             && sent < heard + (100 << 10)
             && let Some(part) = parts.next()
@@ -54,7 +54,7 @@ fn connections() {
         }
     }
     assert!([3, 5, 7].iter().all(|id| mux.data(*id) == payload));
-    // One is closed; the others go on.
+    // One is closed; the others continue.
     channel.input(Payload::Bytes, &smux::close(5));
     channel.input(Payload::Bytes, &data_frame(7, b"still"));
     while !mux.data(7).ends_with(b"still") {
@@ -77,7 +77,7 @@ fn a_port_where_nobody_listens() {
         mux.hear(&mut channel);
     }
     assert_eq!(mux.flags, [vec![0, 0, 0, 3]]);
-    // The session goes on: somebody may listen by now.
+    // The session continues: someone may be listening by now.
     let listener = silent.listen();
     channel.input(Payload::Bytes, &open_frame(5));
     channel.input(Payload::Bytes, &data_frame(5, b"hello"));
@@ -91,7 +91,7 @@ fn a_port_where_nobody_listens() {
         mux.hear(&mut channel);
     }
     assert_eq!(mux.data(5), b"bye");
-    // Where AWS's machines, its tasks and builds, and its pods find credentials.
+    // Addresses at which AWS's machines, tasks, builds and pods find credentials.
     for host in [
         "169.254.169.254",
         "169.254.170.2",
@@ -113,7 +113,7 @@ fn a_port_where_nobody_listens() {
     place.ends();
 }
 
-/// As plugins before multiplexing do it.
+/// As plugins did before multiplexing.
 fn one_connection_at_a_time() {
     let place = Place::new();
     let port = echo_server();
@@ -153,7 +153,7 @@ fn the_raw_connection() {
     place.ends();
 }
 
-/// What a multiplexing client is told of a session before anything else.
+/// What a multiplexing client is told first about a session.
 fn properties(request: &Value) -> Value {
     request["RequestedClientActions"][0]["ActionParameters"]["Properties"].clone()
 }
@@ -186,7 +186,7 @@ fn another_host() {
         mux.hear(&mut channel);
     }
     assert_eq!(mux.data(3), b"rows");
-    // The connection is refused, the session goes on.
+    // The connection is refused, the session continues.
     drop(listener);
     channel.input(Payload::Bytes, &open_frame(5));
     while !mux.is_closed(5) {
@@ -196,7 +196,7 @@ fn another_host() {
     place.ends();
 }
 
-/// The socket is the client's; what it leads to is a port.
+/// The socket is on the client's side; it leads to a port.
 fn a_local_unix_socket() {
     let place = Place::new();
     let port = echo_server().to_string();
@@ -217,7 +217,7 @@ fn a_local_unix_socket() {
     place.ends();
 }
 
-/// It says no more, and still listens.
+/// It sends no more, and still reads.
 fn the_destination_ends_first() {
     let place = Place::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -240,15 +240,15 @@ fn the_destination_ends_first() {
     place.ends();
 }
 
-/// A client of which the handshake is done crashes at any message before it has made its own first frame:
-/// not even what it has left unacknowledged is sent again.
+/// A client crashes after the handshake, before its own first frame: not even what it has left
+/// unacknowledged is sent again.
 fn nothing_before_the_clients_first_frame() {
     let place = Place::new();
     let port = echo_server();
     let mut channel = Channel::with_token(&place.port("AWS-StartPortForwardingSession", port));
     channel.acknowledges = false;
     channel.handshake();
-    // Longer than anything waits for an acknowledgement before it is sent again.
+    // Longer than the delay before an unacknowledged message is sent again.
     channel.hears_nothing_for(std::time::Duration::from_millis(1500));
     channel.acknowledges = true;
     channel.input(Payload::Bytes, &open_frame(3));

@@ -1,4 +1,4 @@
-//! git in the source of a build: clones of somebody else, linked work trees, submodules.
+//! git in a build's source: clones owned by others, linked work trees, submodules.
 
 use crate::common::{Bed, build, cases, is_root};
 use std::fs;
@@ -29,7 +29,7 @@ fn a_plain_clone_and_a_work_tree() {
     git(&bed, &["tag", "v1"]);
     git(&bed, &["remote", "add", "origin", "https://user:word@example.com/a.git"]);
     let wanted = "v1\nfirst\n0\ntrunk https://example.com/a.git\n";
-    // A plain clone, owned by somebody else.
+    // A plain clone, owned by someone else.
     if is_root() {
         let chown = bed.other("chown").args(["-R", "1234:1234", "."]).status().unwrap();
         assert!(chown.success());
@@ -39,7 +39,7 @@ fn a_plain_clone_and_a_work_tree() {
     let head = fs::read_to_string(bed.source().join(".git/HEAD")).unwrap();
     assert_eq!(head, "ref: refs/heads/trunk\n", "the host's own is untouched");
 
-    // A linked work tree, whose repository lies elsewhere.
+    // A linked work tree, whose repository is elsewhere.
     let tree = bed.path("tree");
     git(
         &bed,
@@ -50,7 +50,7 @@ fn a_plain_clone_and_a_work_tree() {
     assert!(outcome.output().starts_with(&wanted), "{}", outcome.output());
 }
 
-/// A source that is a submodule: its repository is a part of the one around it.
+/// A source that is a submodule: its repository is part of the surrounding one.
 fn a_submodule() {
     let bed = Bed::host();
     git(&bed, &["init", "-q", "-b", "trunk"]);

@@ -1,7 +1,7 @@
-//! Guards: things that stand in the way of a build, each with a test that fails when it is gone.
+//! Guards: protections around a build, each with a test that fails if it is missing.
 //!
-//! What a whole suite is about stands there; here is the rest of `engine`'s pitfalls and of the
-//! decisions that guard something.
+//! Topics with their own suite are tested there; here are the rest of `engine`'s pitfalls and of
+//! protective decisions.
 
 use crate::common::{Bed, Running, build, cases, image, list, runner};
 use nix::sys::signal::{Signal, kill};
@@ -114,7 +114,7 @@ fn terminals_belong_to_tty() {
     bed.resume(running);
 }
 
-/// A container has no controlling terminal, and least of all the caller's.
+/// A container has no controlling terminal, least of all the caller's.
 fn no_terminal_of_the_caller() {
     let bed = Bed::new();
     let command = bed.build_command(&build(&["codebuild-breakpoint"]), &["--enable-session"]);
@@ -129,7 +129,7 @@ fn no_terminal_of_the_caller() {
     terminal.ends(0);
 }
 
-/// Those in sessions of their own, too.
+/// Also those in their own sessions.
 fn everybody_hears_sigterm() {
     let bed = Bed::new();
     let command = "setsid sh -c \"trap 'echo heard; exit' TERM; echo ready; while :; do sleep 0.05; done\" & wait";
@@ -140,7 +140,7 @@ fn everybody_hears_sigterm() {
     running.ends(5);
 }
 
-/// What does not end by itself is ended.
+/// What does not end by itself is killed.
 fn five_seconds_and_no_more() {
     let bed = Bed::new();
     let command = "trap '' TERM; echo ready; while :; do sleep 0.05; done";
@@ -150,7 +150,7 @@ fn five_seconds_and_no_more() {
     running.ends(5);
 }
 
-/// The host opens it without waiting, and does not read it, whoever writes to it.
+/// The host opens it without blocking, and does not read it, whoever writes to it.
 fn a_fifo_for_accounts() {
     let commands = [
         "rm /etc/passwd; mkfifo /etc/passwd",
@@ -175,7 +175,7 @@ fn a_directory_that_is_gone() {
     bed.resume(running);
 }
 
-/// More than a breakpoint takes along: it pauses all the same.
+/// More than a breakpoint sends: it pauses all the same.
 fn a_large_environment_at_a_breakpoint() {
     let bed = Bed::new();
     let spec = build(&[
@@ -185,12 +185,12 @@ fn a_large_environment_at_a_breakpoint() {
     let running = bed.paused(&spec, &[]);
     assert_eq!(bed.runner(["exec", "--", "echo", "in"]).code(0).stdout, "in\n");
     bed.runner(["resume"]).code(0);
-    // The command's own text says so as well.
+    // The command's own text contains this as well.
     running.stdout.wait_for("\nwent on\n");
     running.ends(0);
 }
 
-/// More than the kernel hands to any program is told, and concerns nobody else.
+/// More than the kernel passes to any program: reported, without affecting anything else.
 fn arguments_that_are_too_long() {
     let bed = Bed::new();
     let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
@@ -203,7 +203,7 @@ fn arguments_that_are_too_long() {
     bed.resume(running);
 }
 
-/// A script without `#!` is a shell's, as everywhere.
+/// A script without `#!` is run by a shell, as everywhere.
 fn a_script_without_its_line() {
     let bed = Bed::new();
     let path = bed.write("script", "echo by the shell $1\n");
@@ -215,7 +215,7 @@ fn a_script_without_its_line() {
     bed.resume(running);
 }
 
-/// What is ours around a command calls no program.
+/// Our own lines around a command call no program.
 fn an_image_with_a_shell_only() {
     let bed = Bed::new();
     let root = bed.path("image");
@@ -247,7 +247,7 @@ fn numbers_are_given_once() {
     assert_eq!(numbers, (1..=12).collect::<Vec<_>>());
 }
 
-/// A client's end of the control socket, without a client.
+/// A connection to the control socket, without a client program.
 pub(super) struct Talk(UnixStream, FrameDecoder);
 
 impl Talk {
@@ -265,7 +265,7 @@ impl Talk {
             if let Some(body) = self.1.next_frame().unwrap() {
                 return serde_json::from_slice(&body).unwrap();
             }
-            // Descriptors that come along are closed.
+            // Received descriptors are closed.
             let got = self.0.read(&mut buffer).unwrap();
             assert!(got > 0, "hung up");
             self.1.feed(&buffer[..got]);
@@ -297,7 +297,7 @@ fn another_protocol() {
     bed.resume(running);
 }
 
-/// PID 1 has room for so many; one more is told, and nobody else notices.
+/// PID 1 has a limited number of places; one more is refused, and nothing else is affected.
 fn more_jobs_than_places() {
     let bed = Bed::new();
     let spec = bed.write("jobs.yml", build(&["codebuild-breakpoint"]));
@@ -312,7 +312,7 @@ fn more_jobs_than_places() {
     running.stderr.wait_for("stop ");
     let most = runner_wire::abi::MAX_JOBS;
     let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
-    // What other tests have open at the same time counts as well.
+    // Files that other tests have open at the same time count as well.
     let wanted = (most as u64 + 4096).min(limit.1);
     nix::sys::resource::setrlimit(
         nix::sys::resource::Resource::RLIMIT_NOFILE,
@@ -329,18 +329,18 @@ fn more_jobs_than_places() {
             open.push(talk);
             continue;
         }
-        // It may have been opened before PID 1 had to refuse it.
+        // It may have been opened before PID 1 had to refuse.
         talk.0.set_read_timeout(Some(crate::common::PATIENCE)).unwrap();
         let last = if let ControlResponse::Opened { .. } = answer { talk.hear() } else { answer };
         assert!(matches!(last, ControlResponse::Refused { .. }), "{number}: {last:?}");
     }
     drop(open);
-    // Their programs are ended, and there is room again.
+    // When their programs end there is room again.
     crate::common::until("room again", || bed.runner(["exec", "--", "true"]).code == 0);
     bed.resume(running);
 }
 
-/// A number in a dead build's papers that belongs to somebody else by now.
+/// A pid noted by a dead build that now belongs to another process.
 fn a_number_of_somebody_else() {
     let bed = Bed::new();
     let mut running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
@@ -351,7 +351,7 @@ fn a_number_of_somebody_else() {
     assert_eq!(running.wait(), 137);
     let mut bystander = Command::new("sleep").arg("1000").spawn().unwrap();
     container["process"]["pid"] = bystander.id().into();
-    // Clocks of processes tick a hundred times a second only.
+    // Processes' start times have a resolution of a hundredth of a second only.
     container["process"]["startTime"] = 1.into();
     fs::write(&path, container.to_string()).unwrap();
     bed.runner(["ps"]).code(0).says("left by a runner that was killed");
@@ -386,7 +386,7 @@ fn devices_on_mounts() {
     assert!(output.ends_with("refused\n"), "{output}");
 }
 
-/// On a machine whose mounts are shared, nothing of the container's comes out, and nothing goes in.
+/// On a machine with shared mounts, no mount of the container gets out, and none gets in.
 fn propagation() {
     let bed = Bed::new();
     let spec = bed.write("b.yml", build(&["codebuild-breakpoint"]));
@@ -408,7 +408,7 @@ fn propagation() {
     bed.resume(running);
 }
 
-/// What is mounted below a directory of tools is seen, and not written to.
+/// A mount below a directory of tools is visible and read-only.
 fn mounts_below_the_tools() {
     let bed = Bed::host();
     let spec = bed.write(
@@ -426,7 +426,7 @@ fn mounts_below_the_tools() {
     assert!(outcome.stdout.ends_with("\nold\n"), "the machine's own: {}", outcome.stdout);
 }
 
-/// What others may read in these directories is hidden all the same.
+/// Files that others may read in these directories are hidden all the same.
 fn secrets_of_the_machine() {
     let bed = Bed::host();
     let add = |etc: &Path| {

@@ -1,4 +1,4 @@
-//! `runner __build`: a build without a terminal, asked for by another process.
+//! `runner __build`: a build without a terminal, requested by another process.
 
 use crate::common::{Bed, Running, Stream, build, cases, image, outcome, runner, until};
 use serde_json::{Value, json};
@@ -63,7 +63,7 @@ fn request(bed: &Bed, buildspec: &str) -> Value {
     })
 }
 
-/// The program, with this on its standard input.
+/// Starts the program with this request on its standard input.
 fn spawn(bed: &Bed, request: &[u8]) -> Running {
     let file = bed.path("request");
     fs::write(&file, request).unwrap();
@@ -78,7 +78,7 @@ fn start(bed: &Bed, request: &Value) -> Running {
     spawn(bed, &serde_json::to_vec(request).unwrap())
 }
 
-/// What is said of the build, when that is all.
+/// The only line of output.
 fn answer(stdout: &Stream) -> Value {
     serde_json::from_slice(&stdout.wait_for_end()).unwrap()
 }
@@ -95,7 +95,7 @@ fn a_build_runs_to_its_end() {
     assert_eq!((&record["id"], &record["buildStatus"]), (&started["id"], &json!("FAILED")));
     let said = fs::read_to_string(bed.only().join("output.log")).unwrap();
     assert!(said.contains("a value of the request"), "{said}");
-    // What its request names is written without a face.
+    // Files named in its request are written without a display.
     let written: Value =
         serde_json::from_slice(&fs::read(bed.path("build.json")).unwrap()).unwrap();
     assert_eq!(written["id"], record["id"]);
@@ -119,7 +119,7 @@ fn a_pause_is_seen() {
     let rows: Value =
         serde_json::from_str(&bed.runner(["ps", "--format", "json"]).code(0).stdout).unwrap();
     assert_eq!(rows[0]["state"], "paused", "{rows}");
-    // AWS's clients find it, though it has no face.
+    // AWS's clients find it, although it has no display.
     assert!(rows[0]["endpoint"].is_string(), "{rows}");
     bed.runner(["exec", &uuid, "--", "true"]).code(0);
     bed.resume(running);
@@ -218,7 +218,7 @@ fn what_is_no_request() {
         assert!(message.starts_with("the request is none: "), "{message}");
         running.ends(2);
     }
-    // One that does not end.
+    // A request that does not end.
     let mut command = bed.command(["__build"]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();

@@ -91,7 +91,7 @@ fn a_hidden_program_is_named() {
     let mount = format!("{0}:{0}", bin.display());
     let hint = format!("show it with --mount {mount} -e PATH");
     assert!(stderr.contains("`frobnicate` is") && stderr.contains(&hint), "{stderr}");
-    // As the hint says.
+    // As in the hint.
     let (code, stdout, stderr) = run(&["--mount", &mount, "-e", "PATH"]);
     assert_eq!(code, 0, "{stderr}");
     assert!(stdout.contains("frobnicated"), "{stdout}");
@@ -110,7 +110,7 @@ fn names_resolve() {
     assert!(output.starts_with("127.0.1.1") && output.ends_with("ok\n"), "{output}");
 }
 
-/// From a repository of the test's own: what is tried is that its tools work in there, not a mirror.
+/// From the test's own repository: the test covers apt's tools in the image, not a mirror.
 fn packages_can_be_installed() {
     const CONTROL: &str = "Package: runner-test-hello\nVersion: 1.0\nArchitecture: all\nMaintainer: t \
                            <t@example.com>\nDescription: says hello\n";
@@ -140,7 +140,7 @@ fn packages_can_be_installed() {
     let output = bed
         .build(
             &build(&[
-                // apt reads it as a user of its own.
+                // apt reads it as its own user.
                 "cp -r . /srv/repository; chmod -R a+rX /srv/repository; rm -rf \
                  /etc/apt/sources.list.d; echo 'deb [trusted=yes] file:/srv/repository ./' > \
                  /etc/apt/sources.list",

@@ -1,4 +1,4 @@
-//! A folder of caches that is somebody else's trap, whether a build or a cloned source has set it.
+//! A folder of caches that someone else has prepared as a trap, through a build or a cloned source.
 
 use crate::common::aws::{bucket, keys, with_aws};
 use crate::common::{Bed, Outcome, Running, build, cases, list, outcome, write_program};
@@ -36,14 +36,14 @@ fn run(bed: &Bed, commands: &[&str], cache: &str) -> Outcome {
     run_with(bed, &store(bed), commands, cache)
 }
 
-/// The folder of the one cache.
+/// The folder of the only cache.
 fn entry(bed: &Bed) -> PathBuf {
     let entries = list(&store(bed).join("entries"));
     assert_eq!(entries.len(), 1, "{entries:?}");
     store(bed).join("entries").join(&entries[0])
 }
 
-/// A directory of the caller's that no build may see or change, with directories of a cache's names.
+/// A directory of the caller that no build may see or change, with directories named as in a cache.
 fn private(bed: &Bed) -> PathBuf {
     let dir = bed.path("private");
     for inner in ["", "d", "root", "root/.deps", "tree/source/d", "tree/root/root/.deps", ".ssh"] {
@@ -65,13 +65,13 @@ fn copy(from: &Path, to: &Path) {
     outcome(std::process::Command::new("cp").arg("-a").arg(from).arg(to)).code(0);
 }
 
-/// What a build puts in the place of /home leads nowhere but into the next build's own container.
+/// Whatever a build puts in the place of /home leads only into the next build's own container.
 fn a_top_that_is_a_link() {
     let bed = Bed::host();
     let private = private(&bed);
     let canary = private.join("canary");
     let look = format!("cat /home{0} /home/canary {0} 2>&1; true", canary.display());
-    // Without root nobody can lay the whole of the machine over something, but a home can be laid.
+    // Without root, nobody can mount the whole machine over something, but a home can be mounted.
     for (key, target) in [("a", Path::new("/")), ("b", &private)] {
         let target = target.display();
         let make =
@@ -86,7 +86,7 @@ fn a_top_that_is_a_link() {
     }
 }
 
-/// Whatever directory of a cache is a link, the build does not see where it leads.
+/// If any directory of a cache is a link, the build does not see its target.
 fn links_in_place_of_directories() {
     let look = "cat canary d/canary /root/canary /root/.deps/canary /root/root/canary; \
                 find . /root -name canary";
@@ -101,7 +101,7 @@ fn links_in_place_of_directories() {
         let aside = bed.path("aside");
         fs::rename(&dir, &aside).unwrap();
         match place {
-            // With all that makes it look like a cache.
+            // With everything that makes it look like a cache.
             "" | ".." => {
                 let name = aside.file_name().unwrap();
                 copy(&aside, &private.join(name));
@@ -120,7 +120,7 @@ fn links_in_place_of_directories() {
     }
 }
 
-/// Only what is a cache's content is swept, and not where a link leads.
+/// Only a cache's content is swept, and links are not followed.
 fn content_that_is_a_link() {
     let digest = "0123456789abcdef".repeat(4);
     let of_a_cache = format!("{digest}.644.0.0");
@@ -134,16 +134,16 @@ fn content_that_is_a_link() {
     bed.runner(["cache", "prune", "--all"]);
     is_whole(&private);
     assert!(private.join("01").join(&of_a_cache).exists());
-    // One level further down.
+    // One level deeper.
     let bed = Bed::new();
     fs::create_dir_all(store(&bed).join("content")).unwrap();
     symlink(private.join("01"), store(&bed).join("content/01")).unwrap();
     symlink(private.join(".ssh"), store(&bed).join("content/02")).unwrap();
-    // What a project has in a folder of that name.
+    // A project's own folder of that name.
     let own = store(&bed).join("content/posts/first.md");
     fs::create_dir(own.parent().unwrap()).unwrap();
     fs::write(&own, "text").unwrap();
-    // And what no cache has any more.
+    // And content that no cache uses any more.
     let left = store(&bed).join("content/ab").join(of_a_cache.replacen("01", "ab", 1));
     fs::create_dir(left.parent().unwrap()).unwrap();
     fs::write(&left, "left").unwrap();
@@ -155,7 +155,7 @@ fn content_that_is_a_link() {
     assert!(own.exists() && !left.exists());
 }
 
-/// What somebody has put among the bytes that caches share is not taken for what a build has made.
+/// Content that someone has planted among shared content is not used as a build's.
 fn content_that_was_planted() {
     const OF_100_TIMES_A: &str = "2816597888e4a0d3a36b82b83316ab32680eb8f00f8cd3b904d681246d285a0e";
     let bed = Bed::new();
@@ -170,7 +170,7 @@ fn content_that_was_planted() {
     assert_eq!(seen.trim_end(), "a".repeat(100));
 }
 
-/// What killed runners have left is removed, and nothing that only looks like it from afar.
+/// Leftovers of killed runners are removed, and nothing that only resembles them.
 fn unfinished_caches_that_are_links() {
     let bed = Bed::new();
     let private = private(&bed);
@@ -196,7 +196,7 @@ fn unfinished_caches_that_are_links() {
     is_whole(&private);
 }
 
-/// What is neither a file nor small is no word of a cache's, and nobody waits for it.
+/// Special or large files are not read as a cache's description, and nothing blocks on them.
 fn small_files_that_are_none() {
     type Spoil = fn(&Path);
     let spoils: [(&str, Spoil); 4] = [
@@ -216,7 +216,7 @@ fn small_files_that_are_none() {
             let _ = fs::remove_file(&path);
             spoil(&path);
             bed.write("buildspec.yml", spec(&["true"], PATHS));
-            // A runner that takes what there is ends here, and not with this machine.
+            // A runner that reads without limit fails here instead of exhausting the machine.
             let limited = |arguments: String| {
                 let script = format!(
                     "ulimit -v 8000000; exec {} {arguments}",
@@ -234,7 +234,7 @@ fn small_files_that_are_none() {
     }
 }
 
-/// Pruning removes what it has listed, and lists nothing that a link leads to.
+/// Pruning removes only what it has listed, and lists nothing behind a link.
 fn a_prune_passes_no_link() {
     let bed = Bed::new();
     run(&bed, &[MAKE], PATHS).code(0).says("saved 2 file(s)");
@@ -254,7 +254,7 @@ fn a_prune_passes_no_link() {
     prune();
     bed.runner(["cache", "ls", store(&bed).to_str().unwrap()]);
     assert!(kept.join(&name).join("entry.json").exists());
-    // A directory of somebody else's beside the caches.
+    // Someone else's directory beside the caches.
     fs::remove_file(store(&bed).join("entries")).unwrap();
     let other = store(&bed).join("entries/notes");
     fs::create_dir_all(&other).unwrap();
@@ -264,7 +264,7 @@ fn a_prune_passes_no_link() {
     assert!(other.join("entry.json").exists());
 }
 
-/// A cache that this user's runner has not made here is copied, file by file, and no layer.
+/// A cache that this user's runner has not saved here is copied file by file, and is no layer.
 fn a_cache_from_elsewhere() {
     let bed = Bed::new();
     let make = format!("{MAKE}; ln -s two d/link; chmod 700 d");
@@ -272,14 +272,14 @@ fn a_cache_from_elsewhere() {
     let look = "cat /root/.deps/one d/link; readlink d/link; stat -c '%a %u' d /root/.deps";
     let looked = run(&bed, &[look], PATHS).code(0).says("as a layer").output();
     assert!(looked.starts_with("one\ntwo\ntwo\n"), "{looked}");
-    // As a service that keeps caches for the next machine does it.
+    // As a service does that transfers caches to the next machine.
     let copied = bed.path("copied");
     copy(&store(&bed), &copied);
     let second = run_with(&bed, &copied, &[look], PATHS).code(0).says("restored 2 file(s)");
     assert_eq!(second.output(), looked);
     assert!(!second.stderr.contains("as a layer"), "{second:?}");
     assert!(!second.stderr.contains("saved"), "{second:?}");
-    // On that machine what is saved there is a layer again.
+    // On that machine, a cache saved there is a layer again.
     run_with(&bed, &copied, &["echo more > d/more"], PATHS).code(0).says("saved");
     let second = run_with(&bed, &copied, &["cat d/more"], PATHS).code(0).says("as a layer");
     assert_eq!(second.output(), "more\n");
@@ -291,18 +291,18 @@ fn a_cache_from_elsewhere() {
     assert!(!elsewhere.stderr.contains("as a layer"), "{elsewhere:?}");
 }
 
-/// What makes one cache believed makes no other.
+/// One cache's signature does not validate another.
 fn a_signature_that_is_copied() {
     let bed = Bed::new();
     run(&bed, &[MAKE], PATHS).code(0).says("saved 2 file(s)");
     let (own, aside) = (entry(&bed), bed.path("aside"));
-    // The same name and the same words, about another tree.
+    // The same name and description, for another tree.
     fs::rename(&own, &aside).unwrap();
     copy(&aside, &own);
     fs::write(own.join("tree/source/d/two"), "other").unwrap();
     let outcome = run(&bed, &["cat d/two"], PATHS).code(0);
     assert!(!outcome.stderr.contains("as a layer"), "{outcome:?}");
-    // The same tree under other words.
+    // The same tree with another description.
     fs::remove_dir_all(store(&bed)).unwrap();
     run(&bed, &[MAKE], PATHS).code(0).says("saved 2 file(s)");
     let words = entry(&bed).join("entry.json");
@@ -316,7 +316,7 @@ fn a_signature_that_is_copied() {
     assert!(!outcome.stderr.contains("as a layer"), "{outcome:?}");
 }
 
-/// A secret in a key tells keys apart and is shown by nobody.
+/// A secret in a key distinguishes keys and is never displayed.
 fn secrets_in_keys() {
     let bed = Bed::new();
     let cache = "  key: deps-$TOKEN-v1\n  fallback-keys: [deps-$TOKEN-]\n  paths: [d]\n";
@@ -349,7 +349,7 @@ fn secrets_in_keys() {
     }
 }
 
-/// What many machines share has no keys with secrets in them.
+/// Caches shared by many machines have no keys with secrets.
 fn secrets_in_keys_of_a_bucket() {
     let name = bucket("cache-secrets");
     let place = format!("s3://{name}");
@@ -372,7 +372,7 @@ fn keys_that_drive_terminals() {
     }
 }
 
-/// Answers what it is asked as `runner-files` does, and says that `d` holds a link and a file behind it.
+/// Answers like `runner-files`, and claims that `d` contains a link and a file behind it.
 const HOSTILE: &str = r#"#!/usr/bin/env python3
 import struct, sys
 asked, told = sys.stdin.buffer, sys.stdout.buffer
@@ -406,7 +406,8 @@ while head := asked.read(8):
         told.flush()
 "#;
 
-/// A program that says of its files what cannot be has nothing of it saved, and nothing written elsewhere.
+/// If the program makes impossible claims about its files, nothing is saved, and nothing written
+/// elsewhere.
 fn a_hostile_program_saves_nothing_outside() {
     let bed = Bed::new();
     let outside = bed.path("outside");

@@ -1,4 +1,4 @@
-//! Images made to do harm: nothing outside the store is touched, and each is refused with its reason.
+//! Malicious images: nothing outside the store is touched, and each is rejected with its reason.
 
 use crate::common::crafted::{
     Blob, CONFIG, Crafted, LAYER, MANIFEST, entry, entry_like, header, shell, tar,
@@ -23,7 +23,7 @@ cases! {
         a_registry_that_lies;
 }
 
-/// A folder that must stay as it is, and what lies above the tree a layer is unpacked to.
+/// A folder that must not change, and everything above the tree that a layer is unpacked to.
 struct Outside {
     dir: PathBuf,
 }
@@ -45,17 +45,17 @@ impl Outside {
     }
 }
 
-/// Layers and what else lies beside them.
+/// Layers and anything else beside them.
 fn kept(bed: &Bed) -> Vec<String> {
     let dir = bed.home().join("images/layers");
     list(&dir).iter().flat_map(|variant| list(&dir.join(variant))).collect()
 }
 
-/// Each image in a store of its own: what is said of it, or that a build runs in it.
+/// Tries each image in its own store: expects this error, or a successful build.
 fn judge(name: &str, entries: &[Vec<u8>], refusal: Option<&str>) {
     let bed = Bed::new();
     let outside = Outside::new(&bed);
-    // Where a name would have to lead from the tree of a layer.
+    // The path a name needs to lead out of a layer's tree.
     let entries: Vec<Vec<u8>> = entries.to_vec();
     let crafted = Crafted::with_layers(bed.path("layout"), &[&tar(&[shell()]), &tar(&entries)]);
     let spec = build(&["echo hello"]);
@@ -64,7 +64,7 @@ fn judge(name: &str, entries: &[Vec<u8>], refusal: Option<&str>) {
         Some(why) => {
             outcome.code(3).says(why);
             assert!(kept(&bed).iter().all(|name| !name.starts_with('.')), "{name}");
-            // The good one at most.
+            // At most the valid one.
             assert!(kept(&bed).len() <= 1, "{name}: {:?}", kept(&bed));
             let context = &bed.record()["phases"][2]["contexts"][0];
             assert_eq!(context["statusCode"], "BUILD_CONTAINER_UNABLE_TO_PULL_IMAGE");
@@ -80,7 +80,7 @@ fn judge(name: &str, entries: &[Vec<u8>], refusal: Option<&str>) {
     );
 }
 
-/// What a bed holds after a build.
+/// What a bed contains after a build.
 fn list_of_bed() -> Vec<String> {
     let bed = Bed::new();
     bed.build(&build(&["true"]), &[]).code(0);
@@ -96,7 +96,7 @@ fn names_that_leave() {
     judge("inner dots", &inner, Some("leaves the tree"));
     judge("a directory", &[entry("../outside", b'5', "", b"")], Some("leaves the tree"));
     judge("only dots", &[entry("..", b'5', "", b"")], Some("leaves the tree"));
-    // Read from the image's own root, as other tools read it.
+    // Resolved from the image's own root, as other tools do.
     judge("absolute", &[entry("/outside/new", b'0', "", b"x")], None);
     judge("many slashes", &[entry("//outside//new", b'0', "", b"x")], None);
     judge(
@@ -109,7 +109,7 @@ fn names_that_leave() {
 /// An extended header for the next entry.
 fn pax(key: &str, value: &str) -> Vec<u8> {
     let rest = format!(" {key}={value}\n");
-    // Its length counts the digits of its length.
+    // Its length includes the digits of the length.
     let length = (rest.len()..).find(|n| n.to_string().len() + rest.len() == *n).unwrap();
     entry("PaxHeaders/x", b'x', "", format!("{length}{rest}").as_bytes())
 }
@@ -133,7 +133,7 @@ fn links_that_leave() {
     judge("an absolute hard link", &hard(absolute), Some("a link to nothing"));
     let around = [entry("out", b'2', "/etc", b""), entry("stolen", b'1', "out/passwd", b"")];
     judge("a hard link through a link", &around, Some("a link to nothing"));
-    // A link in place of a directory that has been made, and back.
+    // A link in place of a created directory, and back.
     let swapped = [
         entry("dir/", b'5', "", b""),
         entry("dir/a", b'0', "", b"x"),
@@ -164,7 +164,7 @@ fn whiteouts_that_leave() {
     judge("papers of AUFS", &[entry(".wh..wh.plnk", b'0', "", b"")], None);
 }
 
-/// A blob that is not as long as its manifest says, or not what its name says.
+/// A blob whose length differs from its manifest, or whose content differs from its name.
 fn more_than_is_said() {
     let spec = build(&["echo never"]);
     let check = |name: &str, spoil: &dyn Fn(&Crafted, &mut Blob), wanted: &str| {
@@ -197,7 +197,7 @@ fn more_than_is_said() {
         fs::write(&path, &bytes).unwrap();
     };
     check("altered", &altered, "they are not what was asked for");
-    // Broken as a tar, too: still it is said whose fault it is.
+    // Invalid as a tar, too: the message still names the cause.
     let junk = |crafted: &Crafted, layer: &mut Blob| {
         fs::write(crafted.path_of(layer), vec![7; layer.size]).unwrap();
     };
@@ -210,7 +210,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// A few megabytes that become very many.
+/// A few megabytes that unpack to very many.
 fn bombs() {
     let chunk = vec![0; 8 << 20];
     let member = gzip(&chunk);
@@ -233,12 +233,12 @@ fn bombs() {
     import("4M").code(0);
 }
 
-/// So many entries cost time, and nothing else.
+/// That many entries only take time.
 fn a_million_entries() {
     let names = |kind: u8, end: &str| -> Vec<u8> {
         (0..1000).flat_map(|number| entry(&format!("many/{number}{end}"), kind, "", b"")).collect()
     };
-    // Files once and directories again and again: a million new files are a test of the disk.
+    // Files once and directories repeatedly: a million new files would test the disk.
     let layer =
         [gzip(&names(b'5', "/")).repeat(998), gzip(&names(b'0', "/file")), gzip(&[0; 1024])];
     let bed = Bed::new();
@@ -310,7 +310,7 @@ fn papers_that_lie() {
     check(&|crafted| crafted.index(&[]), "");
     check(
         &|crafted| {
-            // An index that leads to itself in the end.
+            // An index that refers to itself in the end.
             let mut descriptor = crafted.blob(b"{}").descriptor(MANIFEST);
             for _ in 0..10 {
                 let index = serde_json::json!({"schemaVersion": 2, "manifests": [descriptor]});
@@ -371,7 +371,8 @@ fn devices_are_left_out() {
     .says("2 device nodes are left out");
 }
 
-/// A set-uid program of an image is for the container: no other user of this machine gets at it.
+/// A set-uid program of an image works only in the container: no other user of this machine can
+/// reach it.
 fn nobody_else_may_look() {
     let bed = Bed::new();
     let layer = tar(&[shell(), entry_like("root", b'0', "", b"#!/bin/sh", 0o4755)]);
@@ -383,7 +384,7 @@ fn nobody_else_may_look() {
     }
 }
 
-/// Attributes by which overlayfs is led elsewhere are not taken from an image.
+/// Attributes that redirect overlayfs are not taken from an image.
 fn attributes_of_overlays() {
     let bed = Bed::new();
     let layer = tar(&[
@@ -410,7 +411,7 @@ fn attributes_of_overlays() {
 fn a_registry_that_lies() {
     let bed = Bed::new();
     let registry = Registry::open();
-    // A layer that no other test has: the registry keeps what is the same once, for all of them.
+    // A layer that no other test uses: the registry stores identical layers once, for all of them.
     let layer = bed.path("lies.tar");
     fs::write(&layer, tar(&[shell(), entry("lies", b'0', "", b"")])).unwrap();
     let name = registry.push(&Layout::of_tars(&[&layer]), "hostile/lies:one");
@@ -438,7 +439,7 @@ fn a_registry_that_lies() {
     bed.runner(["image", "pull", &name]).code(0);
 }
 
-/// A blob replaced for a while.
+/// A blob that is replaced temporarily.
 struct Spoilt {
     path: PathBuf,
     kept: PathBuf,

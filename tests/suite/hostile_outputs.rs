@@ -1,5 +1,5 @@
-//! Folders for what a build leaves that somebody has prepared: links in them lead nowhere, whoever made them and
-//! when, and git's own files are nobody's to write.
+//! Output folders that someone has prepared: links in them are not followed, whoever created them
+//! and when, and git's own files are never written.
 
 use super::artifacts::{spec, tree};
 use crate::common::{Bed, Outcome, build, cases, list, until};
@@ -14,7 +14,7 @@ cases! {
         links_in_a_folder_for_transcripts, deep_trees_are_merged, raw_reports_are_masked, killed_while_reading_reports;
 }
 
-/// A bed with a folder whose content nobody may touch.
+/// A bed with a folder whose content must not change.
 struct Trap {
     bed: Bed,
     canary: PathBuf,
@@ -68,7 +68,7 @@ fn links_in_a_folder_for_artifacts() {
     }
 }
 
-/// A file of an artifact takes the place of a file, and of nothing else.
+/// An artifact's file replaces only a regular file.
 fn links_in_place_of_files() {
     for artifacts in [
         "  files: [app.zip]\n",
@@ -111,7 +111,7 @@ fn links_in_a_folder_for_reports() {
     }
 }
 
-/// A build that may write where its outputs go makes the links itself.
+/// A build that may write to the output folder creates the links itself.
 fn links_made_while_the_build_runs() {
     let trap = Trap::new();
     let shared = trap.bed.path("shared");
@@ -157,21 +157,21 @@ fn git_is_never_written() {
     let make = "mkdir -p source/.git/hooks; cp buildspec.yml source/.git/hooks/post-checkout";
     bed.build(&spec(&[make], artifacts), &["--artifacts", ".."]).code(1);
     assert_eq!(fs::read_dir(&hooks).unwrap().count(), 0);
-    // By the artifact's name.
+    // Through the artifact's name.
     for name in [".git/hooks", ".git/hooks/post-checkout.zip"] {
         let artifacts = format!("  files: [buildspec.yml]\n  name: {name}\n");
         let outcome = bed.build(&spec(&["true"], &artifacts), &["--artifacts", "."]).code(1);
         outcome.says("git runs programs that are there");
         assert_eq!(fs::read_dir(&hooks).unwrap().count(), 0);
     }
-    // Elsewhere it is a directory like any other.
+    // Elsewhere it is an ordinary directory.
     let artifacts = "  files: ['.git/**/*']\n";
     let make = "mkdir -p .git/hooks; echo x > .git/hooks/update";
     bed.build(&spec(&[make], artifacts), &["--artifacts", "../out"]).code(0);
     assert_eq!(tree(&bed.path("out")), [".git/hooks/update"]);
 }
 
-/// Lines of sessions are added to no file that a link leads to.
+/// Session lines are not appended to a file behind a link.
 fn links_in_a_folder_for_transcripts() {
     let trap = Trap::new();
     trap.link("log/sessions.jsonl", "key");
@@ -179,7 +179,7 @@ fn links_in_a_folder_for_transcripts() {
     trap.is_untouched(&outcome.says("--session-log").says("symbolic link"));
 }
 
-/// A tree deeper than there are descriptors goes into one that is there already.
+/// A tree deeper than the number of descriptors is merged into an existing one.
 fn deep_trees_are_merged() {
     let bed = Bed::new();
     let make = "i=0; while [ $i -lt 1500 ]; do mkdir d; cd d; i=$((i+1)); done; echo $CODEBUILD_BUILD_NUMBER > f";
@@ -192,7 +192,7 @@ fn deep_trees_are_merged() {
     }
 }
 
-/// What a report does not show, the copies of its files do not show either.
+/// Secrets masked in a report are masked in the copies of its files, too.
 fn raw_reports_are_masked() {
     let bed = Bed::new();
     let make = "printf '%s' \"<testsuite name='s'><testcase name='$TOKEN' classname='c'/></testsuite>\" > a.xml; \
@@ -208,16 +208,16 @@ fn raw_reports_are_masked() {
     assert_eq!(text, "<testsuite name='s'><testcase name='***' classname='c'/></testsuite>");
 }
 
-/// What a killed runner was making of reports is put away by the next command.
+/// The next command removes what a killed runner was making of reports.
 fn killed_while_reading_reports() {
     let bed = Bed::new();
     let out = bed.path("reports");
-    // A program that never answers stands where ours should.
+    // A program that never answers replaces ours.
     let hang = "mv /codebuild /elsewhere; mkdir -p /codebuild/readonly/bin; \
                 printf '#!/bin/sh\\nexec sleep 1000\\n' > /codebuild/readonly/bin/runner-files; \
                 chmod 755 /codebuild/readonly/bin/runner-files";
     let mut running = bed.start(&reports(&[hang]), &["--reports", out.to_str().unwrap()]);
-    // Before the build begins something is written there, to see whether that is possible.
+    // Before the build begins a file is written there to check whether that is possible.
     running.stdout.wait_for("Entering phase BUILD");
     until("reports are begun", || !list(&out).is_empty());
     running.signal(Signal::SIGKILL);

@@ -1,4 +1,5 @@
-//! Registries that lie: how much of them is believed, where they may lead, and what they are shown.
+//! Registries that lie: how much is read from them, where they may redirect, and what they are
+//! sent.
 
 use crate::common::crafted::{CONFIG, LAYER, MANIFEST, architecture, entry, tar};
 use crate::common::site::{Asked, Reply, Site};
@@ -15,7 +16,7 @@ cases! {
         realms_elsewhere, a_token_service_that_leads_elsewhere;
 }
 
-/// An image that can be served: its papers by digest.
+/// A served image: its documents by digest.
 struct Image {
     manifest: Vec<u8>,
     config: Vec<u8>,
@@ -40,7 +41,7 @@ impl Image {
         Image { manifest: manifest.to_string().into_bytes(), config, layer }
     }
 
-    /// As an honest registry answers.
+    /// Answers like an honest registry.
     fn answer(&self, asked: &Asked) -> Reply {
         if asked.path.contains("/manifests/") {
             return Reply::new(200, self.manifest.clone());
@@ -60,7 +61,7 @@ fn pull(bed: &Bed, site: &Site) -> Outcome {
     bed.runner(["image", "pull", &format!("{}/some/image:one", site.address)])
 }
 
-/// Makes the bed's user known at a registry.
+/// Stores credentials for a registry for the bed's user.
 fn log_in(bed: &Bed, address: &str) -> String {
     let basic = base64::engine::general_purpose::STANDARD.encode("alice:wonderland");
     let config = json!({"auths": {address: {"auth": basic}}});
@@ -69,7 +70,7 @@ fn log_in(bed: &Bed, address: &str) -> String {
     format!("Basic {basic}")
 }
 
-/// A refusal that names where tokens are to be had.
+/// A refusal that names the place to get tokens.
 fn refuse(realm: &str) -> Reply {
     let challenge = format!("Bearer realm=\"{realm}\",service=\"registry\"");
     Reply::new(401, "{}").with("WWW-Authenticate", &challenge)
@@ -79,7 +80,7 @@ fn is_for_token(asked: &Asked) -> bool {
     asked.path.starts_with("/token")
 }
 
-/// A server whose realm is itself.
+/// A server that is its own realm.
 fn with_own_realm(answer: impl Fn(&Asked, String) -> Reply + Send + Sync + 'static) -> Site {
     let address = std::sync::Arc::new(std::sync::OnceLock::<String>::new());
     let known = address.clone();
@@ -89,7 +90,7 @@ fn with_own_realm(answer: impl Fn(&Asked, String) -> Reply + Send + Sync + 'stat
     site
 }
 
-/// What sockets hold on both ends, and more than any limit.
+/// More than the socket buffers on both ends hold, and more than any limit.
 const TAKEN: u64 = 64 << 20;
 
 fn answers_without_end() {
@@ -134,7 +135,7 @@ fn tokens_that_are_none() {
     }
 }
 
-/// A token for everybody and one for who has logged in; it is good for a while, and transfers break.
+/// A token for everyone and one for users who have logged in; tokens expire, and transfers break.
 fn a_registry_that_gives_tokens() {
     let bed = Bed::new();
     let image = Image::new();
@@ -146,7 +147,7 @@ fn a_registry_that_gives_tokens() {
             let number = tokens.fetch_add(1, Ordering::Relaxed);
             return Reply::new(200, json!({"access_token": format!("t{number}")}).to_string());
         }
-        // The first is good for papers, and not for layers.
+        // The first is valid for documents, but not for layers.
         let is_layer = asked.path.contains(&digest(&image.layer));
         let wanted = if is_layer { "Bearer t1" } else { "Bearer t0" };
         if asked.authorization.as_deref() != Some(wanted) {
@@ -166,14 +167,14 @@ fn a_registry_that_gives_tokens() {
     };
     assert!(at("/token").iter().all(|asked| asked.authorization.as_ref() == Some(&basic)));
     assert_eq!(at("/token").len(), 2);
-    // The password is nowhere but there.
+    // The password is sent nowhere else.
     assert!(at("/v2/").iter().all(|asked| asked.authorization.as_ref() != Some(&basic)));
     let layer = digest(&Image::new().layer);
     let begun: Vec<usize> = at(&layer).iter().map(|asked| asked.from).collect();
     assert_eq!(begun, [0, 0, 10_000, 20_000]);
 }
 
-/// Each token is refused, and there is always another one.
+/// Every token is refused, and a new one is always offered.
 fn a_registry_that_refuses_every_token() {
     let bed = Bed::new();
     let tokens = AtomicUsize::new(0);
@@ -188,7 +189,7 @@ fn a_registry_that_refuses_every_token() {
     assert_eq!(site.asked().len(), 3);
 }
 
-/// No redirect of a manifest leads to plain HTTP, to this machine, or next to it.
+/// No redirect of a manifest leads to plain HTTP, to this machine, or to its neighbours.
 fn manifests_led_elsewhere() {
     let other = Site::new(|asked| Image::new().answer(asked));
     let listens = other.address.clone();
@@ -210,7 +211,7 @@ fn manifests_led_elsewhere() {
     let bed = Bed::new();
     let site = Site::new(|asked| Reply::redirect(&format!("{}x", asked.path)));
     pull(&bed, &site).code(3).says("it redirects more than 5 times");
-    // At home it may be anywhere.
+    // A registry on this machine may redirect within it.
     let image = Image::new();
     let site = Site::new(move |asked| match asked.path.ends_with("/one") {
         true => Reply::redirect("/v2/moved/manifests/one?x"),
@@ -219,7 +220,7 @@ fn manifests_led_elsewhere() {
     pull(&bed, &site).code(0);
 }
 
-/// Layers may lie on another host, which gets no credentials.
+/// Layers may be on another host, which gets no credentials.
 fn blobs_led_elsewhere() {
     let bed = Bed::new();
     let storage = Site::at("127.0.0.2", |asked| Image::new().answer(asked));
@@ -248,7 +249,8 @@ fn blobs_led_elsewhere() {
     }
 }
 
-/// No token is asked for, and no password sent, over plain HTTP or at an address only this machine has.
+/// No token is requested and no password sent over plain HTTP or to an address of this machine
+/// only.
 fn realms_elsewhere() {
     let other = Site::at("127.0.0.2", |_| Reply::new(200, "{\"token\": \"t\"}"));
     for realm in [

@@ -1,4 +1,4 @@
-//! A source directory that is somebody else's trap: what it names, what lies in it, who may see it.
+//! A source directory prepared as a trap: the paths it names, its files, and who may see it.
 
 use crate::common::{Bed, Running, build, cases, image, outcome};
 use std::fs;
@@ -19,7 +19,8 @@ fn busybox() -> String {
     format!("rootfs:{}", image("busybox").display())
 }
 
-/// A source can name any directory as its repository, and gets it only if that names the source back.
+/// A source can name any directory as its repository, but gets it only if that names the source in
+/// return.
 fn what_a_hostile_repository_names() {
     let bed = Bed::new();
     let secret = bed.path("secret");
@@ -35,7 +36,7 @@ fn what_a_hostile_repository_names() {
     };
     bed.write(".git", &named);
     check(&bed, "a file that names it");
-    // With what a repository has, but without a word of this source.
+    // With a repository's files, but no reference to this source.
     for dir in ["objects", "refs"] {
         fs::create_dir(secret.join(dir)).unwrap();
     }
@@ -58,7 +59,7 @@ fn what_a_hostile_repository_names() {
     check(&bed, "a work tree that is none");
 }
 
-/// A repository's files are its own, or not read.
+/// A repository's files are read only if they are its own.
 fn what_git_files_lead_to() {
     let bed = Bed::new();
     let (id, other) = ("0123456789abcdef".repeat(4), bed.path("other"));
@@ -94,7 +95,7 @@ fn what_git_files_lead_to() {
     }
 }
 
-/// Nothing of the caller's is written because a source says so.
+/// A source cannot make the runner write to the caller's files.
 fn a_repository_that_is_a_trap() {
     let bed = Bed::new();
     let victim = bed.path("victim");
@@ -108,7 +109,7 @@ fn a_repository_that_is_a_trap() {
     bed.write("buildspec.yml", build(&["true"]));
     bed.runner(["run", "--engine", "process"]).code(0);
     assert_eq!(fs::read_to_string(&victim).unwrap(), text);
-    // One that the source itself keeps, and that names it.
+    // A repository that the source itself contains, and that names it.
     fs::remove_file(bed.source().join("fake/config")).unwrap();
     let own = format!("[core]\n\tworktree = {}\n", bed.source().display());
     bed.write("fake/config", &own);
@@ -116,7 +117,7 @@ fn a_repository_that_is_a_trap() {
     assert_eq!(fs::read_to_string(bed.source().join("fake/config")).unwrap(), own);
 }
 
-/// Our own folder below the source is hidden, whatever name led to it.
+/// Our own folder below the source is hidden, whatever path leads to it.
 fn state_behind_a_link() {
     let bed = Bed::new();
     bed.write("b.yml", build(&["ls -A real/state; ls real"]));
@@ -127,7 +128,7 @@ fn state_behind_a_link() {
     assert_eq!(outcome(&mut command).code(0).output(), "state\n");
 }
 
-/// Nothing of the source is waited for before the build begins.
+/// Nothing in the source blocks before the build begins.
 fn fifos_in_the_source() {
     let bed = Bed::new();
     for name in ["HEAD", "config", "packed-refs"] {
@@ -142,7 +143,7 @@ fn fifos_in_the_source() {
     bed.runner(["run", "--image", &busybox()]).code(2).says("it is a FIFO and no regular file");
 }
 
-/// What is wrong with a file is told with its lines: whose they are, is the caller's to say.
+/// Errors quote a file's lines, so links must not lead to the caller's other files.
 fn links_that_lead_out_of_the_source() {
     let bed = Bed::new();
     fs::write(bed.path("private"), "password: hunter2\n").unwrap();
@@ -156,13 +157,13 @@ fn links_that_lead_out_of_the_source() {
     let outcome = bed.runner(["run"]).code(2).says("is a link that leads out of its directory");
     assert!(!outcome.stderr.contains("hunter2"), "{}", outcome.stderr);
     fs::remove_file(bed.source().join("runner.toml")).unwrap();
-    // Within it a source is arranged as it likes.
+    // Within the source, links are allowed.
     bed.write("ci/own.yml", build(&["echo hi"]));
     symlink("ci/own.yml", bed.source().join("buildspec.yml")).unwrap();
     bed.runner(["check"]).code(0);
 }
 
-/// What cannot be handed on as text is refused, and not waited for.
+/// A name that is not valid text is rejected, and nothing blocks on it.
 fn a_source_whose_name_is_no_text() {
     let bed = Bed::new();
     let source = bed.path("place").join(std::ffi::OsStr::from_bytes(b"a\xff"));
@@ -173,7 +174,7 @@ fn a_source_whose_name_is_no_text() {
     bed.runner(["run", "--source", &link]).code(2).says("the path of the source is not UTF-8: ");
 }
 
-/// What a build has a say in does not drive the terminal from our own lines.
+/// Text that a build can influence does not control the terminal through our own lines.
 fn escapes_in_our_lines() {
     let bed = Bed::new();
     let command = "d=$(printf 'x\\033]0;own\\007'); mkdir \"$d\"; cd \"$d\"; codebuild-breakpoint";
@@ -184,7 +185,8 @@ fn escapes_in_our_lines() {
     running.ends(0);
 }
 
-/// Neither do lists: texts have such characters replaced, JSON has them as escapes of the same value.
+/// Neither do lists: such characters are replaced in texts, and escaped with the same value in
+/// JSON.
 fn escapes_in_lists() {
     let bed = Bed::new();
     let spec = "version: 0.2\nphases:\n  build:\n    commands:\n      - touch x\n      \
@@ -212,8 +214,8 @@ fn escapes_in_lists() {
     assert_eq!(rows[0]["key"], "k\u{1b}]52\u{202e}\u{9b}\u{7f}");
 }
 
-/// Lines of the log that are ours hold what a buildspec says: no terminal acts on it. What a command
-/// prints is its own, and a log that nobody looks at is as AWS has it.
+/// Our own lines in the log contain text of the buildspec: it does not control the terminal. A
+/// command's output is unchanged, and so is a log that is not displayed, as in AWS.
 fn escapes_in_lines_of_the_log() {
     let bed = Bed::new();
     let spec = "version: 0.2\nphases:\n  build:\n    commands:\n      - \"printf '\\\\033[1mbold\\\\n'; exit 3 \
@@ -237,7 +239,7 @@ fn escapes_in_lines_of_the_log() {
     assert!(!told.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{told:?}");
 }
 
-/// Where nothing is isolated, other users of the machine still are.
+/// Even without isolation, other users of the machine have no access.
 fn the_directories_of_process_are_closed() {
     let bed = Bed::new();
     fs::set_permissions(bed.source(), fs::Permissions::from_mode(0o700)).unwrap();

@@ -57,9 +57,9 @@ fn a_tar_is_unpacked_once() {
     let inode = std::os::unix::fs::MetadataExt::ino(&fs::metadata(&tree).unwrap());
     run(&bed, &file).code(0);
     assert_eq!(inode, std::os::unix::fs::MetadataExt::ino(&fs::metadata(&tree).unwrap()));
-    // The same as the tree it was made of: kinds, modes, owners, contents, link targets.
+    // Identical to the tree it was made from: kinds, modes, owners, contents, link targets.
     let list = |dir: &std::path::Path| {
-        // Without root they are those of the container's users.
+        // Without root the owners are those of the container's users.
         let owners = if is_root() { "%U:%G" } else { "" };
         let script = format!(
             "find . -printf '%p %y %m {owners} %l\\n' | sort; find . -type f -exec md5sum {{}} + | sort"
@@ -146,14 +146,14 @@ fn hostile_tars_are_refused() {
     assert!(bed.only_record_is_fault(), "the record of a build without an image");
 }
 
-/// Links of an image are followed inside it, also by what prepares the container.
+/// Links of an image are followed inside it, also while the container is prepared.
 fn links_in_an_image_lead_nowhere() {
     let bed = Bed::new();
     let tree = bed.path("image");
     let copy = Command::new("cp").arg("-a").arg(image("busybox")).arg(&tree).status().unwrap();
     assert!(copy.success());
     let trap = bed.path("trap");
-    // Leads in circles inside the image, where /var is a link as well.
+    // It leads in circles inside the image, where /var is a link as well.
     fs::create_dir(&trap).unwrap();
     for name in ["codebuild", "tmp", "var", "root"] {
         let _ = fs::remove_dir_all(tree.join(name));
@@ -162,12 +162,12 @@ fn links_in_an_image_lead_nowhere() {
     std::os::unix::fs::symlink(trap.join("hosts"), tree.join("etc/hosts")).unwrap();
     run(&bed, &tree).code(0);
     assert_eq!(fs::read_dir(&trap).unwrap().count(), 0);
-    // The kernel's own directories are not looked for behind a link at all.
+    // The kernel's own directories are never followed through a link.
     std::os::unix::fs::symlink(&trap, tree.join("proc")).unwrap();
     run(&bed, &tree).code(3).says("cannot mount /proc");
 }
 
-/// What an image holds as a device is none in a container.
+/// A device node in an image is not a device in a container.
 fn device_nodes_of_an_image_are_files() {
     let bed = Bed::new();
     let tree = bed.path("image");
@@ -267,7 +267,7 @@ fn nobody_looks_into_it() {
     }
 }
 
-/// It was there when the build began.
+/// The shell existed when the build began.
 fn a_shell_that_is_lost() {
     let bed = Bed::owned();
     let commands = "version: 0.2\nphases:\n  build:\n    commands: [cd /tmp, rm /bin/sh, 'true']\n";
@@ -290,7 +290,7 @@ fn no_such_image() {
 }
 
 impl Bed {
-    /// Whether the last record tells of an image that could not be used.
+    /// Whether the last record shows an image that could not be used.
     fn only_record_is_fault(&self) -> bool {
         crate::common::list(&self.home().join("builds")).iter().any(|name| {
             let path = self.home().join("builds").join(name).join("record.json");

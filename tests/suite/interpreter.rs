@@ -1,4 +1,5 @@
-//! The language: what commands find, what they leave to the next, and what follows a failure.
+//! The buildspec language: what commands find, what they leave to the next, and what follows a
+//! failure.
 
 use crate::common::{Bed, cases};
 
@@ -12,7 +13,7 @@ cases! {
     [Users, Image("busybox")] => run_as;
 }
 
-/// What of a shell carries over to the next command.
+/// The parts of a shell's state that carry over to the next command.
 const STATE: &str = r#"
     - cd /tmp; export A=1; B=2; C=3 true; unset GOPATH; D="it's
       two \"lines\""; f() { :; }; alias g=true; umask 077; readonly E=5; set -- x
@@ -44,7 +45,7 @@ fn state_carries_over_in_bash_and_dash() {
         let image = crate::common::image("debian");
         let bed = Bed::with_image(&format!("rootfs:{}", image.display()));
         let output = bed.build(&state_spec(shell), &[]).code(0).output();
-        // bash names its own mode as well.
+        // bash also reports its own mode.
         assert_eq!(output.replace("5 ahB\n", "5 a\n"), STATE_OUTPUT, "{shell}");
     }
 }
@@ -185,7 +186,7 @@ fn the_record() {
     bed.build("version: 0.2\nphases: {build: {commands: [echo hi]}}\n", &options).code(0);
     let written: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
     let mut kept = bed.record();
-    // What the state folder says of its form is none of AWS's.
+    // The state folder's version of the format is not part of AWS's record.
     assert_eq!(kept.as_object_mut().unwrap().remove("schemaVersion"), Some(1.into()));
     assert_eq!(written, kept);
     let uuid = bed.only().file_name().unwrap().to_str().unwrap().to_owned();
@@ -219,7 +220,7 @@ fn what_is_not_carried_out_is_named() {
         .says("`artefacts` is not a key of phases.build");
 }
 
-/// A command that dies while its state is being saved does not take the state with it.
+/// A command that dies while its state is being saved does not lose the state.
 fn a_state_that_is_destroyed_is_put_back() {
     let outcome = Bed::new()
         .build(

@@ -1,4 +1,5 @@
-//! What the language promises beyond commands: variables and where they come from, sources, runtimes.
+//! What the language offers beyond commands: variables and their sources, source directories,
+//! runtimes.
 
 use crate::common::{Bed, cases, image, outcome};
 use std::fs;
@@ -95,7 +96,7 @@ fn secondary_sources() {
     bed.build(&spec, &twice).code(2).says("`x` is named twice");
 }
 
-/// SHA-256 as sha256sum has it.
+/// SHA-256, computed by sha256sum.
 fn sha256(bytes: &[u8]) -> Vec<u8> {
     let mut child = Command::new("sha256sum")
         .stdin(std::process::Stdio::piped())
@@ -107,7 +108,7 @@ fn sha256(bytes: &[u8]) -> Vec<u8> {
     (0..32).map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap()).collect()
 }
 
-/// The digest is that of the digests of the files, in the order of their paths.
+/// The digest covers the digests of the files, sorted by path.
 fn files_are_hashed() {
     let bed = Bed::new();
     let files = [("a.lock", "one"), ("deep/er/b.lock", "two"), ("other", "three")];
@@ -214,7 +215,7 @@ fn runtimes() {
     let none = "version: 0.2\nphases: {build: {commands: [echo hi]}}\n";
     let outcome = bed.build(none, &["--image", &image]).code(0);
     assert!(outcome.stdout.contains("No runtime version selected in buildspec."));
-    // One that is there and cannot be read is not the same as none.
+    // An unreadable catalog differs from a missing one.
     let catalog = bed.path("image/codebuild/image/config/runtimes.yml");
     fs::remove_file(&catalog).unwrap();
     symlink("elsewhere.yml", &catalog).unwrap();
@@ -262,7 +263,7 @@ fn an_image_without_runtimes() {
     outcome.says("runtime-versions asks for python 3.9; here is no python");
 }
 
-/// Doubts about style are told by `check`, not at every run.
+/// Style warnings appear in `check`, not in every run.
 fn advice_is_for_check() {
     let bed = Bed::new();
     let outcome = bed.build(&build(&["set -e", "true"]), &[]).code(0);
@@ -276,7 +277,7 @@ fn advice_is_for_check() {
     assert!(report.ends_with("no errors, no warnings\n"), "{report}");
 }
 
-/// A hash of a commit may look like a number that no machine can hold.
+/// A commit hash may look like a number that no machine can represent.
 fn scalars_keep_their_face() {
     let bed = Bed::new();
     let spec = "version: 0.2\nenv:\n  variables: {SHA: 12e4567, N: .nan, T: !!int \"5\"}\nphases:\n  build:\n    \

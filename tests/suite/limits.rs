@@ -1,5 +1,5 @@
-//! `--memory`, `--cpus`, `--pids-limit`: what a build may use of the machine, and what is said when a
-//! limit was in the way.
+//! `--memory`, `--cpus`, `--pids-limit`: limits on the machine's resources, and the messages when a
+//! limit was reached.
 
 use crate::common::{Bed, Outcome, build, cases, is_root};
 use nix::sys::signal::Signal;
@@ -14,12 +14,12 @@ cases! {
     [] => values_that_are_none;
 }
 
-/// One process that takes more memory than it is given, and is the first to be ended for it. Whether
-/// the kernel takes others with it is up to the moment.
+/// A process that takes more memory than allowed and is the kernel's first choice to be killed. The
+/// kernel may kill others too.
 const GREEDY: &str =
     "(echo 1000 > /proc/self/oom_score_adj; exec tail -c 150m /dev/zero > /dev/null)";
 
-/// Those others, rather than the shell of a command.
+/// Processes that the kernel kills rather than the shell of a command.
 const OTHERS: &str = "for i in 1 2 3 4; do (echo 500 > /proc/self/oom_score_adj; \
     exec sleep 600) & done";
 
@@ -31,7 +31,7 @@ fn reason(bed: &Bed) -> String {
     phase["contexts"][0]["message"].as_str().unwrap().to_owned()
 }
 
-/// Directories of the control groups that the one build may have had.
+/// Directories of the control groups that the only build may have had.
 fn groups(bed: &Bed) -> Vec<PathBuf> {
     let meta = std::fs::read(bed.only().join("meta.json")).unwrap();
     let meta: serde_json::Value = serde_json::from_slice(&meta).unwrap();
@@ -54,7 +54,7 @@ fn killed_for_want_of_memory() {
     no_group_is_left(&bed);
 }
 
-/// What a command does not mind is told all the same.
+/// A kill that a command ignores is reported all the same.
 fn a_command_that_goes_on_without() {
     let bed = Bed::new();
     let command = format!("{OTHERS}; {GREEDY} || true; echo on");
@@ -84,7 +84,8 @@ fn no_room_for_another_process() {
     no_group_is_left(&bed);
 }
 
-/// PID 1 itself cannot start it: the build fails by its own doing, which is no fault of ours.
+/// PID 1 itself cannot start it: the build has used up its own limit, which is no fault of the
+/// runner.
 fn no_room_for_the_command() {
     let bed = Bed::new();
     let fill = "sleep 600 & sleep 600 & sleep 600 & sleep 600 & sleep 600 &";
@@ -93,7 +94,7 @@ fn no_room_for_the_command() {
     assert!(reason.contains("at the limit of --pids-limit 6"), "{reason}");
 }
 
-/// Virtual machines and pools of threads size themselves by what they find there.
+/// Virtual machines and thread pools size themselves by these values.
 fn the_container_sees_its_limits() {
     let bed = Bed::new();
     let read = |one: &str, two: &str| {
@@ -135,7 +136,8 @@ fn nothing_is_left_after_kill_9() {
     no_group_is_left(&bed);
 }
 
-/// Where no groups can be had, a build runs without: whoever asked is told, each limit by itself.
+/// If control groups are unavailable, a build runs without; each requested limit is reported
+/// separately.
 #[track_caller]
 fn held_or_said(outcome: Outcome) {
     let outcome = outcome.code(0);

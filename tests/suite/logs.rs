@@ -1,4 +1,4 @@
-//! Where a build's log goes besides the terminal, and how it is read later.
+//! Copies of a build's log besides the terminal, and reading it later.
 
 use crate::common::aws::{Fault, Proxy, aws, bucket, cli, object, surround, with_aws, with_aws_at};
 use crate::common::{Bed, Running, build, cases, outcome};
@@ -21,7 +21,7 @@ fn a_log_file_holds_the_log() {
     let options = ["--log-file", file.to_str().unwrap(), "--log-format", "json"];
     bed.build(&build(&["echo one; printf two", "exit 3"]), &options).code(1);
     let written = fs::read_to_string(&file).unwrap();
-    // What it holds is what a later reader gets.
+    // It contains what a later reader gets.
     assert_eq!(written, bed.runner(["logs"]).code(0).stdout);
     assert!(written.contains("\none\ntwo\n\n[Container]"), "{written}");
     assert!(
@@ -34,7 +34,7 @@ fn a_log_file_that_cannot_be_written() {
     let bed = Bed::new();
     let outcome = bed.build(&build(&["true"]), &["--log-file", "nosuch/build.log"]).code(2);
     outcome.says("--log-file: cannot write nosuch/build.log: No such file or directory");
-    // A full disk behind it is no reason for a build to fail, and is told.
+    // A full disk behind it does not fail the build, and is reported.
     let outcome = bed.build(&build(&["echo on"]), &["--log-file", "/dev/full"]).code(0);
     assert_eq!(outcome.output(), "on\n");
     outcome.says("warning: the log in /dev/full is not complete: No space left on device");
@@ -50,7 +50,7 @@ fn logs_of_ended_builds() {
         assert_eq!(bed.runner(["logs", name]).code(0).stdout, first);
         assert_eq!(bed.runner(["logs", "--follow", name]).code(0).stdout, first);
     }
-    // The newest where none is named.
+    // The newest if none is named.
     assert!(bed.runner(["logs"]).code(0).stdout.contains("\nsecond\n"));
     bed.runner(["logs", "nosuch"]).code(2).says("nosuch");
 }
@@ -66,7 +66,7 @@ fn commands_that_fail_are_annotated() {
     );
     outcome.says("::error file=buildspec.yml,line=10,title=BUILD failed::false%0Aexit status 1\n");
 
-    // Seen from the root of the work tree, as GitHub sees it.
+    // Relative to the root of the work tree, as GitHub needs it.
     let mut command = bed.build_command(buildspec, &["--annotations", "github"]);
     command.env("GITHUB_WORKSPACE", bed.path(""));
     crate::common::outcome(&mut command).code(1).says("::error file=source/buildspec.yml,line=7,");
@@ -107,7 +107,7 @@ fn messages(group: &str, stream: &str) -> String {
     events.iter().map(|event| event["message"].as_str().unwrap()).collect()
 }
 
-/// What a compressed object holds.
+/// The content of a compressed object.
 fn unpacked(bucket: &str, key: &str) -> String {
     let mut text = String::new();
     let bytes = object(bucket, key);
@@ -123,7 +123,7 @@ fn copies_on_aws() {
         "i=0; while [ $i -lt 3000 ]; do echo \"line $i \u{e4}\"; i=$((i+1)); done",
         "printf unended",
     ]);
-    // It reaches AWS with the caller's credentials, so the caller has to say so.
+    // It uses the caller's credentials at AWS, so the caller has to agree.
     with_aws(&bed, &spec, &[])
         .code(2)
         .says("runner.toml:1:2: `logs` writes to CloudWatch Logs and S3");
@@ -140,7 +140,7 @@ fn copies_on_aws() {
     assert_eq!(logs["s3LogsArn"], format!("arn:aws:s3:::{name}/builds/{uuid}.gz"));
 }
 
-/// What a stopped build has written is sent as well, and nothing that is secret.
+/// The log of a stopped build is sent as well, without secrets.
 fn copies_of_a_stopped_build() {
     let bed = Bed::new();
     let name = bucket("logs-stopped");
@@ -180,7 +180,7 @@ fn services_that_stumble() {
     assert_eq!(messages(&format!("/demo/{name}"), &format!("ci/{uuid}")), outcome.stdout);
 }
 
-/// What cannot be sent is told, with where it is all the same, and fails nothing.
+/// What cannot be sent is reported, together with where it can still be found, and fails nothing.
 fn what_cannot_be_sent_is_told() {
     let bed = Bed::new();
     to_aws(&bed, "no-such-bucket-of-ours");
@@ -196,7 +196,7 @@ fn what_cannot_be_sent_is_told() {
     assert!(bed.runner(["logs", uuid]).code(0).stdout.contains("\nkept\n"));
 }
 
-/// A service that takes connections and never answers holds nobody up who is in a hurry.
+/// A service that accepts connections and never answers does not delay a user in a hurry.
 fn a_silent_service_and_ctrl_c() {
     let bed = Bed::new();
     to_aws(&bed, "silent");

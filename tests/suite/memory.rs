@@ -1,5 +1,5 @@
-//! What a runner knows of secrets stays in its memory: nobody else of its user looks into it, and no file is
-//! made of it.
+//! Secrets stay in the runner's memory: no other program of its user can read it, and it is never
+//! written to a file.
 
 use crate::common::{Bed, Running, build, cases, outcome};
 use nix::sys::resource::{Resource, getrlimit};
@@ -27,7 +27,8 @@ fn paused(bed: &Bed, options: &[&str]) -> Running {
     running
 }
 
-/// The same command as a user who may do no more than any user: root without the right to trace everybody.
+/// The same command with the rights of an ordinary user: root without the right to trace every
+/// process.
 fn plain(bed: &Bed, command: Command) -> Command {
     if !nix::unistd::geteuid().is_root() {
         return command;
@@ -38,11 +39,12 @@ fn plain(bed: &Bed, command: Command) -> Command {
     plain
 }
 
-/// Opens what /proc has of a process, and says what could be opened. Whoever may watch the whole machine (CAP_PERFMON,
-/// CAP_SYS_ADMIN) may read the first two of anybody, and root has to have that to make containers.
+/// Opens a process's files in /proc, and prints which could be opened. Whoever may observe the
+/// whole machine (CAP_PERFMON, CAP_SYS_ADMIN) may read the first two of every process, and root
+/// needs that to create containers.
 const LOOK: &str = "for file in environ maps mem; do (exec 3< /proc/$1/$file) 2> /dev/null && echo $file; done; true";
 
-/// What nobody but us sees of a runner all the same.
+/// Whether a runner is hidden from everyone else.
 fn hidden(seen: &str) -> bool {
     seen.is_empty() || nix::unistd::geteuid().is_root() && !seen.contains("mem\n")
 }
@@ -58,7 +60,7 @@ fn nobody_looks_into_a_runner() {
     let running = paused(&bed, &[]);
     let seen = seen_of(&bed, running.pid());
     assert!(hidden(&seen), "{seen}");
-    // Others can be looked into by the same means.
+    // Other processes can be read this way.
     let mut sleep = bed.other("sleep");
     sleep.arg("600");
     let mut other = plain(&bed, sleep).spawn().unwrap();
@@ -85,7 +87,7 @@ fn a_runner_that_dies_leaves_nothing() {
     let bed = Bed::new();
     let spec = build(&["codebuild-breakpoint"]);
     let runner = bed.build_command(&spec, &["--enable-session"]);
-    // As much of a core as there may be.
+    // With an unlimited core size.
     let mut command = bed.other("sh");
     command.args(["-c", "ulimit -S -c $(ulimit -H -c); exec \"$@\"", "sh"]);
     command.arg(runner.get_program()).args(runner.get_args()).current_dir(bed.source());
@@ -100,7 +102,7 @@ fn a_runner_that_dies_leaves_nothing() {
     bed.runner(["ps"]).code(0);
 }
 
-/// A build's processes are as the caller's are: with the same limit, and open to each other.
+/// A build's processes behave like the caller's: with the same limit, and open to each other.
 fn builds_look_into_their_own() {
     let (core, _) = getrlimit(Resource::RLIMIT_CORE).unwrap();
     let core = if core == u64::MAX { "unlimited".to_owned() } else { (core / 512).to_string() };

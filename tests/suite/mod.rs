@@ -1,4 +1,4 @@
-//! The suites, each about one promise.
+//! The suites, each about one topic.
 
 mod access;
 mod artifacts;
@@ -111,8 +111,8 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
-/// Suites in which nothing depends on the user: they parse, or speak with clients and servers. Where the tests
-/// run as several users, these run as the first one only.
+/// Suites whose results do not depend on the user: they parse, or speak with clients and servers.
+/// If the tests run as several users, these run only as the first one.
 fn alike() -> Vec<Case> {
     [
         access::cases(),
@@ -152,7 +152,8 @@ fn alike() -> Vec<Case> {
     .collect()
 }
 
-/// Suites in which something may depend on the user: whatever makes containers, owners of files, limits.
+/// Suites whose results may depend on the user: those that create containers, owners of files,
+/// limits.
 fn differing() -> Vec<Case> {
     [
         artifacts::cases(),

@@ -1,5 +1,5 @@
-//! Files that a person names to be written: a path means what it means to a shell that redirects to it, and
-//! nothing but a regular file is replaced.
+//! Output files named by a person: a path means the same as in a shell's redirection, and only a
+//! regular file is replaced.
 
 use super::artifacts::spec;
 use crate::common::{Bed, build, cases, list, outcome, runner};
@@ -24,7 +24,7 @@ fn record(path: &Path) -> String {
     record["buildStatus"].as_str().unwrap().to_owned()
 }
 
-/// A FIFO, and what is read from it.
+/// A FIFO, and the data read from it.
 fn fifo(path: PathBuf) -> JoinHandle<Vec<u8>> {
     nix::unistd::mkfifo(&path, Mode::S_IRWXU).unwrap();
     std::thread::spawn(move || fs::read(path).unwrap())
@@ -78,7 +78,7 @@ fn records_into_descriptors() {
     let bed = Bed::new();
     shell(&bed, "sh", "\"$@\" --build-json /dev/fd/3 3>&1 > log | cat > piped").code(0);
     assert_eq!(record(&bed.source().join("piped")), "SUCCEEDED");
-    // Beside what others write to the same file.
+    // Together with other output to the same file.
     shell(&bed, "sh", "echo before > both; \"$@\" --build-json /dev/stdout >> both").code(0);
     let both = fs::read_to_string(bed.source().join("both")).unwrap();
     assert!(both.starts_with("before\n") && both.contains("shown"), "{both}");
@@ -101,7 +101,7 @@ fn records_into_devices() {
     outcome.says("cannot write /dev/full: No space left on device");
 }
 
-/// Found out before the build begins.
+/// Detected before the build begins.
 fn what_cannot_be_written() {
     let bed = Bed::new();
     symlink("loop", bed.source().join("loop")).unwrap();
@@ -117,7 +117,7 @@ fn what_cannot_be_written() {
             outcome.says(&format!("{option}: cannot write {path}: ")).says(why);
         }
     }
-    // Nor does a folder become of what is there.
+    // An existing file is not replaced by a folder, either.
     let file = bed.write("file", "kept");
     for path in ["file", "socket", "/dev/null", "file/below"] {
         for option in ["--artifacts", "--cache"] {
@@ -158,7 +158,7 @@ fn logs_into_descriptors() {
     assert!(log.starts_with("before\n") && log.contains("shown"), "{log}");
 }
 
-/// `cp` writes to what no file can be put in the place of.
+/// `cp` writes to files that cannot be replaced.
 fn copies_into_fifos_and_devices() {
     let bed = Bed::new();
     let make = "echo content > file; truncate -s 100000 sparse; mkdir -p tree; echo t > tree/fifo; codebuild-breakpoint";
@@ -171,7 +171,7 @@ fn copies_into_fifos_and_devices() {
     assert_eq!(bed.runner(["cp", ":sparse", "/dev/stdout"]).code(0).stdout.len(), 100_000);
     bed.runner(["cp", ":file", "/dev/null"]).code(0);
     bed.runner(["cp", ":file", "/dev/full"]).code(3).says("No space left on device");
-    // Below a directory nothing is waited for.
+    // Below a directory nothing blocks.
     fs::create_dir(bed.source().join("tree")).unwrap();
     fs::rename(&path, bed.source().join("tree/fifo")).unwrap();
     bed.runner(["cp", ":tree", "."]).code(3).says("it is a FIFO");

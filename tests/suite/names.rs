@@ -40,7 +40,7 @@ fn one_rule_in_every_verb() {
     for name in ["shop", &uuid, &id, beginning, &id[..20]] {
         has_name(name);
     }
-    // What would be right is said.
+    // The error suggests valid names.
     for (name, code, said) in
         [("", 2, "there is no build ``"), ("nosuch", 2, &*id), (&old, 2, "has ended")]
     {
@@ -51,13 +51,13 @@ fn one_rule_in_every_verb() {
     }
     bed.runner(["resume"]).code(2).says("2 builds are live").says("shop-front:");
     bed.runner(["logs"]).code(2).says("2 builds are live");
-    // Among all builds `shop:` is two; whoever only reads may mean either.
+    // Among all builds `shop:` matches two; verbs that only read may mean either.
     bed.runner(["logs", "shop:"]).code(2).says("fits 2 builds").says(&old).says(&id);
     bed.runner(["resume", "shop"]).code(0);
     shop.ends(0);
     bed.runner(["resume", "shop-f"]).code(0);
     front.ends(0);
-    // None is live: whoever reads means the one that ended last.
+    // None is live: verbs that read take the one that ended last.
     let log = bed.runner(["logs"]).code(0).stdout;
     assert!(log.contains("echo shop-front >"), "{log}");
     bed.runner(["logs", "shop-front"]).code(0);
@@ -66,7 +66,7 @@ fn one_rule_in_every_verb() {
         .code(2)
         .says("has ended")
         .says("its log: runner logs shop-front:");
-    // None of those that have ended would be right.
+    // None of the ended ones is suitable.
     let none = bed.runner(["resume", "shop:"]).code(2).says("fits no live build, and 2 that have");
     assert!(!none.stderr.contains(&old), "{}", none.stderr);
     let (last, _) = paused(&bed, "last");
@@ -76,7 +76,7 @@ fn one_rule_in_every_verb() {
     bed.resume(last);
 }
 
-/// The same names, resolved to one build before anything else.
+/// The same names, resolved to one build first.
 fn targets_of_sessions() {
     let bed = Bed::new();
     let (shop, uuid) = paused(&bed, "shop");

@@ -21,7 +21,7 @@ cases! {
 
 const NONE: [&str; 2] = ["--network", "none"];
 
-/// The port of a service of this machine that listens on loopback, and hangs up on whoever connects.
+/// The port of a service on this machine's loopback that closes each connection at once.
 fn service() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -36,18 +36,18 @@ fn nothing_but_its_own_loopback() {
         "tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '; ls /sys/class/net; wc -l < /proc/net/route"
             .to_owned(),
         format!("nc -w 5 127.0.0.1 {port} < /dev/null 2>&1 | grep -o refused"),
-        // Takes raw packets, which a network of its own can be trusted with.
+        // Sends raw packets, which are allowed in its own network.
         "ping -c 1 -w 5 127.0.0.1 > /dev/null && echo pong".to_owned(),
     ];
     let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
     let output = bed.build(&build(&commands), &NONE).code(0).output();
     assert_eq!(output, "lo\nlo\n1\nrefused\npong\n");
-    // The same on the host's network, so that the above means something.
+    // The same on the host's network, to prove that the checks above are meaningful.
     let reach = format!("nc -w 5 127.0.0.1 {port} < /dev/null && echo reached");
     assert_eq!(Bed::new().build(&build(&[&reach]), &[]).code(0).output(), "reached\n");
 }
 
-/// Those of the host are listed in one table for each network.
+/// The kernel lists the host's abstract sockets in one table per network.
 fn its_own_abstract_sockets() {
     use std::os::linux::net::SocketAddrExt;
     let name = format!("runner-network-{}", std::process::id());
@@ -81,7 +81,7 @@ fn what_does_not_go_together() {
 
 const PASTA: [&str; 2] = ["--network", "pasta"];
 
-/// Whether a process has this among its arguments.
+/// Whether a process with this argument exists.
 fn runs(argument: &str) -> bool {
     fs::read_dir("/proc").unwrap().flatten().any(|entry| {
         let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
@@ -89,7 +89,7 @@ fn runs(argument: &str) -> bool {
     })
 }
 
-/// What is in the arguments of a build's pasta and of nobody else's.
+/// A string in the arguments of this build's pasta only.
 fn mark(bed: &Bed) -> String {
     bed.only().join("network").display().to_string()
 }
@@ -104,7 +104,8 @@ fn no_loopback_and_nothing_inbound() {
     ];
     let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
     let mut running = bed.paused(&build(&commands), &PASTA);
-    // It listens (0A) at that port in all of its network before anybody knocks, from inside or not.
+    // It listens (0A) at that port in its whole network before anyone connects, from inside or
+    // outside.
     let listens = "until grep -qs ':1B62 [0-9A-F:]* 0A ' /proc/net/tcp /proc/net/tcp6; do :; done";
     bed.runner(["exec", "--", "sh", "-c", listens]).code(0);
     std::net::TcpStream::connect(("127.0.0.1", 7010)).unwrap_err();
@@ -119,7 +120,8 @@ fn no_loopback_and_nothing_inbound() {
     assert!(!runs(&mark(&bed)));
 }
 
-/// On a machine of the test's own. Its gateway is nobody, so that whoever answers there is the machine.
+/// On the test's own machine. Nobody is at its gateway's address, so if anything answers there, it
+/// is the machine itself.
 fn the_outside_and_nothing_else() {
     machine::run(|| reaches_the_outside(&Bed::new(), outcome));
 }
@@ -144,8 +146,9 @@ fn reaches_the_outside(bed: &Bed, run: fn(&mut Command) -> Outcome) {
     assert_eq!(outcome.output(), "outside\nnobody\nnobody\nnobody\n", "{outcome:?}");
 }
 
-/// A command that writes the first line a service says, as soon as it is there. The connection's end is
-/// not waited for: the pasta of Debian 12 may lose, or repeat, that of one that is closed at once.
+/// A command that writes the first line of a service as soon as it arrives. It does not wait for
+/// the connection's end: pasta of Debian 12 may lose or repeat the end of a connection that is
+/// closed at once.
 fn first_word(name: &str, port: u16) -> String {
     format!(
         "mkfifo /tmp/said; nc {name} {port} < /dev/null > /tmp/said 2> /dev/null & head -n 1 /tmp/said; \
@@ -192,7 +195,7 @@ fn the_outside_for_users() {
     });
 }
 
-/// As with systemd-resolved. The build asks pasta, and pasta the resolver.
+/// As with systemd-resolved. The build asks pasta, and pasta asks the resolver.
 fn a_resolver_on_loopback() {
     machine::run(|| {
         let bed = Bed::new();
@@ -207,7 +210,7 @@ fn a_resolver_on_loopback() {
     });
 }
 
-/// pasta has nothing to copy; said before anything is run, and nothing less is taken instead.
+/// pasta has nothing to copy; reported before anything runs, and no weaker network is used instead.
 fn without_a_way_out() {
     machine::run(|| {
         let status = Command::new("ip").args(["route", "del", "default"]).status().unwrap();
@@ -221,7 +224,7 @@ fn without_a_way_out() {
     });
 }
 
-/// The only thing of this machine's loopback that a build gets to.
+/// The only thing on this machine's loopback that a build can reach.
 fn credentials_are_reached() {
     let bed = Bed::new();
     let port = service();
@@ -261,7 +264,7 @@ fn pasta_ends_by_itself() {
     bed.resume(running);
 }
 
-/// Nothing less is taken in its place.
+/// No weaker network is used instead.
 fn without_pasta() {
     let bed = Bed::new();
     let mut command = bed.build_command(&build(&["echo never"]), &PASTA);

@@ -1,4 +1,4 @@
-//! Output: nothing is lost, nothing is held up, and each form is what it says.
+//! Output: nothing is lost, nothing blocks, and each format is correct.
 
 use crate::common::{Bed, Stream, build, cases, screen_of};
 use std::fs;
@@ -32,7 +32,7 @@ fn nothing_is_lost() {
     wanted.extend((1..=100_000).flat_map(|i| format!("{i}\n").into_bytes()));
     let log = fs::read(bed.only().join("output.log")).unwrap();
     assert!(log == wanted, "{} bytes instead of {}", log.len(), wanted.len());
-    // What is shown holds every byte as well.
+    // The displayed output contains every byte as well.
     let shown = running.stdout.bytes();
     let position = |part: &[u8]| shown.windows(part.len()).position(|window| window == part);
     assert!(position(&wanted[..100_000]).is_some());
@@ -43,7 +43,7 @@ fn a_slow_reader_does_not_slow_the_build() {
     let bed = Bed::new();
     let mut command = bed.build_command(&build(&["head -c 20000000 /dev/zero | tr '\\0' x"]), &[]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // Nobody reads standard output; standard error tells that the build is over all the same.
+    // Nobody reads standard output; standard error still shows that the build is over.
     let stderr = Stream::gather(child.stderr.take().unwrap());
     stderr.wait_for("SUCCEEDED");
     let mut shown = Vec::new();
@@ -77,7 +77,7 @@ fn memory_stays_bounded() {
         .find_map(|line| line.strip_prefix("VmHWM:"))
         .and_then(|value| value.split_whitespace().next()?.parse().ok())
         .unwrap();
-    // Much of it is this program, with what debuggers want to know of it.
+    // Much of it is this program with its debug information.
     assert!(peak < 64_000, "{peak} KiB");
     bed.runner(["resume"]).code(0);
     assert_eq!(child.wait().unwrap().code(), Some(0));
@@ -113,7 +113,7 @@ fn background_children_are_heard() {
         "echo x > /tmp/go; read y < /tmp/went; echo third",
     ];
     let outcome = bed.build(&build(&commands), &[]).code(0);
-    // When it is heard is its own affair, that it is heard is ours.
+    // The time of its output is not fixed, but it must appear.
     for line in ["first", "from the background", "third"] {
         assert_eq!(outcome.stdout.lines().filter(|found| *found == line).count(), 1, "{line}");
     }
@@ -125,7 +125,7 @@ fn logs_equal_what_was_shown() {
     assert_eq!(bed.runner(["logs"]).code(0).stdout, outcome.stdout);
 }
 
-/// The last line of a log whose writer was killed in the middle of it is no line.
+/// The last line of a log whose writer was killed in the middle of it does not count.
 fn a_torn_log() {
     let bed = Bed::new();
     let build = "version: 0.2\nphases:\n  build:\n    commands: [echo whole]\n";
@@ -153,7 +153,7 @@ fn masked_values() {
     let log = fs::read_to_string(bed.only().join("output.log")).unwrap();
     assert!(!log.contains("hunter2"), "{log}");
 
-    // The text of a command and the reason of a failure are shown, too.
+    // The text of a command and the reason of a failure are displayed, too.
     let bed = Bed::new();
     let commands = ["echo hunter2-and-more", "false hunter2-and-more"];
     let outcome = bed.build(&build(&commands), &options).code(1).says("command: false ***.");
@@ -165,7 +165,7 @@ fn masked_values() {
 
     let bed = Bed::new();
     bed.build(&build(&["true"]), &["--mask", "NOSUCH"]).code(2).says("no such variable");
-    // That one never had a folder of its own to be left behind.
+    // That one never had its own folder that could be left behind.
     assert_eq!(crate::common::list(&bed.home().join("live")), [""; 0]);
 }
 
@@ -182,7 +182,7 @@ const PRETTY: [&str; 3] = ["echo first; printf partial", "seq 3", "codebuild-bre
 fn pretty_on_a_terminal() {
     let bed = Bed::new();
     let terminal = bed.terminal(bed.build_command(&build(&PRETTY), &["--enable-session"]), 40, 80);
-    // Between two drawings of the status line there is none.
+    // Between two redraws there is no status line.
     let mut screen = String::new();
     terminal.stream.wait_until("the status line", |bytes| {
         screen = screen_of(bytes, 40, 80);
@@ -197,7 +197,7 @@ fn pretty_on_a_terminal() {
             "{wanted}:\n{screen}"
         );
     }
-    // The status line is the last, alone, and no longer than the terminal is wide.
+    // The status line is last, alone, and no longer than the terminal's width.
     let status: Vec<_> = lines.iter().filter(|line| line.contains("s shell · r resume")).collect();
     assert_eq!(status.len(), 1, "{screen}");
     assert!(status[0].contains("BUILD ") && status[0].chars().count() <= 80, "{screen}");
@@ -215,7 +215,7 @@ fn pretty_without_colour() {
     command.env("NO_COLOR", "1");
     let text = bed.terminal(command, 24, 80).ends(1);
     assert!(text.contains("✗ exit status 1"), "{text}");
-    // Cursor movements of the status line remain; colours and weights do not.
+    // Cursor movements of the status line remain; colours and font weights do not.
     let styles = text.split("\u{1b}[").skip(1).filter(|part| {
         let end = part.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(0);
         part[end..].starts_with('m')
@@ -229,7 +229,7 @@ fn pretty_when_the_window_changes() {
     let terminal = bed.terminal(bed.build_command(&build(&[&long]), &["--enable-session"]), 24, 80);
     terminal.wait_for("q stop");
     terminal.resize(24, 40);
-    // Drawn anew for the new width: cut before its end.
+    // Redrawn for the new width: cut before its end.
     terminal.stream.wait_until("a line cut at 40 columns", |bytes| {
         let text = String::from_utf8_lossy(bytes);
         text.rsplit('\r').take(3).any(|line| {

@@ -7,7 +7,7 @@ use crate::common::visitor::Link;
 use crate::common::{Bed, Running, build, cases};
 use nix::sys::signal::Signal;
 
-/// The list is there, with a build that has failed: the word alone stands in its filter, too.
+/// The list shows a failed build: the word alone also appears in its filter.
 const FAILED: &str = "return !!document.querySelector('td .state.failed')";
 
 cases! {
@@ -27,7 +27,7 @@ pub(super) fn address(link: &Link) -> String {
     format!("http://{}/#t={}", link.address, link.token)
 }
 
-/// From the notice of a pause to the build's end, with the endpoint of the build itself.
+/// From the notice of a pause to the build's end, with the build's own endpoint.
 fn a_pause_and_its_end() {
     let bed = Bed::new();
     let commands = ["printf 'one\\n\\033[31mred\\033[0m\\n'", "codebuild-breakpoint", "echo last"];
@@ -36,10 +36,10 @@ fn a_pause_and_its_end() {
     browser.open(&Link::said(&running.stderr));
     browser.wait_for("Paused codebuild-breakpoint");
     browser.picture("paused.png");
-    // Neither the address nor the history has the token any more.
+    // Neither the address nor the history contains the token any more.
     let place = browser.run("return location.href");
     assert!(!place.as_str().unwrap().contains("t="), "{place}");
-    // What has gone well is folded; opened, it has its colours.
+    // Successful commands are folded; opened, they have their colours.
     browser.wait("return !!document.querySelector('.head.command.succeeded[aria-expanded=false]')");
     browser.press("Open all");
     browser.wait(
@@ -48,7 +48,7 @@ fn a_pause_and_its_end() {
     browser.picture("paused-open.png");
     browser.scheme("dark");
     browser.picture("paused-dark.png");
-    // It is known again.
+    // The browser is recognized again.
     browser.reload();
     browser.wait_for("Paused codebuild-breakpoint");
     browser.press("Resume");
@@ -57,7 +57,7 @@ fn a_pause_and_its_end() {
     assert_eq!(browser.messages(), "");
 }
 
-/// What a build prints is text, whatever it looks like.
+/// A build's output is displayed as text, whatever it contains.
 fn a_failure_and_a_hostile_log() {
     let bed = Bed::new();
     let hostile = r#"printf '<img src=x onerror=alert(1)><script>window.pwned=1</script>\n\033]8;;javascript:alert(2)\033\\bad link\033]8;;\033\\ \033]8;;https://example.invalid/x\033\\good link\033]8;;\033\\\n\033]52;c;cHduZWQ=\007\033]0;pwned\007after\n\342\200\256turned\n'"#;
@@ -94,14 +94,14 @@ fn a_failure_and_a_hostile_log() {
         serde_json::json!([null, 0])
     );
     assert!(!browser.run("return document.title").as_str().unwrap().contains("pwned"));
-    // Search finds what is folded, and goes there.
+    // Search finds folded text and scrolls to it.
     browser.press("Fold all");
     browser.click("input[type=search]");
     browser.type_keys("needle\u{e007}");
     browser.wait_for("1 of 2");
     browser.type_keys("\u{e007}");
     browser.wait("return !!document.querySelector('.row.hit mark')");
-    // A line that is pointed at has an address.
+    // A selected line has an address.
     browser.click(".row.hit .number");
     let place = browser.run("return location.hash");
     assert!(place.as_str().unwrap().ends_with("/L6"), "{place}");
@@ -113,7 +113,7 @@ fn a_failure_and_a_hostile_log() {
     ends(server);
 }
 
-/// A failure that a person mends: again with another text, and on.
+/// A failure that a person fixes: run again with another text, then resumed.
 fn a_stop_and_what_follows() {
     let bed = Bed::new();
     let commands = ["echo first > made", "echo second; exit 3", "echo third"];
@@ -147,7 +147,7 @@ fn a_stop_and_what_follows() {
         ));
         browser.picture(&format!("{tab}.png"));
     }
-    // Its endpoint has ended with it, and what it has left is known all the same.
+    // Its endpoint has ended with it, but its record can still be read.
     for (tab, text) in [("phases", "FINALIZING"), ("details", "\"buildComplete\": true")] {
         browser.click(&format!("#tab-{tab}"));
         browser.wait_for(text);
@@ -155,7 +155,8 @@ fn a_stop_and_what_follows() {
     assert_eq!(browser.messages(), "");
 }
 
-/// A shell that outlives a reload and a lost connection; a second browser looks on, and drives when it is let.
+/// A shell that outlives a reload and a lost connection; a second browser watches, and drives once
+/// it is allowed to.
 fn two_browsers_at_one_shell() {
     let bed = Bed::new();
     let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
@@ -180,7 +181,7 @@ fn two_browsers_at_one_shell() {
     one.wait_for_shell();
     one.type_keys("printf 'co''lour \\033[38;2;255;0;0mred\\033[0m'; echo; export KEPT=ke''pt\n");
     shows(&one, "colour red");
-    // Under the policy of the page its colours are there.
+    // The page's content policy permits its colours.
     one.wait("return [...document.querySelectorAll('.xterm-rows span')].some((it) => it.textContent === 'red' && getComputedStyle(it).color === 'rgb(255, 0, 0)')");
     one.picture("terminal.png");
     one.reload();
@@ -205,7 +206,7 @@ fn two_browsers_at_one_shell() {
     two.type_keys("echo $KEPT-$((40 + 2))\n");
     shows(&two, "kept-42");
     shows(&one, "kept-42");
-    // A network that is lost does not end the shell.
+    // A lost network connection does not end the shell.
     relay.cut();
     two.wait_for("No connection. The shell goes on");
     two.wait_for("No connection to the runner");
@@ -222,7 +223,7 @@ fn two_browsers_at_one_shell() {
     ends(server);
 }
 
-/// Every page by keys alone, and without what keeps people out.
+/// Every page by keyboard alone, and without accessibility problems.
 fn for_everybody() {
     let bed = Bed::new();
     bed.build(&build(&["echo fine", "printf '\\033[31mred\\033[0m\\n'; exit 1"]), &[]).code(1);
@@ -267,7 +268,7 @@ fn for_everybody() {
     ends(server);
 }
 
-/// It opens at its failure, and what is in the document does not grow with it.
+/// It opens at its failure, and the size of the document does not grow with it.
 fn a_log_of_100_megabytes() {
     let bed = Bed::new();
     let line = "a line that is as long as many lines of many logs are, and ends here";
@@ -304,7 +305,7 @@ pub(super) fn in_row(tab: &str) -> String {
     )
 }
 
-/// As it looks, and what nobody sees twice: for `RUNNER_TEST_PICTURES`.
+/// The layout on a phone, with screenshots for `RUNNER_TEST_PICTURES`.
 fn on_a_phone() {
     let bed = Bed::new();
     let running = bed.paused(&build(&["echo one; echo two", "codebuild-breakpoint"]), &[]);
@@ -326,6 +327,6 @@ fn on_a_phone() {
     bed.resume(running);
     browser.wait("return document.title.includes('succeeded')");
     ends(server);
-    // The endpoint has gone: what is there stays.
+    // The endpoint has ended: the content stays.
     browser.open("about:blank");
 }

@@ -1,4 +1,4 @@
-//! Batches in the page, and builds that wait for their turn.
+//! Batches on the page, and queued builds.
 
 use super::batch;
 use super::page::{address, ends, in_row};
@@ -18,7 +18,7 @@ cases! {
     [Containers, Image("busybox")] => what_is_no_batch;
 }
 
-/// Each row of the table: the build, how it stands, its phase, whom it waits for, and how deep it stands.
+/// Each row of the table: the build, its status, its phase, its dependencies, and its depth.
 const ROWS: &str = "return [...document.querySelectorAll('[aria-label=\"Builds of the batch\"] tbody tr')].map((row) => {
     const cells = [...row.cells].map((cell) => cell.innerText.trim());
     return [cells[0], cells[1], cells[2], cells[4], row.querySelector('.member').style.paddingLeft].join('|');
@@ -30,7 +30,7 @@ fn opened(bed: &Bed, uuid: &str) -> Browser {
     browser
 }
 
-/// From a build that is paused to its batch, to another build, and to the end.
+/// From a paused build to its batch, to another build, and to the end.
 fn a_batch_of_the_command_line() {
     let bed = Bed::new();
     let text = "if [ $CODEBUILD_BATCH_BUILD_IDENTIFIER = second ]; then codebuild-breakpoint; fi";
@@ -61,7 +61,7 @@ fn a_batch_of_the_command_line() {
         "alone|✓ succeeded|||0px",
     ];
     assert_eq!(browser.run(ROWS), json!(rows));
-    // What has not begun is no link, and neither is the build itself.
+    // Builds that have not begun are no links, and neither is the build itself.
     let links = "return [...document.querySelectorAll('.member a')].map((it) => it.textContent)";
     assert_eq!(browser.run(links), json!(["first", "alone"]));
     let text = browser.text();
@@ -87,7 +87,7 @@ fn a_batch_of_the_command_line() {
     ends(server);
 }
 
-/// One that has failed is run again from the page; earlier runs are there.
+/// A failed batch is rerun from the page; earlier runs are shown.
 fn a_batch_of_the_service() {
     let bed = Bed::host();
     let more = json!({"environment": {
@@ -128,7 +128,7 @@ fn a_batch_of_the_service() {
     ends(server);
 }
 
-/// It has no log yet; its page says so, and goes on by itself.
+/// It has no log yet; its page says so, and updates by itself.
 fn a_build_that_waits() {
     let bed = Bed::host();
     let (endpoint, server) = with_project(&bed, "exec sleep 600", &["--max-builds", "1"]);
@@ -138,7 +138,7 @@ fn a_build_that_waits() {
     browser.wait_for("the build waits in the queue");
     call(&endpoint, "StopBuild", &json!({"id": first}));
     browser.wait("return document.title.includes('in progress')");
-    // The time it takes goes on, and what a keyboard stands on stays under it.
+    // The waiting time is updated, and the keyboard focus stays where it is.
     browser.run("document.querySelector('header .stop').focus()");
     let took = browser.run("return document.querySelector('header .facts').textContent");
     browser.wait(&format!("return document.querySelector('header .facts').textContent !== {took}"));
@@ -168,7 +168,7 @@ fn by_keys_on_a_phone() {
         browser.run(&format!("document.querySelector({}).focus()", json!(selector)));
         browser.type_keys("\u{e007}");
     };
-    // The tab is there once the page knows that its build is part of a batch.
+    // The tab appears once the page knows that its build is part of a batch.
     let batch_tab = "return !!document.querySelector('#tab-batch[aria-selected=false]')";
     key("td a");
     browser.wait(batch_tab);
@@ -210,7 +210,7 @@ fn by_keys_on_a_phone() {
     ends(server);
 }
 
-/// A build by itself, one that is nowhere, and who may only look at one build.
+/// A single build, an unknown one, and a visitor who may only view one build.
 fn what_is_no_batch() {
     let bed = Bed::new();
     bed.build(&build(&["true"]), &[]).code(0);

@@ -1,4 +1,4 @@
-//! The page where something goes wrong around it, and what builds may print to break it.
+//! The page when something goes wrong around it, and output that could break it.
 
 use super::page::{address, ends};
 use crate::common::browser::Browser;
@@ -28,7 +28,8 @@ fn only(bed: &Bed) -> String {
     bed.only().file_name().unwrap().to_str().unwrap().to_owned()
 }
 
-/// Visitors are known to one endpoint alone. The page keeps what it has, and says what is wanted: a fresh link.
+/// A restarted endpoint recognizes no visitors. The page keeps its content, and asks for a fresh
+/// link.
 fn serve_begins_anew() {
     let bed = Bed::new();
     let running = bed.paused(&build(&["echo before", "codebuild-breakpoint"]), &[]);
@@ -51,7 +52,7 @@ fn serve_begins_anew() {
     browser.press("Resume");
     browser.wait("return document.title.includes('succeeded')");
     running.ends(0);
-    // The list has nothing to keep: it says it in place of everything.
+    // The list has nothing to keep: the message replaces everything.
     browser.click("a.up");
     browser.wait("return !!document.querySelector('td .state.succeeded')");
     ends(server);
@@ -60,7 +61,7 @@ fn serve_begins_anew() {
     ends(server);
 }
 
-/// Its connections are gone when it wakes, and much has happened. Nothing of that is missing.
+/// Its connections are gone when it wakes, and much has happened. None of that is missing.
 fn a_machine_that_sleeps() {
     let bed = Bed::new();
     let commands =
@@ -75,7 +76,7 @@ fn a_machine_that_sleeps() {
     running.stdout.wait_for("\n3000\n");
     browser.wait_for("No connection to the runner");
     bed.runner(["wait", "--for", "paused"]).code(0);
-    // What is there stays as it was.
+    // The content stays as it was.
     assert!(browser.text().contains("Paused echo before"), "{}", browser.text());
     relay.mend();
     browser.wait_for("Paused codebuild-breakpoint; echo last");
@@ -104,7 +105,7 @@ fn a_machine_that_sleeps() {
     ends(server);
 }
 
-/// In pieces, of which those that are in view stand in the document, wrapped or not.
+/// In pieces; only those in view are in the document, wrapped or not.
 fn a_line_of_10_megabytes() {
     let bed = Bed::new();
     let long =
@@ -138,7 +139,7 @@ fn a_line_of_10_megabytes() {
     ends(server);
 }
 
-/// Rows are what a terminal would show of them: progress bars, and characters that go back as often as there is room for.
+/// Rows contain what a terminal would show: progress bars, and any number of backspaces.
 fn rows_that_go_back() {
     let bed = Bed::new();
     let many = "i=0; while [ $i -lt 1000 ]; do printf 'y\\b\\bz'; i=$((i + 1)); done; echo";
@@ -165,7 +166,7 @@ fn rows_that_go_back() {
     ends(server);
 }
 
-/// A program in a shell asks the terminal for what is the person's: the clipboard, the title, the window's size and
+/// A program in a shell tries to access the user's clipboard, the title, the window's size and
 /// title, and links that are scripts.
 fn a_hostile_program_in_a_shell() {
     let bed = Bed::new();
@@ -194,7 +195,7 @@ fn a_hostile_program_in_a_shell() {
         ));
     };
     shows("shown");
-    // An answer would have been typed before this.
+    // A reply would have been typed before this.
     browser.type_keys("echo cle''an\n");
     shows("clean");
     let rows = browser.run("return document.querySelector('.xterm-rows').textContent");
@@ -213,7 +214,7 @@ fn a_hostile_program_in_a_shell() {
     ends(server);
 }
 
-/// Typed, or cut off by a program that has passed them on.
+/// Typed, or truncated by a program that passed them on.
 fn addresses_that_are_none() {
     let bed = Bed::new();
     let (endpoint, server) = Endpoint::serve(&bed, &[]);

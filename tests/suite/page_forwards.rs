@@ -1,4 +1,4 @@
-//! Ports of this machine that lead into a build, in the page.
+//! Ports of this machine that lead into a build, on the page.
 
 use super::forward::forwarding;
 use super::guards::Talk;
@@ -17,7 +17,7 @@ cases! {
     [Containers] => ports_that_are_only_named;
 }
 
-/// A link where HTTP is served, a name where nothing answers, and nothing once nobody forwards.
+/// A link if HTTP is served, a name if nothing answers, and nothing once nobody forwards.
 fn ports_come_and_go() {
     let bed = Bed::host();
     let command = "python3 -u -m http.server --bind 127.0.0.1 0 & codebuild-breakpoint";
@@ -39,7 +39,7 @@ fn ports_come_and_go() {
     }
     browser.picture("forwards.png");
     a_silent_build(&bed, &browser);
-    // Who may only look learns nothing of this machine.
+    // A read-only visitor learns nothing about this machine.
     let reader = Link::of(&bed, &["--read-only", &uuid]).open();
     assert_eq!(reader.log(&uuid)["forwards"], Value::Null);
     assert_eq!(reader.get(&format!("/ui/builds/{uuid}/forwards")).status, 403);

@@ -1,4 +1,5 @@
-//! Who gets to the page, and what a browser may do with it: each rule, and the attack that it is against.
+//! Who can open the page, and what a browser may do with it: each rule, and the attack that it
+//! prevents.
 
 use crate::common::endpoint::Endpoint;
 use crate::common::visitor::{Link, Visitor, ask};
@@ -37,10 +38,10 @@ impl Place {
     }
 }
 
-/// By who has looked over a shoulder, read the history, or tries what comes to mind.
+/// Attack: looking over a shoulder, reading the history, or guessing.
 fn a_link_is_good_once() {
     let place = Place::new();
-    // That which `serve` says at its start, and that of the verb.
+    // The link printed by `serve` at its start, and the verb's.
     let said = Link::read(&Link::said(&place.server.stderr));
     let asked = Link::of(&place.bed, &[]);
     assert_eq!(said.address, asked.address);
@@ -48,7 +49,7 @@ fn a_link_is_good_once() {
         let visitor = link.open();
         assert_eq!(visitor.get("/ui/session").json(), json!({"owner": true, "build": null}));
         assert_eq!(link.show().status, 401);
-        // Where the page has it, no request that a log of somebody's would show has it.
+        // The token is not accepted in a request line, which a log could show.
         assert_eq!(ask(&link.address, "GET", &format!("/?t={}", link.token), &[], "").status, 405);
     }
     let guessed = Link { token: "0".repeat(64), ..Link::of(&place.bed, &[]) };
@@ -60,14 +61,14 @@ fn a_link_is_good_once() {
             "{token}"
         );
     }
-    // Nothing of it is kept where it could be read: names of files there are digests.
+    // The token is not stored anywhere: file names are digests.
     let left = Link::of(&place.bed, &[]);
     let folder = place.bed.home().join("page-links");
     assert!(list(&folder).iter().all(|name| !name.contains(&left.token)));
     place.ends();
 }
 
-/// A log that many read.
+/// Attack: a log that many people read.
 fn a_ci_system_gets_no_link() {
     let bed = Bed::new().with_variables(vec![("CI".to_owned(), "true".to_owned())]);
     let (_, server) = Endpoint::serve(&bed, &[]);
@@ -76,8 +77,8 @@ fn a_ci_system_gets_no_link() {
     Place { bed, server }.ends();
 }
 
-/// By a server of a build on another port of this machine, to which the browser sends the cookie as well; and by a
-/// script that has got at the key.
+/// Attack: a build's server on another port of this machine, to which the browser sends the cookie
+/// as well; and a script that has got the key.
 fn cookie_and_key_belong_together() {
     let place = Place::new();
     let (one, other) = (place.enter(), place.enter());
@@ -89,7 +90,7 @@ fn cookie_and_key_belong_together() {
     assert_eq!(with(&[cookie]), 401);
     assert_eq!(with(&[key]), 401);
     assert_eq!(with(&[cookie, ("X-Runner-Key", &other.key)]), 401);
-    // One that another port of this machine has put beside it.
+    // A cookie set by another port of this machine.
     let two = format!("{}; {}", one.cookie, one.cookie.replace('=', "=0"));
     assert_eq!(with(&[("Cookie", &two), key]), 401);
     let elsewhere = one.cookie.replace("runner_", "runner_1");
@@ -98,14 +99,14 @@ fn cookie_and_key_belong_together() {
     let shown = Link::of(&place.bed, &[]).show();
     let set = shown.header("set-cookie").unwrap();
     assert!(set.ends_with("; HttpOnly; SameSite=Strict; Path=/ui"), "{set}");
-    // Who leaves is known no more.
+    // After logging out, a visitor is no longer recognized.
     let origin = format!("http://{}", one.address);
     let left = ask(&one.address, "DELETE", "/ui/session", &[cookie, key, ("Origin", &origin)], "");
     assert_eq!((left.status, with(&[cookie, key])), (204, 401));
     place.ends();
 }
 
-/// By a page of somebody else's in the same browser, with or without a name that leads here.
+/// Attack: someone else's page in the same browser, with or without a name that leads here.
 fn other_pages_are_refused() {
     let place = Place::new();
     let visitor = place.enter();
@@ -115,7 +116,7 @@ fn other_pages_are_refused() {
         ask(&visitor.address, method, path, &[cookie, key, header], "{}").status
     };
     for path in ["/", "/ui/session", "/ui/builds"] {
-        // A name that its owner lets point at this machine.
+        // A name whose owner makes it point to this machine.
         assert_eq!(with("GET", path, ("Host", "evil.example:4599")), 403, "{path}");
         for origin in ["http://evil.example", "null", "http://127.0.0.1:1", "https://127.0.0.1"] {
             assert_eq!(with("GET", path, ("Origin", origin)), 403, "{path} {origin}");
@@ -124,7 +125,7 @@ fn other_pages_are_refused() {
             assert_eq!(with("GET", path, ("Sec-Fetch-Site", site)), 403, "{path} {site}");
         }
     }
-    // What changes something says that the page has asked for it.
+    // A modifying request must show that the page has sent it.
     let own = format!("http://{}", visitor.address);
     let any = "/ui/builds/00000000-0000-0000-0000-000000000000/stop";
     assert_eq!(ask(&visitor.address, "POST", any, &[cookie, key], "{}").status, 403);
@@ -134,7 +135,7 @@ fn other_pages_are_refused() {
     place.ends();
 }
 
-/// The same with a websocket, which browsers let every page open, with the cookie.
+/// The same with a websocket, which every page may open, with the cookie.
 fn sockets_are_of_the_page() {
     let place = Place::new();
     let visitor = place.enter();
@@ -162,7 +163,7 @@ fn sockets_are_of_the_page() {
     place.ends();
 }
 
-/// By what a build prints, should it ever become more than text; and by pages that would frame it.
+/// Attack: a build's output, if it were ever interpreted as more than text; and pages in frames.
 fn what_a_browser_may_do() {
     let place = Place::new();
     let visitor = place.enter();
@@ -200,7 +201,7 @@ fn what_a_browser_may_do() {
     place.ends();
 }
 
-/// By a script in the page: what opens it opens nothing of AWS's, and the other way round.
+/// Attack: a script in the page. The page's key gives no access to AWS calls, and vice versa.
 fn the_page_is_no_way_to_calls() {
     let place = Place::new();
     let visitor = place.enter();
@@ -215,7 +216,7 @@ fn the_page_is_no_way_to_calls() {
     let own = format!("http://{}", visitor.address);
     let from_page = [call[0], call[1], call[2], ("Origin", own.as_str())];
     assert_eq!(ask(&visitor.address, "POST", "/", &from_page, "{}").status, 403);
-    // A signed request for the root is a call of some service's, not a visit.
+    // A signed request for the root is a call to some service, not a visit.
     let signed =
         ("Authorization", "AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1/s3/aws4_request");
     let s3 = ask(&visitor.address, "GET", "/", &[signed], "");
@@ -223,7 +224,7 @@ fn the_page_is_no_way_to_calls() {
     place.ends();
 }
 
-/// By somebody who was given a link to look.
+/// Attack: someone who was given a read-only link.
 fn a_reader_looks_at_one_build() {
     let place = Place::new();
     place.bed.build(&build(&["echo other"]), &[]).code(0);
@@ -243,7 +244,7 @@ fn a_reader_looks_at_one_build() {
         let path = format!("/ui/builds/{uuid}/{verb}");
         assert_eq!(reader.post(&path, &json!({})).status, 403, "{verb}");
     }
-    // What it fetches by itself, it fetches once.
+    // Downloads that the browser makes itself use a ticket, which is valid once.
     let ticket = reader.post(&format!("/ui/builds/{uuid}/ticket"), &json!({})).json();
     let ticket = ticket["ticket"].as_str().unwrap();
     let raw = |uuid: &str| {
@@ -261,7 +262,7 @@ fn a_reader_looks_at_one_build() {
     place.ends();
 }
 
-/// In secret.
+/// Attack: acting in secret.
 fn what_is_done_is_recorded() {
     let place = Place::new();
     let running = place.bed.paused(&build(&["codebuild-breakpoint"]), &[]);
@@ -287,7 +288,7 @@ fn what_is_done_is_recorded() {
     place.ends();
 }
 
-/// By a visitor who takes all there is of something: many downloads that are never read.
+/// Attack: a visitor who uses up a resource: many downloads that are never read.
 fn one_visitor_leaves_room() {
     let place = Place::new();
     let long = "head -c 50000000 /dev/zero | tr '\\0' x";
@@ -309,7 +310,7 @@ fn one_visitor_leaves_room() {
     let held: Vec<_> = (0..40).map(|_| open(&greedy)).collect();
     assert!(held.iter().any(|(status, _)| status == "429"), "there is an end to it");
     assert_eq!(open(&other).0, "200", "it is the visitor's own end");
-    // A place that is given back is free again.
+    // A released place is free again.
     drop(held);
     until("a place is free", || open(&greedy).0 == "200");
     place.ends();

@@ -1,4 +1,4 @@
-//! Odd places: state folders that cannot be used, file systems without room, hosts without rights.
+//! Unusual conditions: unusable state folders, full file systems, hosts without rights.
 
 use crate::common::{Bed, cases, image, runner};
 use std::process::Output;
@@ -13,7 +13,7 @@ cases! {
 
 const BUILD: &str = "version: 0.2\nphases: {build: {commands: [touch /x; echo hello]}}\n";
 
-/// Runs a shell script in a mount namespace of its own.
+/// Runs a shell script in its own mount namespace.
 fn in_own_mounts(bed: &Bed, script: &str) -> Output {
     let mut command = bed.other("unshare");
     command
@@ -51,7 +51,7 @@ fn state_on_an_overlay() {
 fn state_on_an_overlay_and_no_var_tmp() {
     let bed = Bed::new();
     bed.write("buildspec.yml", BUILD);
-    // The state folder, and whatever else this test stands on, may lie below /var/tmp.
+    // The state folder, and other files of this test, may be below /var/tmp.
     let script = "mount -t tmpfs none /run && mkdir /run/u /run/w && mount -t overlay overlay -o \
                   lowerdir=/var/tmp,upperdir=/run/u,workdir=/run/w /var/tmp && $RUNNER run --image \
                   $IMAGE --source $BED/source";
@@ -68,7 +68,7 @@ fn a_full_disk() {
         "version: 0.2\nphases:\n  build:\n    commands:\n      - echo before\n      - head -c 100000000 \
          /dev/zero\n",
     );
-    // A command that is not there yet when the disk fills up, and one that never gets its turn.
+    // A command that has not yet run when the disk fills up, and one that never runs.
     let script = "mkdir -p $BED/state && mount -t tmpfs -o mode=700,size=8m none $BED/state && $RUNNER run \
                   --image $IMAGE --build-json $BED/record.json > $BED/out; code=$?; tail -c 200 $BED/out; \
                   $RUNNER ps --all; ls -A $BED/state/builds/*; tail -n 1 \
@@ -77,7 +77,7 @@ fn a_full_disk() {
     assert_eq!(code, 3, "{stdout}\n{stderr}");
     assert!(stderr.contains("FAULT: the build's log cannot be written: No space left"), "{stderr}");
     assert!(stdout.contains("FAULT") && stdout.contains("record.json"), "{stdout}");
-    // There was room for the last words, too.
+    // There was room for the last events, too.
     assert!(stdout.contains("\"type\":\"build_ended\""), "{stdout}");
     assert!(!stdout.contains("layer"), "{stdout}");
     let record = std::fs::read_to_string(bed.path("record.json")).unwrap();
@@ -106,7 +106,7 @@ fn a_state_folder_that_is_read_only() {
     );
 }
 
-/// Socket addresses take 107 bytes, mount options 255; paths do not know that.
+/// Socket addresses are limited to 107 bytes, mount options to 255; paths are not.
 fn a_very_long_state_path() {
     let bed = Bed::new();
     let long = bed.path(&format!("{0}/{0}/it's, a:long\\path", "d".repeat(150)));
@@ -139,7 +139,7 @@ fn state_inside_the_source() {
     assert_eq!(crate::common::outcome(&mut command).code(0).output(), "0\n");
 }
 
-/// As root of a container around the runner is.
+/// Like root in a container around the runner.
 fn root_without_the_right_to_mount() {
     let bed = Bed::new();
     bed.write("buildspec.yml", BUILD);

@@ -1,4 +1,4 @@
-//! `--privileged`: what it opens, to whom, and a Docker daemon in a build.
+//! `--privileged`: what it opens, for whom, and a Docker daemon in a build.
 
 use super::debugger::wait_for_stops;
 use crate::common::crafted::{Crafted, entry, shell, tar};
@@ -21,7 +21,7 @@ cases! {
 
 const ON_HOST_NETWORK: [&str; 3] = ["--privileged", "--network", "host"];
 
-/// All that this process itself could have.
+/// All capabilities that this process could have.
 fn all_capabilities() -> String {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let bounding = status.lines().find_map(|line| line.strip_prefix("CapBnd:\t"));
@@ -38,7 +38,7 @@ fn all_rights_in_there() {
         "grep -c ' /var/lib/docker .* overlay ' /proc/mounts || true",
     ];
     let outcome = bed.build(&build(&commands), &ON_HOST_NETWORK).code(0);
-    // A user namespace has all there are; root, what it has not been denied itself.
+    // A user namespace has all capabilities; root has those that it has not lost itself.
     let all = if is_root() { all_capabilities() } else { full_set() };
     assert_eq!(
         outcome.output(),
@@ -50,7 +50,7 @@ fn all_rights_in_there() {
     assert_eq!(outcome.stderr.contains(told), !is_root(), "{}", outcome.stderr);
 }
 
-/// Every capability that this kernel knows.
+/// All capabilities of this kernel.
 fn full_set() -> String {
     let last = fs::read_to_string("/proc/sys/kernel/cap_last_cap").unwrap();
     let last: u32 = last.trim().parse().unwrap();
@@ -67,7 +67,7 @@ fn sessions_have_the_same_rights() {
 
 fn devices_and_groups_of_the_machine() {
     let bed = Bed::new();
-    // In the layer, where a build without privileges has mere files.
+    // In the layer, where a build without privileges has only files.
     let commands = [
         "mknod /zero c 1 5 && head -c 3 /zero | od -An -tx1",
         "ls /dev/full /dev/mem; test ! -e /dev/vda || test -b /dev/vda",
@@ -87,7 +87,7 @@ fn devices_and_groups_of_the_machine() {
     }
 }
 
-/// The same commands where nobody has asked for privileges: the test above means something.
+/// The same commands without privileges, to prove that the test above is meaningful.
 fn a_list_of_its_own_without() {
     let bed = Bed::new();
     let commands = [
@@ -98,7 +98,7 @@ fn a_list_of_its_own_without() {
     assert_eq!(output, "not permitted\n0\nro\nmasked\n");
 }
 
-/// What a daemon does to its firewall concerns nobody else.
+/// A daemon's changes to its firewall affect nobody else.
 fn a_network_of_its_own() {
     let bed = Bed::new();
     let commands = ["ls /sys/class/net | grep -c .", "ip link add type bridge && echo added"];
@@ -123,17 +123,17 @@ fn nothing_for_a_process() {
         .says("--privileged changes nothing with the engine process");
 }
 
-/// A subnet that nobody else's daemon on this machine has.
+/// A subnet that no other daemon on this machine uses.
 const SUBNET: &str = "10.213.77";
 
-/// Commands that start a daemon as custom images do, and fill it.
+/// Commands that start a daemon as custom images do, and use it.
 fn daemon(mark: &str) -> Vec<String> {
     vec![
         format!(
             "nohup dockerd --bip {SUBNET}.1/24 --label test={mark} > /var/log/docker.log 2>&1 & echo $! \
              > /tmp/dockerd"
         ),
-        // As long as it takes; one that ends says why.
+        // As long as it takes; a daemon that ends prints why.
         "until docker info > /dev/null 2>&1; do kill -0 $(cat /tmp/dockerd) || { cat \
          /var/log/docker.log; exit 1; }; sleep 0.2; done"
             .to_owned(),
@@ -143,7 +143,7 @@ fn daemon(mark: &str) -> Vec<String> {
     ]
 }
 
-/// Whether anything of the build's daemon is on this machine.
+/// Whether anything of the build's daemon is left on this machine.
 #[track_caller]
 fn nothing_is_left(bed: &Bed, mark: &str) {
     let runs = fs::read_dir("/proc").unwrap().flatten().any(|entry| {
@@ -178,7 +178,7 @@ fn a_docker_daemon_in_a_build() {
     let mut commands = daemon(&mark);
     commands.extend([
         "docker run --rm tools /busybox echo from the inside".to_owned(),
-        // On a network of its own, limited, and in a group below the build's.
+        // On its own network, limited, and in a group below the build's.
         format!("docker run --rm tools /busybox ip addr | grep -c {SUBNET}"),
         format!("ip -4 addr show docker0 | grep -c {SUBNET}; iptables-save | grep -q {SUBNET}; echo $?"),
         "docker run --rm --memory 64m tools /busybox find /sys/fs/cgroup -maxdepth 2 -name \
@@ -207,7 +207,7 @@ fn a_docker_daemon_when_the_runner_is_killed() {
     running.signal(Signal::SIGKILL);
     assert_eq!(running.wait(), 137);
     bed.runner(["ps"]).code(0).says("left by a runner that was killed");
-    // pasta ends by itself, not by the sweep.
+    // pasta ends by itself, without the sweep.
     let network = bed.only().join("network").display().to_string();
     until("pasta is gone", || {
         !fs::read_dir("/proc").unwrap().flatten().any(|entry| {
@@ -234,8 +234,8 @@ fn with_image<'a>(image: &'a str, options: &[&'a str]) -> Vec<&'a str> {
     [&["--image", image], options].concat()
 }
 
-/// As CodeBuild's own images do it: something is started, and what is given is run at the end. The
-/// build finds what the entrypoint has set up, and what it has started.
+/// Like CodeBuild's own images: the entrypoint starts something, and finally runs its arguments.
+/// The build finds what the entrypoint has set up and started.
 fn an_entrypoint_comes_first() {
     let bed = Bed::new();
     let script = "pwd > /began; echo $1 >> /began; shift\n\
@@ -256,7 +256,7 @@ fn an_entrypoint_comes_first() {
     assert!(!outcome.stdout.contains("to nobody"), "{}", outcome.stdout);
 }
 
-/// What it has started is killed by a rewind, and started again.
+/// A rewind kills the processes it has started, and starts them again.
 fn an_entrypoint_comes_again() {
     let bed = Bed::new();
     let script = "shift; while :; do :; done & echo $! > /daemon; eval \"$@\"";

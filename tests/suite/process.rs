@@ -27,7 +27,7 @@ fn paused(bed: &Bed, commands: &[&str]) -> Running {
     running
 }
 
-/// Somebody else's process, on whom nothing of this may have an effect.
+/// Someone else's process, which must not be affected.
 struct Bystander(Child);
 
 impl Bystander {
@@ -43,12 +43,12 @@ impl Bystander {
     }
 }
 
-/// A number of seconds to sleep for that nobody else on this machine has.
+/// A number of seconds to sleep that is unique on this machine.
 fn seconds(whole: u32) -> String {
     format!("{whole}.{}", std::process::id())
 }
 
-/// Whether a process that was told to name itself so is there.
+/// Whether a process with this name exists.
 fn is_there(name: &str) -> bool {
     fs::read_dir("/proc").unwrap().flatten().any(|entry| {
         let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
@@ -118,7 +118,7 @@ fn descendants_end_with_the_build() {
 fn a_stop_ends_them() {
     let bed = Bed::new();
     let bystander = Bystander::new();
-    // Deaf to SIGTERM it has to be killed.
+    // It ignores SIGTERM and has to be killed.
     let long = seconds(602);
     let command = format!("trap '' TERM; (trap '' TERM; sleep {long}) & echo ready; sleep {long}");
     let running = start(&bed, &[&command], &[]);
@@ -137,7 +137,7 @@ fn kill_9_of_the_runner() {
     let long = seconds(603);
     let command = format!("setsid sleep {long} & codebuild-breakpoint");
     let mut running = paused(&bed, &[&command]);
-    // `setsid` forks: it may still be on its way when the build pauses.
+    // `setsid` forks: it may not have started when the build pauses.
     until("the child has started", || is_there(&long));
     running.signal(Signal::SIGKILL);
     assert_eq!(running.wait(), 137);
@@ -157,7 +157,7 @@ fn the_source_is_copied() {
     assert_eq!(fs::read_to_string(bed.source().join("dir/file")).unwrap(), "as it was\n");
 }
 
-/// A source whose repository lies elsewhere: the build's commits stay its own.
+/// A source whose repository is elsewhere: the build's commits stay its own.
 fn repositories_are_copied() {
     let bed = Bed::new();
     let git = |arguments: &[&str]| {

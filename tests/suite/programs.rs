@@ -1,7 +1,7 @@
-//! Real programs that keep working behind the walls: debuggers, compilers, runtimes, databases.
+//! Real programs that must work in the sandbox: debuggers, compilers, runtimes, databases.
 //!
-//! Each is run in the image `host` as a build would run it, as root and without. A few always; all of them
-//! with `cargo xtask test --extended`, which installs them.
+//! Each runs in the image `host` as a build would run it, with and without root. A few always; all
+//! of them with `cargo xtask test --extended`, which installs them.
 
 use crate::common::{Bed, build, cases, is_root};
 
@@ -28,7 +28,7 @@ cases! {
     [Extended, Containers, Program("tmux")] => tmux;
 }
 
-/// Runs a script, in a file of its own, in the image `host`; what it prints.
+/// Runs a script, in its own file, in the image `host`. Returns its output.
 fn output(script: &str, files: &[(&str, &str)]) -> String {
     let bed = Bed::host();
     for (name, text) in files {
@@ -62,7 +62,7 @@ fn strace() {
     prints(script, &[], "done\n2\n");
 }
 
-/// With the sockets of the C library, which asks for them by socketcall(2), threads, and large files.
+/// Uses the C library's sockets, which need socketcall(2), threads, and large files.
 fn programs_of_32_bits() {
     let source = include_str!("../guards/old.c");
     prints("gcc -m32 -pthread -O1 -w -o old old.c\n./old", &[("old.c", source)], "all well\n");
@@ -135,7 +135,7 @@ fn go() {
                    \tout, err := exec.Command(\"echo\", \"child\").Output()\n\tfmt.Print(string(b), \" \", string(out), err)\n}\n";
     let environment = "export HOME=/tmp GOCACHE=/tmp/go GOFLAGS=-mod=mod GO111MODULE=off";
     prints(&format!("{environment}\ngo run p.go"), &[("p.go", program)], "hello child\n<nil>");
-    // The other way to sockets.
+    // The other way to create sockets.
     let old = format!("{environment}\nGOARCH=386 go build -o old p.go && ./old");
     prints(&old, &[("p.go", program)], "hello child\n<nil>");
 }
@@ -185,7 +185,7 @@ fn valgrind() {
     assert!(output.contains("ERROR SUMMARY: 1 errors"), "{output}");
 }
 
-/// What it counts is the machine's: it says so instead of being killed.
+/// It counts events of the whole machine: it reports an error instead of being killed.
 fn perf_is_refused_with_a_word() {
     let output = output("perf stat true 2>&1 || echo refused: $?", &[]);
     assert!(output.contains("refused: "), "{output}");

@@ -1,4 +1,4 @@
-//! Settings of a project in files: `runner.toml` and CodeBuild's own shape.
+//! Project settings in files: `runner.toml` and CodeBuild's own format.
 
 use crate::common::aws::{bucket, keys, with_aws};
 use crate::common::{Bed, build, cases, list, write_program};
@@ -19,7 +19,7 @@ cases! {
 const SPEC: &str = "version: 0.2\nenv: {variables: {A: buildspec, B: buildspec}}\nphases:\n  build:\n    commands:\n      - echo \
                     \"$A $B $CODEBUILD_BUILD_ID\"\n";
 
-/// Runs without any option, so that all of them come from files.
+/// Runs without options, so that all of them come from files.
 fn run(bed: &Bed, options: &[&str]) -> crate::common::Outcome {
     bed.runner([&["run"], options].concat())
 }
@@ -39,7 +39,7 @@ fn settings_of_a_file() {
             image()
         ),
     );
-    // The image lies outside of the source.
+    // The image is outside the source.
     let outcome = run(&bed, &["--trust-project"])
         .code(0)
         .says("runner.toml sets image, project, timeout, mask");
@@ -55,7 +55,8 @@ fn settings_of_a_file() {
         .says("--trust-project");
 }
 
-/// A script in the place of a program, and variables, are trusted as they were.
+/// Files named by the file, such as stand-ins and variables, are trusted with their current
+/// content.
 fn files_that_a_file_names_are_trusted_as_they_are() {
     let bed = Bed::new();
     bed.write("buildspec.yml", build(&["say; echo $WORD"]));
@@ -146,7 +147,7 @@ fn what_reaches_beyond_the_build() {
     }
 }
 
-/// A clone can bring links, files and caches with it, where its file has the build write.
+/// A clone may contain links, files and caches where its file makes the build write.
 fn places_that_came_with_the_source() {
     let files = ["log-file", "build-json"];
     for option in ["artifacts", "cache", "reports", "session-log", "log-file", "build-json"] {
@@ -170,7 +171,7 @@ fn places_that_came_with_the_source() {
             assert_eq!(list(&bed.home().join("builds")), [""; 0], "{option} = {place}");
         }
     }
-    // Also a ZIP, and a link that leads nowhere yet.
+    // Also a ZIP, and a broken link.
     let bed = Bed::new();
     bed.write("buildspec.yml", SPEC);
     bed.write("app.zip", "of the source");
@@ -181,7 +182,7 @@ fn places_that_came_with_the_source() {
     run(&bed, &[]).code(2).says("`artifacts` writes outside");
 }
 
-/// What an earlier build has made there needs no trust, also after the file has changed.
+/// What an earlier build has created there needs no trust, even after the file has changed.
 fn places_that_a_build_has_made() {
     let bed = Bed::new();
     bed.write(
@@ -195,7 +196,7 @@ fn places_that_a_build_has_made() {
     }
     bed.write("runner.toml", format!("timeout = '5m'\n{settings}"));
     run(&bed, &["--image", &image()]).code(0);
-    // Somebody else's is still what it was.
+    // Someone else's file is unchanged.
     bed.write("more/file", "");
     bed.write("runner.toml", format!("reports = 'more'\n{settings}"));
     let refused = run(&bed, &["--image", &image()]).code(2).says("`reports` writes to what is");
@@ -231,7 +232,8 @@ fn git_is_never_written() {
     assert!(!bed.source().join(".GIT").exists() && !bed.source().join("sub/.git").exists());
 }
 
-/// A clone whose file has a hook put where git runs it: it is refused, and trusted it leaves none.
+/// A clone whose file writes a hook where git runs it: rejected, and even when trusted it creates
+/// none.
 fn a_clone_leaves_no_hook() {
     let bed = Bed::new();
     bed.write(".git/hooks/sample", "");
@@ -248,7 +250,7 @@ fn a_clone_leaves_no_hook() {
     assert!(bed.source().join("x").is_file());
 }
 
-/// A tag behind a path hides no link.
+/// A tag after a path does not hide a link.
 fn links_to_images_are_followed() {
     let bed = Bed::new();
     let elsewhere = bed.path("elsewhere");
@@ -289,12 +291,12 @@ fn everything_wrong_at_once() {
 fn a_file_that_is_no_file() {
     let bed = Bed::new();
     bed.write("buildspec.yml", SPEC);
-    // Nobody waits for what will never come.
+    // Nothing blocks on it.
     nix::unistd::mkfifo(&bed.source().join("runner.toml"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     run(&bed, &[]).code(2).says("cannot read ./runner.toml: it is a FIFO and no regular file");
 }
 
-/// A project as the CLI prints it.
+/// A project in the CLI's format.
 fn printed(change: impl FnOnce(&mut Value)) -> String {
     let mut project = json!({
         "name": "of-aws",
@@ -331,7 +333,7 @@ fn a_project_of_codebuild() {
         (&45.into(), &"ci/b.yml".into())
     );
 
-    // Its buildspec may stand in it.
+    // It may contain its buildspec.
     let bed = Bed::new();
     bed.write("p.json", printed(|project| project["source"]["buildspec"] = SPEC.into()));
     let outcome = run(&bed, &["--project-json", "p.json", "--image", &image()]).code(0);
@@ -342,13 +344,13 @@ fn a_project_of_codebuild() {
     );
     assert!(outcome.output().starts_with("of project buildspec of-aws:"), "{}", outcome.output());
 
-    // Without an option its own image is what is looked for.
+    // Without an option, its own image is looked up.
     let mut command = bed.command(["run", "--project-json", "p.json", "--network", "none"]);
     let proxied = command.env("HTTPS_PROXY", "http://127.0.0.1:9");
     crate::common::outcome(proxied).code(3).says("public.ecr.aws/codebuild/standard:7.0");
 }
 
-/// Between the command line and the buildspec; what is fetched is not exported.
+/// Between the command line and the buildspec; fetched values are not exported.
 fn variables_of_a_project_go_between() {
     let bed = Bed::new();
     bed.write(
@@ -395,7 +397,7 @@ fn what_is_not_heeded_is_told() {
         .says("not heeded: secondarySources (give their directories: --secondary-source");
 }
 
-/// What is more than the machine has is no limit; what is less is one, where it can be had.
+/// A limit above the machine's capacity is none; a lower one applies, if possible.
 fn a_project_that_sets_limits() {
     let bed = Bed::new();
     bed.write("buildspec.yml", build(&["cat /sys/fs/cgroup/memory.max 2> /dev/null; true"]));
@@ -436,7 +438,8 @@ fn a_project_that_is_wrong() {
     run(&bed, &["--project-json", "p.json"]).code(2).says("choose one with --project: one, two");
 }
 
-/// Artifacts and cache go where the project says, in its layout; a place that is typed has the same one.
+/// Artifacts and cache go where the project says, in its layout; a typed place uses the same
+/// layout.
 fn outputs_of_a_project() {
     let (outputs, caches) = (bucket("project-outputs"), bucket("project-caches"));
     let spec = "version: 0.2\nphases: {build: {commands: ['mkdir -p c; date > c/x; echo a > a.txt']}}\nartifacts: {files: a.txt}\ncache: {paths: [c]}\n";

@@ -1,4 +1,5 @@
-//! Who the runner is at a registry: credentials of Docker, Podman and AWS; TLS with the system's trust.
+//! The runner's identity at a registry: credentials of Docker, Podman and AWS; TLS with the
+//! system's trust.
 
 use crate::common::aws::{aws, surround};
 use crate::common::registry::{Layout, PASSWORD, Registry, USER};
@@ -40,14 +41,14 @@ fn nobody_is_let_in() {
     let bed = Bed::new();
     let (registry, name) = pushed("auth/none:one");
     pull(&bed, &name).code(3).says(&format!("docker login {}", registry.address));
-    // A wrong password, too, and what is there is not told from what is not.
+    // A wrong password, too; missing images cannot be distinguished from existing ones.
     let auths = serde_json::json!({registry.address.clone(): {"auth": encoded(USER, "wrong")}});
     home_file(&bed, ".docker/config.json", &serde_json::json!({"auths": auths}));
     pull(&bed, &name).code(3).says("docker login");
 }
 
-/// An image that a clone's own file names is asked for as nobody, until its user trusts the file; what
-/// the user has got with a password is not given away by the store either.
+/// An image named by a clone's own file is pulled anonymously until its user trusts the file; the
+/// store does not provide what the user pulled with a password, either.
 fn an_image_that_nobody_has_chosen() {
     let bed = Bed::new();
     let (registry, name) = pushed("auth/unasked:one");
@@ -71,11 +72,11 @@ fn an_image_that_nobody_has_chosen() {
     refused(&bed);
     assert_eq!(bed.runner(["run", "--trust-project"]).code(0).output(), "it runs\n");
     bed.runner(["run"]).code(0);
-    // The next text of the file is nobody's again.
+    // A new version of the file is untrusted again.
     bed.write("runner.toml", format!("timeout = \"5m\"\nimage = \"{name}\"\n"));
     refused(&bed);
 
-    // What anybody may have is had without a word, once and again.
+    // A public image is pulled without asking, repeatedly.
     let open = Registry::open();
     let name = open.push(&Layout::of_image("busybox"), "unasked:one");
     bed.write("runner.toml", format!("image = \"{name}\"\n"));
@@ -125,7 +126,7 @@ fn podmans_auth_file() {
     let text = serde_json::json!({"auths": auths});
     home_file(&bed, ".config/containers/auth.json", &text);
     pull(&bed, &name).code(0);
-    // Named, it may be anywhere.
+    // When named, it may be anywhere.
     let bed = Bed::new();
     home_file(&bed, "elsewhere.json", &text);
     let mut command = bed.command(["image", "pull", &name]);
@@ -143,8 +144,8 @@ fn an_identity_token() {
 
 const ECR: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 
-/// A registry under ECR's own name, by way of a proxy, with a certificate that only the system's trust
-/// knows of; the password is what moto's ECR gives.
+/// A registry under ECR's own name, through a proxy, with a certificate that only the system
+/// trusts; the password comes from moto's ECR.
 fn ecr_over_tls() {
     let bed = Bed::new();
     let dir = bed.path("tls");
@@ -175,7 +176,7 @@ fn ecr_over_tls() {
         outcome(&mut command)
     };
     with("ca.pem").code(0);
-    // Somebody else's certificate.
+    // Another certificate.
     fs::write(dir.join("none.pem"), "").unwrap();
     bed.runner(["image", "rm", &name]).code(0);
     with("none.pem").code(3).says("cannot reach");

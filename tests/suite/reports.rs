@@ -1,4 +1,4 @@
-//! Reports of tests and coverage: read out of the container, shown, written, recorded.
+//! Test and coverage reports: read from the container, displayed, written, recorded.
 
 use crate::common::{Bed, Outcome, cases, list, node, project, python};
 use serde_json::Value;
@@ -19,7 +19,7 @@ cases! {
     [Rust, Program("cargo-nextest")] => nextest;
 }
 
-/// A buildspec that has these reports and one command.
+/// A buildspec with these reports and one command.
 fn buildspec(command: &str, reports: &str) -> String {
     let command = serde_json::json!(command);
     format!(
@@ -27,7 +27,7 @@ fn buildspec(command: &str, reports: &str) -> String {
     )
 }
 
-/// A source with what pytest, jest and nextest have written.
+/// A source with output of pytest, jest and nextest.
 fn with_recorded() -> Bed {
     let bed = Bed::new();
     for name in list(&project().join("tests/reports/recorded")) {
@@ -42,7 +42,7 @@ fn json(path: &Path) -> Value {
         .unwrap()
 }
 
-/// The counts of a report: succeeded, failed, in error, skipped.
+/// A report's counts: succeeded, failed, errors, skipped.
 fn counts(report: &Value) -> [u64; 4] {
     let counts = &report["testSummary"]["statusCounts"];
     ["SUCCEEDED", "FAILED", "ERROR", "SKIPPED"].map(|name| counts[name].as_u64().unwrap())
@@ -96,7 +96,7 @@ fn recorded_reports() {
     let case = cases.find(|case| case["name"] == "test_price").unwrap();
     assert_eq!(case["testRawDataPath"], "out/pytest.xml");
     assert_eq!(case["durationInNanoSeconds"], 1_000_000);
-    // What other tools take.
+    // For other tools.
     let xml = fs::read(bed.path("reports/demo-unit/junit.xml")).unwrap();
     let again = runner_core::report::read(runner_core::report::ReportFormat::JunitXml, &xml);
     assert_eq!((again.cases.len(), again.problem), (13, None));
@@ -106,7 +106,7 @@ fn recorded_reports() {
     assert_eq!(list(&bed.path("reports")).len(), 3, "{:?}", list(&bed.path("reports")));
 }
 
-/// Status code and message of UPLOAD_ARTIFACTS, which has failed.
+/// Status code and message of the failed UPLOAD_ARTIFACTS.
 fn refusal(bed: &Bed) -> String {
     let record = bed.record();
     let upload = &record["phases"][8];
@@ -131,7 +131,7 @@ fn what_is_malformed_fails_the_phase() {
     let outcome = outcome
         .says("report demo-unit   INCOMPLETE  7 tests: 2 passed, 3 failed, 1 in error, 1 skipped")
         .says("  out/broken.xml:3:3: ");
-    // The place is that in the source, whatever the base directory.
+    // The path is relative to the source, whatever the base directory.
     outcome.says("  out/pytest.xml:1:39: <testsuites> stands where <test-results> was looked for; this looks like JUNITXML");
     let message = refusal(&bed);
     assert!(
@@ -218,7 +218,7 @@ fn the_search_can_be_steered() {
     assert_eq!(bed.record()["reports"].as_array().unwrap().len(), 1);
 }
 
-/// The verdict does not depend on an option that only says where a copy goes.
+/// The verdict does not depend on an option that only sets the place of a copy.
 fn what_is_named_is_read_whoever_wants_it() {
     let bed = with_recorded();
     let spec = buildspec("true", "  unit:\n    files: out/pytest.xml\n");
@@ -251,7 +251,7 @@ fn what_is_named_is_read_whoever_wants_it() {
     assert!(refusal(&bed).contains("a.xml:1:12: the file ends within <testsuite>"));
 }
 
-/// In the words that AWS's users have published.
+/// With AWS's messages, as its users have published them.
 fn what_aws_refuses_fails_the_phase() {
     let bed = Bed::new();
     bed.write(
@@ -267,7 +267,7 @@ fn what_aws_refuses_fails_the_phase() {
         "Error in UPLOAD_ARTIFACTS phase: [scan: [error processing report: [InvalidInputException: Test summary: \
          status count cannot be negative]]]"
     );
-    // What AWS has refused for no good reason is read, and that is said.
+    // What AWS rejects for no good reason is read, with a notice.
     let bed = Bed::new();
     bed.write(
         "c.json",
@@ -295,7 +295,7 @@ fn what_yields_nothing_is_told() {
     outcome.says("  said.xml:1:1: failures announced: 1, found: none");
 }
 
-/// Totals as the tools themselves show them.
+/// Totals as displayed by the tools themselves.
 fn numbers_of_others() {
     let bed = Bed::new();
     let module = |name: &str, missed: u32, covered: u32| {
@@ -359,7 +359,7 @@ fn hostile_report_files() {
         outcome.stderr
     );
     assert!(!outcome.stderr.lines().any(|line| line.starts_with("::")), "{}", outcome.stderr);
-    // What is larger than we read is not the build's fault, what is no report is.
+    // A file larger than our limit is not the build's fault, an invalid report is.
     let message = refusal(&bed);
     assert!(message.contains("/out/zero.xml:1:1: ") && !message.contains("large.xml"), "{message}");
     assert!(!message.contains(char::is_control), "{message}");
@@ -390,14 +390,14 @@ fn names_of_groups() {
     run(&bed, &buildspec("export GROUP=from-variable", &reports), &[]).code(0);
     let mut names = list(&bed.path("reports"));
     names.sort();
-    // Two names that make one name of a folder have a folder each.
+    // Two names that map to the same folder name get separate folders.
     assert_eq!(names, ["demo-.._.._up", "demo-.._.._up-2", "demo-from-variable", "mine"]);
     assert_eq!(bed.record()["reports"][1]["reportGroupArn"], arn);
 }
 
 fn reports_that_cannot_be_written() {
     let bed = with_recorded();
-    // A file where a group's folder is to be.
+    // A file where a group's folder should be.
     fs::create_dir(bed.path("reports")).unwrap();
     fs::write(bed.path("reports/demo-unit"), "mine").unwrap();
     let outcome =
@@ -438,7 +438,7 @@ fn a_directory_that_cannot_be_made() {
         .code(2)
         .says("--reports: cannot write to file/below: ")
         .says("source/file is a file");
-    // Whether it can be written to is found out without leaving a trace.
+    // The check whether it is writable leaves no trace.
     fs::create_dir(bed.path("there")).unwrap();
     let long_ago = std::time::SystemTime::UNIX_EPOCH;
     fs::File::open(bed.path("there")).unwrap().set_modified(long_ago).unwrap();
@@ -449,8 +449,8 @@ fn a_directory_that_cannot_be_made() {
     assert_eq!(fs::metadata(&there).unwrap().modified().unwrap(), long_ago);
 }
 
-/// Copies a project of `tests/reports` into the source and runs a command of it, in a build without a
-/// container: the tools are those of this machine.
+/// Copies a project of `tests/reports` to the source and runs one of its commands in a build
+/// without a container: the tools are those of this machine.
 fn live(folder: &str, command: &str, reports: &str) -> Bed {
     let bed = Bed::new();
     let from = project().join("tests/reports").join(folder);
@@ -464,8 +464,8 @@ fn live(folder: &str, command: &str, reports: &str) -> Bed {
     bed
 }
 
-/// The place of each case that has one, as the JUnit file below `--reports` has it; sorted, for these
-/// programs run their cases at once and write them as they end.
+/// The position of each case that has one, from the JUnit file below `--reports`; sorted, because
+/// these programs run their cases in parallel.
 fn places(bed: &Bed) -> Vec<String> {
     let xml = fs::read_to_string(bed.path("reports/demo-unit/junit.xml")).unwrap();
     let attribute = |line: &str, name: &str| {
@@ -500,7 +500,7 @@ fn pytest_and_its_coverage() {
 }
 
 fn jest_and_its_coverage() {
-    // Its modules are found from where they are installed.
+    // Its modules are found where they are installed.
     let modules = node("node_modules");
     let command = format!(
         "ln -s {} node_modules && JEST_JUNIT_OUTPUT_NAME=unit.xml node node_modules/.bin/jest --cache=false",
@@ -518,13 +518,13 @@ fn jest_and_its_coverage() {
     }
 }
 
-/// Where the programs of Rust are that this one was made with; what lies on PATH may stand for another.
+/// The directory of the Rust programs that built this one; those on PATH may differ.
 fn rust() -> String {
     let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output().unwrap();
     format!("{}/bin", String::from_utf8(sysroot.stdout).unwrap().trim())
 }
 
-/// What every Rust test program can write by itself.
+/// The output that every Rust test program can write.
 fn rust_test_programs() {
     let command = format!(
         "{}/rustc --test --edition 2024 -o unit src/lib.rs && RUSTC_BOOTSTRAP=1 ./unit -Z unstable-options \

@@ -1,5 +1,5 @@
-//! Time travel: what a build has written is kept before each command, and the build goes back. That all of it comes back is
-//! `fidelity`'s.
+//! Rewinds: checkpoints are kept before each command, and the build goes back to them. That
+//! everything is restored is tested in `fidelity`.
 
 use super::debugger::wait_for_stops;
 use crate::common::{Bed, Running, build, cases, until};
@@ -14,7 +14,7 @@ cases! {
     [Containers] => the_image_host_goes_back;
 }
 
-/// All files there are, with what they are, in places that commands may write to.
+/// All files, with their facts, in places that commands may write to.
 const TREE: &str = "cd /; find root tmp home etc var opt $CODEBUILD_SRC_DIR -xdev 2>/dev/null | sort | while read -r f; do \
                     stat -c '%n %F %a %u %g %y %s %h' \"$f\" 2>/dev/null | sed 's/^\\(.* directory .*\\) .* .*$/\\1/'; \
                     test -h \"$f\" && readlink \"$f\"; test -f \"$f\" && md5sum < \"$f\"; done; true";
@@ -39,7 +39,7 @@ fn a_build_goes_back() {
     let look = "echo $A $PWD $(cat f) $(cat $CODEBUILD_SRC_DIR/in) $(ls -d d 2>/dev/null)";
     let seen = bed.runner(["eval", look]).code(0).stdout;
     assert_eq!(seen, "1 /tmp one changed\n");
-    // Further back, to what the source was.
+    // Further back, to the initial source.
     bed.runner(["rewind", "--to", "1"]).code(0);
     let look = "echo $A- $(ls /tmp) $(cat in)";
     assert_eq!(bed.runner(["eval", look]).code(0).stdout, "- source\n");
@@ -56,7 +56,7 @@ fn a_build_goes_back() {
     assert_eq!(fs::read_to_string(bed.source().join("in")).unwrap(), "source\n");
 }
 
-/// One command that leaves all kinds of things; the next one that breaks them.
+/// One command that creates all kinds of files, and the next one that damages them.
 fn what_comes_back_is_all_of_it() {
     let bed = Bed::owned();
     bed.write("dir/kept", "1");
@@ -90,7 +90,7 @@ fn what_comes_back_is_all_of_it() {
 
 fn what_does_not_come_back_is_named() {
     let bed = Bed::new();
-    // It has its name only once the shell's child has become it.
+    // It gets its name only once the shell's child has executed it.
     let begin = "sleep 600 & until grep -q sleep /proc/$!/comm; do :; done";
     let running = bed.start(&build(&[begin, "false"]), &["--break-on", "failure"]);
     wait_for_stops(&running, "because build:2 has failed", 1);
@@ -107,7 +107,7 @@ fn what_does_not_come_back_is_named() {
     );
     let why = bed.events("checkpoint")[1]["why"].as_str().unwrap().to_owned();
     assert!(why.contains("sleep ("), "{why}");
-    // Nobody lives any more, and others may come.
+    // All its processes are dead, and new ones can be started.
     assert_eq!(
         bed.runner(["exec", "--", "sh", "-c", "pidof sleep || echo none"]).code(0).stdout,
         "none\n"
@@ -126,7 +126,7 @@ fn where_there_is_nothing_to_go_back_to() {
     running.ends(1);
     assert_eq!(bed.events("checkpoint").len(), 0);
     let bed = Bed::new();
-    // What runs in the background keeps it from being sealed.
+    // A background process prevents sealing.
     let commands = ["sleep 600 & true", "truncate -s 300M large", "false"];
     let running = bed.start(&build(&commands), &["--break-on", "failure"]);
     wait_for_stops(&running, "because build:3 has failed", 1);
@@ -142,7 +142,7 @@ fn a_clean_retry() {
     let commands = ["true", "test ! -e f && touch f && test -e /tmp/there"];
     let running = bed.start(&build(&commands), &["--break-on", "failure"]);
     wait_for_stops(&running, "because build:2 has failed", 1);
-    // In its own files it fails for another reason.
+    // With its own files it fails for another reason.
     bed.runner(["retry", "--clean"]).code(0);
     wait_for_stops(&running, "because build:2 has failed", 2);
     bed.runner(["retry", "--clean", "--text", "test ! -e f && echo clean"]).code(0);
@@ -153,7 +153,7 @@ fn a_clean_retry() {
     assert_eq!((&done[0]["what"], &done[1]["what"]), (&"clean".into(), &"clean".into()));
 }
 
-/// Killed in each step of the way back.
+/// Killed in each step of a rewind.
 fn nothing_is_left_of_a_build_that_went_back() {
     let commands = [
         "mkdir -p /root/d many; chmod 0 /root/d; i=0; while test $i -lt 900; do : > many/$i; i=$((i+1)); done",

@@ -1,4 +1,4 @@
-//! What differs where the runner is not root: who the build's users are on the host.
+//! Differences if the runner is not root: the identity of the build's users on the host.
 
 use crate::common::{Bed, cases, is_root, list};
 use std::os::unix::fs::MetadataExt;
@@ -8,7 +8,7 @@ cases! {
         a_container_with_one_user;
 }
 
-/// Files of other users, directories nobody may enter, in the layer: gone with the build.
+/// Files of other users, directories nobody may enter, in the layer: removed with the build.
 fn nothing_is_left_that_the_caller_cannot_remove() {
     let bed = Bed::new();
     let outcome = bed.build(
@@ -39,7 +39,7 @@ fn the_source_is_ours() {
     assert_eq!(std::fs::read_to_string(bed.source().join("file")).unwrap(), "as it was\n");
 }
 
-/// What fails for want of users says why and names what would help, where it fails.
+/// Failures for lack of users are explained where they occur, with what would help.
 fn a_container_with_one_user() {
     let name = nix::unistd::User::from_uid(nix::unistd::geteuid()).unwrap().unwrap().name;
     let table = std::fs::read_to_string("/etc/subuid").unwrap_or_default();
@@ -56,6 +56,6 @@ fn a_container_with_one_user() {
     let outcome =
         outcome.code(1).says("one user only").says("hint: `chown` needs more users than root");
     assert!(outcome.stdout.contains("this is to run as `builder`"), "{outcome:?}");
-    // How, depends on what this machine has.
+    // How depends on this machine.
     assert_eq!(outcome.stderr.matches("subordinate ids: sudo usermod").count(), 2, "{outcome:?}");
 }

@@ -1,4 +1,4 @@
-//! Run Command, by AWS's CLI and its client for Python: scripts in builds, and what becomes of them.
+//! Run Command with AWS's CLI and its client for Python: scripts in builds, and their results.
 
 use crate::common::endpoint::Endpoint;
 use crate::common::{Bed, Outcome, Running, build, cases, list, outcome, python, until};
@@ -15,7 +15,8 @@ cases! {
     [Containers, Image("busybox"), Python, Extended] => fifty_builds;
 }
 
-/// What the scripts below begin with: a client, and how to send a command and to wait for its end.
+/// The start of the scripts below: a client, and functions that send a command and wait for its
+/// end.
 const PRELUDE: &str = "
 import boto3, json, os, sys, time
 from botocore.exceptions import ClientError
@@ -67,7 +68,7 @@ fn node(uuid: &str) -> String {
     format!("mi-{}", uuid.replace('-', "").get(..17).unwrap())
 }
 
-/// The folder of the only command there is.
+/// The folder of the only command.
 fn only_command(bed: &Bed) -> PathBuf {
     let folder = bed.home().join("commands");
     let mut all = list(&folder);
@@ -94,7 +95,8 @@ fn commands_by_the_cli() {
     );
     let id = sent["Command"]["CommandId"].as_str().unwrap();
     assert_eq!(sent["Command"]["Status"], "Pending");
-    // What the waiter asks for is there from the first moment; by now it is an end, which it need not wait for.
+    // The waiter's first request already gets an answer; by now it is final, so the waiter need not
+    // wait.
     let record = only_command(&bed).join("command.json");
     let has_ended = || fs::read_to_string(&record).unwrap().contains(r#""ended":["Success"]"#);
     until("the command has ended", has_ended);
@@ -250,7 +252,7 @@ assert both.count('truncated---') == 2, both
     bed.resume(running);
 }
 
-/// Cancelled, out of time, or with the build: nothing of a script goes on.
+/// Cancelled, timed out, or ended with the build: nothing of a script continues.
 fn ends_by_others() {
     let bed = Bed::new();
     let (running, endpoint, uuid) = paused(&bed);
@@ -350,7 +352,8 @@ is_equal(ssm.list_commands(CommandId=c)['Commands'][0]['StatusDetails'], 'Failed
     stop(server);
 }
 
-/// By the host's file and by the image's, which can only tighten; for all endpoints of a build together.
+/// Through the host's file and the image's, which can only tighten; for all endpoints of a build
+/// together.
 fn the_agents_configuration() {
     let bed = Bed::new();
     let commands = [
@@ -408,7 +411,7 @@ is_equal(got['StandardOutputContent'], 'first\\nend\\nsecond\\neu-west-9 work Te
     bed.resume(running);
 }
 
-/// A rule about a project or a task counts for its builds as nodes.
+/// A rule about a project or a task applies to its builds as nodes.
 fn a_build_is_denied_as_a_node() {
     let bed = Bed::new();
     let users = json!({"users": [{
@@ -475,7 +478,7 @@ ssm.cancel_command(CommandId=sys.argv[3].strip())
     stop(server);
 }
 
-/// What runs comes to its end before it goes.
+/// A running script ends before the endpoint does.
 fn an_endpoint_that_is_stopped() {
     let bed = Bed::new();
     let (endpoint, server) = Endpoint::serve(&bed, &[]);

@@ -1,4 +1,4 @@
-//! Values of others: from a file, from AWS's own services, and credentials for the build.
+//! Other people's values: from a file, from AWS's services, and credentials for the build.
 
 use crate::common::aws::{cli, surround};
 use crate::common::{Bed, Outcome, Running, cases, python};
@@ -41,7 +41,7 @@ fn secrets(bed: &Bed, name: &str, text: &str) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// Nothing that the bed's build has left holds any of these.
+/// Checks that nothing the bed's build has left contains these values.
 fn leaks_nothing(bed: &Bed, outcome: &Outcome, values: &[&str]) {
     let mut texts = vec![outcome.stdout.clone(), outcome.stderr.clone()];
     for file in ["events.jsonl", "output.log", "record.json", "meta.json"] {
@@ -100,7 +100,7 @@ fn what_a_file_lacks() {
         assert_eq!(failed["phaseType"], "DOWNLOAD_SOURCE");
         assert_eq!(failed["contexts"][0]["statusCode"], code);
         assert_eq!(failed["contexts"][0]["message"], message);
-        // Text and hint are two facts, and two lines where they are shown.
+        // Text and hint are separate facts, displayed as two lines.
         let notice = bed.events("notice").pop().unwrap();
         let (text, hint) = (notice["text"].as_str().unwrap(), notice["hint"].as_str().unwrap());
         assert_eq!(notice["level"], "error");
@@ -110,7 +110,8 @@ fn what_a_file_lacks() {
     }
 }
 
-/// A file that is arranged otherwise says where it has what is wanted, and what else it has.
+/// For a file with another structure, the error says where the wanted entry is, and what else the
+/// file contains.
 fn entries_in_another_place() {
     let bed = Bed::new();
     let file = secrets(&bed, "s.yml", "parameters: {/app/token: x}\n");
@@ -129,7 +130,7 @@ fn a_file_that_others_can_read() {
     bed.build(WANTED, &["--secrets", "nosuch"]).code(2).says("cannot read nosuch");
 }
 
-/// What programs print of a secret in other words.
+/// Encoded forms in which programs print a secret.
 fn every_form_is_masked() {
     let bed = Bed::new();
     let file = secrets(
@@ -160,8 +161,8 @@ phases:
     assert!(outcome.output().contains("\nabc\n"), "{}", outcome.output());
 }
 
-/// What bash itself prints of values with characters that it quotes, in a locale that has them and in one that
-/// has not; lines of a value in base64.
+/// bash's own output of values with characters that it quotes, in a locale that has them and in one
+/// that has not; lines of a value in base64.
 fn as_bash_shows_it() {
     let bed = Bed::with_image(&format!("rootfs:{}", crate::common::image("debian").display()));
     let text = "word: 'pass~word{1,2}^x=y'\nhash: '#a=~b;c'\numlaut: \"\u{dc}ber'\u{e4}ll\"\n\
@@ -202,11 +203,11 @@ fn the_command_line_goes_before() {
     let bed = Bed::new();
     let options = ["-e", "TOKEN=t0ken-of-app", "-e", "PASSWORD=p@ss w0rd", "-e"];
     let options = [&options[..], &["WHOLE={\"password\":\"p@ss w0rd\"}"]].concat();
-    // Nobody is asked for what is given.
+    // Nobody is asked for a value that is given.
     assert_eq!(bed.build(WANTED, &options).code(0).output(), "t0ken-of-app|p@ss w0rd\n");
 }
 
-/// The services, with what the tests want of them.
+/// The services, with the data that the tests need.
 fn aws() -> u16 {
     static FILLED: OnceLock<u16> = OnceLock::new();
     *FILLED.get_or_init(|| {
@@ -231,7 +232,7 @@ fn from_aws() {
     assert_eq!(outcome.output(), "***|***\n");
     leaks_nothing(&bed, &outcome, &["t0ken-of-app", "p@ss w0rd", "wJalrXUtn"]);
 
-    // From the configuration files: a profile with a process that knows the keys.
+    // From the configuration files: a profile with a process that provides the keys.
     let bed = Bed::new();
     let port = aws();
     let home = bed.path("home");
@@ -285,7 +286,7 @@ fn no_credentials_at_all() {
     assert_eq!(context["statusCode"], "Decrypted Variables Error", "{context}");
 }
 
-/// AWS's own CLI in the build finds its credentials, and they are those of the caller.
+/// AWS's own CLI in the build finds its credentials, which are the caller's.
 fn credentials_for_the_build() {
     let bed = Bed::new();
     let port = aws();
@@ -312,7 +313,7 @@ fn credentials_for_the_build() {
     crate::common::outcome(&mut command).code(3).says("--aws-profile").says("logged in");
 }
 
-/// Whoever waits for credentials hears Ctrl-C.
+/// Ctrl-C works while the runner waits for credentials.
 fn credentials_that_never_come() {
     let bed = Bed::new();
     let home = bed.path("home");
@@ -324,7 +325,7 @@ fn credentials_that_never_come() {
     bed.write("buildspec.yml", crate::common::build(&["true"]));
     let mut command = bed.command(["run", "--engine", "process", "--aws-profile", "slow"]);
     let running = Running::spawn_from(&mut command);
-    // That it can be opened for writing says that the process waits.
+    // It can be opened for writing only while the process reads it.
     let writer = fs::OpenOptions::new().write(true).open(&fifo).unwrap();
     running.signal(nix::sys::signal::Signal::SIGINT);
     running.ends(5);
@@ -353,7 +354,7 @@ fn the_endpoint_wants_its_token() {
     leaks_nothing(&bed, &outcome, &["wJalrXUtn", "AKIAIOSFODNN7EXAMPLE"]);
 }
 
-/// `git-credential-helper: yes`: git of the build asks, and is told what the file holds.
+/// `git-credential-helper: yes`: git in the build asks, and gets the file's content.
 fn git_is_told() {
     let buildspec = "version: 0.2
 env:

@@ -1,4 +1,4 @@
-//! The local CodeBuild: projects, the queue, and builds of both, over kills of `serve`.
+//! The local CodeBuild: projects, the queue, and their builds, across kills of `serve`.
 
 use crate::common::endpoint::Endpoint;
 use crate::common::{Bed, Running, aws, cases, outcome, project, python};
@@ -53,7 +53,7 @@ pub(super) fn call(endpoint: &Endpoint, name: &str, input: &Value) -> Value {
     answer
 }
 
-/// The answer to a refused call: the code and the words.
+/// The response to a rejected call: the code and the message.
 #[track_caller]
 pub(super) fn refused(endpoint: &Endpoint, name: &str, input: &Value) -> (String, String) {
     let (status, answer) = endpoint.call(&format!("CodeBuild_20161006.{name}"), input);
@@ -74,7 +74,7 @@ pub(super) fn record(endpoint: &Endpoint, id: &str) -> Value {
     call(endpoint, "BatchGetBuilds", &json!({"ids": [id]}))["builds"][0].clone()
 }
 
-/// Waits for a build to be as wanted; the service is asked, since a build of the queue has no folder.
+/// Waits until a build has the wanted state, by asking the service: a queued build has no folder.
 pub(super) fn until(endpoint: &Endpoint, id: &str, wanted: fn(&Value) -> bool) -> Value {
     let mut last = Value::Null;
     crate::common::until("the build", || {
@@ -84,7 +84,7 @@ pub(super) fn until(endpoint: &Endpoint, id: &str, wanted: fn(&Value) -> bool) -
     last
 }
 
-/// Waits for a build to have a folder, and then to be paused.
+/// Waits until a build has a folder, and then until it is paused.
 pub(super) fn pauses(bed: &Bed, id: &str) {
     let folder = bed.home().join("builds").join(id.rsplit_once(':').unwrap().1);
     crate::common::until("the build begins", || folder.exists());
@@ -95,7 +95,7 @@ pub(super) fn has_ended(record: &Value) -> bool {
     record["buildComplete"] == true
 }
 
-/// What is of one name in two buckets is two things here as well.
+/// Artifacts with the same name in two buckets stay separate here as well.
 fn artifacts_of_one_name() {
     let bed = Bed::host();
     let (endpoint, server) = Endpoint::serve(&bed, &["--no-auth"]);
@@ -113,7 +113,7 @@ fn artifacts_of_one_name() {
     server.ends(0);
 }
 
-/// A project whose builds leave two kinds of artifacts in this bucket.
+/// A project whose builds have two artifacts in this bucket.
 fn with_artifacts(bucket: &str) -> Value {
     let spec = "version: 0.2\nphases:\n  build:\n    commands:\n      - echo one > one; echo two > two\n\
         artifacts:\n  files: [one]\n  secondary-artifacts:\n    more:\n      files: [two]\n";
@@ -161,7 +161,7 @@ fn artifacts_go_where_the_project_says() {
     server.ends(0);
 }
 
-/// A caller who may start builds names files of its source, and nothing behind them.
+/// A caller who may start builds can name files of the source, but nothing outside it.
 fn buildspecs_that_lead_elsewhere() {
     let bed = Bed::host();
     let root = bed.source();
@@ -185,7 +185,7 @@ fn buildspecs_that_lead_elsewhere() {
     };
     assert_eq!(of("ours.yml"), "SUCCEEDED");
     assert_eq!((of("link.yml"), of("fifo.yml")), (json!("FAILED"), json!("FAILED")));
-    // So are images.
+    // The same for images.
     let input = json!({
         "projectName": "demo", "imageOverride": format!("rootfs:{}", bed.path("secret").display()),
     });
@@ -194,7 +194,8 @@ fn buildspecs_that_lead_elsewhere() {
     server.ends(0);
 }
 
-/// A stop is delivered wherever the build stands: before its process runs, and before that has written anything.
+/// A stop takes effect in every state of a build: before its process runs, and before that has
+/// written anything.
 fn a_stop_at_once() {
     let bed = Bed::host();
     let (endpoint, server) = served(&bed, "exec sleep 600", &[]);
@@ -290,7 +291,7 @@ fn what_is_refused() {
         ("InvalidInputException", "Invalid build ID provided: demo")
     );
     assert_eq!(call(&endpoint, "ListBuilds", &json!({}))["ids"], json!([]), "nothing was taken in");
-    // An image that is none ends the build, and the queue goes on.
+    // An invalid image ends the build, and the queue continues.
     let id = start(&endpoint, json!({"imageOverride": "Not An Image"}));
     let fault = until(&endpoint, &id, has_ended);
     assert_eq!(fault["buildStatus"], "FAULT", "{fault}");
@@ -310,7 +311,8 @@ fn a_build_outlives_a_killed_serve() {
     assert_eq!(record(&endpoint, &waits)["currentPhase"], "QUEUED");
     server.signal(Signal::SIGKILL);
     server.wait();
-    // A whole build of `serve` meets the next one: it lives, is counted, and is noted once.
+    // The build outlives `serve`, and the next one takes it over: it is live, counted, and recorded
+    // once.
     let mut all = vec!["--no-auth"];
     all.extend(options);
     let (endpoint, server) = Endpoint::serve(&bed, &all);
@@ -332,7 +334,7 @@ fn a_stop_in_the_queue() {
         served(&bed, "exec sleep 600", &["--max-builds", "1", "--max-queued", "1"]);
     let first = start(&endpoint, json!({}));
     let second = start(&endpoint, json!({}));
-    // Other commands show that it waits.
+    // Other commands show that it is queued.
     assert!(bed.runner(["ps"]).code(0).stdout.contains("queued"));
     assert!(bed.runner(["logs", &second]).code(2).stderr.contains("waits in the queue"));
     let waits = ["wait", &second, "--for", "paused", "--timeout", "1s"];
@@ -349,12 +351,12 @@ fn a_stop_in_the_queue() {
     server.ends(0);
 }
 
-/// A build that waits for a person holds up no other, and goes on as soon as it may.
+/// A build that waits for a person does not block others, and continues as soon as it may.
 fn a_paused_build_gives_its_place() {
     let bed = Bed::host();
     let (endpoint, server) = served(&bed, "codebuild-breakpoint", &["--max-builds", "1"]);
     let paused = start(&endpoint, json!({"debugSessionEnabled": true}));
-    // Asked for before the first pauses, perhaps: whichever comes first, it runs.
+    // It may be requested before the first pauses: it runs in either order.
     let second = start(&endpoint, json!({"buildspecOverride": spec("true")}));
     assert_eq!(until(&endpoint, &second, has_ended)["buildStatus"], "SUCCEEDED");
     assert_eq!(record(&endpoint, &paused)["currentPhase"], "BUILD");
@@ -387,7 +389,7 @@ fn builds_of_others_are_indexed() {
     server.ends(0);
 }
 
-/// Whether `serve` runs or not; all of a file or nothing.
+/// Whether `serve` runs or not; the whole file or nothing.
 fn projects_are_imported() {
     let bed = Bed::host();
     let named = |name: &str| {
@@ -456,7 +458,7 @@ fn terraforms_order_of_calls() {
     server.ends(0);
 }
 
-/// AWS's own description of a service, as its clients have it.
+/// AWS's own description of a service, from its clients.
 pub(super) fn described(service: &str) -> Value {
     let mut found: Vec<PathBuf> = fs::read_dir(project().join("target/python/lib"))
         .unwrap()
@@ -483,7 +485,7 @@ fn inputs_are_described_as_aws_does() {
     }
 }
 
-/// Holds a shape against the one of that name.
+/// Compares a shape with the one of that name.
 fn same(shape: &MemberShape, model: &Value, name: &str, above: &mut Vec<String>) {
     let theirs = &model["shapes"][name];
     let (kind, place) = (theirs["type"].as_str().unwrap(), format!("{} {name}", above.join(" ")));
@@ -528,12 +530,12 @@ fn same(shape: &MemberShape, model: &Value, name: &str, above: &mut Vec<String>)
     }
 }
 
-/// Every operation gets the least and the most that AWS describes, and each input once broken; botocore reads every
-/// answer by the shape that it has for it.
+/// Every operation gets the minimum and the maximum of AWS's description, and each input once with
+/// an error; botocore parses every response by its description.
 fn botocore_reads_every_answer() {
     let bed = Bed::host();
     let (endpoint, server) = served(&bed, "echo read", &["--max-queued", "9"]);
-    // Members that nobody knows are dropped, however deep: the build runs.
+    // Unknown members are dropped at any depth: the build runs.
     let id = start(
         &endpoint,
         json!({"cacheOverride": {"type": "NO_CACHE", "sort": 1}, "environmentVariablesOverride": [

@@ -70,7 +70,7 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("{value}")).to_owned()
 }
 
-/// How the builds of a batch stand.
+/// The status of each build of a batch.
 fn statuses(batch: &Value) -> BTreeMap<String, String> {
     let groups = batch["buildGroups"].as_array().unwrap_or_else(|| panic!("{batch}")).iter();
     groups
@@ -133,7 +133,7 @@ fn a_graph_and_its_retry() {
         "environmentVariablesOverride": [{"name": "GREETING", "value": "hello"}], "idempotencyToken": "once",
     });
     let first = start(&endpoint, over.clone());
-    // AWS's own first answer.
+    // AWS's own first response.
     assert_eq!(
         (&first["currentPhase"], &first["buildBatchStatus"], &first["complete"]),
         (&json!("SUBMITTED"), &json!("IN_PROGRESS"), &json!(false)),
@@ -153,7 +153,8 @@ fn a_graph_and_its_retry() {
     assert_eq!(failed["buildGroups"][3]["dependsOn"], json!(["first", "may_fail"]));
     let names: Vec<String> = phases(&failed).into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["SUBMITTED", "DOWNLOAD_BATCHSPEC", "IN_PROGRESS", "FAILED"]);
-    // A build knows its batch, and has what was asked for, before its own, before the project's.
+    // A build knows its batch; settings of the call take precedence over its own, and those over
+    // the project's.
     let one = record(&endpoint, &id_of(&failed, "first"));
     assert_eq!(one["buildBatchArn"], failed["arn"]);
     assert_eq!(
@@ -166,7 +167,7 @@ fn a_graph_and_its_retry() {
     assert_eq!(download["buildStatus"], "SUCCEEDED", "{download}");
     let told = refused(&endpoint, "RetryBuild", &json!({"id": id_of(&failed, "first")})).1;
     assert!(told.contains("RetryBuildBatch"), "{told}");
-    // What has failed is run again, on what was there then.
+    // Failed builds are rerun with the source of that time.
     fs::write(bed.source().join("name"), "other\n").unwrap();
     let again = json!({"id": id, "retryType": "RETRY_FAILED_BUILDS"});
     let again = &call(&endpoint, "RetryBuildBatch", &again)["buildBatch"];
@@ -183,7 +184,7 @@ fn a_graph_and_its_retry() {
     assert!(log.contains("world") && !log.contains("other"), "{log}");
     let told = refused(&endpoint, "RetryBuildBatch", &json!({"id": id})).1;
     assert!(told.contains("not failed"), "{told}");
-    // Nobody needs the source any more.
+    // The source is no longer needed.
     let folder = bed.home().join("batches").join(id.rsplit_once(':').unwrap().1);
     crate::common::until("the source goes", || !folder.join("source").exists());
     ended(server);
@@ -205,7 +206,7 @@ batch:
     - {identifier: f, depend-on: [e]}
 ";
 
-/// A batch goes on wherever `serve` is killed, and no build of it runs twice.
+/// A batch continues wherever `serve` is killed, and none of its builds runs twice.
 fn a_killed_serve_goes_on() {
     let bed = Bed::host();
     let options = ["--max-builds", "2"];
@@ -276,7 +277,7 @@ fn a_batch_that_is_stopped() {
         [("DOWNLOAD_SOURCE", "SUCCEEDED"), ("a", "STOPPED"), ("b", "STOPPED"), ("c", "STOPPED")];
     assert_eq!(statuses(&over), has(&wanted));
     assert_eq!(record(&endpoint, &first)["buildStatus"], "STOPPED");
-    // Builds that somebody stops have failed; one that is killed is a fault.
+    // A build stopped by a person has failed; a killed one is a fault.
     let id = text(&start(&endpoint, json!({}))["id"]);
     for name in ["a", "b", "c"] {
         let runs = until(&endpoint, &id, |batch| {
@@ -371,8 +372,8 @@ fn what_is_put_together_is_uploaded() {
     ended(server);
 }
 
-/// What `runner batch` has begun is its own: looked up, listed and deleted like any other, and neither stopped nor run
-/// again by `serve`.
+/// A batch started by `runner batch` is shown, listed and deleted like any other, but `serve`
+/// neither stops nor reruns it.
 fn batches_of_the_command_line() {
     let bed = Bed::host();
     let spec = "version: 0.2\nphases: {build: {commands: [codebuild-breakpoint]}}\nbatch: {build-list: [{identifier: a}]}\n";
@@ -421,7 +422,7 @@ fn batches_of_the_command_line() {
     ended(server);
 }
 
-/// Debian has version 2, which tails logs; one as old as this one has to be told the address.
+/// Debian has version 2, which can tail logs; a version this old needs the address as an option.
 fn the_second_cli_of_aws() {
     let bed = Bed::host();
     let spec = "version: 0.2\nphases: {build: {commands: [seq 3]}}\nbatch: {build-list: [{identifier: a}]}\n";
@@ -448,7 +449,7 @@ fn the_second_cli_of_aws() {
     ended(server);
 }
 
-/// Installed for the occasion; it wants node 20.
+/// Installed for the test; it needs node 20.
 fn awss_client_for_javascript() {
     let bed = Bed::host();
     let place = bed.path("packages");
@@ -467,7 +468,7 @@ fn awss_client_for_javascript() {
     ended(server);
 }
 
-/// Half a copy of a source is none, and its space is given back.
+/// A partial copy of a source is removed, and its space freed.
 fn a_full_disk() {
     let bed = Bed::host();
     let disk = Disk::for_home(&bed, 12);
@@ -520,7 +521,8 @@ fn what_is_no_batch() {
         assert_eq!(code, "YAML_FILE_ERROR", "{message}");
         assert!(message.contains(told), "{message}");
     }
-    // The file is anybody's: it gives its builds no rights, and reaches no further than the project does.
+    // The file is untrusted: it gives its builds no rights, and reaches no further than the project
+    // does.
     for (env, told) in [
         ("{privileged-mode: true}", "privileged-mode"),
         ("{image: 'docker-daemon:x'}", "docker-daemon:x"),

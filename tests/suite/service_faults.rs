@@ -1,4 +1,4 @@
-//! The local CodeBuild where it is killed, finds no space, or meets another of its kind.
+//! The local CodeBuild when it is killed, finds no space, or meets another instance.
 
 use super::service::{a_project, call, has_ended, served, spec, start, until};
 use crate::common::endpoint::Endpoint;
@@ -15,8 +15,8 @@ cases! {
     [Containers, Root] => a_full_disk;
 }
 
-/// Each build that was answered for is built once, whenever `serve` is killed; and so is each call that got no answer and
-/// is repeated with its token.
+/// Each acknowledged build is built once, whenever `serve` is killed; and so is each call that got
+/// no response and is repeated with its token.
 fn kills_at_any_time() {
     kills(6);
 }
@@ -36,18 +36,18 @@ fn kills(rounds: usize) {
             serving.take().unwrap_or_else(|| Endpoint::serve(&bed, &options));
         let token = json!({"projectName": "demo", "idempotencyToken": format!("round {round}")});
         match round % 3 {
-            // Right behind an answer.
+            // Right after a response.
             0 => {
                 ids.insert(start(&endpoint, json!({})));
             }
-            // While a process is being made.
+            // While a process is being created.
             1 => {
                 let id = start(&endpoint, json!({}));
                 let folder = bed.home().join("builds").join(id.rsplit_once(':').unwrap().1);
                 crate::common::until("a folder", || folder.exists());
                 ids.insert(id);
             }
-            // While it writes: the caller got no answer and asks again.
+            // While it writes: the caller got no response and asks again.
             _ => {}
         }
         std::thread::scope(|scope| {
@@ -106,17 +106,17 @@ fn one_serves_a_folder() {
     assert_eq!(call(&endpoint, "ListBuilds", &json!({}))["ids"], json!([]));
     server.signal(Signal::SIGTERM);
     server.ends(0);
-    // Where it cannot listen nothing begins, and what waits waits on.
+    // If it cannot listen nothing begins, and queued builds stay queued.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     bed.runner(["serve", "--listen", &address]).code(3);
 }
 
-/// A separate disk, until this goes.
+/// A separate disk, unmounted on drop.
 pub(super) struct Disk(std::path::PathBuf);
 
 impl Disk {
-    /// One of so many megabytes for the state folder of a bed.
+    /// A disk of this many megabytes for a bed's state folder.
     pub(super) fn for_home(bed: &Bed, megabytes: u32) -> Self {
         fs::create_dir_all(bed.home()).unwrap();
         let options = format!("size={megabytes}m,mode=700");
@@ -133,14 +133,14 @@ impl Drop for Disk {
     }
 }
 
-/// Nothing is half done, reads go on, and with space all goes on.
+/// Nothing is done partially, reads continue, and once there is space everything continues.
 fn a_full_disk() {
     let bed = Bed::host();
     let disk = Disk::for_home(&bed, 8);
     let (endpoint, server) = Endpoint::serve(&bed, &["--no-auth"]);
     call(&endpoint, "CreateProject", &a_project(&spec("true")));
     let filler = bed.home().join("filler");
-    // All there is, and then the last pages.
+    // All free space, and then the last pages.
     for size in [1 << 20, 4096, 512] {
         let mut text = fs::read(&filler).unwrap_or_default();
         loop {
@@ -159,7 +159,7 @@ fn a_full_disk() {
     let mut other = a_project(&spec("true"));
     other["name"] = json!("other");
     other["description"] = json!("x".repeat(255));
-    // What has room in a page that is there already may still be written.
+    // What fits into an existing page may still be written.
     let mut made = 0;
     loop {
         other["name"] = json!(format!("other-{made}"));

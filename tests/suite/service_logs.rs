@@ -1,4 +1,4 @@
-//! CloudWatch Logs as `serve` answers it: the logs of builds, by their lines, whoever has begun them.
+//! CloudWatch Logs in `serve`: the logs of builds as lines, whoever started them.
 
 use super::service::{a_project, call, has_ended, pauses, served, spec, start, until};
 use crate::common::endpoint::Endpoint;
@@ -26,7 +26,7 @@ fn events(answer: &Value) -> &[Value] {
     answer["events"].as_array().unwrap()
 }
 
-/// What a log says, of its events.
+/// The text of a log's events.
 fn text(answer: &Value) -> String {
     events(answer).iter().map(|event| event["message"].as_str().unwrap()).collect()
 }
@@ -35,7 +35,7 @@ fn stream(id: &str) -> &str {
     id.split_once(':').unwrap().1
 }
 
-/// The log is what `runner logs` prints, and a token leads on from where it was given.
+/// The log is what `runner logs` prints, and a token continues where it was issued.
 fn lines_of_a_build() {
     let bed = Bed::host();
     let (endpoint, server) = served(&bed, "for i in 1 2 3; do echo line $i; done; exit 3", &[]);
@@ -55,7 +55,7 @@ fn lines_of_a_build() {
     let filtered = logs(&endpoint, "FilterLogEvents", &json!({"logGroupName": GROUP}));
     assert_eq!(text(&filtered), all);
     assert!(filtered.get("nextToken").is_none() && filtered["searchedLogStreams"] == json!([]));
-    // Forward and back, two lines at a time; an end is where the token comes back.
+    // Forward and back, two lines at a time; an unchanged token marks an end.
     let (mut forward, mut back) = (String::new(), String::new());
     for (way, limit) in [("nextForwardToken", 2), ("nextBackwardToken", 2)] {
         let is_forward = way == "nextForwardToken";
@@ -76,7 +76,7 @@ fn lines_of_a_build() {
         }
     }
     assert_eq!((&forward, &back), (&all, &all));
-    // From the time of a line on; and by what lines say.
+    // From the time of a line on; and by text.
     let events = events(&filtered);
     let last = events.last().unwrap()["timestamp"].clone();
     let late = on(json!({"startTime": last, "startFromHead": true}));
@@ -95,7 +95,7 @@ fn lines_of_a_build() {
     server.ends(0);
 }
 
-/// A line is sent when it has ended, and only once.
+/// A line is sent when it is complete, and only once.
 fn a_log_is_followed() {
     let bed = Bed::host();
     let (endpoint, server) =
@@ -122,7 +122,7 @@ fn a_log_is_followed() {
     server.ends(0);
 }
 
-/// Groups and streams by the names that projects give them; those of `runner run` are there too.
+/// Groups and streams under the names set by projects, including builds of `runner run`.
 fn where_logs_are() {
     let bed = Bed::host();
     bed.build(&spec("echo from a terminal"), &[]).code(0);
@@ -231,7 +231,7 @@ fn what_is_not_there() {
         let message = answer["message"].as_str().unwrap();
         assert!(answer["__type"] == code && message.contains(told), "{name}: {answer}");
     }
-    // Deleted is gone, with its log.
+    // A deleted build's log is gone as well.
     call(&endpoint, "BatchDeleteBuilds", &json!({"ids": [id]}));
     let streams = logs(&endpoint, "DescribeLogStreams", &json!({"logGroupName": GROUP}));
     assert_eq!(streams["logStreams"], json!([]));
@@ -260,7 +260,7 @@ fn tailers_of_real_clients() {
     server.ends(0);
 }
 
-/// Installed for the occasion.
+/// Installed for the test.
 fn awslogs_reads_a_log() {
     let bed = Bed::host();
     let mut command = awslogs(&bed);

@@ -1,5 +1,5 @@
-//! Documents of sessions, preferences, and the configuration of AWS's agent: by AWS's client for Python, and by a
-//! client that does what a test wants.
+//! Documents of sessions, preferences, and the configuration of AWS's agent, tested with AWS's
+//! client for Python and with a client that does whatever a test wants.
 
 use crate::common::channel::{Channel, Started};
 use crate::common::endpoint::Endpoint;
@@ -13,14 +13,14 @@ use std::os::unix::fs::DirBuilderExt;
 cases! {
     [Containers, Image("busybox"), Python] => every_call_about_documents;
     [Containers, Image("busybox")] => sessions_with_preferences, an_image_cannot_loosen;
-    // The shortest time that a preference can say is a minute.
+    // The shortest time that a preference can set is a minute.
     [Extended, Containers, Image("busybox")] => preferences_end_sessions;
-    // The files of the test image are root's: nobody else adds users to them.
+    // The files of the test image belong to root: nobody else can add users to them.
     [Root, Users, Image("busybox")] => sessions_of_other_users;
     [] => files_of_the_agent_that_are_wrong;
 }
 
-/// Calls, one after the other: an operation, its input.
+/// Makes calls in sequence: an operation, its input.
 const CALLS: &str = "
 import boto3, json, sys
 from botocore.exceptions import ClientError
@@ -164,7 +164,8 @@ fn create(place: &Place, name: &str, content: &str) {
     assert_eq!(status, 200, "{answer}");
 }
 
-/// What the person is told at the start, and a shell with a profile, whose terminal has no size: its client sends none.
+/// The greeting, and a shell with a profile, on a terminal without a size, because its client sends
+/// none.
 fn sessions_with_preferences() {
     let place = Place::new();
     let inputs = json!({
@@ -208,7 +209,7 @@ fn sessions_with_preferences() {
     place.ends();
 }
 
-/// One in which nothing happens, and one that is open for as long as its document allows.
+/// An idle session, and one that is open for as long as its document allows.
 fn preferences_end_sessions() {
     let place = Place::new();
     let inputs = |idle: &str, longest: &str| {
@@ -247,7 +248,7 @@ fn write_config(bed: &Bed, name: &str, text: &str) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// Its own file can make sessions fewer and addresses forbidden, and nothing else.
+/// An image's own file can only allow fewer sessions and forbid addresses.
 fn an_image_cannot_loosen() {
     let bed = Bed::new();
     write_config(&bed, "state/amazon-ssm-agent.json", r#"{"Mgs": {"SessionWorkersLimit": 5}}"#);
@@ -301,7 +302,7 @@ fn id(place: &Place) -> String {
     place.bed.live().file_name().unwrap().to_str().unwrap().to_owned()
 }
 
-/// On a machine sessions are a user's: the one that is named, or one that is made.
+/// On a machine sessions belong to a user: the named one, or one that is created.
 fn sessions_of_other_users() {
     let bed = Bed::new();
     let file = write_config(&bed, "agent.json", r#"{"agent": {"containermode": false}}"#);

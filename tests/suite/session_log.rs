@@ -1,5 +1,5 @@
-//! `--session-log`: what was shown in sessions, without secrets, and a line for whatever happens to one;
-//! and the limit that ends them however busy they are.
+//! `--session-log`: output of sessions, without secrets, and a line for each event of a session;
+//! and the limit that ends sessions even if they are active.
 
 use crate::common::channel::{Channel, Heard, Started};
 use crate::common::endpoint::Endpoint;
@@ -45,7 +45,7 @@ impl Recorded {
         Endpoint::serve(&self.bed, &["--no-auth"])
     }
 
-    /// Lets the build end: its transcripts by session, and the audit's lines.
+    /// Ends the build. Returns its transcripts by session, and the audit's lines.
     fn ends(self) -> (BTreeMap<String, String>, Vec<Value>) {
         self.bed.resume(self.build);
         let mut texts = BTreeMap::new();
@@ -66,7 +66,7 @@ fn ends(server: Running) {
     server.ends(0);
 }
 
-/// What happened, in order, by session.
+/// The events in order, by session.
 fn events(lines: &[Value]) -> Vec<(u64, &str)> {
     lines
         .iter()
@@ -108,11 +108,11 @@ fn terminals() {
     assert!(lines.iter().all(|line| line["build"] == *uuid), "{lines:?}");
 }
 
-/// What was kept, as `runner sessions` shows it.
+/// The recorded sessions, as shown by `runner sessions`.
 fn listed(place: &Recorded, first: &str, uuid: &str) {
     let bed = &place.bed;
     let second = format!("{uuid}-2");
-    // Without a folder: where they were kept last.
+    // Without a folder: the last one used.
     let rows = bed.runner(["sessions", "ls", "--format", "json"]).code(0).stdout;
     let rows: Vec<Value> = serde_json::from_str(&rows).unwrap();
     let names: Vec<&Value> = rows.iter().map(|row| &row["session"]).collect();
@@ -146,7 +146,8 @@ fn listed(place: &Recorded, first: &str, uuid: &str) {
     stopped.ends(0);
 }
 
-/// Their client sees everything as it is, apart, and with its exit code, as it does without a transcript.
+/// The client sees everything unchanged, in separate streams, and with the exit code, as without a
+/// transcript.
 fn commands() {
     let place = Recorded::new();
     let script = "echo out $SECRET; cat; echo err $SECRET >&2; exit 7";
@@ -155,11 +156,11 @@ fn commands() {
     let seen = outcome(&mut command).code(7);
     assert_eq!(seen.stdout, format!("out {SECRET}\ntyped\n"));
     assert_eq!(seen.stderr, format!("err {SECRET}\n"));
-    // More than pipes hold, and the last of it just before the end.
+    // More than pipes hold, with the last part just before the end.
     let seen = place.bed.runner(["exec", "--", "seq", "1", "300000"]).code(0);
     let numbers: String = (1..=300_000).map(|n| format!("{n}\n")).collect();
     assert!(seen.stdout == numbers, "{} bytes", seen.stdout.len());
-    // A child in the background does not hold it up.
+    // A background child does not delay it.
     let seen = place.bed.runner(["exec", "--", "sh", "-c", "sleep 1000 & echo done"]).code(0);
     assert_eq!(seen.stdout, "done\n");
     place.bed.runner(["exec", "--", "echo", SECRET]).code(0);
@@ -169,7 +170,7 @@ fn commands() {
     let text = texts.iter().find(|text| text.contains("typed")).unwrap();
     assert!(text.contains("out ***\ntyped\n") && text.contains("err ***\n"), "{text}");
     assert!(texts.contains(&&numbers), "{} transcripts", texts.len());
-    // Files that are copied are nothing that is shown.
+    // Copied files are not displayed, so they have no transcript.
     assert_eq!(texts.len(), 4, "{texts:?}");
     let of = |event: &str, field: &str| -> Vec<&str> {
         let lines = lines.iter().filter(|line| line["event"] == event);
@@ -180,7 +181,7 @@ fn commands() {
     assert_eq!(of("closed", "how")[..2], ["exit code 7", "exit code 0"]);
 }
 
-/// The program learns that nobody reads it, as it does without a transcript.
+/// The program notices that nobody reads its output, as without a transcript.
 fn a_client_that_has_seen_enough() {
     let place = Recorded::new();
     let mut shell = place.bed.other("sh");
@@ -238,7 +239,7 @@ fn documents_without_a_terminal() {
     assert_eq!(ids, [&json!(merged), &json!(merged), &json!(apart), &json!(apart)]);
 }
 
-/// What passes through is nobody's business; where it goes is told.
+/// The data is not recorded; the destination is.
 fn ports() {
     let place = Recorded::new();
     let (endpoint, server) = place.serve();
@@ -275,7 +276,7 @@ fn ports() {
         let _ = stream.write_all(SECRET.as_bytes());
         let _ = stream.shutdown(Shutdown::Write);
         if line.ends_with(&format!(":{port}")) {
-            // The one that was made above comes first.
+            // The connection made above comes first.
             drop(listener.accept().unwrap());
             drop(listener.accept().unwrap());
         }

@@ -1,4 +1,4 @@
-//! What AWS keeps of sessions and commands, and sessions that are encrypted: against services that moto plays.
+//! Session and command logs at AWS, and encrypted sessions, with services simulated by moto.
 
 use crate::common::aws::{self, Fault, Proxy};
 use crate::common::channel::{Channel, Heard, Started};
@@ -22,13 +22,13 @@ cases! {
 
 const PREFERENCES: &str = "SSM-SessionManagerRunShell";
 
-/// A build that waits, and an endpoint that finds the services by way of a port.
+/// A paused build, and an endpoint that finds the services through a port.
 pub(super) fn place(port: u16, options: &[&str]) -> Place {
     let bed = Bed::new().with_variables(aws::variables(port));
     Place::in_bed(bed, &["cd /tmp; codebuild-breakpoint"], options)
 }
 
-/// Says what holds for sessions from here on.
+/// Sets the preferences of sessions from here on.
 pub(super) fn prefer(place: &Place, inputs: &Value) {
     let content =
         json!({"schemaVersion": "1.0", "sessionType": "Standard_Stream", "inputs": inputs});
@@ -41,13 +41,13 @@ pub(super) fn prefer(place: &Place, inputs: &Value) {
     }
 }
 
-/// The audit says this, as soon as it is written.
+/// Waits until the audit contains this text.
 pub(super) fn is_audited(place: &Place, text: &str) {
     let file = place.bed.home().join("audit.jsonl");
     until(text, || fs::read_to_string(&file).is_ok_and(|audit| audit.contains(text)));
 }
 
-/// Nothing waits any more.
+/// Waits until nothing is queued any more.
 pub(super) fn until_all_has_arrived(bed: &Bed) {
     let spool = bed.home().join("sessions-log");
     until("all of it has arrived", || {
@@ -83,7 +83,7 @@ fn data(messages: &[String]) -> Vec<String> {
     messages.iter().flat_map(lines).map(|line| line.as_str().unwrap().to_owned()).collect()
 }
 
-/// In both places, encrypted, masked, while it goes on and at its end.
+/// In both places, encrypted, masked, during the session and at its end.
 fn a_session_is_streamed_and_stored() {
     let place = place(aws::aws(), &["-e", "WORD=hunter2-hunter2", "--mask", "WORD"]);
     let (group, bucket) = (named("sessions"), encrypted_bucket());
@@ -128,7 +128,8 @@ fn a_session_is_streamed_and_stored() {
     assert!(lines.iter().any(|line| line.ends_with("exit")), "{lines:?}");
     is_audited(&place, "\"SessionLogged\"");
 
-    // A command without a terminal goes at its end, whatever is asked for, and a forwarded port never.
+    // The output of a command without a terminal is sent at its end, whatever is configured, and
+    // that of a forwarded port never.
     let document = json!({"schemaVersion": "1.0", "sessionType": "NonInteractiveCommands",
         "properties": {"linux": {"commands": "echo from-a-command"}}});
     let document =
@@ -144,12 +145,12 @@ fn a_session_is_streamed_and_stored() {
     place.ends();
 }
 
-/// What somebody hears whose session is to be logged.
+/// The message to a user whose session is to be logged.
 fn heard(place: &Place) -> Result<String, String> {
     heard_of(&place.start("", &json!({})))
 }
 
-/// The same of a session that was started.
+/// The same for a session that was started.
 pub(super) fn heard_of(started: &Started) -> Result<String, String> {
     let mut channel = Channel::with_token(started);
     let Heard::Output { payload: Payload::HandshakeRequest, .. } = channel.hear() else { panic!() };
@@ -168,7 +169,7 @@ pub(super) fn heard_of(started: &Started) -> Result<String, String> {
     }
 }
 
-/// Each failure has its own cause; only a place that has to be encrypted keeps a session from beginning.
+/// Each failure has its own cause; only a place that must be encrypted prevents a session.
 fn places_that_are_not_as_they_are_to_be() {
     let place = place(aws::aws(), &[]);
     let (plain, bare) = (named("plain"), aws::bucket(&named("bare")));
@@ -202,7 +203,7 @@ fn places_that_are_not_as_they_are_to_be() {
     until_all_has_arrived(&place.bed);
     assert_eq!(aws::keys(&bare), [format!("{}.log", started.id)]);
     assert!(aws::log_events(&plain, &started.id)[0].contains("exit\n"));
-    // An endpoint that leads back: the commonest set-up, since the clients' own variable names it.
+    // An endpoint that leads back here: a common mistake, since the clients' own variable names it.
     let port: u16 = place.endpoint.address.rsplit(':').next().unwrap().parse().unwrap();
     place.server.signal(Signal::SIGTERM);
     place.server.ends(0);
@@ -219,7 +220,7 @@ fn places_that_are_not_as_they_are_to_be() {
     place.ends();
 }
 
-/// With a bucket that does not answer, and a service that is busy.
+/// With a bucket that does not answer, and a busy service.
 fn what_a_killed_endpoint_leaves_is_sent_by_the_next() {
     let bucket = aws::bucket(&named("late"));
     let group = named("late");
@@ -251,7 +252,7 @@ fn what_a_killed_endpoint_leaves_is_sent_by_the_next() {
     Place { bed, build, endpoint, server }.ends();
 }
 
-/// While it runs, at its end, and what is said where there is nothing to take it.
+/// During the command, at its end, and the messages if its output cannot be stored.
 fn what_commands_write() {
     let place = place(aws::aws(), &["-e", "WORD=hunter2-hunter2", "--mask", "WORD"]);
     let uuid = place.bed.live().file_name().unwrap().to_str().unwrap().to_owned();
@@ -286,7 +287,7 @@ fn what_commands_write() {
     assert_eq!(aws::object(&bucket, &format!("{path}/stdout")), b"it is ***\n");
     let plugin = &invocation(&id)["CommandPlugins"][0];
     assert_eq!(plugin["OutputS3KeyPrefix"], format!("out/{id}/{node}/awsrunShellScript"));
-    // A bucket that is not there changes no status, and is named.
+    // A missing bucket changes no status, and is named.
     let gone = named("gone");
     let id = send(&gone, "echo x");
     until("it says what is in the way", || {
@@ -300,14 +301,14 @@ fn what_commands_write() {
     place.ends();
 }
 
-/// The end of a client that has had a data key made, and its keys.
+/// A client with a data key, and its keys.
 pub(super) struct Keyed {
     pub(super) channel: Channel,
     pub(super) cipher: Cipher,
 }
 
-/// Does the handshake of an encrypted session, up to what is to be shown with the key; `spoil` changes what KMS has
-/// encrypted.
+/// Completes the handshake of an encrypted session, up to the proof of the key; `spoil` changes
+/// what KMS has encrypted.
 fn keyed(place: &Place, started: &Started, spoil: impl FnOnce(&mut Vec<u8>)) -> (Keyed, Value) {
     let uuid = place.bed.live().file_name().unwrap().to_str().unwrap().to_owned();
     keyed_for(&format!("codebuild:{uuid}"), started, spoil)
@@ -346,7 +347,7 @@ pub(super) fn keyed_for(
 }
 
 impl Keyed {
-    /// What the server wants to be shown.
+    /// The server's challenge.
     pub(super) fn challenge(&mut self) -> Vec<u8> {
         loop {
             match self.channel.hear() {
@@ -361,7 +362,7 @@ impl Keyed {
         }
     }
 
-    /// A session that says `in-side` and ends, once the proof was shown; all that it has shown.
+    /// After the proof, a session that prints `in-side` and ends. Returns its output.
     pub(super) fn says_in_side(self) -> String {
         let Keyed { mut channel, mut cipher } = self;
         let said = loop {
@@ -412,12 +413,12 @@ fn encrypted_sessions() {
     keyed_one.show(proof);
     let shown = keyed_one.says_in_side();
     assert!(shown.contains("in-side"), "{shown}");
-    // The log is in the clear, for its destination to encrypt.
+    // The log is not encrypted; its destination encrypts it.
     until_all_has_arrived(&place.bed);
     assert!(aws::log_events(&group, &started.id).concat().contains("in-side"));
     is_audited(&place, &format!("\"kmsKeyId\":\"{key}\""));
 
-    // A client without the key, one that KMS does not know, and one that sends in the clear.
+    // A client without the key, one that KMS does not know, and one that sends plaintext.
     let started = place.start("", &json!({}));
     let (mut without, _) = keyed(&place, &started, |_| ());
     without.challenge();
@@ -436,7 +437,7 @@ fn encrypted_sessions() {
     place.ends();
 }
 
-/// awslogs, and AWS's client for Python, which has made the preferences as well.
+/// awslogs, and AWS's client for Python, which has created the preferences as well.
 fn other_clients_read_what_was_streamed() {
     let place = place(aws::aws(), &[]);
     let group = named("streamed");

@@ -1,4 +1,4 @@
-//! What is in the way of output for AWS: told with its own cause, and overcome.
+//! Obstacles to output for AWS: reported with their own cause, and overcome.
 
 use super::session_uploads::{heard_of, is_audited, named, place, prefer, until_all_has_arrived};
 use crate::common::aws::{self, Fault, Proxy};
@@ -22,12 +22,12 @@ cases! {
 
 const DENIED: &str = "not you";
 
-/// CloudWatch Logs lets nobody in.
+/// CloudWatch Logs denies access.
 fn denied(_: String) -> String {
     refused("AccessDeniedException")
 }
 
-/// It has too much to do.
+/// The service is overloaded.
 fn throttled(_: String) -> String {
     refused("ThrottlingException")
 }
@@ -37,7 +37,7 @@ fn refused(code: &str) -> String {
     format!("HTTP/1.1 400 Bad Request\r\nContent-Type: application/x-amz-json-1.1\r\n\r\n{body}")
 }
 
-/// S3 lets nobody in.
+/// S3 denies access.
 fn denied_by_s3(_: String) -> String {
     let body = format!("<Error><Code>AccessDenied</Code><Message>{DENIED}</Message></Error>");
     format!("HTTP/1.1 403 Forbidden\r\nContent-Type: application/xml\r\n\r\n{body}")
@@ -48,7 +48,7 @@ fn what_is_in_the_way_is_told_and_passes() {
     let (group, bucket) = (named("faults"), aws::bucket(&named("faults")));
     aws::log_group(&group, false);
     let proxy = Proxy::start(&[
-        // The look at the group, and its stream.
+        // The check of the group, and its stream.
         ("POST", " / ", 2, Fault::Rewritten(denied)),
         ("POST", " / ", 2, Fault::Rewritten(throttled)),
         ("PUT", "faults", 1, Fault::Rewritten(denied_by_s3)),
@@ -74,7 +74,7 @@ fn what_is_in_the_way_is_told_and_passes() {
     is_audited(&place, &format!("AccessDenied: {DENIED}"));
     until_all_has_arrived(&place.bed);
     assert_eq!(aws::keys(&bucket), [format!("{}.log", started.id)]);
-    // Who may not look whether a group is encrypted hears just that.
+    // Without permission to check whether a group is encrypted, the message says just that.
     let held = Proxy::start(&[("POST", " / ", usize::MAX, Fault::Rewritten(denied))]);
     let place = served_anew(place, aws::variables(held.port), &["--no-auth"]);
     prefer(&place, &json!({"cloudWatchLogGroupName": group}));
@@ -84,7 +84,7 @@ fn what_is_in_the_way_is_told_and_passes() {
     place.ends();
 }
 
-/// By another `serve`, with these variables.
+/// Through another `serve`, with these variables.
 fn served_anew(place: Place, variables: Vec<(String, String)>, options: &[&str]) -> Place {
     let Place { bed, build, server, .. } = place;
     server.signal(Signal::SIGTERM);
@@ -94,13 +94,13 @@ fn served_anew(place: Place, variables: Vec<(String, String)>, options: &[&str])
     Place { bed, build, endpoint, server }
 }
 
-/// A window that is full is not the end, and no line is lost or cut where one ends.
+/// A full window is not the end, and no line is lost or cut at a boundary.
 fn more_than_a_call_takes_arrives_whole() {
     let place = place(aws::aws(), &[]);
     let group = named("much");
     aws::log_group(&group, false);
     prefer(&place, &json!({"cloudWatchLogGroupName": group, "cloudWatchEncryptionEnabled": false}));
-    // Three windows, of which two are full to the last byte.
+    // Three windows, two of which are full to the last byte.
     let script = "awk 'BEGIN { for (i = 0; i < 17000; i++) printf \"%099d\\n\", i }'";
     let document = json!({"schemaVersion": "1.0", "sessionType": "NonInteractiveCommands",
         "properties": {"linux": {"commands": script}}});
@@ -117,7 +117,7 @@ fn more_than_a_call_takes_arrives_whole() {
     place.ends();
 }
 
-/// And knows of no handshake: what it says while AWS is asked about the log is kept.
+/// It also knows no handshake: its input while AWS is asked about the log is kept.
 fn a_client_that_sends_nothing_again() {
     let place = place(aws::aws(), &[]);
     let bucket = aws::bucket(&named("early"));
@@ -134,18 +134,18 @@ fn a_client_that_sends_nothing_again() {
     place.ends();
 }
 
-/// A file of AWS's with these keys.
+/// An AWS credentials file with these keys.
 fn keys(bed: &Bed, profile: &str, id: &str) {
     let text = format!(
         "[{profile}]\naws_access_key_id = {id}\naws_secret_access_key = wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY\n"
     );
     let file = bed.path("keys");
-    // As tools do it that renew them: another file under the same name.
+    // As tools renew them: another file under the same name.
     fs::write(bed.path("keys.new"), text).unwrap();
     fs::rename(bed.path("keys.new"), file).unwrap();
 }
 
-/// The services by way of a port, with keys in that file.
+/// The services through a port, with keys in that file.
 fn with_keys(bed: &Bed, port: u16) -> Vec<(String, String)> {
     let of_file = |(name, _): &(String, String)| !name.contains("KEY");
     let mut variables: Vec<_> = aws::variables(port).into_iter().filter(of_file).collect();
@@ -154,7 +154,7 @@ fn with_keys(bed: &Bed, port: u16) -> Vec<(String, String)> {
     variables
 }
 
-/// By an endpoint that goes on meanwhile.
+/// By an endpoint that keeps running.
 fn keys_that_were_renewed_are_used() {
     let proxy = Proxy::start(&[]);
     let bed = Bed::new();
@@ -177,7 +177,7 @@ fn keys_that_were_renewed_are_used() {
     place.ends();
 }
 
-/// Where `run --aws-profile` says so: without it there would be no keys.
+/// With `run --aws-profile`: without it there would be no keys.
 fn the_builds_own_endpoint_calls_as_its_profile() {
     let proxy = Proxy::start(&[]);
     let bed = Bed::new();
@@ -193,7 +193,7 @@ fn the_builds_own_endpoint_calls_as_its_profile() {
     bed.resume(running);
 }
 
-/// The variable for the clients, by an address that others know this machine by.
+/// The variable for the clients, with an address that others use for this machine.
 fn an_endpoint_at_this_machines_own_address() {
     let outside = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
         socket.connect("192.0.2.1:1")?;
@@ -224,7 +224,7 @@ fn an_endpoint_at_this_machines_own_address() {
     server.ends(0);
 }
 
-/// Demanded by the endpoint, or by who has started the build.
+/// Required by the endpoint, or by whoever started the build.
 fn sessions_that_are_to_be_logged_begin_nowhere_else() {
     const DEMANDED: &str = "Sessions begin only where they are logged: --require-session-log.";
     for (of_build, of_endpoint) in [
@@ -275,7 +275,7 @@ fn sessions_that_are_to_be_logged_begin_nowhere_else() {
     }
 }
 
-/// And has said it no longer as soon as it has arrived.
+/// And no longer reports it as soon as the output has arrived.
 fn each_step_says_what_is_in_its_way() {
     let place = place(aws::aws(), &[]);
     let uuid = place.bed.live().file_name().unwrap().to_str().unwrap().to_owned();

@@ -1,4 +1,4 @@
-//! Sessions: as good as sitting at the build.
+//! Sessions: as good as sitting at the build's terminal.
 
 use crate::common::{Bed, Running, Terminal, build, cases, list, outcome, until};
 use nix::sys::signal::{Signal, kill};
@@ -25,7 +25,7 @@ cases! {
 
 fn attach(bed: &Bed) -> Terminal {
     let terminal = bed.terminal(bed.command(["attach"]), 24, 80);
-    // The echo of what is typed here is not what is waited for.
+    // The echo of the input must not match what is waited for.
     terminal.send("PS1='rea''dy> '\r");
     terminal.wait_for("ready> ");
     terminal
@@ -74,7 +74,7 @@ fn size_and_resize() {
     terminal.send("stty size\r");
     terminal.wait_for("33 77");
     terminal.resize(20, 50);
-    // The news and what is typed go different ways: waited for where they arrive.
+    // The resize and the input take different paths: wait where they arrive.
     terminal.send("until test \"$(stty size)\" = '20 50'; do :; done; echo chan''ged\r");
     terminal.wait_for("changed");
     terminal.send("exit\r");
@@ -101,7 +101,7 @@ fn ctrl_c_reaches_the_foreground_job_only() {
     bed.resume(running);
 }
 
-/// The terminal is one of the container's own, and its user's.
+/// The terminal belongs to the container and to its user.
 fn the_terminal_is_the_containers() {
     let bed = Bed::new();
     let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
@@ -159,10 +159,10 @@ fn streams_are_kept_apart() {
     let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
     let outcome = bed.runner(["exec", "--", "sh", "-c", "echo out; echo err >&2; exit 3"]).code(3);
     assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("out\n", "err\n"));
-    // A background child that keeps the pipe does not keep the client.
+    // A background child that holds the pipe does not delay the client.
     let outcome = bed.runner(["exec", "--", "sh", "-c", "sleep 1000 & echo done"]).code(0);
     assert_eq!(outcome.stdout, "done\n");
-    // A reader that leaves ends the program, as in a pipe.
+    // A reader that closes ends the program, as in a pipe.
     let line = format!("{} exec -- yes | head -n 2", crate::common::runner().display());
     let output = bed.other("sh").args(["-c", &line]).output().unwrap();
     assert_eq!(output.stdout, b"y\ny\n");
@@ -180,7 +180,7 @@ fn input_has_an_end() {
     drop(stdin);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.stdout, b"3000000\n");
-    // A program that reads nothing does not hold the client up.
+    // A program that does not read does not block the client.
     let mut command = bed.command(["exec", "--", "true"]);
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
     let _stdin = child.stdin.take().unwrap();
@@ -188,7 +188,7 @@ fn input_has_an_end() {
     bed.resume(running);
 }
 
-/// A program that has closed its output and goes on: whoever reads it sees the end at once.
+/// A program that has closed its output and continues: the reader sees the end at once.
 fn output_has_an_end() {
     let bed = Bed::new();
     let running = bed.paused(&build(&["mkfifo /tmp/go; codebuild-breakpoint"]), &[]);
@@ -254,7 +254,7 @@ fn a_client_that_dies_takes_its_shell_along() {
     terminal.wait_for("started-2");
     kill(Pid::from_raw(i32::try_from(terminal.pid()).unwrap()), Signal::SIGKILL).unwrap();
     assert_eq!(terminal.wait(), 137);
-    // Its whole session goes, what ignores SIGHUP included, and nothing else.
+    // Its whole session ends, including what ignores SIGHUP, and nothing else.
     let gone = "while pidof sleep > /dev/null; do usleep 10000; done; pidof codebuild-breakpoint > \
                 /dev/null && echo still paused";
     assert_eq!(bed.runner(["exec", "--", "sh", "-c", gone]).code(0).stdout, "still paused\n");
@@ -272,8 +272,8 @@ fn users() {
     bed.resume(running);
 }
 
-/// More is typed than any buffer on the way holds, into a program that sends it all back.
-/// With a transcript the runner does stand in between.
+/// More input than all buffers on the way hold, into a program that sends it all back. With a
+/// transcript the runner is in between.
 fn a_paste_into_an_echoing_program() {
     let bed = Bed::new();
     let log = bed.path("sessions");
@@ -286,7 +286,7 @@ fn paste(bed: &Bed, running: Running) {
     let terminal = attach(bed);
     let program = "dd bs=1 count=100000 2>/dev/null | md5sum; stty sane";
     terminal.send(&format!("stty -echo -icanon; echo to''ld; {program}\r"));
-    // Before that the terminal takes lines, and no more than 4096 bytes of one.
+    // Before that the terminal is in line mode, with at most 4096 bytes per line.
     terminal.wait_for("told");
     let paste = "0123456789".repeat(10_000);
     terminal.send(&paste);
@@ -296,7 +296,7 @@ fn paste(bed: &Bed, running: Running) {
     bed.resume(running);
 }
 
-/// Neither a busy runner nor a stopped one holds up a shell.
+/// Neither a busy runner nor a stopped one blocks a shell.
 fn the_runner_is_not_in_between() {
     let bed = Bed::new();
     let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
@@ -311,7 +311,8 @@ fn the_runner_is_not_in_between() {
     bed.resume(running);
 }
 
-/// Up to the last byte before the end; who still has the terminal in the background holds up nobody.
+/// Up to the last byte before the end; a background process that still has the terminal delays
+/// nobody.
 fn all_that_is_shown_is_seen() {
     let bed = Bed::new();
     let log = bed.path("sessions");
@@ -359,7 +360,8 @@ fn idle_sessions_are_closed() {
     bed.resume(running);
 }
 
-/// Longer than its timeout, for something is shown all the time; then it is closed all the same.
+/// Longer than its idle timeout, because there is output all the time; then it is closed all the
+/// same.
 fn what_is_shown_keeps_a_session_open() {
     let bed = Bed::new();
     let running = bed.paused(&build(&["codebuild-breakpoint"]), &["--session-idle-timeout", "4s"]);
@@ -397,8 +399,8 @@ fn another_user_is_refused() {
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(125), "{text}");
     assert!(text.contains("it belongs to user root"), "{text}");
-    // A state folder of another user is no way in either, and the socket asks by itself: it is handed on
-    // into one of their own.
+    // Another user's state folder gives no access either, and the socket checks by itself: it is
+    // copied into one of their own.
     let (live, own) = (bed.live(), bed.path("nobody"));
     let build = own.join("builds").join(live.file_name().unwrap());
     fs::create_dir_all(&build).unwrap();
@@ -422,7 +424,8 @@ fn another_user_is_refused() {
     bed.resume(running);
 }
 
-/// Garbage, half messages, silence and floods on the shim socket; then a breakpoint works as ever.
+/// Garbage, partial messages, silence and floods on the shim socket; then a breakpoint works as
+/// usual.
 fn a_hostile_build_harms_only_itself() {
     let bed = Bed::with_image(&format!("rootfs:{}", crate::common::image("debian").display()));
     bed.write(
@@ -471,7 +474,7 @@ fn a_hostile_build_harms_only_itself() {
     bed.resume(running);
 }
 
-/// Without --enable-session both commands do nothing, and there is no socket to talk to.
+/// Without --enable-session both commands do nothing, and there is no socket.
 fn without_sessions() {
     let outcome = Bed::new()
         .build(

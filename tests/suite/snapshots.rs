@@ -1,6 +1,7 @@
-//! What people look at, whole: help, the pretty view, a pause's notice, listings, diagnostics.
+//! Complete output for people: help, the pretty view, a pause's notice, listings, diagnostics.
 //!
-//! Each is kept in `tests/snapshots`. `UPDATE_EXPECT=1` writes them anew; the difference is for the reviewer.
+//! Each is stored in `tests/snapshots`. `UPDATE_EXPECT=1` rewrites them; a reviewer checks the
+//! difference.
 
 use crate::common::picture::without_our_phases;
 use crate::common::{Bed, Terminal, build, cases, project, runner, screen_of, until};
@@ -16,10 +17,10 @@ cases! {
 }
 
 const COLUMNS: u16 = 80;
-/// More than any of them has.
+/// More rows than any of them needs.
 const ROWS: u16 = 120;
 
-/// What differs from run to run, and what stands in its place.
+/// Text that varies between runs, and its replacement.
 const STEADY: &[(&str, &str)] = &[
     (
         r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
@@ -61,16 +62,16 @@ fn steady(bed: &Bed, text: &str) -> String {
     lines.trim_end().to_owned() + "\n"
 }
 
-/// What a terminal of 80 columns shows at its end.
+/// The final content of a terminal with 80 columns.
 fn screen(bed: &Bed, terminal: &Terminal) -> String {
     let bytes = terminal.stream.bytes();
-    // Before lines are wrapped, so that a longer name of a folder wraps none.
+    // Replace before lines are wrapped, so that a longer folder name wraps none.
     let text = steady_bytes(bed, &bytes);
     screen_of(text.as_bytes(), ROWS, COLUMNS)
 }
 
 fn steady_bytes(bed: &Bed, bytes: &[u8]) -> String {
-    // Ends of lines matter to a screen.
+    // Line ends matter to a screen.
     let text = String::from_utf8_lossy(bytes);
     let lines = text.split('\n').map(|line| steady(bed, line).trim_end().to_owned() + "\r");
     lines.collect::<Vec<_>>().join("\n")
@@ -82,7 +83,7 @@ fn verbs(help: &str) -> Vec<String> {
     names.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
 }
 
-/// The help of a verb and, in order, of those below it.
+/// The help of a verb and, in order, of its subcommands.
 fn help_below(bed: &Bed, verb: &[String], all: &mut String) {
     let said = bed.runner(verb.iter().map(String::as_str).chain(["--help"])).code(0).stdout;
     let name = verb.join(" ");
@@ -106,7 +107,7 @@ fn help_of_every_verb() {
     }
 }
 
-/// Wrong buildspecs, each in another way.
+/// Buildspecs with different errors.
 const WRONG: [(&str, &str); 10] = [
     ("not-yaml", "version: 0.2\nphases:\n  build:\n    commands:\n      - \"echo\n"),
     ("no-version", "phases:\n  build:\n    commands:\n      - true\n"),
@@ -184,7 +185,7 @@ fn a_pause_on_a_terminal() {
     let buildspec = build(&["echo before", "codebuild-breakpoint", "echo after"]);
     let mut terminal = on_terminal(&bed, &buildspec, &["--enable-session"]);
     terminal.wait_for_after("[q]", "q stop");
-    // The line of keys is drawn anew again and again, and is not there in between.
+    // The line of keys is redrawn repeatedly, and missing in between.
     let mut shown = String::new();
     until("the keys are shown", || {
         shown = screen(&bed, &terminal);

@@ -1,5 +1,4 @@
-//! socat at both ends: what it sends is what it receives, and an end is an end, as without anything in
-//! between.
+//! socat at both ends: data and ends of streams arrive unchanged, as if directly connected.
 
 use crate::common::endpoint::Endpoint;
 use crate::common::{Bed, Running, build, cases, outcome, until};
@@ -11,7 +10,7 @@ cases! {
     [Containers, Program("socat"), Python, Clients] => through_a_session;
 }
 
-/// What is done with a connection is what its first line says.
+/// The first line of a connection selects what the server does.
 const SERVER: &str = "read what
 case $what in
     echo) exec cat ;;
@@ -34,12 +33,12 @@ fn serving(bed: &Bed) -> (Running, u16) {
     (running, port)
 }
 
-/// Text, as outcomes are.
+/// Text, because outcomes are text.
 fn data(seed: u32) -> String {
     (0..200_000).map(|n| format!("{}\n", n * seed)).collect()
 }
 
-/// socat between a file and an address, to its end.
+/// Runs socat between a file and an address to its end.
 fn socat(bed: &Bed, options: &[&str], input: &str, address: &str) -> String {
     let mut command = bed.other("socat");
     let file = bed.write("input", input);
@@ -54,7 +53,7 @@ fn sha256(text: &str) -> String {
     seen.stdout
 }
 
-/// The server answers when it has seen the end of what it was sent, and is heard after that.
+/// The server answers after it has seen the end of its input, and its answer still arrives.
 fn through_port_forward() {
     let bed = Bed::host();
     let (running, port) = serving(&bed);
@@ -75,8 +74,8 @@ fn through_port_forward() {
     forward.ends(0);
 }
 
-/// In the protocol of sessions a connection has ended when its client has: what was sent until then
-/// arrives, and what its server says until its own end.
+/// In the protocol of sessions a connection ends when its client does: what was sent until then
+/// arrives, and so does the server's output until its own end.
 fn through_a_session() {
     let bed = Bed::host();
     let (running, port) = serving(&bed);

@@ -1,5 +1,5 @@
-//! The image store through the real program: registries, layouts, archives; what is shared, what is
-//! kept and what goes.
+//! The image store through the real program: registries, layouts, archives; what is shared, kept
+//! and removed.
 
 use crate::common::crafted::{Crafted, MANIFEST, architecture, entry, entry_like, shell, tar};
 use crate::common::registry::{Layout, Registry};
@@ -25,7 +25,7 @@ cases! {
     [Root, Image("busybox")] => files_may_have_any_owner;
 }
 
-/// The layers in the store, whoever their files belong to.
+/// The layers in the store, whoever owns their files.
 fn layers(bed: &Bed) -> Vec<String> {
     let dir = bed.home().join("images/layers");
     let mut names: Vec<String> =
@@ -40,7 +40,7 @@ fn tar_file(bed: &Bed, name: &str, entries: &[Vec<u8>]) -> PathBuf {
     path
 }
 
-/// An image of two layers, the upper one with this text in a file.
+/// An image of two layers; the upper one contains a file with this text.
 fn two_layers(bed: &Bed, text: &str) -> Layout {
     let upper = tar_file(bed, &format!("{text}.tar"), &[entry("words", b'0', "", text.as_bytes())]);
     Layout::of_tars(&[&image("busybox").with_extension("tar"), &upper])
@@ -59,7 +59,7 @@ fn pulled_and_run() {
     assert!(text.contains(&name), "{text}");
 }
 
-/// A name may mean another image tomorrow.
+/// A name may refer to another image tomorrow.
 fn which_image_it_was() {
     let bed = Bed::new();
     let name = Registry::open().push(&two_layers(&bed, "which"), "store/which:one");
@@ -69,7 +69,7 @@ fn which_image_it_was() {
     bed.build(&build(&["true"]), &["--image", &name]).code(0);
     let made = bed.events("container_started");
     assert_eq!(made, [serde_json::json!({"engine": "namespaces", "image": digest})]);
-    // What was asked for is what the record says, as at AWS.
+    // The record contains what was requested, as in AWS.
     assert_eq!(bed.events("build_started")[0]["engine"], "auto");
     assert_eq!(bed.record()["environment"]["image"].as_str(), Some(&*name));
 }
@@ -84,7 +84,7 @@ fn the_second_pull_is_nothing() {
     let second = pull(&name);
     assert!(second.stdout.contains("(up to date)"), "{}", second.stdout);
     assert!(!second.stderr.contains("getting"), "{}", second.stderr);
-    // Another image of the same lower layer.
+    // Another image with the same lower layer.
     let other = registry.push(&two_layers(&bed, "two"), "store/other:one");
     pull(&other).says("getting").says("1 of 2 layers");
     assert_eq!(layers(&bed).len(), 3);
@@ -110,16 +110,17 @@ fn a_tag_that_moves() {
     let name = registry.push(&two_layers(&bed, "old"), "store/moves:tag");
     assert_eq!(bed.build(&spec, &["--image", &name]).code(0).output(), "old\n");
     registry.push(&two_layers(&bed, "new"), "store/moves:tag");
-    // What is there is used; a pull looks.
+    // An existing image is used; a pull checks the registry.
     assert_eq!(bed.build(&spec, &["--image", &name]).code(0).output(), "old\n");
     bed.runner(["image", "pull", &name]).code(0).says("1 of 2 layers");
     assert_eq!(bed.build(&spec, &["--image", &name]).code(0).output(), "new\n");
-    // Nobody names the old one any more.
+    // Nothing refers to the old one any more.
     bed.runner(["image", "prune"]).code(0);
     assert_eq!(layers(&bed).len(), 2);
 }
 
-/// A proxy before a registry, that passes so many bytes of answers on each of the first connections.
+/// A proxy in front of a registry that passes on only this many bytes of each of the first
+/// connections.
 struct Breaking {
     address: String,
     connections: Arc<AtomicUsize>,
@@ -128,8 +129,8 @@ struct Breaking {
 }
 
 impl Breaking {
-    /// `cut`: bytes that pass before the connection is closed, or, where `hang`, before it stands
-    /// still for ever.
+    /// `cut`: bytes passed on before the connection is closed or, if `hang`, before it stalls for
+    /// ever.
     fn before(registry: &str, cut: u64, times: usize, hang: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -175,7 +176,7 @@ impl Breaking {
         Breaking { address, connections, passed, is_mended }
     }
 
-    /// Whoever connects from now on gets everything.
+    /// New connections get everything.
     fn mend(&self) {
         self.is_mended.store(true, Ordering::SeqCst);
     }
@@ -185,7 +186,7 @@ impl Breaking {
     }
 }
 
-/// What was cut off goes on where it was.
+/// An interrupted download continues where it stopped.
 fn a_transfer_that_breaks() {
     let bed = Bed::new();
     let registry = Registry::open();
@@ -194,7 +195,7 @@ fn a_transfer_that_breaks() {
     let proxy = Breaking::before(&registry.address, cut, 4, false);
     bed.runner(["image", "pull", &proxy.name(&name)]).code(0);
     assert!(proxy.connections.load(Ordering::SeqCst) > 3);
-    // Had each try begun anew, nothing but the last would have come through.
+    // If each attempt had begun anew, only the last would have succeeded.
     let size = fs::metadata(image("busybox").with_extension("tar")).unwrap().len();
     let passed = proxy.passed.load(Ordering::SeqCst);
     assert!(passed < size + cut, "{passed} of {size}");
@@ -210,7 +211,7 @@ fn nothing_half_done(bed: &Bed) {
 fn a_stop_while_pulling() {
     let bed = Bed::new();
     let registry = Registry::open();
-    // Of one layer: a second one could be whole before it is stopped.
+    // With one layer: a second one could be complete before the stop.
     let name = registry.push(&Layout::of_image("busybox"), "store/stops:one");
     let proxy = Breaking::before(&registry.address, 200_000, 100, true);
     let name = proxy.name(&name);
@@ -229,7 +230,7 @@ fn a_stop_while_pulling() {
 fn a_pull_that_was_killed() {
     let bed = Bed::new();
     let registry = Registry::open();
-    // Of one layer, as above.
+    // With one layer, as above.
     let name = registry.push(&Layout::of_image("busybox"), "store/killed:one");
     let proxy = Breaking::before(&registry.address, 200_000, 100, true);
     let name = proxy.name(&name);
@@ -240,7 +241,7 @@ fn a_pull_that_was_killed() {
     assert!(layers(&bed).iter().all(|name| name.starts_with('.')), "{:?}", layers(&bed));
     bed.runner(["image", "prune"]).code(0);
     nothing_half_done(&bed);
-    // The next one has what it needs, too.
+    // The next one has everything it needs, too.
     proxy.mend();
     bed.runner(["image", "pull", &name]).code(0);
     assert_eq!(layers(&bed).len(), 1);
@@ -268,12 +269,12 @@ fn archives() {
         let output = bed.build(&spec, &["--image", &image]).code(0).output();
         assert_eq!(output, "archived\n", "{image}");
     }
-    // Under a name of its own, without the file.
+    // Under its own name, without the file.
     let source = format!("oci-archive:{}", oci.display());
     bed.runner(["image", "import", &source, "mine:1"]).code(0);
     fs::remove_file(&oci).unwrap();
     assert_eq!(bed.build(&spec, &["--image", "mine:1"]).code(0).output(), "archived\n");
-    // What is no archive.
+    // Not an archive.
     let junk = bed.write("junk.tar", vec![7; 5000]);
     let missing = bed.path("missing.tar");
     for kind in ["oci-archive", "docker-archive"] {
@@ -318,7 +319,7 @@ fn as_the_image_says() {
     assert_eq!(output, "yes buildspec /tools:/bin:/codebuild/user/bin\ntool\n0\n");
 }
 
-/// A directory that a layer only names on the way looks as the layers below have it.
+/// A directory that a layer only passes through keeps the facts from the layers below.
 fn directories_look_as_below() {
     let bed = Bed::new();
     let lower = tar(&[
@@ -365,7 +366,7 @@ fn platforms() {
     assert_eq!(bed.build(&spec, &["--image", &reference]).code(0).output(), "hello\n");
     crafted.index(&[on(&other, "s390x"), on(&other, "ppc64le")]);
     bed.build(&spec, &["--image", &reference]).code(3).says("name one of its images");
-    // An index of platforms below the layout's own, as registries have them.
+    // An index of platforms below the layout's own, as in registries.
     let index = serde_json::json!({"schemaVersion": 2, "manifests": [on(&other, "s390x")]});
     let index = crafted.blob(index.to_string().as_bytes());
     crafted.index(&[index.descriptor("application/vnd.oci.image.index.v1+json")]);
@@ -386,7 +387,7 @@ fn what_is_removed() {
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json[0]["name"], "docker.io/library/one:latest");
     assert_eq!(json.as_array().unwrap().len(), 2);
-    // As typed; the other image still wants the first layer.
+    // As typed; the other image still uses the first layer.
     let out = bed.runner(["image", "rm", "two"]).code(0).stdout;
     assert!(out.contains("1 layers removed"), "{out}");
     assert_eq!(layers(&bed).len(), 1);
@@ -422,7 +423,7 @@ fn names_that_are_none() {
     bed.runner(["image", "pull", "rootfs:/x"]).code(2).says("is not in a registry");
     bed.runner(["image", "import", "host"]).code(2).says("is nothing to import");
     bed.runner(["image", "import", "oci:/x", "host"]).code(2).says("cannot be the name");
-    // Nobody listens there; a port that was free a moment ago may be another test's by now.
+    // Nobody listens there; a port that was merely free might be another test's by now.
     bed.runner(["image", "pull", "127.0.0.1:1/a"])
         .code(3)
         .says("cannot reach")
@@ -445,7 +446,7 @@ fn bars_on_a_terminal() {
 const LIST: &str = "find opt -exec stat -c '%n %F %a %u:%g %N' {} + | sort; find opt bin -type f \
                     -exec md5sum {} + | sort; ls bin | wc -l";
 
-/// What a build finds is what umoci, which builds the tree in one place, makes of the same layers.
+/// A build finds the same tree as umoci unpacks from these layers.
 fn the_same_tree_as_umoci() {
     let bed = Bed::new();
     let busybox = image("busybox").with_extension("tar");
@@ -530,7 +531,7 @@ fn files_may_have_any_owner() {
     assert_eq!(output, "12345:54321\n");
 }
 
-/// What a tar has been unpacked to is listed, and removed with its name, with its tar, or by age.
+/// The unpacked tree of a tar is listed, and removed by name, with its tar, or by age.
 fn tars_that_are_unpacked() {
     let bed = Bed::owned();
     let tar = bed.path("busybox.tar");
@@ -553,7 +554,7 @@ fn tars_that_are_unpacked() {
     assert!(listed()[0]["bytes"].as_u64().unwrap() > 500_000, "{}", listed());
     let text = bed.runner(["image", "ls"]).code(0).stdout;
     assert!(text.contains(&name), "{text}");
-    // Not while a build uses it, whatever has become of the tar.
+    // Not while a build uses it, whatever has happened to the tar.
     bed.runner(["image", "rm", &name]).code(3).says("in use by a build");
     let aside = bed.path("aside");
     fs::rename(&tar, &aside).unwrap();
@@ -568,7 +569,7 @@ fn tars_that_are_unpacked() {
     );
     assert_eq!(trees(), [""; 0]);
     fs::rename(&aside, &tar).unwrap();
-    // By name, also as it is typed.
+    // By name, also as typed.
     for name in [name.as_str(), "rootfs:../busybox.tar"] {
         bed.build(&build(&["true"]), &[]).code(0);
         bed.runner(["image", "prune"]).code(0);
@@ -577,7 +578,7 @@ fn tars_that_are_unpacked() {
         assert_eq!(trees(), [""; 0]);
     }
     bed.runner(["image", "rm", &name]).code(2).says("no such image");
-    // What was never whole.
+    // An incomplete tree.
     bed.build(&build(&["true"]), &[]).code(0);
     let tree = trees().into_iter().find(|tree| !tree.ends_with(".lock")).unwrap();
     fs::remove_file(bed.home().join("images").join(&tree).join("source")).unwrap();

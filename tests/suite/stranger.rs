@@ -1,4 +1,4 @@
-//! Somebody else's pipeline: what stands in its way is named with the option that clears it.
+//! Other people's pipelines: obstacles are reported with the option that removes them.
 
 use crate::common::{
     Bed, build, cases, corpus, image, is_root, list, outcome, project, write_program,
@@ -44,7 +44,7 @@ fn check_names_variables_that_nothing_sets() {
     bed.runner(["check", "--allow", "unset-variable"]).code(0);
 }
 
-/// Each of these was looked up by hand: its buildspec sets it nowhere.
+/// Each of these was checked by hand: its buildspec does not set it.
 fn real_buildspecs_raise_no_false_alarm() {
     let bed = Bed::new();
     let mut told: Vec<String> = Vec::new();
@@ -67,7 +67,7 @@ fn real_buildspecs_raise_no_false_alarm() {
     assert!(told.len() >= 20, "{told:?}");
 }
 
-/// The same of the buildspecs of this project, which are there wherever it is built.
+/// The same for this project's buildspecs, which are always available.
 fn own_buildspecs_raise_no_false_alarm() {
     let bed = Bed::new();
     let mut ahead = vec![project().join("buildspecs"), project().join("tests/strangers")];
@@ -231,7 +231,7 @@ fn a_buildspec_elsewhere_is_named() {
     );
 }
 
-/// A project as the console shows it, with places in AWS that a build there writes to.
+/// A project in the console's format, with places in AWS that a build there writes to.
 fn project_of_aws() -> String {
     let text = json!({
         "name": "shop", "source": {"type": "NO_SOURCE"},
@@ -266,7 +266,7 @@ fn another_image_takes_its_place() {
         .says("--trust-project");
 }
 
-/// There is no AWS here: who tried to write there would fail.
+/// There is no AWS here: an attempt to write there would fail.
 fn a_project_of_aws_writes_nothing_there() {
     let bed = Bed::new();
     bed.write("p.json", project_of_aws());
@@ -286,7 +286,7 @@ fn a_project_of_aws_writes_nothing_there() {
         "not written to AWS, as the project has it: the log (CloudWatch Logs /shop), the log (",
     );
     assert_eq!(list(&out), ["out"]);
-    // What has nowhere to go is named.
+    // Artifacts without a destination are named.
     let secondary = json!({"name": "shop", "source": {"type": "S3"}, "artifacts": {"type": "NO_ARTIFACTS"},
         "secondaryArtifacts": [{"type": "S3", "location": "shop-more", "artifactIdentifier": "more"}]});
     bed.write("none.json", secondary.to_string());
@@ -294,7 +294,7 @@ fn a_project_of_aws_writes_nothing_there() {
         "not uploaded, since the project has no primary artifacts (NO_ARTIFACTS): the secondary artifacts \
          more (s3://shop-more)",
     );
-    // Somebody has to say it: the file that comes with the source is not enough.
+    // A person has to agree: the file that comes with the source is not enough.
     bed.write("runner.toml", "upload = true\n");
     bed.runner(["run", "--project-json", "p.json"])
         .code(2)
@@ -338,7 +338,7 @@ fn runtimes_are_held_against_what_is_asked_for() {
         .says("hint: an image of CodeBuild's installs");
 }
 
-/// A home with tools, and something secret wherever tools and people leave it.
+/// A home with tools, and secrets wherever tools and people leave them.
 fn home_with_canaries(bed: &Bed) {
     let home = bed.path("home");
     let canaries = [
@@ -401,7 +401,7 @@ fn tools_of_the_home_are_shown_without_secrets() {
     );
     let cargo = fs::read_to_string(bed.path("home/.cargo/bin/cargo")).unwrap();
     assert!(cargo.contains("of the home") && bed.path("home/.rustup/settings.toml").is_file());
-    // The state folder is hidden by itself, also in what is hidden.
+    // The state folder is hidden by itself, even within a hidden place.
     let mut command = bed.build_command(&build(&[commands[2]]), &["--home-tools"]);
     command.env("RUNNER_HOME", bed.path("home/.sdkman/.ssh/state"));
     crate::common::outcome(&mut command).code(0);
@@ -413,7 +413,7 @@ fn tools_of_the_home_are_shown_without_secrets() {
         .says("--engine docker shows nothing copy-on-write");
 }
 
-/// The advice for what is missed shows it, and is not given before.
+/// The hint for a missing program mentions the option, and is not given before.
 fn a_tool_of_the_home_is_named_once_it_is_missed() {
     let bed = Bed::host();
     home_with_canaries(&bed);
@@ -474,7 +474,7 @@ fn one_command_needs_no_buildspec() {
     bed.runner(["run", "buildspec.yml", "--", "true"]).code(2).says("cannot be used with");
 }
 
-/// A CA that nobody knows.
+/// A CA that nobody trusts.
 const CA: &str = "-----BEGIN CERTIFICATE-----
 MIIBfTCCASOgAwIBAgIUQo0Uu0f3QXc0Xc0AAAAAAAAAAAAwCgYIKoZIzj0EAwIw
 -----END CERTIFICATE-----
@@ -507,7 +507,7 @@ fn certificates_of_the_caller_are_trusted_in_a_build() {
     ];
     let outcome = bed.build(&build(&commands[..1]), &["--ca-file", "ca.pem"]).code(0);
     assert_eq!(outcome.output(), "1\n1\n1\n1\n");
-    // The machine's own tools have a store.
+    // The machine's own tools use a trust store.
     if std::path::Path::new("/etc/ssl/certs/ca-certificates.crt").is_file() {
         let host = Bed::host();
         host.write("ca.pem", &pem);

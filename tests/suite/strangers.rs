@@ -1,4 +1,5 @@
-//! Projects as strangers have them (`tests/strangers`): run as they are, and with what the messages name.
+//! Typical projects of other people (`tests/strangers`): run unchanged, and with what the messages
+//! suggest.
 
 use crate::common::{Bed, Outcome, cases, list, outcome, project};
 use std::fs;
@@ -95,7 +96,7 @@ fn a_project_of_the_console() {
 fn an_image_of_the_console() {
     let bed = with(Bed::new(), "console-image");
     let mut alone = bed.command(["run"]);
-    // A port where nobody listens, whatever this machine reaches.
+    // A port where nobody listens, whatever this machine can reach.
     alone.env("HTTPS_PROXY", "http://127.0.0.1:9");
     outcome(&mut alone).code(3).says("--image-map FROM=TO");
     let map = format!("aws/codebuild/amazonlinux2-x86_64-standard:5.0={}", busybox());
@@ -105,7 +106,7 @@ fn an_image_of_the_console() {
 fn commands_for_bash() {
     let bed = with(Bed::host(), "bashisms");
     let told = run(&bed, &["-e", "CODEBUILD_INITIATOR=a-webhook"]);
-    // Where sh is bash it runs.
+    // If sh is bash it runs.
     if told.code != 0 {
         told.says("set `shell: bash` under `env:` in the buildspec");
         let text = fs::read_to_string(bed.source().join("buildspec.yml")).unwrap();

@@ -1,5 +1,5 @@
-//! Ends that depend on nobody: whatever is stopped, lost, full or silent, the time limit and signals end
-//! the runner, and clients of it.
+//! Ends that depend on nobody: whatever is stopped, lost, full or silent, the time limit and
+//! signals end the runner, and its clients.
 
 use crate::common::engines::Engine;
 use crate::common::{Bed, Running, build, cases, outcome, runner, until};
@@ -28,22 +28,22 @@ cases! {
 
 const WAITS: &str = "echo ready; sleep 86400";
 
-/// What is done to a build whose container does not answer, and what it then exits with.
+/// Actions on a build whose container does not respond, and the resulting exit codes.
 const ENDS: [(&[Signal], &[&str], i32); 3] = [
     (&[Signal::SIGTERM], &[], 5),
     (&[Signal::SIGINT, Signal::SIGINT], &[], 5),
-    // Long enough for the container to be there and stopped on a slow machine.
+    // Long enough for the container to exist and be stopped on a slow machine.
     (&[], &["--timeout", "20s"], 4),
 ];
 
-/// PID 1 of the one live build, as this machine sees it.
+/// PID 1 of the only live build, as this machine sees it.
 fn first_process(bed: &Bed) -> Pid {
     let text = fs::read(bed.live().join("container.json")).unwrap();
     let container: serde_json::Value = serde_json::from_slice(&text).unwrap();
     Pid::from_raw(i32::try_from(container["process"]["pid"].as_i64().unwrap()).unwrap())
 }
 
-/// What /proc says of a process's state; nothing where there is none.
+/// A process's state from /proc; `None` if it does not exist.
 fn state(pid: Pid) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.chars().next()
@@ -57,11 +57,11 @@ fn stop(pid: Pid) {
 
 #[track_caller]
 fn is_gone(pid: Pid) {
-    // A dead child of nobody may still have to be collected.
+    // A dead orphan may not have been reaped yet.
     until("gone", || matches!(state(pid), None | Some('Z')));
 }
 
-/// Sends signals, the second one when the first has been heard.
+/// Sends signals, the second after the first was handled.
 fn send(running: &Running, signals: &[Signal]) {
     for signal in signals {
         running.signal(*signal);
@@ -84,7 +84,7 @@ fn the_first_process_is_stopped() {
     }
 }
 
-/// Without a container it is the reaper that holds everything together; what it holds ends all the same.
+/// Without a container everything depends on the reaper; its processes are ended all the same.
 fn the_reaper_is_stopped() {
     for (signals, options, code) in ENDS {
         let bed = Bed::host();
@@ -124,13 +124,13 @@ fn a_session_of_a_container_that_is_stopped() {
     let runs = exec("echo runs; sleep 86400");
     runs.stdout.wait_for("runs\n");
     stop(first);
-    // One that ran by then, and one that is asked for only now.
+    // One that was already running, and one that is requested only now.
     for (mut client, signal) in [
         (runs, Signal::SIGTERM),
         (exec("echo runs"), Signal::SIGINT),
         (exec("true"), Signal::SIGHUP),
     ] {
-        // It listens for signals before it does anything.
+        // It listens for signals before it does anything else.
         let status = format!("/proc/{}/status", client.pid());
         until("listens", || {
             fs::read_to_string(&status).unwrap().contains("SigBlk:\t0000000000004007")
@@ -145,7 +145,7 @@ fn a_session_of_a_container_that_is_stopped() {
     assert!(text.contains("the build's container does not answer"), "{text}");
     bed.runner(["cp", ":/etc/passwd", "."]).code(3).says("the build's container does not answer");
     kill(first, Signal::SIGCONT).unwrap();
-    // It takes signals again, as ever.
+    // It handles signals again, as before.
     let mut client = exec("trap 'echo told; exit 7' TERM; echo runs; while :; do sleep 0.01; done");
     client.stdout.wait_for("runs\n");
     client.signal(Signal::SIGTERM);
@@ -175,7 +175,7 @@ fn a_runner_that_is_stopped() {
     ] {
         bed.runner(verb).code(code).says(&said).says(&format!("kill -CONT {pid}"));
     }
-    // Neither it nor its endpoint is asked for long.
+    // The wait for the build and for its endpoint is short.
     let seen = bed.runner(["doctor", "demo"]).code(3).stdout;
     assert_eq!(seen.matches(&format!("kill -CONT {pid}")).count(), 2, "{seen}");
     ran.signal(Signal::SIGTERM);
@@ -185,7 +185,7 @@ fn a_runner_that_is_stopped() {
     bed.resume(running);
 }
 
-/// As many connections wait as may; the kernel would keep the next one waiting.
+/// The queue of connections is full; the kernel would keep the next one waiting.
 fn more_clients_than_a_stopped_runner_takes() {
     let bed = Bed::new();
     let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
@@ -200,7 +200,7 @@ fn more_clients_than_a_stopped_runner_takes() {
     bed.resume(running);
 }
 
-/// A connection, unless as many wait already as may.
+/// A connection, unless the queue is full.
 fn connect(path: &Path) -> Option<UnixStream> {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
@@ -214,7 +214,7 @@ fn connect(path: &Path) -> Option<UnixStream> {
     }
 }
 
-/// A pager that stands still, for one. What it has not taken is in the log.
+/// For example a pager that stands still. The log contains what it has not read.
 fn nobody_reads_the_output() {
     let bed = Bed::new();
     let mut command = bed.build_command(&build(&["seq 100000; touch done; sleep 86400"]), &[]);
@@ -243,7 +243,7 @@ fn too_few_descriptors() {
         limited.arg("--nofile=8").arg(runner()).args(verb);
         outcome(&mut limited).code(3).says("Too many open files").says("ulimit -n");
     }
-    // Not somewhere on the way of a build that has begun.
+    // Not in the middle of a build that has begun.
     for most in (12..=72).step_by(4) {
         let mut limited = bed.other("prlimit");
         limited.arg(format!("--nofile={most}")).arg(runner()).args(["run", "--engine", "process"]);
@@ -253,7 +253,7 @@ fn too_few_descriptors() {
     }
 }
 
-/// A user of this test's alone, so that the number of their threads is known.
+/// A user used only by this test, so that the number of their threads is known.
 fn too_few_threads() {
     const USER: &str = "54321";
     let bed = Bed::host();
@@ -283,7 +283,7 @@ fn too_few_threads() {
     assert!(refused > 0 && ran > 0, "{refused} {ran}");
 }
 
-/// A file system that answers nothing, until it goes out of scope.
+/// A file system that never responds, until it is dropped.
 struct Silent {
     dir: PathBuf,
     _device: fs::File,
@@ -306,7 +306,7 @@ impl Drop for Silent {
 }
 
 fn disks_that_do_not_answer() {
-    // Where artifacts are to go.
+    // The destination of artifacts.
     let bed = Bed::new();
     let out = bed.path("out");
     fs::create_dir(&out).unwrap();
@@ -315,15 +315,15 @@ fn disks_that_do_not_answer() {
     let silent = Silent::over(&out);
     bed.runner(["resume"]).code(0);
     running.stdout.wait_for("Assembling file list");
-    // Whether it still says that it has heard the signal depends on who met the disk first.
+    // Whether it still reports the signal depends on which thread used the disk first.
     running.signal(Signal::SIGTERM);
     running.ends(5);
     drop(silent);
-    // Its record, if there was no writing it, and what it had begun there.
+    // Its record, if that could not be written, and what it had begun there.
     bed.runner(["ps"]).code(0);
     assert!(["STOPPED", "FAULT"].contains(&bed.record()["buildStatus"].as_str().unwrap()));
 
-    // The state folder itself: not even the loop goes on.
+    // The state folder itself: not even the loop continues.
     let bed = Bed::new();
     let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
     let first = first_process(&bed);
@@ -361,7 +361,7 @@ fn pasta_is_stopped() {
     }
 }
 
-/// FIFOs and the like in the place of what an image is read from: nobody waits for a writer.
+/// FIFOs and the like in the place of image files: nothing blocks.
 fn images_that_are_no_files() {
     let bed = Bed::new();
     let fifo = |path: &Path| mkfifo(path, Mode::S_IRWXU).unwrap();

@@ -1,4 +1,4 @@
-//! `sudo runner run`: the build is root's, what it leaves is the caller's.
+//! `sudo runner run`: the build belongs to root, its outputs to the caller.
 
 use crate::common::{Bed, cases, list, outcome};
 use std::fs;
@@ -9,7 +9,7 @@ cases! {
     [Root, Image("busybox"), Program("setpriv")] => sudo_and_its_caller_meet, state_is_the_callers;
 }
 
-/// Any user who is not root; nobody by name, too.
+/// Any user who is not root and has no name.
 const CALLER: &str = "65534";
 
 fn as_sudo(command: &mut Command) -> &mut Command {

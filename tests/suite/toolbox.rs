@@ -1,4 +1,4 @@
-//! `--toolbox`: programs for sessions, whatever the image has or has left; none for the build.
+//! `--toolbox`: programs for sessions, whatever the image contains; none for the build.
 
 use crate::common::{Bed, Running, build, cases};
 
@@ -8,7 +8,7 @@ cases! {
     [Users, Image("busybox"), Program("busybox")] => other_users_have_it;
 }
 
-/// A build that has removed everything, and is paused.
+/// A paused build that has removed everything.
 fn bare(bed: &Bed, options: &[&str]) -> Running {
     bed.paused(&build(&["rm -rf /bin/* /usr/bin /usr/local/bin; codebuild-breakpoint"]), options)
 }
@@ -25,7 +25,7 @@ fn an_image_that_has_lost_its_programs() {
     terminal.wait_for("the build has ended");
     terminal.ends(0);
     running.ends(0);
-    // Without it, what to do is said.
+    // Without it, a hint says what to do.
     let bed = Bed::owned();
     let running = bare(&bed, &[]);
     bed.runner(["exec", "--", "ls"]).code(127);
@@ -41,13 +41,13 @@ fn the_build_does_not_see_it() {
     let look = "test ! -e /proc/self/fd/200 && ! grep -q 'busybox\\|toolbox' /proc/self/mountinfo && \
                 echo $PATH";
     let running = bed.paused(&build(&[look, "codebuild-breakpoint", look]), &["--toolbox"]);
-    // An image with programs of its own: these come first.
+    // An image with its own programs: these come first.
     let out = bed.runner(["exec", "--", "sh", "-c", "which ls; echo $PATH"]).code(0).stdout;
     assert!(out.starts_with("/bin/ls\n") && out.contains(":/proc/self/fd/200\n"), "{out}");
-    // It cannot be changed, by its path or by way of its descriptor.
+    // It cannot be changed, by its path or through its descriptor.
     let write = "echo x > /proc/self/fd/200/new || rm /proc/self/fd/200/busybox";
     bed.runner(["exec", "--", "sh", "-c", write]).code(1).says("Read-only file system");
-    // Nor is there a way from it to what lies around it.
+    // Its parent directory cannot be reached through it either.
     let out = bed.runner(["exec", "--", "ls", "/proc/self/fd/200/.."]).code(0).stdout;
     assert!(out.contains("busybox\n"), "{out}");
     running.stdout.wait_for("codebuild-breakpoint");

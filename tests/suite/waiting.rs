@@ -1,4 +1,4 @@
-//! `runner wait`: a start that is still to come, pauses that are over again, and the build's own verdict.
+//! `runner wait`: a future start, pauses that are already over, and the build's own verdict.
 
 use crate::common::{Bed, Running, build, cases, is_root, until};
 use nix::sys::signal::{Signal, kill};
@@ -12,8 +12,8 @@ cases! {
     [] => nothing_to_wait_for;
 }
 
-/// Whether a process waits for what the kernel tells of files. Only root sees what a runner has open; others see that
-/// it sleeps, which it hardly does before.
+/// Whether a process waits for file notifications. Only root sees a runner's open files; others see
+/// that it sleeps, which it hardly does before.
 fn waits(running: &Running) -> bool {
     let dir = format!("/proc/{}", running.pid());
     let Ok(fds) = fs::read_dir(format!("{dir}/fd")) else {
@@ -61,7 +61,7 @@ fn pauses_that_are_over() {
     bed.runner(["wait", "--for", "paused"]).code(0);
     bed.resume(running);
     ended.ends(0);
-    // It was, and has ended since: nobody has to have looked in between.
+    // It was paused, and has ended since: that counts even if nobody looked in between.
     let said = bed.runner(["wait", &uuid, "--for", "paused"]).code(0);
     said.says("has been paused, and has ended since");
     let never = bed.build(&build(&["false"]), &["--project", "never"]);
@@ -81,7 +81,7 @@ fn exit_codes() {
         ("fault", &build(&["rm /bin/sh", "true"]), &[], 3),
         ("late", &waits, &["--timeout", "5s"], 4),
     ] {
-        // Only root may take the image's shell away.
+        // Only root may remove the image's shell.
         if project == "fault" && !is_root() {
             continue;
         }
@@ -98,7 +98,7 @@ fn exit_codes() {
     waiting.ends(5);
 }
 
-/// Nobody needs the owner to learn how a build stands.
+/// A build's status can be read without its owner.
 fn a_build_whose_runner_is_stopped() {
     let bed = Bed::new();
     let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);

@@ -1,4 +1,4 @@
-//! `runner run --watch`: the build again at each change, and no other time.
+//! `runner run --watch`: runs the build again after each change, and at no other time.
 
 use crate::common::{Bed, Running, build, cases, list, until};
 use nix::sys::signal::{Signal, kill};
@@ -15,7 +15,7 @@ cases! {
 
 const WAITS: &str = "waits for a change in ";
 
-/// Waits until standard error has said it so often.
+/// Waits until standard error contains the text this many times.
 fn said(running: &Running, text: &str, times: usize) {
     running
         .stderr
@@ -32,7 +32,7 @@ fn each_change_runs_the_build_again() {
     let options = ["--watch", "-e", "A=a", "--artifacts", "out", "--build-json", "build.json"];
     let mut running = bed.start(&spec, &options);
     running.stdout.wait_for("is-one-a\n");
-    // What the build itself has left there, and what git leaves out, are no changes.
+    // The build's own outputs and files ignored by git are no changes.
     said(&running, WAITS, 1);
     assert_eq!(fs::read_to_string(bed.source().join("out/made")).unwrap(), "out\n");
     bed.write("x.tmp", "");
@@ -41,7 +41,7 @@ fn each_change_runs_the_build_again() {
     bed.write("input", "two");
     said(&running, "input has changed: the build runs again", 1);
     running.stdout.wait_for("is-two-a\n");
-    // One that is rejected is waited for as well.
+    // After a rejected one it waits as well.
     said(&running, WAITS, 2);
     bed.write("buildspec.yml", "version: 0.2\n");
     said(&running, WAITS, 3);
@@ -49,7 +49,7 @@ fn each_change_runs_the_build_again() {
     bed.write("buildspec.yml", spec.replace("is-", "IS-"));
     running.stdout.wait_for("IS-two-a\n");
     said(&running, WAITS, 4);
-    // A new directory, and what is in it.
+    // A new directory, and its content.
     fs::create_dir(bed.source().join("new")).unwrap();
     said(&running, WAITS, 5);
     bed.write("new/file", "");
@@ -85,7 +85,7 @@ fn a_paused_build_is_left_alone() {
     running.stderr.wait_for("is paused and stays as it is");
     bed.runner(["exec", "--", "true"]).code(0);
     bed.runner(["abort"]).code(0);
-    // The next one begins at once, and stops where somebody has wanted it.
+    // The next one begins at once, and stops at the added breakpoint.
     running.stderr.wait_for("is paused before build:2");
     let all = bed.runner(["break", "ls"]).code(0).stdout;
     assert!(all.contains("failure\n") && all.contains("before:build:2\n"), "{all}");
@@ -93,7 +93,7 @@ fn a_paused_build_is_left_alone() {
     bed.runner(["resume"]).code(0);
     said(&running, WAITS, 1);
     fs::remove_file(bed.source().join("mended")).unwrap();
-    // Nothing stops at the failure any more, as somebody has wanted it.
+    // Nothing stops at the failure any more, since that breakpoint was removed.
     said(&running, WAITS, 2);
     running.signal(Signal::SIGINT);
     running.ends(1);
@@ -109,7 +109,7 @@ fn ctrl_c_ends_both() {
     // Once: the build has time to end.
     assert!(all.contains("Ctrl-C: stopping the build; once more ends it at once"), "{all}");
     assert!(!all.contains(WAITS), "{all}");
-    // Between builds, too; its own menu is that of any build.
+    // Between builds, too; the build's menu is the usual one.
     let command = bed.build_command(&build(&["true"]), &["--watch", "--break-on", "start"]);
     let terminal = bed.terminal(command, 24, 100);
     terminal.wait_for("· r resume");
@@ -123,7 +123,7 @@ fn ctrl_c_ends_both() {
     terminal.ends(0);
 }
 
-/// One that is typed, below the current directory.
+/// A typed buildspec, below the current directory.
 fn a_buildspec_that_is_typed() {
     let bed = Bed::new();
     bed.write("ci.yml", build(&["echo is-one"]));

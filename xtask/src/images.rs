@@ -1,11 +1,11 @@
-//! The images of `images/`, built by their recipes into `target/images`.
+//! Builds the images of `images/` by their recipes into `target/images`.
 
 use crate::{ChoreResult, packages, root, run};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// Builds the named images, or all of them. One whose recipe has not changed is not built again.
+/// Builds the named images, or all of them. An image with an unchanged recipe is not built again.
 pub(crate) fn build(names: &[String]) -> ChoreResult {
     let recipes = root().join("images");
     let mut names = names.to_vec();
@@ -43,7 +43,7 @@ fn build_one(recipes: &Path, name: &str) -> ChoreResult {
     }
     fs::create_dir_all(&tree).map_err(failed("make the image's directory"))?;
     run(Command::new(&script).arg(&tree))?;
-    // With owners as numbers, and the same bytes each time.
+    // With numeric owners, and reproducible.
     run(Command::new("tar")
         .args(["--numeric-owner", "--sort=name", "-C"])
         .arg(&tree)
@@ -53,7 +53,7 @@ fn build_one(recipes: &Path, name: &str) -> ChoreResult {
     fs::write(stamp, recipe).map_err(failed("note the image's recipe"))
 }
 
-/// All files of a recipe, one after the other.
+/// The concatenated files of a recipe.
 fn recipe(dir: &Path) -> ChoreResult<Vec<u8>> {
     let failed = |error| format!("cannot read the recipe {}: {error}", dir.display());
     let mut files: Vec<_> = fs::read_dir(dir)

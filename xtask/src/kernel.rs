@@ -1,5 +1,5 @@
-//! A kernel of Debian's for virtual machines of tests, below `target`, taken out of its package: nothing
-//! is installed that this machine would boot.
+//! A Debian kernel for the tests' virtual machines, unpacked below `target`: nothing is installed
+//! that this machine would boot.
 
 use crate::packages::{apt, apt_get, has};
 use crate::{ChoreResult, is_root, root, run};
@@ -7,11 +7,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The package that names the newest one. That for virtual machines is a fifth of the other's size.
+/// The package that depends on the newest one. The one for virtual machines has a fifth of the
+/// size.
 const NAME: &str = "linux-image-cloud-amd64";
 
-/// Puts the kernel, and the one module that a build needs, into `target/kernel`. Where there is none to be
-/// had, says so and goes on.
+/// Puts the kernel, and the one module that a build needs, into `target/kernel`. If none is
+/// available, says so and continues.
 pub(crate) fn install() -> ChoreResult {
     let place = root().join("target/kernel");
     if place.is_dir() {
@@ -21,8 +22,7 @@ pub(crate) fn install() -> ChoreResult {
         println!("xtask: no kernel (as root, on Debian: {NAME}); nothing runs in virtual machines");
         return Ok(());
     }
-    // A machine on which nothing was to be installed may have no list of packages, or one of packages that
-    // are no longer to be had.
+    // A machine with everything installed may have no list of packages, or an outdated one.
     apt(&["update"])?;
     let Some(package) = newest() else {
         println!("xtask: no package {NAME} here; the tests with virtual machines are not run");

@@ -1,14 +1,13 @@
 //! The project's chores, as `cargo xtask CHORE`.
 //!
-//! - `test [--extended]`: everything CI runs, after installing what it needs. The README's second command.
-//!   Extended by what takes too long, or too much to install, for every time.
-//! - `images [NAME]...`: the images of `images/`, into `target/images`.
-//! - `packages`: install the Debian, Python and Node packages, and the kernel, that tests, images and
-//!   benchmarks use.
+//! - `test [--extended]`: everything CI runs, after installing what it needs. The README's second
+//!   command. `--extended` adds what is too slow, or too much to install, for every time.
+//! - `images [NAME]...`: builds the images of `images/` into `target/images`.
+//! - `packages`: installs the Debian, Python and Node packages, and the kernel, that tests, images
+//!   and benchmarks use.
 //! - `bench`: the figures of docs/performance.md.
-//! - `web`: web/dist, the page that is embedded, made of web/src; `test` says otherwise whether it still is.
-//! - `picture`: docs/walk.svg, drawn from the program itself; the test that does it says otherwise whether it is
-//!   still true.
+//! - `web`: builds web/dist, the embedded page, from web/src; `test` checks that it is up to date.
+//! - `picture`: draws docs/walk.svg from the program itself; a test checks that it is up to date.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a chore talks to its caller")]
 
 mod bench;
@@ -26,7 +25,7 @@ mod web;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-/// A chore's result; the error is for the person.
+/// A chore's result; the error is a message for the user.
 type ChoreResult<T = ()> = Result<T, String>;
 
 fn main() -> ExitCode {
@@ -66,7 +65,7 @@ fn root() -> PathBuf {
     here.parent().unwrap_or(here).to_path_buf()
 }
 
-/// Runs a command to its end, its output shown.
+/// Runs a command to its end, showing its output.
 fn run(command: &mut Command) -> ChoreResult {
     println!("xtask: {}", shown(command));
     let status =
@@ -74,13 +73,13 @@ fn run(command: &mut Command) -> ChoreResult {
     if status.success() { Ok(()) } else { Err(format!("{} failed: {status}", shown(command))) }
 }
 
-/// Cargo, the one this was started by.
-/// cargo, as a person would start it.
+/// The cargo that started this program, without cargo's own variables.
 fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
-    // cargo tells the chores who they are. Build scripts that watch these variables, as that of ring does, would run
-    // again, with all that stands on them, whenever a chore and a person take turns.
+    // cargo sets variables for the chores. Build scripts that watch these, such as that of ring,
+    // would run again, with everything that depends on them, whenever a chore and a person take
+    // turns.
     for (name, _) in std::env::vars_os() {
         let is_of_package = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"]
             .iter()
@@ -99,6 +98,6 @@ fn shown(command: &Command) -> String {
 
 fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt;
-    // The owner of this process's own directory in /proc is its effective user.
+    // The owner of this process's directory in /proc is its effective user.
     std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
 }

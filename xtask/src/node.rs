@@ -1,15 +1,15 @@
-//! Packages for Node, below `target`: what the tests of reports run, and clients of Session Manager.
+//! Node packages below `target`: for the tests of reports, and for clients of Session Manager.
 
 use crate::packages::{self, has};
 use crate::{ChoreResult, root, run};
 use std::fs;
 use std::process::{Command, Stdio};
 
-/// Folders with a list of packages, and where those are installed.
+/// Folders with a list of packages, and where to install them.
 const PLACES: [(&str, &str); 2] =
     [("tests/reports/jest", "target/node"), ("tests/clients", "target/clients")];
 
-/// Installs what they name. Where there is no npm, says so and goes on.
+/// Installs the listed packages. Without npm, says so and continues.
 pub(crate) fn install() -> ChoreResult {
     PLACES.iter().try_for_each(|(from, to)| install_one(from, to))
 }

@@ -1,7 +1,8 @@
-//! The order that docs/architecture.md draws, held against the imports.
+//! Checks the imports against the order drawn in docs/architecture.md.
 //!
-//! A room imports only from rooms above it in that page's lists: crates by their manifests, modules by
-//! `crate::` paths. Inside each crate the modules at the top have no circle.
+//! A module imports only from modules above it in that page's lists: crates are checked by
+//! manifest, modules by `crate::` paths. The top-level modules of each crate must have no import
+//! cycle.
 
 #![allow(clippy::unwrap_used, reason = "a test of files that are there")]
 
@@ -12,18 +13,18 @@ use std::path::{Path, PathBuf};
 
 type Imports = BTreeMap<String, BTreeSet<String>>;
 
-/// The names of the indented list that follows a line with this text.
+/// The names in the indented list that follows a line with this text.
 fn listed(page: &str, heading: &str) -> Vec<String> {
     let mut lines = page.lines().skip_while(|line| !line.contains(heading)).skip(1).peekable();
     while lines.next_if(|line| !line.starts_with("    ")).is_some() {}
     let list = lines.take_while(|line| line.starts_with("    "));
-    // What is indented further goes on with the line before.
+    // A line with a deeper indent continues the line before.
     list.filter(|line| !line[4..].starts_with(' '))
         .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
         .collect()
 }
 
-/// The first names after each `crate::`, braces opened.
+/// The first names after each `crate::`, with braces expanded.
 fn imported(text: &str) -> BTreeSet<String> {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let word = |text: &str| text.chars().take_while(|c| is_word(*c)).collect::<String>();
@@ -56,7 +57,7 @@ fn imported(text: &str) -> BTreeSet<String> {
     found
 }
 
-/// What each module at the top of a crate imports of its siblings.
+/// The imports of each top-level module of a crate from its siblings.
 fn modules(src: &Path) -> Imports {
     let mut imports = Imports::new();
     read(src, src, &mut imports);
@@ -77,7 +78,7 @@ fn read(src: &Path, dir: &Path, imports: &mut Imports) {
             let first = below.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
             if !matches!(first, "main" | "lib") {
                 let text = fs::read_to_string(&path).unwrap();
-                // What comments name is no import.
+                // Names in comments do not count.
                 let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
                 let code = lines.collect::<Vec<_>>().join("\n");
                 imports.entry(first.to_owned()).or_default().extend(imported(&code));
@@ -86,7 +87,7 @@ fn read(src: &Path, dir: &Path, imports: &mut Imports) {
     }
 }
 
-/// Imports from rooms that stand below in this order, and rooms that are not in it.
+/// Imports from modules further down in this order, and modules that are missing in it.
 fn upward(imports: &Imports, order: &[String]) -> Vec<String> {
     let place = |name: &String| order.iter().position(|room| room == name);
     let mut wrong = Vec::new();
@@ -102,7 +103,7 @@ fn upward(imports: &Imports, order: &[String]) -> Vec<String> {
     wrong
 }
 
-/// The rooms that lie on a circle.
+/// The modules on a cycle.
 fn circle(imports: &Imports) -> Vec<String> {
     let mut left = imports.clone();
     loop {
@@ -116,7 +117,7 @@ fn circle(imports: &Imports) -> Vec<String> {
     }
 }
 
-/// The crates of the project that each crate is built on.
+/// The crates of the project that each crate depends on.
 fn crates() -> Imports {
     let mut imports = Imports::new();
     for entry in fs::read_dir(root().join("crates")).unwrap() {
@@ -147,7 +148,7 @@ fn no_import_runs_back_up() {
     assert_eq!(upward(&imports, &order), Vec::<String>::new(), "modules of src, in {order:?}");
 }
 
-/// What runs containers knows nothing of builds, of their folders, or of AWS.
+/// The crates that run containers know nothing of builds, of their folders, or of AWS.
 #[test]
 fn engines_stand_on_little() {
     let little = ["core", "host", "init", "sandbox", "wire"];
@@ -164,7 +165,7 @@ fn no_crate_has_a_circle() {
     }
 }
 
-/// The kinds that stand in a text: with the type's name before them, or taken in without it.
+/// The enum variants named in a text: qualified with the type's name, or imported without it.
 fn kinds_in(text: &str, kinds: &[String]) -> Vec<String> {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let named = text.match_indices("EngineKind::").filter_map(|(at, path)| {
@@ -176,7 +177,7 @@ fn kinds_in(text: &str, kinds: &[String]) -> Vec<String> {
     named.collect()
 }
 
-/// What differs between engines is data of theirs (docs/adr/0084).
+/// Differences between engines are data (docs/adr/0084).
 #[test]
 fn nobody_but_an_engine_asks_which_kind_it_is() {
     let crates = root().join("crates");
@@ -214,7 +215,7 @@ fn sources() -> impl Iterator<Item = PathBuf> {
     found.into_iter()
 }
 
-/// The type that a line at the left margin declares.
+/// The type declared by an unindented line.
 fn declared(line: &str) -> Option<&str> {
     let rest = line.strip_prefix("pub ").unwrap_or(line);
     let rest = rest.strip_prefix("pub(").map_or(rest, |rest| rest.split_once(") ").unwrap().1);
@@ -224,7 +225,7 @@ fn declared(line: &str) -> Option<&str> {
     rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next()
 }
 
-/// A search for a name finds one thing.
+/// A search for a type's name has one result.
 #[test]
 fn no_two_types_share_a_name() {
     let mut types = BTreeMap::<String, Vec<String>>::new();

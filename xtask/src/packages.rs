@@ -1,9 +1,9 @@
-//! Debian packages, by name, installed as root with apt.
+//! Installs Debian packages by name, with apt as root.
 
 use crate::{ChoreResult, is_root, run};
 use std::process::{Command, Stdio};
 
-/// What tests and images use. Without one of them the tests that need it are not run.
+/// Packages for tests and images. Tests that need a missing one are not run.
 pub(crate) const ALL: &[&str] = &[
     "apache2-utils",
     "awscli",
@@ -42,7 +42,7 @@ pub(crate) const ALL: &[&str] = &[
     "xz-utils",
 ];
 
-/// Programs that `cargo xtask test --extended` tries behind the walls.
+/// Programs that `cargo xtask test --extended` runs in the sandbox.
 pub(crate) const EXTENDED: &[&str] = &[
     "cargo",
     "default-jdk-headless",
@@ -58,7 +58,7 @@ pub(crate) const EXTENDED: &[&str] = &[
     "valgrind",
 ];
 
-/// Installs those that are missing. Where that is not possible, says so and goes on.
+/// Installs the missing packages. If that is impossible, says so and continues.
 pub(crate) fn install(names: &[&str]) -> ChoreResult {
     let missing: Vec<&str> = names.iter().copied().filter(|name| !is_installed(name)).collect();
     if missing.is_empty() {
@@ -75,13 +75,13 @@ pub(crate) fn install(names: &[&str]) -> ChoreResult {
     apt(&install)
 }
 
-/// Runs apt-get, which asks nothing.
+/// Runs apt-get without questions.
 pub(crate) fn apt(arguments: &[&str]) -> ChoreResult {
     run(&mut apt_get(arguments))
 }
 
-/// The same as a command, which waits where it would give up for no good reason: a machine that has just
-/// been started installs updates of its own, and a mirror may be out of reach for a moment.
+/// The same as a command that waits instead of giving up early: a machine that has just started
+/// installs its own updates, and a mirror may be unreachable for a moment.
 pub(crate) fn apt_get(arguments: &[&str]) -> Command {
     let mut command = Command::new("apt-get");
     command

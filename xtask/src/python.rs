@@ -1,4 +1,4 @@
-//! Python packages of the tests, in their own environment below `target`.
+//! Python packages for the tests, in a separate environment below `target`.
 
 use crate::packages::has;
 use crate::{ChoreResult, root, run};
@@ -6,10 +6,10 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Debian's own, which every user may run; another one may lie in somebody's home.
+/// Debian's own, which every user may run; another one may be in someone's home.
 const DEBIANS: &str = "/usr/bin/python3";
 
-/// Installs what `tests/requirements.txt` names. Where there is no Python, says so and goes on.
+/// Installs the packages of `tests/requirements.txt`. Without Python, says so and continues.
 pub(crate) fn install() -> ChoreResult {
     let wanted = root().join("tests/requirements.txt");
     let list = fs::read_to_string(&wanted).map_err(|error| error.to_string())?;
@@ -24,7 +24,7 @@ pub(crate) fn install() -> ChoreResult {
         println!("xtask: no python3; the tests that need it are not run");
         return Ok(());
     }
-    // Half of an environment is none.
+    // An incomplete environment is useless.
     let _ = fs::remove_dir_all(&place);
     run(Command::new(python).args(["-m", "venv"]).arg(&place).stdin(Stdio::null()))?;
     run(Command::new(place.join("bin/pip"))

@@ -1,7 +1,7 @@
-//! The end-to-end tests once more, as users who are not root.
+//! Runs the end-to-end tests again, as unprivileged users.
 //!
-//! Only root can do that: it makes two users, one with subordinate ids and one without, and a folder
-//! both may read, whatever the rights of the project itself.
+//! This requires root: it creates two users, one with subordinate ids and one without, and a folder
+//! that both may read, whatever the permissions of the project itself.
 
 use crate::{ChoreResult, cargo, root, run};
 use std::fs;
@@ -12,7 +12,7 @@ use std::process::Command;
 /// Names of the users, and whether they have subordinate ids.
 const USERS: [(&str, bool); 2] = [("runner-test", true), ("runner-test-alone", false)];
 
-/// What the tests read of the project.
+/// The parts of the project that the tests read.
 const PARTS: [&str; 9] = [
     "buildspecs",
     "tests/clients",
@@ -24,17 +24,17 @@ const PARTS: [&str; 9] = [
     "target/images",
     PYTHON,
 ];
-/// Programs in there name their interpreter by its whole path.
+/// Programs in it contain the absolute path of their interpreter.
 const PYTHON: &str = "target/python";
 
-/// Runs the tests as each user, whatever comes of those before, with one more variable; what has failed.
-/// Arguments are a filter.
+/// Runs the tests as each user, even if another one's fail, with an additional variable. Returns
+/// what failed. Arguments are a filter.
 pub(crate) fn test(filter: &[String], variable: Option<(&str, &str)>) -> Vec<String> {
     let bed = match prepare() {
         Ok(bed) => bed,
         Err(why) => return vec![format!("the tests as users who are not root: {why}")],
     };
-    // Side by side: most of what they do is to wait.
+    // In parallel: most of the time the tests wait.
     let bed = &bed;
     let results = std::thread::scope(|scope| {
         let runs = USERS.map(|(user, has_ids)| {
@@ -50,7 +50,7 @@ pub(crate) fn test(filter: &[String], variable: Option<(&str, &str)>) -> Vec<Str
         .collect()
 }
 
-/// Runs it, and shows what it has written when it has ended: not between the lines of another.
+/// Runs a command, and prints its output when it has ended, so that it does not mix with another's.
 fn run_and_show(command: &mut Command) -> ChoreResult {
     let output = command.output().map_err(|error| format!("cannot run {command:?}: {error}"))?;
     println!("xtask: {command:?}\n{}", String::from_utf8_lossy(&output.stdout));
@@ -58,7 +58,7 @@ fn run_and_show(command: &mut Command) -> ChoreResult {
     if output.status.success() { Ok(()) } else { Err(output.status.to_string()) }
 }
 
-/// Puts everything into a folder that both may read.
+/// Copies everything into a folder that both may read.
 fn prepare() -> ChoreResult<RootlessBed> {
     let program = test_program()?;
     let bed = RootlessBed::new()?;
@@ -66,10 +66,10 @@ fn prepare() -> ChoreResult<RootlessBed> {
         fs::copy(from, bed.0.join(to)).map_err(|error| format!("copy {}: {error}", from.display()))
     };
     place(&program, "e2e")?;
-    // Beside the folder of test programs.
+    // Next to the folder of test programs.
     let runner = program.ancestors().nth(2).unwrap_or(&program).join("runner");
     place(&runner, "runner")?;
-    // What could not be installed has been reported; the tests that need it are not run here either.
+    // Missing parts have been reported; the tests that need them are not run here either.
     for part in PARTS.iter().filter(|part| root().join(part).exists()) {
         let to = bed.0.join(part);
         fs::create_dir_all(to.parent().unwrap_or(&bed.0)).map_err(|error| error.to_string())?;
@@ -96,7 +96,8 @@ fn test_as(
             .args(["--reuid", user, "--regid", user, "--init-groups", "env", "-i"])
             .arg(format!("HOME=/home/{user}"))
             .arg("PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
-            // Without one, skopeo and Podman take a folder in /run that root may have closed to others.
+            // Without it, skopeo and Podman use a folder in /run that root may have made
+            // inaccessible.
             .arg(assigned("XDG_RUNTIME_DIR", &runtime_dir))
             .arg(assigned("RUNNER_BIN", &bed.0.join("runner")))
             .arg(assigned("RUNNER_PROJECT", &bed.0))
@@ -109,7 +110,7 @@ fn test_as(
     )
 }
 
-/// Has the programs of a copied Python environment run by the interpreter beside them.
+/// Makes the programs of a copied Python environment use the copied interpreter.
 fn move_python(from: &Path, to: &Path) -> std::io::Result<()> {
     if !to.exists() {
         return Ok(());
@@ -125,7 +126,7 @@ fn move_python(from: &Path, to: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The program that cargo has built of `tests/`.
+/// The program that cargo has built from `tests/`.
 fn test_program() -> ChoreResult<PathBuf> {
     let output = cargo()
         .args(["test", "--test", "e2e", "--no-run", "--message-format", "json"])
@@ -150,7 +151,7 @@ fn make_user(name: &str, has_ids: bool) -> ChoreResult {
         let is_own = |line: &&str| line.split(':').next() == Some(name);
         let listed = text.lines().any(|line| is_own(&line));
         let wanted = match (has_ids, listed) {
-            // Far from those that useradd gives out.
+            // Far from the ids that useradd assigns.
             (true, false) => format!("{text}{name}:1000000000:65536\n"),
             (false, true) => {
                 text.lines().filter(|line| !is_own(line)).map(|line| format!("{line}\n")).collect()
@@ -162,7 +163,7 @@ fn make_user(name: &str, has_ids: bool) -> ChoreResult {
     Ok(())
 }
 
-/// A folder everybody may read, removed afterwards.
+/// A folder everyone may read, removed on drop.
 struct RootlessBed(PathBuf);
 
 impl RootlessBed {
@@ -179,7 +180,7 @@ impl RootlessBed {
 
 impl Drop for RootlessBed {
     fn drop(&mut self) {
-        // What cannot be removed is in a place for temporary files.
+        // What cannot be removed is in a directory for temporary files.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

@@ -1,21 +1,22 @@
 //! Everything CI runs: formatting, lints, policy, tests, with what they need installed first.
 //!
-//! The tests run as every user there is for them, even after a failure: one run shows all there is to mend.
+//! The tests run as every available user, even after a failure, so that one run shows everything
+//! there is to fix.
 
 use crate::packages::{self, has};
 use crate::{ChoreResult, cargo, images, is_root, kernel, node, python, root, rootless, web};
 use std::process::Command;
 
-/// Version of the policy checker; its answers change with it.
+/// Version of the policy checker; its results depend on it.
 const CARGO_DENY: &str = "0.20.2";
 
-/// Has programs tried that take long, or a lot to install.
+/// Adds tests that are slow, or need large installations.
 const EXTENDED: &str = "--extended";
 /// The same for the end-to-end tests.
 pub(crate) const EXTENDED_VARIABLE: (&str, &str) = ("RUNNER_EXTENDED", "1");
 
-/// Runs it all; with `--extended` also what is too much for every time. Other arguments go to the
-/// end-to-end tests, as a filter.
+/// Runs everything; `--extended` adds what is too slow for every time. Other arguments are passed
+/// to the end-to-end tests as a filter.
 pub(crate) fn run(arguments: &[String]) -> ChoreResult {
     let is_extended = arguments.iter().any(|argument| argument == EXTENDED);
     let filter: Vec<String> =
@@ -46,7 +47,7 @@ pub(crate) fn run(arguments: &[String]) -> ChoreResult {
     deny()?;
     let mut failed = Vec::new();
     let all = ["test", "--workspace", "--no-fail-fast", "--quiet", "--", "--test-threads"];
-    // Half of what a case does is to wait for processes and servers.
+    // Cases spend half of their time waiting for processes and servers.
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = (processors + processors.div_ceil(2)).to_string();
     let variables = is_extended.then_some(EXTENDED_VARIABLE);
@@ -60,7 +61,7 @@ pub(crate) fn run(arguments: &[String]) -> ChoreResult {
     if failed.is_empty() { Ok(()) } else { Err(failed.join("\nxtask: ")) }
 }
 
-/// Licences, bans and sources; advisories where their database can be fetched.
+/// Checks licences, bans and sources; advisories if their database can be fetched.
 fn deny() -> ChoreResult {
     let tools = root().join("target/tools");
     let mut program = tools.join("bin/cargo-deny");
@@ -70,7 +71,7 @@ fn deny() -> ChoreResult {
         crate::run(
             cargo()
                 .args(["install", "--locked", "--quiet", "--version", CARGO_DENY])
-                // It runs for a second and is compiled for minutes.
+                // It runs for a second but takes minutes to compile.
                 .args(["--config", "profile.release.opt-level=0", "--no-default-features"])
                 .arg("--root")
                 .arg(&tools)

@@ -1,4 +1,4 @@
-//! The page that is embedded: `web/dist`, made of `web/src` by esbuild.
+//! The embedded page: `web/dist`, built from `web/src` by esbuild.
 
 use crate::packages::{self, has};
 use crate::{ChoreResult, root, run};
@@ -6,10 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// What the page is made of, beside its sources.
+/// Files the page is built from besides its sources.
 const PAPERS: [&str; 4] = ["package.json", "package-lock.json", "tsconfig.json", "build.mjs"];
 
-/// Makes `web/dist` anew.
+/// Rebuilds `web/dist`.
 pub(crate) fn build() -> ChoreResult {
     let Some(place) = install()? else { return Err("no npm".to_owned()) };
     make(&place)?;
@@ -18,7 +18,8 @@ pub(crate) fn build() -> ChoreResult {
     copy(&place.join("dist"), &dist)
 }
 
-/// Makes it beside, and holds that against what is committed. Where there is no npm, says so and goes on.
+/// Builds it in another folder and compares that with what is committed. Without npm, says so and
+/// continues.
 pub(crate) fn check() -> ChoreResult {
     let Some(place) = install()? else {
         println!("xtask: no npm; web/dist is not made anew");
@@ -44,7 +45,7 @@ pub(crate) fn check() -> ChoreResult {
     ))
 }
 
-/// Packages in `target/web`, and the sources beside them.
+/// Installs packages in `target/web`, and copies the sources next to them.
 fn install() -> ChoreResult<Option<PathBuf>> {
     let (from, place) = (root().join("web"), root().join("target/web"));
     if !has("npm") {

@@ -1,5 +1,5 @@
-//! One build of a batch: `runner __build` in a process that does not outlive the owner, and the thread that
-//! follows its log.
+//! One build of a batch: `runner __build` in a process that does not outlive the owner, and the
+//! thread that follows the build's log.
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use runner_build::headless::{self, HeadlessAnswer, HeadlessRefusal};
@@ -17,10 +17,10 @@ use std::sync::mpsc::Sender;
 
 /// Exit code of a runner that failed itself.
 const OURS: u8 = 3;
-/// Exit code of a build that was stopped, perhaps before it began.
+/// Exit code of a build that was stopped, possibly before it began.
 const STOPPED: u8 = 5;
 
-/// What a build's process reported. Builds are numbered by their place in the plan.
+/// A report of a build's process. Builds are numbered by their place in the plan.
 #[derive(Debug)]
 pub(crate) enum ChildEvent {
     Refused(usize, HeadlessRefusal),
@@ -32,7 +32,7 @@ pub(crate) enum ChildEvent {
         status: Status,
         code: u8,
     },
-    /// Somebody wants the batch to end.
+    /// Someone asked the batch to end.
     Stop,
 }
 
@@ -41,14 +41,14 @@ pub(crate) struct BuildProcess {
 }
 
 impl BuildProcess {
-    /// Stops the build; called again, it stops at once.
+    /// Stops the build; a second call stops it at once.
     pub(crate) fn stop(&self) {
-        // One that has ended needs no stop.
+        // A build that has ended needs no stop.
         let _ = pidfd_send_signal(&self.pidfd, Signal::TERM);
     }
 }
 
-/// A build that is followed.
+/// What the thread that follows a build needs.
 pub(crate) struct Followed {
     pub(crate) at: usize,
     pub(crate) home: Home,
@@ -57,14 +57,14 @@ pub(crate) struct Followed {
     pub(crate) inbox: Sender<ChildEvent>,
 }
 
-/// Starts a build, and follows it. Called on the thread that lives as long as the owner: the kernel ends the
-/// build when the thread ends that has started it.
+/// Starts a build and follows it. Must be called on a thread that lives as long as the owner: the
+/// kernel ends the build when the thread that started it ends.
 pub(crate) fn start(request: &BuildRequest, followed: Followed) -> io::Result<BuildProcess> {
     let mut child = headless::spawn(request, Stdio::inherit())?;
     let pidfd = match pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
         Ok(pidfd) => pidfd,
         Err(errno) => {
-            // Nothing else would end it.
+            // Nothing else would end the process.
             let _ = child.kill();
             let _ = child.wait();
             return Err(errno.into());
@@ -98,7 +98,7 @@ impl Followed {
         };
         let exit = child.wait();
         let code = exit.ok().and_then(|exit| exit.code()).and_then(|code| u8::try_from(code).ok());
-        // A signal has ended it.
+        // A signal ended it.
         let mut code = code.unwrap_or(OURS);
         let mut status = self.status();
         if status == Status::Succeeded && code != 0 {
@@ -118,13 +118,13 @@ impl Followed {
     }
 
     fn send(&self, message: ChildEvent) {
-        // The owner has ended: its receiver is gone.
+        // A send fails only when the owner has ended and its receiver is gone.
         let _ = self.inbox.send(message);
     }
 
     /// Follows the log until the build's process has let go of it, or has ended.
     fn watch(&self, child: &Child) {
-        // Without them the end is still seen, but no pause.
+        // Without notifications the end of the build is still seen, but not its pauses.
         let Ok(changes) = FolderChanges::of_build(self.dir.path(), self.dir.listing()) else {
             return;
         };
@@ -132,7 +132,7 @@ impl Followed {
         let mut log: Option<Follower> = None;
         let (mut is_paused, mut last) = (false, None);
         loop {
-            // Ask before reading the log, so that nothing it wrote is missed.
+            // Check this before reading the log, so that nothing the build wrote is missed.
             let is_over = has_ended(&process);
             if log.is_none() {
                 log = Follower::open(&self.dir).ok();
@@ -152,7 +152,8 @@ impl Followed {
             if has_changed && !self.has_grown.swap(true, Ordering::AcqRel) {
                 self.send(ChildEvent::Grown(self.at));
             }
-            // All its changes may have been seen before it let go of the log; then only its end shows it.
+            // All changes may have been read before the build closed the log; then only its exit
+            // shows the end.
             if is_over
                 || !has_changed && !self.dir.is_owned()
                 || changes.wait_or(None, Some(process.as_fd())).is_err()
@@ -162,13 +163,14 @@ impl Followed {
         }
     }
 
-    /// How it has ended.
+    /// The build's final status.
     fn status(&self) -> Status {
         let read = || self.dir.record().ok().flatten().map(|record| record.build_status);
         if let Some(status) = read() {
             return status;
         }
-        // It was killed; what it has left is put right now, so that its record is there when the batch's is.
+        // The build was killed. Clean up after it now, so that its record exists when the batch's
+        // record does.
         if let Err(error) = sweep::sweep(&self.home) {
             tracing::debug!(%error, "a build that was killed is not put right");
         }

@@ -1,4 +1,5 @@
-//! What a batch reports to its display. A display must not block: its caller starts and stops builds.
+//! What a batch reports to its display. A display must not block: its caller starts and stops
+//! builds.
 
 use runner_core::batch::BatchPlan;
 use runner_core::phase::Status;
@@ -14,7 +15,7 @@ pub struct BatchBegun<'a> {
     pub home: &'a Home,
 }
 
-/// A build that is under way.
+/// A running build.
 #[derive(Clone)]
 pub struct Started {
     /// `<project>:<uuid>`.
@@ -31,15 +32,15 @@ pub trait BatchDisplay {
 
     fn started(&mut self, at: usize, started: Started);
 
-    /// Its log has grown.
+    /// The build's log has grown.
     fn grown(&mut self, at: usize);
 
-    /// It has not begun, for this reason.
+    /// The build could not begin; `message` is the reason.
     fn refused(&mut self, at: usize, message: &str, hints: &[String]);
 
     fn ended(&mut self, at: usize, status: Status);
 
-    /// It never runs.
+    /// The build will never run.
     fn left(&mut self, at: usize);
 
     fn finish(&mut self, status: Status);

@@ -13,11 +13,11 @@ use std::sync::atomic::AtomicBool;
 /// Copies of a request's sources, the primary one first.
 pub struct FrozenSources {
     pub frozen: Vec<FrozenSource>,
-    /// What the caller may not read, which is not in them.
+    /// Paths the caller may not read; they are missing from the copies.
     pub left_out: Vec<PathBuf>,
 }
 
-/// Copies them. Ends early, with [`io::ErrorKind::Interrupted`], when `stop` is set.
+/// Copies the sources. Ends early, with [`io::ErrorKind::Interrupted`], when `stop` is set.
 pub fn freeze(
     request: &BuildRequest,
     home: &Home,
@@ -31,13 +31,13 @@ pub fn freeze(
     for (number, from) in [&request.source].into_iter().chain(secondary).enumerate() {
         let to = dir.sources().join(number.to_string());
         let mut facts = source::facts(from);
-        // As in AWS: whichever branch was meant, its builds are of one commit.
+        // As in AWS: whatever branch was named, all builds use one commit.
         if facts.commit.is_some() {
             facts.branch = None;
         }
         let left_out = &mut sources.left_out;
         let mut failed = |path: &std::path::Path, error: io::Error| match error.kind() {
-            // A build of this user could not read it either.
+            // A build of this user could not read the file either.
             io::ErrorKind::PermissionDenied => {
                 left_out.push(from.join(path));
                 Ok(())

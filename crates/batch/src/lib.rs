@@ -1,8 +1,8 @@
-//! The owner of a batch. It starts the builds when `core::batch` says so, each in a separate process, and keeps
-//! the batch's record.
+//! The owner of a batch. It starts builds when `core::batch` says so, each in a separate process,
+//! and keeps the batch's record.
 //!
-//! Everything here is synchronous: one loop takes what happens from one channel (`owner`), one thread a build
-//! follows its log (`child`), and nothing waits for whoever shows it (`face`).
+//! Everything here is synchronous: one loop receives all events from one channel (`owner`), one
+//! thread per build follows its log (`child`), and nothing waits for the display (`face`).
 
 #![forbid(unsafe_code)]
 #![allow(missing_docs, reason = "read by its own house; what needs a word has one")]

@@ -1,4 +1,4 @@
-//! The loop: what happens goes into the machine, and what comes out is done.
+//! The batch's event loop: feeds events to the state machine and carries out its effects.
 
 use crate::child::{self, BuildProcess, ChildEvent, Followed};
 use crate::face::{BatchBegun, BatchDisplay, Started};
@@ -30,34 +30,34 @@ pub struct BatchRequest {
     pub plan: BatchPlan,
     /// In the order of the plan.
     pub children: Vec<ChildRequest>,
-    /// How many builds may run at once.
+    /// Maximum number of builds that run at once.
     pub most: usize,
-    /// How long all of it may take.
+    /// Time limit for the whole batch.
     pub timeout: Duration,
-    /// What the record has of the batch.
+    /// Facts about the batch for its record.
     pub facts: BatchFacts,
-    /// A file that gets the final record.
+    /// A file that receives the final record.
     pub build_json: Option<PathBuf>,
 }
 
-/// A request for one build of a batch, without what the batch adds.
+/// A request for one build of a batch, without the batch's own settings.
 pub struct ChildRequest {
     pub request: BuildRequest,
-    /// A buildspec for this build alone: a path in the source, or the text itself.
+    /// A buildspec for this build only: a path in the source, or the text itself.
     pub buildspec: Option<String>,
 }
 
-/// A batch that is over.
+/// A finished batch.
 #[derive(Debug)]
 pub struct Over {
     pub status: Status,
     /// Exit codes of the builds that count for the batch.
     pub codes: Vec<u8>,
-    /// What went wrong apart from the builds.
+    /// Problems other than failed builds.
     pub warnings: Vec<String>,
 }
 
-/// Why a batch did not start, or could not end properly.
+/// Why a batch did not start or could not end properly.
 #[derive(Debug, thiserror::Error)]
 pub enum BatchError {
     #[error(transparent)]
@@ -74,7 +74,8 @@ pub enum BatchError {
 
 /// Runs a batch to its end.
 ///
-/// `signals`: what ends it, [`STOPS`] listened for before any thread has started, that of the face included.
+/// `signals`: the signals that end the batch. [`STOPS`] must be blocked before any thread starts,
+/// including the display's.
 ///
 /// [`STOPS`]: runner_host::signals::STOPS
 pub fn run(
@@ -99,7 +100,8 @@ pub fn run(
     let batch = RunningBatch::new(request, home, dir.clone(), owned, uuid)?;
     let result = batch.run(face, &sender, &inbox, &stop, record.as_ref());
     if let Err(error) = &result {
-        // The copy may occupy the space that the record needs. What cannot be removed is reported below.
+        // The copy may occupy the space that the record needs. Whatever cannot be removed is
+        // reported below.
         let _ = remove_tree(&dir.sources());
         if let Err(error) = close(&dir, error) {
             tracing::warn!(%error, "the record of a batch that could not go on stays as it is");
@@ -112,7 +114,7 @@ pub fn run(
     result
 }
 
-/// Ends the record of a batch that could not go on.
+/// Closes the record of a batch that could not go on.
 fn close(dir: &BatchDir, why: &BatchError) -> io::Result<()> {
     let Some(mut record) = dir.record()?.filter(|record| !record.complete) else { return Ok(()) };
     record.fault(&why.to_string(), clock::wall(), |_| None);
@@ -143,7 +145,7 @@ fn hear(signals: SignalReader, inbox: Sender<ChildEvent>, stop: Arc<AtomicBool>)
 struct RunningBatch<'h> {
     home: &'h Home,
     dir: BatchDir,
-    /// Held to the end: letting go says that the batch is over.
+    /// Held to the end: dropping it signals that the batch is over.
     _owned: OwnedBatch,
     facts: BatchFacts,
     machine: BatchMachine,
@@ -198,7 +200,8 @@ impl<'h> RunningBatch<'h> {
         stop: &AtomicBool,
         record: Option<&NamedFile>,
     ) -> Result<Over, BatchError> {
-        // Before the first build: whoever finds a dead batch learns from it which builds it had.
+        // Written before the first build, so that whoever finds a dead batch learns which builds it
+        // had.
         self.write_record();
         let frozen = self.freeze(stop)?;
         let id = format!("{}:{}", self.facts.project, self.facts.uuid);
@@ -214,7 +217,7 @@ impl<'h> RunningBatch<'h> {
                             process.stop();
                         }
                     }
-                    // A batch of this owner combines nothing.
+                    // A batch run by this owner has nothing to combine.
                     BatchEffect::Combine => {}
                     BatchEffect::Finish(status) => finished = Some(status),
                 }
@@ -305,15 +308,15 @@ impl<'h> RunningBatch<'h> {
             Err(error) => {
                 face.refused(at, &format!("cannot start its process: {error}"), &[]);
                 let ended = ChildEvent::Ended { at, status: Status::Fault, code: 3 };
-                // The loop takes it from there, as it takes every end.
+                // The loop handles this end like any other.
                 let _ = sender.send(ended);
             }
         }
-        // The values in it are needed no more.
+        // The values are no longer needed.
         self.children[at].request.values.variables.clear();
     }
 
-    /// Waits for something to happen; what follows from it.
+    /// Waits for the next event and returns the effects that follow from it.
     fn next(
         &mut self,
         face: &mut dyn BatchDisplay,
@@ -339,11 +342,11 @@ impl<'h> RunningBatch<'h> {
             }
             Ok(ChildEvent::Stop) => BatchInput::Stop,
             Err(RecvTimeoutError::Timeout) => {
-                // Not again.
+                // Do not fire again.
                 self.deadline = Instant::now() + Duration::from_secs(365 * 24 * 3600);
                 BatchInput::TimeIsUp
             }
-            // The loop holds a sender.
+            // Cannot happen: the loop holds a sender.
             Err(RecvTimeoutError::Disconnected) => BatchInput::Stop,
         };
         let is_left = |machine: &BatchMachine, at| machine.stand(at) == Some(Stand::Left);

@@ -1,14 +1,16 @@
-//! What a killed owner left behind, put right by the next command, once its builds are.
+//! Repairs what a killed owner left behind. Run by the next command, after the builds were
+//! repaired.
 
 use runner_core::phase::Status;
 use runner_folder::state::{BatchDir, BuildDir, Home, StateError, listed_batches};
 use runner_host::clock;
 use std::io;
 
-/// Why such a batch failed, for its record.
+/// Why such a batch failed; written to its record.
 const REASON: &str = "the runner that owned this batch was killed before the batch had ended";
 
-/// Checks every batch listed as live. The ids of those it ended, and what could not be repaired.
+/// Checks every batch listed as live. Returns the ids of those it ended, and messages about those
+/// it could not repair.
 pub fn sweep(home: &Home) -> Result<(Vec<String>, Vec<String>), StateError> {
     let (mut ended, mut problems) = (Vec::new(), Vec::new());
     for dir in listed_batches(home)? {
@@ -29,7 +31,7 @@ fn sweep_one(home: &Home, dir: &BatchDir) -> io::Result<Option<String>> {
         let is_alive = |arn: &str| BuildDir::of(home, &uuid(arn)).is_owned();
         let mut summaries = record.build_groups.iter().map(|group| &group.current_build_summary);
         if summaries.any(|summary| is_alive(&summary.arn)) {
-            // It is about to end, and needs the source until then.
+            // The batch is about to end and needs the source until then.
             return Ok(None);
         }
         if !record.complete {

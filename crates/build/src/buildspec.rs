@@ -1,4 +1,4 @@
-//! The buildspec as a file: found, read, and what is wrong with it as a file.
+//! The buildspec as a file: finds it, reads it, and reports problems with the file.
 
 use super::opened::Unusable;
 use runner_core::event::BuildspecFacts;
@@ -14,35 +14,35 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-/// What a buildspec says, or what is wrong with it; and what its author may not have meant.
+/// A parsed buildspec or its errors, and warnings about what its author may not have meant.
 pub type Parsed = (Result<BuildSpec, Vec<Diagnostic>>, Vec<Diagnostic>);
 
 /// Reads a buildspec's text.
 type Parser = fn(&str) -> Result<(BuildSpec, Vec<Diagnostic>), Vec<Diagnostic>>;
 
-/// A buildspec that was looked for.
+/// A buildspec file, found or not.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BuildspecFile {
-    /// As asked for.
+    /// The path as requested.
     asked: Option<PathBuf>,
     path: PathBuf,
     text: Result<String, Diagnostic>,
 }
 
 impl BuildspecFile {
-    /// Reads the file that is named, or `buildspec.yml` in the source.
+    /// Reads the given file, or `buildspec.yml` in the source.
     pub fn read(asked: Option<&Path>, source: &Path) -> Self {
         let path = asked.map_or_else(|| source.join("buildspec.yml"), Path::to_path_buf);
         let text = read(&path, asked.is_none());
         BuildspecFile { asked: asked.map(Path::to_path_buf), path, text }
     }
 
-    /// One that stands in a project's settings.
+    /// A buildspec from a project's settings.
     pub fn inline(text: String) -> Self {
         BuildspecFile { asked: Some("(inline)".into()), path: PathBuf::new(), text: Ok(text) }
     }
 
-    /// One that runs one program with its arguments.
+    /// A buildspec that runs one program with its arguments.
     pub fn of_command(words: &[String]) -> Self {
         let text: Vec<String> = words.iter().map(|word| quoted(word)).collect();
         // JSON is YAML.
@@ -52,8 +52,8 @@ impl BuildspecFile {
         Self::inline(whole.to_string())
     }
 
-    /// One that a source names: a path below it, or the text itself where it has lines. It is read from `tree`,
-    /// through no link, which is the source or a copy of it.
+    /// A buildspec that a source names: a path below it, or the text itself if it has several
+    /// lines. It is read from `tree`, which is the source or a copy of it, without following links.
     pub fn named_in(source: &Path, tree: &Path, name: &str) -> Self {
         if name.contains('\n') {
             return Self::inline(name.to_owned());
@@ -73,8 +73,8 @@ impl BuildspecFile {
         self.text.as_deref().ok()
     }
 
-    /// The file and its text, for whoever comes back to it; `None` where it was no file that could be read.
-    /// Texts can be edited only in a build that stops.
+    /// Path and digest of the file, for later comparison; `None` if it is not a readable file. The
+    /// digest of editable texts is included only for a build that stops.
     pub(crate) fn facts(&self, stops: bool) -> Option<BuildspecFacts> {
         let path = std::path::absolute(&self.path).ok()?.to_str()?.to_owned();
         let is_file = self.path.file_name().is_some();
@@ -84,13 +84,13 @@ impl BuildspecFile {
         Some(BuildspecFacts { path, sha256: fingerprint(text), values })
     }
 
-    /// Its path below the source directory; `None` where it lies elsewhere.
+    /// Its path below the source directory; `None` if it lies elsewhere.
     pub fn path_in(&self, source: &Path) -> Option<PathBuf> {
         let path = std::fs::canonicalize(&self.path).ok()?;
         path.strip_prefix(source).ok().map(Path::to_path_buf)
     }
 
-    /// As [`Self::parse`], with what its author may not have meant.
+    /// Like [`Self::parse`], including warnings about what its author may not have meant.
     pub fn check(&self) -> Result<(BuildSpec, Vec<Diagnostic>), Vec<Diagnostic>> {
         match &self.text {
             Ok(text) => spec::check(text),
@@ -98,13 +98,13 @@ impl BuildspecFile {
         }
     }
 
-    /// What it says, or everything that is wrong with it; and what its author may not have meant. `fetched`
-    /// are variables of a project, which go before those of the buildspec.
+    /// Parses the buildspec: its content or all errors, and warnings about what its author may not
+    /// have meant. `fetched` are a project's variables; they take precedence over the buildspec's.
     pub fn parse(&self, fetched: &[ProjectVariable]) -> Result<Parsed, Unusable> {
         self.parsed(spec::parse, fetched)
     }
 
-    /// The same, to be run as a batch.
+    /// Like `parse`, for a batch.
     pub fn parse_batch(&self, fetched: &[ProjectVariable]) -> Result<Parsed, Unusable> {
         self.parsed(spec::parse_batch, fetched)
     }
@@ -124,19 +124,19 @@ impl BuildspecFile {
     }
 }
 
-/// By which a buildspec's text is known again.
+/// A digest that identifies a buildspec's text.
 pub fn fingerprint(text: &str) -> String {
     Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Variables of a project whose values are fetched, before those of the buildspec.
+/// Adds a project's variables whose values are fetched; they take precedence over the buildspec's.
 fn add_variables(spec: &mut BuildSpec, fetched: &[ProjectVariable]) -> Result<(), Unusable> {
     for variable in fetched {
         let ProjectVariable { name, value, kind, .. } = variable;
         spec.variables.retain(|own| own.name != *name);
         spec.parameters.retain(|own| own.name != *name);
         spec.secrets.retain(|own| own.name != *name);
-        // Values that a project takes from there are not exported.
+        // Values that a project fetches are not exported.
         spec.exported.retain(|own| own != name);
         let (name, span) = (name.clone(), Span::default());
         match kind {
@@ -153,12 +153,12 @@ fn add_variables(spec: &mut BuildSpec, fetched: &[ProjectVariable]) -> Result<()
     Ok(())
 }
 
-/// Advice where a source has its buildspec under another name, or in a directory of its own.
+/// A hint if the source has its buildspec under another name or in a subdirectory.
 fn elsewhere(path: &Path) -> Option<String> {
     const NAMES: [&str; 2] = ["buildspec.yml", "buildspec.yaml"];
-    /// Directories between it and the source.
+    /// Maximum directory depth below the source.
     const DEPTH: usize = 3;
-    /// Names that are looked at.
+    /// Maximum number of names examined.
     const MOST: usize = 2000;
     let source = Dir::real(path.parent()?).ok()?;
     let (mut found, mut left) = (Vec::new(), MOST);
@@ -180,14 +180,14 @@ fn elsewhere(path: &Path) -> Option<String> {
     })
 }
 
-/// Names in a place of the source, which has a slash at its end.
+/// Names in a directory of the source; `place` ends with a slash.
 struct DirectoryNames {
     place: String,
     names: Vec<String>,
 }
 
 impl DirectoryNames {
-    /// At most `left` names are looked at, and taken off it.
+    /// Reads at most `left` names and subtracts their number from it.
     fn of(source: &Dir, place: &str, left: &mut usize) -> Self {
         let dir = match place.trim_end_matches('/') {
             "" => source.again(),
@@ -196,7 +196,8 @@ impl DirectoryNames {
         let mut names = dir.and_then(|dir| dir.names()).unwrap_or_default();
         names.truncate(*left);
         *left -= names.len();
-        // A name that a shell would part is nobody's buildspec, and what lies in packages is not this project's.
+        // No buildspec has a name that a shell would split, and files in packages are not this
+        // project's.
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         let names = names.into_iter().filter_map(|name| String::from_utf8(name).ok());
         let names = names
@@ -205,7 +206,7 @@ impl DirectoryNames {
         DirectoryNames { place: place.to_owned(), names: names.collect() }
     }
 
-    /// What could be buildspecs, by their names or that of their directory.
+    /// Files that could be buildspecs, by their own name or their directory's.
     fn buildspecs(&self) -> impl Iterator<Item = String> {
         let above = self.place.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
         let above = above.to_ascii_lowercase();
@@ -218,13 +219,13 @@ impl DirectoryNames {
         files.map(|name| format!("{}{name}", self.place))
     }
 
-    /// What could be directories.
+    /// Names that could be directories.
     fn directories(&self) -> impl Iterator<Item = String> {
         self.names.iter().map(|name| format!("{}{name}/", self.place))
     }
 }
 
-/// A file of the source, which could be anything.
+/// Reads a file of the source, whatever its type may be.
 fn read_below(tree: &Path, name: &str) -> Result<String, Diagnostic> {
     let unreadable =
         |message: String| Diagnostic::new(DiagnosticCode::Unreadable, Span::default(), message);
@@ -278,14 +279,14 @@ fn read(path: &Path, is_default: bool) -> Result<String, Diagnostic> {
         }
     };
     let mut bytes = Vec::new();
-    // One byte more than is taken tells that there is more.
+    // One byte beyond the limit shows that the file is too long.
     let most = yaml::MAX_BYTES as u64 + 1;
     let file = match (is_default, path.parent().zip(path.file_name())) {
-        // The source's own could be anything.
+        // In the source this could be any type of file.
         (true, Some((source, name))) => {
             Dir::top(source).and_then(|dir| dir.file_through_links(name.as_encoded_bytes()))
         }
-        // A person may well name a FIFO.
+        // The user may name a FIFO.
         _ => File::open(path),
     };
     let file = file.map_err(failed)?;
@@ -293,7 +294,7 @@ fn read(path: &Path, is_default: bool) -> Result<String, Diagnostic> {
     yaml::decode(bytes).map_err(|problem| *problem)
 }
 
-/// A word as a shell reads it, as it is where nothing in it means something to a shell.
+/// Quotes a word for a shell, if it contains special characters.
 fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=@%+,".contains(c);
     match !word.is_empty() && word.chars().all(is_plain) {

@@ -1,4 +1,4 @@
-//! Where the log goes besides the build's folder: a file, and copies on AWS.
+//! Destinations of the log besides the build's folder: a file, and copies on AWS.
 
 use super::BegunBuild;
 use crate::deliveries::{Copies, Couriers};
@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io;
 use std::thread::JoinHandle;
 
-/// Where on AWS copies of the log are wanted.
+/// The requested copies of the log on AWS.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct LogsWanted {
     pub cloudwatch: Option<CloudWatchLogs>,
@@ -20,7 +20,7 @@ pub struct LogsWanted {
 }
 
 impl BegunBuild {
-    /// Where copies of the log go.
+    /// The destinations of the log's copies.
     pub(super) fn copies(&self) -> Copies {
         let LogsWanted { cloudwatch, s3 } = self.request.outputs.logs.clone();
         let uuid = self.identity.uuid;
@@ -32,14 +32,14 @@ impl BegunBuild {
         Copies { cloudwatch, s3 }
     }
 
-    /// Starts what sends copies of the log to AWS.
+    /// Starts the threads that send copies of the log to AWS.
     pub(super) fn couriers(&self, log: &LogWriter) -> io::Result<Couriers> {
         let identity = self.request.values.identity();
         let uuid = self.identity.uuid.to_string();
         Couriers::start(&self.copies(), &uuid, &identity, &self.dir, log)
     }
 
-    /// The same for the record.
+    /// The same as facts for the record.
     pub(super) fn logs_facts(&self) -> LogsFacts {
         let Copies { cloudwatch, s3 } = self.copies();
         let s3 = s3.map(|place| {
@@ -50,7 +50,7 @@ impl BegunBuild {
     }
 }
 
-/// Writes the log into a file as it grows, on a thread of its own; what comes of it.
+/// Writes the log to a file as it grows, on a separate thread. The handle returns the result.
 pub(super) fn write_to(
     file: File,
     dir: &BuildDir,

@@ -1,9 +1,9 @@
-//! `--aws-profile`: AWS credentials for the build, from an endpoint as containers at AWS have one.
+//! `--aws-profile`: AWS credentials for the build, from an endpoint like that of containers at AWS.
 //!
-//! Started by `build`. The build's tools ask for credentials when they need them and get what is good at
-//! that moment; nothing is written to a file. The endpoint listens on loopback, which other users of
-//! this machine reach as well, so an answer takes the token that only the build is given. What is
-//! handed out is masked before it leaves.
+//! Started by `build`. The build's tools ask for credentials when they need them and get currently
+//! valid ones; nothing is written to a file. The endpoint listens on loopback, which other users of
+//! this machine can reach too, so each request must carry a token that only the build is given.
+//! Credentials are registered for masking before they are handed out.
 
 use aws_credential_types::Credentials;
 use http_body_util::Full;
@@ -24,29 +24,29 @@ use tokio::sync::Mutex;
 
 /// Credentials with less time left are renewed.
 const MARGIN: Duration = Duration::from_secs(5 * 60);
-/// How long credentials that never expire are said to be good, so that a change of theirs is seen.
+/// Stated lifetime of credentials that never expire, so that a change is noticed.
 const FOR_EVER: Duration = Duration::from_secs(15 * 60);
-/// Connections at once: this part of the limit of descriptors, and at most so many.
+/// Maximum connections: the descriptor limit divided by the first value, and at most the second.
 const CONNECTIONS: (usize, usize) = (8, 256);
-/// Where the answer is, below the address of the endpoint.
+/// Path of the credentials at the endpoint.
 const PATH: &str = "/v2/credentials";
 
-/// An endpoint that is being served.
+/// A running endpoint.
 #[derive(Debug)]
 pub struct CredentialEndpoint {
-    /// What the build's tools ask.
+    /// The URL the build's tools use.
     pub url: String,
-    /// Where on this machine's loopback that is.
+    /// The port on this machine's loopback.
     pub port: u16,
-    /// What they must show.
+    /// The token that requests must carry.
     pub token: String,
-    /// Where they are at AWS.
+    /// Their AWS Region.
     pub region: String,
-    /// Whether the credentials are somebody's long-term keys.
+    /// Whether the credentials are long-term keys.
     pub is_long_term: bool,
 }
 
-/// Why there is none.
+/// Why there is no endpoint.
 #[derive(Debug, thiserror::Error)]
 pub enum EndpointError {
     #[error(transparent)]
@@ -64,7 +64,7 @@ pub async fn serve(
 ) -> Result<CredentialEndpoint, EndpointError> {
     let region = aws.region().to_owned();
     let source = CredentialSource { aws, secrets, current: Mutex::new(None) };
-    // Whoever cannot get any is told before the build begins.
+    // If there are no credentials, report it before the build begins.
     let first = source.get().await?;
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
@@ -93,7 +93,8 @@ async fn accept(listener: PeerListener, source: Arc<CredentialSource>, token: Ar
         tokio::spawn(async move {
             let service = service_fn(|request| answer(request, &source, &token, &guest));
             let serving = hyper::server::conn::http1::Builder::new()
-                // Who has sent the whole request and says so gets the answer all the same (nc does).
+                // A client that closes its sending side after the request still gets its response
+                // (nc does so).
                 .half_close(true)
                 .timer(TokioTimer::new())
                 .header_read_timeout(Duration::from_secs(10))
@@ -138,7 +139,7 @@ async fn answer(
     Ok(response)
 }
 
-/// Compares without telling, by the time it takes, how much was right.
+/// Compares in constant time, so that timing does not reveal the correct part.
 fn same(shown: &[u8], wanted: &[u8]) -> bool {
     shown.len() == wanted.len()
         && shown.iter().zip(wanted).fold(0, |differences, (a, b)| differences | (a ^ b)) == 0
@@ -156,7 +157,7 @@ fn shape(credentials: &Credentials) -> serde_json::Value {
     })
 }
 
-/// Credentials that are renewed in time.
+/// Credentials that are renewed before they expire.
 struct CredentialSource {
     aws: Amazon,
     secrets: SharedSecrets,

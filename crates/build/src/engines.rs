@@ -1,4 +1,4 @@
-//! The engine of a build, with all it tells and gets.
+//! Sets up the engine of a build.
 
 use super::BegunBuild;
 use crate::driver::inbox::Inbox;
@@ -14,7 +14,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 impl BegunBuild {
-    /// As asked for. `pulls`: where bars are drawn while images are pulled.
+    /// The requested engine. `pulls`: where progress bars are drawn while images are pulled.
     pub(super) fn engine(&self, inbox: &Inbox, pulls: PullProgress) -> Arc<dyn Engine> {
         let inbox = inbox.clone();
         let tell = once(move |notice| inbox.post(MachineInput::Notice(notice)));
@@ -27,7 +27,7 @@ impl BegunBuild {
         })
     }
 
-    /// What runs beside the build, if anything does.
+    /// The services beside the build, if there are any.
     pub(super) fn services(
         &self,
         inbox: &Inbox,
@@ -68,7 +68,7 @@ impl BegunBuild {
         Some(Arc::new(Services::new(services, surroundings, &parts)))
     }
 
-    /// How images are got for this build.
+    /// How images are obtained for this build.
     fn images(&self, pulls: PullProgress, tell: Teller) -> Getter {
         Getter {
             store: ImageStore::new(self.home.images()),
@@ -82,7 +82,7 @@ impl BegunBuild {
     }
 }
 
-/// Says a thing once, however often a container is made.
+/// Reports a message only once, however often a container is created.
 fn once(say: impl Fn(Notice) + Send + Sync + 'static) -> Teller {
     let said = Mutex::new(HashSet::new());
     Arc::new(move |note| {

@@ -1,6 +1,6 @@
-//! What a build begins with: its variables and which of them are secret, its sources.
+//! The initial environment of a build: its variables, its secrets, its sources.
 //!
-//! Used by `build`; the layers go to `core::env`, which decides who wins.
+//! Used by `build`. `core::env` gets the layers and decides which takes precedence.
 
 use super::identity::BuildIdentity;
 use super::{BatchMembership, BegunBuild, BuildError, certificates, stubs};
@@ -25,20 +25,20 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tokio::sync::watch;
 
-/// What a build finds when it begins.
+/// A build's initial environment.
 pub(super) struct Environment {
     /// The layers of its variables.
     pub(super) layers: EnvLayers,
-    /// What is not to be shown.
+    /// Values that must not be shown.
     pub(super) secrets: SharedSecrets,
-    /// The primary one first.
+    /// The sources, primary one first.
     pub(super) sources: Vec<BuildSource>,
-    /// Where this machine's loopback has something for the build.
+    /// The port on this machine's loopback that serves the build.
     pub(super) loopback_port: Option<u16>,
 }
 
 impl BegunBuild {
-    /// Gathers it, and starts what serves the build with credentials.
+    /// Collects the environment, and starts the endpoint for the build's credentials.
     pub(super) async fn environment(
         &self,
         places: &ContainerPaths,
@@ -59,7 +59,7 @@ impl BegunBuild {
         }
         let mut loopback_port = None;
         if let Some(identity) = &self.request.values.aws {
-            // It may wait for a person, and the driver, which hears signals, does not run yet.
+            // This may wait for the user, and the driver, which handles signals, does not run yet.
             let endpoint = tokio::select! {
                 served = async {
                     credentials::serve(Amazon::load(identity).await, secrets.clone()).await
@@ -77,7 +77,7 @@ impl BegunBuild {
         Ok(Environment { layers, secrets, sources, loopback_port })
     }
 
-    /// The sources, the primary one first, and where the build sees them.
+    /// The sources, primary one first, with their paths in the build.
     fn sources(&self, places: &ContainerPaths) -> Vec<BuildSource> {
         let primary = (None, &self.request.source);
         let secondary = self.request.secondary_sources.iter();
@@ -136,7 +136,7 @@ impl BegunBuild {
         self.opened.spec.as_ref().is_ok_and(|spec| spec.git_credential_helper)
     }
 
-    /// What the credential helper knows, and how git finds it.
+    /// Variables that tell git to use the credential helper, and what the helper needs.
     fn git_variables(&self, places: &ContainerPaths) -> Variables {
         let known: Vec<String> = self
             .opened
@@ -149,7 +149,7 @@ impl BegunBuild {
         if !known.is_empty() {
             variables.push((GIT_CREDENTIALS.to_owned(), known.join("\n")));
         }
-        // Not in a file: where git looks for that of the system depends on how it was built.
+        // Not in a file: the location of git's system configuration depends on how git was built.
         let pairs = [
             ("GIT_CONFIG_COUNT", "1".to_owned()),
             ("GIT_CONFIG_KEY_0", "credential.helper".to_owned()),
@@ -159,7 +159,7 @@ impl BegunBuild {
         variables
     }
 
-    /// Variables of the image, as far as they are known before there is a container.
+    /// Variables of the image, as far as they are known before the container exists.
     fn image_variables(&self, places: &ContainerPaths) -> Variables {
         let inherited = self.request.container.engine.traits().inherited.iter();
         let mut variables: Variables = inherited
@@ -167,7 +167,8 @@ impl BegunBuild {
             .collect();
         let container = &self.request.container;
         if container.engine.traits().chooses_tools && container.image == Image::Host {
-            // Debian keeps pip off what apt installs. Here all of it is thrown away.
+            // Debian keeps pip from changing packages installed by apt. Here everything is
+            // discarded anyway.
             variables.push(("PIP_BREAK_SYSTEM_PACKAGES".to_owned(), "1".to_owned()));
         }
         if self.request.certificates.is_some() {
@@ -177,7 +178,7 @@ impl BegunBuild {
         variables
     }
 
-    /// What is secret from the start, and variables that are too short to be.
+    /// Values that are secret from the start, and variables whose values are too short to mask.
     fn secrets(
         &self,
         variables: &BTreeMap<String, String>,
@@ -207,11 +208,11 @@ impl BegunBuild {
     }
 }
 
-/// Variables whose values are secret wherever they come from.
+/// Variables whose values are always secret, whatever their source.
 const ALWAYS_MASKED: [&str; 3] =
     ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN"];
 
-/// The password in the address of a proxy.
+/// The password in a proxy's address.
 fn proxy_password(name: &str, value: &str) -> Option<Vec<u8>> {
     let name = name.to_ascii_lowercase();
     let (_, rest) = value.split_once("://").filter(|_| name.ends_with("_proxy"))?;
@@ -220,19 +221,19 @@ fn proxy_password(name: &str, value: &str) -> Option<Vec<u8>> {
     Some(password.as_bytes().to_vec())
 }
 
-/// A source of the build, looked at.
+/// A source of the build, with its facts.
 pub(super) struct BuildSource {
-    /// None for the primary one.
+    /// `None` for the primary source.
     pub(super) id: Option<String>,
     pub(super) dir: PathBuf,
-    /// What the build sees in its stead.
+    /// The copy that the build sees instead.
     pub(super) frozen: Option<PathBuf>,
     pub(super) target: PathBuf,
     pub(super) facts: SourceFacts,
 }
 
 impl BuildSource {
-    /// As the record has it, if it is a secondary one.
+    /// The source as the record shows it, if it is a secondary one.
     pub(super) fn secondary(&self) -> Option<SecondarySource> {
         Some(SecondarySource {
             identifier: self.id.clone()?,
@@ -250,7 +251,7 @@ impl BuildSource {
         }
     }
 
-    /// Its own variables; those of a secondary one have its identifier behind their names.
+    /// The source's variables; a secondary source's names end with its identifier.
     fn variables(&self) -> impl Iterator<Item = (String, String)> {
         let facts = &self.facts;
         let version = facts.branch.clone().or_else(|| facts.commit.clone());
@@ -265,8 +266,8 @@ impl BuildSource {
     }
 }
 
-/// What CodeBuild's agent sets, as far as there is something to say: not
-/// what names services of AWS's own hosts, which are not here.
+/// Variables that CodeBuild's agent sets, if they have a value here; not those that name services
+/// on AWS's own hosts.
 fn managed(
     identity: &BuildIdentity,
     image: &Image,
@@ -296,7 +297,7 @@ fn managed(
         ("CODEBUILD_INITIATOR", initiator.clone()),
         ("CODEBUILD_KMS_KEY_ID", format!("arn:aws:kms:{REGION}:{ACCOUNT}:alias/aws/s3")),
         ("CODEBUILD_LAST_EXIT", "0".to_owned()),
-        // As AWS's own local agent says it, for buildspecs that ask.
+        // Set by AWS's own local agent too, for buildspecs that check it.
         ("CODEBUILD_LOCAL_BUILD", "true".to_owned()),
         ("CODEBUILD_LOG_PATH", uuid.to_string()),
         ("CODEBUILD_START_TIME", clock::wall().epoch_millis().to_string()),
@@ -315,7 +316,7 @@ fn managed(
         .collect()
 }
 
-/// How the build's tools find their credentials.
+/// Variables that tell the build's tools where to get credentials.
 fn credential_variables(endpoint: CredentialEndpoint) -> Variables {
     let CredentialEndpoint { url, token, region, .. } = endpoint;
     let variables = [

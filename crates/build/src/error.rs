@@ -5,7 +5,7 @@ use runner_folder::state::StateError;
 use runner_host::runtime::NoRuntime;
 use std::io;
 
-/// A failure outside the build itself; `cli` gives it its exit code and its hint.
+/// A failure outside the build itself; `cli` maps it to an exit code and a hint.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     #[error(transparent)]
@@ -29,7 +29,7 @@ pub enum BuildError {
 }
 
 impl BuildError {
-    /// The error of something that was being done, for `map_err`.
+    /// Wraps an I/O error with what was being done, for `map_err`.
     pub(super) fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| BuildError::Io { doing, source }
     }

@@ -1,4 +1,5 @@
-//! What a build needs of who shows it in the process that runs it; without one it runs all the same.
+//! What a build needs of its display within the process that runs it; a build can also run without
+//! one.
 
 use runner_engine::Fut;
 use runner_engine::image::PullProgress;
@@ -6,7 +7,7 @@ use runner_folder::events::Growth;
 use runner_folder::state::BuildDir;
 use std::io;
 
-/// A build that has all it needs and listens on its control socket; nothing of it is logged yet.
+/// A build that is ready and listens on its control socket; nothing of it is logged yet.
 pub struct ReadyBuild<'a> {
     pub id: &'a str,
     pub uuid: &'a str,
@@ -15,27 +16,27 @@ pub struct ReadyBuild<'a> {
     pub growth: Growth,
 }
 
-/// Who shows a build. It reads the build's folder and speaks to its control socket; nothing of what it does
-/// decides about the build.
+/// Displays a build. It reads the build's folder and uses its control socket; nothing it does
+/// affects the build's result.
 pub trait Face {
-    /// Begins to show it. Called in the runtime.
+    /// Begins the display. Called in the runtime.
     fn begin(&mut self, begun: &ReadyBuild<'_>) -> io::Result<()>;
 
-    /// Where bars are drawn while images are pulled.
+    /// Where progress bars are drawn while images are pulled.
     fn pulls(&self) -> PullProgress {
         PullProgress::default()
     }
 
-    /// The build is over; whom it has let in hears why.
+    /// The build is over; visitors are told the reason.
     fn close(&mut self, _reason: String) -> Fut<'_, ()> {
         Box::pin(std::future::ready(()))
     }
 
-    /// Resolves when all of it is shown.
+    /// Resolves when everything is displayed.
     fn shown(&mut self) -> Fut<'_, ()> {
         Box::pin(std::future::ready(()))
     }
 
-    /// Not all of it was shown, and that is waited for no more.
+    /// The build stops waiting although not everything was displayed.
     fn unread(&mut self) {}
 }

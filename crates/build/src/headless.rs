@@ -1,8 +1,8 @@
-//! A build in a process of its own: how it is asked for, and what it answers.
+//! A build in a separate process: the request and the answer.
 //!
-//! The process is this same program, `runner __build` (`src/cli/headless.rs`). The request is its standard input,
-//! from memory: it holds values. One line of JSON on its standard output says which build has begun, or why none
-//! has.
+//! The process is this same program, `runner __build` (`src/cli/headless.rs`). It reads the
+//! request, which contains secret values, from standard input, a file in memory. It writes one line
+//! of JSON to its standard output: which build has begun, or why none has.
 
 use super::BuildRequest;
 use rustix::fs::MemfdFlags;
@@ -13,34 +13,35 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-/// The verb, which no help names.
+/// The subcommand, which no help text mentions.
 pub const VERB: &str = "__build";
-/// Most bytes of an answer.
+/// Maximum bytes of an answer.
 const MAX_ANSWER: u64 = 1 << 20;
 
-/// What is said of a request.
+/// The answer to a request.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HeadlessAnswer {
-    /// The build is under way.
+    /// The build is running.
     Started { id: String, uuid: String, folder: PathBuf },
-    /// There is none.
+    /// The build did not begin.
     Failed(HeadlessRefusal),
 }
 
-/// Why a build has not begun.
+/// Why a build did not begin.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct HeadlessRefusal {
-    /// What the program exits with.
+    /// The program's exit code.
     pub code: u8,
     pub message: String,
     pub hints: Vec<String>,
 }
 
-/// Starts the process; its standard output is piped, and its standard error goes to `stderr`.
+/// Starts the process. Its standard output is piped; its standard error goes to `stderr`.
 ///
 /// # Errors
-/// [`io::ErrorKind::InvalidInput`]: the request cannot be written as JSON, because a path is not UTF-8.
+/// [`io::ErrorKind::InvalidInput`]: the request cannot be written as JSON because a path is not
+/// UTF-8.
 pub fn spawn(request: &BuildRequest, stderr: Stdio) -> io::Result<Child> {
     let request = serde_json::to_vec(request)
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
@@ -52,7 +53,7 @@ pub fn spawn(request: &BuildRequest, stderr: Stdio) -> io::Result<Child> {
     command.spawn()
 }
 
-/// What the process answers; `None` where it has ended without a word. Asked once.
+/// Reads the process's answer; `None` if it exited without one. Call it once.
 pub fn answer(child: &mut Child) -> io::Result<Option<HeadlessAnswer>> {
     let Some(stdout) = child.stdout.take() else { return Ok(None) };
     let mut line = String::new();

@@ -1,4 +1,5 @@
-//! Programs of the caller's that the image `host` does not show, and what of their home it does.
+//! Hints for the image `host`: the caller's programs that it hides, and the parts of their home
+//! that it shows.
 
 use runner_core::event::Notice;
 use runner_engine::home_tools::{self, HomeTools};
@@ -6,9 +7,9 @@ use runner_engine::host_image;
 use runner_host::users;
 use std::path::{Path, PathBuf};
 
-/// Where a program is looked for that a command has not found.
+/// Searches for programs that a command did not find.
 pub(super) struct Search {
-    /// What the build sees of this machine besides the image.
+    /// Paths of this machine that the build sees besides the image.
     shown: Vec<PathBuf>,
     has_home_tools: bool,
     /// The caller's PATH.
@@ -22,8 +23,8 @@ impl Search {
         Search { shown, has_home_tools, path, home: users::home() }
     }
 
-    /// Advice for a command that was not found though it lies in a directory of the caller's PATH, or of tools of their
-    /// home, that the image does not show. What is advised is not advised again once it is done.
+    /// A hint for a command that was not found although it is in the caller's PATH, or among the
+    /// tools of their home, and the image hides it. The hint disappears once it is followed.
     pub(super) fn missing_program(&self, text: &str) -> Option<String> {
         let mut hidden = host_image::hidden_path_entries(&self.path);
         let home = self.home.as_ref().filter(|_| !self.has_home_tools);
@@ -38,12 +39,12 @@ impl Search {
         })
     }
 
-    /// What shows a directory of programs.
+    /// The option that makes a directory of programs visible.
     fn option(&self, dir: &Path) -> Option<String> {
         let is_tool = self.home.as_ref().is_some_and(|home| home_tools::is_tool(home, dir));
         let dir_shown = dir.display();
         match self.shown.iter().any(|shown| dir.starts_with(shown)) {
-            // It is there, and was not found all the same.
+            // The directory is visible, and the program was not found for another reason.
             true => None,
             false if is_tool && !self.has_home_tools => {
                 Some("--home-tools shows the tools of your home".to_owned())
@@ -53,7 +54,7 @@ impl Search {
     }
 }
 
-/// What is shown of a home, and what of it leads elsewhere.
+/// Lists the shown parts of a home, and links that lead out of them.
 pub(super) fn home_tools(tools: &HomeTools) -> Vec<Notice> {
     let shown: Vec<String> = tools.shown.iter().map(|tool| users::with_tilde(&tool.dir)).collect();
     let mut notices = Vec::new();

@@ -1,4 +1,4 @@
-//! Who a build is: its id, its number, its names in AWS's forms.
+//! A build's identity: its id, its number, its names in AWS's forms.
 
 use super::buildspec::BuildspecFile;
 use super::request::{Accepted, BuildRequest};
@@ -7,19 +7,19 @@ use runner_core::plan::ContainerPaths;
 use runner_folder::state::{Home, StateError};
 use std::path::{Path, PathBuf};
 
-/// Who the build is.
+/// A build's identity.
 pub(super) struct BuildIdentity {
     pub(super) uuid: uuid::Uuid,
     pub(super) id: String,
     pub(super) arn: String,
     pub(super) number: u64,
-    /// Name of its container.
+    /// Host name of its container.
     pub(super) hostname: String,
     pub(super) initiator: String,
 }
 
 impl BuildIdentity {
-    /// A new build of a project, or the one that a batch or a service has chosen.
+    /// A new build of a project, or the identity that a batch or a service has chosen.
     pub(super) fn new(home: &Home, request: &BuildRequest) -> Result<Self, StateError> {
         let BuildRequest { project, member, accepted, .. } = request;
         let chosen = accepted.as_ref().map(|accepted| accepted.uuid);
@@ -39,7 +39,7 @@ impl BuildIdentity {
         })
     }
 
-    /// Where the build sees its things.
+    /// The build's paths in the container.
     pub(super) fn places(
         &self,
         root: &str,
@@ -54,24 +54,24 @@ impl BuildIdentity {
         ContainerPaths { root: root.to_owned(), source: src, buildspec }
     }
 
-    /// Where it sees its sources, the primary one first: each under a number of nine or ten digits,
-    /// as in AWS.
+    /// The path of a source in the container; the primary source is number 0. As in AWS, each is
+    /// under a number of nine or ten digits.
     pub(super) fn source_place(&self, root: &str, number: usize) -> PathBuf {
         let (high, low) = self.uuid.as_u64_pair();
-        // A step that never comes back to where it was.
+        // The step is odd, so that it never returns to its start.
         let seed = high.wrapping_add((low | 1).wrapping_mul(number as u64));
         PathBuf::from(format!("{root}/output/src{}/src", 100_000_000 + seed % 9_900_000_000))
     }
 }
 
-/// Whose process this is.
+/// Name of the user who runs this process.
 fn user() -> String {
     let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
     user.map_or_else(|| "unknown".to_owned(), |user| user.name)
 }
 
-/// Twelve hexadecimal digits, as Docker names its containers, and as Docker does never decimal ones
-/// only: a resolver takes such a name for an address.
+/// Twelve hexadecimal digits, as in Docker's host names, and like those never decimal only: a
+/// resolver would take such a name for an address.
 fn hostname(uuid: &uuid::Uuid) -> String {
     let mut name = uuid.simple().to_string();
     name.truncate(12);

@@ -1,7 +1,7 @@
-//! One build from its request to its record, without a terminal: the one file that knows all parts.
+//! Runs one build from its request to its record, without a terminal. This file connects all parts.
 //!
-//! Makes the build's folder, log, sockets, engine and driver, runs the driver to
-//! its end, and leaves a record.
+//! Creates the build's folder, log, sockets, engine and driver, runs the driver to its end, and
+//! leaves a record.
 
 #![forbid(unsafe_code)]
 #![allow(missing_docs, reason = "read by its own house; what needs a word has one")]
@@ -85,20 +85,21 @@ use std::time::Duration;
 use tokio::runtime::Builder;
 use tokio::sync::watch;
 
-/// How long readers of a build's output have once it was ended from outside.
+/// How long readers of the output get once the build was ended from outside.
 const READERS: Duration = Duration::from_secs(5);
-/// How long the last files of a build may take to be written.
+/// Time limit for writing the last files of a build.
 const FINISHING: Duration = Duration::from_secs(60);
 
-/// A build that is over.
+/// A finished build.
 #[derive(Debug)]
 pub struct BuildOutcome {
     pub status: Status,
-    /// What has not become of it as it should have.
+    /// Problems that did not affect the build's status.
     pub warnings: Vec<String>,
 }
 
-/// Runs a build to its end. `exit_code`: what the program exits with where this never returns.
+/// Runs a build to its end. `exit_code`: maps a status to the program's exit code, in case this
+/// never returns.
 pub fn run(
     request: BuildRequest,
     opened: OpenedBuild,
@@ -109,7 +110,7 @@ pub fn run(
     // Before any thread starts.
     let signals = SignalReader::listen(&SIGNALS).map_err(BuildError::io("listen for signals"))?;
     let runtime = runtime::start_for_build(
-        // Each command that leaves something running in the background keeps a pump.
+        // Each command that leaves a process running in the background keeps a pump.
         Builder::new_current_thread().max_blocking_threads(4096),
     )?;
     let (watchdog, asked) =
@@ -161,17 +162,17 @@ pub fn run(
     let result = runtime.block_on(build.run(guard, face));
     leavings.release();
     if result.is_err() && dir.record().is_ok_and(|record| record.is_none()) {
-        // It never began, or has nowhere to leave a record.
+        // The build never began, or has no place for a record.
         let _ = folder.clear(&leavings);
         let _ = dir.remove_leftovers();
         let _ = dir.discard();
     }
-    // What still blocks there (a start that is wanted no more) ends with this program.
+    // Threads that still block (a start no longer wanted) end with this program.
     runtime.shutdown_background();
     result
 }
 
-/// Places for what the build writes, and what its services do.
+/// Directories for the files written by the build and its services.
 fn layers(request: &BuildRequest, dir: &Path, uuid: &str) -> Vec<PathBuf> {
     let own = request.container.engine.traits().layers(&EngineFolder::of(dir), uuid);
     let services = request.services.iter();
@@ -179,7 +180,7 @@ fn layers(request: &BuildRequest, dir: &Path, uuid: &str) -> Vec<PathBuf> {
     own.into_iter().chain(services).collect()
 }
 
-/// Where what the build leaves for the user is made before it is whole.
+/// Where outputs for the user are staged until they are complete.
 fn staging(opened: &OpenedBuild, identity: &BuildIdentity) -> Vec<PathBuf> {
     let build = identity.uuid.to_string();
     let folders = opened.artifacts.iter().flat_map(ArtifactDestinations::folders);
@@ -188,7 +189,7 @@ fn staging(opened: &OpenedBuild, identity: &BuildIdentity) -> Vec<PathBuf> {
     artifacts.chain(reports).collect()
 }
 
-/// What hears signals.
+/// The parts that handle signals.
 struct Guard {
     watchdog: Watchdog,
     asked: watch::Receiver<SignalRequests>,
@@ -201,13 +202,13 @@ struct BegunBuild {
     home: Home,
     identity: BuildIdentity,
     dir: BuildDir,
-    /// What of it is the engine's.
+    /// The engine's part of the folder.
     folder: EngineFolder,
     leavings: Leavings,
     groups: Option<GroupPlan>,
-    /// Of each service.
+    /// Resource groups, one entry per service.
     service_groups: Vec<Option<GroupPlan>>,
-    /// Held to the end: letting go says that the build is over.
+    /// Held to the end: dropping it signals that the build is over.
     _owned: Owned,
 }
 
@@ -301,11 +302,11 @@ impl BegunBuild {
             services.stop().await;
         }
         let finished = self.finish(ended, &guard);
-        // Clients that are still there hear how it ended.
+        // Clients still connected are told how the build ended.
         let reason = finished.as_ref().map_or_else(ToString::to_string, ToString::to_string);
         face.close(format!("the build has ended: {reason}")).await;
         let status = finished.as_ref().ok().copied();
-        // A reader that takes its time gets all of it.
+        // A slow reader still gets everything.
         let all = async { tokio::join!(face.shown(), joined(log_file)).1 };
         let written = tokio::select! {
             written = all => Some(written),
@@ -325,7 +326,7 @@ impl BegunBuild {
         Ok(BuildOutcome { status, warnings: warning.into_iter().collect() })
     }
 
-    /// Starts what writes the log into a file.
+    /// Starts the thread that writes the log to a file.
     fn log_file(&self, log: &LogWriter) -> io::Result<Option<JoinHandle<io::Result<()>>>> {
         let Some((_, file)) = &self.opened.log_file else { return Ok(None) };
         copies::write_to(file.try_clone()?, &self.dir, log.growth()).map(Some)
@@ -336,20 +337,20 @@ impl BegunBuild {
         format!("the log in {} is not complete: {error}", path.collect::<String>())
     }
 
-    /// Removes what is too old of what builds leave for the next ones.
+    /// Removes caches that are too old.
     fn tidy(&self) {
         let now = std::time::SystemTime::now();
         prune_old(&self.home, now);
         if let Some(cache) = &self.opened.cache
             && let Err(error) = cache.tidy()
         {
-            // It was told already, if it kept the build from anything.
+            // If it had affected the build, it would have been reported already.
             tracing::warn!(%error, "old caches stay");
         }
         ImageStore::new(self.home.images()).prune_old_trees(now);
     }
 
-    /// What the container sees at /codebuild/readonly.
+    /// Writes the files the container sees in /codebuild/readonly.
     fn make_readonly(&self, readonly: &Path) -> io::Result<()> {
         let bin = readonly.join("bin");
         fs::DirBuilder::new().recursive(true).mode(0o755).create(&bin)?;
@@ -453,13 +454,14 @@ impl BegunBuild {
         }
     }
 
-    /// For the container's own trust store; without a container it is this machine's, which stays as it is.
+    /// Certificates for the container's own trust store. Without a container the store is this
+    /// machine's, which is never changed.
     fn certificates(&self) -> Option<String> {
         let isolates = self.request.container.engine.traits().isolates;
         self.request.certificates.clone().filter(|_| isolates)
     }
 
-    /// What the caller's home has first: what is named may lie over it.
+    /// Mounts of the caller's home come first, so that named mounts may cover them.
     fn mounts(&self) -> Vec<UserMount> {
         let home = self.opened.home_tools.iter().flat_map(HomeTools::mounts);
         home.chain(self.request.container.mounts.iter().cloned()).collect()
@@ -484,7 +486,7 @@ impl BegunBuild {
         }
     }
 
-    /// Advice for a program that is not found.
+    /// Hints for programs that are not found.
     fn missing_program_hint(&self) -> Advice {
         if !self.request.container.engine.traits().chooses_tools
             || self.request.container.image != Image::Host
@@ -497,7 +499,8 @@ impl BegunBuild {
         Box::new(move |text| search.missing_program(text))
     }
 
-    /// An image and programs that are not what they seem, and patterns without a command.
+    /// Reports an image or programs that may differ from what is expected, and patterns without a
+    /// command.
     async fn tell_left_out(&self, inbox: &Inbox) {
         let ContainerRequest { image, replaces, .. } = &self.request.container;
         if let Some(named) = replaces {
@@ -525,7 +528,7 @@ impl BegunBuild {
         }
     }
 
-    /// Leaves the record and nothing else that only a live build needs.
+    /// Writes the record and removes everything that only a live build needs.
     fn finish(&self, ended: driver::EndedBuild, watchdog: &Watchdog) -> Result<Status, BuildError> {
         let driver::EndedBuild { view, logged, is_clear } = ended;
         let view = view.ok_or(BuildError::NotBegun)?;
@@ -544,7 +547,7 @@ impl BegunBuild {
         let removed = if is_clear {
             self.folder.clear(&self.leavings).and(self.dir.remove_leftovers())
         } else {
-            // Whoever clears up finds it by what is left.
+            // What is left tells the next command to clean up.
             self.dir.use_reserve()
         };
         if let Err(error) = removed {
@@ -562,7 +565,7 @@ impl BegunBuild {
         {
             problems.push(format!("cannot write {}: {error}", file.path().display()));
         }
-        // From here on only those are waited for who read what the build has written.
+        // From here on the build waits only for readers of its output.
         watchdog.step(None, verdict, Status::Fault);
         match problems.len() {
             0 => Ok(build.build_status),
@@ -571,7 +574,7 @@ impl BegunBuild {
     }
 }
 
-/// Resolves when the log is in its file, or will not be.
+/// Resolves when the log is written to its file, or cannot be.
 async fn joined(writer: Option<JoinHandle<io::Result<()>>>) -> io::Result<()> {
     let Some(writer) = writer else { return Ok(()) };
     let broke_off = || io::Error::other("it broke off");
@@ -579,8 +582,8 @@ async fn joined(writer: Option<JoinHandle<io::Result<()>>>) -> io::Result<()> {
     joined.await.map_err(io::Error::other)?.map_err(|_| broke_off())?
 }
 
-/// Resolves when readers of what the build has written are no longer waited for: the build was ended from
-/// outside a while ago, has no record (its log may have no end either), or is to end now.
+/// Resolves when readers of the build's output have had enough time: the build was ended from
+/// outside a while ago, has no record (then its log may be incomplete, too), or is to end now.
 async fn impatience(status: Option<Status>, mut asked: watch::Receiver<SignalRequests>) {
     asked.mark_unchanged();
     let a_while = async {
@@ -595,7 +598,7 @@ async fn impatience(status: Option<Status>, mut asked: watch::Receiver<SignalReq
     }
 }
 
-/// A rejected buildspec's context: CodeBuild's own words where they are known.
+/// The context of a rejected buildspec: in CodeBuild's words if they are known.
 fn rejection(problems: &[Diagnostic]) -> PhaseContext {
     let message =
         problems.iter().find(|problem| problem.is_error()).map_or_else(String::new, |problem| {

@@ -1,6 +1,6 @@
-//! What a request names on this machine, found and opened before the build begins.
+//! The places a request names on this machine, found and opened before the build begins.
 //!
-//! What is wrong with it is told then, and no build is made of it.
+//! Errors are reported then, and no build is created.
 
 use super::request::{BuildRequest, CacheRequest, ContainerRequest, OutputsRequest, ValuesRequest};
 use super::written;
@@ -32,20 +32,20 @@ use std::sync::Arc;
 pub struct Unusable {
     pub message: String,
     pub hint: Option<&'static str>,
-    /// Whether what was asked for is wrong, rather than what there is on this machine.
+    /// Whether the request is wrong, rather than the state of this machine.
     pub is_usage: bool,
 }
 
-/// What is at hand for a build before it begins.
+/// What a build has before it begins.
 pub struct OpenedBuild {
-    /// What the buildspec says, or what is wrong with it.
+    /// The buildspec, or its errors.
     pub(super) spec: Result<BuildSpec, Vec<Diagnostic>>,
     pub(super) vault: Arc<Vault>,
     /// Programs for sessions.
     pub(super) toolbox: Option<Toolbox>,
-    /// Tools of the caller's home, where they are shown.
+    /// Tools of the caller's home, if they are shown.
     pub(super) home_tools: Option<HomeTools>,
-    /// The state folder, which no build sees.
+    /// The state folder, which is hidden from builds.
     pub(super) unseen: Unseen,
     pub(super) session_log: Option<LogDir>,
     pub(super) artifacts: Option<ArtifactDestinations>,
@@ -53,9 +53,9 @@ pub struct OpenedBuild {
     pub(super) reports: Option<PathBuf>,
     pub(super) build_json: Option<NamedFile>,
     pub(super) id_file: Option<NamedFile>,
-    /// With its name.
+    /// The path of the log file, and the open file.
     pub(super) log_file: Option<(PathBuf, File)>,
-    /// What is told of it in the build's log.
+    /// Warnings for the build's log.
     pub(super) warnings: Vec<String>,
 }
 
@@ -65,7 +65,7 @@ impl Unusable {
     }
 }
 
-/// Whether the build can come to where it is to stop. Of a rejected buildspec there is nothing to come to.
+/// Checks that the build can reach its breakpoints. A rejected buildspec is not checked.
 fn check_stops(
     request: &BuildRequest,
     spec: &Result<BuildSpec, Vec<Diagnostic>>,
@@ -84,7 +84,7 @@ fn check_stops(
 }
 
 impl OpenedBuild {
-    /// Opens all of it. `spec` is what the request's buildspec says.
+    /// Opens everything. `spec` is the request's parsed buildspec.
     pub fn open(
         request: &BuildRequest,
         spec: Result<BuildSpec, Vec<Diagnostic>>,
@@ -128,7 +128,7 @@ impl OpenedBuild {
         let reports = reports.as_deref().map(reports_dir).transpose()?;
         let build_json = build_json.as_ref().map(|path| named("--build-json", path)).transpose()?;
         let id_file = id_file.as_ref().map(|path| named("--id-file", path)).transpose()?;
-        // The last: what an earlier build has left there goes only for a build that begins.
+        // Opened last: the log of an earlier build is replaced only if this build begins.
         let log_file = log_file.as_ref().map(|path| {
             let file = named("--log-file", path)?.begin();
             file.map_err(|error| cannot_write("--log-file", path, &error))
@@ -156,8 +156,8 @@ impl OpenedBuild {
         self.spec.is_err()
     }
 
-    /// Where builds with these options leave things in the source, if it is there. `sources`: each with where the build
-    /// sees it.
+    /// Places in the source to which builds with these options write outputs. `sources`: each with
+    /// its path in the build.
     pub(super) fn leavings(&self, sources: &[(PathBuf, PathBuf)]) -> LeavingPlaces {
         let cache = self.cache.iter().filter_map(|cache| match &cache.store {
             OutputStore::Folder(folder) => Some(folder.clone()),
@@ -174,7 +174,7 @@ impl OpenedBuild {
     }
 }
 
-/// Trusts what the caller does from here on.
+/// Makes this process trust the certificates that the caller trusts.
 fn trust_certificates(request: &BuildRequest) -> Result<(), Unusable> {
     let Some(pem) = &request.certificates else { return Ok(()) };
     check_certificates(pem).map_err(|why| Unusable::usage(format!("--ca-file: {why}")))?;
@@ -182,7 +182,7 @@ fn trust_certificates(request: &BuildRequest) -> Result<(), Unusable> {
     Ok(())
 }
 
-/// Whether each variable can be handed to a program.
+/// Checks that each variable can be passed to a program.
 fn check_variables(values: &ValuesRequest) -> Result<(), Unusable> {
     let own = values.variables.iter().map(|(name, value)| (name, value));
     let fetched = values.fetched.iter().map(|variable| (&variable.name, &variable.value));
@@ -203,7 +203,7 @@ fn check_variables_of<'v>(
     Ok(())
 }
 
-/// Whether the engine can mount what is to be mounted.
+/// Checks that the engine can create the mounts.
 fn check_mounts(container: &ContainerRequest) -> Result<(), Unusable> {
     let is_cow = |mount: &UserMount| mount.access == MountAccess::CopyOnWrite;
     let traits = container.engine.traits();
@@ -220,7 +220,7 @@ fn check_mounts(container: &ContainerRequest) -> Result<(), Unusable> {
     }
 }
 
-/// Whether services can run beside the build, and be reached from it.
+/// Checks that services can run beside the build and be reached from it.
 fn check_services(request: &BuildRequest) -> Result<(), Unusable> {
     let services = &request.services;
     if services.is_empty() {
@@ -262,7 +262,7 @@ fn home_tools(is_wanted: bool) -> Result<Option<HomeTools>, Unusable> {
     Ok(Some(home_tools::find(&home, &path)))
 }
 
-/// The state folder, which a build may have above what it sees, and not as what it sees.
+/// The state folder. A build may be given a parent of it, but not the folder itself.
 fn unseen(home: &Home, request: &BuildRequest) -> Result<Unseen, Unusable> {
     let unseen = Unseen::of(home.root());
     let secondary = request.secondary_sources.iter().map(|(_, dir)| dir.as_path());
@@ -281,7 +281,7 @@ fn unseen(home: &Home, request: &BuildRequest) -> Result<Unseen, Unusable> {
     }
 }
 
-/// Checks that a folder is one, or can become one: after the build it is late to hear of it.
+/// Checks that a path is a folder or can become one: after the build it would be too late.
 fn check_folder(option: &str, store: &OutputStore) -> Result<(), Unusable> {
     let OutputStore::Folder(folder) = store else { return Ok(()) };
     match Dir::real(folder) {
@@ -292,7 +292,7 @@ fn check_folder(option: &str, store: &OutputStore) -> Result<(), Unusable> {
     }
 }
 
-/// Where caches are, and who signs them.
+/// Where caches are stored, and who signs them.
 fn open_cache(
     cache: CacheRequest,
     home: &Home,
@@ -316,7 +316,7 @@ fn open_cache(
         }
     };
     if let Err(error) = home.note_cache_folder(&folder) {
-        // It is only missing from a list.
+        // The only effect is that the folder is missing from a list.
         warnings.push(format!("runner cache ls will not know this folder: {error}"));
     }
     Ok(CacheTo { store, project, signer })
@@ -330,7 +330,7 @@ fn toolbox(is_wanted: bool) -> Result<Option<Toolbox>, Unusable> {
     })
 }
 
-/// The directory of `--reports`, there and open to us before the build begins.
+/// The directory of `--reports`: it must exist and be writable before the build begins.
 fn reports_dir(path: &Path) -> Result<PathBuf, Unusable> {
     let failed = |error: io::Error| cannot_write_to("--reports", path, &error);
     let path = beneath::real(path).map_err(failed)?;

@@ -1,7 +1,7 @@
-//! What a build is asked for with: plain data, options and files resolved to their ends.
+//! A request for a build: plain data, with all options and files resolved.
 //!
-//! It can be sent to the process that runs the build. What it names on this machine is opened there
-//! (`opened`); values of variables are in it, so it is neither kept nor put on a command line.
+//! It can be sent to the process that runs the build, which then opens the places it names
+//! (`opened`). It contains values of variables, so it is neither stored nor put on a command line.
 
 use super::buildspec::BuildspecFile;
 use super::copies::LogsWanted;
@@ -23,72 +23,72 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use uuid::Uuid;
 
-/// One build, as asked for. It is never printed: it holds what is secret.
+/// A request for one build. It is never printed: it contains secrets.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BuildRequest {
     pub project: String,
-    /// Where relative paths start from.
+    /// Directory that relative paths start from.
     pub directory: PathBuf,
-    /// Resolved to its end.
+    /// The source directory, fully resolved.
     pub source: PathBuf,
-    /// Further ones, by their identifiers.
+    /// Further sources, by identifier.
     pub secondary_sources: Vec<(String, PathBuf)>,
     pub buildspec: BuildspecFile,
     pub limits: TimeLimits,
-    /// Where it stops.
+    /// Where the build stops.
     pub stops: PlannedStops,
     pub container: ContainerRequest,
     pub values: ValuesRequest,
     pub outputs: OutputsRequest,
     pub sessions: SessionOptions,
-    /// What of the buildspec is not run.
+    /// Parts of the buildspec that are skipped.
     #[serde(default)]
     pub skips: Skips,
-    /// Programs that others take the place of, each name once.
+    /// Programs replaced by stand-ins, each name once.
     #[serde(default)]
     pub stubs: Vec<Stub>,
     /// Containers beside the build.
     #[serde(default)]
     pub services: Vec<ServiceRequest>,
-    /// Certificates that are trusted besides those of this machine and of the image, as PEM.
+    /// Certificates to trust besides those of this machine and the image, as PEM.
     #[serde(default)]
     pub certificates: Option<String>,
-    /// Whether failures are advised on.
+    /// Whether to give hints on failures.
     #[serde(default)]
     pub hints: bool,
-    /// The batch it belongs to.
+    /// The batch that the build belongs to.
     #[serde(default)]
     pub member: Option<BatchMembership>,
-    /// What a service has given to it when it was taken in.
+    /// What a service decided when it accepted the build.
     #[serde(default)]
     pub accepted: Option<Accepted>,
 }
 
-/// Who a build is that a service has taken in before it begins.
+/// Identity of a build that a service accepted before it began.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Accepted {
     pub uuid: Uuid,
     pub number: u64,
     pub initiator: String,
-    /// What its log says at the start.
+    /// Lines for the start of its log.
     #[serde(default)]
     pub notes: Vec<String>,
 }
 
-/// What a build has of the batch that it belongs to.
+/// What a build gets from its batch.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BatchMembership {
-    /// The second half of the build's id, which the batch has chosen.
+    /// The second half of the build's id, chosen by the batch.
     pub uuid: Uuid,
     pub batch: BatchMember,
-    /// The process that owns the batch, where the build does not outlive it.
+    /// The process that owns the batch, if the build must not outlive it.
     pub owner: Option<u32>,
-    /// Copies of the sources that all builds of the batch see, the primary one first.
+    /// Copies of the sources shared by all builds of the batch, primary one first.
     pub frozen: Vec<FrozenSource>,
-    /// Which part of the tests is its.
+    /// The build's share of the tests.
     pub shard: Option<Shard>,
 }
 
@@ -97,80 +97,80 @@ pub struct BatchMembership {
 #[serde(deny_unknown_fields)]
 pub struct FrozenSource {
     pub dir: PathBuf,
-    /// What there was to say of it then.
+    /// Its facts at that time.
     pub facts: SourceFacts,
 }
 
-/// What the build runs in.
+/// The container that the build runs in.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ContainerRequest {
-    /// What runs it.
+    /// The container engine.
     pub engine: EngineKind,
     pub image: Image,
-    /// The image in whose place that one is.
+    /// The image that this one replaces.
     #[serde(default)]
     pub replaces: Option<Image>,
-    /// Who asks a registry for it.
+    /// Who requests the image from a registry.
     pub asker: ImageRequester,
     pub mounts: Vec<UserMount>,
     /// Whether tools of the caller's home are shown.
     #[serde(default)]
     pub home_tools: bool,
-    /// What it may use of the machine.
+    /// Limits on the machine's resources.
     pub resources: runner_sandbox::ResourceLimits,
     pub network: NetworkAccess,
     pub privileged: bool,
-    /// Whether sessions have programs of their own.
+    /// Whether sessions get additional programs.
     pub toolbox: bool,
 }
 
-/// What the build's variables are made of.
+/// Sources of the build's variables.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ValuesRequest {
-    /// Those that go before all others.
+    /// Variables that take precedence over all others.
     pub variables: Variables,
-    /// Those of a project whose values are in Parameter Store or Secrets Manager.
+    /// A project's variables whose values are in Parameter Store or Secrets Manager.
     pub fetched: Vec<ProjectVariable>,
-    /// Names of those that are not to be shown.
+    /// Names of variables whose values must not be shown.
     pub masked: Vec<String>,
-    /// Whose AWS credentials the build gets.
+    /// The AWS identity whose credentials the build gets.
     pub aws: Option<amazon::CloudIdentity>,
-    /// Where values come from instead of from AWS.
+    /// A file that provides values instead of AWS.
     pub secrets: Option<PathBuf>,
 }
 
-/// Where what the build leaves goes.
+/// Destinations of the build's outputs.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OutputsRequest {
     pub artifacts: Option<ArtifactDestinations>,
     pub cache: Option<CacheRequest>,
     pub reports: Option<PathBuf>,
-    /// Whether those are looked for that the buildspec does not name, also where none are written.
+    /// Whether to search for reports that the buildspec does not name, even if none are written.
     pub discovers: bool,
     pub build_json: Option<PathBuf>,
-    /// A file that gets the build's id when it begins.
+    /// A file that receives the build's id when it begins.
     #[serde(default)]
     pub id_file: Option<PathBuf>,
-    /// A file that gets the log as well.
+    /// A file that receives a copy of the log.
     pub log_file: Option<PathBuf>,
-    /// Where on AWS the log goes as well.
+    /// Copies of the log on AWS.
     pub logs: LogsWanted,
 }
 
-/// Where caches are.
+/// Where caches are stored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CacheRequest {
     pub store: OutputStore,
-    /// Caches are found by builds of this name only.
+    /// Project name; only builds of this project find the cache.
     pub project: String,
 }
 
 impl ValuesRequest {
-    /// Who calls AWS for the build.
+    /// The identity that calls AWS for the build.
     pub fn identity(&self) -> amazon::CloudIdentity {
         self.aws.clone().unwrap_or(amazon::CloudIdentity::Default)
     }

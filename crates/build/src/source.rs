@@ -1,8 +1,8 @@
-//! What the source directory says about itself, read from git's own files.
+//! Facts about the source directory, read from git's own files.
 //!
-//! Used by `build` for the build's variables and record, and to know which directories git needs
-//! beside the source. No git program is run: it need not be installed, and what it would say of
-//! somebody else's directory depends on its configuration.
+//! Used by `build` for the build's variables and record, and to find the directories outside the
+//! source that git needs. No git program is run: it may not be installed, and its answer about
+//! someone else's directory depends on its configuration.
 #![deny(clippy::disallowed_methods)]
 
 use runner_host::beneath::{Dir, kind};
@@ -10,24 +10,24 @@ use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// A source directory's facts; all empty where it is no git work tree.
+/// A source directory's facts; all empty if it is not a git work tree.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceFacts {
-    /// The commit it stands at.
+    /// The current commit.
     pub commit: Option<String>,
-    /// The branch it is on.
+    /// The current branch.
     pub branch: Option<String>,
-    /// Where it was cloned from, without credentials.
+    /// The URL it was cloned from, without credentials.
     pub url: Option<String>,
-    /// Directories outside of it that git needs: a linked work tree's repository.
+    /// Directories outside the source that git needs: the repository of a linked work tree.
     pub outside: Vec<PathBuf>,
-    /// Files of git's that name places: how they read where the source is seen elsewhere, without a
-    /// change of the files themselves. A relative name is one in the source.
+    /// Git files that contain paths, and their content for a source mounted at another path; the
+    /// files themselves are not changed. A relative name is below the source.
     pub rewritten: Vec<(PathBuf, String)>,
 }
 
-/// Looks at a directory. It may be anybody's: what its files name is believed only where it names
-/// this directory in turn, and none of them is read through a link.
+/// Reads a directory's facts. Anyone may have made the directory: paths in its files are trusted
+/// only if their target points back to it, and no file is read through a link.
 pub fn facts(source: &Path) -> SourceFacts {
     let Some(Repository { git_dir, common }) = repository(source) else {
         return SourceFacts::default();
@@ -54,27 +54,27 @@ pub fn facts(source: &Path) -> SourceFacts {
     }
 }
 
-/// What git keeps for a work tree.
+/// The git directories of a work tree.
 struct Repository {
     git_dir: GitDirectory,
-    /// A linked work tree keeps its HEAD to itself and shares the rest.
+    /// A linked work tree has its own HEAD and shares the rest.
     common: GitDirectory,
 }
 
-/// A directory of git's.
+/// One of git's directories.
 struct GitDirectory {
     path: PathBuf,
     dir: Dir,
 }
 
 impl GitDirectory {
-    /// Where a path leads, through links: it is believed only once it has named the source.
+    /// Resolves a path, following links: it is trusted only once it has named the source.
     fn find(path: &Path) -> Option<Self> {
         let path = real(path)?;
         Some(GitDirectory { dir: Dir::top_itself(&path).ok()?, path })
     }
 
-    /// The text of a file in it.
+    /// Reads a file in the directory.
     fn read(&self, name: &str) -> Option<String> {
         read(&self.dir, name)
     }
@@ -83,15 +83,15 @@ impl GitDirectory {
         Some(GitDirectory { dir: self.dir.again().ok()?, path: self.path.clone() })
     }
 
-    /// Whether it is what git takes for a repository.
+    /// Whether git would accept it as a repository.
     fn is_repository(&self) -> bool {
         let is_dir = |name| self.dir.stat(name).is_ok_and(|it| kind(&it) == FileType::Directory);
         is_dir("objects") && is_dir("refs") && self.read("HEAD").is_some()
     }
 }
 
-/// The repository of a directory, if it is one of its own, or one that knows this directory: a work
-/// tree's or a submodule's. A source could name any directory of the machine, and would find it in
+/// The repository of a directory: its own, or one that points back to it as its work tree or
+/// submodule. Otherwise a source could name any directory of the machine and get it mounted into
 /// its container.
 fn repository(source: &Path) -> Option<Repository> {
     let top = Dir::top(source).ok()?;
@@ -129,7 +129,7 @@ fn repository(source: &Path) -> Option<Repository> {
     is_ours.then_some(Repository { common: git_dir.again()?, git_dir })
 }
 
-/// Where a path leads, through links. Names only: what is there is opened through none.
+/// Resolves a path, following links. Only for names: files are never opened through links.
 #[expect(
     clippy::disallowed_methods,
     reason = "what git names leads where it leads, and proves nothing"
@@ -142,21 +142,21 @@ fn names_work_tree(line: &str) -> bool {
     line.split_once('=').is_some_and(|(key, _)| key.trim().eq_ignore_ascii_case("worktree"))
 }
 
-/// Most of a file of git's that is read.
+/// Maximum bytes read of a git file.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// A file's text, if there is one that is a file, by a path without links.
+/// Reads a regular file by a path without links.
 fn read(dir: &Dir, path: &str) -> Option<String> {
     String::from_utf8(dir.read_small(path, MAX_BYTES).ok()?).ok()
 }
 
-/// Whether the name of a reference stays below the repository.
+/// Whether a reference's name stays below the repository.
 fn is_plain(name: &str) -> bool {
     name.starts_with("refs/") && !name.split('/').any(|part| part == "..")
 }
 
-/// A submodule's `.git` names its repository relative to itself, and the repository names its work
-/// tree in return. Without the latter git takes the directory that `.git` is in.
+/// A submodule's `.git` names its repository by a relative path, and the repository names its work
+/// tree in return. Without the latter git uses the directory that contains `.git`.
 fn rewritten(source: &Path, git_dir: &GitDirectory) -> Vec<(PathBuf, String)> {
     if git_dir.path.starts_with(source) {
         return Vec::new();
@@ -173,7 +173,7 @@ fn rewritten(source: &Path, git_dir: &GitDirectory) -> Vec<(PathBuf, String)> {
     files
 }
 
-/// The commit a name stands for.
+/// The commit a name refers to.
 fn resolve(common: &GitDirectory, name: &str) -> Option<String> {
     if let Some(text) = common.read(name) {
         return Some(text.trim_end().to_owned());
@@ -205,7 +205,7 @@ fn origin(config: &str) -> Option<String> {
     None
 }
 
-/// A URL without what stands before an `@` in its host part.
+/// A URL without the part before an `@` in its host.
 fn without_credentials(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     let end = rest.find('/').unwrap_or(rest.len());

@@ -1,6 +1,6 @@
-//! Stand-ins: executables that the build finds under the names of programs it cannot have here.
+//! Stand-ins: executables that replace programs the build cannot use here.
 //!
-//! They lie in a folder that the container is given, which is first in the build's PATH.
+//! They are in a read-only folder of the container, which comes first in the build's PATH.
 
 use runner_host::beneath::Dir;
 use rustix::fs::OFlags;
@@ -11,20 +11,20 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// Name of their folder, below what the container is given.
+/// Name of the stand-ins' folder, below the read-only folder.
 pub(super) const DIRECTORY: &str = "stubs";
 
-/// What takes the place of a program.
+/// A stand-in for a program.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stub {
     /// The program's name.
     pub name: String,
-    /// The executable; none: one that does nothing and succeeds.
+    /// The executable; `None`: a script that does nothing and succeeds.
     pub file: Option<PathBuf>,
 }
 
-/// Says what it was called with beside the output, which somebody may read, and takes what it is given, so
-/// that who writes it does not fail.
+/// The default stand-in. It prints its arguments to standard error, because a program may read its
+/// output, and consumes its input, so that the writer does not fail.
 fn stand_in(name: &str) -> String {
     format!(
         "#!/bin/sh\nprintf '%s' 'stub: {name}' >&2\nfor argument; do printf ' %s' \"$argument\" >&2; \
@@ -32,7 +32,7 @@ fn stand_in(name: &str) -> String {
     )
 }
 
-/// Makes them.
+/// Writes the stand-ins.
 pub(super) fn make(stubs: &[Stub], source: &Path, readonly: &Path) -> io::Result<()> {
     if stubs.is_empty() {
         return Ok(());
@@ -55,8 +55,8 @@ pub(super) fn make(stubs: &[Stub], source: &Path, readonly: &Path) -> io::Result
     Ok(())
 }
 
-/// A regular file, opened without waiting for anybody. Below the source, which others may have shaped since its
-/// project file was trusted, no link leads to it.
+/// Opens a regular file without blocking. Below the source, which others may have changed since the
+/// project file was trusted, links are not followed.
 fn open(file: &Path, source: &Path) -> io::Result<File> {
     let whole = std::path::absolute(file)?;
     let opened = match whole.strip_prefix(source) {

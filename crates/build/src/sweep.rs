@@ -1,8 +1,8 @@
-//! What a killed runner left behind, put right by the next command.
+//! Repairs what a killed runner left behind. Run by the next command.
 //!
-//! A build whose lock is free while it is still listed as live was never ended: its owner was
-//! killed, or the machine lost power. It is not continued. Its container, which ends with its owner
-//! by itself, is made sure of, its layer removed, and its record says FAULT.
+//! A build that is listed as live but whose lock is free did not end properly: its owner was
+//! killed, or the machine lost power. It is not continued. The sweep makes sure that its container
+//! has ended, removes its layer, and writes a record with status FAULT.
 
 use crate::services;
 use runner_core::event::EventBody;
@@ -18,21 +18,21 @@ use serde_json::Map;
 use std::fs;
 use std::io;
 
-/// Why such a build failed, for its record.
+/// Why such a build failed; written to its record.
 const REASON: &str = "the runner that owned this build was killed before the build had ended";
 
-/// What was found.
+/// The result of a sweep.
 #[derive(Debug, Default)]
 pub struct SweepReport {
-    /// Builds ended.
+    /// Builds that were ended.
     pub ended: Vec<String>,
-    /// Builds that had come to their end, and of which something was left.
+    /// Finished builds whose leftovers were removed.
     pub cleared: Vec<String>,
-    /// What could not be put right, and why; the next command tries again.
+    /// Problems that could not be repaired, with the reason; the next command tries again.
     pub problems: Vec<String>,
 }
 
-/// Looks at every build listed as live.
+/// Checks every build listed as live.
 pub fn sweep(home: &Home) -> Result<SweepReport, StateError> {
     let mut report = SweepReport::default();
     let live = home.live();
@@ -50,12 +50,12 @@ pub fn sweep(home: &Home) -> Result<SweepReport, StateError> {
     Ok(report)
 }
 
-/// What there was to do for a build.
+/// What was done for a build.
 enum Swept {
     Nothing,
-    /// It was dead, and is now ended.
+    /// It was dead and has been ended.
     Ended,
-    /// It had ended, and what was left of it is removed.
+    /// It had ended; its leftovers were removed.
     Cleared,
 }
 
@@ -63,7 +63,7 @@ fn sweep_one(home: &Home, uuid: &str) -> io::Result<Swept> {
     let dir = BuildDir::of(home, uuid);
     if !dir.path().exists() {
         let Some(_listing) = dir.take_listing()? else { return Ok(Swept::Nothing) };
-        // Killed while its folder was being made.
+        // The runner was killed while creating the build's folder.
         let unfinished = home.builds().join(format!(".new-{uuid}"));
         let was_begun = unfinished.exists();
         if was_begun {
@@ -74,15 +74,15 @@ fn sweep_one(home: &Home, uuid: &str) -> io::Result<Swept> {
     }
     let Some(_owned) = dir.take_over()? else { return Ok(Swept::Nothing) };
     if !dir.is_listed() {
-        // It has come to its own end since it was found.
+        // The build has ended properly since it was found.
         return Ok(Swept::Nothing);
     }
-    // Before what there is of a build that had not begun goes, and this with it.
+    // Read this first: the folder of a build that had not begun is removed below.
     let (noted, staging) = match dir.meta() {
         Ok(Some(meta)) => (meta.engine, meta.staging),
-        // What it has made, only its own version knows.
+        // Only the version that wrote the notes knows what it created.
         Err(error @ MetaError::Version(_)) => return Err(io::Error::other(error)),
-        // Notes that cannot be read now are there the next time.
+        // Notes that are unreadable now may be readable the next time.
         Err(MetaError::Damaged { source, .. }) if source.raw_os_error().is_some() => {
             return Err(source);
         }
@@ -93,7 +93,7 @@ fn sweep_one(home: &Home, uuid: &str) -> io::Result<Swept> {
     let left = folder.end_container(uuid)?;
     let has_ended = dir.has_record();
     if !has_ended {
-        // A daemon that is gone for good must not keep the build from its end.
+        // A daemon that is gone for good must not prevent the build from being ended.
         write_fault(&dir)?;
     }
     for half_made in staging {
@@ -110,10 +110,10 @@ fn sweep_one(home: &Home, uuid: &str) -> io::Result<Swept> {
     }
 }
 
-/// Completes log and record of a build that will not go on.
+/// Completes log and record of a build that will not continue.
 fn write_fault(dir: &BuildDir) -> io::Result<()> {
     let Some((log, mut timeline)) = LogWriter::reopen(dir)? else {
-        // Killed before its first event: there is a folder and nothing to record.
+        // It was killed before its first event: there is a folder, and nothing to record.
         return remove_tree(dir.path());
     };
     if let Some(view) = timeline.view() {
@@ -124,7 +124,7 @@ fn write_fault(dir: &BuildDir) -> io::Result<()> {
     timeline.view().map_or(Ok(()), |view| dir.write_record(&record(view)))
 }
 
-/// What its log lacks.
+/// The events missing from its log.
 fn last_words(view: &BuildView) -> Vec<EventBody> {
     let mut bodies = Vec::new();
     if let Some(phase) = view.phases.last()

@@ -1,16 +1,16 @@
-//! Places of this machine that a request names for writing, and the one kind of place that none of them
-//! may name.
+//! Paths of this machine that a request names for writing, and the check that none of them belongs
+//! to git.
 
 use super::opened::Unusable;
 use super::request::BuildRequest;
 use runner_outputs::{ArtifactDestination, OutputStore};
 use std::path::{Component, Path, PathBuf};
 
-/// The options that name a place of this machine for writing.
+/// Options that name a path to write to.
 pub const WRITTEN: [&str; 7] =
     ["session-log", "reports", "artifacts", "cache", "log-file", "build-json", "id-file"];
 
-/// The places that a request names for writing, with their options.
+/// The paths that a request names for writing, with their options.
 fn written_places(request: &BuildRequest) -> Vec<(&'static str, PathBuf)> {
     let folder = |store: &OutputStore| match store {
         OutputStore::Folder(folder) => Some(folder.clone()),
@@ -40,7 +40,7 @@ fn written_places(request: &BuildRequest) -> Vec<(&'static str, PathBuf)> {
     places
 }
 
-/// Refuses to write into what git keeps below a source.
+/// Rejects paths that git uses below a source.
 pub(super) fn keep_out_of_git(request: &BuildRequest) -> Result<(), Unusable> {
     let secondary = request.secondary_sources.iter().map(|(_, dir)| dir.as_path());
     let sources: Vec<&Path> = [request.source.as_path()].into_iter().chain(secondary).collect();
@@ -57,8 +57,8 @@ pub(super) fn keep_out_of_git(request: &BuildRequest) -> Result<(), Unusable> {
     Err(Unusable { message, hint, is_usage: true })
 }
 
-/// The part of a path that git keeps below one of these sources, whichever links lead there. Nothing
-/// writes there, whoever asks: what lies there are programs that git runs on this machine.
+/// The source below which git uses this path, after following links. Nothing may write there: it
+/// holds programs that git runs on this machine.
 fn in_git<'s>(path: &Path, sources: &[&'s Path]) -> Option<&'s Path> {
     let whole = led_to(path)?;
     let is_git = |part: Component<'_>| part.as_os_str().eq_ignore_ascii_case(".git");
@@ -68,12 +68,12 @@ fn in_git<'s>(path: &Path, sources: &[&'s Path]) -> Option<&'s Path> {
     sources.iter().find(keeps).copied()
 }
 
-/// Without `.` and doubled slashes.
+/// Removes `.` and doubled slashes.
 fn plain(path: &Path) -> PathBuf {
     path.components().collect()
 }
 
-/// Where a path leads, also through links to what is not there yet.
+/// Resolves a path, also through links to missing files.
 fn led_to(path: &Path) -> Option<PathBuf> {
     const MAX_LINKS: usize = 40;
     let mut path = plain(&std::path::absolute(path).ok()?);
@@ -85,7 +85,7 @@ fn led_to(path: &Path) -> Option<PathBuf> {
             path = plain(&there.parent()?.join(link).join(rest));
             continue;
         };
-        // `..` of what is not there yet leads to where it looks.
+        // In the missing part, `..` is resolved by text.
         for part in rest.components() {
             match part {
                 Component::ParentDir => drop(whole.pop()),

@@ -1,9 +1,9 @@
 //! `runner attach`: an interactive session on the caller's own terminal.
 //!
-//! The program's terminal comes along with the answer, so that no key and no byte of output passes through
-//! the build's owner. One loop over everything that can be ready, no thread and no runtime. Nothing in it
-//! waits for one direction while the other could go on, or a paste into a program that echoes would stand
-//! still.
+//! The response carries the program's terminal, so keys and output do not pass through the build's
+//! owner. One loop waits for everything that can be ready, with no thread and no runtime. It never
+//! blocks in one direction while the other could go on: otherwise a paste into a program that
+//! echoes would hang.
 
 use super::connection::{Client, ClientError};
 use super::ended::{SessionEnd, ended, told_of};
@@ -21,13 +21,13 @@ use std::time::Instant;
 
 /// Bytes shown at once.
 const CHUNK: usize = 64 << 10;
-/// A read of this size may not have returned everything.
+/// A read of this size may have left bytes behind.
 const MUCH: usize = 1 << 10;
-/// More than a terminal ever holds.
+/// Bytes; more than a terminal ever holds.
 const REST: usize = 1 << 20;
 
-/// Runs an interactive session on this terminal: a shell, or the program of `argv`. `signals` are those that arrive as something to
-/// read; the window's size among them.
+/// Runs an interactive session on this terminal: a shell, or the program of `argv`. Reads signals,
+/// changes of the window's size among them, from `signals`.
 pub fn attach(
     mut client: Client,
     argv: Vec<String>,
@@ -52,7 +52,7 @@ pub fn attach(
     let mut keys = vec![0; 4096];
     let mut told = None;
     loop {
-        // Typing is read only when what was typed before is on its way.
+        // More typing is read only once the earlier keys are on their way.
         let wants_input = !typed.is_pending();
         let room = if wants_input { PollFlags::empty() } else { PollFlags::POLLOUT };
         let stdin = io::stdin();
@@ -149,11 +149,11 @@ fn decide(client: &Client, decision: Decision) -> String {
     }
 }
 
-/// What the program writes, on its way to this program's own terminal.
+/// The program's output on its way to this terminal.
 struct OutputView<'a> {
     from: &'a OwnedFd,
     buffer: Vec<u8>,
-    /// Nothing more can come.
+    /// Whether the output has ended.
     is_over: bool,
 }
 
@@ -162,7 +162,7 @@ impl<'a> OutputView<'a> {
         OutputView { from, buffer: vec![0; CHUNK], is_over: false }
     }
 
-    /// A line of this program's own, on the terminal in its raw mode.
+    /// Writes a line of our own to the terminal in raw mode.
     fn say(&self, text: &str) -> Result<(), ClientError> {
         let mut stdout = io::stdout().lock();
         let said = stdout.write_all(format!("\r\nrunner: {}\r\n", line(text)).as_bytes());
@@ -172,7 +172,7 @@ impl<'a> OutputView<'a> {
         }
     }
 
-    /// Shows what is there now, as much as goes at once; how much that was.
+    /// Shows what can be read without waiting. Returns the number of bytes.
     fn show_some(&mut self) -> Result<usize, ClientError> {
         let mut filled = 0;
         while let Some(space) = self.buffer.get_mut(filled..).filter(|space| !space.is_empty()) {
@@ -194,7 +194,7 @@ impl<'a> OutputView<'a> {
         }
         let mut stdout = io::stdout().lock();
         match stdout.write_all(&self.buffer[..filled]).and_then(|()| stdout.flush()) {
-            // A terminal that has gone takes nothing; its hang-up ends this program.
+            // A terminal that is gone takes nothing; its hang-up ends this program.
             Err(error) if is_gone(&error) => Ok(filled),
             Err(error) => Err(ClientError::Output(of_output(error))),
             Ok(()) => Ok(filled),
@@ -222,11 +222,11 @@ enum Typing {
     Decide(Decision),
 }
 
-/// What can be typed behind a tilde.
+/// The keys after a tilde.
 const HELP: &str = "~. detaches; at a stop: ~T retry, ~K skip, ~N step, ~R resume; ~~ is a ~";
 
 impl Typing {
-    /// What a key behind a tilde asks for.
+    /// The meaning of a key after a tilde.
     fn of(key: u8) -> Option<Self> {
         Some(match key {
             b'.' => Typing::Detach,
@@ -240,8 +240,8 @@ impl Typing {
     }
 }
 
-/// What is typed, on its way to the build. At the start of a line `~.` detaches, as in ssh, and other letters
-/// decide what follows a stop. They are large ones: `~name` is somebody's home.
+/// Typed keys on their way to the build. At the start of a line `~.` detaches, as in ssh, and other
+/// letters decide what follows a stop. They are capitals because `~name` is a home directory.
 struct Keystrokes<'a> {
     to: &'a OwnedFd,
     pending: Vec<u8>,
@@ -264,7 +264,8 @@ impl<'a> Keystrokes<'a> {
         !self.pending.is_empty()
     }
 
-    /// Takes keys up to the first that means something here; what that is, and the keys behind it.
+    /// Takes keys up to the first that has a meaning here. Returns that meaning and the keys after
+    /// it.
     fn push<'k>(&mut self, keys: &'k [u8]) -> (Typing, &'k [u8]) {
         for (at, &key) in keys.iter().enumerate() {
             if self.escape == Escape::Tilde
@@ -279,7 +280,7 @@ impl<'a> Keystrokes<'a> {
                     self.escape = Escape::Tilde;
                     continue;
                 }
-                // Typed twice it stands for itself.
+                // A doubled tilde stands for one tilde.
                 (Escape::Tilde, b'~') | (Escape::LineStart | Escape::Elsewhere, _) => {}
                 (Escape::Tilde, _) => self.pending.push(b'~'),
             }
@@ -297,7 +298,8 @@ impl<'a> Keystrokes<'a> {
                 Ok(written) => drop(self.pending.drain(..written)),
                 Err(nix::errno::Errno::EINTR) => {}
                 Err(nix::errno::Errno::EAGAIN) => break,
-                // A terminal whose program is gone takes nothing; the owner reports how it ended.
+                // The terminal of an ended program takes nothing; the owner reports how the program
+                // ended.
                 Err(_) => self.pending.clear(),
             }
         }
@@ -322,7 +324,7 @@ mod tests {
         assert_eq!(typed(&["ls ~."]), Some(Typing::GoOn));
         assert_eq!(typed(&["\r~~."]), Some(Typing::GoOn));
         assert_eq!(typed(&["~R"]), Some(Typing::Decide(Decision::Resume)));
-        // Somebody's home.
+        // A home directory.
         assert_eq!(typed(&["~root\r"]), Some(Typing::GoOn));
         assert_eq!(typed(&["~?"]), Some(Typing::Help));
     }

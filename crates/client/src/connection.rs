@@ -1,4 +1,4 @@
-//! A connection to a build's control socket: requests out, answers in, without a runtime.
+//! A connection to a build's control socket for callers without a runtime.
 //!
 //! Used by `cli` and by the other files here.
 
@@ -14,14 +14,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-/// How long an owner may take for an immediate answer on a busy machine.
+/// Longest wait for an immediate response of an owner on a busy machine.
 const SOON: Duration = Duration::from_secs(10);
-/// After so long a silence the client checks whether the owner's process is stopped.
+/// After this silence the client checks whether the owner's process is stopped.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long a signal may take to its program: longer than the owner waits for the container.
+/// Longest wait for the response to a signal: more than the owner waits for the container.
 const SIGNALLED: Duration = Duration::from_secs(3);
 
-/// Connects to the build's socket. A build can be found before its owner listens.
+/// Connects to the build's socket. The build may be listed before its owner listens.
 fn reach(dir: &BuildDir) -> Result<UnixStream, ClientError> {
     const PACE: Duration = Duration::from_millis(2);
     let begin = Instant::now();
@@ -32,7 +32,7 @@ fn reach(dir: &BuildDir) -> Result<UnixStream, ClientError> {
         };
         let waits = match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => dir.is_under_way(),
-            // As many wait already as may: it has not taken a connection for long.
+            // The backlog is full: the owner has accepted no connection for a while.
             io::ErrorKind::WouldBlock if begin.elapsed() > LOOK => {
                 return Err(silence(dir));
             }
@@ -46,7 +46,7 @@ fn reach(dir: &BuildDir) -> Result<UnixStream, ClientError> {
     }
 }
 
-/// Connects at once or not at all: the kernel would wait for a place among those who wait.
+/// Connects without waiting: the kernel would block while the backlog is full.
 fn connect(dir: &BuildDir) -> io::Result<UnixStream> {
     use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
     let short = ShortPath::new(&dir.control_socket())?;
@@ -57,7 +57,7 @@ fn connect(dir: &BuildDir) -> io::Result<UnixStream> {
     Ok(socket.into())
 }
 
-/// The message about an owner that does not answer.
+/// The error for an owner that does not respond.
 pub(super) fn silence(dir: &BuildDir) -> ClientError {
     match dir.stopped_owner() {
         Some(pid) => ClientError::Stopped { pid },
@@ -65,7 +65,7 @@ pub(super) fn silence(dir: &BuildDir) -> ClientError {
     }
 }
 
-/// Why there is no conversation with the build.
+/// Why the client cannot talk to the build.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     #[error("cannot reach the build: {0}")]
@@ -86,20 +86,20 @@ pub enum ClientError {
     Unexpected(Box<ControlResponse>),
 }
 
-/// How a runner that is stopped goes on.
+/// How to continue or end a stopped runner.
 pub fn goes_on(pid: u32) -> String {
     format!("let it go on: kill -CONT {pid}; or end it: kill -KILL {pid}")
 }
 
-/// A connection on which the greeting is done.
+/// A connection after its greeting.
 #[derive(Debug)]
 pub struct Client {
     dir: BuildDir,
     stream: UnixStream,
     incoming: IncomingMessages,
-    /// The last read has taken all there was.
+    /// The last read emptied the socket.
     is_drained: bool,
-    /// Since when a signal is on its way.
+    /// When the pending signal was sent.
     signalled: Option<Instant>,
 }
 
@@ -108,7 +108,7 @@ impl Client {
         Self::connect_as(dir, debug::DecisionClient::Cli)
     }
 
-    /// Connects for one that decides by something else than a verb.
+    /// Connects for a client that makes decisions in another way than by a CLI verb.
     pub fn connect_as(dir: &BuildDir, by: debug::DecisionClient) -> Result<Self, ClientError> {
         let stream = reach(dir)?;
         let mut client = Client {
@@ -128,12 +128,13 @@ impl Client {
         }
     }
 
-    /// The build it is connected to.
+    /// The build of this connection.
     pub fn dir(&self) -> &BuildDir {
         &self.dir
     }
 
-    /// Asks and waits for the answer; a refusal is an error, and so is an owner that hangs.
+    /// Sends a request and waits for the response. A refusal is an error, and so is an owner that
+    /// hangs.
     pub fn ask(&mut self, request: &ControlRequest) -> Result<ControlResponse, ClientError> {
         self.send(request)?;
         match self.answer()? {
@@ -148,20 +149,20 @@ impl Client {
             .map_err(ClientError::Lost)
     }
 
-    /// Says something that has no answer, if the owner takes it now. One that is stopped holds up nobody;
-    /// one that has gone has said why, and that is still to be read.
+    /// Sends a message without a response, if the owner takes it now. A stopped owner must not hold
+    /// up the caller; an owner that is gone has said why, and that is still to be read.
     pub fn tell(&self, request: &ControlRequest) {
-        // So little goes whole or not at all.
+        // So few bytes go whole or not at all.
         let _ = encode(request).and_then(|frame| runner_sandbox::send(&self.stream, &frame, &[]));
     }
 
-    /// Sends the program a signal; its way is watched by [`Self::patience`] and [`Self::is_taken`].
+    /// Sends the program a signal; [`Self::patience`] and [`Self::is_taken`] track its delivery.
     pub fn signal(&mut self, signal: i32) {
         self.tell(&ControlRequest::Signal(signal));
         self.signalled.get_or_insert_with(Instant::now);
     }
 
-    /// Whether this is the answer to a signal, and nothing else.
+    /// Whether the message only confirms a signal.
     pub fn is_taken(&mut self, body: &[u8]) -> bool {
         let is_taken = matches!(serde_json::from_slice(body), Ok(ControlResponse::Signalled));
         if is_taken {
@@ -170,7 +171,7 @@ impl Client {
         is_taken
     }
 
-    /// How long to wait for the next frame; an error where a signal has been on its way for too long.
+    /// How long to wait for the next frame. Fails if a signal has gone unconfirmed for too long.
     pub fn patience(&self) -> Result<PollTimeout, ClientError> {
         let Some(since) = self.signalled else { return Ok(PollTimeout::NONE) };
         let elapsed = since.elapsed();
@@ -181,12 +182,12 @@ impl Client {
         } else {
             return Err(silence(&self.dir));
         };
-        // Rounded up, so that the time is over when the wait is.
+        // Rounded up, so that the limit has passed when the wait ends.
         let wait = wait + Duration::from_millis(1);
         Ok(PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX))
     }
 
-    /// The next message, which an owner sends at once.
+    /// The next message, expected at once.
     fn answer(&mut self) -> Result<ControlResponse, ClientError> {
         match self.next()? {
             Some(body) => {
@@ -196,7 +197,7 @@ impl Client {
         }
     }
 
-    /// The next frame; `None` when the other end is gone.
+    /// The next frame; `None` once the owner has closed the connection.
     fn next(&mut self) -> Result<Option<Vec<u8>>, ClientError> {
         let begin = Instant::now();
         loop {
@@ -215,12 +216,12 @@ impl Client {
         }
     }
 
-    /// The next frame, if it is there already: `Some(None)` when the other end is gone, `None` when it
-    /// is time to wait for the socket.
+    /// The next frame, if it has arrived: `Some(None)` once the owner has closed the connection,
+    /// `None` if the caller must wait for the socket.
     pub fn poll_frame(&mut self) -> Result<Option<Option<Vec<u8>>>, ClientError> {
         let Client { stream, incoming, is_drained, .. } = self;
         let receive = |buffer: &mut [u8]| {
-            // A process that waits for the socket learns of what has come since.
+            // Skips one read after a short one: poll reports what has arrived since.
             if std::mem::take(is_drained) {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
@@ -231,12 +232,12 @@ impl Client {
         incoming.next(receive).map_err(ClientError::Lost)
     }
 
-    /// Descriptors that have come along with messages.
+    /// Takes the descriptors that arrived with messages.
     pub fn take_fds(&mut self) -> Vec<OwnedFd> {
         self.incoming.take_fds()
     }
 
-    /// The connection, what was read ahead, and descriptors that have come.
+    /// The connection, the bytes read ahead, and the descriptors received.
     pub fn into_parts(self) -> (UnixStream, FrameDecoder, Vec<OwnedFd>) {
         let (decoder, fds) = self.incoming.into_parts();
         (self.stream, decoder, fds)

@@ -1,7 +1,7 @@
-//! `runner exec`: one program in the build with the caller's own standard input, output and error.
+//! `runner exec`: runs a program in the build with the caller's standard input, output and error.
 //!
-//! The program's pipes come along with the answer, so its bytes do not pass through the build's
-//! owner. One loop, no thread and no runtime. Started by `cli`.
+//! The response carries the program's pipes, so its bytes do not pass through the build's owner.
+//! One loop, no thread and no runtime. Started by `cli`.
 
 use super::connection::{Client, ClientError};
 use super::ended::{SessionEnd, ended};
@@ -14,10 +14,10 @@ use std::os::fd::{AsFd, OwnedFd};
 
 /// Bytes moved at once.
 const CHUNK: usize = 64 << 10;
-/// What the program's pipes are made to hold, where the machine lets us.
+/// The wanted capacity of the program's pipes in bytes, if the machine allows it.
 const PIPE: usize = 1 << 20;
 
-/// Runs one program with this program's own standard input, output and error.
+/// Runs a program with our own standard input, output and error.
 pub fn exec(
     mut client: Client,
     argv: Vec<String>,
@@ -36,7 +36,7 @@ pub fn exec(
         .map_err(|_| lost(io::Error::other("the program's pipes did not come along")))?;
     let [stdin, stdout, stderr] = fds;
     for pipe in [&stdin, &stdout] {
-        // Larger pipes are fewer changes between processes; without them it works as well.
+        // Larger pipes mean fewer context switches; smaller ones work as well.
         let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE);
     }
     let mut input = InputPump::new(stdin).map_err(lost)?;
@@ -113,19 +113,19 @@ impl OutputStream {
         })
     }
 
-    /// Lets its reader see the end while this program still runs.
+    /// Closes the stream for its reader while this program still runs.
     fn end(self) -> io::Result<()> {
         let nothing = std::fs::File::options().write(true).open("/dev/null")?;
         match self {
             OutputStream::Out => rustix::stdio::dup2_stdout(nothing)?,
-            // Whatever there is left to say is said there.
+            // Standard error stays open for messages.
             OutputStream::Error => {}
         }
         Ok(())
     }
 }
 
-/// One of the program's outputs and where it goes.
+/// One of the program's outputs and its target.
 struct OutputCopy {
     from: Option<OwnedFd>,
     to: OutputStream,
@@ -148,7 +148,7 @@ impl OutputCopy {
             match self.to.write(rest) {
                 Ok(written) => rest = &rest[written..],
                 Err(nix::errno::Errno::EINTR) => {}
-                // Our reader has gone; the program learns it the same way.
+                // Our reader is gone; the program learns it from a closed pipe as well.
                 Err(nix::errno::Errno::EPIPE) => {
                     self.from = None;
                     return Ok(got);
@@ -163,7 +163,7 @@ impl OutputCopy {
         Ok(got)
     }
 
-    /// Moves what is there now; other processes may still write more.
+    /// Moves what is left now; other processes may still write more.
     fn move_rest(&mut self) -> Result<(), ClientError> {
         let Some(from) = &self.from else { return Ok(()) };
         let mut left = rustix::io::ioctl_fionread(from).map_err(|e| ClientError::Lost(e.into()))?;
@@ -174,11 +174,11 @@ impl OutputCopy {
     }
 }
 
-/// This program's input on its way to the program in the build.
+/// Our input on its way to the program in the build.
 struct InputPump {
     to: Option<OwnedFd>,
     buffer: Vec<u8>,
-    /// What of the buffer has been read, and not been written yet.
+    /// The part of the buffer that is read but not yet written.
     pending: std::ops::Range<usize>,
     is_over: bool,
 }
@@ -202,7 +202,7 @@ impl InputPump {
         if self.pending.is_empty() {
             match nix::unistd::read(stdin, &mut self.buffer) {
                 Err(nix::errno::Errno::EINTR | nix::errno::Errno::EAGAIN) => return Ok(()),
-                // A terminal that has gone, or one this program may not read: the end of input.
+                // A terminal that is gone, or that this program may not read, is the end of input.
                 Err(_) | Ok(0) => self.is_over = true,
                 Ok(got) => self.pending = 0..got,
             }

@@ -1,7 +1,7 @@
-//! `runner port-forward`: connections to ports of this machine go on to what listens in the build.
+//! `runner port-forward`: forwards connections to local ports into the build.
 //!
-//! Started by `cli`. For each connection the build's owner hands over a socket that was connected inside
-//! the container; the bytes pass through this program alone. One thread with its own runtime.
+//! Started by `cli`. For each connection the build's owner hands over a socket connected inside the
+//! container; the bytes pass through this program alone. One thread with its own runtime.
 
 use super::connection::{Client, ClientError};
 use super::ended::SessionEnd;
@@ -20,14 +20,14 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-/// Bytes of one direction of a connection that are on their way.
+/// Bytes buffered for each direction of a connection.
 const CHUNK: usize = 64 << 10;
-/// How long connections have for their last bytes when the build has ended.
+/// How long connections have for their last bytes after the build has ended.
 const GRACE: Duration = Duration::from_secs(1);
-/// Pause after a connection could not be accepted, mostly for lack of descriptors.
+/// Pause after a failed accept, which is mostly a lack of descriptors.
 const REST: Duration = Duration::from_millis(20);
 
-/// A port of this machine and what it leads to.
+/// A local port and its remote end.
 #[derive(Debug)]
 pub struct Forward {
     pub listener: StdListener,
@@ -47,8 +47,8 @@ impl Forward {
     }
 }
 
-/// Forwards until the build ends or a signal comes. `ready` is called when connections are taken;
-/// `tell` receives what a person should know meanwhile.
+/// Forwards until the build ends or a signal comes. Calls `ready` once connections are accepted,
+/// and `tell` with messages for the user.
 pub fn forward(
     mut client: Client,
     forwards: Vec<Forward>,
@@ -110,7 +110,7 @@ async fn run(
         }
     };
     drop(listeners);
-    // The build's last message is still on its way.
+    // The build's last bytes are still on their way.
     let _ =
         tokio::time::timeout(GRACE, async { while relays.join_next().await.is_some() {} }).await;
     ended
@@ -125,14 +125,14 @@ struct ConnectionRequest {
 #[derive(Clone)]
 struct Dialler {
     asks: mpsc::Sender<ConnectionRequest>,
-    /// What was last reported about each remote, so that it is reported once.
+    /// The last report for each remote, so that it is not repeated.
     refused: Arc<Mutex<HashMap<String, String>>>,
     tell: fn(&str),
 }
 
 impl Dialler {
     async fn relay(&self, local: TcpStream, remote: Remote) {
-        // Without it, small messages wait for each other.
+        // Otherwise small messages would wait for each other.
         let _ = local.set_nodelay(true);
         match self.dial(&remote).await {
             Ok(RemoteSocket::Tcp(remote)) => relay(local, remote).await,
@@ -154,7 +154,7 @@ impl Dialler {
         RemoteSocket::new(fd, remote).map_err(|error| format!("{remote}: {error}"))
     }
 
-    /// Reports why a connection failed, unless the same was reported already.
+    /// Reports why a connection failed, unless the last report was the same.
     fn complain(&self, remote: &Remote, message: &str) {
         let before = self.lock().insert(remote.to_string(), message.to_owned());
         if before.as_deref() != Some(message) {
@@ -167,7 +167,7 @@ impl Dialler {
     }
 }
 
-/// A socket that was connected in the container.
+/// A socket connected in the container.
 enum RemoteSocket {
     Tcp(TcpStream),
     Unix(UnixStream),
@@ -183,11 +183,11 @@ impl RemoteSocket {
     }
 }
 
-/// Moves bytes until both directions have ended, each by itself.
+/// Moves bytes until each direction has ended.
 async fn relay(mut local: TcpStream, mut remote: impl AsyncRead + AsyncWrite + AsFd + Unpin) {
     let moved = copy_bidirectional_with_sizes(&mut local, &mut remote, CHUNK, CHUNK).await;
     if moved.is_err() {
-        // One end broke off: the other must not take that for an end in good order.
+        // One end broke off: the other must not take that for an orderly end.
         reset(&local);
         reset(&remote);
     }
@@ -201,7 +201,7 @@ fn reset(socket: &impl AsFd) {
 struct OwnerConnection {
     stream: UnixStream,
     decoder: FrameDecoder,
-    /// Sockets that have come, in the order of the answers they belong to.
+    /// Sockets received, in the order of the responses they belong to.
     sockets: VecDeque<OwnedFd>,
     waiting: HashMap<u64, oneshot::Sender<Result<OwnedFd, String>>>,
     next: u64,
@@ -221,7 +221,7 @@ impl OwnerConnection {
         })
     }
 
-    /// Passes questions on and answers back, until the build ends.
+    /// Passes requests and responses on until the build ends.
     async fn serve(
         mut self,
         mut asks: mpsc::Receiver<ConnectionRequest>,
@@ -278,7 +278,7 @@ impl OwnerConnection {
             other => return Err(other.into()),
         };
         if let Some(answer) = self.waiting.remove(&id) {
-            // The client that asked may have gone.
+            // The requester may be gone.
             let _ = answer.send(result);
         }
         Ok(None)

@@ -1,4 +1,4 @@
-//! What comes on a connection to a build's owner: frames, and descriptors beside them.
+//! Receives frames, and descriptors beside them, from a build's owner.
 //!
 //! Used by `connection`, which blocks, and by `link`, which does not.
 
@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 /// Bytes read at once.
 const CHUNK: usize = 4 << 10;
 
-/// What has been received and not been read yet.
+/// Received bytes and descriptors that nobody has taken yet.
 #[derive(Debug)]
 pub(super) struct IncomingMessages {
     decoder: FrameDecoder,
@@ -27,8 +27,8 @@ impl IncomingMessages {
         }
     }
 
-    /// The next frame, if it is there already: `Some(None)` when the other end is gone, `None` when
-    /// `receive` would have to wait.
+    /// The next frame, if it has arrived: `Some(None)` once the owner has closed the connection,
+    /// `None` if `receive` would have to wait.
     pub(super) fn next(
         &mut self,
         mut receive: impl FnMut(&mut [u8]) -> io::Result<ReceivedMessage>,
@@ -45,7 +45,7 @@ impl IncomingMessages {
                     self.decoder.feed(&self.buffer[..received.bytes]);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-                // It went before it had read everything, which is as much an end as any.
+                // The owner closed with bytes unread, which is as much an end as any other.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
                     return Ok(Some(None));
                 }
@@ -54,7 +54,7 @@ impl IncomingMessages {
         }
     }
 
-    /// Descriptors that have come along with messages.
+    /// Takes the descriptors that arrived with messages.
     pub(super) fn take_fds(&mut self) -> Vec<OwnedFd> {
         std::mem::take(&mut self.fds)
     }

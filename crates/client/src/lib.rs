@@ -1,6 +1,6 @@
-//! The caller's end of a build that runs elsewhere: its control socket, sessions, the terminal.
+//! The client of a build that runs in another process: control socket, sessions, terminal.
 //!
-//! Knows a build by its folder alone.
+//! Needs nothing but the build's folder.
 
 #![forbid(unsafe_code)]
 #![allow(missing_docs, reason = "read by its own house; what needs a word has one")]

@@ -1,6 +1,7 @@
-//! A connection to a build's control socket for programs with a runtime: the gateway and the endpoint.
+//! A connection to a build's control socket for programs with a runtime: the gateway and the
+//! endpoint.
 //!
-//! What `connection` is for the command line, without blocking anybody.
+//! Like `connection`, which serves the command line, but never blocks.
 
 use super::connection::{ClientError, silence};
 use super::incoming::IncomingMessages;
@@ -17,18 +18,18 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 
-/// How long an owner may take for an immediate answer.
+/// Longest wait for an immediate response of an owner.
 const SOON: Duration = Duration::from_secs(10);
-/// After so long a silence the client checks whether the owner's process is stopped.
+/// After this silence the client checks whether the owner's process is stopped.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// A connection on which the greeting is done.
+/// A connection after its greeting.
 #[derive(Debug)]
 pub struct SharedClient {
     dir: BuildDir,
     stream: Duplex,
     incoming: IncomingMessages,
-    /// Nothing is left to be read or to be given out.
+    /// Whether nothing is left to read or to hand out.
     is_drained: AtomicBool,
 }
 
@@ -37,7 +38,7 @@ impl SharedClient {
         Self::connect_as(dir, debug::DecisionClient::Cli).await
     }
 
-    /// Connects for one that decides by something else than a verb.
+    /// Connects for a client that makes decisions in another way than by a CLI verb.
     pub async fn connect_as(
         dir: &BuildDir,
         by: debug::DecisionClient,
@@ -49,7 +50,7 @@ impl SharedClient {
             Duplex::new(stream.into_std()?.into())
         };
         let connected = connect.await.map_err(|error| match error.kind() {
-            // As many wait already as may: it has not taken a connection for long.
+            // The backlog is full: the owner has accepted no connection for a while.
             io::ErrorKind::WouldBlock => silence(dir),
             _ => ClientError::Connect(error),
         });
@@ -66,7 +67,8 @@ impl SharedClient {
         }
     }
 
-    /// Asks and waits for the answer; a refusal is an error, and so is an owner that hangs.
+    /// Sends a request and waits for the response. A refusal is an error, and so is an owner that
+    /// hangs.
     pub async fn ask(&mut self, request: &ControlRequest) -> Result<ControlResponse, ClientError> {
         let dir = self.dir.clone();
         let asked = async {
@@ -101,7 +103,7 @@ impl SharedClient {
         self.stream.send_all(&frame, send).await.map_err(ClientError::Lost)
     }
 
-    /// Sends what the socket takes now; 0 while it is full.
+    /// Sends as many bytes as the socket takes now; 0 if it is full.
     pub fn send_some(&self, bytes: &[u8]) -> io::Result<usize> {
         if bytes.is_empty() {
             return Ok(0);
@@ -123,22 +125,22 @@ impl SharedClient {
         poll_fn(|context| self.poll_readable(context)).await;
     }
 
-    /// As [`Self::readable`], to wait for several things at once.
+    /// Like [`Self::readable`], for waiting on several things at once.
     pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
         if self.is_drained.load(Relaxed) {
-            // An error is found by the next read.
+            // The next read finds an error.
             drop(ready!(self.stream.poll_readable(context)));
             self.is_drained.store(false, Relaxed);
         }
         Poll::Ready(())
     }
 
-    /// As [`Self::writable`], to wait for several things at once.
+    /// Like [`Self::writable`], for waiting on several things at once.
     pub fn poll_writable(&self, context: &mut Context<'_>) -> Poll<()> {
         self.stream.poll_writable(context).map(drop)
     }
 
-    /// The next frame; `None` when the other end is gone. Cancel safe.
+    /// The next frame; `None` once the owner has closed the connection. Cancel safe.
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>, ClientError> {
         loop {
             if let Some(frame) = self.next_now()? {
@@ -148,17 +150,16 @@ impl SharedClient {
         }
     }
 
-    /// The next frame, if it is there already: `Some(None)` when the other end is gone.
+    /// The next frame, if it has arrived: `Some(None)` once the owner has closed the connection.
     pub fn next_now(&mut self) -> Result<Option<Option<Vec<u8>>>, ClientError> {
         let stream = &self.stream;
         let next = self.incoming.next(|buffer| runner_sandbox::receive(stream, buffer));
-        // Only what would have to wait: a read that brings less than was asked for may have ended where
-        // descriptors ride along.
+        // Only if the read would block: a read may also end early at attached descriptors.
         *self.is_drained.get_mut() = matches!(next, Ok(None));
         next.map_err(ClientError::Lost)
     }
 
-    /// Descriptors that have come along with messages.
+    /// Takes the descriptors that arrived with messages.
     pub fn take_fds(&mut self) -> Vec<OwnedFd> {
         self.incoming.take_fds()
     }

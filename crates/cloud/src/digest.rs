@@ -1,9 +1,9 @@
-//! Work on bytes that are many: on a thread that may block, so that a runtime's own goes on.
+//! Runs work on large inputs on a blocking thread, so that it does not stall the runtime.
 
-/// So many bytes are worked on at once where they are.
+/// Bytes up to which the work runs on the calling thread.
 const FEW: usize = 64 << 10;
 
-/// Does something to so many bytes.
+/// Runs `work`, which handles `count` bytes: here if they are few, else on a blocking thread.
 pub(super) async fn of<T: Send + 'static>(
     count: usize,
     work: impl FnOnce() -> T + Send + 'static,

@@ -1,4 +1,4 @@
-//! Passwords of ECR, for pulling an image.
+//! Passwords of ECR for pulling an image.
 
 use super::{Amazon, CloudIdentity, ECR};
 use base64::Engine;
@@ -6,12 +6,12 @@ use futures_util::future::BoxFuture;
 use serde_json::json;
 use std::sync::Arc;
 
-/// Asks for user and password at a registry, by its name and Region.
+/// Returns user and password for a registry, given its name and Region.
 pub type Passwords = Arc<
     dyn Fn(String, String) -> BoxFuture<'static, Result<(String, String), String>> + Send + Sync,
 >;
 
-/// Those that this identity gets.
+/// The passwords that this identity gets.
 pub fn passwords(identity: CloudIdentity) -> Passwords {
     Arc::new(move |registry, region| {
         let identity = identity.clone();
@@ -19,7 +19,7 @@ pub fn passwords(identity: CloudIdentity) -> Passwords {
     })
 }
 
-/// One that is good for twelve hours.
+/// A password, valid for twelve hours.
 async fn password(
     identity: &CloudIdentity,
     registry: &str,

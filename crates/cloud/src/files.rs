@@ -1,4 +1,5 @@
-//! Keys as they stand in the host's AWS files. Nobody is asked for any: a profile that gets its keys elsewhere has none.
+//! Access keys stored in the host's AWS files. Only keys written there count: a profile that gets
+//! its keys from a role, a program or a login has none.
 
 use aws_config::profile::{self, ProfileSet};
 use aws_credential_types::Credentials;
@@ -8,15 +9,15 @@ use std::fs::metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-/// What the files say.
+/// The profiles in the files.
 #[derive(Debug)]
 pub struct KeysInFiles(ProfileSet);
 
 impl KeysInFiles {
-    /// Reads the files, where every AWS tool has them.
+    /// Reads the files from the usual places of AWS tools.
     ///
     /// # Errors
-    /// They cannot be read, in words.
+    /// If they cannot be read, with the reason as text.
     pub async fn read() -> Result<Self, String> {
         Self::read_from(&Fs::real(), &Env::real()).await
     }
@@ -36,15 +37,15 @@ impl KeysInFiles {
     }
 }
 
-/// How the files lie there. They have changed where it has.
+/// The version of both files on disk. If it differs, they have changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilesSeen([Option<FileVersion>; 2]);
 
-/// A file, by its number, its time and its length.
+/// A file's inode, modification time (seconds, nanoseconds) and size.
 type FileVersion = (u64, i64, i64, u64);
 
 impl FilesSeen {
-    /// As they lie now. Asks the disk.
+    /// The current version. Reads file metadata.
     pub fn now() -> Self {
         let files = [("AWS_CONFIG_FILE", "config"), ("AWS_SHARED_CREDENTIALS_FILE", "credentials")];
         FilesSeen(files.map(|(variable, usual)| {
@@ -54,7 +55,7 @@ impl FilesSeen {
     }
 }
 
-/// Where a file is: as its variable says, which may begin with the home, else in `.aws`.
+/// The path of a file: from its variable, in which a leading `~` is the home, else in `.aws`.
 fn place(variable: &str, usual: &str) -> Option<PathBuf> {
     let home = || var_os("HOME").map(PathBuf::from);
     match var_os(variable).filter(|path| !path.is_empty()).map(PathBuf::from) {
@@ -70,7 +71,7 @@ fn place(variable: &str, usual: &str) -> Option<PathBuf> {
 mod tests {
     use super::*;
 
-    /// Whose keys come from a role, from a program or from a login has none here, whatever role it is.
+    /// A profile whose keys come from a role, a program or a login has none here.
     #[tokio::test]
     async fn keys_that_come_from_elsewhere_are_none() {
         let config = "\

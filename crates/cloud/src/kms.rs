@@ -1,4 +1,4 @@
-//! AWS KMS as its client: the data key of an encrypted session, and what a key is.
+//! Client of AWS KMS: decrypts the data key of an encrypted session and describes keys.
 
 use super::{Amazon, CallError, KMS};
 use base64::Engine as _;
@@ -6,16 +6,16 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-/// A data key that only KMS can read.
+/// A data key that only KMS can decrypt.
 #[derive(Clone, Debug)]
 pub struct Sealed<'a> {
     pub key_id: &'a str,
     pub bytes: &'a [u8],
-    /// What it is bound to.
+    /// The encryption context it is bound to.
     pub context: Value,
 }
 
-/// Has KMS read a data key.
+/// Decrypts a data key with KMS.
 pub async fn decrypt(
     amazon: &Amazon,
     sealed: &Sealed<'_>,
@@ -36,7 +36,7 @@ pub async fn decrypt(
         .map_err(|_| odd("the Plaintext is no base64"))
 }
 
-/// What KMS says of a key.
+/// The response of `DescribeKey` for a key.
 pub async fn describe(amazon: &Amazon, key_id: &str) -> Result<Value, CallError> {
     amazon.call(KMS, "DescribeKey", &json!({"KeyId": key_id})).await
 }

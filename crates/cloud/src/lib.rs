@@ -1,9 +1,10 @@
-//! AWS as its client: who we are there, and calls of its JSON services.
+//! Client of AWS: identities, and calls of its JSON services.
 //!
-//! Used by `secrets` and by `credentials`. Credentials, Region and endpoints come from where every
-//! AWS tool takes them: variables, profiles, sso-session, credential_process, containers, instances.
-//! Two services of one small protocol do not earn an SDK each (design decision 27): a call is a JSON
-//! post signed by `aws-sigv4`, and S3 (`s3`) is a few requests more. Proxy variables are honoured.
+//! Used by `secrets` and by `credentials`. Credentials, Region and endpoints come from the usual
+//! sources of AWS tools: variables, profiles, sso-session, credential_process, containers,
+//! instances. An SDK for each of two small JSON services would be too much (design decision 27): a
+//! call is a JSON post signed by `aws-sigv4`, and S3 (`s3`) is a few requests more. Proxy variables
+//! are honoured.
 
 #![forbid(unsafe_code)]
 #![allow(missing_docs, reason = "read by its own house; what needs a word has one")]
@@ -38,27 +39,27 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::Mutex;
 use transport::{CONNECT, ChainClient, READ, Transport};
 
-/// How often a call is made before its failure counts, and the pause before the second one.
+/// Attempts for one call, and the pause before the second one.
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(200);
-/// Most of an answer that is read.
+/// Most bytes of a response that are read.
 const MAX_ANSWER: usize = 16 << 20;
 
-/// A service that is called.
+/// An AWS service.
 #[derive(Clone, Copy, Debug)]
 pub struct CloudService {
     /// Its name in host names and signatures.
     name: &'static str,
     /// Its name in configuration files.
     id: &'static str,
-    /// Its variable for another endpoint.
+    /// The variable that sets another endpoint.
     variable: &'static str,
-    /// What stands before an operation's name.
+    /// The prefix of an operation's name in `X-Amz-Target`.
     target: &'static str,
 }
 
 impl CloudService {
-    /// The variable that names another endpoint.
+    /// The variable that sets another endpoint.
     pub fn variable(self) -> &'static str {
         self.variable
     }
@@ -85,7 +86,7 @@ pub const CODEBUILD: CloudService = CloudService {
     variable: "AWS_ENDPOINT_URL_CODEBUILD",
     target: "CodeBuild_20161006",
 };
-/// Called by `s3`, which has another form; here for its endpoint.
+/// Called by `s3`, whose requests differ; listed here for its endpoint.
 pub const SIMPLE_STORAGE: CloudService =
     CloudService { name: "s3", id: "s3", variable: "AWS_ENDPOINT_URL_S3", target: "" };
 pub const CLOUDWATCH_LOGS: CloudService = CloudService {
@@ -102,50 +103,50 @@ pub const KMS: CloudService = CloudService {
     target: "TrentService",
 };
 
-/// Whose credentials are used.
+/// The source of credentials.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CloudIdentity {
-    /// Whatever the chain finds first.
+    /// The first credentials that the chain finds.
     Default,
     /// A profile of the configuration files.
     Profile(String),
-    /// The keys among the caller's own variables, and nothing else.
+    /// Only the keys in the caller's own variables.
     Environment,
 }
 
-/// AWS, as somebody.
+/// AWS, called with one identity.
 #[derive(Clone, Debug)]
 pub struct Amazon {
     config: SdkConfig,
     client: Result<reqwest::Client, String>,
-    /// Another Region than the configured one.
+    /// Overrides the configured Region.
     region: Option<String>,
-    /// The credentials that were found last.
+    /// The most recent credentials.
     found: Arc<Mutex<Option<Credentials>>>,
-    /// Where services are that nothing else has an endpoint for, by name.
+    /// Endpoints by service name, used if nothing else sets one.
     endpoints: Vec<(&'static str, String)>,
 }
 
-/// Why a call came to nothing.
+/// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// Nobody to call as.
+    /// There are no credentials.
     #[error("no AWS credentials can be had: {0}")]
     Credentials(String),
-    /// The service has refused.
+    /// The service refused the call.
     #[error("{code}: {message}")]
     Service { code: String, message: String },
-    /// There was no answer, or none that can be read.
+    /// There was no response, or an unreadable one.
     #[error("cannot reach {endpoint}: {problem}")]
     Unreachable { endpoint: String, problem: String },
 }
 
-/// Credentials that end so soon are asked for again.
+/// Credentials that expire within this time are renewed.
 const SOON: Duration = Duration::from_secs(60);
 
 impl Amazon {
-    /// Looks up the configuration. No call is made.
+    /// Loads the configuration. Makes no call.
     pub async fn load(identity: &CloudIdentity) -> Self {
         let client = SharedHttpClient::new(ChainClient::default());
         let mut loader =
@@ -153,7 +154,7 @@ impl Amazon {
         match identity {
             CloudIdentity::Default => {}
             CloudIdentity::Profile(name) => {
-                // The profile's own, whatever keys lie about in variables.
+                // The profile's own credentials, even if variables hold others.
                 let provider = aws_config::profile::ProfileFileCredentialsProvider::builder()
                     .configure(&ProviderConfig::default().with_http_client(client.clone()))
                     .profile_name(name)
@@ -174,12 +175,13 @@ impl Amazon {
         }
     }
 
-    /// The same in another Region.
+    /// The same client for another Region.
     pub fn in_region(self, region: &str) -> Self {
         Amazon { region: Some(region.to_owned()), ..self }
     }
 
-    /// With an endpoint for a service that no variable and no file names one for; an empty one counts for nothing.
+    /// Sets an endpoint of a service, used unless a variable or a file names one for it. Ignores an
+    /// empty URL.
     pub fn with_endpoint(mut self, service: CloudService, url: &str) -> Self {
         if !url.is_empty() {
             self.endpoints.push((service.name, url.to_owned()));
@@ -192,9 +194,9 @@ impl Amazon {
         self.region.as_deref().or_else(configured).unwrap_or(REGION)
     }
 
-    /// Credentials that are good now.
+    /// Credentials that have not expired.
     pub async fn credentials(&self) -> Result<Credentials, CallError> {
-        // Many ask at once: one of them looks, and the others wait for it.
+        // If many callers ask at once, one looks and the others wait for it.
         let mut found = self.found.lock().await;
         let until = SystemTime::now() + SOON;
         let is_good = |found: &Credentials| found.expiry().is_none_or(|expiry| expiry > until);
@@ -210,7 +212,7 @@ impl Amazon {
         Ok(found.insert(provided).clone())
     }
 
-    /// Calls an operation. What may succeed at another time is tried again.
+    /// Calls an operation. Retries failures that may pass.
     pub async fn call(
         &self,
         service: CloudService,
@@ -242,7 +244,7 @@ impl Amazon {
         post(&self.client, &self.endpoint(service), self.region(), call).await
     }
 
-    /// Where a service is: as configured for it, or for all, or where AWS has it.
+    /// The endpoint of a service: the one set for it, else the one set for all, else AWS's own.
     pub fn endpoint(&self, service: CloudService) -> String {
         self.given_endpoint(service).unwrap_or_else(|| {
             let region = self.region();
@@ -250,7 +252,7 @@ impl Amazon {
         })
     }
 
-    /// The same where it is not AWS's own.
+    /// The configured endpoint, if it is not AWS's own.
     pub fn given_endpoint(&self, service: CloudService) -> Option<String> {
         let own = std::env::var(service.variable).ok().filter(|url| !url.is_empty());
         let of_service = || {
@@ -270,7 +272,7 @@ impl Amazon {
     }
 }
 
-/// The domain below which AWS's services are in a Region.
+/// The domain of AWS's services in a Region.
 fn domain(region: &str) -> &'static str {
     match region.split('-').next() {
         Some("cn") => "amazonaws.com.cn",
@@ -284,7 +286,7 @@ fn domain(region: &str) -> &'static str {
 }
 
 impl CallError {
-    /// Whether the service has refused with this code.
+    /// Whether the service refused with this code.
     pub fn has_code(&self, wanted: &str) -> bool {
         matches!(self, CallError::Service { code, .. } if code == wanted)
     }
@@ -302,7 +304,7 @@ impl CallError {
     }
 }
 
-/// One call.
+/// One call, with the credentials that sign it.
 struct CloudCall<'a> {
     service: CloudService,
     operation: &'a str,
@@ -310,8 +312,8 @@ struct CloudCall<'a> {
     credentials: &'a Credentials,
 }
 
-/// Calls an endpoint of this machine with these keys, once; no configuration is looked at, and no proxy
-/// is asked.
+/// Calls an endpoint on this machine once with these keys. Reads no configuration and uses no
+/// proxy.
 pub async fn call_here(
     endpoint: &str,
     service: CloudService,
@@ -324,7 +326,7 @@ pub async fn call_here(
     post(&reach.client(), endpoint, REGION, call).await
 }
 
-/// Signs a call, makes it, reads the answer.
+/// Signs and sends a call and reads the response.
 async fn post(
     client: &Result<reqwest::Client, String>,
     endpoint: &str,
@@ -359,7 +361,7 @@ async fn post(
         }
         answer.extend_from_slice(&bytes);
     }
-    // Some have nothing to say.
+    // Some operations have an empty response.
     let value: Option<Value> = match answer.is_empty() {
         true => Some(Value::Null),
         false => serde_json::from_slice(&answer).ok(),
@@ -384,7 +386,7 @@ fn refusal(status: u16, answer: Option<&Value>) -> CallError {
     CallError::Service { code, message: text(["message", "Message"]).unwrap_or_default() }
 }
 
-/// An error with everything that led to it.
+/// An error's text with all its causes.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

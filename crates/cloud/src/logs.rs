@@ -1,19 +1,19 @@
-//! CloudWatch Logs as its client: what a log group is, and events put into a stream.
+//! Client of CloudWatch Logs: looks up a log group and puts events into a stream.
 
 use super::{Amazon, CLOUDWATCH_LOGS, CallError};
 use serde_json::{Value, json};
 
-/// What there is to know of a log group.
+/// The properties of a log group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogGroupInfo {
     /// Whether it is encrypted with a key of AWS KMS.
     pub has_key: bool,
 }
 
-/// Pages of groups with the same beginning that are looked through.
+/// Most pages of groups with the same prefix that are searched.
 const PAGES: usize = 20;
 
-/// A log group; `None` where there is none of exactly this name.
+/// A log group; `None` if none has exactly this name.
 pub async fn group(amazon: &Amazon, name: &str) -> Result<Option<LogGroupInfo>, CallError> {
     let mut token = None;
     for _ in 0..PAGES {
@@ -35,12 +35,12 @@ pub async fn group(amazon: &Amazon, name: &str) -> Result<Option<LogGroupInfo>, 
     Ok(None)
 }
 
-/// A log stream, made with the first events.
+/// A log stream, created with the first events.
 #[derive(Debug)]
 pub struct LogStream {
     group: String,
     name: String,
-    /// Whether its group is made as well where it is missing.
+    /// Whether to create a missing group as well.
     makes_group: bool,
     is_there: bool,
 }
@@ -50,7 +50,7 @@ impl LogStream {
         LogStream { group, name, makes_group, is_there: false }
     }
 
-    /// Puts events, each with `timestamp` and `message`, within the limits of one call.
+    /// Puts events, each with `timestamp` and `message`. They must fit the limits of one call.
     pub async fn put(&mut self, amazon: &Amazon, events: &[Value]) -> Result<(), CallError> {
         self.make(amazon).await?;
         let body = json!({
@@ -60,7 +60,7 @@ impl LogStream {
         });
         let answer = amazon.call(CLOUDWATCH_LOGS, "PutLogEvents", &body).await;
         if answer.as_ref().is_err_and(|error| error.has_code("ResourceNotFoundException")) {
-            // Removed meanwhile: made again at the next attempt.
+            // Someone removed the stream or its group: the next attempt creates it again.
             self.is_there = false;
         }
         let answer = answer?;

@@ -1,8 +1,8 @@
-//! Patience with a server: any time for a request whose bytes move, little for a server that says nothing.
+//! Timeouts that count silence: a request may take any time while its bytes move.
 //!
-//! Used by `s3`. A timeout of an HTTP client runs from the beginning of a request to its answer, so that a part of
-//! a large object would never arrive over a slow line; here the clock begins anew with every piece that the
-//! connection takes.
+//! Used by `s3`. An HTTP client's timeout covers a request from its beginning to its response, so a
+//! part of a large object would never arrive over a slow line. Here the clock restarts with every
+//! piece that the connection takes.
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
@@ -14,16 +14,16 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// Bytes that a connection is given at once: fewer cost time, and more are too many for a slow line to take
-/// in the time that counts as silence.
+/// Bytes handed to a connection at once. Smaller pieces cost time; a slow line could not take
+/// larger ones before the time for silence is over.
 const PIECE: usize = 256 << 10;
 
-/// The server said nothing.
+/// The server was silent for too long.
 #[derive(Debug, thiserror::Error)]
 #[error("the server has been silent for {} seconds", .0.as_secs())]
 pub(super) struct Silent(Duration);
 
-/// Sends `body` by `call` and waits for the answer, for as long as something moves at least each `silence`.
+/// Sends `body` by `call` and waits for the response. Fails if nothing moves for `silence`.
 pub(super) async fn patiently<F: Future>(
     silence: Duration,
     body: Bytes,
@@ -41,12 +41,12 @@ pub(super) async fn patiently<F: Future>(
     }
 }
 
-/// The next of an answer's bytes, unless the server is silent for so long.
+/// The next bytes of a response. Fails if the server is silent for that long.
 pub(super) async fn next<F: Future>(silence: Duration, next: F) -> Result<F::Output, Silent> {
     tokio::time::timeout(silence, next).await.map_err(|_| Silent(silence))
 }
 
-/// A body that is taken in pieces, and says so each time.
+/// A body that hands out pieces and notifies `moved` at each.
 #[derive(Debug)]
 pub(super) struct WatchedBody {
     rest: Bytes,
@@ -88,8 +88,8 @@ mod tests {
     const SHORTER: Duration = Duration::from_millis(20);
     const FOR_EVER: Duration = Duration::from_secs(3600);
 
-    /// Sends sixteen pieces to a server that takes one after each of these pauses and answers after the other: how
-    /// much of them has arrived.
+    /// Sends sixteen pieces to a server that pauses for `pieces` after each one and for `answer`
+    /// before it responds. Returns how many bytes arrived.
     fn ask(pieces: Duration, answer: Duration) -> Result<usize, Silent> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let body = Bytes::from(vec![0; 16 * PIECE]);
@@ -107,8 +107,8 @@ mod tests {
 
     #[test]
     fn a_slow_line_has_its_time() {
-        // Sixteen pieces: three times as long as a server may be silent. A clock that runs late finds a
-        // piece before it finds silence.
+        // Sixteen pieces take three times as long as a server may be silent. If the clock runs
+        // late, it finds a piece before it finds silence.
         assert_eq!(ask(SHORTER, SHORTER).unwrap(), 16 * PIECE);
     }
 

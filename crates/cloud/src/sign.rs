@@ -1,4 +1,4 @@
-//! Signatures, version 4.
+//! Signs requests with Signature Version 4.
 
 use crate::digest;
 use aws_credential_types::Credentials;
@@ -10,7 +10,7 @@ use aws_sigv4::sign::v4::SigningParams;
 use bytes::Bytes;
 use std::time::SystemTime;
 
-/// What a signature is for.
+/// The credentials, Region and service of a signature.
 #[derive(Clone, Debug)]
 pub(super) struct SigningScope {
     pub(super) credentials: Credentials,
@@ -20,7 +20,7 @@ pub(super) struct SigningScope {
 }
 
 impl SigningScope {
-    /// A request, signed with its body. Errors are of requests that no server could take.
+    /// Signs a request with its body. Fails only for requests that no server could take.
     pub(super) async fn signed(
         self,
         mut request: http::Request<Bytes>,
@@ -58,7 +58,8 @@ impl SigningScope {
     }
 }
 
-/// S3 takes keys as they are, where others normalise paths, and wants the body's digest among the headers.
+/// S3 takes keys unchanged, while other services normalise paths, and wants the body's digest in a
+/// header.
 fn settings(service: &str) -> SigningSettings {
     let mut settings = SigningSettings::default();
     if service == "s3" {

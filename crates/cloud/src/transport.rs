@@ -1,7 +1,7 @@
-//! HTTP to AWS, for calls of our own and for the chain that finds credentials.
+//! HTTP to AWS, for our own calls and for the chain that finds credentials.
 //!
-//! One client library for both and for registries (docs/adr/0230). Redirects are not followed: AWS answers with
-//! them where a Region is wrong, and a signature is good for one address.
+//! Both, and registries, share one client library (docs/adr/0230). Redirects are not followed: AWS
+//! sends them when a Region is wrong, and a signature holds for one address only.
 
 use super::chain;
 use aws_smithy_runtime_api::client::http::{
@@ -21,20 +21,20 @@ use std::time::Duration;
 pub(super) const CONNECT: Duration = Duration::from_secs(5);
 pub(super) const READ: Duration = Duration::from_secs(30);
 
-/// How a client reaches servers.
+/// Timeouts and proxy use of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Transport {
     pub(super) connect: Option<Duration>,
-    /// How long a server may be silent, from the request's first byte on.
+    /// How long a server may be silent, from the first byte of the request.
     pub(super) read: Option<Duration>,
-    /// Whether `HTTPS_PROXY` and its like are honoured.
+    /// Whether `HTTPS_PROXY` and similar variables are honoured.
     pub(super) is_proxied: bool,
 }
 
 impl Transport {
-    /// A client that reaches servers so. It trusts what this machine and the caller trust.
+    /// Builds the client. It trusts the certificates that this machine and the caller trust.
     pub(super) fn client(self) -> Result<Client, String> {
-        // The first one that is installed stays; all of this program are the same.
+        // The first installed provider stays; this program always installs the same one.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let trusted: Result<Vec<Certificate>, _> =
             certificates().iter().map(|pem| Certificate::from_pem(pem.as_bytes())).collect();
@@ -58,7 +58,7 @@ impl Transport {
 /// The HTTP client of the chain that finds credentials.
 #[derive(Debug, Default)]
 pub(super) struct ChainClient {
-    /// One client for each pair of timeouts: most providers have the same.
+    /// One client for each pair of timeouts; most providers use the same pair.
     clients: Mutex<HashMap<Transport, Client>>,
 }
 
@@ -82,7 +82,7 @@ impl HttpClient for ChainClient {
     }
 }
 
-/// A client, or why there is none.
+/// A client, or why it could not be built.
 #[derive(Debug)]
 struct ChainConnector(Result<Client, String>);
 

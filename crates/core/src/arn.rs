@@ -1,11 +1,11 @@
-//! Names of things of this machine in AWS's form.
+//! ARNs for builds and other resources of this machine.
 
-/// The Region builds find themselves in; the one that is called where none is configured.
+/// The Region that builds see, and the one that is called if none is configured.
 pub const REGION: &str = "us-east-1";
-/// The account builds find themselves in.
+/// The account that builds see.
 pub const ACCOUNT: &str = "000000000000";
 
-/// The ARN of what a service calls `resource`, `build/demo:1` for one.
+/// Returns the ARN of a service's `resource`, such as `build/demo:1`.
 #[must_use]
 pub fn arn(service: &str, resource: &str) -> String {
     format!("arn:aws:{service}:{REGION}:{ACCOUNT}:{resource}")

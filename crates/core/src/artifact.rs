@@ -1,7 +1,7 @@
-//! Where an artifact goes and what it is called there.
+//! Where an artifact is stored, and under which name.
 //!
-//! Fed by the command line and the project; used by `crates/outputs/src`, which knows buckets and folders. A
-//! folder of this machine has the layout of a bucket.
+//! Input comes from the command line and the project. `crates/outputs/src`, which knows buckets and
+//! folders, uses the result. A local folder has the same layout as a bucket.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,50 +9,51 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Packaging {
-    /// Each file by itself.
+    /// Each file on its own.
     None,
     /// All files in one ZIP.
     Zip,
 }
 
-/// Whether the build's id is part of the name.
+/// Whether the name includes the build ID.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Namespace {
-    /// It is not.
+    /// Without the build ID.
     #[default]
     None,
-    /// It is.
+    /// With the build ID.
     BuildId,
 }
 
-/// What a project says of an artifact, but for the bucket.
+/// A project's settings for an artifact, except the bucket.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArtifactSettings {
     /// Prefix of the name.
     pub path: String,
-    /// What comes between the two.
+    /// The part between the path and the name.
     pub namespace: Namespace,
-    /// The name; `/` for none. Where it is absent: the buildspec's, else the identifier of a secondary
-    /// artifact, else none.
+    /// The name; `/` means none. If absent, the name comes from the buildspec, then from the
+    /// identifier of a secondary artifact; otherwise there is none.
     pub name: Option<String>,
-    /// Where it is absent, a name that ends in `.zip` makes a ZIP.
+    /// If absent, a name that ends in `.zip` makes a ZIP.
     pub packaging: Option<Packaging>,
-    /// Whether a name in the buildspec goes before [`Self::name`].
+    /// Whether the buildspec's name overrides [`Self::name`].
     pub override_name: bool,
 }
 
-/// Where an artifact goes below its bucket.
+/// The place of an artifact in its bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArtifactPlace {
-    /// Without slashes at its ends; empty for the bucket itself.
+    /// The key without leading or trailing slashes; empty for the bucket itself.
     pub key: String,
     /// How it is stored there.
     pub packaging: Packaging,
 }
 
 impl ArtifactSettings {
-    /// Resolves everything. `own_name` is the buildspec's, evaluated; `prefix` its `s3-prefix`.
+    /// Resolves the place. `own_name` is the buildspec's name, evaluated; `prefix` is its
+    /// `s3-prefix`.
     #[must_use]
     pub fn place(
         &self,
@@ -72,7 +73,7 @@ impl ArtifactSettings {
             true => Packaging::Zip,
             false => Packaging::None,
         });
-        // A ZIP needs a name of some kind.
+        // A ZIP always needs a name.
         let name = match (packaging, name.trim_matches('/')) {
             (Packaging::Zip, "") => {
                 identifier.map_or("artifacts.zip".into(), |id| format!("{id}.zip"))
@@ -84,7 +85,7 @@ impl ArtifactSettings {
             Namespace::BuildId => vec![prefix.unwrap_or(&self.path), build, &name],
         };
         let parts = parts.iter().flat_map(|part| part.split('/'));
-        // A name is the shell's word; what would lead out of the bucket's folder does not.
+        // A shell produced the name, so drop parts that would lead out of the bucket's folder.
         let parts: Vec<&str> = parts.filter(|part| !matches!(*part, "" | "." | "..")).collect();
         ArtifactPlace { key: parts.join("/"), packaging }
     }
@@ -94,7 +95,7 @@ impl ArtifactSettings {
 mod tests {
     use super::*;
 
-    /// The table of the specification, row by row.
+    /// Checks the specification's table, row by row.
     #[test]
     fn names_are_those_of_the_table() {
         use {Namespace::BuildId, Packaging::Zip};

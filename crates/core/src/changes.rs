@@ -1,29 +1,29 @@
-//! What runs have changed in the files of a build: how it is written down, and what comes of several runs.
+//! File changes made by a build's commands: their text format, and the net result of several runs.
 //!
-//! Found by `engine::kept`, kept in the build's folder by `folder`, shown by `src/cli`.
+//! `engine::kept` finds them, `folder` stores them with the build, and `src/cli` shows them.
 
 use crate::select::below;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// What has happened to a file.
+/// The kind of a change.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Op {
-    /// It was not there before.
+    /// The file is new.
     Added,
-    /// It was written to, or another has taken its place.
+    /// The file's content changed, or another file replaced it.
     Modified,
-    /// Only its mode, owner or attributes are others.
+    /// Only mode, owner or attributes changed.
     Attributes,
-    /// It is gone; with a directory, all that was in it.
+    /// The file was removed. For a directory, this includes its content.
     Deleted,
-    /// It had this path before; with a directory, all that is in it.
+    /// The file was moved from this path. For a directory, this includes its content.
     Renamed(Vec<u8>),
 }
 
 impl Op {
-    /// As it is shown and written down.
+    /// The letter for output and for the text format.
     #[must_use]
     pub fn letter(&self) -> char {
         match self {
@@ -36,7 +36,7 @@ impl Op {
     }
 }
 
-/// What it is.
+/// The type of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FileKind {
     /// A regular file.
@@ -45,7 +45,7 @@ pub enum FileKind {
     Directory,
     /// A symbolic link.
     Link,
-    /// A socket, a FIFO, a device.
+    /// A socket, FIFO or device.
     Other,
 }
 
@@ -60,27 +60,27 @@ impl FileKind {
     }
 }
 
-/// One change.
+/// One changed file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileChange {
-    /// What has happened.
+    /// The kind of the change.
     pub op: Op,
-    /// To what.
+    /// The type of the file.
     pub kind: FileKind,
-    /// Its bytes, of what is gone those it had.
+    /// Size in bytes; for a removed file, its last size.
     pub size: u64,
-    /// Its path in the container, absolute.
+    /// Absolute path in the container.
     pub path: Vec<u8>,
 }
 
 impl FileChange {
-    /// Whether a file, or a link, has new content by it.
+    /// Whether a file or link got new content.
     #[must_use]
     pub fn has_written(&self) -> bool {
         self.kind != FileKind::Directory && !matches!(self.op, Op::Deleted | Op::Attributes)
     }
 
-    /// Whether it has to do with a path: its own, or that of a directory above it that is gone or was renamed.
+    /// Whether the change affects a path: its own, or one below a removed or renamed directory.
     #[must_use]
     pub fn concerns(&self, path: &[u8]) -> bool {
         let is_all =
@@ -90,24 +90,24 @@ impl FileChange {
     }
 }
 
-/// How many there are.
+/// Numbers of changes by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Counts {
-    /// New ones.
+    /// New files.
     pub added: u64,
-    /// Written to, or with another mode or owner.
+    /// Files with new content, mode, owner or attributes.
     pub modified: u64,
-    /// Gone.
+    /// Removed files.
     pub deleted: u64,
-    /// Under another path.
+    /// Renamed files.
     pub renamed: u64,
-    /// Bytes of files that are new or were written to.
+    /// Bytes of new files and of files with new content.
     pub bytes: u64,
 }
 
 impl Counts {
-    /// Counts them.
+    /// Counts changes.
     #[must_use]
     pub fn of(changes: &[FileChange]) -> Self {
         let mut counts = Counts::default();
@@ -125,19 +125,19 @@ impl Counts {
         counts
     }
 
-    /// All of them.
+    /// Total number of changes.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.added + self.modified + self.deleted + self.renamed
     }
 }
 
-/// As lines of text, whatever bytes are in the names.
+/// Writes changes as lines of text. Bytes that are not UTF-8 are escaped.
 #[must_use]
 pub fn to_text(changes: &[FileChange]) -> String {
     let mut text = String::new();
     for FileChange { op, kind, size, path } in changes {
-        // A text grows without fail.
+        // Writing to a string cannot fail.
         let _ = write!(text, "{}{} {size} {}", op.letter(), kind.letter(), escaped(path));
         if let Op::Renamed(from) = op {
             let _ = write!(text, "\t{}", escaped(from));
@@ -147,7 +147,7 @@ pub fn to_text(changes: &[FileChange]) -> String {
     text
 }
 
-/// The changes of such a text; nothing where it is none.
+/// Reads the text that [`to_text`] wrote; `None` if it is malformed.
 #[must_use]
 pub fn from_text(text: &str) -> Option<Vec<FileChange>> {
     text.lines().map(from_line).collect()
@@ -210,7 +210,7 @@ fn unescaped(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// What comes of changes that follow each other: what was made and removed again is none.
+/// Combines consecutive changes. A file that was added and removed again leaves no change.
 #[must_use]
 pub fn net(all: impl IntoIterator<Item = Vec<FileChange>>) -> Vec<FileChange> {
     let mut net: BTreeMap<Vec<u8>, FileChange> = BTreeMap::new();
@@ -226,7 +226,7 @@ pub fn net(all: impl IntoIterator<Item = Vec<FileChange>>) -> Vec<FileChange> {
 }
 
 fn add(net: &mut BTreeMap<Vec<u8>, FileChange>, change: FileChange) {
-    // What was removed before is another now.
+    // A file that was removed before now counts as modified.
     let op = match net.get(&change.path) {
         Some(FileChange { op: Op::Deleted, kind, .. }) if *kind == change.kind => Op::Modified,
         _ => Op::Added,
@@ -244,7 +244,7 @@ fn modify(net: &mut BTreeMap<Vec<u8>, FileChange>, change: FileChange) {
 }
 
 fn delete(net: &mut BTreeMap<Vec<u8>, FileChange>, change: FileChange) {
-    // With a directory goes what was in it.
+    // Removing a directory removes its content too.
     let inner = keys_below(net, &change.path);
     let mut moved: Vec<FileChange> = Vec::new();
     for path in inner.into_iter().chain([change.path.clone()]) {
@@ -284,7 +284,7 @@ fn rename(net: &mut BTreeMap<Vec<u8>, FileChange>, from: &[u8], change: FileChan
     put(net, FileChange { op, ..change });
 }
 
-/// Paths below a directory.
+/// Changed paths below a directory.
 fn keys_below(net: &BTreeMap<Vec<u8>, FileChange>, directory: &[u8]) -> Vec<Vec<u8>> {
     let first = [directory, b"/"].concat();
     let paths = net.range(first.clone()..).map(|(path, _)| path);

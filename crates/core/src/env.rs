@@ -1,22 +1,22 @@
-//! The variables a build starts with, and which layer wins.
+//! The variables that a build starts with, and which source takes precedence.
 //!
-//! Fed by `spec`, the image and the command line; feeds `machine::build`, and so the shell of the
-//! first command. The caller's own environment is not a layer.
+//! Input comes from `spec`, the image and the command line. `machine::build` passes the result to
+//! the shell of the first command. The caller's own environment is not used.
 
 use std::collections::BTreeMap;
 
-/// Where programs are searched for unless the image says otherwise.
+/// Default PATH if the image sets none.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Names and values, later ones before earlier ones of the same name.
+/// Names and values; of equal names, the last one counts.
 pub type Variables = Vec<(String, String)>;
 
-/// The layers, weakest first.
+/// Sources of variables, weakest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EnvLayers {
-    /// Directory of the programs that take the place of others; first in PATH, whatever PATH is.
+    /// Directory of stand-in programs; always first in PATH.
     pub stubs: Option<String>,
-    /// Directories of programs that the caller brings along, parted by colons; before those of the image.
+    /// Directories of the caller's own tools, separated by colons; placed before the image's PATH.
     pub tools: Option<String>,
     /// Directory of the `codebuild-*` commands; last in PATH, as in AWS.
     pub helpers: String,
@@ -28,11 +28,11 @@ pub struct EnvLayers {
     pub buildspec: Variables,
     /// What CodeBuild's agent sets.
     pub managed: Variables,
-    /// `--env` and its kin.
+    /// Variables from `--env` and similar options.
     pub overrides: Variables,
 }
 
-/// The variables as the first command finds them, sorted by name.
+/// The variables of the first command, sorted by name.
 #[must_use]
 pub fn compose(layers: EnvLayers) -> BTreeMap<String, String> {
     let mut variables: BTreeMap<String, String> = BTreeMap::new();
@@ -43,7 +43,7 @@ pub fn compose(layers: EnvLayers) -> BTreeMap<String, String> {
         if let Some(tools) = layers.tools {
             *path = format!("{tools}:{path}");
         }
-        // The agent appends to what the image has. A buildspec that sets PATH replaces it all.
+        // The agent appends to the image's PATH. A PATH in the buildspec replaces all of it.
         path.push(':');
         path.push_str(&layers.helpers);
     }
@@ -62,7 +62,7 @@ pub fn compose(layers: EnvLayers) -> BTreeMap<String, String> {
     variables
 }
 
-/// Whether a shell can hold a variable of that name.
+/// Whether a text is a valid name of a shell variable.
 #[must_use]
 pub fn is_name(name: &str) -> bool {
     let mut chars = name.chars();
@@ -70,11 +70,11 @@ pub fn is_name(name: &str) -> bool {
         && chars.all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-/// Reads `--env-file`: `NAME=VALUE` a line, `#` comments and empty lines
-/// left out. Quotes are part of the value.
+/// Reads an `--env-file`: one `NAME=VALUE` per line. `#` comments and empty lines are ignored.
+/// Quotes are part of the value.
 ///
 /// # Errors
-/// `LINE: what is wrong with it`, for the first line that is neither.
+/// `LINE: problem`, for the first invalid line.
 pub fn parse_file(text: &str) -> Result<Variables, String> {
     let lines = text
         .lines()

@@ -1,24 +1,24 @@
-//! Why a command has failed, in one sentence.
+//! Explains in one sentence why a command failed.
 
 use crate::event::CommandOutcome;
 use crate::hints::missing_program;
 use std::borrow::Cow;
 
-/// A failed command, with what is known about it.
+/// A failed command and what is known about it.
 #[derive(Clone, Copy, Debug)]
 pub struct FailedCommand<'f> {
-    /// How it has ended.
+    /// How it ended.
     pub outcome: &'f CommandOutcome,
-    /// What it has written last.
+    /// Its last output.
     pub output: &'f str,
-    /// What was in its way, such as a limit.
+    /// A known cause, such as a limit.
     pub cause: Option<&'f str>,
-    /// A program that is there, and whose name is near that of the one it has not found.
+    /// An existing program whose name resembles the missing one.
     pub near: Option<&'f str>,
 }
 
 impl FailedCommand<'_> {
-    /// The sentence.
+    /// Returns the explanation.
     #[must_use]
     pub fn explained(&self) -> String {
         let told = match self.outcome {
@@ -68,20 +68,20 @@ impl FailedCommand<'_> {
     }
 }
 
-/// The program that a command did not find, if the message names it.
+/// Returns the program that a command did not find, if its output names one.
 #[must_use]
 pub fn not_found(outcome: &CommandOutcome, output: &str) -> Option<String> {
     let is_it = *outcome == CommandOutcome::Exited(127);
     is_it.then(|| missing_program(output).map(str::to_owned)).flatten()
 }
 
-/// The name nearest to one that was not found, if one is near enough to be meant.
+/// Returns the name most similar to a missing one, if it is similar enough.
 #[must_use]
 pub fn nearest<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     let most = if name.len() < 5 { 1 } else { 2 };
     let near = names.filter(|known| known.len().abs_diff(name.len()) <= most && *known != name);
     let far = near.map(|known| (strsim::damerau_levenshtein(name, known), known));
-    // Of those as near, the first by name: the order of a directory is nobody's.
+    // On a tie, take the first name in order, because directory order is arbitrary.
     far.filter(|(far, _)| *far <= most).min().map(|(_, known)| known)
 }
 

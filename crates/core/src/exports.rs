@@ -1,13 +1,14 @@
-//! A shell's saved variables, read back: the output of `export -p`, whichever shell wrote it.
+//! Parses a shell's saved variables: the output of `export -p` from any supported shell.
 //!
-//! Used by `crates/build/src/driver/shell.rs` for sessions, and for whatever else wants to know a build's
-//! variables. The text comes out of the container, so it is read as hostile: what does not parse is
-//! left out, nothing is executed.
+//! Used by `crates/build/src/driver/shell.rs` for sessions and other readers of a build's
+//! variables. The text comes from the container and is untrusted: unparsable lines are skipped, and
+//! nothing is executed.
 
-/// Names and values of the variables in `text`, in its order. Names without a value are left out.
+/// Returns the variables in `text`, in order. Names without a value are skipped.
 ///
-/// A line `unset NAME` takes back what stands before it. Understands what dash, bash, busybox and ksh print: `export A='b'`, `declare -x A="b"`,
-/// `export A="b"`, `A=b`, with `'…'`, `"…"`, `$'…'` and backslashes in any mixture.
+/// A line `unset NAME` cancels earlier values. Understands the output of dash, bash, busybox and
+/// ksh: `export A='b'`, `declare -x A="b"`, `export A="b"`, `A=b`, with any mixture of `'…'`,
+/// `"…"`, `$'…'` and backslashes.
 #[must_use]
 pub fn parse(text: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut found = Vec::new();
@@ -29,7 +30,8 @@ pub fn parse(text: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
 
 type Assignment = (Vec<u8>, Vec<u8>);
 
-/// The assignment that `text` starts with, if it is one, and what comes after its line.
+/// Takes the assignment at the start of `text`, if there is one. Also returns the text after its
+/// line.
 fn take_assignment(text: &[u8]) -> (Option<Assignment>, &[u8]) {
     let mut rest = text;
     for keyword in [&b"export "[..], b"declare ", b"typeset "] {
@@ -50,7 +52,7 @@ fn take_assignment(text: &[u8]) -> (Option<Assignment>, &[u8]) {
             (Some((name.to_vec(), value)), after_line(after))
         }
         Some((_, after)) => (None, after_line(after)),
-        // A quote that never ends: nothing after it can be told apart.
+        // An unclosed quote: the rest cannot be parsed.
         None => (None, &[]),
     }
 }
@@ -63,7 +65,8 @@ fn after_line(text: &[u8]) -> &[u8] {
     text.iter().position(|&byte| byte == b'\n').map_or(&[], |at| &text[at + 1..])
 }
 
-/// A shell word without its quotes, and what follows it. `None` where a quote is not closed.
+/// Takes a shell word and removes its quotes. Also returns the rest; `None` if a quote is not
+/// closed.
 fn take_word(mut rest: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let mut word = Vec::new();
     loop {
@@ -107,7 +110,7 @@ fn take_double_quoted<'a>(mut rest: &'a [u8], word: &mut Vec<u8>) -> Option<&'a 
     }
 }
 
-/// `$'…'`, which bash uses for control characters.
+/// Takes `$'…'`, which bash uses for control characters.
 fn take_ansi_quoted<'a>(mut rest: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]> {
     loop {
         match rest {
@@ -152,7 +155,7 @@ fn take_ansi_quoted<'a>(mut rest: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u
     }
 }
 
-/// A value as a single-quoted word that every shell reads back unchanged.
+/// Quotes a value as a single-quoted word that every shell reads back unchanged.
 #[must_use]
 pub fn quote(value: &str) -> String {
     format!("'{}'", value.replace('\'', "'\\''"))

@@ -1,19 +1,19 @@
-//! What `.gitignore` files leave out: their patterns, and which of them has the last word on a path.
+//! Parses `.gitignore` files and decides which paths they ignore.
 //!
-//! Used by `run --watch`. Paths and names are bytes, as git takes them. The files come with a source, which may
-//! be anybody's: matching takes no more than the lengths of pattern and path, multiplied.
+//! Used by `run --watch`. Paths and names are bytes, as in git. The files come with an untrusted
+//! source: matching takes at most time proportional to the pattern's length times the path's.
 
 use std::sync::Arc;
 
-/// The `.gitignore` files from the top down to one directory.
+/// The `.gitignore` files from the top directory down to one directory.
 #[derive(Clone, Debug, Default)]
 pub struct Ignored(Option<Arc<IgnoreFile>>);
 
-/// One of the files.
+/// One `.gitignore` file.
 #[derive(Debug)]
 struct IgnoreFile {
     above: Ignored,
-    /// The directory it is in, absolute and without a slash at its end.
+    /// Its directory: absolute, without a trailing slash.
     dir: Vec<u8>,
     patterns: Vec<IgnorePattern>,
 }
@@ -23,7 +23,7 @@ struct IgnorePattern {
     tokens: Vec<IgnoreToken>,
     is_negated: bool,
     only_directories: bool,
-    /// Whether it is about a path below the file's directory, and not about a name at any depth.
+    /// Whether it matches a path below the file's directory, instead of a name at any depth.
     is_anchored: bool,
 }
 
@@ -32,18 +32,18 @@ enum IgnoreToken {
     Byte(u8),
     /// `?`
     One,
-    /// `[...]`: ranges, and whether it is anything else that is meant.
+    /// `[...]`: ranges, and whether the class is negated.
     Class(Vec<(u8, u8)>, bool),
     /// `*`
     Star,
-    /// `**/`: any directories, or none.
+    /// `**/`: any number of directories.
     Directories,
-    /// `**` at the end: all that is below.
+    /// `**` at the end: everything below.
     Rest,
 }
 
 impl Ignored {
-    /// With the text of one file more, which lies in `dir`: an absolute path.
+    /// Adds the text of another file, which is in the directory `dir` (an absolute path).
     #[must_use]
     pub fn with(&self, dir: &[u8], text: &[u8]) -> Self {
         let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
@@ -55,7 +55,7 @@ impl Ignored {
         Ignored(Some(Arc::new(IgnoreFile { above: self.clone(), dir, patterns })))
     }
 
-    /// Whether something is left out that lies in a directory which is not: its absolute path.
+    /// Whether an absolute path is ignored. Its directory must not be ignored.
     #[must_use]
     pub fn has(&self, path: &[u8], is_directory: bool) -> bool {
         let mut next = self;
@@ -81,7 +81,7 @@ impl IgnorePattern {
     }
 }
 
-/// A line of such a file; none where it says nothing.
+/// Parses a line; `None` if it has no pattern.
 fn pattern(line: &[u8]) -> Option<IgnorePattern> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let mut text = without_spaces(line);
@@ -104,7 +104,7 @@ fn pattern(line: &[u8]) -> Option<IgnorePattern> {
     Some(IgnorePattern { tokens: tokens(text), is_negated, only_directories, is_anchored })
 }
 
-/// Without the spaces at the end, but for one that is escaped.
+/// Removes trailing spaces, except an escaped one.
 fn without_spaces(line: &[u8]) -> &[u8] {
     let mut end = line.len();
     while end > 0 && line[end - 1] == b' ' && !(end > 1 && line[end - 2] == b'\\') {
@@ -134,7 +134,7 @@ fn tokens(text: &[u8]) -> Vec<IgnoreToken> {
     tokens
 }
 
-/// `[...]` at the beginning, and its length; none where it has no end.
+/// Parses `[...]` at the start of `text`. Also returns its length; `None` if it is not closed.
 fn class(text: &[u8]) -> Option<(IgnoreToken, usize)> {
     let mut at = 1;
     let is_negated = matches!(text.get(at), Some(b'!' | b'^'));
@@ -164,8 +164,8 @@ fn class(text: &[u8]) -> Option<(IgnoreToken, usize)> {
     }
 }
 
-/// Whether all of a text is as the tokens say. Keeps every place in them at once that the text so far can have
-/// come to.
+/// Whether the tokens match a whole text. Keeps all possible positions in the tokens at once, so it
+/// never backtracks.
 fn matches(tokens: &[IgnoreToken], text: &[u8]) -> bool {
     let mut now = vec![false; tokens.len() + 1];
     enter(tokens, &mut now, 0);
@@ -193,7 +193,7 @@ fn matches(tokens: &[IgnoreToken], text: &[u8]) -> bool {
     now[tokens.len()]
 }
 
-/// Comes to a token, and past those that can stand for nothing.
+/// Marks a token as reached, and the following ones if it can match nothing.
 fn enter(tokens: &[IgnoreToken], places: &mut [bool], mut at: usize) {
     places[at] = true;
     while matches!(tokens.get(at), Some(IgnoreToken::Star | IgnoreToken::Directories)) {

@@ -1,40 +1,41 @@
-//! Advice for failures that everybody meets: a table from what a command has written to one sentence with
-//! the option that mends it.
+//! Hints for common failures: a table from a command's output to one sentence that names the option
+//! to use.
 //!
-//! Used by the driver when a command has failed; the first row that fits is told. A row that is not certain
-//! of its cause is none.
+//! The driver asks for a hint when a command has failed; the first matching row is used. A row must
+//! be certain of its cause.
 
 use std::borrow::Cow;
 
-/// A command that has failed, and what it ran in.
+/// A failed command and its environment.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HintSubject<'f> {
     /// Its text.
     pub text: &'f str,
-    /// What it has written last.
+    /// Its last output.
     pub output: &'f str,
     /// Its exit status.
     pub status: i32,
     /// Whether the image is this machine.
     pub is_host: bool,
-    /// Whether the image is one of CodeBuild's.
+    /// Whether the image is one of CodeBuild's own.
     pub is_codebuild: bool,
-    /// Whether the container has privileges.
+    /// Whether the container is privileged.
     pub is_privileged: bool,
-    /// Whether the build reaches no network.
+    /// Whether the build has no network.
     pub is_closed: bool,
-    /// Whether the caller has variables of a proxy, and the build has none.
+    /// Whether the caller has proxy variables and the build does not.
     pub lacks_proxy: bool,
-    /// Whether it was given AWS credentials.
+    /// Whether the build has AWS credentials.
     pub has_credentials: bool,
-    /// Whether directories of earlier commands cannot be renamed: they are sealed, and the caller is not root.
+    /// Whether directories of earlier commands cannot be renamed, because they are in sealed layers
+    /// and the caller is not root.
     pub keeps_names: bool,
 }
 
-/// Most bytes of output that are looked at.
+/// Maximum bytes of output to search.
 pub const TAIL: usize = 16 << 10;
 
-/// The advice for a failure, if there is any.
+/// Returns the hint for a failure, if there is one.
 #[must_use]
 pub fn hint(failure: &HintSubject<'_>) -> Option<Cow<'static, str>> {
     let rows = ROWS.iter().filter(|row| (row.applies)(failure));
@@ -46,7 +47,7 @@ pub fn hint(failure: &HintSubject<'_>) -> Option<Cow<'static, str>> {
     found.next().map(|row| row.advice.into()).or_else(|| missing(failure))
 }
 
-/// The advice where the user of `run-as` is none of the image.
+/// The hint for a `run-as` user that the image does not have.
 #[must_use]
 pub fn missing_user(name: &str) -> String {
     match name {
@@ -61,30 +62,30 @@ pub fn missing_user(name: &str) -> String {
     }
 }
 
-/// What is told where a breakpoint did not pause, because sessions are off.
+/// The hint if a breakpoint did not pause because sessions are off.
 pub const PASSED: &str = "a breakpoint was passed; to pause there: --enable-session";
 
-/// Whether a command that has succeeded has certainly called `codebuild-breakpoint`: it begins one of the
-/// commands that are run one after the other.
+/// Whether a successful command certainly called `codebuild-breakpoint`, because it begins one of
+/// the commands that run in sequence.
 #[must_use]
 pub fn passes_breakpoint(text: &str) -> bool {
     let calls = |part: &str| {
         let word = part.split_whitespace().next().unwrap_or_default();
         word.rsplit('/').next() == Some("codebuild-breakpoint")
     };
-    // Behind `||`, in a loop or in a condition it may not have been come to.
+    // After `||`, in a loop or in a condition it may not have been reached.
     text.contains("codebuild-breakpoint")
         && text.lines().flat_map(|line| line.split([';', '&'])).any(calls)
 }
 
-/// The program that was not found: what the shell, make or `env` says of it, not what another program says
-/// of things of its own. By the last line that says so.
+/// Returns the program that was not found. Considers only messages of a shell, make or `env`,
+/// because other programs mean other things by them. Uses the last such line.
 #[must_use]
 pub fn missing_program(output: &str) -> Option<&str> {
     output.lines().rev().find_map(|line| {
         let line = line.trim_end();
         if let Some(rest) = line.strip_suffix(": No such file or directory") {
-            // Of make, and of `#!/usr/bin/env`.
+            // Messages of make and of `#!/usr/bin/env`.
             let begin = ["make: ", "env: ", "/usr/bin/env: "];
             let name = begin.iter().find_map(|begin| rest.strip_prefix(begin))?;
             return as_program(name.trim_matches(['\'', '"', '‘', '’']));
@@ -96,7 +97,8 @@ pub fn missing_program(output: &str) -> Option<&str> {
     })
 }
 
-/// `sh: 1`, `bash: line 2`, `/tmp/script.sh: 3`, `/bin/sh`, `make: line 1`: who speaks, and its line.
+/// Whether a message comes from a shell or make: `sh: 1`, `bash: line 2`, `/tmp/script.sh: 3`,
+/// `/bin/sh`, `make: line 1`.
 fn is_shell(before: &str) -> bool {
     let mut parts = before.split(": ");
     let who = parts.next().unwrap_or_default();
@@ -116,12 +118,12 @@ fn as_program(name: &str) -> Option<&str> {
     (!name.is_empty() && name.chars().all(is_plain)).then_some(name)
 }
 
-/// A kind of failure.
+/// One kind of failure.
 struct HintRow {
     applies: fn(&HintSubject<'_>) -> bool,
-    /// Texts one of which was written.
+    /// Texts, one of which must be in the output.
     needles: &'static [&'static str],
-    /// Texts with which it is another failure.
+    /// Texts that indicate a different failure.
     but: &'static [&'static str],
     advice: &'static str,
 }
@@ -130,7 +132,7 @@ fn always(_: &HintSubject<'_>) -> bool {
     true
 }
 
-/// In the order in which they are asked: what explains others comes first.
+/// In order of precedence: causes of other failures come first.
 const ROWS: [HintRow; 15] = [
     HintRow {
         applies: |failure| failure.keeps_names,
@@ -300,7 +302,7 @@ const NOT_ROOT: &[&str] = &[
     "This command has to be run under the root user",
 ];
 
-/// Clients of something that a build here does not have.
+/// Clients of services that a build does not have here.
 const CLIENTS: [&str; 22] = [
     "aws",
     "az",
@@ -325,14 +327,14 @@ const CLIENTS: [&str; 22] = [
     "sonar-scanner",
     "terraform",
 ];
-/// What CodeBuild's own images have, and small images do not.
+/// Programs in CodeBuild's own images that small images lack.
 const OF_CODEBUILD: [&str; 28] = [
     "bundle", "bundler", "composer", "corepack", "dotnet", "gem", "git", "go", "gradle", "jar",
     "java", "javac", "jq", "make", "mvn", "node", "npm", "npx", "php", "pip", "pip3", "python3",
     "rake", "ruby", "sbt", "unzip", "yarn", "zip",
 ];
 
-/// Advice for a program that was not found: an image that is known to have it, or a stand-in.
+/// The hint for a missing program: an image that has it, or a stand-in.
 fn missing(failure: &HintSubject<'_>) -> Option<Cow<'static, str>> {
     let name = missing_program(failure.output)?;
     let place = if failure.is_host { "this machine has no" } else { "the image has no" };

@@ -1,11 +1,11 @@
-//! Runtimes that a container has by itself, held against those that `runtime-versions` asks for.
+//! Compares the runtimes in a container with those that `runtime-versions` requests.
 //!
-//! Used by `machine::build` where there is no catalog to install them from. The driver runs the programs of
-//! [`question`]; what they answer is read here.
+//! Used by `machine::build` if the image has no catalog of runtimes. The driver runs the programs
+//! from [`question`]; this module parses their answers.
 
 use std::collections::BTreeMap;
 
-/// What a runtime's program is asked with, and how a version of it is written in what it says.
+/// Commands that print a runtime's version.
 const QUESTIONS: [(&str, &[&str]); 8] = [
     ("dotnet", &["dotnet", "--list-sdks"]),
     ("docker", &["docker", "--version"]),
@@ -17,16 +17,16 @@ const QUESTIONS: [(&str, &[&str]); 8] = [
     ("ruby", &["ruby", "--version"]),
 ];
 
-/// The program that says which version of a runtime there is, with its arguments.
+/// The command that prints a runtime's version.
 #[must_use]
 pub fn question(runtime: &str) -> Option<&'static [&'static str]> {
     QUESTIONS.iter().find(|(name, _)| *name == runtime).map(|(_, question)| *question)
 }
 
-/// Versions of runtimes by their names; none for a runtime that is not there.
+/// Installed versions by runtime; `None` for a missing runtime.
 pub type InstalledVersions = BTreeMap<String, Option<String>>;
 
-/// The first version in what a program says of itself: numbers with points between them.
+/// Returns the first version in a program's output: numbers separated by dots.
 #[must_use]
 pub fn version_in(answer: &str) -> Option<String> {
     let is_part = |c: char| c.is_ascii_digit() || c == '.';
@@ -34,10 +34,11 @@ pub fn version_in(answer: &str) -> Option<String> {
     words.into_iter().find(|word| word.contains('.')).map(str::to_owned)
 }
 
-/// Whether a version is one of those that are asked for: as far as that goes, `x` and `latest` are any.
+/// Whether an installed version satisfies a requested one. Compares only the requested parts; `x`
+/// and `latest` match any.
 fn suits(asked: &str, found: &str) -> bool {
     let asked = asked.trim_start_matches(|c: char| c.is_ascii_alphabetic());
-    // Java's before 9 are 1.8 as well as 8.
+    // Java versions before 9 are also written 1.8.
     let found = found.strip_prefix("1.8.").map_or(found.to_owned(), |rest| format!("8.{rest}"));
     let mut parts = found.split('.');
     asked
@@ -46,7 +47,7 @@ fn suits(asked: &str, found: &str) -> bool {
         .all(|part| parts.next() == Some(part))
 }
 
-/// What is asked for and not there, in one line; nothing where all is there as far as is known.
+/// Describes what is requested but missing, in one line; `None` if nothing is known to be missing.
 #[must_use]
 pub fn mismatch(asked: &[(String, String)], found: &InstalledVersions) -> Option<String> {
     let differing: Vec<(&str, &str, Option<&str>)> = asked

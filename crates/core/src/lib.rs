@@ -1,25 +1,34 @@
-//! The pure half of runner: what a buildspec means and what a build does next.
+//! The pure part of runner: what a buildspec means, and what a build does next.
 //!
-//! The one way through it:
+//! The main path:
 //!
-//! 1. [`spec::parse`] reads a buildspec's text into a [`spec::BuildSpec`], or tells everything that
-//!    is wrong with it.
-//! 2. [`plan`] puts it together with options and facts into a [`plan::BuildPlan`].
-//! 3. [`machine::BuildMachine`] takes one [`machine::MachineInput`] at a time and answers with events and
-//!    effects. The driver (`crates/build/src/driver` of the program) performs the effects.
-//! 4. [`event`] is what everybody else sees, in the words of [`phase`]; [`timeline`] folds events into
-//!    a [`view`] and a [`summary`], [`record`] turns that state into AWS's Build record.
+//! 1. [`spec::parse`] parses a buildspec into a [`spec::BuildSpec`], or reports everything that is
+//!    wrong with it.
+//! 2. [`plan`] combines it with options and facts into a [`plan::BuildPlan`].
+//! 3. [`machine::BuildMachine`] takes one [`machine::MachineInput`] at a time and returns events
+//!    and effects. The driver (`crates/build/src/driver`) performs the effects.
+//! 4. [`event`] is what all other parts see, in terms of [`phase`]. [`timeline`] folds events
+//!    into a [`view`] and a [`summary`]; [`record`] turns that state into AWS's Build record.
 //!
-//! Above the way: [`batch`] says which builds a batch has, which may start, and what they come to.
+//! On top of it, [`batch`] decides which builds a batch has, which may start, and how it ends.
 //!
-//! Beside the way: [`debug`] says where a build stops and what can be decided there, [`env`](mod@env) decides
-//! which variable wins, [`explain`] says why a command failed, [`exports`] reads a shell's saved variables, [`runtimes`] finds an image's commands for
-//! them, [`gitignore`] says what git leaves out, [`installed`] holds those of an image without such commands against what is asked for, [`mask`]
-//! takes secrets out of output, [`report`] reads test and coverage reports, [`project`] project files, [`hints`]
-//! advises on failures, [`skip`] leaves parts out, [`arn`] names things as AWS does, [`iam`] decides who may do
-//! what, [`document`] reads documents of Systems Manager, [`destination`] says where AWS keeps what sessions show, [`agent`] the configuration of its agent, [`run_command`] says which nodes of a command begin, [`patch`] puts a command's new text back into the buildspec, [`unified`] shows how texts differ, [`plain`] makes texts of others fit for
-//! a terminal, [`time`] has the two clocks' values. There is no
-//! clock, file, socket or process in here; `clippy.toml` beside this crate sees to that.
+//! Supporting modules:
+//!
+//! - [`agent`]: the config of AWS's agent. [`arn`]: resource names in AWS's form.
+//! - [`debug`]: where a build stops, and the decisions there.
+//! - [`destination`]: where AWS stores transcripts. [`document`]: Systems Manager documents.
+//! - [`env`](mod@env): which variable takes precedence. [`exports`]: a shell's saved variables.
+//! - [`explain`]: why a command failed. [`hints`]: advice on failures.
+//! - [`gitignore`]: which files git ignores. [`skip`]: which parts are skipped.
+//! - [`iam`]: who may do what. [`mask`]: removes secrets from output.
+//! - [`installed`]: compares the installed runtimes with the requested ones.
+//! - [`patch`]: writes a command's new text into the buildspec. [`unified`]: diffs of texts.
+//! - [`plain`]: makes untrusted texts safe for a terminal. [`time`]: values of the two clocks.
+//! - [`project`]: project files. [`report`]: test and coverage reports.
+//! - [`run_command`]: which nodes of a command may begin.
+//! - [`runtimes`]: finds an image's commands that install runtimes.
+//!
+//! This crate uses no clock, file, socket or process; its `clippy.toml` enforces that.
 #![deny(clippy::disallowed_methods)]
 
 pub mod agent;

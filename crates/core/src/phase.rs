@@ -1,12 +1,12 @@
-//! The phases of a build, their statuses, and which follows which.
+//! The phases of a build, their statuses and their order.
 //!
-//! Used by `machine::build`, `event` and everything that shows a build.
+//! Used by `machine::build`, `event` and everything that shows builds.
 
 use crate::spec::{OnFailure, UserPhase};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// A phase of CodeBuild's lifecycle, in its order.
+/// A phase of CodeBuild's lifecycle, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Phase {
@@ -28,9 +28,9 @@ pub enum Phase {
     PostBuild,
     /// Artifacts, reports and cache.
     UploadArtifacts,
-    /// Everything is put away.
+    /// The build is cleaned up.
     Finalizing,
-    /// The end; has no status and no duration.
+    /// The end mark; has no status and no duration.
     Completed,
 }
 
@@ -53,7 +53,7 @@ impl Phase {
         }
     }
 
-    /// The phase of the buildspec it runs, where it runs one.
+    /// The buildspec phase that it runs, if any.
     #[must_use]
     pub fn user_phase(self) -> Option<UserPhase> {
         match self {
@@ -71,10 +71,10 @@ impl Phase {
         }
     }
 
-    /// What follows a phase of the buildspec that has ended.
+    /// Returns the phase that follows a phase of the buildspec.
     ///
-    /// A failed BUILD is followed by POST_BUILD, a failed POST_BUILD by the
-    /// upload, and a failure before BUILD by neither.
+    /// POST_BUILD follows a failed BUILD, and the upload follows a failed POST_BUILD. A failure
+    /// before BUILD skips both.
     #[must_use]
     pub fn after_user_phase(phase: UserPhase, failed: bool, on_failure: &OnFailure) -> Phase {
         let in_order = match phase {
@@ -86,7 +86,7 @@ impl Phase {
         match (failed, on_failure) {
             (false, _) | (true, OnFailure::Continue) => in_order,
             (true, OnFailure::Abort) => Phase::Finalizing,
-            // A retry that was of no use leaves the phase failed like any other.
+            // A phase whose retries have failed counts as failed.
             (true, OnFailure::Default | OnFailure::Retry(_)) => match phase {
                 UserPhase::Install | UserPhase::PreBuild => Phase::Finalizing,
                 UserPhase::Build | UserPhase::PostBuild => in_order,
@@ -112,19 +112,19 @@ impl fmt::Display for Phase {
     }
 }
 
-/// How a phase, or a build, stands.
+/// The status of a phase or build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Status {
     /// Not over yet.
     InProgress,
-    /// All of it worked.
+    /// It succeeded.
     Succeeded,
-    /// The build's own doing: a command, a bad buildspec, missing artifacts.
+    /// It failed by itself: a command, a bad buildspec, missing artifacts.
     Failed,
-    /// Our own doing, or the machine's.
+    /// It failed because of the runner or the machine.
     Fault,
-    /// It ran out of time.
+    /// It timed out.
     TimedOut,
     /// Somebody stopped it.
     Stopped,
@@ -151,7 +151,7 @@ impl fmt::Display for Status {
     }
 }
 
-/// Which list of a phase a command stands in.
+/// The list of commands in a phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Block {
@@ -159,34 +159,34 @@ pub enum Block {
     Commands,
     /// `finally`
     Finally,
-    /// In none: a person has typed it at a stop.
+    /// Not in a list: typed by a person at a stop.
     Eval,
 }
 
-/// What kind of reason a phase had to end as it did: CodeBuild's codes, in its spelling.
+/// Reason codes for a phase's status, in CodeBuild's spelling.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum StatusCode {
-    /// A success, or an end that CodeBuild has no code for.
+    /// Success, or an end without a code in CodeBuild.
     #[default]
     None,
     /// The buildspec cannot be used.
     YamlFileError,
     /// A command has failed.
     CommandExecutionError,
-    /// The build asks for what cannot be done.
+    /// The build requests something impossible.
     ClientError,
-    /// Our own failure, or the machine's.
+    /// A failure of the runner or the machine.
     InternalServiceError,
-    /// The build took too long.
+    /// The build timed out.
     BuildTimedOut,
-    /// The image cannot be had.
+    /// The image is not available.
     UnableToPullImage,
-    /// A value of Parameter Store cannot be had.
+    /// A value in Parameter Store is not available.
     DecryptedVariablesError,
-    /// A value of Secrets Manager cannot be had.
+    /// A value in Secrets Manager is not available.
     SecretsManagerError,
-    /// One that another version has written.
+    /// A code written by another version.
     Other(String),
 }
 
@@ -203,7 +203,7 @@ impl StatusCode {
         StatusCode::SecretsManagerError,
     ];
 
-    /// As AWS writes it.
+    /// The code as AWS writes it.
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
@@ -240,18 +240,18 @@ impl fmt::Display for StatusCode {
     }
 }
 
-/// Why a phase ended as it did, in AWS's form. Both are empty after a success.
+/// Why a phase ended with its status, in AWS's form. Both fields are empty after a success.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PhaseContext {
-    /// What kind of reason.
+    /// The reason code.
     pub status_code: StatusCode,
-    /// A sentence.
+    /// One sentence.
     pub message: String,
 }
 
 impl PhaseContext {
-    /// With this code and this sentence.
+    /// Makes a context.
     #[must_use]
     pub fn new(status_code: StatusCode, message: impl Into<String>) -> Self {
         PhaseContext { status_code, message: message.into() }

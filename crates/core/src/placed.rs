@@ -1,16 +1,16 @@
-//! JSON that knows where each value stands, and what is wrong with it, by place.
+//! Parses JSON with the place of each value, and collects problems by place.
 //!
-//! `serde_json` judges the syntax and the depth of the whole text first, so this reader meets well-formed text only.
+//! `serde_json` checks syntax and depth first, so this parser sees only well-formed text.
 
 use crate::spec::LineColumn;
 use std::fmt;
 
-/// Something that is wrong with a document.
+/// A problem in a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DocumentProblem {
-    /// Where.
+    /// The place.
     pub place: LineColumn,
-    /// What, in a sentence without a full stop.
+    /// The problem, in one sentence without a full stop.
     pub text: String,
 }
 
@@ -20,7 +20,7 @@ impl fmt::Display for DocumentProblem {
     }
 }
 
-/// What is wrong with a document, as it is found.
+/// Collects the problems of a document.
 #[derive(Debug, Default)]
 pub(crate) struct DocumentProblems(Vec<DocumentProblem>);
 
@@ -29,7 +29,7 @@ impl DocumentProblems {
         self.0.push(DocumentProblem { place, text: text.into() });
     }
 
-    /// The value, if nothing was wrong with it; otherwise everything, in the text's order.
+    /// Returns the value if there is no problem, otherwise all problems in text order.
     pub(crate) fn or<T>(mut self, value: Option<T>) -> Result<T, Vec<DocumentProblem>> {
         match value {
             Some(value) if self.0.is_empty() => Ok(value),
@@ -64,7 +64,8 @@ pub(crate) struct JsonMember {
     pub(crate) node: JsonNode,
 }
 
-/// Reads a text. Names that a map has twice are problems: which of the two counts depends on the reader.
+/// Parses a text. A repeated name in a map is a problem, because parsers disagree on which one
+/// counts.
 pub(crate) fn read(text: &str, problems: &mut DocumentProblems) -> Option<JsonNode> {
     if let Err(error) = serde_json::from_str::<serde_json::Value>(text) {
         let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
@@ -81,7 +82,7 @@ pub(crate) fn read(text: &str, problems: &mut DocumentProblems) -> Option<JsonNo
 struct JsonReader<'t> {
     text: &'t str,
     at: usize,
-    /// How far `place` has been counted.
+    /// The offset that `place` refers to.
     counted: usize,
     place: LineColumn,
     problems: &'t mut DocumentProblems,
@@ -92,7 +93,7 @@ impl JsonReader<'_> {
         self.text.as_bytes().get(self.at).copied().unwrap_or(b' ')
     }
 
-    /// Goes past white space, commas and colons: they stand where they should.
+    /// Skips white space, commas and colons. The syntax was checked before.
     fn skip(&mut self) {
         let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
         let is_between = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b',' | b':');
@@ -103,7 +104,7 @@ impl JsonReader<'_> {
         for byte in self.text.as_bytes().get(self.counted..self.at).unwrap_or_default() {
             match byte {
                 b'\n' => self.place = LineColumn { line: self.place.line + 1, column: 1 },
-                // Not within a character.
+                // Only at the start of a character.
                 byte if byte & 0xc0 != 0x80 => self.place.column += 1,
                 _ => {}
             }
@@ -184,7 +185,7 @@ impl JsonReader<'_> {
 }
 
 impl JsonNode {
-    /// What kind of value it is, in words.
+    /// The type of the value, in words.
     pub(crate) fn kind(&self) -> &'static str {
         match self.json {
             JsonValue::Null => "null",
@@ -196,7 +197,7 @@ impl JsonNode {
         }
     }
 
-    /// Its members; a problem if it is no map.
+    /// Its members. Adds a problem if it is not a map.
     pub(crate) fn map(&self, what: &str, problems: &mut DocumentProblems) -> &[JsonMember] {
         match &self.json {
             JsonValue::Map(members) => members,
@@ -207,7 +208,7 @@ impl JsonNode {
         }
     }
 
-    /// Its items; a problem if it is no list.
+    /// Its items. Adds a problem if it is not a list.
     pub(crate) fn list(&self, what: &str, problems: &mut DocumentProblems) -> &[JsonNode] {
         match &self.json {
             JsonValue::List(items) => items,
@@ -218,7 +219,7 @@ impl JsonNode {
         }
     }
 
-    /// Its text; a problem if it is none.
+    /// Its text. Adds a problem if it is not a text.
     pub(crate) fn text(&self, what: &str, problems: &mut DocumentProblems) -> Option<&str> {
         match &self.json {
             JsonValue::Text(text) => Some(text),
@@ -229,7 +230,8 @@ impl JsonNode {
         }
     }
 
-    /// Its items where it is a list, else itself: most of IAM's lists may be a single value.
+    /// Its items if it is a list, otherwise the value itself. Most lists in IAM may be a single
+    /// value.
     pub(crate) fn one_or_more(&self) -> &[JsonNode] {
         match &self.json {
             JsonValue::List(items) => items,
@@ -238,7 +240,7 @@ impl JsonNode {
     }
 }
 
-/// Tells the names of a map that are none of `known`.
+/// Reports the names in a map that are not in `known`.
 pub(crate) fn only(
     members: &[JsonMember],
     known: &[&str],
@@ -251,7 +253,7 @@ pub(crate) fn only(
     }
 }
 
-/// The value of a name.
+/// The value with this name.
 pub(crate) fn member<'n>(members: &'n [JsonMember], name: &str) -> Option<&'n JsonNode> {
     members.iter().find(|member| member.name == name).map(|member| &member.node)
 }

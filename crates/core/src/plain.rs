@@ -1,15 +1,15 @@
-//! Texts of others, fit for a person's terminal.
+//! Makes untrusted texts safe for a terminal.
 //!
-//! A build, a buildspec, a registry or a file's name may hold characters that a terminal acts on, and
-//! ones that show a text in another order than it has. Whoever prints such a text as a line of ours
-//! takes them out here.
+//! A build, a buildspec, a registry or a file name may contain characters that control the terminal
+//! or change the order of the text. They must be removed here before such a text is printed as the
+//! runner's own line.
 
 use std::borrow::Cow;
 
-/// What stands in the place of a character that is taken out.
+/// Replacement for a removed character.
 const GONE: char = char::REPLACEMENT_CHARACTER;
 
-/// Whether a terminal acts on it, a line ends with it, or the order of what stands around it changes.
+/// Whether a character controls a terminal, ends a line, or changes the order of text.
 fn acts(c: char) -> bool {
     let is_bidi = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let is_line_end = matches!(c, '\u{2028}' | '\u{2029}');
@@ -23,20 +23,20 @@ fn without(text: &str, acts: impl Fn(char) -> bool) -> Cow<'_, str> {
     }
 }
 
-/// A text of lines: its line feeds and tabs stay.
+/// Cleans a text of several lines. Keeps line feeds and tabs.
 #[must_use]
 pub fn lines(text: &str) -> Cow<'_, str> {
     without(text, |c| acts(c) && c != '\n' && c != '\t')
 }
 
-/// A text for one line: its tabs stay.
+/// Cleans a text for one line. Keeps tabs.
 #[must_use]
 pub fn line(text: &str) -> Cow<'_, str> {
     without(text, |c| acts(c) && c != '\t')
 }
 
-/// What a terminal has shown, as lines to read: without colours, titles and movements, and with what was
-/// written over a line on a line apart. What else a terminal acts on is replaced.
+/// Converts terminal output to plain lines: drops colours, titles and cursor movements, and puts
+/// text that overwrote a line on a line of its own. Other control characters are replaced.
 #[must_use]
 pub fn shown(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
@@ -77,14 +77,14 @@ pub fn shown(text: &str) -> String {
     lines(&shown).into_owned()
 }
 
-/// The name of a file.
+/// Cleans a file name.
 #[must_use]
 pub fn name(bytes: &[u8]) -> String {
     without(&String::from_utf8_lossy(bytes), acts).into_owned()
 }
 
-/// A JSON text of the same value, with such characters as escapes. Outside of its strings it has none
-/// but line feeds.
+/// Escapes such characters in a JSON text without changing its value. Outside of strings it
+/// contains none except line feeds.
 #[must_use]
 pub fn json(text: &str) -> Cow<'_, str> {
     let acts = |c: char| acts(c) && c != '\n';

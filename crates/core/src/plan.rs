@@ -1,7 +1,8 @@
-//! Buildspec, options and facts put together: everything the machine needs to run one build.
+//! Combines buildspec, options and facts into everything the machine needs for one build.
 //!
-//! Fed by `spec` and by the command line (`src/cli/run.rs`); feeds `machine::build`. A rejected
-//! buildspec makes a plan, too: a build that fails in DOWNLOAD_SOURCE, with a record like any other.
+//! Input comes from `spec` and the command line (`src/cli/run.rs`); `machine::build` uses the plan.
+//! A rejected buildspec also makes a plan: the build fails in DOWNLOAD_SOURCE and has a normal
+//! record.
 
 use crate::debug::{Breakpoint, CommandPlace};
 use crate::env::EnvLayers;
@@ -17,31 +18,31 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// One build, ready to run.
+/// The plan of one build.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuildPlan {
-    /// What is known from the start.
+    /// Facts that are known from the start.
     pub facts: BuildFacts,
-    /// Where things lie in the container.
+    /// Paths in the container.
     pub places: ContainerPaths,
-    /// The build's variables, but for those of its image and those that are fetched.
+    /// The build's variables, except those from its image and fetched ones.
     pub layers: EnvLayers,
-    /// What there is to do.
+    /// The work, or why there is none.
     pub work: Result<PlannedWork, Rejection>,
-    /// How long things may take.
+    /// Time limits.
     pub limits: TimeLimits,
-    /// Where it stops.
+    /// Where the build stops.
     pub stops: PlannedStops,
 }
 
 /// Where a build stops.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedStops {
-    /// At these.
+    /// The breakpoints.
     pub breakpoints: Vec<Breakpoint>,
-    /// Before the first command.
+    /// Whether to stop before the first command.
     pub step: bool,
-    /// What is kept on the way, so that people can go back.
+    /// Whether to take checkpoints for rewinds.
     #[serde(default)]
     pub checkpoints: Checkpointing,
 }
@@ -50,19 +51,19 @@ pub struct PlannedStops {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Checkpointing {
-    /// Not at all.
+    /// No checkpoints.
     #[default]
     Off,
-    /// As copies; what is too much to copy is sealed.
+    /// Copies; layers that are too large to copy are sealed.
     Auto,
-    /// Sealed wherever that can be.
+    /// Sealed layers, wherever possible.
     Sealed,
 }
 
 /// Paths in the container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerPaths {
-    /// The directory that holds all the others; `/codebuild` where that can be.
+    /// The directory that contains all others; `/codebuild` if possible.
     pub root: String,
     /// `CODEBUILD_SRC_DIR`.
     pub source: String,
@@ -70,56 +71,56 @@ pub struct ContainerPaths {
     pub buildspec: String,
 }
 
-/// What the buildspec asks for.
+/// The work that the buildspec defines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedWork {
-    /// Which rules commands run under.
+    /// The language version, which decides how commands run.
     pub version: SpecVersion,
-    /// What runs them.
+    /// The shell that runs commands.
     pub shell: String,
-    /// Variables with the names of their parameters in Parameter Store.
+    /// Variables and the names of their parameters in Parameter Store.
     pub parameters: Vec<SpecVariable>,
-    /// Variables with their secrets in Secrets Manager.
+    /// Variables and their secrets in Secrets Manager.
     pub secrets: Vec<SecretVariable>,
-    /// Names of the variables whose values go into the record.
+    /// Names of exported variables.
     pub exported: Vec<String>,
-    /// Whether git asks for credentials.
+    /// Whether git uses the build's credential helper.
     pub git_credential_helper: bool,
     /// Runtimes to install.
     pub runtimes: Vec<Runtime>,
-    /// What it leaves.
+    /// The artifacts.
     pub artifacts: Option<Artifacts>,
-    /// Which reports to read.
+    /// The reports to read.
     pub reports: Vec<ReportGroup>,
-    /// What the next build finds again.
+    /// The cache.
     pub cache: Option<Cache>,
-    /// Variables that commands use and nothing in the buildspec sets.
+    /// Variables that commands use and the buildspec does not set.
     pub unset: Vec<Unset>,
     /// The four phases, in order.
     pub phases: [Arc<PhaseWork>; 4],
 }
 
-/// What one phase does.
+/// The work of one phase.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PhaseWork {
-    /// Which one.
+    /// The phase.
     pub phase: UserPhase,
-    /// Whether the buildspec names it.
+    /// Whether the buildspec contains it.
     pub present: bool,
-    /// User of its commands; root where it is absent.
+    /// User of its commands; root if absent.
     pub user: Option<String>,
-    /// What follows when it fails.
+    /// What follows a failure.
     pub on_failure: OnFailure,
-    /// Run one after the other until one fails.
+    /// Commands, run in order until one fails.
     pub commands: Vec<SpecCommand>,
-    /// Run afterwards in any case.
+    /// Commands that run afterwards in any case.
     pub finally: Vec<SpecCommand>,
-    /// Those of either that are not run.
+    /// Commands of both lists that are skipped.
     pub skipped: BTreeSet<(Block, u32)>,
 }
 
 impl PhaseWork {
-    /// Whether the command at a place is not run.
+    /// Whether the command at a place is skipped.
     #[must_use]
     pub fn is_skipped(&self, place: CommandPlace) -> bool {
         self.skipped.contains(&(place.block, place.index))
@@ -129,24 +130,24 @@ impl PhaseWork {
 /// Why a build cannot begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// Goes into the record of DOWNLOAD_SOURCE.
+    /// The reason, recorded with DOWNLOAD_SOURCE.
     pub context: PhaseContext,
 }
 
-/// How long things may take.
+/// Time limits of a build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimeLimits {
-    /// The whole build, from PROVISIONING on.
+    /// Limit of the whole build, from PROVISIONING on.
     pub timeout: Duration,
     /// Whether time at a breakpoint counts.
     pub timeout_while_paused: bool,
-    /// A breakpoint to which nobody is connected; none: for ever.
+    /// Limit of a pause while nobody is connected; `None` for no limit.
     pub break_timeout: Option<Duration>,
-    /// What follows then.
+    /// What follows when that limit is reached.
     pub break_action: BreakAction,
 }
 
-/// What follows when nobody came to a breakpoint.
+/// What follows a pause to which nobody connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BreakAction {
@@ -156,7 +157,7 @@ pub enum BreakAction {
     Stop,
 }
 
-/// What a buildspec comes to: its own user and phases resolved against each other, and what is left out.
+/// Makes the work of a buildspec: resolves users and phases, and applies skips.
 #[must_use]
 pub fn work(spec: BuildSpec, skips: &Skips) -> PlannedWork {
     let unset = spec::unset(&spec, |phase, command| !skips.has(phase, command));
@@ -204,10 +205,10 @@ fn skipped(
 }
 
 impl PlannedWork {
-    /// Whether there is a command at a place.
+    /// Checks that a place has a command.
     ///
     /// # Errors
-    /// One sentence that says what there is.
+    /// Describes the commands that exist, in one sentence.
     pub fn has(&self, place: &CommandPlace) -> Result<(), String> {
         let phase = self.phase(place.phase);
         let (list, name) = match place.block {
@@ -222,10 +223,10 @@ impl PlannedWork {
         }
     }
 
-    /// Whether a build can come to a breakpoint.
+    /// Checks that a build can reach a breakpoint.
     ///
     /// # Errors
-    /// One sentence that says why it cannot.
+    /// Why it cannot, in one sentence.
     pub fn takes(&self, breakpoint: &Breakpoint) -> Result<(), String> {
         let Some(place) = breakpoint.place() else { return Ok(()) };
         self.has(place)?;
@@ -235,7 +236,7 @@ impl PlannedWork {
         }
     }
 
-    /// What a phase does.
+    /// The work of a phase.
     #[must_use]
     pub fn phase(&self, phase: UserPhase) -> &Arc<PhaseWork> {
         let at = match phase {
@@ -247,13 +248,13 @@ impl PlannedWork {
         &self.phases[at]
     }
 
-    /// The lines CodeBuild's agent logs about the phases it found.
+    /// Log lines of CodeBuild's agent about the phases it found.
     #[must_use]
     pub fn summary(&self) -> Vec<String> {
         let present: Vec<_> = self.phases.iter().filter(|phase| phase.present).collect();
         let mut lines = vec![format!("Phases found in YAML: {}", present.len())];
         lines.extend(present.iter().map(|phase| {
-            // The second space is CodeBuild's.
+            // CodeBuild writes the second space.
             format!(" {}: {} commands", Phase::from(phase.phase), phase.commands.len())
         }));
         lines

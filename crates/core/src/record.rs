@@ -1,7 +1,7 @@
 //! The Build record, in the shape of AWS's API.
 //!
-//! Made from `view`; written by `crates/folder/src/state` when a build ends and by `--build-json`, served by the
-//! endpoint. Field names are AWS's.
+//! Made from `view`. `crates/folder/src/state` writes it when a build ends, `--build-json` prints
+//! it, and the endpoint serves it. Field names are AWS's.
 
 use crate::debug::{DecisionClient, DecisionKind};
 use crate::event::{BuildFacts, ExportedVariable, LogsFacts, Notice, StoredArtifact};
@@ -44,19 +44,19 @@ pub struct Build {
     pub exported_environment_variables: Vec<ExportedVariable>,
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub report_arns: Vec<String>,
-    /// Not AWS's: what BatchGetReports would answer for `report_arns`.
+    /// Not AWS's: the response of BatchGetReports for `report_arns`.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub reports: Vec<ReportRecord>,
     pub debug_session: DebugSession,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub build_batch_arn: Option<String>,
-    /// Not AWS's: what people have done to the build.
+    /// Not AWS's: what people did to the build.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub interventions: Vec<InterventionRecord>,
-    /// Not AWS's: how many commands were not run because somebody has said so.
+    /// Not AWS's: number of commands skipped on request.
     #[serde(skip_serializing_if = "is_zero", default)]
     pub skipped: u32,
-    /// Not AWS's: programs that stand-ins took the place of.
+    /// Not AWS's: programs that were replaced by stand-ins.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub stubs: Vec<String>,
     /// Not AWS's: warnings, and advice on failures.
@@ -69,28 +69,28 @@ fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
-/// Something that a person should know of a [`Build`].
+/// A warning or hint in a [`Build`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NoticeRecord {
-    /// When.
+    /// Seconds since 1970.
     pub time: f64,
-    /// What.
+    /// The message.
     #[serde(flatten)]
     pub notice: Notice,
 }
 
-/// What a person has done to a [`Build`].
+/// A person's decision in a [`Build`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InterventionRecord {
-    /// When.
+    /// Seconds since 1970.
     pub time: f64,
-    /// Who.
+    /// The person.
     pub user: String,
-    /// By what.
+    /// The client used.
     pub client: DecisionClient,
-    /// What.
+    /// The kind of decision.
     pub what: DecisionKind,
-    /// The run at hand.
+    /// The current run.
     pub run: u32,
 }
 
@@ -111,7 +111,7 @@ pub struct BuildPhase {
     pub contexts: Vec<PhaseContext>,
 }
 
-/// Where a [`Build`]'s source comes from.
+/// The source of a [`Build`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "the names are AWS's and explained there")]
@@ -132,7 +132,7 @@ pub struct SourceVersion {
     pub source_version: String,
 }
 
-/// What a [`Build`] has left behind.
+/// The artifacts of a [`Build`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "the names are AWS's and explained there")]
@@ -160,7 +160,7 @@ impl From<&StoredArtifact> for ArtifactsRecord {
     }
 }
 
-/// The cache a [`Build`] used.
+/// The cache of a [`Build`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names are AWS's and explained there")]
 pub struct CacheRecord {
@@ -169,7 +169,7 @@ pub struct CacheRecord {
     pub location: Option<String>,
 }
 
-/// What a [`Build`] ran in.
+/// The environment of a [`Build`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "the names are AWS's and explained there")]
@@ -181,7 +181,7 @@ pub struct EnvironmentRecord {
     pub privileged_mode: bool,
 }
 
-/// Where a [`Build`]'s log is.
+/// The log destinations of a [`Build`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "the names are AWS's and explained there")]
@@ -198,7 +198,7 @@ pub struct LogsRecord {
     pub s3_logs: LogsStatus,
 }
 
-/// Whether a copy of the log goes somewhere.
+/// Whether and where a copy of the log is stored.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "the names are AWS's and explained there")]
@@ -222,7 +222,7 @@ pub struct DebugSession {
     pub session_target: Option<String>,
 }
 
-/// The record of a build as it stands.
+/// Makes the record of a build's current state.
 #[must_use]
 pub fn record(view: &BuildView) -> Build {
     let facts = &view.facts;
@@ -241,7 +241,7 @@ pub fn record(view: &BuildView) -> Build {
             .iter()
             .map(|phase| BuildPhase {
                 phase_type: phase.phase,
-                // AWS's last entry is a mark only.
+                // In AWS, the last entry is only a mark.
                 phase_status: (phase.phase != Phase::Completed).then_some(phase.status),
                 start_time: phase.started.epoch_seconds(),
                 end_time: phase.ended.map(WallTime::epoch_seconds),
@@ -339,7 +339,7 @@ pub fn record(view: &BuildView) -> Build {
 fn logs(facts: &BuildFacts) -> LogsRecord {
     let LogsFacts { cloudwatch, s3 } = &facts.logs;
     let status = |is_there: bool| if is_there { "ENABLED" } else { "DISABLED" }.to_owned();
-    // What a build's own ARN says of Region and account.
+    // Region and account in the build's ARN.
     let owner: Vec<&str> = facts.arn.split(':').skip(3).take(2).collect();
     let owner = owner.join(":");
     let (group, stream) = cloudwatch

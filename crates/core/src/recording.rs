@@ -1,4 +1,4 @@
-//! Recordings of terminals in asciicast's second version: a header, then an event a line, each with its time.
+//! Terminal recordings in asciicast version 2: a header, then one timed event per line.
 //!
 //! <https://docs.asciinema.org/manual/asciicast/v2/>
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 /// The first line of a recording.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct CastHeader {
-    /// 2.
+    /// Format version: 2.
     pub version: u32,
     /// Columns.
     pub width: u16,
@@ -18,13 +18,13 @@ pub struct CastHeader {
     /// Seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<i64>,
-    /// What runs in it.
+    /// The program in the terminal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
 }
 
 impl CastHeader {
-    /// Of a terminal of so many columns and rows; a terminal without a size is shown in the usual one.
+    /// Makes a header for a terminal of this size. A terminal without a size gets 80 by 24.
     #[must_use]
     pub fn new(columns: u16, rows: u16, unix_seconds: i64, title: &str) -> Self {
         let (width, height) = match (columns, rows) {
@@ -35,7 +35,7 @@ impl CastHeader {
         CastHeader { version: 2, width, height, timestamp: Some(unix_seconds), title }
     }
 
-    /// As the first line.
+    /// The header as the first line.
     #[must_use]
     pub fn line(&self) -> String {
         let mut line = serde_json::to_string(self).unwrap_or_default();
@@ -43,10 +43,10 @@ impl CastHeader {
         line
     }
 
-    /// Reads a first line.
+    /// Parses the first line.
     ///
     /// # Errors
-    /// It is none, or of another version.
+    /// It is not a header, or has another version.
     pub fn parse(line: &str) -> Result<Self, String> {
         let header: CastHeader =
             serde_json::from_str(line).map_err(|error| format!("it is no recording: {error}"))?;
@@ -57,28 +57,28 @@ impl CastHeader {
     }
 }
 
-/// What an event of a recording shows.
+/// The content of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CastContent {
-    /// A text for the terminal.
+    /// Text for the terminal.
     Output(String),
-    /// Columns and rows.
+    /// A new size: columns and rows.
     Resized(u16, u16),
-    /// What is not shown: input and marks.
+    /// Not shown: input and marks.
     Other,
 }
 
 /// One event of a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CastEvent {
-    /// Since the beginning.
+    /// Time since the beginning.
     pub at: Duration,
-    /// What it was.
+    /// Its content.
     pub shown: CastContent,
 }
 
 impl CastEvent {
-    /// As a line.
+    /// The event as a line.
     #[must_use]
     pub fn line(&self) -> String {
         let (code, data) = match &self.shown {
@@ -91,7 +91,7 @@ impl CastEvent {
         format!("{}\n", json!([at, code, data]))
     }
 
-    /// Reads a line; `None` for one that is no event, such as the last one of a recording that was cut off.
+    /// Parses a line; `None` if it is not an event, such as the last line of a truncated recording.
     #[must_use]
     pub fn parse(line: &str) -> Option<Self> {
         let parts: Vec<Value> = serde_json::from_str(line).ok()?;
@@ -110,19 +110,19 @@ impl CastEvent {
     }
 }
 
-/// Makes texts of bytes that come in pieces: a character that is cut in two waits for its end.
+/// Converts chunks of bytes to text. A character split between chunks waits for its end.
 #[derive(Debug, Default)]
 pub struct Texts {
     rest: Vec<u8>,
 }
 
 impl Texts {
-    /// The text of what is whole by now. What is no character is replaced.
+    /// Returns the text of all complete characters. Invalid bytes are replaced.
     pub fn push(&mut self, bytes: &[u8]) -> String {
         self.rest.extend_from_slice(bytes);
         let whole = match std::str::from_utf8(&self.rest) {
             Ok(_) => self.rest.len(),
-            // Only the last character can be unfinished; whatever else is wrong will not become right.
+            // Only the last character can be incomplete; other invalid bytes stay invalid.
             Err(_) => self.rest.len() - self.unfinished(),
         };
         let text = String::from_utf8_lossy(&self.rest[..whole]).into_owned();
@@ -130,7 +130,7 @@ impl Texts {
         text
     }
 
-    /// How many bytes at the end begin a character.
+    /// Number of bytes at the end that begin a character.
     fn unfinished(&self) -> usize {
         let end = &self.rest[self.rest.len().saturating_sub(3)..];
         for (at, byte) in end.iter().enumerate().rev() {
@@ -147,7 +147,7 @@ impl Texts {
         0
     }
 
-    /// What has not been finished.
+    /// Returns the incomplete rest.
     pub fn finish(&mut self) -> String {
         String::from_utf8_lossy(&std::mem::take(&mut self.rest)).into_owned()
     }

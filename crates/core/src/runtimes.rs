@@ -1,6 +1,7 @@
-//! `runtime-versions` held against the catalog of an image.
+//! Resolves `runtime-versions` with the catalog of an image.
 //!
-//! Used by `machine::build`, with what the driver has read out of the container. The catalog is the image's: what in it does not fit is left out.
+//! Used by `machine::build`, with the catalog that the driver reads from the container. The catalog
+//! comes from the image: invalid entries are ignored.
 
 use crate::phase::{PhaseContext, StatusCode};
 use crate::spec::Runtime;
@@ -8,10 +9,10 @@ use crate::spec::yaml::{self, YamlNode, YamlValue};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-/// Where images keep their catalog.
+/// Path of the catalog in an image.
 pub const CATALOG: &str = "/codebuild/image/config/runtimes.yml";
 
-/// What the agent says where an image has none.
+/// Message of CodeBuild's agent if an image has no catalog.
 const NO_CATALOG: &str = "Skipping install of runtimes. Runtime version selection is not supported \
                           by this build image.";
 
@@ -20,21 +21,21 @@ const NO_CATALOG: &str = "Skipping install of runtimes. Runtime version selectio
 pub struct SetupCommand {
     /// Its text.
     pub text: String,
-    /// Variables that are set before.
+    /// Variables to set first.
     pub variables: Vec<(String, String)>,
 }
 
-/// The runtimes chosen from those of an image.
+/// The chosen runtimes of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuntimeSelection {
-    /// What CodeBuild's agent says of it.
+    /// Log lines of CodeBuild's agent about it.
     pub lines: Vec<String>,
-    /// Commands that install them, or why they cannot be had.
+    /// Commands that install them, or why that is not possible.
     pub commands: Result<Vec<SetupCommand>, PhaseContext>,
 }
 
-/// Finds the commands that install the wanted runtimes. `variables` are those of the build, for
-/// versions that name one.
+/// Finds the commands that install the requested runtimes. `variables` are the build's, for
+/// versions that refer to one.
 #[must_use]
 pub fn select(
     catalog: Option<&str>,
@@ -62,28 +63,28 @@ pub fn select(
     }
 }
 
-/// The wanted runtimes with their versions, variables put in.
+/// The requested runtimes and versions, with variables filled in.
 #[must_use]
 pub fn asked(wanted: &[Runtime], variables: &BTreeMap<String, String>) -> Vec<(String, String)> {
     let asked = |runtime: &Runtime| (runtime.name.clone(), expand(&runtime.version, variables));
     wanted.iter().map(asked).collect()
 }
 
-/// The runtimes of an image.
+/// The catalog of an image.
 struct Catalog(BTreeMap<String, Versions>);
 
 /// The versions of one runtime.
 #[derive(Default)]
 struct Versions {
     exact: BTreeMap<String, RuntimeVersion>,
-    /// For any other version, which its commands find in `VERSION`.
+    /// Used for any other version, which its commands find in `VERSION`.
     other: Option<RuntimeVersion>,
 }
 
 #[derive(Clone, Default)]
 struct RuntimeVersion {
     commands: Vec<String>,
-    /// Runtimes it needs, with the versions that will do.
+    /// Runtimes that it requires, with suitable versions.
     requires: Vec<(String, Vec<String>)>,
 }
 
@@ -98,7 +99,7 @@ impl Catalog {
                 .into_iter()
                 .map(|(version, node)| (version, RuntimeVersion::read(node)))
                 .collect();
-            // It stands beside the versions or among them.
+            // The default may be next to the versions or one of them.
             let other = get(runtime, "default")
                 .map(RuntimeVersion::read)
                 .or_else(|| exact.remove("default"));
@@ -107,7 +108,7 @@ impl Catalog {
         Catalog(runtimes.into_iter().map(|(name, node)| (name, of_one(node))).collect())
     }
 
-    /// The commands for the chosen runtimes and for those that they need.
+    /// The commands for the chosen runtimes and their requirements.
     fn commands(
         &self,
         mut chosen: Vec<(String, String)>,
@@ -153,7 +154,7 @@ impl Catalog {
         Ok(commands)
     }
 
-    /// What a version stands for, and whether it is one the catalog does not list.
+    /// The entry for a version, and whether it is the default for unlisted versions.
     fn entry(&self, name: &str, version: &str) -> Result<(&RuntimeVersion, bool), String> {
         let Some(versions) = self.0.get(name) else {
             let known: Vec<&str> = self.0.keys().map(String::as_str).collect();
@@ -179,7 +180,8 @@ impl Catalog {
         }
     }
 
-    /// The catalog's key for a version: itself, the highest, or the highest of its major version.
+    /// The catalog's key for a version: the same, the highest, or the highest with its major
+    /// version.
     fn resolve(&self, name: &str, version: &str) -> Option<String> {
         let keys = self.0.get(name)?.exact.keys();
         match version.strip_suffix(".x") {
@@ -206,7 +208,7 @@ impl RuntimeVersion {
     }
 }
 
-/// By the numbers in them, then by their letters: 3.9 before 3.10, corretto8 before corretto11.
+/// Compares the numbers first, then the letters: 3.9 before 3.10, corretto8 before corretto11.
 fn compare(a: &str, b: &str) -> Ordering {
     let numbers = |text: &str| -> Vec<u64> {
         text.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect()
@@ -214,7 +216,7 @@ fn compare(a: &str, b: &str) -> Ordering {
     numbers(a).cmp(&numbers(b)).then_with(|| a.cmp(b))
 }
 
-/// Puts `$NAME` and `${NAME}` in. What has no value leaves nothing behind, as in a shell.
+/// Fills in `$NAME` and `${NAME}`. As in a shell, an unset variable is empty.
 fn expand(text: &str, variables: &BTreeMap<String, String>) -> String {
     let mut expanded = String::new();
     let mut rest = text;

@@ -1,27 +1,26 @@
-//! Which files of a tree a list of patterns takes, and by which names they
-//! are kept.
+//! Selects files of a tree by patterns, and the names under which they are kept.
 //!
-//! Used by `crates/outputs/src` for artifacts, reports and caches. Paths are bytes. What lies below the base
-//! directory is named relative to it; anything else by its whole path, and kept without its leading
-//! slash: no name of a kept file leads out of where it is kept.
+//! Used by `crates/outputs/src` for artifacts, reports and caches. Paths are bytes. Paths below the
+//! base directory are relative to it. Others are absolute and are kept without their leading slash,
+//! so no kept name leads out of its target directory.
 
-/// The file `codebuild-hash-files` is made with, so that a pattern means the same to both.
+/// The same file is part of `codebuild-hash-files`, so patterns mean the same in both.
 #[path = "../../init/src/glob.rs"]
 mod glob;
 
 use std::collections::BTreeMap;
 
-/// A pattern, joined with its base directory.
+/// A pattern, resolved against its base directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilePattern {
-    /// As it stands in the buildspec.
+    /// As written in the buildspec.
     text: String,
-    /// Relative to the base directory, else absolute. No `.`, `..` or empty component is left.
+    /// Relative to the base directory, or absolute. Contains no `.`, `..` or empty component.
     glob: Vec<u8>,
 }
 
 impl FilePattern {
-    /// Reads a pattern that stands for files below `base`, which is absolute.
+    /// Parses a pattern for files in `base`, which is absolute.
     #[must_use]
     pub fn new(text: &str, base: &[u8]) -> Self {
         let whole = if text.starts_with('/') {
@@ -38,27 +37,28 @@ impl FilePattern {
         FilePattern { text: text.to_owned(), glob }
     }
 
-    /// As it stands in the buildspec.
+    /// The pattern as written in the buildspec.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Whether it names one path.
+    /// Whether the pattern is a single path, without wildcards.
     #[must_use]
     pub fn is_literal(&self) -> bool {
         !self.glob.iter().any(|byte| b"*?[".contains(byte))
     }
 
-    /// Whether it takes the path, relative to the base directory or absolute.
+    /// Whether the pattern matches a path, relative to the base directory or absolute.
     #[must_use]
     pub fn takes(&self, path: &[u8]) -> bool {
-        // A file below the base directory has no other name. The directory itself: all of it.
+        // A file below the base directory has only its relative name. The empty pattern is the base
+        // directory and matches everything.
         self.glob.starts_with(b"/") == path.starts_with(b"/")
             && (self.glob.is_empty() || glob::takes(&self.glob, path))
     }
 
-    /// Where everything it can take lies: a path without wildcards, in the same form.
+    /// The path without wildcards that contains every possible match, in the same form.
     #[must_use]
     pub fn start(&self) -> &[u8] {
         let Some(wild) = self.glob.iter().position(|byte| b"*?[".contains(byte)) else {
@@ -71,7 +71,7 @@ impl FilePattern {
         }
     }
 
-    /// How many directories below [`Self::start`] it can reach; `None`: any number.
+    /// Maximum depth of a match below [`Self::start`]; `None` for any depth.
     #[must_use]
     pub fn depth(&self) -> Option<usize> {
         let last = self.glob.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
@@ -85,43 +85,42 @@ impl FilePattern {
     }
 }
 
-/// Which files to take.
+/// A selection of files.
 #[derive(Clone, Debug, Default)]
 pub struct FileSelection {
-    /// Taken.
+    /// Patterns of files to take.
     pub files: Vec<FilePattern>,
-    /// Left out all the same.
+    /// Patterns of files to leave out.
     pub exclude: Vec<FilePattern>,
-    /// Whether only the last component of a file's path is kept.
+    /// Whether to keep only the last component of a file's path.
     pub discard_paths: bool,
 }
 
-/// What was taken.
+/// The selected files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selected {
-    /// The numbers of the paths, by the names they are kept under.
+    /// Index of each path, by the name under which it is kept.
     pub files: BTreeMap<Vec<u8>, usize>,
-    /// For each pattern, whether it has taken anything.
+    /// For each pattern, whether it matched anything.
     pub hits: Vec<bool>,
-    /// How many files have given way to another of the same name.
+    /// Number of files replaced by another one with the same name.
     pub clashes: usize,
 }
 
 impl FileSelection {
-    /// Whether a path is left out.
+    /// Whether a path is excluded.
     #[must_use]
     pub fn excludes(&self, path: &[u8]) -> bool {
         self.exclude.iter().any(|pattern| pattern.takes(path))
     }
 
-    /// Chooses among files, given in the order of their paths. Where two would be kept under one name,
-    /// the last one is.
+    /// Selects from files in path order. If two files have the same name, the last one is kept.
     pub fn choose<'p>(&self, paths: impl Iterator<Item = &'p [u8]>) -> Selected {
         let mut selected = Selected { hits: vec![false; self.files.len()], ..Selected::default() };
         for (number, path) in paths.enumerate() {
             let mut is_taken = false;
             for (pattern, hit) in self.files.iter().zip(&mut selected.hits) {
-                // Once a pattern has its hit, only whether any takes the file is of interest.
+                // Once the pattern has a hit, it only matters whether any pattern takes the file.
                 if (!is_taken || !*hit) && pattern.takes(path) {
                     (is_taken, *hit) = (true, true);
                 }
@@ -136,14 +135,14 @@ impl FileSelection {
         selected
     }
 
-    /// Where to look: what the patterns start from, none below another, and how deep.
+    /// Where to search: starting points, none inside another, and the depth to search.
     #[must_use]
     pub fn starts(&self) -> Vec<(Vec<u8>, Option<usize>)> {
         starts(&self.files)
     }
 }
 
-/// Where patterns start, none below another, in order; and how deep below that they reach.
+/// Starting points of patterns in order, none inside another, and how deep each one reaches.
 #[must_use]
 pub fn starts(patterns: &[FilePattern]) -> Vec<(Vec<u8>, Option<usize>)> {
     let mut all: Vec<(Vec<u8>, Option<usize>)> = Vec::new();
@@ -168,7 +167,7 @@ pub fn starts(patterns: &[FilePattern]) -> Vec<(Vec<u8>, Option<usize>)> {
     all
 }
 
-/// The name a file is kept under.
+/// The name under which a file is kept.
 fn kept_name(path: &[u8], discard_paths: bool) -> &[u8] {
     let path = path.strip_prefix(b"/").unwrap_or(path);
     if !discard_paths {
@@ -177,7 +176,7 @@ fn kept_name(path: &[u8], discard_paths: bool) -> &[u8] {
     path.rsplit(|&byte| byte == b'/').next().unwrap_or(path)
 }
 
-/// A path's rest below a directory; empty for the directory itself.
+/// A path relative to a directory; empty for the directory itself, `None` if it is outside.
 #[must_use]
 pub fn below<'p>(path: &'p [u8], directory: &[u8]) -> Option<&'p [u8]> {
     let rest = path.strip_prefix(directory)?;
@@ -187,7 +186,7 @@ pub fn below<'p>(path: &'p [u8], directory: &[u8]) -> Option<&'p [u8]> {
     rest.strip_prefix(b"/")
 }
 
-/// An absolute path without `.`, `..` and empty components.
+/// Removes `.`, `..` and empty components from an absolute path.
 #[must_use]
 pub fn normal(path: &[u8]) -> Vec<u8> {
     let mut parts: Vec<&[u8]> = Vec::new();

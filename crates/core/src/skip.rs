@@ -1,35 +1,34 @@
-//! What of a buildspec is not run because the command line says so.
+//! Parts of a buildspec that the command line skips.
 //!
-//! Made by `src/cli/run.rs`; held against each command by [`crate::plan::work`], so that the machine finds
-//! it decided.
+//! Made by `src/cli/run.rs` and applied by [`crate::plan::work`], so the machine gets the result.
 
 use crate::spec::{BuildSpec, SpecCommand, UserPhase};
 use serde::{Deserialize, Serialize};
 
-/// Parts that are left out.
+/// The parts to skip.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Skips {
-    /// Commands, by patterns of their whole text.
+    /// Commands, by patterns that match their whole text.
     pub commands: Vec<Glob>,
     /// Phases.
     pub phases: Vec<UserPhase>,
 }
 
 impl Skips {
-    /// Whether there are none.
+    /// Whether nothing is skipped.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.commands.is_empty() && self.phases.is_empty()
     }
 
-    /// Whether a command is left out.
+    /// Whether a command is skipped.
     #[must_use]
     pub fn has(&self, phase: UserPhase, command: &SpecCommand) -> bool {
         self.phases.contains(&phase) || self.commands.iter().any(|glob| glob.is(&command.text))
     }
 
-    /// Patterns that are none of a buildspec's commands.
+    /// Patterns that match no command of a buildspec.
     #[must_use]
     pub fn idle(&self, spec: &BuildSpec) -> Vec<&str> {
         let is_idle = |glob: &&Glob| {
@@ -41,13 +40,13 @@ impl Skips {
     }
 }
 
-/// A pattern of a whole text without the blanks around it; `*` stands for any characters.
+/// A pattern for a whole text without surrounding blanks; `*` matches any characters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Glob(String);
 
 impl Glob {
-    /// A pattern as it is written.
+    /// Makes a pattern.
     #[must_use]
     pub fn new(text: &str) -> Self {
         Glob(text.trim().to_owned())
@@ -60,7 +59,7 @@ impl Glob {
         let has_stars = self.0.contains('*');
         rest = after;
         let mut parts = parts.peekable();
-        // Of the parts in between, the first place is as good as any; the last one is to end the text.
+        // For the middle parts, the first match is as good as any. The last part must end the text.
         while let Some(part) = parts.next() {
             if parts.peek().is_none() {
                 return rest.ends_with(part);

@@ -1,7 +1,7 @@
-//! What there is to say of a build at its end: how long its phases took and, where a command has failed, which
-//! one, where it stands, and what it has written last.
+//! The summary of a build at its end: how long its phases took and, if a command failed, which one,
+//! its place and its last output.
 //!
-//! A fold of events, as `view` is; used by whoever shows a build, at its end or years later.
+//! Folds events, as `view` does. Used wherever a build is shown, at its end or later.
 
 use crate::debug::CommandPlace;
 use crate::event::{Block, CommandOutcome, Event, EventBody};
@@ -9,33 +9,33 @@ use crate::phase::{Phase, Status};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-/// Most bytes of a command's output that are looked at again.
+/// Maximum bytes of a command's output that are read again.
 pub const TAIL: u64 = 4 << 10;
-/// A phase that took less, and runs no commands, is not worth a word.
+/// A phase that took less than this and ran no commands is not listed.
 const WORTH: Duration = Duration::from_millis(100);
 
-/// The state of a build, gathered from its first event on.
+/// Facts about a build, collected from its first event on.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct BuildOverview {
     buildspec: String,
     phases: Vec<PhaseTime>,
     running: Option<ExecutedCommand>,
-    /// The last word of each place that has failed.
+    /// For each failed place, its last run.
     failed: BTreeMap<CommandPlace, ExecutedCommand>,
     was_paused: bool,
     status: Option<Status>,
 }
 
-/// How long a phase took, all its runs together.
+/// Total time of a phase, all its runs included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PhaseTime {
-    /// Which one.
+    /// The phase.
     pub phase: Phase,
-    /// How it ended last.
+    /// Its last status.
     pub status: Status,
-    /// How long.
+    /// Its total time.
     pub took: Duration,
-    /// Whether it has run a command.
+    /// Whether it ran a command.
     has_run: bool,
 }
 
@@ -52,13 +52,13 @@ pub struct ExecutedCommand {
     pub outcome: CommandOutcome,
     /// How long it took.
     pub took: Duration,
-    /// Where in `output.log` its last output lies: offsets and lengths.
+    /// Offsets and lengths of its last output in `output.log`.
     pub output: VecDeque<(u64, u64)>,
     number: u32,
 }
 
 impl ExecutedCommand {
-    /// Keeps what was written last.
+    /// Keeps the position of the last output.
     fn wrote(&mut self, offset: u64, length: u64) {
         let cut = length.saturating_sub(TAIL);
         self.output.push_back((offset + cut, length - cut));
@@ -73,7 +73,7 @@ impl ExecutedCommand {
 }
 
 impl BuildOverview {
-    /// Takes in the next event.
+    /// Processes the next event.
     pub fn take(&mut self, event: &Event) {
         match &event.body {
             EventBody::BuildStarted(facts) => self.buildspec.clone_from(&facts.buildspec),
@@ -131,7 +131,7 @@ impl BuildOverview {
         }
     }
 
-    /// The phases that have run commands, have taken a while or have not succeeded.
+    /// Phases that ran commands, took a while or did not succeed.
     pub fn phases(&self) -> impl Iterator<Item = &PhaseTime> {
         self.phases.iter().filter(|known| match known.phase {
             Phase::Completed => false,
@@ -139,8 +139,8 @@ impl BuildOverview {
         })
     }
 
-    /// The command that the build has failed with: the first whose last word is a failure, or the one that ran
-    /// when the time was up.
+    /// The command that made the build fail: the first one whose last run failed, or the one that
+    /// ran when the build timed out.
     #[must_use]
     pub fn failure(&self) -> Option<&ExecutedCommand> {
         match self.status? {
@@ -150,11 +150,11 @@ impl BuildOverview {
         }
     }
 
-    /// Where a command stands, for a person: `build:3 (buildspec.yml:12)`.
+    /// A command's place for people: `build:3 (buildspec.yml:12)`.
     #[must_use]
     pub fn place(&self, run: &ExecutedCommand) -> String {
         match run.line {
-            // A text that is no file has its lines nowhere to be looked at.
+            // Lines of an inline buildspec cannot be looked up.
             Some(line) if !self.buildspec.starts_with('(') => {
                 format!("{} ({}:{line})", run.place, self.buildspec)
             }
@@ -162,18 +162,18 @@ impl BuildOverview {
         }
     }
 
-    /// Whether somebody could have looked inside already.
+    /// Whether the build was paused, so that somebody could have looked into it.
     #[must_use]
     pub fn was_paused(&self) -> bool {
         self.was_paused
     }
 }
 
-/// The last lines of an output, at most so many, each of at most so many characters.
+/// Returns the last lines of an output, at most `lines`, each with at most `characters` characters.
 #[must_use]
 pub fn last_lines(output: &[u8], lines: usize, characters: usize) -> Vec<String> {
     let text = String::from_utf8_lossy(output);
-    // What a program has drawn over is not what it has said last.
+    // Ignore text that a program has overwritten on the line.
     let shown = text.lines().map(|line| line.trim_end().rsplit('\r').next().unwrap_or_default());
     let mut last: Vec<String> = shown
         .rev()
@@ -188,7 +188,7 @@ pub fn last_lines(output: &[u8], lines: usize, characters: usize) -> Vec<String>
     last
 }
 
-/// A length of time in a table: `0.4s`, `12.3s`, `2m05s`.
+/// Formats a duration for a table: `0.4s`, `12.3s`, `2m05s`.
 #[must_use]
 pub fn clock_form(duration: Duration) -> String {
     let seconds = duration.as_secs();

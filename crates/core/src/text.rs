@@ -1,7 +1,7 @@
-//! Bytes that say by a mark how they are text.
+//! Decodes text with a byte order mark.
 
-/// The text of bytes that begin with the mark of UTF-16, without the mark, and where in it the first stands
-/// that is none. Nothing for other bytes.
+/// Decodes UTF-16 with a byte order mark and removes the mark. Also returns the offset of the first
+/// invalid character. `None` for other bytes.
 pub(crate) fn utf16(bytes: &[u8]) -> Option<(String, Option<usize>)> {
     let (convert, rest): (fn([u8; 2]) -> u16, _) = match bytes {
         [0xff, 0xfe, rest @ ..] => (u16::from_le_bytes, rest),

@@ -1,7 +1,8 @@
-//! Points in time, as values that are handed in.
+//! Points in time, passed in by the caller.
 //!
-//! Core has no clock: `crates/build/src/driver` reads both clocks and passes them along. Wall time is for people
-//! and records, boot time for measuring, because it neither jumps nor stops while a laptop sleeps.
+//! Core has no clock: `crates/build/src/driver` reads both clocks and passes the values in. Wall
+//! time is for people and records. Boot time is for measuring, because it neither jumps nor stops
+//! while a laptop sleeps.
 
 use jiff::fmt::friendly::{Designator, Spacing, SpanPrinter};
 use jiff::fmt::strtime;
@@ -12,9 +13,9 @@ use std::time::Duration;
 /// One moment on both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timestamp {
-    /// What a calendar and a clock on the wall would show.
+    /// Wall-clock time.
     pub wall: WallTime,
-    /// Since the machine was started, its sleep included (`CLOCK_BOOTTIME`).
+    /// Time since the machine booted, including sleep (`CLOCK_BOOTTIME`).
     pub boot: Duration,
 }
 
@@ -27,17 +28,17 @@ impl WallTime {
         jiff::Timestamp::from_microsecond(self.0).unwrap_or_default()
     }
 
-    /// `2026/07/13 13:33:18.140066`, the form of CodeBuild's log lines, in UTC.
+    /// Formats as `2026/07/13 13:33:18.140066` in UTC, as in CodeBuild's log lines.
     #[must_use]
     pub fn log_form(self) -> String {
         strtime::format("%Y/%m/%d %H:%M:%S.%6f", self.to_jiff())
             .unwrap_or_else(|_| self.0.to_string())
     }
 
-    /// Seconds since 1970 with a fraction, the form of CodeBuild's API.
+    /// Seconds since 1970 with a fraction, as in CodeBuild's API.
     #[must_use]
     pub fn epoch_seconds(self) -> f64 {
-        // Whole milliseconds, as AWS has them: exact in a double for the next 280,000 years.
+        // Whole milliseconds, as in AWS: exact in a double for the next 280,000 years.
         (self.0 / 1000) as f64 / 1000.0
     }
 
@@ -72,7 +73,7 @@ impl<'de> Deserialize<'de> for WallTime {
     }
 }
 
-/// A length of time for people: `1 hour 30 minutes`, `300 milliseconds`.
+/// Formats a duration for people: `1 hour 30 minutes`, `300 milliseconds`.
 #[must_use]
 pub fn in_words(length: Duration) -> String {
     let printer = SpanPrinter::new()

@@ -1,12 +1,12 @@
-//! The fold of a build's log: the state after as many of its events as have been taken in.
+//! Folds a build's log into its state after each event.
 //!
-//! The only way from events to a [`BuildView`], whoever looks: the driver, which has just logged them,
-//! a reader of a live log, or the next command, which completes the log of a dead build.
+//! The only way from events to a [`BuildView`], for all readers: the driver, which has just logged
+//! them, readers of a live log, and the next command, which completes the log of a dead build.
 
 use crate::event::{Event, EventBody};
 use crate::view::BuildView;
 
-/// The log of a build, taken in from its first event on.
+/// A build's log, folded from its first event on.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Timeline {
     view: Option<BuildView>,
@@ -15,7 +15,7 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// Takes in the next event.
+    /// Processes the next event.
     pub fn take(&mut self, event: &Event) {
         self.seq = event.seq;
         if let EventBody::Output { offset, length, .. } = event.body {
@@ -27,25 +27,25 @@ impl Timeline {
         }
     }
 
-    /// The build; `None` before its first event.
+    /// The state of the build; `None` before the first event.
     #[must_use]
     pub fn view(&self) -> Option<&BuildView> {
         self.view.as_ref()
     }
 
-    /// The same, for good.
+    /// Takes the state of the build.
     #[must_use]
     pub fn into_view(self) -> Option<BuildView> {
         self.view
     }
 
-    /// Place of the last event in the log; 0 before the first.
+    /// Position of the last event in the log; 0 before the first.
     #[must_use]
     pub fn seq(&self) -> u64 {
         self.seq
     }
 
-    /// How much of `output.log` the events speak of, in bytes.
+    /// Bytes of `output.log` that the events cover.
     #[must_use]
     pub fn output(&self) -> u64 {
         self.output

@@ -1,24 +1,26 @@
-//! The lines in which two texts differ, as a patch has them.
+//! The difference between two texts as a unified diff.
 //!
-//! Used for `runner patch` and `runner diff`. Bytes in and out: a file's lines need not be text.
+//! Used by `runner patch` and `runner diff`. Works on bytes, because a file's lines may not be
+//! text.
 
 use similar::{Algorithm, DiffOp, capture_diff_slices, group_diff_ops};
 use std::fmt::Write as _;
 use std::ops::Range;
 
-/// Lines around a change.
+/// Number of context lines around a change.
 const CONTEXT: usize = 3;
-/// Above so many pairs of lines the texts are not compared line by line: it would take seconds.
+/// Texts with more pairs of lines than this are not compared line by line, because it would take
+/// seconds.
 const MOST_PAIRS: usize = 64 << 20;
 
-/// How one text becomes another.
+/// The difference between two texts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hunks {
-    /// The lines from the first `@@` on; nothing where the texts are the same.
+    /// The lines from the first `@@` on; empty if the texts are equal.
     pub text: Vec<u8>,
-    /// Lines that come.
+    /// Number of added lines.
     pub added: usize,
-    /// Lines that go.
+    /// Number of removed lines.
     pub removed: usize,
 }
 
@@ -56,7 +58,7 @@ fn lines(text: &[u8]) -> Vec<&[u8]> {
     text.split_inclusive(|&byte| byte == b'\n').collect()
 }
 
-/// What has to be done to the lines.
+/// The edits from the old lines to the new ones.
 fn changes(old: &[&[u8]], new: &[&[u8]]) -> Vec<DiffOp> {
     let same = old.iter().zip(new).take_while(|(old, new)| old == new).count();
     let ends = old[same..].iter().rev().zip(new[same..].iter().rev());
@@ -72,9 +74,9 @@ fn changes(old: &[&[u8]], new: &[&[u8]]) -> Vec<DiffOp> {
     all.into_iter().filter(is_some).collect()
 }
 
-/// Lines are counted from 1; where there are none, the one before is named.
+/// Writes a range. Lines count from 1; an empty range names the line before it.
 fn range(head: &mut String, lines: Range<usize>) {
-    // Into a string: it cannot fail.
+    // Writing to a string cannot fail.
     let _ = match lines.len() {
         0 => write!(head, "{},0", lines.start),
         1 => write!(head, "{}", lines.start + 1),

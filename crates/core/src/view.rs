@@ -1,6 +1,6 @@
-//! Events folded into the state of a build: what `ps` shows and what the record is made from.
+//! Folds events into the state of a build, which `ps` shows and the record is made from.
 //!
-//! Fed by `timeline`; read by `record`, `crates/build/src/control` and the sinks.
+//! Updated by `timeline`; used by `record`, `crates/build/src/control` and the sinks.
 
 use crate::debug::{CommandPlace, DecisionKind};
 use crate::event::{
@@ -12,42 +12,42 @@ use crate::report::ReportRecord;
 use crate::time::WallTime;
 use std::collections::BTreeSet;
 
-/// A build as far as its events tell.
+/// The state of a build.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BuildView {
-    /// What was known from the start.
+    /// Facts known from the start.
     pub facts: BuildFacts,
     /// When it was started.
     pub started: WallTime,
     /// When it ended.
     pub ended: Option<WallTime>,
-    /// How it stands.
+    /// Current status.
     pub status: Status,
-    /// The failure in one sentence.
+    /// Why it failed, in one sentence.
     pub reason: Option<String>,
-    /// Phases entered so far, in order.
+    /// Phases begun so far, in order.
     pub phases: Vec<PhaseView>,
-    /// The command that runs.
+    /// The current command.
     pub command: Option<CommandView>,
-    /// Open pauses, the longest first.
+    /// Open pauses, oldest first.
     pub paused: Vec<PauseId>,
     /// Number of pauses so far.
     pub pauses: u32,
-    /// Where it has stopped.
+    /// The current stop.
     pub stop: Option<(PauseId, StopFacts)>,
-    /// What people have done, and when.
+    /// Decisions of people, with their times.
     pub interventions: Vec<(WallTime, Intervention)>,
-    /// Commands that were not run because somebody has decided so: their phases, lists and places there.
+    /// Commands skipped on request: phase, list and index.
     pub skipped: BTreeSet<(Phase, Block, u32)>,
-    /// Warnings and advice, the first of them.
+    /// The first warnings and hints.
     pub notices: Vec<(WallTime, Notice)>,
     /// Exported variables and their values.
     pub exported: Vec<ExportedVariable>,
-    /// Reports of tests and coverage.
+    /// Reports on tests and coverage.
     pub reports: Vec<ReportRecord>,
-    /// Artifacts that are where they belong.
+    /// Stored artifacts.
     pub artifacts: Vec<StoredArtifact>,
-    /// Where AWS's clients find it, as `HOST:PORT`.
+    /// Address for AWS clients, as `HOST:PORT`.
     pub endpoint: Option<String>,
     /// Numbers of open sessions.
     pub sessions: Vec<u64>,
@@ -55,39 +55,39 @@ pub struct BuildView {
     pub last_event: WallTime,
 }
 
-/// Most notices that are kept.
+/// Maximum number of notices kept.
 const MOST_NOTICES: usize = 100;
 
-/// A phase entered.
+/// A phase that has begun.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PhaseView {
-    /// Which one.
+    /// The phase.
     pub phase: Phase,
-    /// How it stands.
+    /// Its status.
     pub status: Status,
     /// When it began.
     pub started: WallTime,
     /// When it ended.
     pub ended: Option<WallTime>,
-    /// How long it took, in milliseconds.
+    /// Duration in milliseconds.
     pub duration_ms: Option<u64>,
-    /// Why it ended so.
+    /// Reasons for the status.
     pub contexts: Vec<PhaseContext>,
 }
 
-/// A command that runs.
+/// A running command.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CommandView {
     /// Its number in the build.
     pub number: u32,
     /// Its text.
     pub text: String,
-    /// Since when.
+    /// When it started.
     pub since: WallTime,
 }
 
 impl BuildView {
-    /// The state after the first event; `None` where that is not the start of a build.
+    /// Makes the state after the first event; `None` if that does not start a build.
     pub(crate) fn from_first(event: &Event) -> Option<Self> {
         let EventBody::BuildStarted(facts) = &event.body else { return None };
         Some(BuildView {
@@ -113,7 +113,7 @@ impl BuildView {
         })
     }
 
-    /// Takes in the next event.
+    /// Processes the next event.
     pub(crate) fn fold(&mut self, event: &Event) {
         self.last_event = event.time;
         match &event.body {
@@ -207,7 +207,7 @@ impl BuildView {
         }
     }
 
-    /// The phase of a place is open again, as it was begun; what came after it has not been.
+    /// Reopens the phase of a place and drops all later phases.
     fn go_back(&mut self, place: CommandPlace) {
         let phase = Phase::from(place.phase);
         self.phases.retain(|entered| entered.phase <= phase);
@@ -219,7 +219,7 @@ impl BuildView {
         }
     }
 
-    /// The phase it is in.
+    /// The current phase.
     #[must_use]
     pub fn phase(&self) -> Phase {
         self.phases.last().map_or(Phase::Submitted, |phase| phase.phase)

@@ -1,7 +1,7 @@
-//! The engine `auto`: the first that works.
+//! The `auto` engine: uses the first engine that works.
 //!
-//! Namespaces, else Docker or Podman if one answers. Never less isolation than that: where none of them
-//! works, the error is that of the namespaces, which says what would mend it.
+//! Namespaces come first, then Docker or Podman if one answers. Isolation never drops below that:
+//! if none of them works, the error comes from the namespaces engine, which says how to fix it.
 
 use super::daemon::DaemonEngine;
 use super::namespaces::Namespaces;
@@ -9,23 +9,23 @@ use super::{Container, ContainerSpec, Engine, EngineError, EngineNote, Fut};
 use crate::docker::{DaemonProgram, find};
 use std::sync::Arc;
 
-/// Tries one engine after the other.
+/// Tries one engine after another.
 pub(crate) struct Auto {
     pub namespaces: Namespaces,
-    /// With whatever program; both are tried.
+    /// Used for both programs, whichever one it names.
     pub daemon: DaemonEngine,
 }
 
 impl Engine for Auto {
     fn give_up(&self) {
-        // Both are told by it.
+        // Both engines share this notification.
         self.namespaces.give_up();
     }
 
     fn start(&self, spec: ContainerSpec) -> Fut<'_, Result<Arc<dyn Container>, EngineError>> {
         Box::pin(async move {
             let refused = match self.namespaces.start(spec.clone()).await {
-                // A toolbox is for namespaces only.
+                // Only the namespaces engine supports a toolbox.
                 Err(error) if error.is_incapable && spec.toolbox.is_none() => error,
                 done => return done,
             };

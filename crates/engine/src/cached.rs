@@ -1,11 +1,12 @@
 //! A cache as part of the container: read-only layers below everything the build writes.
 //!
-//! Used by `namespaces`. Nothing is copied, so it takes as long for a hundred thousand files as for one.
-//! Only where the build cannot tell the difference: below its source, and below /root and /home, where
-//! no mount and no file of another kind is in the way. Anything else is copied.
+//! Used by `namespaces`. Nothing is copied, so a hundred thousand files take no longer than one.
+//! Layers are used only where the build cannot tell the difference: below its source, and below
+//! /root and /home where no mount and no file of another kind is in the way. Everything else is
+//! copied.
 //!
-//! A cache's directories are open by the time they come here, and go to the sandbox as descriptors: what has
-//! become of their names meanwhile does not matter.
+//! The cache's directories are already open here and go to the sandbox as descriptors, so later
+//! changes to their names do not matter.
 
 #![deny(clippy::disallowed_methods)]
 
@@ -18,24 +19,24 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Top directories that a cache may have in the root.
+/// Top-level directories that a cache may contain in its root.
 const TOPS: [&str; 2] = ["root", "home"];
 
-/// A cache's trees, which nobody changes.
+/// A cache's trees. Nothing changes them.
 #[derive(Clone, Debug)]
 pub struct CachedTrees {
-    /// What lies below the source directory.
+    /// Files below the source directory.
     pub source: Arc<Dir>,
-    /// What lies anywhere else.
+    /// All other files.
     pub root: Arc<Dir>,
 }
 
-/// Directories that the sandbox gets as descriptors, each named by [`handed`] of its number.
+/// Directories passed to the sandbox as descriptors. [`handed`] turns an index into a name.
 #[derive(Debug, Default)]
 pub(super) struct Handed(Vec<Arc<Dir>>);
 
 impl Handed {
-    /// The path that a spec names it by.
+    /// Adds a directory and returns the path that names it in a spec.
     fn add(&mut self, dir: Arc<Dir>) -> std::path::PathBuf {
         self.0.push(dir);
         handed(self.0.len() - 1)
@@ -45,8 +46,8 @@ impl Handed {
         self.0.iter().map(|dir| dir.as_fd()).collect()
     }
 
-    /// What is written over them, each by the path that the kernel has for it: the names that specs use are for the
-    /// sandbox alone.
+    /// The writable directories with each lower layer as a path the kernel knows: the names in
+    /// specs mean something only to the sandbox.
     pub(super) fn named(&self, mut uppers: Vec<WritableDirectory>) -> Vec<WritableDirectory> {
         for (index, dir) in self.0.iter().enumerate() {
             let Ok(path) = dir.path() else { continue };
@@ -59,7 +60,8 @@ impl Handed {
     }
 }
 
-/// Lays the trees over the source and the image; what is handed over for that, where it could be.
+/// Lays the trees over the source and the image. Returns the directories to hand over, or `None` if
+/// the trees do not fit.
 pub(super) fn lay(
     spec: &ContainerSpec,
     root: &mut Root,
@@ -75,15 +77,15 @@ pub(super) fn lay(
     Some(handed)
 }
 
-/// Whether that can be, as far as it shows beforehand.
+/// Whether the trees can be laid, as far as can be told beforehand.
 pub(super) fn can_lay(cached: &CachedTrees, spec: &ContainerSpec, root: &Root) -> bool {
     fits(cached, spec, root).unwrap_or(false)
 }
 
-/// Names of the directories in the root of a cache; an error where there is anything else.
+/// Names of the directories in a cache's root. Fails if it contains anything else.
 fn tops(cached: &CachedTrees) -> io::Result<Vec<String>> {
     let name = |entry: runner_host::beneath::DirectoryEntry| match entry.kind {
-        // What is not text is nothing of ours.
+        // The runner writes no names that are not text.
         FileType::Directory => {
             String::from_utf8(entry.name).map_err(|_| io::ErrorKind::InvalidData.into())
         }
@@ -116,7 +118,7 @@ fn fits(cached: &CachedTrees, spec: &ContainerSpec, root: &Root) -> io::Result<b
     Ok(true)
 }
 
-/// Whether directories of a cache meet directories only, and files no directories.
+/// Whether the cache's directories coincide only with directories, and its files never with one.
 fn agree(tree: &Dir, below: &Dir) -> io::Result<bool> {
     let mut ahead = vec![Vec::new()];
     while let Some(path) = ahead.pop() {
@@ -138,7 +140,7 @@ fn agree(tree: &Dir, below: &Dir) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Nothing, where what has to be there for it is not.
+/// Returns `None` if a directory it needs is missing.
 fn place(
     cached: &CachedTrees,
     spec: &ContainerSpec,
@@ -158,7 +160,7 @@ fn place(
                     |entry| matches!(entry, RootEntry::Directory { path: made, .. } if *made == path),
                 );
                 let Some(at) = made else { return Ok(None) };
-                // The same directory once more, for its mode.
+                // The directory entry goes in again after the overlay, to set its mode.
                 let again = entries[at].clone();
                 let lower = handed.add(Arc::new(cached.root.open(&top)?));
                 let (hidden, over) = (Vec::new(), Vec::new());

@@ -1,9 +1,9 @@
-//! Connections to what listens in a container: a port on its loopback interface or elsewhere in its
-//! network, a unix socket in its file system.
+//! Connects to listeners in a container: a TCP port on its loopback interface or elsewhere in its
+//! network, or a unix socket in its file system.
 //!
-//! Used by the hub for `runner port-forward` and for port sessions. The socket is made inside, by a child
-//! of PID 1, and handed over, so that it means what it means there; its bytes then pass through nobody
-//! in between.
+//! Used by the hub for `runner port-forward` and for port sessions. A child of PID 1 makes the
+//! socket inside and hands it over, so its address means what it means there. The bytes then pass
+//! through nothing in between.
 
 use super::{Container, OpenMode};
 use runner_wire::init::Listener;
@@ -16,16 +16,16 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Longest wait for one connection: as long as the other end is asked for, and a little.
+/// Longest wait for one connection: the time the other end is given, and a little more.
 const PATIENCE: Duration = Duration::from_secs(35);
-/// Most of a hosts file that is read.
+/// Most bytes read from a hosts file.
 const MAX_HOSTS: u64 = 1 << 20;
 
-/// Where AWS's tasks, builds and pods find credentials: nobody's forwarding leads there.
+/// Credential endpoints of AWS tasks, builds and pods. Forwarding never leads there.
 const CREDENTIALS: [IpAddr; 3] = [v4(170, 2), v4(170, 23), v6(0x23)];
 
-/// Where AWS's machines find credentials, names and time: the addresses that AWS's agent denies where nothing else is
-/// configured.
+/// Credential, DNS and time endpoints of AWS machines: the addresses that AWS's agent denies by
+/// default.
 pub const DENIED: [IpAddr; 9] = [
     v4(169, 254),
     v4(169, 253),
@@ -46,19 +46,19 @@ const fn v6(last: u16) -> IpAddr {
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, last))
 }
 
-/// Whether connections never go there, whatever name leads to it.
+/// Whether connections to this address are refused, whatever name led to it.
 #[must_use]
 pub fn is_forbidden(address: IpAddr, denied: &[IpAddr]) -> bool {
     let address = address.to_canonical();
     CREDENTIALS.contains(&address) || denied.iter().any(|denied| denied.to_canonical() == address)
 }
 
-/// What a person names as the other end.
+/// The other end, as the user names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Remote {
-    /// `PORT`, `HOST:PORT` or `[IPV6]:PORT`; without a host the container's own loopback.
+    /// `PORT`, `HOST:PORT` or `[IPV6]:PORT`. Without a host: the container's own loopback.
     Tcp { host: String, port: u16 },
-    /// An absolute path, or `@NAME` outside of the file system.
+    /// An absolute path, or `@NAME` for a socket outside of the file system.
     Unix(String),
 }
 
@@ -95,7 +95,7 @@ impl fmt::Display for Remote {
     }
 }
 
-/// No connection.
+/// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
     #[error("nothing listens at {0} in the build")]
@@ -110,7 +110,8 @@ pub enum DialError {
     Other { remote: Remote, source: io::Error },
 }
 
-/// A stream socket, connected from inside the container; for TCP without delay of small messages.
+/// A stream socket, connected from inside the container. A TCP socket sends small messages without
+/// delay.
 pub async fn dial(
     container: &dyn Container,
     remote: &Remote,
@@ -125,12 +126,12 @@ pub async fn dial(
             Err(_) => last = Some(DialError::Silent(remote.clone())),
             Ok(Ok(socket)) => {
                 if matches!(listener, Listener::Tcp(_)) {
-                    // A socket that does not take it works all the same.
+                    // A socket that rejects the option works all the same.
                     let _ = rustix::net::sockopt::set_tcp_nodelay(&socket, true);
                 }
                 return Ok(socket);
             }
-            // The first refusal says more than that there is no IPv6 either.
+            // The first refusal says more than a missing IPv6 does.
             Ok(Err(source)) => last = last.or_else(|| Some(refusal(remote.clone(), source))),
         }
     }
@@ -175,11 +176,11 @@ async fn listeners(container: &dyn Container, remote: &Remote) -> Result<Vec<Lis
         .map_err(|_| DialError::Name(remote.clone()))
 }
 
-/// What the container's own hosts file says.
+/// Addresses from the container's own hosts file.
 async fn hosts(container: &dyn Container, host: &str) -> Vec<IpAddr> {
     let mut text = Vec::new();
     if let Ok(file) = container.open(Path::new("/etc/hosts"), OpenMode::Read).await {
-        // A file that cannot be read is as good as none.
+        // A file that cannot be read counts as empty.
         let _ = File::from(file).take(MAX_HOSTS).read_to_end(&mut text);
     }
     addresses(&String::from_utf8_lossy(&text), host)

@@ -1,6 +1,8 @@
-//! Where what a build runs stands still without noticing: a group of its own, made at the first pause.
+//! The cgroup in which a build's processes are frozen without noticing. It is made at the first
+//! pause.
 //!
-//! Used by `container`. The group is written down before it is made, so that a killed runner leaves none.
+//! Used by `container`. The cgroup is recorded before it is made, so a killed runner leaves none
+//! behind.
 
 use super::Recorder;
 use super::leftover::LeftoverContainer;
@@ -8,25 +10,25 @@ use runner_sandbox::{ContainerGroups, Freezer, Sandbox};
 use std::fs::File;
 use std::sync::Arc;
 
-/// The group, where there can be one.
+/// The freezer's cgroup, if there can be one.
 #[derive(Default)]
 pub(super) struct GroupFreezer {
-    /// Writes it down; none where there is to be no group.
+    /// Records the cgroup; `None` if there is to be none.
     record: Option<Recorder>,
     group: Option<Arc<Freezer>>,
     is_frozen: bool,
 }
 
 impl GroupFreezer {
-    /// Where the container has processes with numbers of their own.
+    /// For a container whose processes have their own pid namespace.
     pub(super) fn with(record: Recorder) -> Self {
         GroupFreezer { record: Some(record), ..GroupFreezer::default() }
     }
 
-    /// The file that takes its processes; none where there can be no group.
+    /// The file that takes the cgroup's processes; `None` if there can be no cgroup.
     pub(super) fn group(&mut self, sandbox: &Sandbox, groups: &ContainerGroups) -> Option<File> {
         if self.group.is_none() {
-            // What has failed once is not tried again.
+            // A failed attempt is not repeated.
             let record = self.record.take()?;
             let (pid, start_time) = (sandbox.pid, sandbox.start_time);
             let name = format!("runner-still-{pid}-{start_time}");
@@ -40,7 +42,7 @@ impl GroupFreezer {
         self.group.as_ref()?.processes().ok()
     }
 
-    /// What stops all that is in it, and waits for that.
+    /// The freezer, which stops all processes in the cgroup and waits until they have stopped.
     pub(super) fn freezer(&self) -> Option<Arc<Freezer>> {
         self.group.clone()
     }
@@ -49,7 +51,7 @@ impl GroupFreezer {
         self.is_frozen = true;
     }
 
-    /// Lets it go on; whether it stood still.
+    /// Thaws the cgroup. Returns whether it was frozen.
     pub(super) fn thaw(&mut self) -> bool {
         let is_frozen = std::mem::take(&mut self.is_frozen);
         if is_frozen && let Some(Err(error)) = self.group.as_ref().map(|group| group.thaw()) {

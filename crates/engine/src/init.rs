@@ -1,7 +1,8 @@
-//! The runner's side of PID 1's socket: requests out, replies sorted to whoever waits for them.
+//! The runner's side of PID 1's socket: sends requests and passes each reply to the caller that
+//! waits for it.
 //!
-//! Used by every engine that runs our init. One task reads; requests are written by whoever makes
-//! them, one at a time. Dropping the client shuts the socket, and with it ends the container.
+//! Used by every engine that runs our init. One task reads; callers write their requests, one at a
+//! time. Dropping the client shuts the socket, which ends the container.
 
 use super::{
     ExecError, ExecSpec, OpenMode, ProgramEnds, ProgramSignals, SignalReach, StartedProgram, Stdio,
@@ -19,14 +20,14 @@ use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, oneshot};
 
-/// How long PID 1 may take for an answer that takes it no time, on a machine that has much else to do.
+/// How long PID 1 may take, on a busy machine, to answer a request that needs no work.
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// PID 1, as the engine talks to it.
+/// The connection to PID 1.
 #[derive(Debug)]
 pub(crate) struct InitClient {
     socket: Arc<UnixStream>,
-    /// Held while a request is being written.
+    /// Locked while a request is written.
     writing: tokio::sync::Mutex<()>,
     waiting: Mutex<PendingRequests>,
     gone: Notify,
@@ -43,7 +44,7 @@ struct PendingRequests {
 enum InitJob {
     Exec {
         asked: Instant,
-        /// Waits for the master of the terminal.
+        /// Waits for the terminal's master.
         terminal: Option<oneshot::Sender<Result<Option<OwnedFd>, ExecError>>>,
         exit: oneshot::Sender<Result<Exit, ExecError>>,
     },
@@ -55,7 +56,7 @@ enum InitJob {
 }
 
 impl InitClient {
-    /// Talks over PID 1's socket, whose hello has been read. Must be called in the runtime.
+    /// Uses PID 1's socket, whose hello has been read. Call it in the runtime.
     pub(crate) fn new(socket: OwnedFd) -> io::Result<Arc<Self>> {
         let socket = std::os::unix::net::UnixStream::from(socket);
         socket.set_nonblocking(true)?;
@@ -68,7 +69,7 @@ impl InitClient {
         let reader = Arc::downgrade(&client);
         let socket = Arc::clone(&client.socket);
         tokio::spawn(async move {
-            // Weak, so that the client's end is the socket's end.
+            // Weak, so that dropping the client ends the socket.
             let mut incoming = Incoming::default();
             while let Ok(Some((reply, fd))) = incoming.next(&socket).await {
                 let Some(client) = reader.upgrade() else { return };
@@ -81,7 +82,7 @@ impl InitClient {
         Ok(client)
     }
 
-    /// Talks to a PID 1 that has just connected, once it has said hello.
+    /// Takes a new connection from PID 1 and waits for its hello.
     pub(crate) async fn greeted(socket: UnixStream) -> io::Result<Arc<Self>> {
         let hello = Incoming::default().next(&socket).await?;
         let (hello, _) = hello.ok_or(io::ErrorKind::UnexpectedEof)?;
@@ -95,7 +96,7 @@ impl InitClient {
         Self::new(socket.into_std()?.into())
     }
 
-    /// Starts a program, as its user or, with `keep_user`, as whoever PID 1 is.
+    /// Starts a program as its user, or with `keep_user` as PID 1's user.
     pub(crate) async fn exec(
         self: &Arc<Self>,
         spec: &ExecSpec,
@@ -152,7 +153,7 @@ impl InitClient {
                 self.send(header, &body, &fds.each_ref().map(AsFd::as_fd)).await?;
             }
         }
-        // Only the program holds these now, so that their end is seen.
+        // Only the program may hold these, so that its end is noticed.
         drop(theirs);
         let ends = match ours {
             Some(ends) => ends,
@@ -176,7 +177,7 @@ impl InitClient {
         let flags = u32::try_from(flags.bits()).map_err(io::Error::other)?;
         let encode = |job| wire::open(job, path.as_os_str().as_bytes(), flags, 0o666);
         let fd = self.fetch(encode).await?;
-        // A pipe or a device could make the host wait, or do worse.
+        // Opening a pipe or a device could block the host, or do worse.
         let kind = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode);
         match kind {
             rustix::fs::FileType::RegularFile | rustix::fs::FileType::Directory => Ok(fd),
@@ -206,7 +207,7 @@ impl InitClient {
         }
     }
 
-    /// Asks for a descriptor.
+    /// Requests a descriptor.
     async fn fetch(
         &self,
         encode: impl FnOnce(u64) -> Result<(Header, Vec<u8>), wire::EncodeError>,
@@ -232,7 +233,7 @@ impl InitClient {
         let _ = self.send(header, &body, &[]).await;
     }
 
-    /// For a terminal that is on another machine.
+    /// Resizes a terminal on another machine.
     pub(crate) async fn resize(&self, job: u64, rows: u16, cols: u16) {
         let body = [rows.to_le_bytes(), cols.to_le_bytes()].concat();
         let header = Header { body_len: 4, kind: abi::request::RESIZE, id: job };
@@ -249,7 +250,7 @@ impl InitClient {
         }
     }
 
-    /// Stops what the build runs; with a group's `cgroup.procs`, puts it there instead.
+    /// Stops the build's processes. Given the `cgroup.procs` of a group, moves them there instead.
     pub(crate) async fn freeze(&self, group: Option<BorrowedFd<'_>>) -> Result<(), ExecError> {
         let (still_tx, still_rx) = oneshot::channel();
         let job = self.register(InitJob::Freeze(still_tx))?;
@@ -257,7 +258,7 @@ impl InitClient {
         still_rx.await.unwrap_or(Err(ExecError::ContainerGone))
     }
 
-    /// Whether nobody lives there but PID 1, as far as it can tell.
+    /// Whether only PID 1 is left in there, as far as it can tell.
     pub(crate) async fn is_alone(&self) -> Result<bool, ExecError> {
         let (counted_tx, counted_rx) = oneshot::channel();
         let job = self.register(InitJob::Census(counted_tx))?;
@@ -265,13 +266,13 @@ impl InitClient {
         counted_rx.await.map_err(|_| ExecError::ContainerGone)
     }
 
-    /// Lets it go on.
+    /// Lets the build's processes go on.
     pub(crate) async fn thaw(&self) {
-        // A container that is gone has nothing that stands still.
+        // A container that is gone has no stopped processes.
         let _ = self.send(wire::thaw(), &[], &[]).await;
     }
 
-    /// Whether PID 1 answers. One that is stopped does not, nor one that has gone.
+    /// Whether PID 1 answers. It does not if it is stopped or gone.
     pub(crate) async fn answers(&self) -> bool {
         let ping = async {
             let (heard_tx, heard_rx) = oneshot::channel();
@@ -293,7 +294,7 @@ impl InitClient {
         }
     }
 
-    /// Closes the socket's sending side, on which PID 1 exits and takes everything with it.
+    /// Closes the socket, so that PID 1 exits and everything in the container ends.
     pub(crate) fn hang_up(&self) {
         let _ = rustix::net::shutdown(&*self.socket, rustix::net::Shutdown::Both);
         self.lost();
@@ -321,8 +322,8 @@ impl InitClient {
         fds: &[BorrowedFd<'_>],
     ) -> Result<(), ExecError> {
         let _turn = self.writing.lock().await;
-        // In one piece, so that PID 1 is woken once. It reads the header by itself first, which
-        // takes the descriptors as well.
+        // Sent in one piece, to wake PID 1 once. PID 1 reads the header first, and the descriptors
+        // with it.
         let request = [&header.to_bytes(), body].concat();
         let (mut bytes, mut fds) = (request.as_slice(), fds);
         while !bytes.is_empty() {
@@ -349,7 +350,7 @@ impl InitClient {
             }
             return;
         }
-        // Every other reply is a job's last. Whoever waited for it may have gone.
+        // Every other reply is its job's last one. The caller that waited may be gone.
         match (waiting.jobs.remove(&reply.id), reply.kind, fd) {
             (Some(InitJob::Exec { asked, exit, .. }), reply::EXITED, _) => {
                 // `cargo xtask bench` reads this.
@@ -382,7 +383,7 @@ impl InitClient {
             }
             (Some(InitJob::KillAll(gone)), reply::ALL_GONE, _) => {
                 let _ = gone.send(());
-                // PID 1 answers the last of several; what it says holds for all of them.
+                // PID 1 answers only the last of several such requests; its answer holds for all.
                 for (_, job) in waiting.jobs.extract_if(|_, job| matches!(job, InitJob::KillAll(_)))
                 {
                     if let InitJob::KillAll(gone) = job {
@@ -394,7 +395,7 @@ impl InitClient {
         }
     }
 
-    /// Nobody will answer any more.
+    /// Fails all waiting requests: no more replies will come.
     fn lost(&self) {
         let mut waiting = self.lock();
         waiting.is_gone = true;
@@ -433,7 +434,7 @@ impl Drop for InitClient {
     }
 }
 
-/// The program's ends of its connections.
+/// The program's ends of its pipes or terminal.
 enum Theirs {
     /// PID 1 opens the terminal itself.
     Terminal,
@@ -459,7 +460,7 @@ fn connections(stdio: Stdio) -> io::Result<(Theirs, Option<ProgramEnds>)> {
     })
 }
 
-/// Replies on their way in.
+/// Reads replies from the socket.
 #[derive(Debug, Default)]
 struct Incoming {
     bytes: [u8; REPLY_LEN],
@@ -474,7 +475,7 @@ impl Incoming {
         socket: &UnixStream,
     ) -> io::Result<Option<(Pid1Reply, Option<OwnedFd>)>> {
         while self.got < REPLY_LEN {
-            // Never past one reply: the next one may bring a descriptor of its own.
+            // Never read past one reply: the next one may carry its own descriptor.
             let rest = &mut self.bytes[self.got..];
             let receive = || runner_sandbox::receive(socket, rest);
             let received = socket.async_io(Interest::READABLE, receive).await?;

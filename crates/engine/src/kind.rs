@@ -1,7 +1,7 @@
-//! The kinds of engines, and what each of them can do.
+//! The kinds of engines and their capabilities.
 //!
-//! Nothing outside of `engine` asks which kind it has: it asks for a trait (docs/adr/0084). A test of
-//! `xtask` holds that.
+//! Code outside of `engine` never asks for the kind, only for a trait (docs/adr/0084). A test in
+//! `xtask` enforces this.
 
 use super::auto::Auto;
 use super::daemon::DaemonEngine;
@@ -18,11 +18,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What runs a build.
+/// The engine that runs a build.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EngineKind {
-    /// The first that works, but for `Process`.
+    /// The first that works, `Process` excepted.
     #[default]
     Auto,
     Namespaces,
@@ -31,52 +31,53 @@ pub enum EngineKind {
     Process,
 }
 
-/// What a kind of engine is and can do.
+/// Name and capabilities of a kind of engine.
 #[derive(Debug)]
 pub struct Traits {
-    /// As `--engine` and a build's record have it.
+    /// The value of `--engine`, also used in a build's record.
     pub name: &'static str,
-    /// For a person who chooses one.
+    /// Description for a user who chooses one.
     pub about: &'static str,
     /// Whether a build is kept apart from this machine's files and processes.
     pub isolates: bool,
-    /// Whether a build can have an image for its files.
+    /// Whether a build's files can come from an image.
     pub images: bool,
     /// Whether directories of this machine can be mounted.
     pub mounts: bool,
-    /// Whether what is mounted can be changed there without being changed here.
+    /// Whether a build can change mounted files without changing them here.
     pub copies_on_write: bool,
-    /// Whether a build can have a network that is not this machine's.
+    /// Whether a build can have a network separate from this machine's.
     pub networks: bool,
     /// Whether other containers can run beside a build's.
     pub services: bool,
     /// Whether sessions can have programs that the build does not see.
     pub toolbox: bool,
-    /// Whether the image `host` is chosen from this machine's own tools.
+    /// Whether the image `host` is selected from this machine's own tools.
     pub chooses_tools: bool,
-    /// Variables of the runner that a build has too.
+    /// Environment variables of the runner that a build also gets.
     pub inherited: &'static [&'static str],
     layers: &'static [LayerIn],
     groups: Division,
 }
 
-/// Where what a build writes may be kept.
+/// Where a build's layer may lie.
 #[derive(Clone, Copy, Debug)]
 enum LayerIn {
-    /// Below the build's own folder.
+    /// Below the build's folder.
     Folder,
-    /// Where this machine keeps temporary files on disk.
+    /// In this machine's directory for temporary files on disk.
     Temporary,
 }
 
-/// Control groups that the runner makes for a build.
+/// Control groups that the runner creates for a build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Division {
-    /// None: somebody else makes them.
+    /// None: something else creates them.
     Never,
-    /// One, where there are limits.
+    /// One if there are limits.
     Limits,
-    /// One, where there are limits; and with privileges one that the build divides further, as Docker does.
+    /// One if there are limits. With privileges always one, which the build may divide further, as
+    /// Docker does.
     Privileges,
 }
 
@@ -109,7 +110,7 @@ const DOCKER: Traits = Traits {
     services: false,
     toolbox: false,
     chooses_tools: false,
-    // The daemon keeps what the build writes; here are the files of its start.
+    // The daemon keeps what the build writes; this layer holds only start files.
     layers: &[LayerIn::Folder],
     groups: Division::Never,
     ..NAMESPACES
@@ -130,7 +131,7 @@ const PROCESS: Traits = Traits {
     services: false,
     toolbox: false,
     chooses_tools: false,
-    // This machine is the image.
+    // This machine serves as the image.
     inherited: &["PATH", "HOME"],
     // The build's other users cannot enter its folder.
     layers: &[LayerIn::Temporary],
@@ -178,11 +179,11 @@ impl EngineKind {
     }
 }
 
-/// What runs services beside builds: it alone lets the runner into their networks.
+/// The engine for services beside builds: only this one lets the runner into their networks.
 pub const SERVICES: EngineKind = EngineKind::Namespaces;
 
 impl Traits {
-    /// Places for what a build writes, the first choice first.
+    /// Places for a build's layer, the first choice first.
     pub fn layers(&self, folder: &EngineFolder, build: &str) -> Vec<PathBuf> {
         let place = |place: &LayerIn| match place {
             LayerIn::Folder => folder.layer(),
@@ -191,7 +192,7 @@ impl Traits {
         self.layers.iter().map(place).collect()
     }
 
-    /// The control groups of a build that is to have some.
+    /// The control groups of a build, if it needs any.
     pub fn groups(
         &self,
         build: &str,
@@ -205,8 +206,8 @@ impl Traits {
         runner_sandbox::plan_groups(&format!("runner-{build}"), limits, is_divided).map(Some)
     }
 
-    /// The directory that a build knows as /codebuild, by its name there, and where the build is given what it
-    /// finds in its `readonly`: the folder `readonly`, unless the build has no root of its own.
+    /// The build's own name for its /codebuild directory, and the directory that holds its
+    /// `readonly` files: the folder `readonly`, unless the build has no root of its own.
     pub fn claim(&self, layers: &[PathBuf], readonly: PathBuf) -> io::Result<(String, PathBuf)> {
         match layers.first() {
             Some(layer) if !self.isolates => {
@@ -217,15 +218,15 @@ impl Traits {
     }
 }
 
-/// What an engine is made with.
+/// The parts that an engine needs.
 #[derive(Clone)]
 pub struct EngineParts {
     /// The build's uuid.
     pub build: String,
     pub folder: EngineFolder,
-    /// Where images come from.
+    /// Fetches images.
     pub images: Getter,
-    /// Where the image `host` has its /etc from.
+    /// Copies of /etc for the image `host`.
     pub etc: EtcCopies,
     pub tell: Teller,
 }

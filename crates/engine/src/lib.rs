@@ -1,8 +1,8 @@
-//! Where builds run: what the driver may ask of any engine.
+//! Engines, which run builds: the interface that the driver uses.
 //!
-//! An [`Engine`] makes a [`Container`]; a container starts programs and opens files for the host.
-//! A build's command, a session's shell and a one-off command are the same [`Container::exec`], so
-//! an engine that can run builds can be debugged. Futures are boxed because both traits are used
+//! An [`Engine`] makes a [`Container`]; a container starts programs and opens files for the host. A
+//! build's command, a session's shell and a one-off command all use [`Container::exec`], so any
+//! engine that can run builds can also be debugged. Futures are boxed because both traits are used
 //! through `dyn`.
 
 #![forbid(unsafe_code)]
@@ -60,12 +60,12 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use unseen::Unseen;
 
-/// Called with the container, or with where it will be, before anything runs in it.
+/// Called with the container, or with its future place, before anything runs in it.
 pub type Recorder = Arc<dyn Fn(&LeftoverContainer) -> io::Result<()> + Send + Sync>;
-/// Called with what the person should know about the container.
+/// Called with notes about the container for the user.
 pub type Teller = Arc<dyn Fn(EngineNote) + Send + Sync>;
 
-/// What a container sees of the folder with our programs and sockets.
+/// Where a container sees the folder with our programs and sockets.
 const READONLY: &str = "/codebuild/readonly";
 
 pub type Fut<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -74,70 +74,70 @@ pub type Fut<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Engine: Send + Sync {
     fn start(&self, spec: ContainerSpec) -> Fut<'_, Result<Arc<dyn Container>, EngineError>>;
 
-    /// Nobody wants the container any more that is being made: what takes long is left off.
+    /// Tells the engine that nobody waits for the container any more, so that it stops slow work.
     fn give_up(&self) {}
 }
 
-/// A container that runs.
+/// A running container.
 pub trait Container: Send + Sync {
     /// Starts a program.
     fn exec(&self, spec: ExecSpec) -> Fut<'_, Result<StartedProgram, ExecError>>;
 
-    /// Opens a file of the container: the host itself never resolves a path in there. Symbolic
-    /// links at the end of `path` are not followed, and what is opened is a regular file or a
-    /// directory.
+    /// Opens a file in the container: the host itself never resolves a path in there. Does not
+    /// follow a symbolic link at the end of `path`, and opens only regular files and directories.
     fn open(&self, path: &Path, mode: OpenMode) -> Fut<'_, io::Result<OwnedFd>>;
 
-    /// Connects to what listens in there; the socket. [`dial::dial`] takes names and more than one
-    /// address.
+    /// Connects to a listener in the container and returns the socket. [`dial::dial`] also takes
+    /// names and several addresses.
     fn dial(&self, listener: &Listener) -> Fut<'_, io::Result<OwnedFd>>;
 
-    /// Listens in its network; the socket. Only where the container runs on this machine.
+    /// Listens in the container's network and returns the socket. Only for a container on this
+    /// machine.
     fn listen(&self, at: SocketAddr) -> Fut<'_, io::Result<OwnedFd>>;
 
     /// Directory of our own programs, as the container sees it.
     fn programs(&self) -> PathBuf;
 
-    /// The engine that has made it, by the name that `--engine` takes.
+    /// Name of the engine that made it, as in `--engine`.
     fn engine(&self) -> &'static str;
 
-    /// The image it was made of: a digest, or what a daemon calls it. None where that was this machine, or
-    /// a directory.
+    /// Its image: a digest, or the daemon's name for it. `None` if the container was made from this
+    /// machine or a directory.
     fn image(&self) -> Option<&str>;
 
-    /// What its image says about how it is run.
+    /// Its image's config.
     fn image_config(&self) -> &ImageConfig;
 
-    /// Whether there is a toolbox for sessions.
+    /// Whether sessions have a toolbox.
     fn has_toolbox(&self) -> bool {
         false
     }
 
-    /// Whether [`ContainerSpec::cached`] is in it.
+    /// Whether [`ContainerSpec::cached`] is part of it.
     fn has_cache(&self) -> bool {
         false
     }
 
-    /// Whether a cache could be in another container like this one.
+    /// Whether a cache could be part of another container like this one.
     fn can_hold(&self, _: &CachedTrees) -> bool {
         false
     }
 
-    /// Whether it has no user but root.
+    /// Whether root is its only user.
     fn has_one_user(&self) -> bool;
 
-    /// Whether others than the build can see its files.
+    /// Whether anyone besides the build can see its files.
     fn is_shared(&self) -> bool;
 
-    /// How often its limits have been in the way so far; always zero where none are enforced.
+    /// How often it has hit its limits so far; always zero if none are enforced.
     fn pressure(&self) -> Fut<'_, Pressure> {
         Box::pin(async { Pressure::default() })
     }
 
-    /// Bytes of memory it takes, where a control group counts them.
+    /// Bytes of memory it uses, if a control group counts them.
     fn memory(&self) -> Option<u64>;
 
-    /// What the build writes, where that can be kept and put back; or why it cannot, in a few words.
+    /// The build's layer, if it can be kept and put back, or a short reason why not.
     fn layer(&self) -> Result<Arc<KeptLayer>, String> {
         Err(format!(
             "the engine `{}` cannot keep what a build has written; `--engine namespaces` can",
@@ -145,8 +145,8 @@ pub trait Container: Send + Sync {
         ))
     }
 
-    /// Has these overlays of the layer go on in generation `number`, for which [`KeptLayer::save`] has made directories,
-    /// if nobody lives in it but its first process; the layer then.
+    /// Has these overlays of the layer go on in generation `number`, for which [`KeptLayer::save`]
+    /// has made directories, if nobody lives in it but its first process; the layer then.
     fn seal(
         &self,
         _number: u32,
@@ -155,7 +155,7 @@ pub trait Container: Send + Sync {
         Box::pin(async { Err(NotSealed::intact("this engine cannot do that")) })
     }
 
-    /// What runs in it beside its first process.
+    /// Processes in the container besides the first.
     fn living(&self) -> Fut<'_, Vec<Living>> {
         Box::pin(async { Vec::new() })
     }
@@ -163,37 +163,37 @@ pub trait Container: Send + Sync {
     /// Sends a signal to every process but PID 1; resolves when none is left.
     fn signal_all(&self, signal: i32) -> Fut<'_, ()>;
 
-    /// Stops what programs with [`ExecSpec::of_build`] have started, if nothing of it can notice; whether it stands
-    /// still.
+    /// Freezes the processes of programs with [`ExecSpec::of_build`] if they cannot notice it.
+    /// Returns whether it did.
     fn freeze_unnoticed(&self) -> Fut<'_, bool> {
         Box::pin(async { false })
     }
 
-    /// Stops what programs with [`ExecSpec::of_build`] have started, themselves among it.
+    /// Stops programs with [`ExecSpec::of_build`] and everything they started.
     fn freeze(&self) -> Fut<'_, Result<FreezeKind, ExecError>>;
 
-    /// Lets it go on.
+    /// Lets those processes go on.
     fn thaw(&self) -> Fut<'_, ()>;
 
-    /// Kills its first process, and everything with it, without asking it: for one that does not answer.
-    /// What can be done without waiting is done by the call itself.
+    /// Kills its first process without asking it, and so everything in it: for a container that
+    /// does not answer. The call itself does all that needs no waiting.
     fn kill(&self) -> Fut<'_, ()>;
 
-    /// Whether its first process answers a question that takes it no time.
+    /// Whether its first process answers a request that needs no work.
     fn answers(&self) -> Fut<'_, bool>;
 
     /// Resolves when the container has ended by itself.
     fn ended(&self) -> Fut<'_, ()>;
 
-    /// Ends it and all that runs in it.
+    /// Ends the container and everything in it.
     fn stop(&self) -> Fut<'_, ()>;
 }
 
-/// Why a layer is not sealed.
+/// Why a layer was not sealed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotSealed {
     pub why: String,
-    /// Whether the container is as it was. Otherwise nobody may trust it.
+    /// Whether the container is unchanged. Otherwise it must not be trusted.
     pub is_intact: bool,
 }
 
@@ -203,44 +203,43 @@ impl NotSealed {
     }
 }
 
-/// How what a build runs was stopped.
+/// How the build's processes were stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FreezeKind {
-    /// By the kernel, and nothing of it can notice.
+    /// By the kernel, unnoticeably.
     Unnoticed,
     /// By SIGSTOP.
     Signalled,
 }
 
-/// What a container is to be.
+/// The properties of a container to make.
 #[derive(Clone, Debug)]
 pub struct ContainerSpec {
     pub hostname: String,
     pub image: Image,
-    /// What the build is made of, the primary source first.
+    /// The build's sources, the primary one first.
     pub sources: Vec<SourceMount>,
     /// Directory of the host, read-only at /codebuild/readonly.
     pub readonly: PathBuf,
     pub mounts: Vec<UserMount>,
-    /// A cache that is to be part of it, where the engine can do that.
+    /// A cache to lay into it, if the engine can.
     pub cached: Option<CachedTrees>,
     /// Places for the layer, the first choice first.
     pub layers: Vec<PathBuf>,
-    /// The layer that a container before this one has left, which this one goes on with.
+    /// The layer of an earlier container, to continue with.
     pub kept: Option<Arc<KeptLayer>>,
-    /// What of the host the container does not see, wherever it lies: our own state.
+    /// Parts of the host hidden from the container, wherever they are: our own state.
     pub unseen: Unseen,
-    /// What it may use of the machine. Where that cannot be enforced it is a warning and no failure.
+    /// Limits on the machine's resources. One that cannot be enforced is a warning, not a failure.
     pub limits: ResourceLimits,
-    /// Control groups for an engine of our own, where there are to be any; looked up, and recorded,
-    /// before they are made.
+    /// Control groups for our own engines, if any; checked and recorded before they are made.
     pub groups: Option<GroupPlan>,
     pub network: NetworkAccess,
-    /// More names of hosts that it knows, with their addresses.
+    /// Additional host names with their addresses.
     pub hosts: Vec<(Ipv4Addr, String)>,
-    /// A port of the host's loopback that a build in a network of its own can connect to all the same.
+    /// A port of the host's loopback that the build can reach even from a separate network.
     pub loopback_port: Option<u16>,
-    /// Whether it is to have the rights that a Docker daemon needs.
+    /// Whether to give it the rights that a Docker daemon needs.
     pub privileged: bool,
     /// Programs for sessions.
     pub toolbox: Option<Toolbox>,
@@ -250,11 +249,11 @@ pub struct ContainerSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NetworkAccess {
-    /// All that this machine can, its loopback included.
+    /// Everything that this machine can reach, including its loopback.
     Host,
-    /// Nothing but its own loopback.
+    /// Only its own loopback.
     None,
-    /// The outside, from a network of its own; nothing of this machine's loopback.
+    /// The outside, from a separate network; nothing on this machine's loopback.
     Pasta,
 }
 
@@ -265,10 +264,10 @@ pub struct SourceMount {
     pub dir: PathBuf,
     /// Where the build sees it.
     pub target: PathBuf,
-    /// Directories of the host that source control needs beside it, seen at the same path.
+    /// Directories of the host that source control also needs, mounted at the same path.
     pub extras: Vec<PathBuf>,
-    /// Files in these or in the source that read differently in the container; relative to where the
-    /// build sees the source.
+    /// Files in these or in the source whose text is replaced in the container; paths are relative
+    /// to `target`.
     pub files: Vec<(PathBuf, String)>,
 }
 
@@ -279,24 +278,24 @@ pub struct UserMount {
     pub source: PathBuf,
     pub target: PathBuf,
     pub access: MountAccess,
-    /// Names below a source of [`MountAccess::CopyOnWrite`] that are not shown.
+    /// Paths below a source of [`MountAccess::CopyOnWrite`] that are hidden.
     #[serde(default)]
     pub hidden: Vec<PathBuf>,
 }
 
-/// What a build may do with what is mounted.
+/// What a build may do with a mounted directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MountAccess {
     Read,
     /// Change it on this machine.
     Write,
-    /// Change what it sees: this machine keeps what it has.
+    /// Change its own view; this machine's files stay as they are.
     CopyOnWrite,
 }
 
 impl ContainerSpec {
-    /// Whether something is mounted that only an engine of our own can mount.
+    /// Whether it has a mount that only our own engines support.
     fn copies_on_write(&self) -> bool {
         self.mounts.iter().any(|mount| mount.access == MountAccess::CopyOnWrite)
     }
@@ -306,18 +305,18 @@ impl ContainerSpec {
 #[derive(Clone, Debug)]
 pub struct ExecSpec {
     pub argv: Vec<Vec<u8>>,
-    /// Directories searched for a program without a slash, parted by colons.
+    /// Directories to search for a program without a slash, separated by colons.
     pub path: Vec<u8>,
     /// Variables as `NAME=value`.
     pub env: Vec<Vec<u8>>,
     pub cwd: Vec<u8>,
-    /// Whether `/` will do where the directory cannot be entered.
+    /// Whether to start in `/` if the directory cannot be entered.
     pub cwd_or_root: bool,
     pub user: Ids,
     pub stdio: Stdio,
-    /// Whether it gets the toolbox, where the container has one.
+    /// Whether it gets the toolbox, if the container has one.
     pub toolbox: bool,
-    /// Whether it is the build's, and no session's or chore's.
+    /// Whether it belongs to the build rather than to a session or chore.
     pub of_build: bool,
 }
 
@@ -329,7 +328,7 @@ pub struct Ids {
     pub groups: Vec<u32>,
 }
 
-/// How a program is connected.
+/// How a program's streams are connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stdio {
     /// No input; output and error in one pipe, in the order they are written.
@@ -340,31 +339,31 @@ pub enum Stdio {
     Terminal(u16, u16),
 }
 
-/// For what a file is opened.
+/// How to open a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenMode {
     Read,
-    /// Nothing but finding out that it is there.
+    /// Only to check that it exists.
     Look,
-    /// Reading and writing; made, for every user to write, where it is missing.
+    /// Reading and writing. A missing file is created, writable for every user.
     ReadWriteCreate,
 }
 
-/// A program that has been started.
+/// A started program.
 #[derive(Debug)]
 pub struct StartedProgram {
     pub ends: ProgramEnds,
-    /// How it ended.
+    /// Resolves with its exit.
     pub exit: oneshot::Receiver<Result<Exit, ExecError>>,
     pub signals: ProgramSignals,
 }
 
-/// The host's ends of a program's connections.
+/// The host's ends of a program's streams.
 #[derive(Debug)]
 pub enum ProgramEnds {
-    /// What it writes.
+    /// Its output and errors.
     Merged(OwnedFd),
-    /// What it reads, writes, and writes as errors.
+    /// Its stdin, stdout and stderr.
     Separate([OwnedFd; 3]),
     /// The master of its terminal.
     Terminal(OwnedFd),
@@ -377,12 +376,12 @@ pub struct ProgramSignals {
     init: Arc<init::InitClient>,
 }
 
-/// Whom of a program's offspring a signal reaches.
+/// Which of a program's descendants a signal reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignalReach {
     /// Its process group.
     Group,
-    /// Everything in its session, jobs in the background included.
+    /// Its whole session, including background jobs.
     Session,
 }
 
@@ -391,36 +390,36 @@ impl ProgramSignals {
         self.init.signal(self.job, signal, reach).await;
     }
 
-    /// Whether there is anybody to send them to.
+    /// Whether anything is there to receive them.
     pub async fn arrive(&self) -> bool {
         self.init.answers().await
     }
 
-    /// Tells the program's terminal its size.
+    /// Sets the size of the program's terminal.
     pub async fn resize(&self, terminal: BorrowedFd<'_>, rows: u16, cols: u16) {
         let size = Winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
-        // It may have gone with its program.
+        // The terminal may be gone with its program.
         if rustix::termios::tcsetwinsize(terminal, size) == Err(rustix::io::Errno::NOTTY) {
-            // What is here is a stream, and the terminal on another machine.
+            // This end is a stream; the terminal is on another machine.
             self.init.resize(self.job, rows, cols).await;
         }
     }
 }
 
-/// There is no container.
+/// Why there is no container.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct EngineError {
-    /// CodeBuild's code for it.
+    /// CodeBuild's status code for this error.
     pub code: StatusCode,
     pub message: String,
     pub hint: Option<String>,
-    /// Whether this engine makes no container here at all, so that another one may.
+    /// Whether this engine cannot run here at all, so that another one should be tried.
     pub is_incapable: bool,
 }
 
 impl EngineError {
-    /// The machine's fault, or ours.
+    /// A fault of this machine or of this program.
     pub fn fault(message: impl Into<String>, hint: Option<&str>) -> Self {
         EngineError {
             code: StatusCode::InternalServiceError,
@@ -430,17 +429,17 @@ impl EngineError {
         }
     }
 
-    /// The engine does not work here.
+    /// An engine that does not work here.
     fn incapable(message: impl Into<String>, hint: Option<&str>) -> Self {
         EngineError { is_incapable: true, ..Self::fault(message, hint) }
     }
 
-    /// Whoever was to make it has not come back.
+    /// The task that was to make the container was lost.
     pub fn lost(error: &dyn std::error::Error) -> Self {
         EngineError::fault(format!("the start of the container failed: {error}"), None)
     }
 
-    /// The image cannot be used.
+    /// An image that cannot be used.
     fn image(message: impl Into<String>, hint: Option<&str>) -> Self {
         EngineError {
             code: StatusCode::UnableToPullImage,
@@ -457,7 +456,7 @@ impl From<ImageError> for EngineError {
     }
 }
 
-/// A program was not started.
+/// Why a program was not started.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ExecError {
     #[error("cannot {doing}: {}", Errno::from_raw(*errno).desc())]
@@ -473,7 +472,7 @@ pub enum ExecError {
 }
 
 impl ExecError {
-    /// As shells tell it: 127 not found, 126 not executable, 125 anything of ours.
+    /// Exit code as in shells: 127 not found, 126 not executable, 125 for our own errors.
     pub fn shell_code(&self) -> u8 {
         use runner_wire::abi::stage;
         match self {
@@ -485,12 +484,12 @@ impl ExecError {
         }
     }
 
-    /// Whether the program's user could not be taken on.
+    /// Whether switching to the program's user failed.
     pub fn is_refused_user(&self) -> bool {
         matches!(self, ExecError::Refused { stage: runner_wire::abi::stage::USER, .. })
     }
 
-    /// Whether there was no room for another process.
+    /// Whether another process could not be started.
     pub fn is_refused_process(&self) -> bool {
         matches!(
             self,
@@ -502,7 +501,7 @@ impl ExecError {
         )
     }
 
-    /// Whether the program itself is not there.
+    /// Whether the program does not exist.
     pub fn is_missing_program(&self) -> bool {
         self.shell_code() == 127
     }

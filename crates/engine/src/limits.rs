@@ -1,10 +1,10 @@
-//! Limits of a container in the engines of our own: its control groups, and what is said of them.
+//! Limits of a container in our own engines: its control groups, and the notes about them.
 
 use super::{ContainerSpec, EngineNote, Teller};
 use crate::docker::DaemonProgram;
 use runner_sandbox::{ContainerGroups, LimitProblem, Pressure, ResourceLimits, WatchedGroups};
 
-/// Makes the groups that a container is to be in; what cannot be limited is told, and not limited.
+/// Makes a container's control groups. Reports each limit that cannot be enforced.
 pub(super) fn groups(spec: &ContainerSpec, tell: &Teller) -> ContainerGroups {
     let Some(plan) = &spec.groups else { return ContainerGroups::default() };
     let (groups, problems) = plan.make();
@@ -18,7 +18,8 @@ pub(super) fn groups(spec: &ContainerSpec, tell: &Teller) -> ContainerGroups {
     groups
 }
 
-/// The groups that a daemon has made for a container, by its first process; what is not limited is told.
+/// The groups that a daemon made for a container, found by its first process. Reports each limit
+/// that is not enforced.
 pub(super) fn watched(
     pid: u32,
     limits: ResourceLimits,
@@ -41,12 +42,12 @@ pub(super) fn watched(
     }
 }
 
-/// None of the limits holds.
+/// A note that none of the limits is enforced.
 pub(super) fn not_enforced(limits: &ResourceLimits, cause: String) -> EngineNote {
     EngineNote::NotEnforced { options: options(limits), by: None, cause }
 }
 
-/// What would let limits hold.
+/// How to make limits work.
 pub fn mend() -> &'static str {
     if nix::unistd::geteuid().is_root() {
         "this process may not divide its control group, as in a container: limit that one instead"
@@ -56,14 +57,14 @@ pub fn mend() -> &'static str {
     }
 }
 
-/// All limits that were asked for, as options.
+/// All requested limits, as options.
 pub(super) fn options(limits: &ResourceLimits) -> String {
     let all = ["memory", "cpu", "pids"].map(|controller| option(limits, controller));
     let all: Vec<&str> = all.iter().map(String::as_str).filter(|text| !text.is_empty()).collect();
     all.join(" ")
 }
 
-/// The option behind a controller, with its value.
+/// A controller's option with its value.
 fn option(limits: &ResourceLimits, controller: &str) -> String {
     let text = match controller {
         "memory" => limits.memory.map(|bytes| format!("--memory {}", size(bytes))),
@@ -73,7 +74,7 @@ fn option(limits: &ResourceLimits, controller: &str) -> String {
     text.unwrap_or_default()
 }
 
-/// As a person writes it: in the largest unit that leaves nothing over.
+/// A size as users write it: in the largest unit that divides it.
 fn size(bytes: u64) -> String {
     let units = [(30, "G"), (20, "M"), (10, "K")];
     let fits = |(bits, _): &(u32, &str)| bytes != 0 && bytes.trailing_zeros() >= *bits;
@@ -83,7 +84,7 @@ fn size(bytes: u64) -> String {
     }
 }
 
-/// What the limits had to do with the end of a command, in words.
+/// How limits contributed to the end of a command, in words.
 pub fn what_was_in_the_way(limits: &ResourceLimits, pressure: Pressure) -> Option<String> {
     let memory = match pressure.oom_kills {
         0 => None,

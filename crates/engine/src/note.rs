@@ -1,6 +1,6 @@
-//! What there is to know of how a container was made, and of what it lacks.
+//! Notes on how a container was made and what it lacks.
 //!
-//! Told by the engines. A build shows the sentences; the doctor asks which note it is.
+//! Sent by the engines. A build shows the sentences; the doctor checks which note it is.
 
 use super::limits;
 use crate::docker::DaemonProgram;
@@ -10,55 +10,55 @@ use runner_host::users;
 use std::fmt;
 use std::path::PathBuf;
 
-/// Files that are named; the rest is counted.
+/// Files named in a note; the rest are counted.
 const NAMED: usize = 3;
 
-/// Told while a container is made, or lives.
+/// A note sent while a container is made or running.
 #[derive(Clone, Debug, PartialEq)]
 pub enum EngineNote {
-    /// Of its image.
+    /// A note on its image.
     Image(image::ImageNote),
-    /// The engine `auto` has taken this one, for want of the first.
+    /// The engine `auto` uses this one because the first does not work.
     Fallback { engine: DaemonProgram, because: String },
     /// The engine `process` makes no container.
     NotIsolated,
-    /// Nor does it give or take rights.
+    /// The engine `process` neither grants nor removes rights.
     PrivilegedIsIdle,
-    /// The source lies at its own place instead of the usual one.
+    /// The source is at its own path instead of the usual one.
     SourceElsewhere { usual: &'static str, target: PathBuf },
-    /// What `--privileged` cannot be without root.
+    /// `--privileged` has limits without root.
     LessPrivileged,
-    /// The container has no user but root.
+    /// Root is the container's only user.
     OneUser { refused: Option<String> },
-    /// The layer lies in the first place that could hold it, which was not the first of all.
+    /// The layer is not in the first place tried.
     LayerIn { place: LayerPlace, failures: Vec<String> },
-    /// A daemon was started with another program below it.
+    /// The daemon was started with runc.
     UsesRunc,
     /// Files of a source that the caller cannot read.
     NotCopied(Vec<PathBuf>),
     /// A limit does not hold.
     NotEnforced { options: String, by: Option<DaemonProgram>, cause: String },
-    /// Nobody knows whether a limit holds.
+    /// Whether a limit is enforced is unknown.
     PerhapsNotEnforced { options: String, by: DaemonProgram, cause: String },
     /// Limits of a container on another machine.
     EnforcedUnseen { options: String, by: DaemonProgram },
-    /// No limit can be had at all.
+    /// No limit can be enforced at all.
     NoGroups { cause: String },
     /// The program that carried the network has ended.
     NetworkLost { said: String },
-    /// Sessions have what the image has.
+    /// Sessions have only the image's programs.
     ToolboxNotShown,
     /// The container is on another machine.
     ThroughExec { elsewhere: String },
-    /// The endpoint for credentials is out of reach.
+    /// The endpoint for credentials is unreachable.
     NoCredentials,
 }
 
-/// Where a layer may lie.
+/// Where a layer lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LayerPlace {
     Directory(PathBuf),
-    /// So many bytes at most.
+    /// A tmpfs of at most this many bytes.
     Memory(u64),
 }
 

@@ -1,10 +1,10 @@
-//! `--network pasta`: a network of the container's own that reaches outside through a program of ours
-//! and of nobody else's, pasta (Debian's package passt).
+//! `--network pasta`: a separate network for the container. It reaches the outside through a
+//! private instance of pasta (Debian's package passt).
 //!
-//! The engine starts it once PID 1 is there and before anything runs. It is looked after by one more
-//! process of this program ([`supervise`], a chore): pasta gives up its rights as it starts, so that the
-//! kernel cannot be told to end it with the runner. The supervisor holds a pipe from the runner and ends
-//! pasta when that closes, whatever has closed it.
+//! The engine starts pasta once PID 1 exists and before anything runs. One more process of this
+//! program supervises it ([`supervise`], a chore): pasta gives up its rights as it starts, so the
+//! kernel cannot be told to end it with the runner. The supervisor holds a pipe from the runner and
+//! ends pasta when the pipe closes, for whatever reason.
 
 use super::{ContainerSpec, EngineError, NetworkAccess};
 use super::{EngineNote, Teller};
@@ -22,20 +22,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// What the container takes for its resolver where the host's listens on loopback; pasta hands on what
-/// is sent there. An address that routers never pass on.
+/// The container's resolver if the host's listens on loopback; pasta forwards requests sent to this
+/// address. Routers never pass it on.
 const RESOLVER: &str = "169.254.1.1";
-/// What the supervisor says when the network is up.
+/// The supervisor's message when the network is up.
 const READY: &str = "ready";
 /// How long the supervisor may take to end.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The device behind every tap interface.
 const TUN: &str = "/dev/net/tun";
 
-/// A pasta that runs.
+/// A running pasta.
 #[derive(Debug)]
 pub(super) struct Pasta {
-    /// Its end is the supervisor's to see.
+    /// Closing it makes the supervisor end.
     hold: Option<ChildStdin>,
     supervisor: Child,
     is_over: Arc<AtomicBool>,
@@ -44,23 +44,23 @@ pub(super) struct Pasta {
 pub(super) struct PastaOptions<'a> {
     /// PID 1 of the container.
     pub(super) pid: u32,
-    /// A port of the host's loopback that the container has on its own.
+    /// A port of the host's loopback that the container also has on its own.
     pub(super) port: Option<u16>,
     pub(super) resolver: &'a Resolver,
-    /// A folder of the build's own, for as long as it lives.
+    /// The build's private folder, which lasts as long as the build.
     pub(super) dir: &'a Path,
     /// Whether the container has a user namespace.
     pub(super) has_users: bool,
 }
 
 impl Pasta {
-    /// Starts it, and waits until the container's network is up.
+    /// Starts pasta and waits until the container's network is up.
     pub(super) fn start(wanted: &PastaOptions<'_>, tell: &Teller) -> Result<Self, EngineError> {
         let failed = |doing: &str, error: io::Error| {
             EngineError::fault(format!("--network pasta: cannot {doing}: {error}"), None)
         };
         let program = find().ok_or_else(|| failed("find it", io::ErrorKind::NotFound.into()))?;
-        // There is something in it where the container is made once more.
+        // The folder is not empty if the container is made again.
         runner_host::private::remove_tree(wanted.dir)
             .and_then(|()| runner_host::private::make_private(wanted.dir))
             .map_err(|error| failed("make a folder for it", error))?;
@@ -70,7 +70,7 @@ impl Pasta {
         command.arg(wanted.pid.to_string());
         command.arg(if wanted.has_users { "users" } else { "host" });
         if *wanted.resolver == Resolver::Forwarded {
-            // To the first of the host's resolv.conf.
+            // Forwarded to the first server in the host's resolv.conf.
             command.args(["--dns-forward", RESOLVER]);
         }
         let port = wanted.port.map_or_else(|| "none".to_owned(), |port| port.to_string());
@@ -81,7 +81,7 @@ impl Pasta {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            // A Ctrl-C is the runner's to interpret.
+            // The runner handles Ctrl-C.
             .process_group(0)
             .spawn()
             .map_err(|error| failed("start its supervisor", error))?;
@@ -119,7 +119,7 @@ impl Drop for Pasta {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::Relaxed);
         drop(self.hold.take());
-        // It has nothing else to do than to end.
+        // The supervisor has nothing left to do but end.
         let _ = runner_sandbox::wait_or_kill(&mut self.supervisor, PATIENCE);
     }
 }
@@ -127,7 +127,7 @@ impl Drop for Pasta {
 const NOT_STARTED: &str = "pasta copies the host's default route: is there one? Without any network: \
                            --network none; with this machine's own: --network host";
 
-/// Whether pasta can be had, before anything is made that would need it.
+/// Checks that pasta is available, before anything is made that needs it.
 pub(super) fn check(spec: &ContainerSpec) -> Result<(), EngineError> {
     if spec.network != NetworkAccess::Pasta {
         return Ok(());
@@ -170,12 +170,12 @@ fn find() -> Option<PathBuf> {
 pub(super) enum Resolver {
     /// As the host does.
     Same,
-    /// By way of pasta, which asks the one on the host's loopback.
+    /// Through pasta, which asks the resolver on the host's loopback.
     Forwarded,
 }
 
 impl Resolver {
-    /// From the host's resolv.conf; what the container's is to be, where that differs.
+    /// Reads the host's resolv.conf. Also returns the container's version if it differs.
     pub(super) fn of_host(text: &str) -> (Self, Option<String>) {
         let server = |line: &str| -> Option<IpAddr> {
             let mut words = line.split_ascii_whitespace();
@@ -202,8 +202,8 @@ impl Resolver {
 
 /// The chore: runs pasta for the container whose PID 1 is `pid` until standard input closes.
 ///
-/// `options` are pasta's own. Says [`READY`] when the network is up. `owner`: `users` where the
-/// container has a user namespace.
+/// `options` are passed to pasta. Prints [`READY`] when the network is up. `owner` is `users` if
+/// the container has a user namespace.
 pub fn supervise(
     program: &str,
     dir: &str,
@@ -214,7 +214,8 @@ pub fn supervise(
     let dir = Path::new(dir);
     let fifo = dir.join("ready");
     rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, Mode::from_raw_mode(0o600), 0)?;
-    // It writes its number there when all is set up. Open before, so that neither waits for the other.
+    // pasta writes its pid there once all is set up. Opened first, so that neither side waits for
+    // the other.
     let ready = rustix::fs::openat(
         CWD,
         &fifo,
@@ -226,30 +227,31 @@ pub fn supervise(
         command.args(["--userns", &format!("/proc/{pid}/ns/user")]);
         command.args(["--netns", &format!("/proc/{pid}/ns/net")]);
     } else {
-        // Not by way of /proc: by the time it looks, pasta may not look at processes of root.
+        // Not through /proc: by then pasta may no longer inspect root's processes.
         let place = dir.join("net");
         File::create(&place)?;
         runner_sandbox::pin_network(pid, &place)?;
         command.arg("--netns").arg(place);
     }
     if nix::unistd::geteuid().is_root() {
-        // It takes another user else, who may not enter the network; its rights it gives up anyway.
+        // Otherwise pasta switches to a user who may not enter the network. It drops its rights
+        // anyway.
         command.args(["--runas", "0"]);
     }
     command.args(["--config-net", "--foreground", "--quiet", "--no-map-gw", "--no-netns-quit"]);
-    // Nothing of the host's comes in by itself, and nothing of its loopback is there.
+    // Nothing from the host comes in by default, and nothing of its loopback is reachable.
     command.args(["--tcp-ports", "none", "--udp-ports", "none", "--udp-ns", "none"]);
     command.args(options).arg("--pid").arg(&fifo);
     let mut pasta =
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
     let result = watch(&mut pasta, &ready);
-    // It may be over already.
+    // It may have ended already.
     let _ = pasta.kill();
     pasta.wait()?;
     result.map(|()| String::new())
 }
 
-/// Until the runner, or pasta, is gone.
+/// Waits until the runner or pasta is gone.
 fn watch(pasta: &mut Child, ready: &impl AsFd) -> io::Result<()> {
     let pid =
         i32::try_from(pasta.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
@@ -271,14 +273,14 @@ fn watch(pasta: &mut Child, ready: &impl AsFd) -> io::Result<()> {
         let events: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         drop(fds);
         if events[0] {
-            // The runner never writes.
+            // The runner never writes, so the pipe has closed.
             return Ok(());
         }
         if !is_silent && events[2] {
             let mut part = [0; 4096];
             let got = stderr.read(&mut part)?;
             is_silent = got == 0;
-            // Once it is up nobody asks for its complaints, which the build could make many of.
+            // Once the network is up, errors are discarded: the build could cause many.
             if !is_up && said.len() < 64 << 10 {
                 said.extend_from_slice(&part[..got]);
             }
@@ -286,7 +288,7 @@ fn watch(pasta: &mut Child, ready: &impl AsFd) -> io::Result<()> {
         }
         if events[1] {
             let text = String::from_utf8_lossy(&said);
-            // Where there is no system logger it complains of that, too.
+            // Without a system logger it complains about that, too.
             let mut lines = text.lines().filter(|line| !line.contains("to syslog"));
             let last = lines.next_back().unwrap_or("it ended without a word").trim();
             return Err(io::Error::other(format!("pasta: {last}")));
@@ -300,7 +302,7 @@ fn watch(pasta: &mut Child, ready: &impl AsFd) -> io::Result<()> {
     }
 }
 
-/// The host's resolv.conf; nothing where it has none.
+/// The host's resolv.conf; empty if there is none.
 pub(super) fn resolv_conf() -> String {
     fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
 }

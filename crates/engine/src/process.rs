@@ -1,8 +1,8 @@
-//! The engine `process`: no container at all, for machines that are thrown away anyway.
+//! The `process` engine: no container at all, for disposable machines.
 //!
-//! The build runs as the caller, on this machine's own files; a reaper holds its processes together
-//! so that they end with it. Only when asked for. Uses the same program and protocol as the other
-//! engine, and the same [`Container`].
+//! The build runs as the caller on this machine's own files; a reaper tracks its processes, so that
+//! they end with it. Used only on request. It shares the program and protocol of the other engines,
+//! and their [`Container`].
 
 use super::container::{InitContainer, Own};
 use super::freezing::GroupFreezer;
@@ -26,7 +26,7 @@ use std::sync::atomic::AtomicBool;
 /// Where a build expects its directories.
 pub(super) const USUAL: &str = "/codebuild";
 
-/// Makes "containers" out of processes.
+/// Makes "containers" from processes.
 #[derive(Clone)]
 pub(crate) struct ProcessEngine {
     pub record: Recorder,
@@ -46,7 +46,7 @@ impl Engine for ProcessEngine {
             let init = control
                 .and_then(InitClient::new)
                 .map_err(|error| fault(format!("cannot talk to the reaper: {error}")))?;
-            // Numbers of processes are the machine's: by them nothing is put into a group.
+            // Pids are the machine's own, so they cannot be used to move processes into a cgroup.
             let freezing = GroupFreezer::default();
             let own = Own { sandbox, pasta: None, image: None, etc: None, groups, freezing };
             Ok(Arc::new(InitContainer::of_caller(init, own, layer)) as Arc<dyn Container>)
@@ -86,12 +86,12 @@ impl ProcessEngine {
     }
 }
 
-/// A build's directory: where all of it lies, and the name the build knows it by.
+/// Claims a build's directory below `layer` and returns the name that the build knows it by.
 ///
-/// The usual name where that is free, else the place itself.
+/// The usual name if it is free, else the directory itself.
 pub(super) fn claim(layer: &Path) -> io::Result<String> {
     let own = layer.join("codebuild");
-    // Nobody else passes, whatever lies below: `container` lets the build's other users in.
+    // Nobody else may enter, whatever is below: `container` lets the build's other users in.
     fs::DirBuilder::new().mode(0o700).create(layer)?;
     fs::create_dir(&own)?;
     fs::set_permissions(&own, Permissions::from_mode(0o755))?;
@@ -102,23 +102,23 @@ pub(super) fn claim(layer: &Path) -> io::Result<String> {
     })
 }
 
-/// Removes what a build that is gone has left at the usual name. One at a time: two that had both seen it
-/// would remove it twice, and the second time it is the other one's.
+/// Removes the usual name if a dead build left it. Under a lock: of two that saw it, the second
+/// would remove the other one's new name.
 fn clear_usual() {
     let Ok(turn) = fs::File::open("/") else { return };
-    // Whoever does not get it finds the name taken, and does without.
+    // Without the lock the name counts as taken.
     if turn.try_lock().is_ok() && fs::read_link(USUAL).is_ok_and(|target| !target.exists()) {
         let _ = fs::remove_file(USUAL);
     }
 }
 
-/// Gives the usual name back, if it is this build's. While what it leads to is still there: from then on it
-/// is anybody's to take.
+/// Releases the usual name if it is this build's. Call this while its target still exists:
+/// afterwards anyone may take it.
 pub(super) fn release(layers: &[PathBuf]) {
     if let Ok(target) = fs::read_link(USUAL)
         && layers.iter().any(|layer| target.starts_with(layer))
     {
-        // What cannot be removed, the next build removes.
+        // If this fails, the next build removes it.
         let _ = fs::remove_file(USUAL);
     }
 }
@@ -144,8 +144,8 @@ fn prepare(spec: &ContainerSpec) -> io::Result<()> {
     Ok(())
 }
 
-/// Copies what source control keeps outside of the source, and has the source name the copies: a
-/// commit of the build must not show in the caller's repository.
+/// Copies what source control keeps outside of the source, and points the source at the copies: the
+/// build's commits must not show up in the caller's repository.
 fn copy_repositories(source: &SourceMount, place: &Path, unseen: &Unseen) -> io::Result<()> {
     let mut places = Vec::new();
     for (number, from) in source.extras.iter().enumerate() {
@@ -156,13 +156,13 @@ fn copy_repositories(source: &SourceMount, place: &Path, unseen: &Unseen) -> io:
     for (path, text) in &source.files {
         let moved =
             places.iter().find_map(|(from, to)| Some(to.join(path.strip_prefix(from).ok()?)));
-        // Anything else that is absolute is the caller's own file.
+        // Any other absolute path is the caller's own file.
         let own = path.is_relative().then(|| source.target.join(path));
         let Some(place) = moved.or(own) else { continue };
         let text = places.iter().fold(text.clone(), |text, (from, to)| {
             text.replace(&*from.to_string_lossy(), &to.to_string_lossy())
         });
-        // A link at this place leads elsewhere.
+        // A link here would lead elsewhere.
         fs::remove_file(&place)?;
         let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&place)?;
         file.write_all(text.as_bytes())?;
@@ -170,7 +170,7 @@ fn copy_repositories(source: &SourceMount, place: &Path, unseen: &Unseen) -> io:
     Ok(())
 }
 
-/// A copy that lacks nothing.
+/// Copies a tree completely, or fails.
 fn whole(from: &Path, to: &Path, unseen: &Unseen) -> io::Result<()> {
     copy_tree(from, to, unseen, &AtomicBool::new(false), &mut |_, error| Err(error))
 }

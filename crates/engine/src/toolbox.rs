@@ -1,13 +1,13 @@
-//! What a toolbox is made of: a static busybox of this machine.
+//! Finds the toolbox: a static busybox on this machine.
 //!
-//! Found by `cli::run`, before a build begins; handed to the sandbox by `namespaces`.
+//! Called by `cli::run` before a build begins; `namespaces` hands it to the sandbox.
 
 use runner_sandbox::Toolbox;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Why there is none.
+/// Why there is no toolbox.
 #[derive(Debug, thiserror::Error)]
 pub enum ToolboxError {
     #[error("there is no busybox on this machine")]
@@ -18,7 +18,7 @@ pub enum ToolboxError {
     Names(PathBuf, String),
 }
 
-/// Looks for it: on PATH, and where Debian has it.
+/// Looks on PATH, then where Debian keeps it.
 pub fn find() -> Result<Toolbox, ToolboxError> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let places = std::env::split_paths(&path).chain(["/bin".into(), "/usr/lib/busybox".into()]);
@@ -45,7 +45,7 @@ pub fn find() -> Result<Toolbox, ToolboxError> {
     Err(error)
 }
 
-/// Whether a 64-bit ELF file asks for no interpreter, which would look for libraries.
+/// Whether a 64-bit ELF file names no interpreter, which would load libraries.
 fn is_static(program: &Path) -> bool {
     const INTERPRETER: u32 = 3;
     let Ok(bytes) = fs::read(program) else { return false };

@@ -1,5 +1,5 @@
-//! A copy of a source: for engines that cannot lay a layer over it, and for builds that are all to see the same
-//! bytes, whatever becomes of the source meanwhile.
+//! Copies a source, for engines that cannot put a layer over it and for builds that must all see
+//! the same bytes even if the source changes.
 
 use super::unseen::Unseen;
 use runner_host::beneath::{self, Dir, join, kind};
@@ -12,10 +12,10 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Copies a source: files and links with their times, directories and files with their modes; not our own
-/// state in it, and not what goes while it is copied, as an editor's files and git's locks do. Where the file
-/// system can, files share their blocks with the copy. `stop` ends it early, with
-/// [`io::ErrorKind::Interrupted`]; `failed` is asked about what cannot be copied: whether the rest is.
+/// Copies a source: files and links with their times, files and directories with their modes. Skips
+/// our own state in it and files that disappear during the copy, such as editors' files and git's
+/// locks. If the file system can, files share their blocks with the copy. `stop` ends the copy
+/// early with [`io::ErrorKind::Interrupted`]; `failed` decides whether to go on after an error.
 pub fn copy_tree(
     from: &Path,
     to: &Path,
@@ -55,19 +55,19 @@ pub fn copy_tree(
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    // It may be back by now.
+                    // It may have come back.
                     let is_gone = error.kind() == io::ErrorKind::NotFound
                         || here.look(&name).is_ok_and(|there| there.is_none());
                     if !is_gone {
                         failed(below, not_copied(&source, &error))?;
                     }
-                    // There may be the beginning of a copy.
+                    // A partial copy may exist.
                     let _ = fs::remove_file(&target);
                 }
             }
         }
     }
-    // Last: a directory may be closed to writing.
+    // Last, because a mode may forbid writing to its directory.
     modes.into_iter().try_for_each(|(dir, mode)| fs::set_permissions(dir, mode))
 }
 
@@ -75,7 +75,7 @@ fn not_copied(source: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot copy {}: {error}", source.display()))
 }
 
-/// Copies one thing; of a directory, which is empty yet, the mode it is to have.
+/// Copies one entry. For a directory, makes it empty and returns the mode to set later.
 fn copy_one(here: &Dir, name: &[u8], to: &Path) -> io::Result<Option<Permissions>> {
     let there = here.stat(name)?;
     let mode = Permissions::from_mode(there.st_mode & 0o7777);
@@ -90,7 +90,7 @@ fn copy_one(here: &Dir, name: &[u8], to: &Path) -> io::Result<Option<Permissions
         }
         _ => return Ok(None),
     }
-    // What `make`, for one, goes by.
+    // `make`, for example, relies on file times.
     let nanoseconds = i64::try_from(there.st_mtime_nsec).unwrap_or(0);
     let time = Timespec { tv_sec: there.st_mtime, tv_nsec: nanoseconds };
     let times = Timestamps { last_access: time, last_modification: time };

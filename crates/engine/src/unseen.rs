@@ -1,20 +1,22 @@
-//! Where the state folder lies on this machine, so that no build sees it.
+//! Finds the places where the state folder is visible on this machine, so that it can be hidden
+//! from builds.
 //!
-//! It has the keys of the endpoint, what every build has written, and the layers of those that run. One
-//! directory may be seen at many places: a link leads to it, the file system it is on is mounted once more,
-//! or a directory above it. Used by every engine that shows or copies directories of this machine.
+//! It holds the endpoint's keys, the output of every build, and the layers of running ones. One
+//! directory can be visible in many places: through a link, or because its file system or a
+//! directory above it is mounted again. Used by every engine that shows or copies directories of
+//! this machine.
 
 use runner_sandbox::unescape;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// All the places of the state folder.
+/// All places of the state folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unseen(Vec<PathBuf>);
 
 impl Unseen {
-    /// Those of the folder `home`, which is there.
+    /// The places of the folder `home`, which must exist.
     pub fn of(home: &Path) -> Self {
         let home = fs::canonicalize(home).unwrap_or_else(|_| home.to_path_buf());
         let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
@@ -29,29 +31,29 @@ impl Unseen {
         Unseen(places)
     }
 
-    /// Whether it is there, by a path without links.
+    /// Whether `path`, which has no links, is one of these places.
     pub fn is(&self, path: &Path) -> bool {
         self.0.iter().any(|place| place == path)
     }
 
-    /// Where it is below a directory: paths relative to it, none of them empty.
+    /// The places below a directory, as non-empty paths relative to it.
     pub fn below(&self, dir: &Path) -> impl Iterator<Item = &Path> {
         let below = self.0.iter().filter_map(move |place| place.strip_prefix(dir).ok());
         below.filter(|path| *path != Path::new(""))
     }
 }
 
-/// A place where all of the folder is seen, or a part of it.
+/// A place where the folder or a part of it is visible.
 #[derive(Debug, PartialEq, Eq)]
 struct FolderView {
     path: PathBuf,
     part: PathBuf,
 }
 
-/// Where a table of mounts shows a folder besides `home`.
+/// Other places where a mount table shows the folder `home`.
 fn elsewhere(table: &str, home: &Path) -> Vec<FolderView> {
     let mounts: Vec<MountLine> = table.lines().filter_map(MountLine::parse).collect();
-    // Of those at one point the last one shows, and that is the one this finds.
+    // Of several mounts at one point the last one is visible; this finds it.
     let holding = mounts.iter().filter(|mount| home.starts_with(&mount.point));
     let Some(own) = holding.max_by_key(|mount| mount.point.components().count()) else {
         return Vec::new();
@@ -69,7 +71,7 @@ fn elsewhere(table: &str, home: &Path) -> Vec<FolderView> {
     seen.filter(|place| place.path != home).collect()
 }
 
-/// `join`, without a slash behind where there is nothing to join.
+/// `join` without a trailing slash if `rest` is empty.
 fn joined(path: &Path, rest: &Path) -> PathBuf {
     if rest == Path::new("") { path.to_path_buf() } else { path.join(rest) }
 }
@@ -77,9 +79,9 @@ fn joined(path: &Path, rest: &Path) -> PathBuf {
 /// A line of /proc/self/mountinfo.
 struct MountLine {
     device: String,
-    /// What of its file system is shown.
+    /// The directory of its file system that is mounted.
     root: PathBuf,
-    /// Where.
+    /// The mount point.
     point: PathBuf,
 }
 

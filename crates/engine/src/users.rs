@@ -1,17 +1,17 @@
-//! Users of a container, by name or number, from its own /etc/passwd and /etc/group.
+//! Looks up a container's users, by name or number, in its own /etc/passwd and /etc/group.
 //!
-//! Used for `run-as`, for `--user` and for the user that an image names. The files come out of the container through PID 1 and are read as
-//! hostile: bounded, and what does not parse is not there.
+//! Used for `run-as`, `--user` and an image's `USER`. The files come out of the container through
+//! PID 1 and are untrusted: their size is limited, and lines that do not parse are ignored.
 
 use super::{Container, Ids, OpenMode};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-/// Most of an account file that is read.
+/// Most bytes read of an account file.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// Who `name` is; `None` where the container has no such user. A number needs no entry.
+/// The ids of user `name`; `None` if the container has no such user. A number needs no entry.
 pub async fn resolve(container: &dyn Container, name: &str) -> Option<Ids> {
     if matches!(name, "root" | "0") {
         return Some(Ids::default());
@@ -21,7 +21,7 @@ pub async fn resolve(container: &dyn Container, name: &str) -> Option<Ids> {
     find(&passwd, &group, name)
 }
 
-/// The account files of a container.
+/// A container's account files.
 #[derive(Clone, Debug, Default)]
 pub struct Accounts {
     passwd: String,
@@ -35,7 +35,7 @@ impl Accounts {
         Accounts { passwd, group }
     }
 
-    /// Who a user is that has an entry.
+    /// The ids of a user with an entry.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<Ids> {
         entry(&self.passwd, name).and_then(|_| find(&self.passwd, &self.group, name))
@@ -62,14 +62,15 @@ impl Accounts {
     }
 }
 
-/// Who an image's program runs as.
+/// The user that an image's program runs as.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageUser {
     pub ids: Ids,
     pub home: String,
 }
 
-/// The user that an image names, as Docker reads it: `USER`, `USER:GROUP`, names or numbers; or what is not there.
+/// The user that an image names, as Docker reads it: `USER` or `USER:GROUP`, by name or number. The
+/// error says what is missing.
 pub async fn of_image(container: &dyn Container, named: &str) -> Result<ImageUser, String> {
     let passwd = read(container, "/etc/passwd").await;
     let group = read(container, "/etc/group").await;
@@ -80,7 +81,7 @@ fn find_of_image(passwd: &str, group: &str, named: &str) -> Result<ImageUser, St
     let (user, own_group) = named.split_once(':').unwrap_or((named, ""));
     let user = if user.is_empty() { "0" } else { user };
     let ids = match (find(passwd, group, user), user.parse::<u32>()) {
-        // Without an entry it is a number and no more, in the group of root.
+        // A number without an entry runs in root's group.
         (Some(_), Ok(uid)) if entry(passwd, user).is_none() => Ids { uid, gid: 0, groups: vec![0] },
         (Some(ids), _) => ids,
         (None, _) => return Err(format!("its image has no user `{user}`")),
@@ -106,7 +107,7 @@ fn find_of_image(passwd: &str, group: &str, named: &str) -> Result<ImageUser, St
 async fn read(container: &dyn Container, path: &str) -> String {
     let mut bytes = Vec::new();
     if let Ok(fd) = container.open(Path::new(path), OpenMode::Read).await {
-        // A file that cannot be read is as good as none.
+        // A file that cannot be read counts as empty.
         let _ = File::from(fd).take(MAX_BYTES).read_to_end(&mut bytes);
     }
     String::from_utf8_lossy(&bytes).into_owned()
@@ -138,7 +139,7 @@ fn entry<'t>(passwd: &'t str, name: &str) -> Option<PasswdEntry<'t>> {
 fn find(passwd: &str, group: &str, name: &str) -> Option<Ids> {
     let (user, uid, gid) = match (entry(passwd, name), name.parse()) {
         (Some(PasswdEntry { name, uid, gid, .. }), _) => (name, uid, gid),
-        // As containers have it: a number without an entry is a user without a name.
+        // As in containers, a number without an entry is a nameless user.
         (None, Ok(uid)) => return Some(Ids { uid, gid: uid, groups: vec![uid] }),
         (None, Err(_)) => return None,
     };

@@ -1,7 +1,7 @@
-//! What each run of a build has changed in its files, as it is kept in the build's folder: a text for each run, and for
-//! each stop at which people have changed something.
+//! The file changes of each run of a build, stored in the build's folder: one text for each run,
+//! and one for each stop at which users changed something.
 //!
-//! Written by `build` while a build runs; read by `src/cli`, also when the build has ended.
+//! `build` writes it while a build runs; `src/cli` reads it, also after the build.
 
 use crate::state::BuildDir;
 use runner_core::changes::{FileChange, from_text};
@@ -12,16 +12,16 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
-/// Most that is kept of a build, in bytes.
+/// Most bytes kept for a build.
 const MOST: u64 = 20 << 20;
-/// Behind the number of the run that follows a stop.
+/// Suffix of the number of the run that follows a stop.
 const STOP: &str = ".stop";
 
-/// When something was changed. One at the stop before a run comes before that run.
+/// When a change was made. A stop before a run sorts before that run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LedgerTime {
     pub run: u32,
-    /// By the run itself.
+    /// Whether the run itself made the change, rather than users at the stop before it.
     pub is_run: bool,
 }
 
@@ -51,7 +51,7 @@ impl Ledger {
         Ledger { dir: dir.changes(), written: 0 }
     }
 
-    /// Keeps changes; whether there was room for them.
+    /// Stores changes. Returns whether there was room.
     pub fn write(&mut self, at: LedgerTime, changes: &str) -> io::Result<bool> {
         let length = changes.len() as u64;
         if self.written + length > MOST {
@@ -69,7 +69,7 @@ impl Ledger {
         Ok(true)
     }
 
-    /// All that is kept, in the order in which it has happened.
+    /// All entries in chronological order.
     pub fn all(&self) -> io::Result<Vec<LedgerTime>> {
         let entries = match fs::read_dir(&self.dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -83,7 +83,8 @@ impl Ledger {
         Ok(all)
     }
 
-    /// The first changes of one, at most so many, and how many there are. Only those stand in memory.
+    /// The first changes of an entry, at most `most`, and their total number. Only these are held
+    /// in memory.
     pub fn first(&self, at: LedgerTime, most: usize) -> io::Result<(Vec<FileChange>, usize)> {
         let file = fs::File::open(self.dir.join(at.name()))?;
         let mut lines = BufReader::new(file.take(MOST));
@@ -103,7 +104,7 @@ impl Ledger {
 
     pub fn read(&self, at: LedgerTime) -> io::Result<Vec<FileChange>> {
         let text = fs::read_to_string(self.dir.join(at.name()))?;
-        // A last line without its end is being written, or was torn by a kill.
+        // A last line without its end is incomplete or was torn by a kill.
         let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
         from_text(whole).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }

@@ -1,4 +1,4 @@
-//! The state folder: builds, their logs and events, who owns what in it.
+//! The state folder: builds, their logs and events, and the ownership of its files.
 
 #![forbid(unsafe_code)]
 #![allow(missing_docs, reason = "read by its own house; what needs a word has one")]

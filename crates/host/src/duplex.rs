@@ -1,9 +1,8 @@
-//! A descriptor read and written without blocking, each way waited for only while something is to go
-//! that way.
+//! A non-blocking descriptor for reading and writing that watches each direction only while needed.
 //!
-//! Used for programs' terminals and pipes, and by both ends of a build's control socket. tokio's own sockets
-//! are watched both ways all the time: a peer that has read something then wakes up a writer that has
-//! nothing to say, once for each key.
+//! Used for programs' terminals and pipes, and by both ends of a build's control socket. tokio's
+//! own sockets always watch both directions: each time a peer reads something, an idle writer wakes
+//! up, once for each key press.
 
 use std::future::poll_fn;
 use std::io;
@@ -13,44 +12,44 @@ use std::task::{Context, Poll, ready};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// A terminal's master, a pipe, or a connected socket.
+/// A terminal's master, a pipe or a connected socket.
 #[derive(Debug)]
 pub struct Duplex {
     fd: AsyncFd<OwnedFd>,
-    /// The same once more while it is full: watched under another number.
+    /// A duplicate while writing is blocked, watched under its own number.
     full: Mutex<Option<AsyncFd<OwnedFd>>>,
 }
 
 impl Duplex {
-    /// Must be called in the runtime.
+    /// Call this in the runtime.
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&fd, true)?;
         Ok(Duplex { fd: watched(fd, Interest::READABLE)?, full: Mutex::default() })
     }
 
-    /// What is there now, 0 at the end; `None` when nothing is.
+    /// Reads what is available: 0 at the end, `None` if nothing is.
     pub fn read_now(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         now(|| Ok(nix::unistd::read(self, buffer)?))
     }
 
-    /// Writes what there is room for now; `None` where there is none.
+    /// Writes as much as fits now; `None` if nothing does.
     pub fn write_now(&self, bytes: &[u8]) -> io::Result<Option<usize>> {
         now(|| Ok(nix::unistd::write(self, bytes)?))
     }
 
-    /// Resolves when there may be something to read, or an error to find. What has come before it
-    /// resolved is not reported again: the waiting task has read everything.
+    /// Resolves when there may be data or an error to read. Data that arrived earlier is not
+    /// reported again, so the waiting task must have read everything.
     pub async fn readable(&self) -> io::Result<()> {
         poll_fn(|context| self.poll_readable(context)).await
     }
 
-    /// As [`Self::readable`], to wait for several things at once.
+    /// Like [`Self::readable`], for waiting on several things at once.
     pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.fd.poll_read_ready(context))?.clear_ready();
         Poll::Ready(Ok(()))
     }
 
-    /// The next bytes; 0 at the end.
+    /// Reads the next bytes; 0 at the end.
     pub async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             if let Some(read) = self.read_now(buffer)? {
@@ -60,12 +59,12 @@ impl Duplex {
         }
     }
 
-    /// Resolves when there is room again. To be asked after a call that has found none.
+    /// Resolves when there is room again. Call it after a write that found none.
     pub async fn writable(&self) -> io::Result<()> {
         poll_fn(|context| self.poll_writable(context)).await
     }
 
-    /// As [`Self::writable`], to wait for several things at once.
+    /// Like [`Self::writable`], for waiting on several things at once.
     pub fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
         let watched = match &mut *full {
@@ -77,12 +76,12 @@ impl Duplex {
         Poll::Ready(is_writable)
     }
 
-    /// Resolves when all bytes are on their way.
+    /// Resolves when all bytes have been written.
     pub async fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
         self.send_all(bytes, |fd, bytes| Ok(nix::unistd::write(fd, bytes)?)).await
     }
 
-    /// The same by another call, which says how many bytes it took.
+    /// The same with another call, which returns the number of bytes it took.
     pub async fn send_all(
         &self,
         mut bytes: &[u8],

@@ -1,4 +1,4 @@
-//! This machine as its programs see it: folders of others, users, time, signals, terminals' ends, peers.
+//! This machine as seen by programs: untrusted folders, users, time, signals, terminals and peers.
 
 #![forbid(unsafe_code)]
 #![allow(missing_docs, reason = "read by its own house; what needs a word has one")]

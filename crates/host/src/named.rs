@@ -1,10 +1,10 @@
-//! Files that a person named to be written: `--build-json`, `--log-file`, the ZIP of `--artifacts`, the
+//! Output files that the user named: `--build-json`, `--log-file`, the ZIP of `--artifacts`, the
 //! destination of `cp`.
 //!
-//! A path means what it means to a shell that redirects to it: links are followed, devices, FIFOs and
-//! descriptors (`>(jq .)`, `/dev/stdout`) are written to. Only a regular file is replaced, by one that is whole,
-//! and keeps its mode. Where the path leads is found once, when it is named: nobody who makes a link later
-//! leads the file elsewhere.
+//! A path means what it means in a shell redirection: links are followed; devices, FIFOs and
+//! descriptors (`>(jq .)`, `/dev/stdout`) are written to. Only a regular file is replaced, by a
+//! complete one, and its mode is kept. The path is resolved once, when it is named: a link created
+//! later cannot redirect the file.
 #![deny(clippy::disallowed_methods)]
 
 use crate::beneath::{self, Dir, kind};
@@ -16,28 +16,28 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Links that are followed before they are called a circle.
+/// Most links to follow; more count as a loop.
 const MAX_LINKS: usize = 40;
-/// Mode of a file that was not there before.
+/// Mode of a new file.
 const MODE: u32 = 0o600;
 
-/// A file that is to be written.
+/// An output file.
 #[derive(Clone, Debug)]
 pub struct NamedFile {
-    /// As it was typed.
+    /// The path as typed.
     path: PathBuf,
     to: To,
 }
 
 #[derive(Clone, Debug)]
 enum To {
-    /// A regular file, or none yet.
+    /// A regular file, or nothing yet.
     File(FilePlace),
     /// Anything else.
     Stream(Arc<File>),
 }
 
-/// Where a regular file is or will be.
+/// The place of an existing or future regular file.
 #[derive(Clone, Debug)]
 pub struct FilePlace {
     /// Without links.
@@ -46,8 +46,8 @@ pub struct FilePlace {
 }
 
 impl NamedFile {
-    /// Finds out what a path stands for. What is no regular file is opened for writing, which for a FIFO means
-    /// to wait for its reader.
+    /// Resolves a path. If it is not a regular file, opens it for writing, which for a FIFO waits
+    /// for its reader.
     pub fn open(path: &Path) -> io::Result<Self> {
         let mut next = std::path::absolute(path)?;
         for _ in 0..MAX_LINKS {
@@ -58,7 +58,7 @@ impl NamedFile {
                 return named(To::Stream(Arc::new(again(&next, number)?)));
             }
             let place = FilePlace { name: name.as_bytes().to_vec(), dir };
-            // Whether it can be there is found out now, not at the end of a build.
+            // Check that it can exist now, not at the end of a build.
             let there = Dir::real(&place.dir)?.look(&place.name)?;
             match there.as_ref().map(kind) {
                 None | Some(FileType::RegularFile) => return named(To::File(place)),
@@ -78,7 +78,7 @@ impl NamedFile {
         &self.path
     }
 
-    /// Where it is, if it is a regular file.
+    /// Its place, if it is a regular file.
     pub fn place(&self) -> Option<&FilePlace> {
         match &self.to {
             To::File(place) => Some(place),
@@ -86,7 +86,7 @@ impl NamedFile {
         }
     }
 
-    /// What it is, if it is no regular file.
+    /// The open file, if it is not a regular file.
     pub fn stream(&self) -> Option<&File> {
         match &self.to {
             To::File(_) => None,
@@ -94,7 +94,7 @@ impl NamedFile {
         }
     }
 
-    /// Writes all of it, at once.
+    /// Writes the whole contents at once.
     pub fn write(&self, contents: &[u8]) -> io::Result<()> {
         match &self.to {
             To::File(FilePlace { dir, name }) => {
@@ -106,7 +106,7 @@ impl NamedFile {
         }
     }
 
-    /// Empties it, for what is written from now on.
+    /// Truncates it and returns it for writing.
     pub fn begin(self) -> io::Result<File> {
         match self.to {
             To::File(FilePlace { dir, name }) => Dir::real(&dir)?.empty(&name, 0o644),
@@ -121,18 +121,18 @@ impl FilePlace {
     }
 }
 
-/// The number of the descriptor that a name in a directory of processes stands for.
+/// The descriptor number that a name in /proc stands for.
 fn descriptor(dir: &Path, name: &[u8]) -> Option<i32> {
     let is_one = dir.starts_with("/proc") && dir.ends_with("fd");
     str::from_utf8(name).ok()?.parse().ok().filter(|_| is_one)
 }
 
-/// A descriptor once more. A file is not written to from its beginning: others write to it as well.
+/// Duplicates a descriptor. Appends to a file, because others write to it as well.
 fn again(path: &Path, number: i32) -> io::Result<File> {
     let dir = path.parent().unwrap_or(path);
     let of_ours = beneath::real(dir)? == beneath::real(Path::new("/proc/self/fd"))?;
     match number {
-        // There is no other way to get at a socket.
+        // A socket cannot be opened by path.
         1 if of_ours => Ok(io::stdout().as_fd().try_clone_to_owned()?.into()),
         2 if of_ours => Ok(io::stderr().as_fd().try_clone_to_owned()?.into()),
         _ => open(path, OFlags::APPEND),

@@ -1,27 +1,27 @@
 //! This program's standard output and error.
 //!
-//! What it tells beside its answer goes to standard error, one write a line, so that lines of several
-//! programs do not tear each other. Its answer goes to standard output: a reader that has gone has read
-//! enough, and the writer reports any other failure.
+//! Messages go to standard error, one write per line, so that lines of several programs do not mix.
+//! The result goes to standard output: if its reader is gone, it has read enough; any other failure
+//! is reported.
 
 use nix::errno::Errno;
 use runner_core::plain;
 use std::io::{self, IsTerminal, Write};
 
-/// Tells something beside the answer; nothing of it drives a terminal.
+/// Prints a message to standard error, made safe for a terminal.
 pub fn say(text: &str) {
     tell(format!("runner: {}\n", plain::lines(text)));
 }
 
-/// The same of lines that are whole and fit for a terminal already.
+/// The same for complete lines that are already safe for a terminal.
 pub fn tell(lines: impl AsRef<[u8]>) {
     for line in lines.as_ref().split_inclusive(|&byte| byte == b'\n') {
-        // Without a standard error there is nobody to tell.
+        // Without standard error the message is lost.
         let _ = io::stderr().write_all(line);
     }
 }
 
-/// Writes an answer, or a part of it; whether there was still somebody to read it.
+/// Writes a result or a part of it. Returns whether it still has a reader.
 pub fn answer(text: impl AsRef<[u8]>) -> io::Result<bool> {
     let mut out = CheckedStdout;
     match out.write_all(text.as_ref()).and_then(|()| out.flush()) {
@@ -30,23 +30,23 @@ pub fn answer(text: impl AsRef<[u8]>) -> io::Result<bool> {
     }
 }
 
-/// Whether colours are shown, and wanted, there.
+/// Whether the output shows colours and the user wants them.
 pub fn has_colors(output: &impl IsTerminal) -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         && std::env::var_os("TERM").is_none_or(|name| name != "dumb")
         && output.is_terminal()
 }
 
-/// Standard output whose errors say what could not be written.
+/// Standard output with errors that name it.
 #[derive(Clone, Copy, Debug)]
 pub struct CheckedStdout;
 
-/// Standard output could not be written.
+/// A failed write to standard output.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write to standard output: {0}")]
 struct NotWritten(io::Error);
 
-/// An error of standard output, said to be one.
+/// Marks an error as one of standard output.
 pub fn of_output(error: io::Error) -> io::Error {
     match not_written(&error) {
         Some(_) => error,
@@ -58,7 +58,7 @@ fn not_written(error: &io::Error) -> Option<&NotWritten> {
     error.get_ref()?.downcast_ref()
 }
 
-/// Whether the reader has gone: the other end of a pipe, or a terminal.
+/// Whether the reader is gone: a pipe's other end, or a terminal.
 pub fn is_gone(error: &io::Error) -> bool {
     let errno = not_written(error).map_or(error, |inner| &inner.0).raw_os_error();
     error.kind() == io::ErrorKind::BrokenPipe

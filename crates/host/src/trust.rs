@@ -1,7 +1,6 @@
-//! Certificates that this program trusts besides those of this machine: `--ca-file`.
+//! Certificates that this program trusts in addition to this machine's: `--ca-file`.
 //!
-//! One set for the process, as programs have it: set before the first connection, read by whoever makes clients that
-//! speak TLS.
+//! One set for the process: set before the first connection, read wherever a TLS client is made.
 
 use std::sync::OnceLock;
 
@@ -9,14 +8,14 @@ const END: &str = "-----END CERTIFICATE-----";
 
 static CERTIFICATES: OnceLock<Vec<String>> = OnceLock::new();
 
-/// Trusts these, PEM one after the other. The first set stays.
+/// Trusts these certificates, given as concatenated PEM. Only the first call counts.
 pub fn trust(pem: &str) {
     let blocks = pem.split_inclusive(END).filter(|block| block.contains(END));
-    // A second build in one process has asked for what is there.
+    // A second build in the same process has the same certificates.
     let _ = CERTIFICATES.set(blocks.map(|block| format!("{block}\n")).collect());
 }
 
-/// Those that are trusted, PEM each.
+/// The trusted certificates, each as PEM.
 pub fn certificates() -> &'static [String] {
     CERTIFICATES.get().map_or(&[], Vec::as_slice)
 }

@@ -1,20 +1,20 @@
-//! The users on the host's side: who called, and whom a container may have when its runner is not
-//! root.
+//! Users on the host: who called this program, and which users a container may have if its runner
+//! is not root.
 //!
-//! The latter is read from the host's own tables of subordinate ids, as `newuidmap` itself reads
-//! them. Used by `engine` for containers, and by `state` for what belongs to whom.
+//! The latter come from the host's tables of subordinate ids, as for `newuidmap`. Used by `engine`
+//! for containers and by `state` for file owners.
 
 use runner_sandbox::{IdRange, UserMap};
 use std::path::{Path, PathBuf};
 
-/// Who called this program through sudo.
+/// The user who called this program through sudo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SudoCaller {
     pub uid: u32,
     pub gid: u32,
 }
 
-/// The caller, where that is not the user this program runs as.
+/// The caller, if this program runs as another user.
 pub fn caller() -> Option<SudoCaller> {
     if !nix::unistd::geteuid().is_root() {
         return None;
@@ -24,7 +24,7 @@ pub fn caller() -> Option<SudoCaller> {
     Some(SudoCaller { uid, gid: id("SUDO_GID").unwrap_or(uid) })
 }
 
-/// A path as a person reads it: with their home as `~`.
+/// A path for messages, with the user's home as `~`.
 pub fn with_tilde(path: &Path) -> String {
     let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
     match home.and_then(|home| path.strip_prefix(home).ok().map(Path::to_path_buf)) {
@@ -42,7 +42,7 @@ pub fn home() -> Option<PathBuf> {
     home.filter(|home| home.is_absolute() && home.as_os_str() != "/")
 }
 
-/// Gives what was just made to the caller: under sudo that is not who made it.
+/// Gives a new file to the caller, who under sudo is not its creator.
 pub fn give(path: &Path) -> std::io::Result<()> {
     match caller() {
         Some(SudoCaller { uid, gid }) => std::os::unix::fs::lchown(path, Some(uid), Some(gid)),
@@ -50,7 +50,7 @@ pub fn give(path: &Path) -> std::io::Result<()> {
     }
 }
 
-/// What this user may have, best first; nothing for a root who needs none of it.
+/// User maps that this user may use, best first; empty for a root that needs none.
 pub fn maps() -> Vec<UserMap> {
     let uid = nix::unistd::geteuid();
     if uid.is_root() {
@@ -66,22 +66,22 @@ pub fn maps() -> Vec<UserMap> {
         .collect()
 }
 
-/// Whether this process has the right that namespaces and mounts take. Root of a container around
-/// the runner, for one, has not.
+/// Whether this process has the capability for namespaces and mounts. Root of a container around
+/// the runner, for example, has not.
 fn may_mount() -> bool {
-    // A kernel that does not tell will say so when it comes to it.
+    // If the kernel does not tell, the mounts themselves will fail.
     rustix::thread::capabilities(None)
         .is_ok_and(|sets| sets.effective.contains(rustix::thread::CapabilitySet::SYS_ADMIN))
 }
 
-/// The host's own users, in a user namespace all the same: only in there a root without rights has
-/// them.
+/// Maps all of the host's users into a user namespace: root without capabilities has them only
+/// there.
 fn everybody() -> UserMap {
     let all = vec![IdRange { inside: 0, outside: 0, count: 65536 }];
     UserMap { uids: all.clone(), gids: all }
 }
 
-/// Whose subordinate ids are read.
+/// The user whose subordinate ids are looked up.
 struct SubidOwner<'a> {
     name: Option<&'a str>,
     uid: u32,
@@ -91,7 +91,7 @@ fn ranged(owner: &SubidOwner<'_>, gid: u32, subuid: &str, subgid: &str) -> Optio
     Some(UserMap { uids: ranges(owner, owner.uid, subuid)?, gids: ranges(owner, gid, subgid)? })
 }
 
-/// Root is the caller, the rest is what the table gives them; `None` where it gives nothing.
+/// Maps root to the caller and the rest to the table's ranges; `None` if the table has none.
 fn ranges(owner: &SubidOwner<'_>, own: u32, table: &str) -> Option<Vec<IdRange>> {
     let mut ranges = vec![IdRange { inside: 0, outside: own, count: 1 }];
     let mut inside: u32 = 1;
@@ -112,7 +112,7 @@ fn ranges(owner: &SubidOwner<'_>, own: u32, table: &str) -> Option<Vec<IdRange>>
     (ranges.len() > 1).then_some(ranges)
 }
 
-/// Advice for a build that has one user only.
+/// Advice for a build that has only one user.
 pub fn advice() -> String {
     let has = |program: &str| {
         let path = std::env::var_os("PATH").unwrap_or_default();
@@ -134,7 +134,7 @@ pub fn advice() -> String {
     }
 }
 
-/// Advice for a command that may have failed for want of users.
+/// Advice for a command that may have failed because other users are missing.
 pub fn advice_for(command: &str) -> Option<String> {
     const NEED: [&str; 14] = [
         "apt", "apt-get", "dpkg", "yum", "dnf", "rpm", "apk", "sudo", "su", "chown", "chgrp",

@@ -1,15 +1,16 @@
-//! `runner-agent TOKEN`: what an image's ENTRYPOINT is given to run, as CodeBuild gives it its agent.
+//! `runner-agent TOKEN`: the program that an image's ENTRYPOINT gets to run, as CodeBuild gives it
+//! its agent.
 //!
-//! Tells the runner, on standard output, the variables that the entrypoint has set up: the token, the
-//! variables with a 0 behind each, the token. Then it stays, because entrypoints take what they have
-//! started down with them when it ends.
+//! Reports the variables that the entrypoint has set to the runner on standard output: the token,
+//! the variables, each followed by a NUL, and the token again. Then it stays, because entrypoints
+//! end their other programs when it ends.
 
 use crate::strings::Strings;
 use crate::sys;
 
 const USAGE: i32 = 2;
 
-/// The program.
+/// Runs the program and returns its exit code.
 pub(crate) fn run(mut arguments: Strings, environment: Strings) -> i32 {
     let Some(token) = arguments.next() else {
         sys::complain(b"runner-agent: this is for the runner's own use\n");
@@ -22,7 +23,7 @@ pub(crate) fn run(mut arguments: Strings, environment: Strings) -> i32 {
     }
     sys::say(token);
     loop {
-        // Until the container ends.
+        // Stay until the container ends.
         let _ = sys::poll(&mut []);
     }
 }

@@ -1,5 +1,5 @@
-//! What differs between processors: the system call instruction, the call numbers, the first
-//! instructions of the program. Used by `sys` alone; another architecture is another such file.
+//! Code that depends on the processor: the system call instruction, the call numbers and the
+//! program's first instructions. Used by `sys` alone; each architecture has such a file.
 
 use core::arch::asm;
 
@@ -73,14 +73,14 @@ pub(crate) mod nr {
     pub(crate) const PIDFD_OPEN: usize = 434;
 }
 
-/// One system call; the result is negative for an errno.
+/// Makes a system call. A negative result is an errno.
 ///
 /// # Safety
 /// The arguments must be what the call expects: pointers valid for as long as the kernel uses them.
 pub(crate) unsafe fn syscall(nr: usize, args: [usize; 6]) -> isize {
     let result: isize;
-    // SAFETY: the x86_64 convention: number in rax, arguments in rdi, rsi, rdx, r10, r8, r9; rcx and
-    // r11 are lost; no red-zone memory is touched. The caller vouches for the arguments.
+    // SAFETY: the x86_64 convention: number in rax, arguments in rdi, rsi, rdx, r10, r8, r9; rcx
+    // and r11 are lost; no red-zone memory is touched. The caller vouches for the arguments.
     unsafe {
         asm!(
             "syscall",

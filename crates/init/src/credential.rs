@@ -1,20 +1,20 @@
-//! `git-credential-helper`, which git asks where the buildspec says `git-credential-helper: yes`.
+//! `git-credential-helper`, which git asks if the buildspec says `git-credential-helper: yes`.
 //!
-//! Called by git of the build, in git's own protocol: lines of `key=value` on standard input, and a
-//! user name and a password as answer. What it knows stands in a variable that the runner sets: lines
-//! of `https://USER:PASSWORD@HOST`. Without one it answers nothing, and git goes on as if it were not
-//! there.
+//! The build's git calls it with git's own protocol: lines of `key=value` on standard input, and a
+//! user name and a password as the answer. Its credentials are in a variable that the runner sets:
+//! lines of `https://USER:PASSWORD@HOST`. Without it the helper answers nothing, and git goes on as
+//! if there were no helper.
 
 use crate::abi::GIT_CREDENTIALS;
 use crate::strings::Strings;
 use crate::sys::{self, Errno, Fd};
 
-/// Longest question that is read.
+/// Most bytes read of a request.
 const MAX_QUESTION: usize = 16 << 10;
 
-/// The program.
+/// Runs the program and returns its exit code.
 pub(crate) fn run(mut arguments: Strings, mut environment: Strings) -> i32 {
-    // `store` and `erase` are for helpers that remember.
+    // `store` and `erase` are for helpers that store credentials.
     if arguments.next() != Some(b"get") {
         return 0;
     }

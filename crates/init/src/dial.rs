@@ -1,7 +1,7 @@
-//! Connects to something that listens inside the container, or listens there, for the runner.
+//! Connects or listens inside the container for the runner.
 //!
-//! Fed by `pid1` with the body of a request; runs in a child of PID 1, in the container's network and file
-//! system, with the rights of its root. The socket goes to the runner.
+//! `pid1` passes the body of a request. This runs in a child of PID 1, in the container's network
+//! and file system, with the rights of its root. The runner gets the socket.
 
 use crate::abi::{family, u32_at};
 use crate::digits;
@@ -9,7 +9,7 @@ use crate::path::{PATH_MAX, Path};
 use crate::sys::dial::{self, Address, connect};
 use crate::sys::{self, Errno, Fd, SysResult};
 
-/// The socket that a request asks for.
+/// Makes the connection that a request asks for.
 pub(crate) fn dial(body: &[u8]) -> SysResult<Fd> {
     match u32_at(body, 0) {
         Some(family::UNIX) => unix(body.get(4..).ok_or(Errno::INVAL)?),
@@ -17,7 +17,7 @@ pub(crate) fn dial(body: &[u8]) -> SysResult<Fd> {
     }
 }
 
-/// A socket that listens where a request says.
+/// Makes a listening socket at a request's address.
 pub(crate) fn listen(body: &[u8]) -> SysResult<Fd> {
     dial::listen(&tcp(body)?)
 }
@@ -44,7 +44,7 @@ fn unix(body: &[u8]) -> SysResult<Fd> {
     if let Some(address) = Address::unix(path) {
         return connect(&address);
     }
-    // By way of a descriptor: an address takes no more than 107 bytes.
+    // Through a descriptor: a socket address holds at most 107 bytes.
     let mut whole = Path::new();
     if path.first() == Some(&0) || !whole.set(path) {
         return Err(Errno::NAMETOOLONG);
@@ -83,7 +83,7 @@ mod tests {
     }
 
     fn greets(fd: Fd) {
-        // SAFETY: the number is given away by `fd` and owned by nobody else.
+        // SAFETY: `fd` gives up its number, which nothing else owns.
         let socket = unsafe { OwnedFd::from_raw_fd(fd.into_number()) };
         let mut text = std::string::String::new();
         std::fs::File::from(socket).read_to_string(&mut text).expect("read");
@@ -112,7 +112,7 @@ mod tests {
     fn what_listens_is_reached_by_others() {
         let loopback = [127, 0, 0, 1];
         let socket = listen(&request(family::INET, &body(0, &loopback))).expect("listening");
-        // SAFETY: the number is given away by `socket` and owned by nobody else.
+        // SAFETY: `socket` gives up its number, which nothing else owns.
         let socket = unsafe { OwnedFd::from_raw_fd(socket.into_number()) };
         let listener = std::net::TcpListener::from(socket);
         let port = listener.local_addr().expect("bound").port();

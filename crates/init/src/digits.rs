@@ -1,6 +1,6 @@
-//! Numbers in decimal, as the kernel's own files have them.
+//! Decimal numbers, as in the kernel's own files.
 
-/// A number written in digits.
+/// Parses a decimal number.
 pub(crate) fn read(digits: &[u8]) -> Option<i32> {
     if digits.is_empty() {
         return None;
@@ -11,7 +11,7 @@ pub(crate) fn read(digits: &[u8]) -> Option<i32> {
     })
 }
 
-/// Writes a number that is not negative; how many bytes it takes.
+/// Writes a non-negative number. Returns its length in bytes.
 pub(crate) fn write(value: i32, into: &mut [u8]) -> Option<usize> {
     let mut digits = [0_u8; 10];
     let mut rest = u32::try_from(value).ok()?;

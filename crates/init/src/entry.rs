@@ -1,7 +1,7 @@
-//! Which of the programs this is: its file name makes it a command of the build or a reaper, otherwise
-//! it is PID 1.
+//! Chooses the program to run by its file name: a command of the build, a reaper, or otherwise PID
+//! 1.
 //!
-//! Entered from `arch` with what the kernel left on the stack.
+//! `arch` enters here with the kernel's initial stack.
 
 use crate::abi::{
     AGENT_NAME, BREAKPOINT_NAME, CONTAINER_NAME, CREDENTIAL_NAME, FILES_NAME, HASH_FILES_NAME,
@@ -10,7 +10,7 @@ use crate::abi::{
 use crate::strings::Strings;
 use crate::{agent, credential, files, hash_files, pid1, relay, shim, sys, tests_run};
 
-/// The program.
+/// Runs the program.
 ///
 /// # Safety
 /// `stack` must point at the argument count, followed by the arguments, a 0, the variables and a 0,
@@ -20,7 +20,7 @@ pub(crate) unsafe extern "C" fn start_on_stack(stack: *const usize) -> ! {
     let argc = unsafe { *stack };
     // SAFETY: as above; the arguments follow their count.
     let mut arguments = unsafe { Strings::new(stack.add(1)) };
-    // SAFETY: as above; the variables follow the 0 behind the arguments.
+    // SAFETY: as above; the variables follow the 0 after the arguments.
     let variables = unsafe { Strings::new(stack.add(argc + 2)) };
 
     let path = arguments.next().unwrap_or_default();

@@ -1,8 +1,7 @@
-//! The child's half of a job: from a fresh copy of PID 1 to the program asked for, or to the opened
-//! path.
+//! The child's half of a job: from a fork of PID 1 to the requested program or the opened path.
 //!
-//! Fed by `pid1` right after the fork; everything here runs in the child and ends it. What goes
-//! wrong is sent over the job's report socket, which exec closes when all went well.
+//! `pid1` calls this right after the fork; everything here runs in the child and ends it. Errors go
+//! over the job's report socket, which exec closes on success.
 
 use crate::abi::{flags, stage};
 use crate::digits;
@@ -11,12 +10,12 @@ use crate::sys::{self, Errno, Fd, Pages};
 
 pub(crate) enum ChildStdio<'a> {
     Given([&'a Fd; 3]),
-    /// Output and error; what PID 1 has as its input stays.
+    /// Output and error; PID 1's own standard input stays.
     OutputOnly([&'a Fd; 2]),
     Terminal(&'a Fd),
 }
 
-/// What failed, and why.
+/// The stage that failed, and the errno.
 struct ExecFailure(u32, Errno);
 
 /// Becomes the program that `request` names.
@@ -95,8 +94,8 @@ fn execute(request: &ExecRequest<'_>, words: &mut [usize]) -> sys::SysResult<()>
     if program.contains(&b'/') || program.len() < 2 {
         return Err(execute_file(program, words, argv, envp));
     }
-    // As a shell searches: a directory without the program is passed over, one where it may not be
-    // run is remembered.
+    // Search as a shell does: skip a directory without the program, but remember one where it may
+    // not be executed.
     let mut outcome = Errno::NOENT;
     let mut candidate = [0_u8; 4096];
     for directory in request.path[..request.path.len() - 1].split(|&byte| byte == b':') {
@@ -116,12 +115,12 @@ fn execute(request: &ExecRequest<'_>, words: &mut [usize]) -> sys::SysResult<()>
 }
 
 fn execute_file(path: &[u8], words: &mut [usize], argv: usize, envp: usize) -> Errno {
-    // SAFETY: `fill_pointers` has ended both arrays with 0 and filled them with C strings.
+    // SAFETY: `fill_pointers` has terminated both arrays with 0 and filled them with C strings.
     let errno = unsafe { sys::execute(path, &raw const words[argv], &raw const words[envp]) };
     if errno != Errno::NOEXEC {
         return errno;
     }
-    // A script without `#!`: the shell runs it, as execvp has it.
+    // A script without `#!`: the shell runs it, as in execvp.
     let spared = (words[argv - 1], words[argv]);
     words[argv - 1] = c"/bin/sh".as_ptr() as usize;
     words[argv] = path.as_ptr() as usize;
@@ -135,7 +134,7 @@ fn execute_file(path: &[u8], words: &mut [usize], argv: usize, envp: usize) -> E
 /// Opens a path for the runner and hands the descriptor to PID 1.
 pub(crate) fn open(path: &[u8], flags: u32, mode: u32, report: &Fd) -> ! {
     sys::unblock_signals();
-    // The runner says the whole mode, and may have no right to change it.
+    // The runner gives the full mode, and may have no right to change it later.
     sys::umask(0);
     match sys::open_for_runner(path, flags, mode) {
         Ok(fd) => match sys::send(report, &[0; 8], Some(&fd)) {
@@ -181,7 +180,7 @@ pub(crate) fn signal_session(session: i32, signal: i32) -> ! {
     sys::exit(0)
 }
 
-/// The numbers among the names of directory entries.
+/// The pids among the names of directory entries.
 pub(crate) fn pids(mut entries: &[u8]) -> impl Iterator<Item = i32> {
     const NAME_AT: usize = 19;
     core::iter::from_fn(move || {

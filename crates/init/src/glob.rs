@@ -1,17 +1,15 @@
-//! Patterns of paths: `*`, `?` and `[...]` within a component, `**` for any
-//! number of components.
+//! Path patterns: `*`, `?` and `[...]` within a component, `**` for any number of components.
 //!
-//! Used by `hash_files`, on paths relative to the source. A name that starts with a dot is a name like
-//! any other.
+//! Used by `hash_files` on paths relative to the source. A leading dot in a name is not special.
 
-/// Whether a pattern, both without a leading `./`, takes a file. What is named without a pattern in its
-/// last part takes everything below it, too.
+/// Whether a pattern matches a file; leading `./` is ignored. A pattern without wildcards in its
+/// last part also matches everything below it.
 pub(crate) fn takes(pattern: &[u8], path: &[u8]) -> bool {
     let pattern = pattern.strip_prefix(b"./").unwrap_or(pattern);
     if matches(pattern, path) {
         return true;
     }
-    // A directory by its own name.
+    // A directory given by name.
     let is_literal = |part: &[u8]| !part.iter().any(|byte| b"*?[".contains(byte));
     let last = pattern.rsplit(|&byte| byte == b'/').find(|part| !part.is_empty());
     let trimmed = pattern.strip_suffix(b"/").unwrap_or(pattern);
@@ -20,7 +18,7 @@ pub(crate) fn takes(pattern: &[u8], path: &[u8]) -> bool {
         || pattern == b"."
 }
 
-/// Component by component.
+/// Matches component by component.
 fn matches(pattern: &[u8], path: &[u8]) -> bool {
     let (part, rest) = split(pattern);
     if part == b"**" {
@@ -52,7 +50,7 @@ fn split(path: &[u8]) -> (&[u8], Option<&[u8]>) {
     }
 }
 
-/// One component, without going back further than the last star: no pattern takes long.
+/// Matches one component. Backtracks only to the last star, so no pattern is slow.
 fn name_matches(pattern: &[u8], name: &[u8]) -> bool {
     let (mut at, mut taken) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
@@ -84,12 +82,12 @@ fn name_matches(pattern: &[u8], name: &[u8]) -> bool {
     pattern[at..].iter().all(|&byte| byte == b'*')
 }
 
-/// The length of the set that a pattern starts with, if a byte is in it. A bracket that is never
-/// closed stands for itself.
+/// The length of the set at the start of a pattern, if the byte is in it. An unclosed bracket
+/// matches itself.
 fn set(pattern: &[u8], byte: u8) -> Option<usize> {
     let is_negated = matches!(pattern.get(1), Some(b'!' | b'^'));
     let start = if is_negated { 2 } else { 1 };
-    // A closing bracket in the first place is one of the set.
+    // A closing bracket in first place belongs to the set.
     let Some(end) = pattern.iter().skip(start + 1).position(|&byte| byte == b']') else {
         return (byte == b'[').then_some(1);
     };

@@ -1,7 +1,7 @@
-//! `codebuild-hash-files GLOB...`: one digest over all files of the source that a pattern takes.
+//! `codebuild-hash-files GLOB...`: one digest over all files of the source that match a pattern.
 //!
-//! Called by a command of the build, mostly in the key of a cache. The digest is SHA-256 over the
-//! digests of the files, in the order of their paths, so that it depends on what is in them alone.
+//! Called by a command of the build, usually for a cache key. The digest is SHA-256 over the
+//! digests of the files in the order of their paths, so it depends on their contents alone.
 
 use crate::glob;
 use crate::listing::{NameList, entry};
@@ -11,14 +11,14 @@ use crate::strings::Strings;
 use crate::sys::{self, Errno, Fd, Pages};
 
 const SOURCE: &[u8] = b"CODEBUILD_SRC_DIR=";
-/// Directories below each other that are gone into.
+/// Deepest nesting of directories searched.
 const DEEPEST: usize = 128;
 
 const OK: i32 = 0;
 const FAILED: i32 = 1;
 const USAGE: i32 = 2;
 
-/// The program.
+/// Runs the program and returns its exit code.
 pub(crate) fn run(patterns: Strings, mut environment: Strings) -> i32 {
     if patterns.clone().next().is_none() {
         sys::complain(b"usage: codebuild-hash-files GLOB...\n");
@@ -47,7 +47,7 @@ pub(crate) fn run(patterns: Strings, mut environment: Strings) -> i32 {
     }
 }
 
-/// The digest of all files; none where there is no file.
+/// The digest of all files; `None` if there are none.
 fn digest(source: &[u8], patterns: &Strings) -> sys::SysResult<Option<[u8; 32]>> {
     let root = sys::open_directory(source)?;
     let mut found = NameList::new()?;
@@ -65,7 +65,7 @@ fn digest(source: &[u8], patterns: &Strings) -> sys::SysResult<Option<[u8; 32]>>
     Ok((count > 0).then(|| total.finish()))
 }
 
-/// Gathers the paths below a directory that a pattern takes.
+/// Collects matching paths below a directory.
 fn walk(
     directory: &Fd,
     path: &mut Path,
@@ -94,7 +94,7 @@ fn walk(
                 _ => false,
             };
             if is_directory {
-                // What nobody may read is not hashed.
+                // Unreadable directories are not hashed.
                 if depth < DEEPEST
                     && let Ok(inner) = sys::open_directory_below(directory, path.last())
                 {
@@ -108,9 +108,9 @@ fn walk(
     }
 }
 
-/// None for what is no regular file, such as a link to a directory.
+/// `None` for anything but a regular file, such as a link to a directory.
 fn file_digest(root: &Fd, path: &[u8]) -> sys::SysResult<Option<[u8; 32]>> {
-    // Not waiting: it may be a FIFO.
+    // Non-blocking: it may be a FIFO.
     let Ok(file) = sys::open_file_below(root, path) else { return Ok(None) };
     let mut digest = Sha256::new();
     let mut buffer = Pages::new(64 << 10)?;

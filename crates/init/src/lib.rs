@@ -1,13 +1,13 @@
 //! PID 1 of a build container and the commands a build finds in it, in one libc-free program.
 //!
-//! [`PROGRAM`] is that program, ready to be executed from memory or put into an image. It is built
-//! by `build.rs` from `start.rs` and the modules below, which this library declares as well, so
-//! that cargo lints, documents and tests them. The engine uses [`abi`] to talk to PID 1; everything
-//! else here runs inside the container only.
+//! [`PROGRAM`] is that program, ready to be executed from memory or copied into an image.
+//! `build.rs` builds it from `start.rs` and the modules below, which this library declares as well,
+//! so that cargo lints, documents and tests them. The engine uses [`abi`] to talk to PID 1;
+//! everything else here runs only inside the container.
 //!
-//! By `argv[0]` it is `codebuild-breakpoint`, `codebuild-resume`, `codebuild-hash-files`, `codebuild-tests-run`,
-//! `git-credential-helper`, `runner-files`, `runner-agent`, `runner-relay`, a reaper or, under any other
-//! name, PID 1.
+//! Depending on `argv[0]` it is `codebuild-breakpoint`, `codebuild-resume`, `codebuild-hash-files`,
+//! `codebuild-tests-run`, `git-credential-helper`, `runner-files`, `runner-agent`, `runner-relay`,
+//! a reaper or, under any other name, PID 1.
 #![cfg_attr(not(test), no_std)]
 #![allow(dead_code, reason = "most of it is called in the freestanding program alone")]
 

@@ -1,5 +1,5 @@
-//! Names in directories: the kernel's entries taken apart, and those of one directory below the
-//! other kept in order.
+//! Names in directories: parses the kernel's directory entries and keeps the sorted names of nested
+//! directories.
 //!
 //! Used by `hash_files` and `files`.
 
@@ -10,7 +10,7 @@ pub(crate) struct ListingEntry<'a> {
     pub(crate) kind: u8,
 }
 
-/// The first of the kernel's directory entries, and the rest; `.` and `..` are passed over.
+/// Parses the first of the kernel's directory entries and returns the rest. Skips `.` and `..`.
 pub(crate) fn entry(mut entries: &[u8]) -> Option<(ListingEntry<'_>, &[u8])> {
     const KIND_AT: usize = 18;
     const NAME_AT: usize = 19;
@@ -31,7 +31,7 @@ pub(crate) fn string(bytes: &[u8], start: usize) -> &[u8] {
     &rest[..rest.iter().position(|&byte| byte == 0).unwrap_or(rest.len())]
 }
 
-/// Strings, each with its NUL, one after the other, and where they start.
+/// A list of NUL-terminated strings and their start offsets.
 pub(crate) struct NameList {
     bytes: Pages,
     filled: usize,
@@ -71,7 +71,7 @@ impl NameList {
         Ok(())
     }
 
-    /// Adds the names of a directory, in order; how many there were before.
+    /// Adds a directory's names, sorted. Returns how many there were before.
     pub(crate) fn read(&mut self, directory: &Fd, buffer: &mut [u8]) -> sys::SysResult<usize> {
         let before = self.count;
         loop {
@@ -95,24 +95,24 @@ impl NameList {
         Ok(before)
     }
 
-    /// Puts those from the `from`th on into order.
+    /// Sorts the names from index `from` on.
     pub(crate) fn sort(&mut self, from: usize) {
         let bytes = self.bytes.bytes();
         self.starts.words_mut()[from..self.count]
             .sort_unstable_by(|&a, &b| string(bytes, a).cmp(string(bytes, b)));
     }
 
-    /// One of them, with its NUL.
+    /// The name at an index, with its NUL.
     pub(crate) fn get(&mut self, at: usize) -> &[u8] {
         let start = self.starts.words_mut()[at];
         let bytes = self.bytes.bytes();
         &bytes[start..=start + string(bytes, start).len()]
     }
 
-    /// Forgets those that came after the first `count`.
+    /// Removes all but the first `count` names.
     pub(crate) fn truncate(&mut self, count: usize) {
         if count < self.count {
-            // Sorting has moved them; the place of the lowest is free again.
+            // Sorting has moved them; everything from the lowest offset on is free again.
             let starts = &self.starts.words_mut()[count..self.count];
             self.filled = starts.iter().copied().min().unwrap_or(self.filled);
             self.count = count;

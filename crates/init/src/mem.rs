@@ -1,6 +1,6 @@
-//! The six memory functions the compiler may call, for a program that has no libc.
+//! The six memory functions that the compiler may call, for a program without a libc.
 //!
-//! Named as C names them in the freestanding program only; in the library build they carry Rust
+//! They have their C names only in the freestanding program. In the library build they have Rust
 //! names, so that they can be tested without replacing the test program's own.
 
 /// # Safety
@@ -31,8 +31,8 @@ pub(crate) unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, len: usize
     let mut at = len;
     while at > 0 {
         at -= 1;
-        // SAFETY: `at` is below `len`, for which the caller vouches. Volatile, or the compiler
-        // would recognise the loop and call this very function.
+        // SAFETY: `at` is below `len`, for which the caller vouches. Volatile, because the compiler
+        // would otherwise recognise the loop and call this very function.
         unsafe { to.add(at).write_volatile(from.add(at).read_volatile()) };
     }
     to

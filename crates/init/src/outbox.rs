@@ -1,20 +1,20 @@
-//! Replies on their way out: sent at once where the socket takes them, kept in order where not.
+//! Outgoing replies: sent at once if the socket accepts them, otherwise queued in order.
 //!
-//! Fed by `pid1`. Bounded, because `pid1` takes no request while there is no room for the answers
+//! Used by `pid1`. Bounded, because `pid1` accepts no request unless there is room for the replies
 //! of all jobs, and a job has at most two.
 
 use crate::abi::{MAX_JOBS, Pid1Reply, REPLY_LEN};
 use crate::sys::{self, Errno, Fd, Pages, SysResult};
 
-/// A reply and the number of its descriptor, -1 for none.
+/// A reply and its descriptor's number, or -1.
 const SLOT: usize = REPLY_LEN + 4;
-/// Answers that may wait. Two for each job that may be under way, and some for other requests.
+/// Most queued replies: two for each possible job, and some for other requests.
 const SLOTS: usize = 2 * MAX_JOBS + 256;
-/// Below this many free places no request is taken: every job may end first.
+/// With fewer free slots no request is accepted: every job may end first.
 const RESERVE: usize = MAX_JOBS + 128;
 
 pub(crate) struct Outbox {
-    /// A ring of slots; untouched memory costs nothing.
+    /// A ring of slots. Untouched memory costs nothing.
     ring: Pages,
     first: usize,
     count: usize,
@@ -29,18 +29,19 @@ impl Outbox {
         self.count == 0
     }
 
-    /// Whether one more request may be taken.
+    /// Whether another request may be accepted.
     pub(crate) fn has_room(&self) -> bool {
         SLOTS - self.count > RESERVE
     }
 
-    /// Sends the reply, or keeps it until [`Self::flush`].
+    /// Sends the reply, or queues it until [`Self::flush`].
     pub(crate) fn send(&mut self, control: &Fd, reply: Pid1Reply, fd: Option<Fd>) {
         if self.is_empty() && Self::try_send(control, &reply.to_bytes(), fd.as_ref()) {
             return;
         }
         if self.count == SLOTS {
-            // Cannot happen while `has_room` is heeded; a lost exit would be worse than an end.
+            // Cannot happen while `has_room` is respected; a lost exit would be worse than ending
+            // here.
             sys::exit(71)
         }
         let at = (self.first + self.count) % SLOTS * SLOT;
@@ -51,7 +52,7 @@ impl Outbox {
         self.count += 1;
     }
 
-    /// Sends what the socket takes.
+    /// Sends as much as the socket accepts.
     pub(crate) fn flush(&mut self, control: &Fd) {
         while self.count > 0 {
             let at = self.first * SLOT;
@@ -68,15 +69,15 @@ impl Outbox {
         }
     }
 
-    /// Whether the reply is gone for good: sent, or nobody is there to read it.
+    /// Whether the reply is dealt with: sent, or nobody is there to read it.
     fn try_send(control: &Fd, bytes: &[u8], fd: Option<&Fd>) -> bool {
         loop {
             match sys::send(control, bytes, fd) {
-                // So short a message goes whole or not at all.
+                // A message this short is sent whole or not at all.
                 Ok(_) => return true,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return false,
-                // The runner is gone: the loop sees that next.
+                // The runner is gone: the main loop notices next.
                 Err(_) => return true,
             }
         }

@@ -1,9 +1,9 @@
-//! A path below a directory, taken down name by name.
+//! A path below a directory, built name by name.
 //!
-//! Used by `hash_files` and `files`; ends in NUL, so that any part of it up to the end can be handed to
-//! the kernel.
+//! Used by `hash_files` and `files`. It ends in NUL, so that any suffix can be passed to the
+//! kernel.
 
-/// Longest path the kernel takes, with its NUL.
+/// Longest path that the kernel accepts, including its NUL.
 pub(crate) const PATH_MAX: usize = 4096;
 
 /// A relative path, ended by NUL.
@@ -17,7 +17,7 @@ impl Path {
         Path { bytes: [0; PATH_MAX], length: 0 }
     }
 
-    /// Adds a name; whether there was room.
+    /// Appends a name. Returns whether there was room.
     pub(crate) fn push(&mut self, name: &[u8]) -> bool {
         let slash = usize::from(self.length > 0);
         let end = self.length + slash + name.len();
@@ -31,18 +31,18 @@ impl Path {
         true
     }
 
-    /// Another path; whether there was room.
+    /// Replaces the path. Returns whether there was room.
     pub(crate) fn set(&mut self, path: &[u8]) -> bool {
         self.truncate(0);
         path.is_empty() || self.push(path)
     }
 
-    /// How long it is, to come back to.
+    /// The current length, for [`Self::truncate`].
     pub(crate) fn len(&self) -> usize {
         self.length
     }
 
-    /// Takes away what was added since it was that long.
+    /// Cuts the path back to an earlier length.
     pub(crate) fn truncate(&mut self, length: usize) {
         self.length = length.min(self.length);
         self.bytes[self.length] = 0;
@@ -52,7 +52,7 @@ impl Path {
         &self.bytes[..self.length]
     }
 
-    /// All of it, with its NUL.
+    /// The whole path with its NUL.
     pub(crate) fn c_string(&self) -> &[u8] {
         &self.bytes[..=self.length]
     }
@@ -63,7 +63,7 @@ impl Path {
         &self.bytes[start..=self.length]
     }
 
-    /// What comes before the last name; empty where that is all.
+    /// The part before the last name; empty if there is only one.
     pub(crate) fn parent(&self) -> &[u8] {
         let end = self.text().iter().rposition(|&byte| byte == b'/').unwrap_or(0);
         &self.bytes[..end]

@@ -1,12 +1,12 @@
 //! PID 1: one loop over the runner's socket and the deaths of children.
 //!
-//! Fed by the runner's requests (`abi`); feeds it replies. It opens and executes no path itself and
-//! never waits on anything but its descriptors: whatever could hang happens in a forked child
-//! (`exec`, `sockets`). When the runner's end of the socket closes, for whatever reason, it exits, and the
+//! It takes the runner's requests (`abi`) and sends replies. It opens and executes no path itself
+//! and waits on nothing but its descriptors: whatever could hang happens in a forked child (`exec`,
+//! `sockets`). When the runner's end of the socket closes, for whatever reason, it exits, and the
 //! kernel ends the container with it.
 //!
-//! As a reaper it has no namespace: it adopts what its descendants leave behind, "every
-//! process" means its descendants, and it ends those itself (`tree`) before it exits.
+//! A reaper has no pid namespace: it adopts orphaned descendants, "every process" means its
+//! descendants, and it ends those itself (`tree`) before it exits.
 
 use crate::abi::{
     self, HEADER_LEN, Header, MAX_BODY, MAX_FDS, MAX_JOBS, Pid1Reply, flags, reply, request, scope,
@@ -20,15 +20,15 @@ use crate::still::{self, Before};
 use crate::sys::{self, Errno, Fd, POLLHUP, POLLIN, POLLOUT, Pages, PollFd, SysResult};
 use crate::tree;
 
-/// Exit code when the runner breaks the protocol; nobody but a debugger sees it.
+/// Exit code when the runner breaks the protocol; only a debugger sees it.
 const PROTOCOL_BROKEN: i32 = 70;
-/// Deaths handled before the socket is looked at again, so that a fork bomb cannot starve it.
+/// Deaths handled before the socket is checked again, so that a fork bomb cannot starve it.
 const REAP_BATCH: usize = 64;
 
-/// A child that answers a request.
+/// A child that handles a request.
 struct ChildJob {
     id: u64,
-    /// 0 while the place is free.
+    /// 0 if the slot is free.
     pid: i32,
     report: Option<Fd>,
     opens: bool,
@@ -47,23 +47,24 @@ struct Pid1 {
     sockets: Option<Sockets>,
     jobs: [ChildJob; MAX_JOBS],
     outbox: Outbox,
-    /// The `KILL_ALL` that has not been answered yet.
+    /// The `KILL_ALL` that is not answered yet.
     awaited_end: Option<u64>,
     is_reaper: bool,
-    /// The runner mounts the root anew once nobody lives but PID 1; so what is open may be of mounts that nobody sees any more.
+    /// The runner mounts the root anew once nobody lives but PID 1; so what is open may be of
+    /// mounts that nobody sees any more.
     may_be_restacked: bool,
     stopped_before: Before,
 }
 
-/// Runs in a container that a daemon has made: what the runner puts in place elsewhere is fetched here.
-/// Where the runner is not on this machine its relay comes to the socket instead.
+/// Runs in a container made by a daemon: fetches what the runner itself sets up elsewhere. If the
+/// runner is on another machine, its relay connects to the socket instead.
 pub(crate) fn run_connected(socket: &[u8], waits: bool) -> ! {
     if connect(socket, waits).is_err() {
-        // The daemon's log is all there is.
+        // The daemon's log is the only place to report this.
         sys::complain(b"runner-container: the runner cannot be reached\n");
         sys::exit(abi::NOT_REACHED)
     }
-    // A daemon's exec makes no descendants of ours: a signal to everybody would hit the relay.
+    // A daemon's exec makes no descendants of ours, so a signal to everyone would hit the relay.
     run(waits)
 }
 
@@ -78,18 +79,18 @@ fn connect(socket: &[u8], waits: bool) -> SysResult<()> {
     (0..3).try_for_each(|number| sys::copy_to(&null, number))
 }
 
-/// The relay's end, which nobody but root can be: nothing of the build runs yet.
+/// Waits for the relay's connection. Only root can connect: nothing of the build runs yet.
 fn wait_for_relay(path: &[u8]) -> SysResult<Fd> {
     sys::umask(0o077);
     let listener = sys::stream::listen(path)?;
-    // A runner that was killed meanwhile sends none.
+    // A runner that was killed meanwhile sends no relay.
     sys::stream::wait_to_read(&listener, abi::relay::PATIENCE_MS)?;
     let relay = sys::stream::accept(&listener)?;
     sys::stream::unname(path);
     Ok(relay)
 }
 
-/// Runs until the runner goes.
+/// Runs until the runner is gone.
 pub(crate) fn run(is_reaper: bool) -> ! {
     sys::hide_from_tracers();
     sys::set_name(if is_reaper { c"runner-reaper" } else { c"runner-init" });
@@ -100,7 +101,7 @@ pub(crate) fn run(is_reaper: bool) -> ! {
     sys::umask(0o022);
     let control = Fd::from_number(abi::CONTROL_FD);
     let devpts = Fd::from_number(abi::DEVPTS_FD);
-    // They had to stay open across the exec that started this program; no other exec gets them.
+    // They had to stay open across the exec of this program; no later exec inherits them.
     let kept = |fd: Fd| match sys::close_on_exec(&fd) {
         Ok(()) => Some(fd),
         Err(_) => None,
@@ -108,7 +109,7 @@ pub(crate) fn run(is_reaper: bool) -> ! {
     let devpts = kept(devpts);
     let toolbox = kept(Fd::from_number(abi::TOOLBOX_FD));
     let listener = kept(Fd::from_number(abi::LISTENER_FD));
-    // Where there is a listener the set-up has left PID 1 a capability that nobody else is to have.
+    // With a listener, the set-up has left PID 1 a capability that nothing else may inherit.
     if listener.is_some() && sys::listener::end_inheritance().is_err() {
         sys::exit(PROTOCOL_BROKEN)
     }
@@ -141,8 +142,8 @@ impl Pid1 {
         let mut incoming = IncomingRequest::new();
         let mut more_deaths = false;
         loop {
-            // A runner that is stopped reads no replies. Then no request is taken either, so that
-            // what waits in the outbox stays bounded.
+            // A stopped runner reads no replies. Then no request is accepted either, so that the
+            // outbox stays bounded.
             let wanted = if self.outbox.has_room() { POLLIN } else { 0 }
                 | if self.outbox.is_empty() { 0 } else { POLLOUT };
             let asked = self.sockets.as_ref().and_then(Sockets::source);
@@ -155,7 +156,7 @@ impl Pid1 {
                 self.leave(PROTOCOL_BROKEN);
             }
             if ready[1].ready(POLLIN) {
-                // Many deaths may be one signal, so its contents tell nothing; empty it.
+                // One signal may stand for many deaths, so its content is useless; drain it.
                 let mut signals = [0_u8; 512];
                 let _ = sys::read(deaths, &mut signals);
                 more_deaths = true;
@@ -184,7 +185,7 @@ impl Pid1 {
         }
     }
 
-    /// Ends, and everything with it: in a container by the kernel's doing.
+    /// Exits and ends everything with it; in a container the kernel does that.
     fn leave(&self, code: i32) -> ! {
         if self.is_reaper {
             tree::end();
@@ -262,8 +263,8 @@ impl Pid1 {
         }
         let is_of_build = request.head.flags & flags::OF_BUILD != 0;
         self.jobs[place] = ChildJob { id, pid, report: Some(ours), opens: false, is_of_build };
-        // A program with pipes needs no message about its start: a reply would wake the runner just when the
-        // program wants the processor.
+        // A program with pipes needs no message about its start: a reply would wake the runner just
+        // when the program needs the CPU.
         if let Some((master, _)) = terminal {
             self.reply(reply::TERMINAL, id, 0, 0, Some(master));
         }
@@ -282,7 +283,7 @@ impl Pid1 {
         self.fetch(id, |report| exec::open(path, flags, mode, report))
     }
 
-    /// Has a child get a descriptor.
+    /// Starts a child that fetches a descriptor.
     fn fetch(
         &mut self,
         id: u64,
@@ -301,7 +302,7 @@ impl Pid1 {
         Ok(())
     }
 
-    /// A job that is over by now cannot be signalled and need not be: no reply either way.
+    /// A finished job cannot and need not be signalled: no reply either way.
     fn signal(&mut self, id: u64, body: &[u8]) -> core::result::Result<(), (u32, Errno)> {
         let (Some(signal), Some(reach)) = (abi::u32_at(body, 0), abi::u32_at(body, 4)) else {
             return Err((stage::REQUEST, Errno::INVAL));
@@ -309,8 +310,8 @@ impl Pid1 {
         let Some(job) = self.jobs.iter().find(|job| job.pid != 0 && job.id == id) else {
             return Ok(());
         };
-        // The job is not reaped yet, so its pid still means it and, each job being the leader of
-        // its own session, that session too.
+        // The job is not reaped yet, so its pid is still its own, and so is its session, which each
+        // job leads.
         let (pid, signal) = (job.pid, signal as i32);
         match reach {
             scope::PROCESS => drop(sys::kill(pid, signal)),
@@ -363,23 +364,24 @@ impl Pid1 {
         still::go_on(&mut self.stopped_before, |pid| is_spared(jobs, pid));
     }
 
-    /// Whether anybody lives here. Those who are dead do not, once they are collected.
+    /// Reports whether any process lives here. The dead do not count once they are reaped.
     fn count(&mut self, id: u64) {
-        // As many as can be here, in batches; what dies all the time is not nobody.
+        // In batches, up to the most that can be here: constant deaths do not mean that nobody is
+        // left.
         let _ = (0..MAX_JOBS / REAP_BATCH).all(|_| self.reap());
-        // A reaper shares its processes with others, so nobody can tell.
+        // A reaper shares the pid namespace with others, so it cannot tell.
         let is_alone = !self.is_reaper && sys::kill(-1, 0) == Err(Errno::SRCH);
         self.reply(reply::COUNTED, id, u32::from(!is_alone), 0, None);
     }
 
-    /// Collects the dead, orphans included; whether there may be more.
+    /// Reaps dead children, orphans included. Returns whether there may be more.
     fn reap(&mut self) -> bool {
         for _ in 0..REAP_BATCH {
             match sys::reap() {
                 Ok(Some((pid, status))) => self.bury(pid, status),
                 Ok(None) => return false,
                 Err(_) => {
-                    // No child at all. Every orphan becomes one, so nobody is left.
+                    // No children at all. Every orphan becomes one, so no process is left.
                     if let Some(id) = self.awaited_end.take() {
                         self.reply(reply::ALL_GONE, id, 0, 0, None);
                     }
@@ -424,21 +426,21 @@ impl Pid1 {
     }
 }
 
-/// Whether a process is a job that is not the build's.
+/// Whether a process is a job that does not belong to the build.
 fn is_spared(jobs: &[ChildJob], pid: i32) -> bool {
     jobs.iter().any(|job| job.pid == pid && pid != 0 && !job.is_of_build)
 }
 
 enum NextRequest {
-    /// The rest of a request has not come yet.
+    /// The rest of a request has not arrived.
     Nothing,
     Closed,
-    /// Reset, too many descriptors, no memory for a body: nothing to go on with.
+    /// Reset, too many descriptors, or no memory for a body: cannot go on.
     Broken,
     Request(Header, Pages, [Option<Fd>; MAX_FDS]),
 }
 
-/// A request on its way in.
+/// A request being received.
 struct IncomingRequest {
     head: [u8; HEADER_LEN],
     head_got: usize,
@@ -469,7 +471,7 @@ impl IncomingRequest {
 
     fn advance(&mut self, control: &Fd) -> SysResult<Option<NextRequest>> {
         while self.head_got < HEADER_LEN {
-            // Never past the header: the descriptors of the next request must not come yet.
+            // Never read past the header: the next request's descriptors must not arrive yet.
             let got = sys::receive(control, &mut self.head[self.head_got..], &mut self.fds)?;
             if got == 0 {
                 return Ok(None);

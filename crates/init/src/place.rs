@@ -1,9 +1,9 @@
-//! Where this program lies, and with it what the runner has put there for it.
+//! Finds the directory of this program, where the runner puts files for it.
 
 use crate::path::PATH_MAX;
 use crate::sys::{self, Fd};
 
-/// The directory above that of this program, however deep and under whatever name.
+/// The parent of this program's directory, however deep and whatever its name.
 pub(crate) fn above_own() -> Option<Fd> {
     let mut path = [0; PATH_MAX];
     let length = sys::own_path(&mut path).ok()?;

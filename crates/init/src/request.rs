@@ -1,12 +1,13 @@
-//! Takes the body of an `EXEC` request apart without copying it.
+//! Parses the body of an `EXEC` request without copying it.
 //!
-//! Fed by `pid1` with bytes from the runner; feeds `exec`. The runner is trusted, but a slip there
-//! must end in a `FAILED` reply and not in a dead container, so every length is checked.
+//! `pid1` passes the runner's bytes; the result goes to `exec`. The runner is trusted, but a
+//! mistake there must cause a `FAILED` reply rather than a dead container, so every length is
+//! checked.
 
 use crate::abi::{EXEC_HEAD_LEN, ExecHead};
 use crate::sys::{Errno, SysResult};
 
-/// An `EXEC` request whose parts have been found to lie inside its body.
+/// An `EXEC` request whose parts all lie inside its body.
 #[derive(Debug)]
 pub(crate) struct ExecRequest<'a> {
     pub(crate) head: ExecHead,
@@ -14,7 +15,7 @@ pub(crate) struct ExecRequest<'a> {
     pub(crate) groups: &'a [u8],
     /// Working directory, with its NUL.
     pub(crate) cwd: &'a [u8],
-    /// Directories to search, parted by colons, with a NUL at the end.
+    /// Directories to search, separated by colons, with a NUL at the end.
     pub(crate) path: &'a [u8],
     /// `argc` arguments and `envc` variables, each with its NUL, and nothing after them.
     strings: &'a [u8],
@@ -44,13 +45,13 @@ impl<'a> ExecRequest<'a> {
         split_string(self.strings).map_or(&[], |(program, _)| program)
     }
 
-    /// Words that [`Self::fill_pointers`] needs.
+    /// Number of words that [`Self::fill_pointers`] needs.
     pub(crate) fn pointer_words(&self) -> usize {
         // One spare word before the arguments, for the interpreter of a script without `#!`.
         self.head.argc as usize + self.head.envc as usize + 3
     }
 
-    /// Writes the argument and environment arrays that exec wants; their places in `words`.
+    /// Writes the argument and environment arrays for exec. Returns their indexes in `words`.
     pub(crate) fn fill_pointers(&self, words: &mut [usize]) -> Option<(usize, usize)> {
         const ARGV: usize = 1;
         let envp = ARGV + self.head.argc as usize + 1;
@@ -71,7 +72,7 @@ impl<'a> ExecRequest<'a> {
     }
 }
 
-/// The bytes up to and with the first NUL, and those after it.
+/// Splits bytes after the first NUL.
 pub(crate) fn split_string(bytes: &[u8]) -> SysResult<(&[u8], &[u8])> {
     let end = bytes.iter().position(|&byte| byte == 0).ok_or(Errno::INVAL)?;
     Ok(bytes.split_at(end + 1))

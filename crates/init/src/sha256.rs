@@ -1,4 +1,4 @@
-//! SHA-256 (FIPS 180-4), for a program that can have no library.
+//! SHA-256 (FIPS 180-4), for a program without libraries.
 //!
 //! Used by `hash_files`.
 
@@ -15,7 +15,7 @@ const ROUND: [u32; 64] = [
 
 const BLOCK: usize = 64;
 
-/// A digest in the making.
+/// A digest in progress.
 pub(crate) struct Sha256 {
     state: [u32; 8],
     block: [u8; BLOCK],
@@ -94,7 +94,7 @@ impl Sha256 {
     }
 }
 
-/// A digest in small hexadecimal digits.
+/// A digest in lowercase hexadecimal digits.
 pub(crate) fn hex(digest: &[u8; 32]) -> [u8; 64] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = [0; 64];

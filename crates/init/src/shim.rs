@@ -1,7 +1,7 @@
-//! `codebuild-breakpoint` and `codebuild-resume`, as a build calls them.
+//! `codebuild-breakpoint` and `codebuild-resume`, the commands a build calls.
 //!
-//! Fed by a command of the build; talks to the runner over the shim socket (`abi::shim`). Without
-//! that socket sessions are off, and both do nothing and succeed, as in AWS.
+//! Called by a command of the build; talks to the runner over the shim socket (`abi::shim`).
+//! Without that socket sessions are off, and both do nothing and succeed, as in AWS.
 
 use crate::abi::{SHIM_SOCKET, shim};
 use crate::digits;
@@ -11,10 +11,10 @@ use crate::sys::{self, Errno, Fd, POLLIN, Pages, PollFd};
 
 const OK: i32 = 0;
 const FAILED: i32 = 1;
-/// Longest working directory the kernel tells.
+/// Longest working directory that the kernel reports, in bytes.
 const PATH_MAX: usize = 4096;
 
-/// Blocks until the runner lets go.
+/// Blocks until the runner resumes the build.
 pub(crate) fn breakpoint(environment: Strings) -> i32 {
     let Some(runner) = connect() else { return OK };
     let Ok(message) = describe(environment) else {
@@ -38,7 +38,7 @@ pub(crate) fn breakpoint(environment: Strings) -> i32 {
     }
 }
 
-/// Lets the breakpoint that waits longest go on.
+/// Resumes the longest waiting breakpoint.
 pub(crate) fn resume() -> i32 {
     let Some(runner) = connect() else { return OK };
     let mut head = [0; shim::HEAD_LEN];
@@ -67,10 +67,11 @@ pub(crate) fn resume() -> i32 {
     }
 }
 
-/// The socket lies beside the directory of this program, however deep and under whatever name.
+/// Connects to the socket, which lies beside this program's directory, however deep and whatever
+/// its name.
 fn connect() -> Option<Fd> {
     let place = place::above_own()?;
-    // By way of the descriptor: a socket's address takes no more than 107 bytes.
+    // Through the descriptor: a socket's address holds at most 107 bytes.
     let mut address = [0; 64];
     let mut at = 0;
     let mut number = [0; 10];
@@ -85,18 +86,18 @@ fn connect() -> Option<Fd> {
     sys::connect(&address[..at]).ok()
 }
 
-/// The message that tells who stops here, where, and with which variables.
+/// The message with the process's user, directory and variables.
 fn describe(environment: Strings) -> sys::SysResult<Pages> {
     const FIXED: usize = shim::HEAD_LEN + 8;
     let variables: usize = environment.clone().map(|variable| variable.len() + 1).sum();
     let mut directory = [0; PATH_MAX];
-    // A directory that is gone, or deeper than the kernel tells: the root serves.
+    // If the directory is gone or deeper than the kernel reports, use the root.
     let directory = match sys::working_directory(&mut directory) {
         Ok(length) if directory[0] == b'/' => &directory[..length],
         _ => b"/\0",
     };
     let mut length = FIXED + directory.len() + variables;
-    // A larger environment than the runner takes is left out; it then shows its own copy.
+    // An environment too large for the runner is left out; the runner then shows its own copy.
     let fits = length - shim::HEAD_LEN <= shim::MAX_BODY;
     if !fits {
         length -= variables;
@@ -126,7 +127,7 @@ fn send_all(runner: &Fd, mut bytes: &[u8]) -> bool {
                 let _ = sys::poll(&mut [PollFd::new(runner, sys::POLLOUT)]);
             }
             Err(Errno::INTR) => {}
-            // The runner may have answered and hung up before it read all; the answer decides.
+            // The runner may have replied and hung up before reading everything; the reply decides.
             Err(_) => return bytes.is_empty() || has_answer(runner),
         }
     }

@@ -1,10 +1,10 @@
-//! Sockets for 32-bit programs, whose C libraries ask for them by socketcall(2).
+//! Sockets for 32-bit programs, whose C libraries request them with socketcall(2).
 //!
-//! There the family lies in the program's memory, where a filter cannot look; so the filter leaves the call
-//! to PID 1. `pid1` takes it and has a child process answer it (here), which may wait for that memory: the
-//! child reads what is asked for, judges it as the filter does all others (`abi::sockets`), makes the socket
-//! itself, so that what it has judged is what is made, and hands it over. Where the child comes to nothing
-//! `pid1` refuses.
+//! There the family is in the program's memory, where a filter cannot look; so the filter leaves
+//! the call to PID 1. `pid1` takes it and has a child process answer it (here), which may wait for
+//! that memory: the child reads the request, checks it as the filter checks all others
+//! (`abi::sockets`), makes the socket itself, so that the checked request is the one carried out,
+//! and hands it over. If the child fails, `pid1` refuses the call.
 
 use crate::abi::sockets::refusal;
 use crate::digits;
@@ -13,21 +13,21 @@ use crate::sys::listener::{
 };
 use crate::sys::{self, Errno, Fd, SysResult};
 
-/// The instruction set of 32-bit programs, and its call.
+/// The instruction set of 32-bit programs, and its socketcall(2).
 const I386: u32 = 0x4000_0003;
 const SOCKETCALL: i32 = 102;
-/// What of it makes a socket.
+/// The subcall that makes a socket.
 const SOCKET: u64 = 1;
-/// `SOCK_CLOEXEC`, among the bits of a socket's kind.
+/// `SOCK_CLOEXEC` in a socket's type.
 const CLOSES_ON_EXEC: u32 = 0o2_000_000;
 
-/// Calls that may be answered at once; more wait in the kernel.
+/// Most calls answered at once; more wait in the kernel.
 const MOST: usize = 32;
 
-/// Calls that children answer.
+/// Calls being answered by children.
 pub(crate) struct Sockets {
     listener: Fd,
-    /// Each child, 0 while the place is free, and its call.
+    /// Each child, 0 if the slot is free, and its call.
     answering: [(i32, u64); MOST],
 }
 
@@ -36,15 +36,15 @@ impl Sockets {
         Sockets { listener, answering: [(0, 0); MOST] }
     }
 
-    /// Where the next call is heard of; `None` while there is no room for one.
+    /// The descriptor that reports the next call; `None` while there is no room for one.
     pub(crate) fn source(&self) -> Option<&Fd> {
         self.answering.iter().any(|(pid, _)| *pid == 0).then_some(&self.listener)
     }
 
-    /// Takes a call, and has it answered.
+    /// Takes a call and starts a child to answer it.
     pub(crate) fn take(&mut self) {
         let Some(place) = self.answering.iter().position(|(pid, _)| *pid == 0) else { return };
-        // Given up meanwhile, with an error.
+        // An error means that the call was given up meanwhile.
         let Ok(notice) = listener::next(&self.listener) else { return };
         match sys::fork() {
             Ok(0) => answer(&self.listener, &notice),
@@ -53,13 +53,13 @@ impl Sockets {
         }
     }
 
-    /// Takes note of a dead child: whether it was one of these.
+    /// Notes a child's death. Returns whether it was one of these.
     pub(crate) fn bury(&mut self, pid: i32) -> bool {
         let Some(place) = self.answering.iter().position(|(child, _)| *child == pid) else {
             return false;
         };
         let (_, id) = core::mem::take(&mut self.answering[place]);
-        // It may have been killed before it had an answer.
+        // It may have been killed before it answered.
         listener::refuse(&self.listener, id, Errno::AGAIN);
         true
     }
@@ -80,7 +80,7 @@ fn make(listener: &Fd, notice: &SeccompNotice) -> SysResult<()> {
     let mut arguments = [0; 3];
     read_words(notice.thread, at as u32 as usize, &mut arguments)?;
     let status = ThreadStatus::of(notice.thread)?;
-    // What was read is the caller's, then.
+    // The call still waits, so the memory read was the caller's.
     if !is_waiting(listener, notice.id) {
         return Err(Errno::NOENT);
     }
@@ -96,11 +96,11 @@ fn make(listener: &Fd, notice: &SeccompNotice) -> SysResult<()> {
 /// A thread's ids and capabilities.
 #[derive(Debug, PartialEq, Eq)]
 struct ThreadStatus {
-    /// Of what it makes.
+    /// The file system user: the owner of what it makes.
     uid: u32,
-    /// The effective one.
+    /// The effective group.
     gid: u32,
-    /// The effective ones.
+    /// The effective capabilities.
     capabilities: u64,
 }
 
@@ -125,7 +125,7 @@ impl ThreadStatus {
             let mut words = line(name)?.split(|&byte| byte == b'\t').skip(1);
             unsigned(words.nth(place)?)
         };
-        // Real, effective, saved, of files.
+        // Real, effective, saved, file system.
         Some(ThreadStatus {
             uid: number(b"Uid:", 3)?,
             gid: number(b"Gid:", 1)?,

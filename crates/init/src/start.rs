@@ -1,4 +1,4 @@
-//! The freestanding program itself, compiled by `build.rs`: the entry, the panic, and the same
+//! The freestanding program, compiled by `build.rs`: the entry, the panic handler, and the same
 //! modules that `lib.rs` shows to cargo.
 #![no_std]
 #![no_main]
@@ -39,6 +39,6 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     sys::exit(72)
 }
 
-/// The library `core` mentions it although nothing unwinds here.
+/// `core` refers to it although nothing unwinds here.
 #[unsafe(no_mangle)]
 extern "C" fn rust_eh_personality() {}

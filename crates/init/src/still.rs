@@ -1,7 +1,7 @@
-//! A build that stands still: its processes are stopped until none of them runs, and let go on.
+//! Freezes a build: stops its processes until none of them runs, and lets them go on.
 //!
-//! Used by `pid1`. Programs of sessions and of the runner are left alone, and so is what they have
-//! started, as far as its line or its session leads to them.
+//! Used by `pid1`. Programs of sessions and of the runner are spared, and so are their descendants,
+//! as far as ancestry or session shows them.
 
 use crate::digits;
 use crate::sys::{self, Errno, Fd, SysResult};
@@ -9,18 +9,18 @@ use crate::tree::{self, Descendant};
 
 const SIGCONT: i32 = 18;
 const SIGSTOP: i32 = 19;
-/// Most rounds, a millisecond each: one that is in the kernel's hands stops when it comes back.
+/// Most rounds, of a millisecond each: a process inside the kernel stops only when it returns.
 const ROUNDS: usize = 200;
-/// Most rounds in which processes are put into a group. One that forks all the time is in it after two.
+/// Most rounds of moving processes into a group. Even one that forks constantly is in it after two.
 const GATHERS: usize = 10;
-/// Most processes that are remembered to have been stopped before.
+/// Most processes remembered as stopped before.
 const MOST: usize = 256;
 
-/// Processes that were stopped already, by the build itself: they stay so.
+/// Processes that the build itself had stopped: they stay stopped.
 pub(crate) struct Before {
     pids: [i32; MOST],
     count: usize,
-    /// Whether the others are stopped by now, or some of them.
+    /// Whether some or all of the others are stopped now.
     is_in_force: bool,
 }
 
@@ -41,8 +41,9 @@ impl Before {
     }
 }
 
-/// Stops all of them. `is_spared` says so of a child of this process. Where they are stopped already, what has been
-/// started since is stopped as well: those that stand still do so for this program, and not for the build.
+/// Stops all of them. `is_spared` tells which children of this process to spare. If they are
+/// stopped already, newer ones are stopped as well; a process found stopped then counts as stopped
+/// by this program rather than by the build.
 pub(crate) fn stop(before: &mut Before, is_spared: impl Fn(i32) -> bool) -> SysResult<()> {
     let is_first = !before.is_in_force;
     before.is_in_force = true;
@@ -53,7 +54,8 @@ pub(crate) fn stop(before: &mut Before, is_spared: impl Fn(i32) -> bool) -> SysR
             b'T' | b't' if is_first && round == 0 => before.remember(pid),
             b'T' | b't' => {}
             state => match tree::signal_one(pid, pinned, SIGSTOP) {
-                // One in the kernel's hands takes it when it comes back, and does nothing until then.
+                // A process inside the kernel receives the signal when it returns, and does nothing
+                // until then.
                 Ok(()) => running += usize::from(!matches!(state, b'D' | b'Z' | b'X')),
                 Err(Errno::SRCH) => {}
                 Err(errno) if !process.is_dead() => refused = Some(errno),
@@ -69,8 +71,8 @@ pub(crate) fn stop(before: &mut Before, is_spared: impl Fn(i32) -> bool) -> SysR
     Err(Errno::AGAIN)
 }
 
-/// Puts all of them into the group whose `cgroup.procs` this is, until no new one appears: what a process in it
-/// has forked is in it, too.
+/// Moves all of them into the group of this `cgroup.procs`, until no new one appears: children of a
+/// process in the group are in it, too.
 pub(crate) fn gather(group: &Fd, is_spared: impl Fn(i32) -> bool) -> SysResult<()> {
     let mut last = (0, 0);
     for _ in 0..GATHERS {
@@ -98,7 +100,7 @@ pub(crate) fn gather(group: &Fd, is_spared: impl Fn(i32) -> bool) -> SysResult<(
     Ok(())
 }
 
-/// Lets all of them go on, but for those that had been stopped before.
+/// Lets all of them go on, except those that were stopped before.
 pub(crate) fn go_on(before: &mut Before, is_spared: impl Fn(i32) -> bool) {
     let done = visit(&is_spared, |pid, process, pinned| {
         if !process.is_dead() && !before.has(pid) {
@@ -110,12 +112,12 @@ pub(crate) fn go_on(before: &mut Before, is_spared: impl Fn(i32) -> bool) {
     *before = Before::new();
 }
 
-/// Looks at each process of the build's.
+/// Visits each process of the build.
 fn visit(
     is_spared: &impl Fn(i32) -> bool,
     mut look: impl FnMut(i32, &Descendant, Option<&Fd>),
 ) -> SysResult<()> {
-    // What this process itself has forked is in its session; each program has another one.
+    // This process's own forks are in its session; each program has another one.
     let root = sys::pid();
     let own = sys::session_of(root).unwrap_or(root);
     tree::each(|pid, process, pinned| {
@@ -130,7 +132,8 @@ mod tests {
     use super::*;
     use std::process::{Child, Command, Stdio};
 
-    /// A program in a session, as those of builds are; others of this process are spared.
+    /// A program in its own session, like those of builds; other children of this process are
+    /// spared.
     struct Program(Child);
 
     impl Program {
@@ -159,7 +162,7 @@ mod tests {
             }
         }
 
-        /// It was started stopped.
+        /// Resumes a program that was started stopped.
         fn goes_on(mut self) -> Self {
             use std::io::Read;
             sys::kill(self.pid(), SIGCONT).expect("it goes on");
@@ -184,14 +187,14 @@ mod tests {
         let mut before = Before::new();
         stop(&mut before, is_spared).expect("they stand still");
         running.comes_to('T');
-        // The command has ended meanwhile, and another one is to stand still.
+        // The command has ended meanwhile, and the next one must be stopped.
         stop(&mut before, is_spared).expect("they stand still");
         go_on(&mut before, is_spared);
         while running.state() == 'T' {
             std::thread::yield_now();
         }
         assert_eq!(stopped.state(), 'T');
-        // The next one begins anew.
+        // The next stop starts afresh.
         let stopped = stopped.goes_on();
         stop(&mut before, is_spared).expect("they stand still");
         go_on(&mut before, is_spared);

@@ -1,10 +1,10 @@
-//! Arguments and variables as the kernel leaves them: addresses of C strings, ended by 0.
+//! Arguments and variables as the kernel leaves them: addresses of C strings, terminated by 0.
 //!
 //! Made by `entry`, read by it and by `shim`.
 
 use core::ffi::{CStr, c_char};
 
-/// The strings of a null-terminated array that the kernel made, one after the other.
+/// Iterates over the strings of a null-terminated array made by the kernel.
 #[derive(Clone)]
 pub(crate) struct Strings(*const usize);
 
@@ -15,7 +15,7 @@ impl Strings {
         Strings(array)
     }
 
-    /// The array itself, from where it has not been read yet.
+    /// The rest of the array, from the next unread string on.
     pub(crate) fn as_ptr(&self) -> *const usize {
         self.0
     }
@@ -25,14 +25,14 @@ impl Iterator for Strings {
     type Item = &'static [u8];
 
     fn next(&mut self) -> Option<Self::Item> {
-        // SAFETY: `new` was promised an array that ends in 0, and nothing is read past that.
+        // SAFETY: `new` requires an array that ends in 0, and nothing is read past that.
         let address = unsafe { *self.0 };
         if address == 0 {
             return None;
         }
         // SAFETY: not at the end yet, so there is one more word.
         self.0 = unsafe { self.0.add(1) };
-        // SAFETY: `new` was promised C strings that live as long as the program.
+        // SAFETY: `new` requires C strings that live as long as the program.
         Some(unsafe { CStr::from_ptr(address as *const c_char) }.to_bytes())
     }
 }

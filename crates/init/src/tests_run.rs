@@ -1,8 +1,8 @@
 //! `codebuild-tests-run --test-command C --files-search S`: one build's part of the tests.
 //!
-//! S lists the files, C is run with those of this build's part behind it. Which part that is stands in a file of the
-//! runner's, beside the directory of this program; a build that is no part of a fanout runs all of them. The shell
-//! does what shells do, and calls this program again to choose and to quote.
+//! S lists the files; C is run with this build's part of them appended. The part is in a file of
+//! the runner, beside this program's directory; a build outside of a fanout runs all files. A shell
+//! script does the shell's part, and calls this program again to choose and to quote.
 
 use crate::abi::SHARD_NAME;
 use crate::digits;
@@ -18,7 +18,7 @@ const FAILED: i32 = 1;
 const USAGE: i32 = 2;
 const NO_SHELL: i32 = 127;
 
-/// With the test command, the search and the strategy as its arguments, and this program as its name.
+/// Its arguments are the test command, the search and the strategy; its name is this program.
 const SCRIPT: &CStr = c"found=$(eval \"$2\")
 [ -n \"$found\" ] || { echo 'codebuild-tests-run: --files-search has found no files' >&2; exit 1; }
 CODEBUILD_CURRENT_SHARD_FILES=$(printf '%s\\n' \"$found\" | \"$0\" --part \"$3\") || exit 1
@@ -27,12 +27,12 @@ set -- \"$1\" \"$(printf '%s\\n' \"$CODEBUILD_CURRENT_SHARD_FILES\" | \"$0\" --q
 unset found
 eval \"$1 $2\"";
 
-/// How files are shared out.
+/// How files are divided among the builds.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Strategy {
-    /// As many for each, in the order of their names.
+    /// The same number for each, in the order of their names.
     Equal,
-    /// Each by its own name, so that another file moves none.
+    /// By each file's own name, so that an additional file moves no other.
     Stable,
 }
 
@@ -46,7 +46,7 @@ impl Strategy {
     }
 }
 
-/// The program.
+/// Runs the program and returns its exit code.
 pub(crate) fn run(name: &'static [u8], mut arguments: Strings, environment: &Strings) -> i32 {
     let mut asked = Arguments { command: None, search: None, strategy: c"equal-distribution" };
     while let Some(argument) = arguments.next() {
@@ -68,7 +68,7 @@ pub(crate) fn run(name: &'static [u8], mut arguments: Strings, environment: &Str
     for (place, string) in argv.iter_mut().zip(strings) {
         *place = string.as_ptr() as usize;
     }
-    // SAFETY: the array holds C strings and ends in 0, the variables are as the kernel has left them.
+    // SAFETY: the array holds C strings and ends in 0; the variables are as the kernel left them.
     let errno = unsafe { sys::execute(b"/bin/sh\0", argv.as_ptr(), environment.as_ptr()) };
     sys::complain(if errno == Errno::NOENT {
         b"codebuild-tests-run: there is no /bin/sh\n"
@@ -86,7 +86,7 @@ fn usage() -> i32 {
     USAGE
 }
 
-/// What is asked for.
+/// The options.
 struct Arguments {
     command: Option<&'static CStr>,
     search: Option<&'static CStr>,
@@ -94,7 +94,8 @@ struct Arguments {
 }
 
 impl Arguments {
-    /// Takes an option, its value behind it or behind `=`; whether there is such a one.
+    /// Takes an option with its value, which is the next argument or follows `=`. Returns whether
+    /// the option exists.
     fn take(&mut self, argument: &'static [u8], rest: &mut Strings) -> bool {
         let equals = argument.iter().position(|&byte| byte == b'=');
         let (name, value) = match equals {
@@ -114,13 +115,13 @@ impl Arguments {
     }
 }
 
-/// An argument, or the end of one, with the 0 behind it.
+/// An argument, or the end of one, with its NUL.
 fn c_string(argument: &'static [u8]) -> &'static CStr {
-    // SAFETY: what the kernel has left on the stack are C strings, which end right behind their bytes.
+    // SAFETY: the kernel leaves C strings on the stack, which end right after their bytes.
     unsafe { CStr::from_ptr(argument.as_ptr().cast()) }
 }
 
-/// Writes those of the files on standard input that are this build's.
+/// Writes this build's files out of those on standard input.
 fn part(strategy: Strategy) -> i32 {
     let Some(mut files) = lines() else { return FAILED };
     files.sort(0);
@@ -158,7 +159,8 @@ fn copy(from: &[u8], into: &mut [u8]) -> usize {
     length
 }
 
-/// Whether a place is in a part's run: the first parts have one more where it does not come out even.
+/// Whether an index is in a part's range. The first parts are one longer if the division leaves a
+/// remainder.
 fn is_in_run(at: usize, total: usize, index: usize, count: usize) -> bool {
     let (each, more) = (total / count, total % count);
     let begin = index * each + index.min(more);
@@ -166,8 +168,8 @@ fn is_in_run(at: usize, total: usize, index: usize, count: usize) -> bool {
     (begin..end).contains(&at)
 }
 
-/// The part whose number goes best with a name: a further file moves no other, and a further part takes only what
-/// it gets itself.
+/// The part whose number hashes best with a name: an additional file moves no other, and an
+/// additional part only takes files for itself.
 fn rendezvous(name: &[u8], count: usize) -> usize {
     // FNV-1a.
     let hash = name.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
@@ -191,7 +193,7 @@ fn mixed(mut value: u64) -> u64 {
     value ^ (value >> 31)
 }
 
-/// Writes the files on standard input as words for a shell.
+/// Writes the files on standard input as quoted shell words.
 fn quoted() -> i32 {
     let Some(mut files) = lines() else { return FAILED };
     for at in 0..files.len() {
@@ -212,10 +214,10 @@ fn quoted() -> i32 {
     0
 }
 
-/// Standard input, line by line; none where it cannot be read.
+/// The lines of standard input; `None` if it cannot be read.
 fn lines() -> Option<NameList> {
     let mut names = NameList::new().ok()?;
-    // The caller's, and open to the end.
+    // Standard input belongs to the caller and must stay open.
     let stdin = ManuallyDrop::new(Fd::from_number(0));
     let (mut buffer, mut filled) = (Pages::new(64 << 10).ok()?, 0);
     loop {
@@ -245,7 +247,7 @@ fn lines() -> Option<NameList> {
     }
 }
 
-/// This build's part, and how many there are; none outside of a fanout.
+/// This build's part and the number of parts; `None` outside of a fanout.
 fn shard() -> Option<(usize, usize)> {
     let place = place::above_own()?;
     let mut name = [0; 16];

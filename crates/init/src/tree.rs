@@ -1,23 +1,23 @@
-//! The descendants of a reaper: found, signalled, ended.
+//! Finds, signals and ends the descendants of a reaper.
 //!
-//! Used by `pid1` where no namespace draws the line. On a machine that is not ours alone nothing but a
-//! descendant may ever be hit: a process is pinned by a descriptor first, then its line of parents is
-//! followed, and the signal goes to what was pinned.
+//! Used by `pid1` if there is no pid namespace. On a shared machine nothing but a descendant may
+//! ever be hit: a process is first pinned by a descriptor, then its ancestors are checked, and the
+//! signal goes to the pinned process.
 
 use crate::digits;
 use crate::exec::pids;
 use crate::sys::{self, Errno, Fd, SysResult};
 
-/// Longest line of parents that is followed.
+/// Longest chain of parents that is followed.
 const DEEPEST: usize = 4096;
 const SIGKILL: i32 = 9;
 
-/// Most rounds of SIGKILL at one request: a process in the kernel's hands may take its time, and the
-/// runner may have something else to say meanwhile.
+/// Most rounds of SIGKILL per request: a process inside the kernel may take its time, and the
+/// runner may send other requests meanwhile.
 const ROUNDS: usize = 1000;
 
-/// Sends a signal to all descendants; SIGKILL until nobody is left to take it. In this process and not
-/// in a child, which would be a descendant itself and could be hit by the next request.
+/// Sends a signal to all descendants; SIGKILL until none is left. Runs in this process: a child
+/// would itself be a descendant and could be hit by the next request.
 pub(crate) fn signal(signal: i32) {
     for _ in 0..ROUNDS {
         if send(signal) == 0 || signal != SIGKILL {
@@ -27,7 +27,7 @@ pub(crate) fn signal(signal: i32) {
     }
 }
 
-/// Kills and collects until there is no child. Orphans become children, so nobody is left then.
+/// Kills and reaps until there are no children. Orphans become children, so nothing is left then.
 pub(crate) fn end() {
     loop {
         send(SIGKILL);
@@ -42,10 +42,10 @@ pub(crate) fn end() {
     }
 }
 
-/// One round; how many were hit.
+/// Runs one round. Returns how many processes were signalled.
 fn send(signal: i32) -> usize {
     let mut hit = 0;
-    // What cannot be listed is not hit.
+    // Without a list, no process is signalled.
     let _ = each(|pid, found, pinned| {
         if !found.is_dead() && signal_one(pid, pinned, signal).is_ok() {
             hit += 1;
@@ -54,7 +54,7 @@ fn send(signal: i32) -> usize {
     hit
 }
 
-/// A signal to what was pinned; by number where nothing could be.
+/// Signals the pinned process, or the pid if it could not be pinned.
 pub(crate) fn signal_one(pid: i32, pinned: Option<&Fd>, signal: i32) -> SysResult<()> {
     match pinned {
         Some(pinned) => sys::signal_pinned(pinned, signal),
@@ -62,7 +62,7 @@ pub(crate) fn signal_one(pid: i32, pinned: Option<&Fd>, signal: i32) -> SysResul
     }
 }
 
-/// Looks at each descendant, pinned first.
+/// Visits each descendant, pinned first.
 pub(crate) fn each(mut look: impl FnMut(i32, &Descendant, Option<&Fd>)) -> SysResult<()> {
     let root = sys::pid();
     let proc = sys::open_proc()?;
@@ -74,7 +74,7 @@ pub(crate) fn each(mut look: impl FnMut(i32, &Descendant, Option<&Fd>)) -> SysRe
             }
             let pinned = match sys::pin(pid) {
                 Ok(pinned) => Some(pinned),
-                // Hidden by the filter of a container around us; by number, then.
+                // An outer container's filter hides pidfds; use the pid.
                 Err(Errno::NOSYS | Errno::PERM) => None,
                 Err(_) => continue,
             };
@@ -88,10 +88,10 @@ pub(crate) fn each(mut look: impl FnMut(i32, &Descendant, Option<&Fd>)) -> SysRe
 
 /// A descendant.
 pub(crate) struct Descendant {
-    /// As /proc has it.
+    /// The state letter in /proc.
     pub(crate) state: u8,
     pub(crate) session: i32,
-    /// The child of the root that it comes from, or is.
+    /// The root's child that it descends from, or is.
     pub(crate) from: i32,
 }
 
@@ -101,7 +101,7 @@ impl Descendant {
     }
 }
 
-/// A process that `root` is among the parents of.
+/// Reads a process and checks that it descends from `root`.
 fn line(proc: &Fd, pid: i32, root: i32) -> Option<Descendant> {
     let ProcStat { state, mut parent, session } = stat(proc, pid)?;
     let mut from = pid;
@@ -136,7 +136,7 @@ fn stat(proc: &Fd, pid: i32) -> Option<ProcStat> {
     parse(&text[..got])
 }
 
-/// `PID (name) state parent group session ...`; the name may hold anything.
+/// `PID (name) state parent group session ...`; the name may contain anything.
 fn parse(stat: &[u8]) -> Option<ProcStat> {
     let end = stat.iter().rposition(|&byte| byte == b')')?;
     let mut fields = stat[end + 1..].split(|&byte| byte == b' ').filter(|field| !field.is_empty());

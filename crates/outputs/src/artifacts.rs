@@ -1,7 +1,7 @@
-//! Artifacts: chosen in the container, packed, and put where they belong.
+//! Artifacts: selected in the container, packed, and written to their destination.
 //!
-//! Asked for by the driver in UPLOAD_ARTIFACTS, also after a failed BUILD. The lines for the log are
-//! those of CodeBuild's agent, in its order.
+//! Called by the driver in UPLOAD_ARTIFACTS, also after a failed BUILD. The log lines are those of
+//! CodeBuild's agent, in its order.
 
 use super::bucket::{self, BucketKeeper};
 use super::folder::{FolderKeeper, Staging};
@@ -26,11 +26,11 @@ use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-/// CodeBuild's own words.
+/// CodeBuild's own wording.
 const NOTHING: &str = "no matching artifact paths found";
-/// Name of an artifact that is not complete yet.
+/// Temporary name of an incomplete artifact.
 const ARTIFACT: &str = "artifact";
-/// Most warnings of one kind that are shown; the rest is counted.
+/// Maximum warnings shown of one kind; the rest are only counted.
 const TOLD: usize = 10;
 
 /// Collects a build's artifacts.
@@ -40,7 +40,7 @@ pub struct Collector {
     pub arn: String,
 }
 
-/// Why there is no artifact.
+/// Why an artifact could not be collected.
 pub struct Uncollected {
     /// For the record.
     pub context: PhaseContext,
@@ -58,7 +58,7 @@ impl From<OutputError> for Uncollected {
 }
 
 impl Collector {
-    /// Collects all of them; ends at the first that cannot be collected.
+    /// Collects all artifacts; stops at the first that fails.
     pub async fn collect(
         &self,
         artifacts: &Artifacts,
@@ -125,7 +125,7 @@ impl Collector {
         Ok(())
     }
 
-    /// The files, by the names they are kept under.
+    /// The selected files, by the names they get in the artifact.
     pub(super) async fn choose(
         &self,
         artifact: &Artifact,
@@ -199,7 +199,7 @@ impl Collector {
         Ok(chosen.into_values().collect())
     }
 
-    /// The directories that files are taken from, as written and as they are.
+    /// The directories that files are taken from: as written, and resolved.
     async fn bases(&self, written: Option<&str>) -> Result<Vec<(String, Vec<u8>)>, OutputError> {
         let shown = written.map_or_else(|| ".".to_owned(), |text| self.at.values.expand(text));
         self.at.teller.line(format!("Expanding base directory path: {shown}")).await;
@@ -223,7 +223,7 @@ impl Collector {
         let listing = list(&*self.at.container, source, begin(&patterns), Links::None).await?;
         let mut bases: Vec<(String, Vec<u8>)> = Vec::new();
         for directory in listing.directories {
-            // In the order of their paths: one within another comes after it.
+            // Sorted by path, so that a nested directory comes after its parent.
             let path = whole(&directory.path);
             let is_within =
                 |(_, above): &(String, Vec<u8>)| runner_core::select::below(&path, above).is_some();
@@ -234,7 +234,7 @@ impl Collector {
         Ok(bases)
     }
 
-    /// The files, without those that would land among git's own files.
+    /// The files without those that would be written among git's own files.
     async fn without_git(
         &self,
         mut chosen: Vec<Chosen>,
@@ -264,7 +264,7 @@ impl Collector {
         Ok(chosen)
     }
 
-    /// Packs the files and puts them where they belong. Returns the location.
+    /// Packs the files and writes them to their destination. Returns the location.
     async fn store(
         &self,
         id: Option<&str>,
@@ -307,7 +307,7 @@ impl Collector {
         }
     }
 
-    /// Makes all of it in the staging directory.
+    /// Builds the whole artifact in the staging directory.
     async fn in_folder(
         &self,
         staging: &Staging,
@@ -348,7 +348,7 @@ impl Collector {
             meter.during(&self.at.teller, whose, bytes, self.at.unless_cancelled(both)).await;
         s3.settle().await;
         let (sent, read) = done?;
-        // If one side ended because of the other, the other's error has the reason.
+        // If one side ended because of the other, the other's error names the reason.
         match (sent, read) {
             (Err(error @ OutputError::Bucket(_)), Err(OutputError::Other(_))) => Err(error),
             (_, Err(error)) | (Err(error), Ok(())) => Err(error),
@@ -384,7 +384,7 @@ impl Collector {
         Ok(object.arn())
     }
 
-    /// A ZIP in a file without a name.
+    /// A ZIP in an unnamed file.
     async fn zip_in_scratch(
         &self,
         chosen: Vec<Chosen>,
@@ -412,7 +412,7 @@ impl Collector {
         meter.during(&self.at.teller, whose, bytes, zipped).await
     }
 
-    /// Has a keeper keep the files, on a thread that may block.
+    /// Passes the files to a keeper, on a thread that may block.
     pub(super) async fn keep<T: Send + 'static>(
         &self,
         chosen: Vec<Chosen>,
@@ -453,14 +453,14 @@ impl Collector {
     }
 }
 
-/// Copies a file from its beginning to a destination that cannot be replaced by a file.
+/// Copies a file from its start to a destination that cannot be replaced by renaming.
 fn copy(mut file: File, to: &NamedFile) -> Result<(), OutputError> {
     let Some(mut stream) = to.stream() else { return Ok(()) };
     let copied = file.rewind().and_then(|()| std::io::copy(&mut file, &mut stream));
     copied.map(drop).map_err(OutputError::folder("write", to.path()))
 }
 
-/// Where patterns begin to look.
+/// Where the search for these patterns starts.
 pub(super) fn begin(patterns: &[FilePattern]) -> Vec<ListingStart> {
     let literal = |path: &[u8]| patterns.iter().any(|p| p.is_literal() && p.start() == path);
     starts(patterns)

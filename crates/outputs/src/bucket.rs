@@ -1,7 +1,7 @@
-//! Artifacts in a bucket, one object a file.
+//! Artifacts in a bucket, one object per file.
 //!
-//! Files come one after the other from a thread that may block; many objects are on their way at once.
-//! What is in memory is bounded: small files as a whole, of a large one some pieces.
+//! Files arrive one after the other from a thread that may block; many objects are uploaded at
+//! once. Memory is bounded: it holds small files whole, and a few pieces of each large one.
 
 use super::OutputError;
 use super::meter::Meter;
@@ -15,11 +15,11 @@ use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use tokio::sync::mpsc;
 
-/// Objects on their way at once.
+/// Concurrent uploads.
 const AT_ONCE: usize = 16;
-/// A file of this size is put as a whole.
+/// A file up to this size is uploaded in one request.
 const SMALL: u64 = 1 << 20;
-/// Pieces of a large file that wait.
+/// Pieces of a large file that may be queued.
 const PIECES: usize = 16;
 const PIECE: usize = 128 << 10;
 
@@ -33,9 +33,9 @@ enum UploadBody {
     Pieces(UploadPieces),
 }
 
-/// Makes objects of files.
+/// Turns files into objects.
 pub(super) struct BucketKeeper {
-    /// The bucket and what stands before each name.
+    /// The bucket and the prefix of each key.
     prefix: Object,
     queue: mpsc::Sender<BucketUpload>,
     current: Option<CurrentObject>,
@@ -53,7 +53,7 @@ enum BodyPart {
 }
 
 impl BucketKeeper {
-    /// What it makes comes out of the receiver, for [`upload`].
+    /// The keeper's uploads come out of the receiver, for [`upload`].
     pub(super) fn new(prefix: Object) -> (Self, mpsc::Receiver<BucketUpload>) {
         let (queue, uploads) = mpsc::channel(AT_ONCE);
         (BucketKeeper { prefix, queue, current: None }, uploads)
@@ -72,7 +72,7 @@ impl BucketKeeper {
     }
 }
 
-/// The receiver is gone; its error has the reason.
+/// The receiver is gone; its error names the reason.
 fn stopped() -> OutputError {
     OutputError::Other("the upload has ended".to_owned())
 }
@@ -131,7 +131,7 @@ impl Keeper for BucketKeeper {
     }
 
     fn link(&mut self, _: &Chosen, _: &[u8]) -> Result<(), OutputError> {
-        // A bucket has none; they are followed.
+        // A bucket has no links; links were followed.
         Ok(())
     }
 }
@@ -149,7 +149,7 @@ impl Read for UploadPieces {
             match self.receiver.recv() {
                 Ok(BodyPart::Data(bytes)) => self.now = bytes,
                 Ok(BodyPart::End) => self.is_over = true,
-                // The reader of the file reports the reason.
+                // The code that reads the file reports the reason.
                 Err(_) => return Err(io::Error::other("the file was not read to its end")),
             }
         }
@@ -159,14 +159,15 @@ impl Read for UploadPieces {
     }
 }
 
-/// Puts what comes until nothing more comes, or something fails. What is dropped with it is given up at the
-/// server, too.
+/// Uploads everything it receives, until the channel closes or something fails. Uploads dropped on
+/// failure are also aborted at the server.
 pub(super) async fn upload(
     s3: &S3,
     mut uploads: mpsc::Receiver<BucketUpload>,
     meter: &Meter,
 ) -> Result<(), OutputError> {
-    // No tasks: those would outlive this for a moment, and begin to give up when nobody waits for that.
+    // No spawned tasks: they would briefly outlive this function, and abort their uploads when
+    // nobody waits for that any more.
     let mut running = FuturesUnordered::new();
     loop {
         let next = tokio::select! {

@@ -8,13 +8,13 @@ use runner_wire::init::Exit;
 use std::fs::File;
 use std::io::Read;
 
-/// Most of a name that is read.
+/// Maximum length of an evaluated name, in bytes.
 const MAX_NAME: u64 = 4096;
 
 /// The state of a build's shell.
 #[derive(Clone, Debug, Default)]
 pub struct ShellValues {
-    /// The program that runs commands.
+    /// The shell that runs commands.
     pub shell: String,
     /// Variables as `NAME=value`.
     pub env: Vec<Vec<u8>>,
@@ -22,7 +22,7 @@ pub struct ShellValues {
 }
 
 impl ShellValues {
-    /// The value of a variable; none where it is not set.
+    /// The value of a variable; `None` if it is not set.
     pub fn get(&self, name: &str) -> Option<String> {
         self.env.iter().rev().find_map(|pair| {
             let value = pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
@@ -30,7 +30,7 @@ impl ShellValues {
         })
     }
 
-    /// A path with `$NAME` and `${NAME}` replaced; what is not set is nothing, as in a shell.
+    /// Replaces `$NAME` and `${NAME}` in a path; an unset variable is empty, as in a shell.
     pub fn expand(&self, text: &str) -> String {
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
@@ -55,12 +55,12 @@ impl ShellValues {
         out + rest
     }
 
-    /// Whether a shell would make something else of a text.
+    /// Whether a shell would change this text.
     pub fn has_to_evaluate(text: &str) -> bool {
         text.contains(['$', '`', '\\'])
     }
 
-    /// What a shell makes of a text: variables and commands, as between double quotes.
+    /// Evaluates a text in the shell: variables and commands, as between double quotes.
     pub async fn evaluate(&self, container: &dyn Container, text: &str) -> Result<String, String> {
         if !Self::has_to_evaluate(text) {
             return Ok(text.to_owned());
@@ -107,8 +107,8 @@ impl ShellValues {
     }
 }
 
-/// A text for between double quotes: a double quote in it stands for itself, unless it belongs to
-/// a command in it.
+/// Escapes a text for use between double quotes: a double quote in it is literal, unless it belongs
+/// to a command substitution.
 fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let (mut depth, mut in_backticks) = (0_u32, false);

@@ -1,7 +1,8 @@
 //! Artifacts in a folder of this machine.
 //!
-//! Everything is made beside its destination, under a name unique to the build, and moved when it is
-//! complete: a failure leaves what was there before. Files keep modes and times and belong to the caller.
+//! Everything is written next to its destination, under a name unique to the build, and moved when
+//! complete: a failure leaves the previous content in place. Files keep their modes and times and
+//! belong to the caller.
 
 use super::OutputError;
 use super::meter::Meter;
@@ -17,27 +18,27 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// Bits of a file's mode that are kept: not those that let a program run with other rights.
+/// Mode bits that are kept: not those that let a program run with other rights.
 const MODE: u32 = 0o777;
-/// Mode of directories that nobody has chosen one for.
+/// Mode of directories that have no mode of their own.
 const DIRECTORY: u32 = 0o755;
 
 #[derive(Debug)]
 pub(super) struct OutputDirectory {
     pub(super) dir: Dir,
-    /// Where it is, for messages.
+    /// Its path, for messages.
     pub(super) path: PathBuf,
 }
 
 impl OutputDirectory {
-    /// A directory below it, made where it is missing.
+    /// A subdirectory, created if missing.
     pub(super) fn within(&self, name: &str) -> Result<OutputDirectory, OutputError> {
         let path = self.path.join(name);
         let dir = self.dir.make_all(name, DIRECTORY).map_err(OutputError::folder("make", &path))?;
         Ok(OutputDirectory { dir, path })
     }
 
-    /// Writes a file in it.
+    /// Writes a file in the directory.
     pub(super) fn write(
         &self,
         name: &str,
@@ -48,17 +49,17 @@ impl OutputDirectory {
     }
 }
 
-/// The place for what is being made. What is left in it is removed with it.
+/// A temporary place for outputs being written. It is removed with whatever is left in it.
 #[derive(Debug)]
 pub(super) struct Staging {
-    /// The folder it is in, where all of it goes.
+    /// The folder that contains it, and the final destination.
     top: OutputDirectory,
     name: String,
     inner: OutputDirectory,
 }
 
 impl Staging {
-    /// Makes the folder itself where it is missing, and the place in it. `folder` has no links.
+    /// Creates the folder if missing, and the staging place in it. `folder` has no links.
     pub(super) fn make(folder: &Path, build: &str) -> Result<Self, OutputError> {
         let dir = Dir::make_real(folder, DIRECTORY).map_err(OutputError::folder("make", folder))?;
         let top = OutputDirectory { dir, path: folder.to_path_buf() };
@@ -67,12 +68,12 @@ impl Staging {
         Ok(Staging { top, name, inner: OutputDirectory { dir, path } })
     }
 
-    /// Where it is, for a build.
+    /// The staging path of a build.
     pub(super) fn place(folder: &Path, build: &str) -> PathBuf {
         folder.join(name(build))
     }
 
-    /// Removes what a killed runner has left of one; its path has no links, or is not where it was made.
+    /// Removes the staging place of a killed runner. A path with links is not where it was created.
     pub(super) fn remove(place: &Path) -> io::Result<()> {
         let (Some(folder), Some(name)) = (place.parent(), place.file_name()) else {
             return Ok(());
@@ -86,13 +87,13 @@ impl Staging {
         }
     }
 
-    /// What is being made is made in here.
+    /// The directory to write outputs to.
     pub(super) fn inner(&self) -> &OutputDirectory {
         &self.inner
     }
 
-    /// Moves something that was made in it to a path below the folder; the empty one is the folder itself. A
-    /// directory that is there stays and takes what is new; a file takes the place of a file.
+    /// Moves a staged item to a path below the folder; the empty path is the folder itself. An
+    /// existing directory is kept and merged; an existing file is replaced.
     pub(super) fn move_in(self, name: &str, to: &[u8]) -> Result<(), OutputError> {
         let failed =
             |path: &[u8]| OutputError::folder("make", &self.top.path.join(OsStr::from_bytes(path)));
@@ -112,7 +113,7 @@ impl Staging {
                 both.push((made.name, to.to_vec()));
             }
         }
-        // Directories that are there already take what is in those that were made.
+        // Existing directories receive the content of the new ones.
         while let Some((from, to)) = both.pop() {
             let here = self.inner.dir.open(&from).map_err(failed(&to))?;
             let there = self.top.dir.open(&to).map_err(failed(&to))?;
@@ -131,14 +132,14 @@ fn name(build: &str) -> String {
     format!(".runner-{build}")
 }
 
-/// Moves one thing; false: it is a directory, and so is what is there.
+/// Moves one item; `false` if both it and the existing item are directories.
 fn move_one(from: &Dir, made: &DirectoryEntry, to: &Dir, name: &[u8]) -> io::Result<bool> {
     if made.kind != FileType::Directory {
         return from.put(&made.name, to, name).map(|()| true);
     }
     match from.rename(&made.name, to, name) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            // Says what else is there, if it is something else.
+            // Reports what else exists there.
             to.open(name).map(|_| false)
         }
         done => done.map(|()| true),
@@ -152,14 +153,14 @@ impl Drop for Staging {
     }
 }
 
-/// Keeps files as files.
+/// Writes files to a directory.
 pub(super) struct FolderKeeper {
     root: DirectoryCursor,
-    /// Where that is, for messages.
+    /// Path of the directory, for messages.
     path: PathBuf,
     meter: Meter,
     open: Option<OpenFile>,
-    /// Where equal files are kept once.
+    /// Where equal files are stored once.
     shared: Option<SharedFolder>,
 }
 
@@ -168,17 +169,17 @@ struct OpenFile {
     name: Vec<u8>,
     facts: FileFacts,
     length: u64,
-    /// Bytes at the end that are not written but skipped.
+    /// Bytes at the end of the file that are skipped instead of written.
     ends_in_hole: bool,
 }
 
 impl FolderKeeper {
-    /// Below a directory that nobody else knows.
+    /// Writes below a directory that nobody else knows.
     pub(super) fn new(place: OutputDirectory, meter: Meter) -> Self {
         Self::sharing(place, meter, None)
     }
 
-    /// The same; files that are equal, mode and time included, share their bytes.
+    /// Like `new`, but files that are equal, including mode and time, share their bytes.
     pub(super) fn sharing(
         place: OutputDirectory,
         meter: Meter,
@@ -188,13 +189,13 @@ impl FolderKeeper {
         FolderKeeper { root: DirectoryCursor::new(dir), path, meter, open: None, shared }
     }
 
-    /// The directory that a file goes to, and its name there.
+    /// The parent directory of a file, and the file's name in it.
     fn find<'p>(&mut self, name: &'p [u8]) -> io::Result<(&Dir, &'p [u8])> {
         self.root.find_or_make(name, DIRECTORY)
     }
 }
 
-/// What has become of a file, with its place.
+/// Adds the file's path to an error.
 fn named<T>(
     done: io::Result<T>,
     doing: &'static str,
@@ -263,7 +264,7 @@ impl Keeper for FolderKeeper {
     }
 }
 
-/// The time of last change, for both times that can be set.
+/// The modification time, for both times that can be set.
 pub(super) fn times(facts: &FileFacts) -> Timestamps {
     let time = Timespec { tv_sec: facts.modified, tv_nsec: facts.modified_ns.into() };
     Timestamps { last_access: time, last_modification: time }

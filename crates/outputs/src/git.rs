@@ -1,7 +1,8 @@
-//! What git keeps below the sources on this machine: nothing that a build leaves is written there.
+//! Protects git's own files below the local sources: no output of a build is written there.
 //!
-//! Hooks and settings in it are programs that git runs as the caller, outside of any container. Made by the
-//! driver of the directories the build was given as sources; asked by the code that puts files into a folder.
+//! Hooks and settings are programs that git runs as the caller, outside any container. The driver
+//! creates this from the directories given to the build as sources; the code that writes files to a
+//! folder asks it.
 
 use runner_engine::SourceMount;
 use runner_host::beneath::join;
@@ -9,8 +10,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// The local directories that a build gets as sources, and where git keeps the rest of their
-/// repositories. Without links.
+/// The local directories that a build gets as sources, and the directories where git keeps the rest
+/// of their repositories. All paths are free of links.
 #[derive(Clone, Debug, Default)]
 pub struct SourceDirectories {
     sources: Vec<PathBuf>,
@@ -27,7 +28,7 @@ impl SourceDirectories {
         found
     }
 
-    /// Whether a path below a folder without links is git's in one of the sources.
+    /// Whether a path below a link-free folder belongs to git in one of the sources.
     pub(super) fn keep(&self, folder: &Path, path: &[u8]) -> bool {
         let is_git = |name: &[u8]| name.eq_ignore_ascii_case(b".git");
         let names_git = path.split(|&byte| byte == b'/').any(is_git);

@@ -1,9 +1,10 @@
-//! What builds have left in the source: folders for artifacts, reports and caches may lie in it, and the next
-//! build would collect what the last one has left, and a cache what was just collected.
+//! Outputs that earlier builds left in the source. Folders for artifacts, reports and caches may
+//! lie there; the next build would collect the last build's outputs, and a cache would include what
+//! was just collected.
 //!
-//! [`LeavingPlaces`] is made by `build`, [`PriorLeavings`] of it before the first thing is collected; used by whoever
-//! collects. In such a place only what this build itself has made is collected, unless the base directory or
-//! a pattern's beginning names the place (docs/adr/0031).
+//! `build` makes [`LeavingPlaces`], and [`PriorLeavings`] from it before the first output is
+//! collected; all collecting code uses it. From such a place only files made by this build are
+//! collected, unless the base directory or the start of a pattern names the place (docs/adr/0031).
 
 use super::listing::{Links, ListedPath, ListingStart, list};
 use super::{OutputError, Reporter};
@@ -19,38 +20,38 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The files and folders builds leave things in that lie where the build sees them.
+/// The files and folders that builds write outputs to and that the build can see.
 #[derive(Clone, Debug, Default)]
 pub struct LeavingPlaces(Vec<LeavingPlace>);
 
 #[derive(Clone, Debug)]
 struct LeavingPlace {
-    /// On this machine.
+    /// Path on this machine.
     path: PathBuf,
-    /// As the build sees it; absolute.
+    /// Absolute path as the build sees it.
     inside: Vec<u8>,
-    /// Whether it is written while the build runs.
+    /// Whether it is written to while the build runs.
     is_live: bool,
 }
 
-/// What was there before anything was collected.
+/// The files that existed before anything was collected.
 #[derive(Clone, Debug, Default)]
 pub struct PriorLeavings {
     places: Arc<Vec<(LeavingPlace, OwnPaths)>>,
-    /// Places of which a person has heard.
+    /// Places already reported to the user.
     told: Arc<Mutex<HashSet<PathBuf>>>,
 }
 
-/// What a build has made at such a place, by the paths below it; and whether it is a link.
+/// What a build made at such a place, by path below it; and whether it is a link.
 type OwnPaths = HashMap<Vec<u8>, bool>;
 
-/// Kind, size and time of a file; only the kind of a directory.
+/// Kind, size and time of a file; for a directory only the kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileStamp(u32, u64, (i64, i64));
 
 impl LeavingPlaces {
-    /// `places` are files and folders of this machine, and whether they are written meanwhile; `sources` are
-    /// directories and where the build sees them.
+    /// `places` are files and folders of this machine, and whether they are written during the
+    /// build; `sources` are directories and their paths in the build.
     pub fn new(
         places: impl IntoIterator<Item = (PathBuf, bool)>,
         sources: &[(PathBuf, PathBuf)],
@@ -59,7 +60,7 @@ impl LeavingPlaces {
         for (path, is_live) in places {
             let Ok(path) = real(&path) else { continue };
             for (dir, target) in sources {
-                // Where the source itself is the place, what is in it is the source's.
+                // If the source itself is the place, its content is the source's.
                 if let Ok(inner) = path.strip_prefix(dir)
                     && inner != Path::new("")
                 {
@@ -71,13 +72,13 @@ impl LeavingPlaces {
         LeavingPlaces(found)
     }
 
-    /// Looks what there is, here and in the container: what differs is the build's own.
+    /// Compares the places here and in the container: what differs was made by the build.
     pub async fn look(&self, container: &dyn Container) -> PriorLeavings {
         let mut places = Vec::new();
         for place in self.0.clone() {
             match place.own(container).await {
                 Ok(own) => places.push((place, own)),
-                // It is collected like anything else.
+                // The place is then collected like anything else.
                 Err(error) => tracing::debug!(%error, "a place in the source cannot be looked at"),
             }
         }
@@ -115,7 +116,7 @@ impl LeavingPlace {
     }
 }
 
-/// Gathers how things look at a place and below it. What cannot be read is not there.
+/// Records the state of a place and everything below it. What cannot be read counts as missing.
 fn look(path: &Path, there: &mut HashMap<Vec<u8>, FileStamp>) -> io::Result<()> {
     let (Some(above), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
     let above = Dir::real(above)?;
@@ -154,8 +155,8 @@ fn looks_of(mode: u32, size: u64, modified: (i64, i64)) -> FileStamp {
 }
 
 impl PriorLeavings {
-    /// What was found below `base` (absolute) for these patterns, without them; how many that
-    /// were is reported, once for a place.
+    /// Filters what was found below `base` (absolute) for these patterns. The number of omitted
+    /// files is reported, once for each place.
     pub(super) async fn taken_from(
         &self,
         mut found: Vec<ListedPath>,
@@ -183,7 +184,7 @@ impl PriorLeavings {
         Ok(found)
     }
 
-    /// Takes them out; how many files, and where.
+    /// Removes them from the list. Returns how many, and from which place.
     fn take_from(
         &self,
         found: &mut Vec<ListedPath>,
@@ -222,7 +223,7 @@ impl PriorLeavings {
     }
 }
 
-/// Whether it is the build's, or lies behind a link of the build's.
+/// Whether the path was made by the build, or lies behind a link made by the build.
 fn is_own(own: &OwnPaths, path: &[u8]) -> bool {
     let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
     let mut above = slashes.map(|(at, _)| &path[..at]);

@@ -1,8 +1,8 @@
-//! What a build leaves: artifacts, reports and cache, in a folder or in a bucket.
+//! A build's outputs: artifacts, reports and caches, in a folder or a bucket.
 //!
-//! Asked for by the driver's effects. Everything comes out of the container through the program that
-//! moves files there (`engine::files`), is parsed as hostile, and appears at its place whole or not at
-//! all. What lies in a folder of this machine belongs to the caller.
+//! Called by the driver's effects. Everything comes out of the container through the program that
+//! moves files there (`engine::files`), is parsed as hostile, and appears at its destination whole
+//! or not at all. Files in a folder of this machine belong to the caller.
 #![deny(clippy::disallowed_methods)]
 #![forbid(unsafe_code)]
 #![allow(missing_docs, reason = "read by its own house; what needs a word has one")]
@@ -42,11 +42,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Where things are kept.
+/// Where outputs are stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OutputStore {
-    /// A folder of this machine, without links.
+    /// A folder of this machine; the path has no links.
     Folder(PathBuf),
     /// A bucket, or a part of one.
     Bucket(Location),
@@ -66,16 +66,16 @@ impl fmt::Display for OutputStore {
 pub struct ArtifactDestination {
     pub store: OutputStore,
     pub settings: ArtifactSettings,
-    /// Whether the whole path of a ZIP was named: a link leads to where it goes, and what is no regular file
-    /// is written to.
+    /// Whether the whole path of the ZIP was given: a link is then followed, and a target that is
+    /// not a regular file is written to.
     pub is_path: bool,
-    /// The latter, once it is open; never sent.
+    /// Such a target, once open; never serialized.
     #[serde(skip)]
     pub stream: Option<NamedFile>,
 }
 
 impl ArtifactDestination {
-    /// With what its path leads to found and opened. What is wrong with it is reported when the ZIP is there.
+    /// Resolves and opens the target. Its errors are reported when the ZIP is complete.
     fn open(self) -> Self {
         let (OutputStore::Folder(folder), Some(name), true) =
             (&self.store, &self.settings.name, self.is_path)
@@ -97,22 +97,22 @@ impl ArtifactDestination {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ArtifactDestinations {
     pub primary: ArtifactDestination,
-    /// Of secondary artifacts that have their own.
+    /// Destinations of secondary artifacts that have their own.
     pub secondary: BTreeMap<String, ArtifactDestination>,
 }
 
 impl ArtifactDestinations {
-    /// With what is written to found and opened.
+    /// Resolves and opens all targets.
     pub fn open(self) -> Self {
         ArtifactDestinations { primary: self.primary.open(), ..self }
     }
 
-    /// Where the artifact of an identifier goes.
+    /// The destination of an artifact, by identifier.
     fn of(&self, identifier: Option<&str>) -> ArtifactDestination {
         match identifier {
             None => self.primary.clone(),
             Some(id) => self.secondary.get(id).cloned().unwrap_or_else(|| {
-                // Beside the primary one, by its own name.
+                // Next to the primary artifact, under its own name.
                 let mut beside = self.primary.clone();
                 beside.settings.name = None;
                 beside.is_path = false;
@@ -122,7 +122,7 @@ impl ArtifactDestinations {
         }
     }
 
-    /// Files and folders of this machine that they make, as far as their names are known.
+    /// Files and folders of this machine that artifacts create, as far as their names are known.
     pub fn places(&self) -> Vec<PathBuf> {
         let all = [&self.primary].into_iter().chain(self.secondary.values());
         let place = |destination: &ArtifactDestination| {
@@ -138,7 +138,7 @@ impl ArtifactDestinations {
         all.filter_map(place).collect()
     }
 
-    /// Folders of this machine among them.
+    /// The destinations that are folders of this machine.
     pub fn folders(&self) -> Vec<&Path> {
         let all = [&self.primary].into_iter().chain(self.secondary.values());
         all.filter_map(|destination| match &destination.store {
@@ -149,27 +149,27 @@ impl ArtifactDestinations {
     }
 }
 
-/// Where a build makes artifacts that go into a folder before they are whole.
+/// Staging path of a build's artifacts in a folder.
 pub fn staging(folder: &Path, build: &str) -> PathBuf {
     folder::Staging::place(folder, build)
 }
 
-/// Removes what a killed runner was making there.
+/// Removes what a killed runner was writing there.
 pub fn remove_staging(place: &Path) -> io::Result<()> {
     folder::Staging::remove(place)
 }
 
-/// Something could not be collected or kept.
+/// An output could not be collected or stored.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
     #[error(transparent)]
     Files(#[from] FilesProgramError),
     #[error(transparent)]
     Bucket(#[from] S3Error),
-    /// A place of this machine.
+    /// A place on this machine.
     #[error("cannot {doing} {}: {source}", path.display())]
     Folder { doing: &'static str, path: PathBuf, source: io::Error },
-    /// A file of the container.
+    /// A file in the container.
     #[error("{}: {problem}", path.escape_ascii())]
     Source { path: Vec<u8>, problem: String },
     #[error("{0}")]
@@ -183,7 +183,7 @@ impl OutputError {
         move |source| OutputError::Folder { doing, path, source }
     }
 
-    /// How to mend it.
+    /// How to fix it.
     pub fn hint(&self) -> Option<String> {
         match self {
             OutputError::Bucket(error) => error.hint(),
@@ -205,12 +205,12 @@ impl OutputError {
     }
 }
 
-/// Where inputs for the machine go.
+/// Receives inputs for the state machine.
 pub trait InputSink: Send + Sync {
     fn send(&self, input: MachineInput) -> Fut<'_, ()>;
 }
 
-/// Writes to the build's log and to the person's terminal.
+/// Writes to the build's log and to the user's terminal.
 #[derive(Clone)]
 pub struct Reporter(pub Arc<dyn InputSink>);
 

@@ -1,8 +1,7 @@
-//! What is in a directory of the container, with links followed as the language has it.
+//! Lists a directory of the container, following links as the buildspec reference defines.
 //!
-//! Used by `artifacts` and by caches. A link to a file stands for that file. A link to a directory is
-//! followed where it leads to a place below the base directory, or where it was named; never in a
-//! circle.
+//! Used by `artifacts` and by caches. A link to a file stands for that file. A link to a directory
+//! is followed if its target is below the base directory or if it was named; never in a cycle.
 
 use super::transfer::{TransferRequest, converse};
 use runner_core::select::{below, normal};
@@ -13,37 +12,37 @@ use runner_wire::files::{FileFacts, Reply, select};
 use std::collections::HashMap;
 use std::io;
 
-/// Files that are listed at most. Links can make any number out of a few.
+/// Maximum number of listed files. A few links can multiply into any number.
 const MAX_FILES: usize = 5_000_000;
-/// Links within what links lead to.
+/// Maximum depth of links within linked directories.
 const MAX_ROUNDS: usize = 40;
 
-/// A path of the container, below the base directory or absolute.
+/// A path in the container, below the base directory or absolute.
 #[derive(Clone, Debug)]
 pub(super) struct ListedPath {
     pub(super) path: Vec<u8>,
     pub(super) facts: FileFacts,
-    /// Where it leads, if it is to stay a link.
+    /// The link's target, if it stays a link.
     pub(super) target: Option<Vec<u8>>,
 }
 
-/// What is there.
+/// The result of a listing.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
-    /// Files and links that stay links, in the order of their paths.
+    /// Files and links that stay links, sorted by path.
     pub(super) files: Vec<ListedPath>,
     pub(super) directories: Vec<ListedPath>,
-    /// Paths and why there is nothing to be had of them.
+    /// Paths that could not be listed, with the reason.
     pub(super) problems: Vec<(Vec<u8>, String)>,
-    /// What lies there may be wanted, and cannot be had.
+    /// Unreadable paths below which selected files may lie.
     pub(super) failures: Vec<(Vec<u8>, String)>,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct ListingStart {
-    /// Below the base directory (empty: that itself) or absolute.
+    /// Below the base directory (empty: the base itself) or absolute.
     pub(super) path: Vec<u8>,
-    /// Whether only what lies below it is of interest.
+    /// Whether only paths below it are of interest.
     pub(super) is_passed: bool,
 }
 
@@ -51,12 +50,12 @@ pub(super) struct ListingStart {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Links {
     None,
-    /// Those that lead to a place below the base directory.
+    /// Links whose target is below the base directory.
     Inner,
     All,
 }
 
-/// Lists what lies at and below `starts`. `base` is absolute.
+/// Lists what is at and below `starts`. `base` is absolute.
 pub(super) async fn list(
     container: &dyn Container,
     base: &[u8],
@@ -116,11 +115,11 @@ pub(super) async fn is_directory(
 
 #[derive(Debug)]
 enum ListingTask {
-    /// What stands there; whether only what lies below it is of interest.
+    /// Examine one path; `true` if only paths below it are of interest.
     Look(Vec<u8>, bool),
-    /// All that is in a directory.
+    /// List a directory's content.
     Inside(Vec<u8>),
-    /// What a link leads to, and whether it may lead anywhere.
+    /// Follow a link; `anywhere` if its target may lie outside the base directory.
     Follow { path: Vec<u8>, target: Vec<u8>, anywhere: bool },
 }
 
@@ -213,14 +212,14 @@ impl ListingWalk {
         }
         match self.listing.files.len() + self.listing.directories.len() {
             0..=MAX_FILES => Ok(()),
-            // Out of memory would be the other end of it.
+            // The alternative is to run out of memory.
             _ => Err(FilesProgramError::Pipe(io::Error::other(format!(
                 "more than {MAX_FILES} files"
             )))),
         }
     }
 
-    /// Something that stands somewhere. `anywhere`: it was named.
+    /// Handles one path that exists. `anywhere`: it was named.
     fn entry(&mut self, path: Vec<u8>, facts: FileFacts, target: &[u8], anywhere: bool) {
         match facts.kind() {
             REGULAR => self.listing.files.push(ListedPath { path, facts, target: None }),
@@ -280,7 +279,7 @@ impl ListingWalk {
         }
     }
 
-    /// Whether a link's target, by its words, lies below the base directory.
+    /// Whether a link's target, read as text, lies below the base directory.
     fn is_inner(&self, path: &[u8], target: &[u8]) -> bool {
         let whole = self.whole(path);
         let slash = whole.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
@@ -291,7 +290,7 @@ impl ListingWalk {
         below(&target, &self.base).is_some()
     }
 
-    /// Whether a directory is one of those that a path leads through.
+    /// Whether the directory is one that the path itself leads through.
     fn is_within(&self, path: &[u8], inode: (u64, u64)) -> bool {
         let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
         let above = slashes.map(|(at, _)| &path[..at]).chain([&b""[..]]);

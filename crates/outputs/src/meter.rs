@@ -1,7 +1,7 @@
 //! Progress of a transfer, reported from time to time.
 //!
-//! Counted where the bytes pass; written to the build's log a few times a second, by transfers that take
-//! long enough for anybody to want to know.
+//! Counted where the bytes pass; written to the build's log a few times a second, but only by
+//! transfers that take long enough to matter.
 
 use super::Reporter;
 use runner_core::event::TransferProgress;
@@ -22,7 +22,7 @@ impl Meter {
         self.0.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Waits for `work`, and tells how far it is meanwhile.
+    /// Waits for `work` and reports its progress meanwhile.
     pub(super) async fn during<T>(
         &self,
         teller: &Reporter,

@@ -1,4 +1,4 @@
-//! Artifacts in a ZIP: files on their way into it, and its checksums.
+//! Artifacts in a ZIP: adds files, and computes the ZIP's checksums.
 
 use super::meter::Meter;
 use super::transfer::{Chosen, Keeper};
@@ -11,13 +11,13 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-/// Zeros that are handed on at once.
+/// Zeros written at a time.
 const ZEROS: usize = 1 << 20;
 
-/// Puts files into a ZIP.
+/// Adds files to a ZIP.
 pub(super) struct ZipKeeper {
     zip: ZipWriter<Summing>,
-    /// Where it is, for messages.
+    /// Path of the ZIP, for messages.
     place: PathBuf,
     meter: Meter,
     zeros: Vec<u8>,
@@ -30,14 +30,14 @@ pub(super) struct Sums {
 }
 
 impl ZipKeeper {
-    /// Into a new file.
+    /// Writes to a new file.
     pub(super) fn new(file: File, place: PathBuf, meter: Meter) -> Result<Self, OutputError> {
         let out = Summing { file, sha256: Sha256::new(), md5: Md5::new(), buffer: Vec::new() };
         let zip = ZipWriter::new(out).map_err(OutputError::folder("write", &place))?;
         Ok(ZipKeeper { zip, place, meter, zeros: Vec::new() })
     }
 
-    /// Completes it.
+    /// Completes the ZIP.
     pub(super) fn finish(self) -> Result<(File, Sums), OutputError> {
         let out = self.zip.finish().map_err(OutputError::folder("write", &self.place))?;
         let sums = Sums { sha256: hex(&out.sha256.finalize()), md5: hex(&out.md5.finalize()) };
@@ -99,7 +99,7 @@ impl Keeper for ZipKeeper {
     }
 }
 
-/// Sums up what is written.
+/// Computes checksums of what is written.
 struct Summing {
     file: File,
     sha256: Sha256,

@@ -1,7 +1,8 @@
-//! Bytes that several caches have in common, kept once.
+//! File content that several caches share, stored once.
 //!
-//! A file of a cache is a name of a file in here, which is called by what it is: content, mode and
-//! time, as only who has made it can call it. Nobody writes to either after they are made.
+//! A cached file is a hard link to a file in this folder. The shared file's name is computed from
+//! content, mode and time, in a way that only its creator can compute. Neither is written to after
+//! its creation.
 
 use runner_host::beneath::{Dir, kind};
 use runner_wire::files::FileFacts;
@@ -9,15 +10,16 @@ use rustix::fs::FileType;
 use sha2::{Digest, Sha256};
 use std::io;
 
-/// A file of a few bytes takes no more room than a name.
+/// A file this small takes no more room than a directory entry.
 const WORTH_IT: u64 = 64;
 /// Digits of a name.
 const DIGITS: usize = 64;
-/// Zeros that are summed up at once.
+/// Zeros hashed at a time.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
-/// What a file is called, by the digest of its content and its facts: [`DIGITS`] hexadecimal digits. Who can
-/// write to the folder must not be able to tell them, or files of theirs would be taken for equal ones.
+/// Computes a file's name from the digest of its content and its facts: [`DIGITS`] hexadecimal
+/// digits. Anyone who can write to the folder must be unable to compute names, or their files would
+/// be taken for equal ones.
 pub(super) type Naming = Box<dyn Fn(&[u8], &FileFacts) -> String + Send>;
 
 /// The folder, and the digest of the file that is being written.
@@ -44,7 +46,7 @@ impl SharedFolder {
         }
     }
 
-    /// Has a file that was just written share its bytes. Where that cannot be, it keeps its own.
+    /// Makes a file that was just written share its bytes. If that fails, it keeps its own.
     pub(super) fn share(&mut self, place: &Dir, file: &[u8], facts: &FileFacts, length: u64) {
         let content = std::mem::take(&mut self.digest).finalize();
         if length < WORTH_IT {
@@ -61,7 +63,8 @@ impl SharedFolder {
                     && u64::try_from(there.st_size).is_ok_and(|size| size == length)
             }
             Ok(None) | Err(_) => {
-                // Somebody else was faster, or a name too many: it keeps its own bytes.
+                // Another runner was faster, or the link count is exhausted: the file keeps its own
+                // bytes.
                 let made = self.folder.make_all(&name[..2], 0o755);
                 let _ = made.and_then(|dir| place.hard_link(file, &dir, &name));
                 false
@@ -72,15 +75,15 @@ impl SharedFolder {
         }
     }
 
-    /// Has the shared file take the place of the one that was just written.
+    /// Replaces the file that was just written by a link to the shared one.
     fn take(&self, path: &str, place: &Dir, file: &[u8]) -> io::Result<()> {
-        // Under another name first: the file is never missing.
+        // Link under another name first, so that the file is never missing.
         let other = format!(".runner-shared-{}", std::process::id());
         self.folder.hard_link(path, place, &other)?;
         place.replace(&other, place, file).or_else(|_| place.remove_file(&other))
     }
 
-    /// Removes what no cache has any more.
+    /// Removes shared files that no cache uses any more.
     pub(super) fn sweep(folder: &Dir) {
         for entry in folder.entries().unwrap_or_default() {
             if entry.kind != FileType::Directory {
@@ -93,7 +96,7 @@ impl SharedFolder {
                         kind(&there) == FileType::RegularFile && there.st_nlink == 1
                     });
                 if is_alone {
-                    // One that is gone needs no removal.
+                    // A file that is gone needs no removal.
                     let _ = dir.remove_file(&file.name);
                 }
             }
@@ -101,8 +104,8 @@ impl SharedFolder {
     }
 }
 
-/// Whether a file of that name in a directory of that name can be one that was shared. Earlier versions had
-/// mode and time after the digits.
+/// Whether a file of that name in a directory of that name can be a shared file. Earlier versions
+/// appended mode and time to the digits.
 fn is_name(dir: &[u8], name: &[u8]) -> bool {
     let Some((digits, rest)) = name.split_at_checked(DIGITS) else { return false };
     let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');

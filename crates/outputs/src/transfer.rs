@@ -1,6 +1,8 @@
-//! Files out of a container: many roots in one conversation, and the content of chosen files.
+//! Transfers files out of a container: lists several roots in one exchange, and reads selected
+//! files.
 //!
-//! Used by `listing` and by the code that keeps files. Blocks on pipes: on a thread that may.
+//! Used by `listing` and by the code that keeps files. Blocks on pipes, so it needs a thread that
+//! may block.
 
 use super::OutputError;
 use runner_engine::files::{FileFailure, FilesProgram, FilesProgramError};
@@ -8,16 +10,16 @@ use runner_wire::abi::files::{REGULAR, SYMLINK, stage};
 use runner_wire::files::{ContentEnd, FileFacts, Reply, select};
 use std::io;
 
-/// What is requested below one root.
+/// A request below one root.
 pub(super) struct TransferRequest {
-    /// Absolute; links in it are followed.
+    /// Absolute path; links in it are followed.
     pub(super) root: Vec<u8>,
-    /// Flags and paths; an empty path is all that is in the root.
+    /// Flags and paths; an empty path means everything in the root.
     pub(super) paths: Vec<(u32, Vec<u8>)>,
 }
 
-/// Asks below several roots. `each` hears the number of the ask with every answer: first
-/// [`Reply::Root`], or [`Reply::Failed`] of [`stage::ROOT`] and nothing else.
+/// Requests paths below several roots. `each` gets the index of the request with every reply: first
+/// [`Reply::Root`], or else a single [`Reply::Failed`] of [`stage::ROOT`].
 pub(super) fn converse<E: From<FilesProgramError>>(
     files: FilesProgram,
     asks: Vec<TransferRequest>,
@@ -25,7 +27,7 @@ pub(super) fn converse<E: From<FilesProgramError>>(
 ) -> Result<(), E> {
     let FilesProgram { mut requests, mut replies } = files;
     std::thread::scope(|scope| {
-        // Requests and replies are under way at once, or a long list would stand still.
+        // Send requests and read replies at the same time; a long list would otherwise block.
         scope.spawn(move || -> io::Result<()> {
             for ask in asks {
                 requests.root(&ask.root, 0)?;
@@ -48,7 +50,7 @@ pub(super) fn converse<E: From<FilesProgramError>>(
                             _ => false,
                         };
                         roots += usize::from(is_root);
-                        // An answer before the first root answers nothing.
+                        // A reply before the first root belongs to no request.
                         let Some(ask) = roots.checked_sub(1) else {
                             return Err(FilesProgramError::Ended.into());
                         };
@@ -58,28 +60,28 @@ pub(super) fn converse<E: From<FilesProgramError>>(
             }
         };
         let result = hear();
-        // A late question finds the channel closed.
+        // A late request then finds the channel closed.
         drop(replies);
         result
     })
 }
 
-/// A file that was chosen.
+/// A selected file.
 #[derive(Clone, Debug)]
 pub(super) struct Chosen {
     /// The directory its path is relative to; absolute.
     pub(super) base: Vec<u8>,
-    /// Below that.
+    /// Path relative to the base.
     pub(super) path: Vec<u8>,
-    /// What it is called where it is kept.
+    /// Name in the output.
     pub(super) name: Vec<u8>,
     pub(super) facts: FileFacts,
-    /// Where it leads, if it is kept as a link.
+    /// The link's target, if it is kept as a link.
     pub(super) target: Option<Vec<u8>>,
 }
 
 impl Chosen {
-    /// Its whole path in the container.
+    /// Absolute path in the container.
     pub(super) fn whole(&self) -> Vec<u8> {
         [&self.base, &b"/"[..], &self.path].concat()
     }
@@ -89,20 +91,20 @@ impl Chosen {
     }
 }
 
-/// Keeps files, one after the other.
+/// Stores files, one after the other.
 pub(super) trait Keeper {
-    /// A file with these facts, which may have changed since it was chosen.
+    /// Begins a file. `facts` may differ from those at selection.
     fn begin(&mut self, file: &Chosen, facts: &FileFacts) -> Result<(), OutputError>;
     fn data(&mut self, bytes: &[u8]) -> Result<(), OutputError>;
     fn hole(&mut self, length: u64) -> Result<(), OutputError>;
-    /// The file is whole.
+    /// Ends the current file.
     fn end(&mut self) -> Result<(), OutputError>;
-    /// A link that stays one.
+    /// Adds a link that stays a link.
     fn link(&mut self, file: &Chosen, target: &[u8]) -> Result<(), OutputError>;
 }
 
-/// Hands the content of the chosen files to a keeper, in their order. `warn` hears of those that
-/// changed meanwhile.
+/// Passes the content of the selected files to a keeper, in order. `warn` gets messages about files
+/// that changed meanwhile.
 pub(super) fn keep(
     files: FilesProgram,
     chosen: &[Chosen],
@@ -166,7 +168,7 @@ pub(super) fn keep(
         Ok(())
     })?;
     match order.next() {
-        // A program that is not ours leaves answers out.
+        // An untrusted program may omit replies.
         Some(file) => Err(file.problem("it was not read")),
         None => Ok(()),
     }

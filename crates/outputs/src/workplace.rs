@@ -1,6 +1,7 @@
-//! Where a build's outputs are collected: its container, whom one tells, and who calls S3.
+//! What the collecting code works with: the build's container, where to report, and who calls S3.
 //!
-//! Made by the driver at either end of a build; `artifacts`, `reports` and `cache` work with it.
+//! Created by the driver at the start and the end of a build; used by `artifacts`, `reports` and
+//! `cache`.
 
 use super::cache::{CacheState, CacheTo};
 use super::{
@@ -18,33 +19,33 @@ use tokio::sync::watch;
 
 /// Where the outputs of a build go.
 pub struct BuildOutputs {
-    /// Where artifacts go; none: they are not collected.
+    /// Where artifacts go; `None` if they are not collected.
     pub artifacts: Option<ArtifactDestinations>,
-    /// What becomes of reports.
+    /// What to do with reports.
     pub reports: ReportsWanted,
-    /// Where caches are; none: there is no cache.
+    /// Where caches are stored; `None` if there is no cache.
     pub cache: Option<CacheTo>,
-    /// What is known of this build's.
+    /// State of this build's cache.
     pub cache_state: Mutex<CacheState>,
-    /// Where earlier builds have left things in the source.
+    /// Places in the source that earlier builds wrote outputs to.
     pub leavings: LeavingPlaces,
-    /// Whose the buckets are.
+    /// Identity used for buckets.
     pub identity: CloudIdentity,
-    /// A folder of the build's own on the host.
+    /// The build's own folder on the host.
     pub scratch: PathBuf,
 }
 
-/// What is wanted of reports, beyond that they are read.
+/// What to do with reports besides reading them.
 #[derive(Clone, Debug)]
 pub struct ReportsWanted {
-    /// Where a copy goes, if it does.
+    /// Where to copy reports, if requested.
     pub dir: Option<PathBuf>,
-    /// Whether those are looked for that the buildspec does not name.
+    /// Whether to search for reports that the buildspec does not name.
     pub discovers: bool,
     pub project: String,
 }
 
-/// What the code that collects, keeps or restores something has at hand.
+/// What the code that collects, keeps or restores something works with.
 #[derive(Clone)]
 pub struct Workplace {
     pub container: Arc<dyn Container>,
@@ -52,24 +53,25 @@ pub struct Workplace {
     pub values: ShellValues,
     /// `CODEBUILD_SRC_DIR`.
     pub source: String,
-    /// What is not collected.
+    /// Files to leave out.
     pub leavings: PriorLeavings,
-    /// The directories of this machine that the build was given.
+    /// The local directories that were given to the build.
     pub sources: SourceDirectories,
-    /// What must not be shown.
+    /// Values that must not be shown.
     pub secrets: SharedSecrets,
     /// The build's uuid.
     pub build: String,
-    /// A folder of the build's own, for what must be whole before it is sent or put in place.
+    /// The build's own folder, for files that must be complete before they are sent or put in
+    /// place.
     pub scratch: PathBuf,
-    /// Who calls S3.
+    /// Identity that calls S3.
     pub identity: CloudIdentity,
-    /// Becomes true when nobody waits for it any more.
+    /// Becomes true when nobody waits for the result any more.
     pub cancel: watch::Receiver<bool>,
 }
 
 impl Workplace {
-    /// A file without a name, for what must be whole before it is sent.
+    /// An unnamed file, for data that must be complete before it is sent.
     #[expect(clippy::disallowed_methods, reason = "the build's own folder, in the state folder")]
     pub(super) fn scratch_file(&self) -> Result<File, OutputError> {
         let failed = OutputError::folder("make a file in", &self.scratch);
@@ -87,7 +89,7 @@ impl Workplace {
         let mut cancel = self.cancel.clone();
         tokio::select! {
             done = work => Ok(done),
-            // Its other end goes only with the build.
+            // The other end closes only when the build ends.
             _ = cancel.wait_for(|cancelled| *cancelled) => {
                 Err(OutputError::Other("the build was stopped".to_owned()))
             }

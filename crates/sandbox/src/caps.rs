@@ -1,8 +1,8 @@
 //! The capabilities a build's root keeps.
 //!
-//! Used by `child`. Docker's list, without what would reach past the container: no device nodes, since
-//! nothing keeps the host's devices from it but that (pitfall 6 of the engine's design), no raw packets
-//! on the host's network (decision 16), no records in the machine's audit log.
+//! Used by `child`. Docker's list, without those that reach beyond the container: no device nodes,
+//! because nothing else protects the host's devices (pitfall 6 of the engine's design); no raw
+//! packets on the host's network (decision 16); no records in the machine's audit log.
 #![forbid(unsafe_code)]
 
 use crate::spec::ContainerNetwork;
@@ -24,19 +24,19 @@ const KEPT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::KILL)
     .union(CapabilitySet::SETFCAP);
 
-/// Their names, as daemons have them: without `CAP_`.
+/// The names of the capabilities as daemons write them: without `CAP_`.
 pub fn kept_capabilities() -> impl Iterator<Item = &'static str> {
     KEPT.iter_names().map(|(name, _)| name)
 }
 
-/// Takes every other capability out of the bounding set. The next exec as root then gets exactly
-/// what is left, so nothing else need be dropped.
+/// Removes every other capability from the bounding set. The next exec as root then gets exactly
+/// the rest, so nothing else needs to be dropped.
 ///
-/// PID 1 alone gets one more, by inheritance, which it ends: it looks into the memory of whoever asks it
-/// for a socket (`sockets` in `runner-init`).
+/// PID 1 alone inherits one more, which it does not pass on: it reads the memory of processes that
+/// ask it for a socket (`sockets` in `runner-init`).
 pub(crate) fn limit(network: ContainerNetwork) -> io::Result<()> {
     let mut sets = capabilities(None)?;
-    // The runner may be without it itself.
+    // The runner itself may not have it.
     sets.inheritable = sets.permitted & CapabilitySet::SYS_PTRACE;
     set_capabilities(None, sets)?;
     let kept = match network {
@@ -49,7 +49,7 @@ pub(crate) fn limit(network: ContainerNetwork) -> io::Result<()> {
             continue;
         }
         match remove_capability_from_bounding_set(capability) {
-            // Numbers past the kernel's last capability.
+            // Numbers beyond the kernel's last capability.
             Err(Errno::INVAL) => break,
             done => done?,
         }

@@ -1,9 +1,10 @@
-//! The half of a start that runs inside the new namespaces: has the root built, gives up rights,
+//! The half of a start that runs inside the new namespaces: has the root built, drops rights,
 //! becomes PID 1.
 //!
 //! Entered through the program's own start (`main.rs`, before anything else is set up) in the
-//! process that `parent` made. Fed by `handshake`; uses `root` and `kernel_dirs`. Nothing is ever
-//! unmounted or cleaned up here: all of it ends with the namespaces, that is with PID 1.
+//! process that `parent` made. Gets its spec through `handshake`; uses `root` and `kernel_dirs`.
+//! Nothing is ever unmounted or cleaned up here: everything ends with the namespaces, that is, with
+//! PID 1.
 #![forbid(unsafe_code)]
 
 use crate::handed;
@@ -18,27 +19,27 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
-/// Descriptors this half is started with, beside an empty 0, 1 and 2.
+/// Descriptors this half starts with, in addition to empty 0, 1 and 2.
 pub(crate) const CONTROL: i32 = abi::CONTROL_FD;
 pub(crate) const HANDSHAKE: i32 = 4;
 pub(crate) const OWNERS: i32 = 5;
 
-/// Builds the container this process was made for and becomes its PID 1. Returns the exit code
-/// where that fails; what failed has gone to the parent by then.
+/// Builds the container this process was made for and becomes its PID 1. Returns only on failure,
+/// with the exit code; the parent has been told the reason by then.
 #[must_use]
 pub fn set_up_and_become_init() -> u8 {
     let Some([control, handshake, owners]) = sys::inherited([CONTROL, HANDSHAKE, OWNERS]) else {
-        // Started by hand; there is nobody to tell but the terminal.
+        // Started by hand: only the terminal can be told.
         let _ = writeln!(io::stderr(), "runner: this argument is for the runner's own use");
         return 2;
     };
-    // PID 1 expects something else at that number, and gets it last of all (`confine`). Until then
-    // the number stays taken, so that nothing made on the way lands on it.
+    // PID 1 expects something else at that number, which it gets last (`confine`). Until then the
+    // number stays taken, so that no new descriptor gets it.
     let Ok(copy) = handshake.try_clone() else { return 3 };
     let mut parent = SetupChannel::new(copy);
     let (spec, handed) = match parent.receive_spec() {
         Ok(Some(received)) => received,
-        // The parent died before it had anything to say.
+        // The parent died before it sent anything.
         Ok(None) => return 3,
         Err(error) => {
             let failure =
@@ -52,12 +53,12 @@ pub fn set_up_and_become_init() -> u8 {
         Err(failure) => failure,
     };
     let _ = parent.send_failure(&failure);
-    // Only now: its end tells the parent to look for the failure.
+    // Only now: closing it makes the parent look for the failure.
     drop((control, handshake));
     3
 }
 
-/// Everything up to the point where only rights are left to give up; the devpts root, and the toolbox.
+/// Everything before rights are dropped. Returns the devpts root and the toolbox.
 fn set_up(
     spec: &SandboxSpec,
     owners: &OwnedFd,
@@ -71,7 +72,7 @@ fn set_up(
     })?;
     separate(spec)?;
     let toolbox = spec.toolbox.as_ref().map(toolbox::make).transpose()?;
-    // Open for as long as the root is being built.
+    // Kept open while the root is built.
     let _handed = handed::take(handed)?;
     let root = root::build(spec, owners)?;
     let devpts = kernel_dirs::mount(&root, spec)?;
@@ -82,8 +83,8 @@ fn set_up(
     Ok((devpts, toolbox))
 }
 
-/// Makes what this process is in by now its own: the parent has put it into its control groups, and the
-/// network was made with it.
+/// Makes a cgroup namespace whose roots are the groups that the parent has put this process into,
+/// joins the child group if there is one, and brings up loopback in the container's own network.
 fn separate(spec: &SandboxSpec) -> Result<(), SandboxSetupError> {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP).map_err(|errno| {
         SandboxSetupError::new(
@@ -108,8 +109,7 @@ fn separate(spec: &SandboxSpec) -> Result<(), SandboxSetupError> {
 fn enter(root: &InRoot) -> Result<(), SandboxSetupError> {
     let enter = || -> io::Result<()> {
         rustix::process::fchdir(root)?;
-        // The old root ends up on top of the new one, and there it is taken off. No name for it
-        // ever exists.
+        // The old root ends up on top of the new one and is unmounted there. It never has a name.
         rustix::process::pivot_root(".", ".")?;
         rustix::mount::unmount(".", UnmountFlags::DETACH)?;
         Ok(rustix::process::chdir("/")?)
@@ -117,30 +117,31 @@ fn enter(root: &InRoot) -> Result<(), SandboxSetupError> {
     enter().map_err(|error| SandboxSetupError::new(SetupStep::Root, "enter the new root", &error))
 }
 
-/// Puts the filter of a build's processes on this one, for good: whether that works here.
+/// Installs the filter of a build's processes on this process, permanently, to test whether that
+/// works here.
 ///
 /// # Errors
-/// The kernel, or a filter around this process, does not allow it.
+/// The kernel or an outer filter does not allow it.
 pub fn filter_this_process() -> io::Result<()> {
-    // Without rights a filter is taken from those only who can gain none.
+    // Without privileges, only a process that can gain none may install a filter.
     rustix::thread::set_no_new_privs(true)?;
     sys::install_filter(&seccomp::PROGRAM, false).map(drop)
 }
 
-/// Gives up rights for good and becomes PID 1. Comes back with what went wrong.
+/// Drops rights permanently and becomes PID 1. Returns only if that fails.
 fn confine(devpts: &OwnedFd, toolbox: Option<&OwnedFd>, spec: &SandboxSpec) -> SandboxSetupError {
     let become_init = || -> io::Result<std::convert::Infallible> {
-        // Out of the way of the numbers that follow.
+        // Clear of the numbers used below.
         let aside = |fd: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(fd, 16);
         let init = aside(&sealed::program()?)?;
-        // The container's own, so that a change of it concerns nobody else.
+        // The container's own node, so that changes to it affect nobody else.
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
         for number in 0..3 {
             sys::copy_to(null.as_fd(), number)?;
         }
         let mut listener = None;
         if spec.confinement == Confinement::Build {
-            // While there is a right to: it spares "no new privileges".
+            // While still privileged, which makes "no new privileges" unnecessary.
             sys::scope_abstract_sockets()?;
             caps::limit(spec.network)?;
             // Installed while CAP_SYS_ADMIN is still held, so "no new privileges" stays off: build

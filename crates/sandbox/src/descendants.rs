@@ -1,17 +1,17 @@
-//! Everything below a reaper that cannot end it itself, because it is stopped.
+//! Finds and kills everything below a reaper that is stopped and cannot do so itself.
 //!
-//! Used by `parent` before it kills one. Also what lives in a container, for whoever asks.
+//! Used by `parent` before it kills a reaper. Also lists the processes in a container.
 #![forbid(unsafe_code)]
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::collections::HashMap;
 use std::fs;
 
-/// Rounds in which descendants are looked for: each kills all there are by then.
+/// Rounds of the search; each kills all descendants found.
 const ROUNDS: u8 = 50;
 
-/// Kills everything below a reaper that does not do so itself. What its descendants leave behind becomes its
-/// own, stopped or not, so that nobody gets away from it.
+/// Kills everything below a reaper. Orphaned descendants become the reaper's children even while it
+/// is stopped, so that none escapes.
 pub(crate) fn kill(reaper: u32) {
     for _ in 0..ROUNDS {
         let found = below(reaper, &processes());
@@ -21,7 +21,7 @@ pub(crate) fn kill(reaper: u32) {
         for pid in found {
             let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
             let pidfd = number.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-            // Pinned, and then looked at again: the number may have come to mean another one.
+            // Pinned, then checked again: the pid may have been reused.
             if let Some(pidfd) = pidfd
                 && below(reaper, &processes()).contains(&pid)
             {
@@ -31,16 +31,16 @@ pub(crate) fn kill(reaper: u32) {
     }
 }
 
-/// A process of a container.
+/// A process in a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Living {
-    /// Its number in there.
+    /// Its pid inside the container.
     pub pid: u32,
-    /// Its name, which is whatever it says.
+    /// Its name, which it chooses itself.
     pub name: String,
 }
 
-/// What runs below a container's first process, but for the dead. The container can start something meanwhile.
+/// The live processes below a container's first process. The container may start more meanwhile.
 #[must_use]
 pub fn living(first: u32) -> Vec<Living> {
     let (mut found, mut ahead) = (Vec::new(), vec![first]);
@@ -60,7 +60,7 @@ pub fn living(first: u32) -> Vec<Living> {
 }
 
 fn looked_at(pid: u32) -> Option<Living> {
-    // A name is whatever bytes a process gives itself.
+    // A process may give itself any bytes as a name.
     let status = fs::read(format!("/proc/{pid}/status")).ok()?;
     let status = String::from_utf8_lossy(&status);
     let field = |name: &str| {
@@ -70,18 +70,18 @@ fn looked_at(pid: u32) -> Option<Living> {
     if field("State")?.starts_with(['Z', 'X']) {
         return None;
     }
-    // Its number here, in the container, and in what it has made itself.
+    // Its pid here, in the container, and in namespaces it made itself.
     let pid = field("NSpid")?.split_ascii_whitespace().nth(1)?.parse().ok()?;
     Some(Living { pid, name: field("Name")?.to_owned() })
 }
 
-/// Every process that is not dead, with its parent.
+/// All processes that are not dead, with their parents.
 fn processes() -> HashMap<u32, u32> {
     let Ok(list) = fs::read_dir("/proc") else { return HashMap::new() };
     let pids = list.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let with_parent = |pid| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // Behind the name, which may hold anything: the state, the parent.
+        // State and parent follow the name, which may contain anything.
         let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
         let state = fields.next()?;
         let parent = fields.next()?.parse().ok()?;
@@ -93,7 +93,7 @@ fn processes() -> HashMap<u32, u32> {
 fn below(ancestor: u32, parents: &HashMap<u32, u32>) -> Vec<u32> {
     let is_below = |pid: &u32| {
         let mut at = *pid;
-        // No line of parents is longer than there are processes.
+        // A chain of parents is never longer than the number of processes.
         for _ in 0..parents.len() {
             match parents.get(&at) {
                 Some(&parent) if parent == ancestor => return true,

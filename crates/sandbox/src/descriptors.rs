@@ -1,8 +1,8 @@
-//! The limit of descriptors: raised for this process, restored for the processes it makes.
+//! The descriptor limit: raised for this process, restored for its children.
 //!
-//! A runner has many descriptors open: connections, sessions, files. Its children keep the limit of its caller, since
-//! programs that use `select` break beyond 1024, and others close every number up to their limit. Used by `main`, and
-//! where a process is made.
+//! A runner has many open descriptors: connections, sessions, files. Its children keep the caller's
+//! limit, because programs that use `select` break beyond 1024, and others close every number up to
+//! their limit. Used by `main` and wherever a process is started.
 #![forbid(unsafe_code)]
 
 use crate::sys;
@@ -10,7 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The limit this process was started with, once it is raised.
+/// This process's original limit, once it is raised.
 static BEFORE: OnceLock<Rlimit> = OnceLock::new();
 
 /// Raises the soft limit to the hard limit.
@@ -23,13 +23,13 @@ pub fn raise_descriptors() {
     }
 }
 
-/// The limit of the processes that this one makes.
+/// The limit that child processes get.
 #[must_use]
 pub fn inherited_descriptors() -> Rlimit {
     BEFORE.get().cloned().unwrap_or_else(|| getrlimit(Resource::Nofile))
 }
 
-/// Gives the program of a command the limit that this process was started with.
+/// Gives a command's program this process's original limit.
 pub fn with_inherited_descriptors(command: &mut Command) -> &mut Command {
     match before() {
         Some(limits) => sys::limit_descriptors(command, limits),
@@ -37,7 +37,7 @@ pub fn with_inherited_descriptors(command: &mut Command) -> &mut Command {
     }
 }
 
-/// The limit to restore, as the kernel takes it.
+/// The limit to restore, as raw soft and hard values.
 pub(crate) fn before() -> Option<[u64; 2]> {
     let limit = BEFORE.get()?;
     Some([limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX)])

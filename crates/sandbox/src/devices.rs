@@ -1,6 +1,6 @@
-//! The host's devices in a container with privileges.
+//! Provides the host's devices to a privileged container.
 //!
-//! Used by `kernel_dirs` once the container has a /dev of its own.
+//! Used by `kernel_dirs` once the container has its own /dev.
 #![forbid(unsafe_code)]
 
 use crate::handshake::{SandboxSetupError, SetupStep, failing};
@@ -12,12 +12,12 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// What of /dev is a container's own, whatever the host has there.
+/// Entries of /dev that are always the container's own.
 const OWN: [&str; 7] = ["pts", "ptmx", "shm", "mqueue", "console", "log", "hugepages"];
-/// What a user may do something with who may make no devices.
+/// Devices of use to a user who may create none.
 const OF_USERS: [&str; 3] = ["fuse", "net/tun", "kvm"];
 
-/// Shows them: nodes of the container's own where it may make some, else those it can use.
+/// Adds the devices: as new nodes if the container may create some, else those it can use.
 pub(crate) fn show(root: &InRoot, may_make: bool) -> Result<(), SandboxSetupError> {
     let dev = Path::new("/dev");
     if may_make {
@@ -65,11 +65,11 @@ fn make(root: &InRoot, path: &Path, metadata: &fs::Metadata) -> io::Result<()> {
     let mode = Mode::from_raw_mode(metadata.mode() & 0o7777);
     let kind = FileType::from_raw_mode(metadata.mode());
     match rustix::fs::mknodat(&parent, name, kind, mode, metadata.rdev()) {
-        // One of those every container has.
+        // Every container has this one already.
         Err(rustix::io::Errno::EXIST) => return Ok(()),
         done => done?,
     }
-    // What umask took away again.
+    // Undo the umask.
     rustix::fs::chmodat(&parent, name, mode, AtFlags::empty())?;
     let owner = (metadata.uid().into(), metadata.gid().into());
     let (uid, gid): (nix::unistd::Uid, nix::unistd::Gid) = owner;

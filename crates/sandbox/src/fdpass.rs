@@ -1,4 +1,4 @@
-//! Bytes with descriptors riding on them, over a unix socket that is never waited on.
+//! Sends and receives bytes with descriptors over a non-blocking unix socket.
 //!
 //! Used by the engine for PID 1's socket and by the control socket to hand pipes to a client.
 #![forbid(unsafe_code)]
@@ -12,23 +12,23 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// Most descriptors that ride on one message.
+/// Most descriptors on one message.
 const MAX_FDS: usize = 3;
 
-/// What one call to [`receive`] brought.
+/// The result of a [`receive`] call.
 #[derive(Debug)]
 pub struct ReceivedMessage {
-    /// Bytes written to the front of the buffer; 0: the other end is closed.
+    /// Bytes written to the front of the buffer; 0 if the other end is closed.
     pub bytes: usize,
-    /// Descriptors that came with them, closed on exec.
+    /// Descriptors that came with them, close-on-exec.
     pub fds: Vec<OwnedFd>,
 }
 
-/// Sends what the socket takes of `bytes` now, `fds` with its first byte; how many bytes that was.
+/// Sends as many of `bytes` as the socket accepts now, with `fds` on the first byte. Returns the
+/// number of bytes sent.
 ///
 /// # Errors
-/// `WouldBlock` while the socket is full; whatever else `sendmsg` says, `BrokenPipe` without a
-/// signal.
+/// `WouldBlock` while the socket is full; other errors of `sendmsg`; `BrokenPipe` without a signal.
 pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -48,10 +48,10 @@ pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Resu
     }
 }
 
-/// Receives what is there, at most `buffer.len()` bytes.
+/// Receives the available bytes, at most `buffer.len()`.
 ///
 /// # Errors
-/// `WouldBlock` while nothing is there; whatever else `recvmsg` says.
+/// `WouldBlock` if there are none; other errors of `recvmsg`.
 pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<ReceivedMessage> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);

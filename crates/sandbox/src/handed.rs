@@ -1,11 +1,12 @@
-//! Directories that the runner has open and hands to the set-up of a container, so that nothing is mounted by a
-//! path which somebody may have changed since the runner looked.
+//! Passes open directories from the runner to a container's set-up, so that nothing is mounted by a
+//! path that may have changed since the runner checked it.
 //!
-//! `parent` hands them over, `child` takes them before it builds the root. A spec names each by [`handed`].
+//! `parent` passes them, `child` takes them before it builds the root. A spec names each by
+//! [`handed`].
 //!
-//! A descriptor of the runner's is of a mount in the runner's mount namespace, and the kernel mounts nothing of
-//! another namespace. So `child` opens each directory once more, by the path that the kernel has for it, through no
-//! link, and goes on only if that is the same directory.
+//! A descriptor belongs to a mount of the runner's namespace, and the kernel mounts nothing from
+//! another namespace. So `child` opens each directory again by its current path, without following
+//! links, and goes on only if it is the same directory.
 #![forbid(unsafe_code)]
 
 use crate::handshake::{SandboxSetupError, SetupStep, failing};
@@ -18,18 +19,18 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-/// The descriptor that the first one becomes.
+/// Descriptor number of the first directory.
 pub(crate) const FIRST: i32 = 6;
-/// As many as can be handed over: their numbers stay below those that `parent` copies them from.
+/// Most directories: their numbers stay below those that `parent` copies them from.
 pub(crate) const MOST: usize = 8;
 
-/// The path by which a spec names the directory that is handed over as number `index`.
+/// The path that names directory number `index` in a spec.
 #[must_use]
 pub fn handed(index: usize) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", FIRST as usize + index))
 }
 
-/// The paths that the kernel has for open directories.
+/// The current paths of open directories.
 pub(crate) fn paths(directories: &[BorrowedFd<'_>]) -> io::Result<Vec<PathBuf>> {
     if directories.len() > MOST {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -42,8 +43,8 @@ pub(crate) fn paths(directories: &[BorrowedFd<'_>]) -> io::Result<Vec<PathBuf>> 
     directories.iter().map(path).collect()
 }
 
-/// Makes the directories behind the inherited descriptors those of this process's mount namespace. They can be
-/// named by [`handed`] for as long as the result lives.
+/// Replaces the inherited descriptors by those of the same directories in this mount namespace.
+/// [`handed`] names them while the result lives.
 pub(crate) fn take(paths: &[PathBuf]) -> Result<Vec<OwnedFd>, SandboxSetupError> {
     let take = |(number, path): (i32, &PathBuf)| -> Result<OwnedFd, SandboxSetupError> {
         let took = || -> io::Result<OwnedFd> {
@@ -57,7 +58,7 @@ pub(crate) fn take(paths: &[PathBuf]) -> Result<Vec<OwnedFd>, SandboxSetupError>
     (FIRST..).zip(paths).map(take).collect()
 }
 
-/// Opens a path through no link; what is there has to be the directory that is open already.
+/// Opens a path without following links. It must be the directory that is already open.
 fn same_directory(open: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
@@ -78,7 +79,7 @@ mod tests {
     #[test]
     fn what_has_taken_a_directory_s_place_is_not_opened() -> io::Result<()> {
         let bed = tempfile::tempdir()?;
-        // As the kernel has it: without links.
+        // The path as the kernel has it: without links.
         let bed = fs::canonicalize(bed.path())?;
         let dir = bed.join("dir");
         fs::create_dir(&dir)?;
@@ -87,10 +88,10 @@ mod tests {
         assert!(same_directory(&open, &dir).is_ok());
         let aside = bed.join("aside");
         fs::rename(&dir, &aside)?;
-        // The kernel knows its new name; the one that was asked for before leads elsewhere by now.
+        // The kernel knows its new name; the old one is free for others.
         assert_eq!(paths(&[open.as_fd()])?, std::slice::from_ref(&aside));
         symlink(&aside, &dir)?;
-        // As a path, a link itself would be opened; it is no directory.
+        // With O_PATH a link itself would be opened, but it is no directory.
         let refused = same_directory(&open, &dir).map_err(|error| error.raw_os_error());
         assert_eq!(refused.err(), Some(Some(libc::ENOTDIR)));
         fs::remove_file(&dir)?;

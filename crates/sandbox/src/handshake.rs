@@ -1,4 +1,4 @@
-//! What the two halves of a start say to each other: the spec one way, at most one failure back.
+//! Messages between the two halves of a start: the spec one way, at most one failure back.
 //!
 //! Used by `parent` and `child`. Success is silence: the child's end closes when it becomes PID 1,
 //! which then says hello on its own socket.
@@ -11,36 +11,36 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-/// First argument under which the runner executes itself to set up a container.
+/// First argument when the runner executes itself to set up a container.
 pub const REEXEC_ARG: &str = "__init";
-/// First argument under which it executes itself to do a chore with a container's users.
+/// First argument when it executes itself for a chore with a container's users.
 pub const CHORE_ARG: &str = "__chore";
 
-/// First argument under which it executes itself to give overlays of a container new upper layers.
+/// First argument when it executes itself to give a container's overlays new upper layers.
 pub const RESTACK_ARG: &str = "__restack";
 
-/// One step of a set-up that did not work.
+/// A failed step of a set-up.
 #[derive(Clone, Debug, thiserror::Error, Serialize, Deserialize)]
 #[error("cannot {what}: {}", io::Error::from_raw_os_error(*errno))]
 pub struct SandboxSetupError {
-    /// Which kind of step, for the hint and for trying another way.
+    /// The kind of step, for the hint and for trying another way.
     pub step: SetupStep,
-    /// What was being done, with its path.
+    /// The action, with its path.
     pub what: String,
     /// The kernel's reason.
     pub errno: i32,
 }
 
-/// Kinds of steps that call for different advice.
+/// Kinds of steps that need different advice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SetupStep {
     /// Making or entering namespaces.
     Namespaces,
-    /// Using a directory as an overlay's upper layer: another file system may do.
+    /// Using a directory as an overlay's upper layer; another file system may work.
     Layer,
-    /// Reading what the host or the image holds.
+    /// Reading files of the host or the image.
     Source,
-    /// Anything else that is mounted, made or written in the new root.
+    /// Mounting, creating or writing anything else in the new root.
     Root,
     /// Dropping rights or executing PID 1.
     Confine,
@@ -48,13 +48,13 @@ pub enum SetupStep {
 
 impl SandboxSetupError {
     pub(crate) fn new(step: SetupStep, what: impl Into<String>, error: &io::Error) -> Self {
-        // Errors made by std itself carry no number; none of those here has a better one.
+        // Errors made by std carry no errno; no better one is available.
         let errno = error.raw_os_error().unwrap_or(libc::EINVAL);
         SandboxSetupError { step, what: what.into(), errno }
     }
 }
 
-/// `map_err` for a step on a path.
+/// For `map_err`: makes the error of a step on a path.
 pub(crate) fn failing<'a>(
     step: SetupStep,
     doing: &'a str,
@@ -63,7 +63,7 @@ pub(crate) fn failing<'a>(
     move |error| SandboxSetupError::new(step, format!("{doing} {}", path.display()), &error)
 }
 
-/// One end of the conversation.
+/// One end of the connection.
 pub(crate) struct SetupChannel(UnixStream);
 
 impl SetupChannel {
@@ -76,22 +76,23 @@ impl SetupChannel {
         SetupChannel(fd.into())
     }
 
-    /// Waits for a child to come to [`crate::sys::NewProcess::gate`]: only then may its maps be written.
+    /// Waits until a child reaches [`crate::sys::NewProcess::gate`]; only then may its maps be
+    /// written.
     pub(crate) fn wait_for_gate(&mut self) -> io::Result<()> {
         self.0.read_exact(&mut [0])
     }
 
-    /// Lets a child go on that waits at [`crate::sys::NewProcess::gate`].
+    /// Lets a child waiting at [`crate::sys::NewProcess::gate`] go on.
     pub(crate) fn open_gate(&mut self) -> io::Result<()> {
         self.0.write_all(&[0])
     }
 
-    /// `handed`: the paths of the directories that come with it as descriptors.
+    /// `handed` are the paths of the directories passed as descriptors.
     pub(crate) fn send_spec(&mut self, spec: &SandboxSpec, handed: &[PathBuf]) -> io::Result<()> {
         self.send(&(spec, handed))
     }
 
-    /// `None`: the parent is gone.
+    /// `None` if the parent is gone.
     pub(crate) fn receive_spec(&mut self) -> io::Result<Option<(SandboxSpec, Vec<PathBuf>)>> {
         self.receive()
     }
@@ -100,7 +101,7 @@ impl SetupChannel {
         self.send(failure)
     }
 
-    /// `None`: the child has become PID 1, or died without a word.
+    /// `None` if the child has become PID 1 or died silently.
     pub(crate) fn receive_failure(&mut self) -> io::Result<Option<SandboxSetupError>> {
         self.receive()
     }
@@ -112,7 +113,7 @@ impl SetupChannel {
         self.0.write_all(&text)
     }
 
-    /// `None`: the other end is closed.
+    /// `None` if the other end is closed.
     pub(crate) fn receive<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
         let mut length = [0; 4];
         match self.0.read_exact(&mut length) {

@@ -1,8 +1,8 @@
-//! Paths of a container, resolved in its root and nowhere else.
+//! Resolves a container's paths strictly inside its root.
 //!
-//! Used by `child` while it builds the root, and by whoever unpacks an image. The image is not
-//! trusted: a symbolic link in it may point anywhere, so no path of the container is ever handed to
-//! a call that would follow links on the host. Everything goes through `openat2` with
+//! Used by `child` while it builds the root, and by the code that unpacks images. The image is
+//! untrusted: a symbolic link in it may point anywhere, so no path of the container ever reaches a
+//! call that would follow links on the host. Everything goes through `openat2` with
 //! `RESOLVE_IN_ROOT`.
 #![forbid(unsafe_code)]
 
@@ -14,15 +14,15 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path};
 
-/// The root directory of a container to be.
+/// The root directory of a future container.
 #[derive(Debug)]
 pub struct InRoot(OwnedFd);
 
 impl InRoot {
-    /// `root`: the directory of the host that is, or will be, the root.
+    /// Opens the directory of the host that is, or will be, the root.
     ///
     /// # Errors
-    /// It cannot be opened, or is no directory.
+    /// It cannot be opened or is no directory.
     pub fn open(root: &Path) -> io::Result<Self> {
         Ok(InRoot(rustix::fs::openat(
             CWD,
@@ -32,15 +32,15 @@ impl InRoot {
         )?))
     }
 
-    /// A handle on what stands at `path`, symbolic links followed inside the root.
+    /// A handle on `path`. Follows symbolic links inside the root.
     pub(crate) fn resolve(&self, path: &Path) -> io::Result<OwnedFd> {
         self.open_with(path, OFlags::PATH, Mode::empty())
     }
 
-    /// Opens the directory `path` for listing and changing.
+    /// Opens the directory `path` for listing and changes.
     ///
     /// # Errors
-    /// It is not there, or no directory.
+    /// It does not exist or is no directory.
     pub fn open_directory(&self, path: &Path) -> io::Result<OwnedFd> {
         self.open_with(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
     }
@@ -49,28 +49,28 @@ impl InRoot {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         loop {
             match openat2(&self.0, path, flags | OFlags::CLOEXEC, mode, resolve) {
-                // A rename elsewhere made the kernel unsure; it asks to be asked again.
+                // A concurrent rename made the kernel unsure; it wants a retry.
                 Err(Errno::AGAIN) => {}
                 done => return Ok(done?),
             }
         }
     }
 
-    /// Makes `path` and what is missing above it; a handle on it. Only the last directory gets
-    /// `mode`, and only where it is new.
+    /// Creates `path` with missing parents and returns a handle on it. Only the last directory gets
+    /// `mode`, and only if it is new.
     ///
     /// # Errors
-    /// Something else stands in the way, or the file system refuses.
+    /// Something else has the name, or the file system refuses.
     pub fn make_directory(&self, path: &Path, mode: u32) -> io::Result<OwnedFd> {
         match self.open_with(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            // A link that leads back to itself leads nowhere, like a dangling one.
+            // A link loop leads nowhere, like a dangling link.
             Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {}
             done => return done,
         }
         let (parent, name) = self.parent(path)?;
         match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(mode)) {
-            // A dangling link: whatever it was meant to be, it is in the way.
+            // A dangling link: it is in the way, whatever its purpose.
             Err(Errno::EXIST) => {
                 rustix::fs::unlinkat(&parent, name, AtFlags::empty())?;
                 rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(mode))?;
@@ -80,14 +80,14 @@ impl InRoot {
         self.open_with(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())
     }
 
-    /// Gives the directory at `path`, made where it is missing, exactly these permissions.
+    /// Sets exactly these permissions on the directory at `path`; creates it if missing.
     pub(crate) fn make_directory_with(&self, path: &Path, mode: u32) -> io::Result<()> {
         self.make_directory(path, mode)?;
         let directory = self.open_directory(path)?;
         Ok(rustix::fs::fchmod(directory, Mode::from_raw_mode(mode))?)
     }
 
-    /// Writes a regular file in place of whatever stands at `path`.
+    /// Writes a regular file at `path` and replaces whatever is there.
     pub(crate) fn write_file(
         &self,
         path: &Path,
@@ -106,10 +106,10 @@ impl InRoot {
         Ok(rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?)
     }
 
-    /// Adds text to the end of a small regular file, made where it is missing.
+    /// Appends text to a small regular file; creates it if missing.
     pub(crate) fn append(&self, path: &Path, text: &[u8]) -> io::Result<()> {
         const MOST: u64 = 1 << 20;
-        // Not waiting for the other end of a pipe that an image may have put there.
+        // Non-blocking, because an image may have put a FIFO there.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let mut before = Vec::new();
         match self.open_with(path, flags, Mode::empty()) {
@@ -126,23 +126,23 @@ impl InRoot {
         self.write_file(path, 0o644, &mut before.as_slice().chain(text))
     }
 
-    /// Makes a symbolic link where nothing stands yet.
+    /// Creates a symbolic link unless the name is taken.
     pub(crate) fn link(&self, path: &Path, to: &Path) -> io::Result<()> {
         let (parent, name) = self.parent(path)?;
         match rustix::fs::symlinkat(to, &parent, name) {
-            // Where nothing can be put the name is as little free as where something stands.
+            // A read-only place counts as taken.
             Ok(()) | Err(Errno::EXIST | Errno::ROFS) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
     }
 
-    /// Mounts `mount` on the directory `path`, made where it is missing.
+    /// Mounts `mount` on the directory `path`; creates it if missing.
     pub(crate) fn attach(&self, mount: impl AsFd, path: &Path) -> io::Result<()> {
         let target = self.make_directory(path, 0o755)?;
         attach_at(mount, target)
     }
 
-    /// Mounts `mount` on the file `path`, made where it is missing.
+    /// Mounts `mount` on the file `path`; creates it if missing.
     pub(crate) fn attach_file(&self, mount: impl AsFd, path: &Path) -> io::Result<()> {
         let target = match self.resolve(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -154,8 +154,8 @@ impl InRoot {
         attach_at(mount, target)
     }
 
-    /// Mounts `mount` on one of the kernel's own directories, which must not be a link: what is
-    /// mounted there is trusted by what comes after.
+    /// Mounts `mount` on one of the kernel's directories, which must not be a link: later steps
+    /// trust what is mounted there.
     pub(crate) fn attach_kernel(&self, mount: impl AsFd, name: &str) -> io::Result<()> {
         match rustix::fs::mkdirat(&self.0, name, Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(Errno::EXIST) => {}
@@ -166,10 +166,10 @@ impl InRoot {
         attach_at(mount, target)
     }
 
-    /// A handle on the directory that holds `path`, made where it is missing, and the last name.
+    /// A handle on the parent directory of `path`, created if missing, and the last name.
     ///
     /// # Errors
-    /// As [`Self::make_directory`]; `InvalidInput` where `path` ends in no name.
+    /// Those of [`Self::make_directory`]; `InvalidInput` if `path` does not end in a name.
     pub fn parent<'a>(&self, path: &'a Path) -> io::Result<(OwnedFd, &'a OsStr)> {
         let Some(Component::Normal(name)) = path.components().next_back() else {
             return Err(io::ErrorKind::InvalidInput.into());
@@ -185,7 +185,7 @@ impl AsFd for InRoot {
     }
 }
 
-/// Mounts `mount` on a place that is open already.
+/// Mounts `mount` on an open place.
 pub(crate) fn attach_at(mount: impl AsFd, target: impl AsFd) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(move_mount(mount, "", target, "", flags)?)

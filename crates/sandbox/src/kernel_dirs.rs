@@ -1,6 +1,6 @@
 //! The kernel's own directories in a container: /proc, /sys and /dev.
 //!
-//! Used by `child` when everything else stands in the root.
+//! Used by `child` once the rest of the root is complete.
 #![forbid(unsafe_code)]
 
 use crate::cgroup;
@@ -19,7 +19,7 @@ use std::path::Path;
 
 const SYS: &str = "/sys";
 
-/// Device nodes every program expects: name, major, minor.
+/// Device nodes that every program expects: name, major, minor.
 const DEVICES: [(&str, u32, u32); 6] = [
     ("null", 1, 3),
     ("zero", 1, 5),
@@ -29,7 +29,7 @@ const DEVICES: [(&str, u32, u32); 6] = [
     ("tty", 5, 0),
 ];
 
-/// Mounts them; the root of the container's devpts.
+/// Mounts the directories. Returns the root of the container's devpts.
 pub(crate) fn mount(root: &InRoot, spec: &SandboxSpec) -> Result<OwnedFd, SandboxSetupError> {
     mount_proc(root)?;
     let is_bare = mount_sys(root, spec)?;
@@ -51,18 +51,18 @@ fn mount_proc(root: &InRoot) -> Result<(), SandboxSetupError> {
         .map_err(failing(SetupStep::Root, "mount", Path::new("/proc")))
 }
 
-/// With a network of the container's own a /sys that shows it; else the host's. Read-only, and without
-/// what is mounted below it but control groups, unless the container has privileges; whether that could be
-/// left out.
+/// Mounts a /sys that shows the container's own network, or else the host's. Unless the container
+/// is privileged, it is read-only and has nothing mounted below it but control groups. Returns
+/// whether those other mounts could be left out.
 fn mount_sys(root: &InRoot, spec: &SandboxSpec) -> Result<bool, SandboxSetupError> {
     let host = Path::new(SYS);
     let is_confined = spec.confinement == Confinement::Build;
     let own = match spec.network {
         ContainerNetwork::Host => None,
-        // Where the kernel hides parts of the host's, it makes no new one.
+        // If the kernel hides parts of the host's /sys, it refuses a new one.
         ContainerNetwork::Own => mounts::kernel("sysfs", &[], NO_SUID_DEV_EXEC).ok(),
     };
-    // Without root what is mounted below cannot be left out.
+    // Without root, mounts below cannot be left out.
     let bare = || is_confined.then(|| mounts::copy(host, false).ok()).flatten();
     let alone = own.or_else(bare);
     let is_bare = alone.is_some();
@@ -85,7 +85,7 @@ fn mount_sys(root: &InRoot, spec: &SandboxSpec) -> Result<bool, SandboxSetupErro
     Ok(is_bare)
 }
 
-/// A /dev of the container's own; the root of its devpts.
+/// Mounts the container's own /dev. Returns the root of its devpts.
 fn mount_dev(root: &InRoot) -> Result<OwnedFd, SandboxSetupError> {
     let build = || -> io::Result<OwnedFd> {
         let dev = mounts::kernel(
@@ -108,14 +108,14 @@ fn mount_dev(root: &InRoot) -> Result<OwnedFd, SandboxSetupError> {
         }
         let no_suid_exec = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
         let pts = ["ptmxmode=0666", "mode=0620"];
-        // Group 5 is tty wherever there is one; a user namespace may not have it.
+        // Group 5 is usually tty; a user namespace may lack it.
         let pts = mounts::kernel("devpts", &[pts[0], pts[1], "gid=5"], no_suid_exec)
             .or_else(|_| mounts::kernel("devpts", &pts, no_suid_exec))?;
         root.attach(&pts, Path::new("/dev/pts"))?;
         let nodev = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
         let shm = mounts::kernel("tmpfs", &["mode=1777"], nodev)?;
         root.attach(shm, Path::new("/dev/shm"))?;
-        // A kernel without message queues has programs that do without.
+        // On a kernel without message queues, programs do without.
         if let Ok(mqueue) = mounts::kernel("mqueue", &[], NO_SUID_DEV_EXEC) {
             root.attach(mqueue, Path::new("/dev/mqueue"))?;
         }
@@ -127,12 +127,12 @@ fn mount_dev(root: &InRoot) -> Result<OwnedFd, SandboxSetupError> {
 fn make_device(root: &InRoot, dev: &OwnedFd, name: &str, number: u64) -> io::Result<()> {
     let mode = Mode::from_raw_mode(0o666);
     match rustix::fs::mknodat(dev, name, FileType::CharacterDevice, mode, number) {
-        // Not allowed to make nodes: the host's own, bound in, is the same device.
+        // Without permission to make nodes, bind the host's own: it is the same device.
         Err(Errno::PERM) => {
             let node = mounts::copy(&Path::new("/dev").join(name), false)?;
             root.attach_file(node, &Path::new("/dev").join(name))
         }
-        // What umask took away again.
+        // Undo the umask.
         done => {
             Ok(done.and_then(|()| {
                 rustix::fs::chmodat(dev, name, mode, rustix::fs::AtFlags::empty())

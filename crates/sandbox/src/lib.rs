@@ -1,10 +1,10 @@
 //! A container on Linux: namespaces, a root file system, and PID 1 in it.
 //!
-//! The runner describes what it wants as a [`SandboxSpec`] and calls [`start`]; the answer is a
-//! [`Sandbox`] with the socket to PID 1 (`runner-init`), over which everything that runs in the
-//! container is asked for. Two halves do the work: [`start`] in the runner's process (`parent`), and
-//! [`set_up_and_become_init`] in the process it makes (`child`), which is the same program executed
-//! again under the name [`REEXEC_ARG`]. They speak through `handshake`.
+//! The runner describes a container as a [`SandboxSpec`] and calls [`start`]. It gets a [`Sandbox`]
+//! with a socket to PID 1 (`runner-init`), which starts everything that runs in the container. Two
+//! halves do the work: [`start`] in the runner's process (`parent`), and [`set_up_and_become_init`]
+//! in the process it makes (`child`), which is the same program executed again with the argument
+//! [`REEXEC_ARG`]. They talk through `handshake`.
 //!
 //! Synchronous, no async runtime, no logging: a failure is a [`StartError`] with the step, the path
 //! and the errno. `sys` holds every unsafe block.

@@ -1,8 +1,8 @@
-//! What of the kernel's own directories a build does not see, or sees and cannot change.
+//! The parts of the kernel's directories that a build cannot see, or can see but not change.
 //!
-//! Used by `kernel_dirs` once they stand, and by engines whose daemon has lists of its own. The lists are
-//! Docker's of 2026, and what only root of a machine may read or what tells about more than the container
-//! (adr/0075).
+//! Used by `kernel_dirs` after mounting them, and by engines whose daemon takes such lists. The
+//! lists are Docker's of 2026, plus files that only a machine's root may read or that reveal more
+//! than the container (adr/0075).
 #![forbid(unsafe_code)]
 
 use crate::handshake::{SandboxSetupError, SetupStep, failing};
@@ -16,15 +16,15 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-/// Empty in a container.
+/// Paths that are empty in a container.
 const MASKED: [&str; 18] = [
     "/proc/acpi",
     "/proc/asound",
-    // Tell when keys are pressed.
+    // Reveals when keys are pressed.
     "/proc/interrupts",
     "/proc/kcore",
     "/proc/keys",
-    // Which memory of the machine is whose.
+    // Reveal which memory belongs to whom.
     "/proc/kpagecgroup",
     "/proc/kpagecount",
     "/proc/kpageflags",
@@ -35,22 +35,22 @@ const MASKED: [&str; 18] = [
     "/proc/slabinfo",
     "/proc/timer_list",
     "/proc/timer_stats",
-    // Addresses of the kernel.
+    // Kernel addresses.
     "/proc/vmallocinfo",
-    // Tells how much power others use, and so what they compute.
+    // Reveals how much power others use, and so what they compute.
     "/sys/devices/virtual/powercap",
     "/sys/firmware",
 ];
 
-/// May be read and not written.
+/// Paths that may be read but not written.
 const READ_ONLY: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// Where each processor has a directory that tells how it is throttled, and when others make it so.
+/// Each CPU has a directory here with throttling data, which reveals the load of others.
 const PROCESSORS: &str = "/sys/devices/system/cpu";
 const THROTTLE: &str = "thermal_throttle";
 
-/// What a build on this machine finds empty, as far as it is there.
+/// The paths on this machine that a build sees as empty, as far as they exist.
 pub fn masked_paths() -> Vec<PathBuf> {
     let processors = fs::read_dir(PROCESSORS).into_iter().flatten().flatten();
     let throttles = processors
@@ -60,12 +60,12 @@ pub fn masked_paths() -> Vec<PathBuf> {
     MASKED.iter().map(PathBuf::from).chain(throttles).collect()
 }
 
-/// What a build cannot change.
+/// The paths that a build cannot change.
 pub fn read_only_paths() -> impl Iterator<Item = &'static Path> {
     READ_ONLY.iter().map(Path::new)
 }
 
-/// Hides, and freezes, all of it.
+/// Hides the masked paths and makes the others read-only.
 pub(crate) fn put_on(root: &InRoot) -> Result<(), SandboxSetupError> {
     let mut covers = Covers::default();
     for path in masked_paths() {
@@ -77,7 +77,7 @@ pub(crate) fn put_on(root: &InRoot) -> Result<(), SandboxSetupError> {
     Ok(())
 }
 
-/// Hides the file systems of the host that are mounted below `top`, but for those at or below `spared`.
+/// Hides the host's file systems mounted below `top`, except those at or below `spared`.
 pub(crate) fn cover_mounts(
     root: &InRoot,
     top: &Path,
@@ -89,7 +89,7 @@ pub(crate) fn cover_mounts(
     let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(mounts::unescape);
     let is_foreign =
         |point: &PathBuf| point != top && point.starts_with(top) && !point.starts_with(spared);
-    // In order, so that what is below one that is covered is not looked for.
+    // Sorted, so that mounts below a covered one are skipped.
     let mut covered: Option<PathBuf> = None;
     let mut covers = Covers::default();
     for point in points.filter(is_foreign).collect::<BTreeSet<_>>() {
@@ -101,12 +101,12 @@ pub(crate) fn cover_mounts(
     Ok(())
 }
 
-/// Hides a directory of the container, where it is there: an empty one stands in its place.
+/// Covers a directory of the container with an empty one, if it exists.
 pub(crate) fn cover(root: &InRoot, path: &Path) -> io::Result<()> {
     Covers::default().put(root, path)
 }
 
-/// What covers a directory, made once: every further one is a copy of its mount.
+/// The empty directory used as a cover. Made once; each use is a copy of its mount.
 #[derive(Default)]
 struct Covers {
     directory: Option<OwnedFd>,
@@ -119,7 +119,7 @@ impl Covers {
         let cover = if kind == FileType::Directory {
             self.directory()?
         } else {
-            // The container's own: what the build does to it concerns nobody else.
+            // The container's own node, so that the build's changes to it affect nobody else.
             mounts::copy_open(root.resolve(Path::new("/dev/null"))?, false)?
         };
         attach_at(cover, target)

@@ -9,7 +9,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-/// Gives this process mounts of its own, which a user namespace asks for before anything is mounted in it.
+/// Gives this process mounts of its own, which a user namespace asks for before anything is mounted
+/// in it.
 ///
 /// # Errors
 /// The kernel refuses.

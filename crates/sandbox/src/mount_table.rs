@@ -1,6 +1,7 @@
-//! The mounts of a container, as the kernel lists them for its first process.
+//! A container's mounts, as the kernel lists them for its first process.
 //!
-//! Used by `restack`. Paths are what they are now: a build may have renamed the directories above a mount point.
+//! Used by `restack`. Paths are current: a build may have renamed the directories above a mount
+//! point.
 #![forbid(unsafe_code)]
 
 use crate::mounts::unescape;
@@ -12,17 +13,17 @@ use std::path::{Path, PathBuf};
 pub(crate) struct TableMount {
     pub(crate) id: u64,
     pub(crate) parent: u64,
-    /// The file system, by its number.
+    /// The file system's device number.
     device: String,
-    /// What of that is shown.
+    /// The directory of the file system that is mounted.
     top: PathBuf,
-    /// Where it is, in the container's root.
+    /// The mount point in the container's root.
     pub(crate) point: PathBuf,
     pub(crate) kind: String,
     pub(crate) source: String,
 }
 
-/// All that can be reached from the container's root.
+/// All mounts reachable from the container's root.
 #[derive(Debug)]
 pub(crate) struct MountTable(Vec<TableMount>);
 
@@ -38,7 +39,7 @@ impl MountTable {
     pub(crate) fn root(&self) -> Option<&TableMount> {
         let is_top = |mount: &&TableMount| !self.0.iter().any(|other| other.id == mount.parent);
         let mut tops = self.0.iter().filter(is_top);
-        // Several would be as many roots.
+        // More than one top would mean several roots.
         tops.next().filter(|top| tops.next().is_none() && top.point == Path::new("/"))
     }
 
@@ -52,7 +53,7 @@ impl MountTable {
         self.0.iter().find(|mount| mount.kind == "overlay" && mount.source == source)
     }
 
-    /// Another mount that shows something of the same: it would go on showing what was there before.
+    /// Another mount that shows part of the same directory, and would keep showing the old one.
     pub(crate) fn shown_again(&self, id: u64) -> Option<&TableMount> {
         let mount = self.0.iter().find(|mount| mount.id == id)?;
         let shows = |other: &&TableMount| {
@@ -70,10 +71,10 @@ fn mount(line: &[u8]) -> Option<TableMount> {
     let mut next = || Some(String::from_utf8_lossy(fields.next()?).into_owned());
     let (id, parent) = (next()?.parse().ok()?, next()?.parse().ok()?);
     let device = next()?;
-    // No lossy texts: they are paths.
+    // These are paths, so they must not be converted lossily.
     let mut paths = line.split(|&byte| byte == b' ').skip(3).map(unescape);
     let (top, point) = (paths.next()?, paths.next()?);
-    // Those two.
+    // Skip these two fields.
     next()?;
     next()?;
     while next()? != "-" {}

@@ -1,8 +1,7 @@
-//! The kinds of mounts a container is made of, each made detached: visible nowhere until `in_root`
-//! attaches it.
+//! Makes the kinds of mounts of a container, each detached: invisible until `in_root` attaches it.
 //!
 //! Used by `child`. Paths here are the host's. They reach the kernel as `/proc/self/fd/N`, because
-//! the mount calls take at most 255 bytes and read `:` and `,` in a path as their own.
+//! the mount calls take at most 255 bytes and interpret `:` and `,` in a path.
 #![forbid(unsafe_code)]
 
 use crate::sys::{MountAttributes, set_mount_attributes};
@@ -17,15 +16,15 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-/// What holds neither programs nor devices.
+/// Attributes of a mount without programs or devices.
 pub(crate) const NO_SUID_DEV_EXEC: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
     .union(MountAttrFlags::MOUNT_ATTR_NODEV)
     .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 
-/// A mount that is attached nowhere yet.
+/// A mount that is not attached yet.
 pub(crate) type Detached = OwnedFd;
 
-/// A file system of the kernel's own, with options given as `key` or `key=value`.
+/// One of the kernel's file systems, with options as `key` or `key=value`.
 pub(crate) fn kernel(
     kind: &str,
     options: &[&str],
@@ -36,7 +35,7 @@ pub(crate) fn kernel(
     Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
-/// A file system to be, called `source` in the list of mounts.
+/// Configures a file system that is not created yet, named `source` in the mount list.
 fn configure(kind: &str, source: &str, options: &[&str]) -> io::Result<OwnedFd> {
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&context, "source", source)?;
@@ -49,12 +48,12 @@ fn configure(kind: &str, source: &str, options: &[&str]) -> io::Result<OwnedFd> 
     Ok(context)
 }
 
-/// What the mount at `path` shows, once more; with those below it where `recursive`.
+/// A copy of the mount at `path`; with `recursive`, including those below.
 pub(crate) fn copy(path: &Path, recursive: bool) -> io::Result<Detached> {
     copy_at(CWD, path, recursive)
 }
 
-/// The same for a place that is open already.
+/// The same for an open place.
 pub(crate) fn copy_open(place: impl AsFd, recursive: bool) -> io::Result<Detached> {
     copy_at(place.as_fd(), Path::new(""), recursive)
 }
@@ -69,7 +68,7 @@ fn copy_at(from: BorrowedFd<'_>, path: &Path, recursive: bool) -> io::Result<Det
     Ok(open_tree(from, path, flags)?)
 }
 
-/// Takes the right to write away, from the mounts below as well.
+/// Makes a mount and those below it read-only.
 pub(crate) fn make_read_only(mount: &Detached) -> io::Result<()> {
     set_mount_attributes(
         mount.as_fd(),
@@ -81,7 +80,7 @@ pub(crate) fn make_read_only(mount: &Detached) -> io::Result<()> {
     )
 }
 
-/// Makes device nodes on the mount mere files.
+/// Disables device nodes on the mount.
 pub(crate) fn forbid_devices(mount: &Detached) -> io::Result<()> {
     set_mount_attributes(
         mount.as_fd(),
@@ -93,12 +92,12 @@ pub(crate) fn forbid_devices(mount: &Detached) -> io::Result<()> {
     )
 }
 
-/// What device nodes on a mount are.
+/// How device nodes on a mount behave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Nodes {
-    /// Mere files.
+    /// As plain files.
     Files,
-    /// Devices, where the user namespace has any.
+    /// As devices, if the user namespace has any.
     Devices,
 }
 
@@ -111,8 +110,8 @@ impl Nodes {
     }
 }
 
-/// Lets a copied mount hold programs, set-uid ones too, whatever the file system below it was
-/// mounted with.
+/// Allows programs on a copied mount, including set-uid ones, whatever the mount options of the
+/// original.
 pub(crate) fn make_root_like(mount: &Detached, nodes: Nodes) -> io::Result<()> {
     let set = u64::from(nodes.attributes().bits());
     let change = |clear| {
@@ -124,13 +123,13 @@ pub(crate) fn make_root_like(mount: &Detached, nodes: Nodes) -> io::Result<()> {
     let loose = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
     let loose = if nodes == Nodes::Devices { loose | libc::MOUNT_ATTR_NODEV } else { loose };
     match change(loose) {
-        // A user namespace may not loosen what the host has set.
+        // A user namespace may not loosen the host's restrictions.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => change(0),
         done => done,
     }
 }
 
-/// Shows the mount's files as those of other users, by the maps of a user namespace.
+/// Shows the mount's files with other owners, by the maps of a user namespace.
 pub(crate) fn map_owners(mount: &Detached, namespace: BorrowedFd<'_>) -> io::Result<()> {
     set_mount_attributes(
         mount.as_fd(),
@@ -138,17 +137,17 @@ pub(crate) fn map_owners(mount: &Detached, namespace: BorrowedFd<'_>) -> io::Res
     )
 }
 
-/// Where an overlay keeps what is written.
+/// Directories for an overlay's writes.
 pub(crate) struct Upper {
-    /// Takes the files.
+    /// Receives the files.
     pub(crate) upper: PathBuf,
-    /// For the kernel's own use, on the same file system.
+    /// The kernel's own, on the same file system.
     pub(crate) work: PathBuf,
 }
 
-/// One directory over others: reads fall through to `lower`, topmost first; writes stay in `upper`.
+/// An overlay: reads fall through to `lower`, topmost first; writes stay in `upper`.
 ///
-/// `source` is what the list of mounts calls it, `marks` where it may keep its marks on files.
+/// `source` is its name in the mount list; `marks` tells which attributes it may keep its marks in.
 pub(crate) fn overlay(
     lower: &[OwnedFd],
     upper: &Upper,
@@ -156,13 +155,13 @@ pub(crate) fn overlay(
     marks: OverlayXattrs,
     nodes: Nodes,
 ) -> io::Result<Detached> {
-    // Nothing in a build's layer outlives it, so nothing in it needs to reach the disk. The next
-    // two make chmod, chown and rename cheap. An older kernel without one of them does without.
+    // A build's layer does not outlive the build, so it need not reach the disk. The next two
+    // options make chmod, chown and rename cheap. An older kernel without one of them gets none.
     let (fast, plain): (&[&str], &[&str]) = match marks {
         OverlayXattrs::Trusted => {
             (&["volatile", "metacopy=on", "redirect_dir=on", "index=off"], &[])
         }
-        // Without the two: a file's marks could then be forged by whoever may write it.
+        // Without those two: anyone who may write a file could forge its marks.
         OverlayXattrs::User => (&["volatile", "userxattr"], &["userxattr"]),
     };
     match overlay_with(lower, upper, source, fast, nodes) {
@@ -188,24 +187,24 @@ pub(crate) fn read_only_overlay(dirs: &[OwnedFd]) -> io::Result<Detached> {
     Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
-/// Extended attributes in which an overlay keeps what it knows of a file.
+/// The extended attributes in which an overlay keeps its marks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OverlayXattrs {
-    /// `trusted.overlay.*`, for root of the host alone.
+    /// `trusted.overlay.*`, only for the host's root.
     Trusted,
     /// `user.overlay.*`, in a user namespace.
     User,
 }
 
 impl OverlayXattrs {
-    /// Those this process may make: in a user namespace, whoever made it, only the lesser ones.
+    /// The ones this process may set: in any user namespace only [`Self::User`].
     pub(crate) fn ours() -> Self {
         let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
         let is_whole = map.split_ascii_whitespace().eq(["0", "0", "4294967295"]);
         if is_whole { OverlayXattrs::Trusted } else { OverlayXattrs::User }
     }
 
-    /// What the names of all marks begin with.
+    /// The prefix of all mark names.
     pub(crate) fn prefix(self) -> &'static str {
         match self {
             OverlayXattrs::Trusted => "trusted.overlay.",
@@ -213,7 +212,7 @@ impl OverlayXattrs {
         }
     }
 
-    /// The mark of a directory that hides what the layers below have under its name.
+    /// The mark of a directory that hides its namesakes in the layers below.
     pub(crate) fn opaque(self) -> &'static str {
         match self {
             OverlayXattrs::Trusted => "trusted.overlay.opaque",
@@ -222,7 +221,7 @@ impl OverlayXattrs {
     }
 }
 
-/// What the names of the attributes begin with in which overlays that this process makes keep their marks.
+/// The prefix of the attributes in which overlays made by this process keep their marks.
 #[must_use]
 pub fn overlay_marks() -> &'static str {
     OverlayXattrs::ours().prefix()
@@ -248,8 +247,8 @@ fn overlay_with(
     Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, nodes.attributes())?)
 }
 
-/// Names the layers, relative to the directory of descriptors. Before Linux 6.5 there was one option for
-/// all of them, and a kernel of that time takes the later one without a word until it mounts.
+/// Sets the lower layers, relative to the directory of descriptors. Before Linux 6.5 one option
+/// held all of them; such a kernel accepts the newer option silently and then fails to mount.
 fn set_lower(context: &OwnedFd, lower: &[OwnedFd]) -> io::Result<()> {
     const MOST_BYTES: usize = 255;
     let names: Vec<String> = lower.iter().map(|layer| layer.as_raw_fd().to_string()).collect();
@@ -260,7 +259,7 @@ fn set_lower(context: &OwnedFd, lower: &[OwnedFd]) -> io::Result<()> {
     names.iter().try_for_each(|name| Ok(fsconfig_set_string(context, "lowerdir+", name)?))
 }
 
-/// Runs something with this process's descriptors as its working directory.
+/// Runs a function with this process's descriptors as its working directory.
 fn from_descriptors<T>(run: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     let before = open_path(Path::new("."))?;
     rustix::process::chdir("/proc/self/fd")?;
@@ -269,7 +268,7 @@ fn from_descriptors<T>(run: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     done
 }
 
-/// Whether something is mounted on a directory below `path`.
+/// Whether anything is mounted below `path`.
 pub(crate) fn has_mounts_below(path: &Path) -> bool {
     let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let prefix = format!("{}/", path.display());
@@ -279,7 +278,7 @@ pub(crate) fn has_mounts_below(path: &Path) -> bool {
         .any(|point| point.starts_with(prefix.as_str()))
 }
 
-/// A handle on a place of the host.
+/// A handle on a path of the host.
 pub(crate) fn open_path(path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
 }
@@ -288,8 +287,8 @@ fn handle(fd: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
-/// A path of `/proc/self/mountinfo`, where spaces and their like are written as three octal digits
-/// behind a backslash.
+/// Decodes a path from `/proc/self/mountinfo`, which writes spaces and the like as a backslash and
+/// three octal digits.
 #[must_use]
 pub fn unescape(field: impl AsRef<[u8]>) -> PathBuf {
     let mut rest = field.as_ref();

@@ -1,6 +1,6 @@
-//! A container's network, kept by a name.
+//! Gives a container's network namespace a name.
 //!
-//! Used by the engine for programs that enter it.
+//! The engine uses it for programs that enter the namespace.
 #![forbid(unsafe_code)]
 
 use nix::mount::{MsFlags, mount};
@@ -8,8 +8,8 @@ use nix::sched::{CloneFlags, unshare};
 use std::io;
 use std::path::Path;
 
-/// Gives the network namespace of a process the name `place`, an existing file, in a mount namespace of
-/// this process's own: the name is gone when this process and those it has started are.
+/// Mounts a process's network namespace on `place`, an existing file, in a private mount namespace.
+/// The name disappears with this process and its children.
 ///
 /// # Errors
 /// This process is not root, or the other one is gone.

@@ -1,7 +1,7 @@
 //! The half of a start that runs in the runner's own process.
 //!
-//! Used by the engine, on a thread that may wait. It makes the process that `child` runs in, sends
-//! it the spec, and waits until PID 1 says hello or the set-up says what failed.
+//! Used by the engine on a thread that may block. It makes the process for `child`, sends it the
+//! spec, and waits until PID 1 says hello or the set-up reports a failure.
 #![forbid(unsafe_code)]
 
 use crate::child;
@@ -27,9 +27,9 @@ use std::os::unix::net::UnixStream;
 /// A container whose PID 1 is ready for requests.
 #[derive(Debug)]
 pub struct Sandbox {
-    /// PID 1 as the host sees it.
+    /// The host's pid of PID 1.
     pub pid: u32,
-    /// When it started, in clock ticks since boot: with the pid, a name that is never used again.
+    /// Its start time in clock ticks since boot. A pid with its start time is never reused.
     pub start_time: u64,
     pub(crate) control: Option<OwnedFd>,
     pub(crate) process: Child,
@@ -38,39 +38,39 @@ pub struct Sandbox {
 /// Why there is no container.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// No process in new namespaces could be made.
+    /// No process in new namespaces could be created.
     #[error("cannot make new namespaces: {0}")]
     Namespaces(#[source] io::Error),
-    /// The container cannot have the users it was to have.
+    /// The requested users are not possible.
     #[error(transparent)]
     Users(#[from] MapError),
     /// A step inside the namespaces failed.
     #[error(transparent)]
     Setup(SandboxSetupError),
-    /// The process that sets the container up died without a word.
+    /// The set-up process died silently.
     #[error("the process that sets the container up died at once ({0})")]
     Lost(String),
-    /// PID 1 does not speak this runner's language.
+    /// PID 1 speaks another version of the protocol.
     #[error("PID 1 speaks version {0} of the protocol, this runner {ABI_VERSION}")]
     Version(u32),
     /// The caller could not record the process.
     #[error("cannot record the container's process: {0}")]
     Record(#[source] io::Error),
-    /// Anything else on the runner's side of the start.
+    /// Any other failure on the runner's side.
     #[error("cannot {0}: {1}")]
     Host(&'static str, #[source] io::Error),
 }
 
 impl Sandbox {
     /// The socket for requests to PID 1 and its replies (`runner_init::abi`), hello already read;
-    /// `None` the second time. The container ends when it closes.
+    /// `None` the second time. Closing it ends the container.
     #[must_use]
     pub fn take_control(&mut self) -> Option<OwnedFd> {
         self.control.take()
     }
 
-    /// Kills PID 1, by its pidfd, and everything in the container with it, without asking anybody. A reaper's
-    /// descendants are looked for and killed before it.
+    /// Kills PID 1 through its pidfd, and so everything in the container, without asking. A
+    /// reaper's descendants are found and killed first.
     pub fn kill(&self) {
         if self.process.has_patience() {
             descendants::kill(self.pid);
@@ -78,21 +78,23 @@ impl Sandbox {
         self.process.kill();
     }
 
-    /// A descriptor that becomes readable when PID 1, and with it the container, has ended.
+    /// A descriptor that becomes readable when PID 1, and so the container, has ended.
     #[must_use]
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.process.pidfd()
     }
 }
 
-/// Those a container always has; that of control groups is `child`'s to make, once it is in its own.
+/// The namespaces that a container always has. `child` adds the cgroup namespace once it is in its
+/// groups.
 const NAMESPACES: i32 =
     libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
 
 /// Starts a container. `record` is called with PID 1's pid and start time before anything happens
 /// in it that would need cleaning up; it sees to it that the process is in its control groups.
 ///
-/// `handed` are open directories that the spec names by [`crate::handed()`]; `groups`, ways into the control groups.
+/// `handed` are open directories that the spec names by [`crate::handed()`]; `groups`, ways into
+/// the control groups.
 ///
 /// Blocks until PID 1 is ready. This program must hand over to
 /// [`crate::set_up_and_become_init`] when its first argument is [`REEXEC_ARG`].
@@ -141,10 +143,10 @@ pub fn start(
             return Err(StartError::Lost(process.wait()));
         }
     }
-    // From here on the child works; until now it waited for this.
+    // The child has waited for the spec; from here on it works.
     match channel.send_spec(spec, &handed_paths) {
         Ok(()) => {}
-        // Nothing was sent, so the child would wait for ever, and so would who waits for its end.
+        // Nothing was sent, so the child and anyone waiting for its end would wait forever.
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
             return Err(StartError::Host("describe the container", error));
         }
@@ -161,7 +163,7 @@ fn spawn_child(
     handed: &[BorrowedFd<'_>],
     groups: &GroupDoors,
 ) -> Result<(u32, OwnedFd), StartError> {
-    // Above the numbers they are to be copied to.
+    // Above their target numbers.
     let lift = |fd: BorrowedFd<'_>| {
         rustix::io::fcntl_dupfd_cloexec(fd, LIFTED)
             .map_err(|errno| StartError::Host("copy a descriptor", errno.into()))
@@ -171,7 +173,7 @@ fn spawn_child(
     let channel = lift(channel.as_fd())?;
     let owners = lift(owners.as_fd())?;
     let handed = handed.iter().map(|fd| lift(*fd)).collect::<Result<Vec<_>, _>>()?;
-    // The order of `child::CONTROL`, `child::HANDSHAKE`, `child::OWNERS` and `handed::FIRST`.
+    // In the order of `child::CONTROL`, `child::HANDSHAKE`, `child::OWNERS` and `handed::FIRST`.
     let mut fds = [&null, &null, &null, &control, &channel, &owners].map(AsFd::as_fd).to_vec();
     fds.extend(handed.iter().map(AsFd::as_fd));
     let argument = CString::new(REEXEC_ARG).map_err(|error| {
@@ -186,7 +188,7 @@ fn spawn_child(
         namespaces: (NAMESPACES | users | network) as u64,
         gate: spec.users.as_ref().map(|_| channel.as_fd()),
         fds: &fds,
-        // Not by path: the file may have been replaced since this program started.
+        // Not by its path: the file may have been replaced since this program started.
         program: ProcessImage::Path(c"/proc/self/exe"),
         arguments: &[c"runner", &argument],
         descriptors: descriptors::before(),
@@ -195,7 +197,7 @@ fn spawn_child(
     .map_err(StartError::Namespaces)
 }
 
-/// Above the numbers that a child's descriptors get.
+/// Above the target numbers of a child's descriptors.
 pub(crate) const LIFTED: i32 = 16;
 
 const _: () = assert!(
@@ -221,7 +223,7 @@ pub(crate) fn wait_for_hello(
             done => done.map_err(|errno| StartError::Host("wait for PID 1", errno.into()))?,
         };
         match fdpass::receive(control, &mut hello[got..]) {
-            // Both sockets close together when the child dies; a failure was sent before that.
+            // Both sockets close together when the child dies; a failure is sent before that.
             Ok(received) if received.bytes == 0 => {
                 return Err(match channel.as_mut().map(|channel| channel.receive_failure()) {
                     Some(Ok(Some(failure))) => StartError::Setup(failure),
@@ -240,7 +242,7 @@ pub(crate) fn wait_for_hello(
     Ok(())
 }
 
-/// A user namespace whose maps swap one user with root, and its group likewise.
+/// A user namespace whose maps swap a user with root, and its group likewise.
 pub(crate) fn owner_namespace(swap: IdSwap) -> io::Result<OwnedFd> {
     let (pid, pidfd, _key) = sys::spawn_idle(libc::CLONE_NEWUSER as u64)?;
     let idle = Child::new(pidfd);
@@ -251,7 +253,8 @@ pub(crate) fn owner_namespace(swap: IdSwap) -> io::Result<OwnedFd> {
     Ok(namespace.into())
 }
 
-/// An id map, one range a line (inside, outside, count), that swaps 0 and `id` and leaves the rest.
+/// An id map, one range per line (inside, outside, count), that swaps 0 and `id` and keeps the
+/// rest.
 fn swapped(id: u32) -> String {
     match id {
         0 => format!("0 0 {}\n", u32::MAX),
@@ -266,11 +269,11 @@ fn swapped(id: u32) -> String {
     }
 }
 
-/// Kills PID 1 of a container that has lost its runner, and waits until everything in the container
-/// is gone. Whether there was such a process.
+/// Kills PID 1 of a container that lost its runner, and waits until everything in the container is
+/// gone. Returns whether there was such a process.
 ///
 /// # Errors
-/// It may not be killed by this user.
+/// This user may not kill it.
 pub fn end(pid: u32, start_time: u64) -> io::Result<bool> {
     let Some(number) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else {
         return Ok(false);
@@ -279,11 +282,11 @@ pub fn end(pid: u32, start_time: u64) -> io::Result<bool> {
         Err(Errno::SRCH) => return Ok(false),
         done => done?,
     };
-    // The descriptor holds on to one process; whether it is the right one is asked afterwards.
+    // The descriptor refers to one process; check afterwards that it is the right one.
     if process_start_time(pid).ok() != Some(start_time) {
         return Ok(false);
     }
-    // Left alone it ends by itself, a reaper together with its descendants. Killed it could not.
+    // It ends by itself, a reaper with its descendants, which it could not do if killed.
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     let grace = if name.trim_end() == REAPER_NAME { PATIENCE_MS } else { GRACE_MS };
     if ends_within(&pidfd, grace.into())? {
@@ -296,16 +299,16 @@ pub fn end(pid: u32, start_time: u64) -> io::Result<bool> {
     ends_within(&pidfd, PollTimeout::NONE)
 }
 
-/// How long PID 1 of a container has to see that its runner is gone.
+/// How long a container's PID 1 may take to notice that its runner is gone, in milliseconds.
 const GRACE_MS: u16 = 1000;
 
 /// When a process started, in clock ticks since boot.
 ///
 /// # Errors
-/// No such process, or /proc is not to be read.
+/// There is no such process, or /proc cannot be read.
 pub(crate) fn process_start_time(pid: u32) -> io::Result<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The second field is a name that may hold spaces and parentheses; the 22nd is the time.
+    // The second field is a name that may contain spaces and parentheses; the 22nd is the time.
     stat.rsplit_once(')')
         .and_then(|(_, rest)| rest.split_ascii_whitespace().nth(19))
         .and_then(|field| field.parse().ok())

@@ -1,4 +1,4 @@
-//! A process of ours that does not outlive its owner here.
+//! A child process that ends with its handle.
 //!
 //! Used by `parent` and `users`.
 #![forbid(unsafe_code)]
@@ -12,24 +12,24 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{self, ExitStatus};
 use std::time::Duration;
 
-/// How long a reaper has to end its descendants.
+/// How long a reaper may take to end its descendants, in milliseconds.
 pub(crate) const PATIENCE_MS: u16 = 10_000;
 
-/// A process, by its pidfd, that is killed and collected when it goes out of scope.
+/// A process, by its pidfd. Dropping it kills and reaps the process.
 #[derive(Debug)]
 pub(crate) struct Child {
     pidfd: OwnedFd,
-    /// How long it has to end by itself first.
+    /// How long to wait for the process to end by itself first.
     patience: PollTimeout,
 }
 
 impl Child {
-    /// One that need not be asked first.
+    /// A process that can be killed at once.
     pub(crate) fn new(pidfd: OwnedFd) -> Self {
         Child { pidfd, patience: PollTimeout::ZERO }
     }
 
-    /// One that has something to do before it ends; what tells it to is up to the caller.
+    /// A process that needs time to end; the caller must tell it to.
     pub(crate) fn with_patience(pidfd: OwnedFd, patience: PollTimeout) -> Self {
         Child { pidfd, patience }
     }
@@ -47,7 +47,7 @@ impl Child {
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
     }
 
-    /// How it ended is for a message.
+    /// Returns how it ended, for a message.
     pub(crate) fn kill_and_wait(&self) -> String {
         self.kill();
         self.wait()
@@ -64,7 +64,7 @@ impl Child {
         }
     }
 
-    /// Its exit code, where it ended with one.
+    /// Its exit code, if it has one.
     pub(crate) fn wait_for_code(&self) -> Option<i32> {
         self.wait_for_end().ok()?.exit_status()
     }
@@ -84,25 +84,27 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         if self.has_patience() {
-            // One that is stopped could do nothing in that time.
+            // A stopped process could do nothing in that time.
             let _ = pidfd_send_signal(&self.pidfd, Signal::CONT);
-            // What goes wrong with the waiting leaves the killing.
+            // If waiting fails, killing remains.
             let _ = ends_within(&self.pidfd, self.patience);
         }
         self.kill_and_wait();
     }
 }
 
-/// Waits for a program that has been told to end, and kills it when it has not in that time, stopped or not.
+/// Waits for a program that was told to end, and kills it if it takes longer than `patience`, even
+/// if it is stopped.
 ///
 /// # Errors
-/// It does not even end then, or is no child of this process any more.
+/// Even then it does not end, or it is no child of this process any more.
 pub fn wait_or_kill(child: &mut process::Child, patience: Duration) -> io::Result<ExitStatus> {
-    /// How long the kernel has to end it, which takes it no time unless the program hangs in there.
+    /// How long the kernel may take to end it, in milliseconds: normally none, unless the program
+    /// hangs in a system call.
     const KILLED: u16 = 1000;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-    // Whatever it was told, a stopped one has not heard it.
+    // A stopped program has not seen what it was told.
     let _ = pidfd_send_signal(&pidfd, Signal::CONT);
     if !ends_within(&pidfd, PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX))? {
         child.kill()?;
@@ -113,7 +115,7 @@ pub fn wait_or_kill(child: &mut process::Child, patience: Duration) -> io::Resul
     child.wait()
 }
 
-/// Whether the process has ended in that time.
+/// Whether the process ends within that time.
 pub(crate) fn ends_within(pidfd: &OwnedFd, time: PollTimeout) -> io::Result<bool> {
     loop {
         let mut ended = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];

@@ -1,5 +1,5 @@
-//! The start of our program without a container around it: a reaper that holds a build's processes
-//! together by descent alone.
+//! Starts our program without a container, as a reaper that tracks a build's processes only by
+//! descent.
 //!
 //! Used by the engine `process`. Speaks the protocol of PID 1.
 #![forbid(unsafe_code)]
@@ -14,7 +14,8 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-/// Starts a reaper. `groups` are ways into its control groups; `record` is called with its pid and start time.
+/// Starts a reaper. `groups` are ways into its control groups; `record` is called with its pid and
+/// start time.
 ///
 /// # Errors
 /// It cannot be started.
@@ -29,10 +30,10 @@ pub fn start_reaper(
         .write(true)
         .open("/dev/null")
         .map_err(host("open /dev/null"))?;
-    // Terminals are made with /dev/ptmx; every user may open that, unlike the one in devpts.
+    // Terminals are made with /dev/ptmx, which every user may open, unlike the one in devpts.
     let dev = File::open("/dev").map_err(host("open /dev"))?;
     let program = sealed::program().map_err(host("put the reaper into memory"))?;
-    // Above the numbers they are to be copied to.
+    // Above their target numbers.
     let lift = |fd: OwnedFd| {
         rustix::io::fcntl_dupfd_cloexec(fd, 16)
             .map_err(|errno| StartError::Host("copy a descriptor", errno.into()))
@@ -42,7 +43,7 @@ pub fn start_reaper(
     let (pid, pidfd) = sys::spawn(&NewProcess {
         namespaces: 0,
         gate: None,
-        // The order of `runner_init::abi`.
+        // In the order of `runner_init::abi`.
         fds: &[null.as_fd(), null.as_fd(), null.as_fd(), theirs.as_fd(), dev.as_fd()],
         program: ProcessImage::File(program.as_fd()),
         arguments: &[c"runner-reaper"],
@@ -50,7 +51,7 @@ pub fn start_reaper(
         groups: Some(groups),
     })
     .map_err(host("start the reaper"))?;
-    // It ends its descendants when the socket closes; killed it could not.
+    // It ends its descendants when the socket closes, which it could not do if killed.
     let process = Child::with_patience(pidfd, PATIENCE_MS.into());
     drop((theirs, null, dev, program));
     let start_time = process_start_time(pid).map_err(host("read the reaper's start time"))?;

@@ -1,7 +1,7 @@
-//! The root of a container: the image or nothing, and every entry of the spec on top.
+//! Builds a container's root: the image or an empty directory, with the spec's entries on top.
 //!
-//! Used by `child`, in the new mount namespace. Sources are paths of the host, targets are resolved
-//! by `in_root`.
+//! Used by `child` in the new mount namespace. Sources are paths of the host; `in_root` resolves
+//! targets.
 #![forbid(unsafe_code)]
 
 use crate::handshake::{SandboxSetupError, SetupStep, failing};
@@ -20,10 +20,10 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-/// What the kernel shows for a user or group that a user namespace has no number for.
+/// What the kernel reports for a user or group that a user namespace does not map.
 const OVERFLOW_ID: u32 = 65534;
 
-/// Builds it. `owners` is the user namespace that swaps owners, where the spec asks for it.
+/// Builds the root. `owners` is the user namespace that swaps owners, if the spec asks for it.
 pub(crate) fn build(spec: &SandboxSpec, owners: &OwnedFd) -> Result<InRoot, SandboxSetupError> {
     let maker = Maker::new(spec, owners)?;
     let root = maker.mount_root()?;
@@ -32,7 +32,7 @@ pub(crate) fn build(spec: &SandboxSpec, owners: &OwnedFd) -> Result<InRoot, Sand
     Ok(builder.root)
 }
 
-/// Of these overlays of a layer that is kept each once more, attached nowhere; one that cannot be had is left out.
+/// Makes these overlays of a kept layer again, detached. Leaves out those that cannot be made.
 pub(crate) fn overlays(
     spec: &SandboxSpec,
     owners: &OwnedFd,
@@ -63,16 +63,16 @@ pub(crate) fn owners_of(spec: &SandboxSpec) -> PathBuf {
     spec.layer.dir.join("owners")
 }
 
-/// What the list of mounts calls an overlay, by its number among [`SandboxSpec::uppers`].
+/// An overlay's name in the mount list, by its number among [`SandboxSpec::uppers`].
 pub(crate) fn source_of(number: usize) -> String {
-    // No colon: GNU tools take a source with one for a file system of the network.
+    // No colon: GNU tools take a source with one for a network file system.
     format!("runner-{number}")
 }
 
-/// The directories a build's writes go to.
+/// The directories that receive a build's writes.
 struct LayerDir {
     dir: PathBuf,
-    /// Whether they are there, with all that a container before this one has put there.
+    /// Whether they exist, with the files of an earlier container.
     is_kept: bool,
     stack: Stack,
 }
@@ -92,7 +92,7 @@ impl LayerDir {
         Ok(LayerDir { dir, is_kept: spec.layer.is_kept, stack: spec.layer.stack.clone() })
     }
 
-    /// A pair of directories for an overlay's writes.
+    /// The pair of directories for an overlay's writes.
     fn upper(&self, name: &str) -> Result<Upper, SandboxSetupError> {
         let dir = self.stack.upper(name);
         let upper =
@@ -103,7 +103,7 @@ impl LayerDir {
         Ok(upper)
     }
 
-    /// What is sealed of an overlay, the topmost first.
+    /// An overlay's sealed directories, topmost first.
     fn sealed(&self, name: &str) -> Result<Vec<OwnedFd>, SandboxSetupError> {
         let open = |dir: String| {
             let dir = self.dir.join(dir);
@@ -120,10 +120,10 @@ impl LayerDir {
     }
 }
 
-/// Makes the mounts that the root consists of.
+/// Makes the mounts of the root.
 struct Maker<'a> {
     layer: LayerDir,
-    /// The user namespace that swaps owners, where the spec asks for it.
+    /// The user namespace that swaps owners, if the spec asks for it.
     owners: &'a OwnedFd,
     swap: Option<IdSwap>,
     marks: OverlayXattrs,
@@ -199,7 +199,7 @@ impl<'a> Maker<'a> {
         ))
     }
 
-    /// Nothing where the kernel takes no overlay of the directory.
+    /// `None` if the kernel refuses an overlay of the directory.
     fn overlay(
         &self,
         path: &Path,
@@ -210,7 +210,7 @@ impl<'a> Maker<'a> {
     ) -> Result<Option<Detached>, SandboxSetupError> {
         let name = name_of(path);
         let upper = self.layer.upper(&name)?;
-        // Where the file system cannot map owners, the files are shown as they are.
+        // If the file system cannot map owners, the files are shown as they are.
         let swapped = self.swap.filter(|_| owned).and_then(|_| self.with_owners(lower).ok());
         let swap = self.swap.filter(|_| swapped.is_some());
         let lower_dir = match swapped {
@@ -246,8 +246,8 @@ impl<'a> Maker<'a> {
         let number = overlays.take_while(|entry| entry.path() != path).count() + 1;
         let source = source_of(number);
         match mounts::overlay(&lower_dirs, &upper, &source, self.marks, self.nodes) {
-            // The kernel takes no lower layer below which something is mounted that this user
-            // namespace may not unmount.
+            // The kernel refuses a lower layer with mounts below it that this user namespace may
+            // not unmount.
             Err(error)
                 if self.marks == OverlayXattrs::User
                     && over.is_empty()
@@ -266,16 +266,16 @@ impl<'a> Maker<'a> {
         fs::create_dir_all(&place)?;
         let copy = mounts::copy(lower, false)?;
         mounts::map_owners(&copy, self.owners.as_fd())?;
-        // An overlay takes only layers that are mounted somewhere in this namespace. The mount
-        // stays below the old root and goes with it.
+        // An overlay accepts only layers that are mounted somewhere in this namespace. The mount
+        // stays below the old root and disappears with it.
         attach_at(&copy, mounts::open_path(&place)?)?;
         mounts::open_path(&place)
     }
 }
 
-/// Gives a directory of the image its looks, in the half that shows.
+/// Sets the attributes of an image's directory in the upper layer, where they are visible.
 ///
-/// The parents come first in the image's list; nothing but these directories is in `upper` yet.
+/// Parents precede their children in the image's list; `upper` contains only such directories yet.
 fn restore(upper: &Path, dir: &Restored) -> io::Result<()> {
     let Ok(relative) = dir.path.strip_prefix("/") else { return Ok(()) };
     let place = upper.join(relative);
@@ -290,7 +290,7 @@ fn restore(upper: &Path, dir: &Restored) -> io::Result<()> {
     Ok(rustix::fs::utimensat(CWD, &place, &times, AtFlags::empty())?)
 }
 
-/// Makes what stands in the root.
+/// Creates the entries of the root.
 struct Builder<'a> {
     root: InRoot,
     maker: Maker<'a>,
@@ -387,7 +387,7 @@ impl Builder<'_> {
         self.root.attach(mount, path).map_err(failing(SetupStep::Root, "mount on", path))
     }
 
-    /// In place of an overlay that cannot be had: the directory as it is, read-only.
+    /// Replaces an overlay that cannot be made: mounts the directory itself, read-only.
     fn stand_in(
         &self,
         path: &Path,
@@ -425,10 +425,10 @@ impl Builder<'_> {
     }
 }
 
-/// Makes the directories of an overlay at `path` in which something will be put, in its upper half.
+/// Creates in the upper layer the directories of an overlay at `path` that will get entries.
 ///
-/// Those of the lower half may belong to users that this user namespace has no numbers for, and
-/// such a directory cannot be copied up when something is put into it.
+/// Those of the lower layer may belong to users that this user namespace does not map, and the
+/// kernel cannot copy such a directory up when something is added to it.
 fn own_directories(spec: &SandboxSpec, path: &Path, lower: &Path, upper: &Path) -> io::Result<()> {
     for entry in &spec.entries {
         let Ok(place) = entry.path().strip_prefix(path) else { continue };
@@ -453,13 +453,13 @@ fn own_directories(spec: &SandboxSpec, path: &Path, lower: &Path, upper: &Path) 
     Ok(())
 }
 
-/// An overlay's directory shows the mode and owner of its upper half.
+/// Copies mode and owner to the upper layer, because an overlay shows the upper directory's.
 fn copy_mode(from: &Path, to: &Path, swap: Option<IdSwap>) -> io::Result<()> {
     use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
     let swapped = |id, other: Option<u32>| match other {
         Some(other) if id == other => 0,
         Some(other) if id == 0 => other,
-        // Somebody this namespace has no number for. Root, on the host, more often than not.
+        // An owner that this namespace does not map; on the host usually root.
         _ if id == OVERFLOW_ID => 0,
         _ => id,
     };
@@ -467,14 +467,14 @@ fn copy_mode(from: &Path, to: &Path, swap: Option<IdSwap>) -> io::Result<()> {
     let uid = swapped(metadata.uid(), swap.map(|swap| swap.uid));
     let gid = swapped(metadata.gid(), swap.map(|swap| swap.gid));
     fs::set_permissions(to, fs::Permissions::from_mode(metadata.mode() & 0o7777))?;
-    // Not allowed to give it away: then it is the caller's own.
+    // If it may not be given away, it stays the caller's.
     match chown(to, Some(uid), Some(gid)) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         done => done,
     }
 }
 
-/// Those that lie in no other of them, each once: what is hidden hides what is in it.
+/// The entries that lie in none of the others, each once: a hidden directory hides its contents.
 fn outermost<H>(hidden: &[H], path: impl Fn(&H) -> &Path + Copy) -> impl Iterator<Item = &H> {
     let all: BTreeSet<PathBuf> = hidden.iter().map(|it| path(it).to_path_buf()).collect();
     let mut seen = BTreeSet::new();
@@ -484,7 +484,7 @@ fn outermost<H>(hidden: &[H], path: impl Fn(&H) -> &Path + Copy) -> impl Iterato
     })
 }
 
-/// Prepares an overlay's upper half so that a name of the lower half does not show.
+/// Prepares an overlay's upper layer so that a name of the lower layer is hidden.
 fn hide(
     upper: &Path,
     lower: &Path,

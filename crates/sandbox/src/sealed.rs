@@ -1,4 +1,4 @@
-//! The program that runs in every container, as a file in memory.
+//! Holds the program that runs in every container as a file in memory.
 //!
 //! Used by `child`, which becomes it, and by `reaper`, which starts it.
 #![forbid(unsafe_code)]
@@ -9,12 +9,12 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 
-/// PID 1's program in memory that nothing can change any more, so that no process of the build can
-/// reach a file of the host through /proc/1/exe.
+/// PID 1's program in sealed memory, so that no process of the build can reach a file of the host
+/// through /proc/1/exe.
 pub(crate) fn program() -> io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let file = match rustix::fs::memfd_create("runner-init", flags | MemfdFlags::EXEC) {
-        // Before Linux 6.3 every such file may be executed.
+        // Before Linux 6.3 every such file is executable.
         Err(Errno::INVAL) => rustix::fs::memfd_create("runner-init", flags)?,
         done => done?,
     };

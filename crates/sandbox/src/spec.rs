@@ -1,8 +1,8 @@
-//! What a container is to look like, as data.
+//! The description of a container, as data.
 //!
 //! Made by the engine (`crates/engine/src/namespaces`), sent through `handshake`, carried out by
-//! `child`. Paths of the host and paths in the container are both absolute; the latter are resolved
-//! inside the new root whatever symbolic links the image holds.
+//! `child`. Host paths and container paths are both absolute; the latter are resolved inside the
+//! new root, whatever symbolic links the image contains.
 #![forbid(unsafe_code)]
 
 use serde::{Deserialize, Serialize};
@@ -14,28 +14,29 @@ use std::path::{Path, PathBuf};
 pub struct SandboxSpec {
     /// Its host name.
     pub hostname: String,
-    /// Where what it writes is kept.
+    /// Stores the container's writes.
     pub layer: BuildLayer,
     /// Its root directory.
     pub root: Root,
-    /// What stands in the root, made in this order.
+    /// Entries of the root, created in this order.
     pub entries: Vec<RootEntry>,
-    /// Whose files the container's root is to own, in the overlays that ask for it.
+    /// The owner to swap with the container's root, in overlays that ask for it.
     pub owner: Option<IdSwap>,
-    /// The users of a container whose runner is not root; `None`: the host's own.
+    /// The users of a container whose runner is not root; `None` for the host's own.
     pub users: Option<UserMap>,
     /// Its network.
     pub network: ContainerNetwork,
-    /// What keeps its root from being root of the machine.
+    /// Restrictions on its root user.
     pub confinement: Confinement,
-    /// How it sees control groups, where it has some of its own; `None`: the host's, read-only.
+    /// Its view of its own control groups; `None` for the host's, read-only.
     pub groups: Option<GroupsSpec>,
-    /// Programs for sessions, which builds do not see.
+    /// Programs for sessions, invisible to builds.
     pub toolbox: Option<Toolbox>,
 }
 
 impl SandboxSpec {
-    /// The directories in the layer that take what the container writes, but for those of [`RootEntry::Plain`].
+    /// The layer's directories that receive the container's writes, except those of
+    /// [`RootEntry::Plain`].
     #[must_use]
     pub fn uppers(&self) -> Vec<WritableDirectory> {
         let (root, lower) = match &self.root {
@@ -54,30 +55,30 @@ impl SandboxSpec {
     }
 }
 
-/// A directory of the layer that takes what the container writes.
+/// A directory of the layer that receives the container's writes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WritableDirectory {
-    /// The overlay's name, whatever has been sealed.
+    /// The overlay's name, which stays the same when it is sealed.
     pub name: String,
-    /// The directory, in the layer.
+    /// The directory, relative to the layer.
     pub dir: String,
-    /// Where the container sees it.
+    /// The path in the container.
     pub path: PathBuf,
-    /// The directories below it, the topmost first.
+    /// The directories below it, topmost first.
     pub lower: Vec<PathBuf>,
 }
 
-/// The layer's directory that the root is mounted on; where there is no image, also what it is made of.
+/// The layer's directory on which the root is mounted; without an image also the root's contents.
 pub(crate) const ROOT: &str = "root";
-/// The layer's directory for what is written to the image.
+/// The layer's directory for writes to the image.
 pub(crate) const IMAGE: &str = "image";
 
-/// One directory name for a place: `usr/local` and `usr-local` must not meet.
+/// The directory name for a path: `usr/local` and `usr-local` must differ.
 pub(crate) fn name_of(path: &Path) -> String {
     path.to_string_lossy().chars().map(|c| if c == '/' { '%' } else { c }).collect()
 }
 
-/// One program that is many, by the name it is called by.
+/// A program that acts as many, depending on the name it is called by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Toolbox {
     /// A static program of the host.
@@ -89,31 +90,32 @@ pub struct Toolbox {
 /// A container's network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ContainerNetwork {
-    /// That of the host, loopback included.
+    /// The host's, including loopback.
     Host,
-    /// One of its own, with nothing in it but its own loopback.
+    /// A separate one, with only its own loopback.
     Own,
 }
 
-/// What a container's root may do.
+/// The rights of a container's root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Confinement {
-    /// A list of capabilities and system calls; the kernel's own files are hidden or read-only.
+    /// Listed capabilities and system calls only; the kernel's own files are hidden or read-only.
     Build,
-    /// All that its user namespace allows, with the host's devices and the kernel's own files.
+    /// Everything that its user namespace allows, with the host's devices and the kernel's own
+    /// files.
     Privileged,
 }
 
-/// Control groups of a container's own, which are the root of what it sees of them.
+/// A container's own control groups, which are the root of its view.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct GroupsSpec {
-    /// Whether it may divide them further.
+    /// Whether the container may divide them further.
     pub writable: bool,
-    /// The group below its own that PID 1 goes to, where it may.
+    /// The child group for PID 1, if the container may divide its groups.
     pub leaf: Option<PathBuf>,
 }
 
-/// Which users and groups of the host a container has, and by which numbers.
+/// The host's users and groups in a container, with their numbers there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserMap {
     /// Ranges of users; root is in the first.
@@ -122,19 +124,19 @@ pub struct UserMap {
     pub gids: Vec<IdRange>,
 }
 
-/// Consecutive numbers.
+/// A range of consecutive ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdRange {
-    /// The first, in the container.
+    /// The first id in the container.
     pub inside: u32,
-    /// The first, on the host.
+    /// The first id on the host.
     pub outside: u32,
-    /// How many.
+    /// The number of ids.
     pub count: u32,
 }
 
 impl UserMap {
-    /// One user and one group, as root: all that a caller without subordinate ids may have.
+    /// One user and one group, as root: all that a caller without subordinate ids can have.
     #[must_use]
     pub fn single(uid: u32, gid: u32) -> Self {
         let one = |outside| vec![IdRange { inside: 0, outside, count: 1 }];
@@ -150,16 +152,16 @@ impl UserMap {
     }
 }
 
-/// The build's own layer: a directory of the host that only this container uses.
+/// The build's own layer: a host directory that only this container uses.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BuildLayer {
-    /// An existing directory, empty where it is not kept.
+    /// An existing directory, empty unless kept.
     pub dir: PathBuf,
-    /// What keeps the bytes.
+    /// Where the bytes are stored.
     pub store: LayerStore,
-    /// Whether a container before this one has left it: all but mounts is in it then.
+    /// Whether an earlier container left it: then it has everything but mounts.
     pub is_kept: bool,
-    /// What of it is sealed.
+    /// Its sealed parts.
     pub stack: Stack,
 }
 
@@ -171,22 +173,22 @@ impl BuildLayer {
     }
 }
 
-/// Of each overlay, by its name, the generations of directories that have taken what was written, the newest last: that one
-/// is written to, and the others are sealed. All begin with generation 0.
+/// For each overlay, by name, its generations of write directories, newest last. The newest is
+/// written to; the others are sealed. Every overlay starts with generation 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stack(BTreeMap<String, Vec<u32>>);
 
 impl Stack {
-    /// The layer's directory with the generations from 1 on.
+    /// The layer's directory for generations from 1 on.
     pub const SEALED: &'static str = "sealed";
 
-    /// The directory that is written to.
+    /// The directory being written to.
     #[must_use]
     pub fn upper(&self, name: &str) -> String {
         Self::dir(name, self.later(name).last().copied().unwrap_or(0))
     }
 
-    /// The sealed ones, the topmost first.
+    /// The sealed directories, topmost first.
     #[must_use]
     pub fn sealed(&self, name: &str) -> Vec<String> {
         let all = std::iter::once(0).chain(self.later(name).iter().copied());
@@ -196,19 +198,19 @@ impl Stack {
         sealed
     }
 
-    /// How many are sealed.
+    /// The number of sealed directories.
     #[must_use]
     pub fn depth(&self, name: &str) -> usize {
         self.later(name).len()
     }
 
-    /// The newest generation there is.
+    /// The newest generation.
     #[must_use]
     pub fn newest(&self) -> u32 {
         self.0.values().filter_map(|all| all.last()).copied().max().unwrap_or(0)
     }
 
-    /// The stack when these overlays are written to generation `number`.
+    /// The stack once these overlays write to generation `number`.
     #[must_use]
     pub fn with(&self, number: u32, names: &[String]) -> Self {
         let mut stack = self.clone();
@@ -230,116 +232,116 @@ impl Stack {
     }
 }
 
-/// What keeps a layer's bytes.
+/// Where a layer's bytes are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LayerStore {
-    /// The file system the directory is on.
+    /// On the directory's file system.
     Directory,
-    /// Memory of at most this many bytes, mounted over the directory inside the container's own
-    /// mount namespace: for hosts where no file system can hold an overlay's upper layer.
+    /// In memory, at most this many bytes, mounted over the directory inside the container's mount
+    /// namespace: for hosts where no file system can hold an overlay's upper layer.
     Memory(u64),
 }
 
 /// The root directory a container starts with.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Root {
-    /// Nothing but what the entries put there.
+    /// Only the entries.
     Empty,
-    /// An unpacked image, never written to: the layer takes what changes.
+    /// An unpacked image, never written to: the layer receives changes.
     Image {
-        /// Its layers, the topmost first.
+        /// Its layers, topmost first.
         lower: Vec<PathBuf>,
-        /// Directories that do not look as the topmost layer has them.
+        /// Directories whose attributes differ from those in the topmost layer.
         restored: Vec<Restored>,
     },
 }
 
-/// How a directory of an image looks.
+/// The attributes of a directory in an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Restored {
-    /// Its place.
+    /// Its path.
     pub path: PathBuf,
     /// Permission bits.
     pub mode: u32,
-    /// Its owner, by the container's numbers.
+    /// Its owner's id in the container.
     pub uid: u32,
-    /// Its group, likewise.
+    /// Its group's id in the container.
     pub gid: u32,
-    /// When it was changed, in seconds since 1970.
+    /// Modification time, in seconds since 1970.
     pub modified_s: i64,
 }
 
-/// One thing in the root.
+/// An entry of the root.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum RootEntry {
-    /// A directory; an existing one gets the mode.
+    /// A directory. An existing one gets the mode.
     Directory {
-        /// Its place.
+        /// Path in the container.
         path: PathBuf,
         /// Permission bits.
         mode: u32,
     },
-    /// A regular file in place of whatever stands there.
+    /// A regular file that replaces whatever is there.
     File {
-        /// Its place.
+        /// Path in the container.
         path: PathBuf,
         /// Permission bits.
         mode: u32,
-        /// A file of the host whose contents come first, where it exists.
+        /// A host file whose contents come first, if it exists.
         from: Option<PathBuf>,
-        /// Contents.
+        /// Contents after those of `from`.
         text: String,
     },
-    /// A regular file with more text at its end; made where it is missing.
+    /// Text appended to a regular file, created if missing.
     Append {
-        /// Its place.
+        /// Path in the container.
         path: PathBuf,
-        /// What comes at the end.
+        /// The text to append.
         text: String,
     },
-    /// A symbolic link, where nothing stands yet.
+    /// A symbolic link, unless the name is taken.
     Link {
-        /// Its place.
+        /// Path in the container.
         path: PathBuf,
-        /// What it points at.
+        /// Target of the link.
         to: PathBuf,
     },
-    /// A directory of the host that can be changed without changing the host.
+    /// A host directory that the container can change without changing the host.
     Overlay {
-        /// Its place.
+        /// Path in the container.
         path: PathBuf,
-        /// The host's directory.
+        /// The directory on the host.
         lower: PathBuf,
-        /// What of it the container does not see.
+        /// Parts that the container does not see.
         hidden: Vec<Hidden>,
-        /// Directories of the host that lie over it, the topmost first.
+        /// Host directories laid over it, topmost first.
         over: Vec<PathBuf>,
-        /// Whether [`SandboxSpec::owner`] applies to it, where the file system can do that.
+        /// Whether [`SandboxSpec::owner`] applies to it, if the file system supports that.
         owned: bool,
     },
-    /// A directory of the layer itself, empty at the start, with no overlay above it: what makes
-    /// overlays of its own, as Docker does, can do so there.
+    /// A directory of the layer itself, initially empty, without an overlay above: programs that
+    /// make their own overlays, such as Docker, can do so there.
     Plain {
-        /// Its place.
+        /// Path in the container.
         path: PathBuf,
         /// Permission bits.
         mode: u32,
     },
     /// A file or directory of the host itself.
     Bind {
-        /// Its place.
+        /// Path in the container.
         path: PathBuf,
-        /// The host's file or directory.
+        /// The file or directory on the host.
         source: PathBuf,
         /// Whether the container may change it.
         writable: bool,
-        /// Directories in it that are empty in the container, relative to it.
+        /// Directories in it, by relative path, that are empty in the container.
         hidden: Vec<PathBuf>,
     },
 }
 
 impl RootEntry {
-    /// Its place in the container.
+    /// Path in the container.
     pub(crate) fn path(&self) -> &Path {
         match self {
             RootEntry::Directory { path, .. }
@@ -353,12 +355,12 @@ impl RootEntry {
     }
 }
 
-/// Something below an overlay's directory that is not shown.
+/// A hidden path in an overlay's directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Hidden {
-    /// The name is gone.
+    /// The name does not exist.
     Gone(PathBuf),
-    /// The directory is there and empty.
+    /// The directory exists and is empty.
     Emptied(PathBuf),
 }
 
@@ -370,7 +372,7 @@ impl Hidden {
     }
 }
 
-/// Shows one user's files as root's, and root's as that user's.
+/// Swaps a user and its group with root's in the files shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdSwap {
     /// Owner on the host.

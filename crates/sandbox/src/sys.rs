@@ -1,5 +1,5 @@
-//! The kernel calls that neither nix nor rustix has, each behind a function that safe code cannot
-//! misuse. Every unsafe block of this crate stands here.
+//! Kernel calls that neither nix nor rustix has, each behind a function that safe code cannot
+//! misuse. This module has every unsafe block of the crate.
 //!
 //! Used by `parent` (clone3) and `child` (the rest).
 
@@ -11,28 +11,27 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// What a new process does between its birth and the program it becomes.
+/// How a new process starts its program.
 pub(crate) struct NewProcess<'a> {
     /// `CLONE_NEW*`.
     pub(crate) namespaces: u64,
-    /// The process says here, with a byte, that its maps may be written, and is held back until a byte
-    /// arrives; then it becomes root of its user namespace. Without that its rights there would be gone with
-    /// the exec.
+    /// The process writes a byte here when its maps may be written and waits for a byte; then it
+    /// becomes root of its user namespace. Otherwise it would lose its rights there on exec.
     pub(crate) gate: Option<BorrowedFd<'a>>,
-    /// Become descriptors 0, 1, 2 ... of the program. None may be below the count of them, or one
-    /// would be overwritten before it is used.
+    /// These become the program's descriptors 0, 1, 2 and so on. None may be below their count, or
+    /// one would be overwritten before use.
     pub(crate) fds: &'a [BorrowedFd<'a>],
     pub(crate) program: ProcessImage<'a>,
-    /// Its arguments, its own name first. Its environment is empty.
+    /// Its arguments, starting with its own name. Its environment is empty.
     pub(crate) arguments: &'a [&'a CStr],
-    /// Its limit of descriptors, where that is not ours.
+    /// Its descriptor limit, if it differs from ours.
     pub(crate) descriptors: Option<[u64; 2]>,
     /// Groups that it is born in or enters by itself, if the kernel lets it.
     pub(crate) groups: Option<&'a GroupDoors>,
 }
 
-/// Ways into control groups that make nobody wait. To move another process the kernel first waits until no processor is
-/// in the middle of a fork or an exit, for some 10 ms.
+/// Ways into control groups that make nobody wait. To move another process the kernel first waits
+/// until no processor is in the middle of a fork or an exit, for some 10 ms.
 #[derive(Debug, Default)]
 pub struct GroupDoors {
     /// Files `tasks` of groups of version 1, where a process without threads may put itself.
@@ -41,12 +40,12 @@ pub struct GroupDoors {
     pub(crate) birthplace: Option<OwnedFd>,
 }
 
-/// What a new process executes.
+/// The program that a new process executes.
 #[derive(Clone, Copy)]
 pub(crate) enum ProcessImage<'a> {
-    /// By its path.
+    /// A path.
     Path(&'a CStr),
-    /// What is open here.
+    /// An open file.
     File(BorrowedFd<'a>),
 }
 
@@ -72,8 +71,8 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// Bytes of their first published form, which any kernel with clone3 takes.
 const FIRST_CLONE_ARGS: usize = 64;
 
-/// Makes a process in new namespaces that executes a program at once. Its pid and a descriptor for
-/// it; the program starts with every signal blocked.
+/// Makes a process in new namespaces that executes a program at once. Returns its pid and pidfd.
+/// The program starts with every signal blocked.
 pub(crate) fn spawn(new: &NewProcess<'_>) -> io::Result<(u32, OwnedFd)> {
     let mut arguments: Vec<*const libc::c_char> =
         new.arguments.iter().map(|argument| argument.as_ptr()).collect();
@@ -95,16 +94,16 @@ pub(crate) fn spawn(new: &NewProcess<'_>) -> io::Result<(u32, OwnedFd)> {
     unsafe { clone(new.namespaces, &child) }
 }
 
-/// Makes a process in new namespaces that does nothing, and ends when what comes with it is closed: by its
-/// owner, or because that one was killed. Its namespaces may be opened when this returns.
+/// Makes an idle process in new namespaces. It ends when the returned socket closes, which also
+/// happens if its owner is killed. Its namespaces can be opened once this returns.
 pub(crate) fn spawn_idle(namespaces: u64) -> io::Result<(u32, OwnedFd, UnixStream)> {
     let (mut key, gate) = UnixStream::pair()?;
     let child = || -> Infallible {
-        // SAFETY: system calls on numbers and on a byte of this process's own.
+        // SAFETY: system calls on numbers and on a byte of this process.
         unsafe {
             libc::syscall(libc::SYS_dup3, gate.as_raw_fd(), 0, 0);
-            // Nothing else of the caller's: not the other end, and not the lock by which others see that the
-            // caller lives.
+            // Keep nothing else of the caller's: neither the other end, nor the lock that shows
+            // others that the caller lives.
             libc::syscall(libc::SYS_close_range, 1, libc::c_uint::MAX, 0);
             wait_at_gate(0);
             libc::_exit(0)
@@ -114,7 +113,7 @@ pub(crate) fn spawn_idle(namespaces: u64) -> io::Result<(u32, OwnedFd, UnixStrea
     let (pid, pidfd) = unsafe { clone(namespaces, &child) }?;
     drop(gate);
     if let Err(error) = key.read_exact(&mut [0]) {
-        // It is ending, or ends now: nothing else waits for it.
+        // It is ending or will end now: nothing else waits for it.
         drop(key);
         let options = rustix::process::WaitIdOptions::EXITED;
         let _ = rustix::process::waitid(rustix::process::WaitId::PidFd(pidfd.as_fd()), options);
@@ -123,16 +122,17 @@ pub(crate) fn spawn_idle(namespaces: u64) -> io::Result<(u32, OwnedFd, UnixStrea
     Ok((pid, pidfd, key))
 }
 
-/// Says that this process waits, and waits for an answer; whether there is one.
+/// Reports that this process waits, and waits for a reply. Returns whether one came.
 ///
-/// What /proc shows of a process that is not dumpable belongs to root: its maps could not be written, and its
-/// namespaces not opened. So it is dumpable meanwhile, although its memory is still a copy of the runner's.
+/// The /proc files of a non-dumpable process belong to root, so its maps could not be written nor
+/// its namespaces opened. It is dumpable meanwhile, although its memory is still a copy of the
+/// runner's.
 ///
 /// # Safety
 /// Only in a child just cloned.
 unsafe fn wait_at_gate(gate: usize) -> bool {
     let mut byte = 0_u8;
-    // SAFETY: plain system calls on numbers and on a byte of this process's own.
+    // SAFETY: plain system calls on numbers and on a byte of this process.
     unsafe {
         libc::syscall(libc::SYS_prctl, libc::PR_SET_DUMPABLE, 1, 0, 0, 0);
         libc::syscall(libc::SYS_write, gate, &raw const byte, 1);
@@ -142,11 +142,11 @@ unsafe fn wait_at_gate(gate: usize) -> bool {
     }
 }
 
-/// A new process that runs `child`, as after fork: with its own copy of the memory.
+/// Makes a process that runs `child` with its own copy of the memory, as after fork.
 ///
 /// # Safety
-/// This process may have other threads, whose locks and half-done work the child's memory is a copy
-/// of. So `child` may make system calls on memory prepared before, and nothing else.
+/// This process may have other threads, and the child's memory is a copy of their locks and
+/// half-done work. So `child` may only make system calls on memory prepared before.
 unsafe fn clone(namespaces: u64, child: &dyn Fn() -> Infallible) -> io::Result<(u32, OwnedFd)> {
     // SAFETY: the caller vouches for the child.
     unsafe { clone_into(namespaces, None, child) }
@@ -174,16 +174,16 @@ unsafe fn clone_into(
         clone.cgroup = group.as_raw_fd() as u64;
         size = size_of::<CloneArgs>();
     }
-    // A handler that ran in the child would be such other work.
+    // A signal handler in the child would be such other work.
     let blocked = block_signals()?;
     // SAFETY: `clone` lives across the call; the caller vouches for the child.
     let mut pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const clone, size) };
-    // The filter of many containers hides clone3, since it cannot look at what is asked of it. The
-    // old call does as well where no namespace is wanted.
+    // Many containers' filters hide clone3, because they cannot check its arguments. Without
+    // namespaces the old call will do.
     let is_hidden = pid < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS);
     if is_hidden && namespaces == 0 && group.is_none() {
         let flags = libc::CLONE_PIDFD | libc::SIGCHLD;
-        // SAFETY: as above; without a stack of its own the child goes on with a copy of this one.
+        // SAFETY: as above; without its own stack the child continues on a copy of this one.
         pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, &raw mut pidfd, 0, 0) };
     }
     if pid == 0 {
@@ -191,7 +191,7 @@ unsafe fn clone_into(
     }
     let result = match pid {
         -1 => Err(io::Error::last_os_error()),
-        // SAFETY: the kernel has put a new descriptor there, and nobody else owns it.
+        // SAFETY: the kernel has put a new descriptor there, and nothing else owns it.
         pid => Ok((pid as u32, unsafe { OwnedFd::from_raw_fd(pidfd) })),
     };
     restore_signals(&blocked)?;
@@ -206,18 +206,18 @@ unsafe fn become_program(
     environment: *const *const libc::c_char,
 ) -> Infallible {
     // SAFETY: all of these are plain system calls on numbers and on memory prepared before the
-    // clone; none allocates, locks or looks at other threads.
+    // clone; none allocates, locks or inspects other threads.
     unsafe {
         for tasks in new.groups.iter().flat_map(|groups| &groups.tasks) {
             // Where that is refused, the parent sees it.
             libc::syscall(libc::SYS_write, tasks.as_raw_fd(), c"0".as_ptr(), 1);
         }
-        // Away from the caller's terminal: its Ctrl-C is for the runner to interpret.
+        // Leave the caller's terminal: the runner handles its Ctrl-C.
         libc::syscall(libc::SYS_setsid);
         let count = new.fds.len();
         let (gate, file) = (count, count + 1);
         let or_end = |result: libc::c_long| if result < 0 { libc::_exit(126) } else { result };
-        // Out of the way of what is placed below them.
+        // Clear of the numbers placed below.
         let aside = |fd: BorrowedFd<'_>| {
             or_end(libc::syscall(libc::SYS_fcntl, fd.as_raw_fd(), libc::F_DUPFD, count + 2))
         };
@@ -234,14 +234,15 @@ unsafe fn become_program(
                 or_end(libc::syscall(libc::SYS_dup3, fd, number, libc::O_CLOEXEC));
             }
         }
-        // Closed at once, and not by the exec: this process waits at the gate first, and would hold the
-        // other end of it, and those of its siblings' gates and pipes, open when the runner is killed.
+        // Closed now rather than by the exec: this process waits at the gate first, and would keep
+        // the other ends of its own and its siblings' gates and pipes open after the runner is
+        // killed.
         libc::syscall(libc::SYS_close_range, file + 1, libc::c_uint::MAX, 0);
         if new.gate.is_some() {
             if !wait_at_gate(gate) {
                 libc::_exit(125);
             }
-            // Refused where the map has one group only; then there are none to give up.
+            // Refused if the map has only one group; then there are none to drop.
             libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>());
             if libc::syscall(libc::SYS_setresgid, 0, 0, 0) < 0
                 || libc::syscall(libc::SYS_setresuid, 0, 0, 0) < 0
@@ -249,7 +250,7 @@ unsafe fn become_program(
                 libc::_exit(124);
             }
         }
-        // What stands in a place that was not taken, inherited from the caller for one.
+        // Numbers not used above may still have descriptors inherited from the caller.
         let cloexec = libc::CLOSE_RANGE_CLOEXEC;
         libc::syscall(libc::SYS_close_range, count, libc::c_uint::MAX, cloexec);
         if let Some(limits) = &new.descriptors {
@@ -274,14 +275,14 @@ unsafe fn become_program(
     }
 }
 
-/// Sets this process's limit of descriptors.
+/// Sets this process's descriptor limit.
 fn set_descriptor_limit(limits: &[u64; 2]) -> libc::c_long {
     let nothing = std::ptr::null_mut::<u64>();
-    // SAFETY: the kernel reads two numbers; it is one system call, which a child just made may make.
+    // SAFETY: the kernel reads two numbers; this is one system call, which a new child may make.
     unsafe { libc::syscall(libc::SYS_prlimit64, 0, libc::RLIMIT_NOFILE, limits.as_ptr(), nothing) }
 }
 
-/// Has the program of `command` begin with this limit of descriptors.
+/// Makes the program of `command` start with this descriptor limit.
 pub(crate) fn limit_descriptors(command: &mut Command, limits: [u64; 2]) -> &mut Command {
     let set = move || match set_descriptor_limit(&limits) {
         0 => Ok(()),
@@ -308,14 +309,14 @@ fn restore_signals(old: &libc::sigset_t) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(result)) }
 }
 
-/// What [`set_mount_attributes`] changes.
+/// A change for [`set_mount_attributes`].
 #[derive(Default)]
 pub(crate) struct MountAttributes<'a> {
     /// `MOUNT_ATTR_*` to set.
     pub(crate) set: u64,
     /// `MOUNT_ATTR_*` to clear.
     pub(crate) clear: u64,
-    /// The user namespace whose maps the mount shows its files through.
+    /// The user namespace through whose maps the mount shows its files.
     pub(crate) id_map: Option<BorrowedFd<'a>>,
     /// Whether mounts below change as well.
     pub(crate) recursive: bool,
@@ -351,9 +352,9 @@ pub(crate) fn set_mount_attributes(
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Installs a system call filter for this process and all it makes. With `listens` also the descriptor at
-/// which somebody hears of the calls that the filter leaves to judge; `None` where a filter around this
-/// process has one already, or the kernel knows no such thing: then these calls do not exist.
+/// Installs a system call filter for this process and its descendants. With `listens`, also returns
+/// the descriptor that reports calls which the filter leaves to a supervisor; `None` if an outer
+/// filter has one already or the kernel does not support it: then these calls do not exist.
 pub(crate) fn install_filter(
     program: &[libc::sock_filter],
     listens: bool,
@@ -368,11 +369,11 @@ pub(crate) fn install_filter(
         fd => Ok(fd as i32),
     };
     if listens {
-        // A signal does not take a call back that is being judged already.
+        // Once the supervisor handles a call, only a fatal signal may interrupt it.
         let flags =
             libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
         match install(flags) {
-            // SAFETY: the descriptor is new and nobody else's.
+            // SAFETY: the descriptor is new and has no other owner.
             Ok(fd) => return Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) })),
             Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EINVAL)) => {}
             Err(error) => return Err(error),
@@ -381,13 +382,13 @@ pub(crate) fn install_filter(
     install(0).map(|_| None)
 }
 
-/// Keeps this process, and all it makes, from connecting to abstract sockets of others: whoever
-/// listens there could hand in a descriptor of the host's root. Nothing where the kernel cannot do that
-/// (before Linux 6.12, or without Landlock).
+/// Keeps this process and its descendants from connecting to others' abstract sockets, whose
+/// listeners could pass in a descriptor of the host's root. Does nothing if the kernel cannot do
+/// that (before Linux 6.12, or without Landlock).
 pub(crate) fn scope_abstract_sockets() -> io::Result<()> {
     /// `struct landlock_ruleset_attr` of Linux 6.12: file system, network, scopes.
     const SCOPES: [u64; 3] = [0, 0, 1];
-    // SAFETY: the kernel reads as many bytes as it is told of; the new descriptor is nobody else's.
+    // SAFETY: the kernel reads as many bytes as it is told; the new descriptor has no other owner.
     let ruleset = unsafe {
         let size = size_of_val(&SCOPES);
         libc::syscall(libc::SYS_landlock_create_ruleset, SCOPES.as_ptr(), size, 0)
@@ -395,7 +396,7 @@ pub(crate) fn scope_abstract_sockets() -> io::Result<()> {
     if ruleset < 0 {
         let error = io::Error::last_os_error();
         return match error.raw_os_error() {
-            // The last one is what some filters around the runner say of calls they do not know.
+            // Some filters around the runner return the last one for calls they do not know.
             Some(libc::ENOSYS | libc::EOPNOTSUPP | libc::E2BIG | libc::EINVAL | libc::EPERM) => {
                 Ok(())
             }
@@ -409,7 +410,7 @@ pub(crate) fn scope_abstract_sockets() -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Brings up the loopback interface of this process's network; the kernel gives it its addresses.
+/// Brings up the loopback interface of this process's network. The kernel assigns its addresses.
 pub(crate) fn bring_up_loopback() -> io::Result<()> {
     let socket = std::net::UdpSocket::bind(("0.0.0.0", 0))?;
     // SAFETY: a name of all zeros and no flags is a valid request.
@@ -423,7 +424,7 @@ pub(crate) fn bring_up_loopback() -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Replaces this program by the one in `file`, with no environment; comes back only with a refusal.
+/// Replaces this program by the one in `file`, with an empty environment. Returns only on failure.
 pub(crate) fn execute(file: BorrowedFd<'_>, name: &CStr) -> io::Error {
     let arguments = [name.as_ptr(), std::ptr::null()];
     let environment: [*const libc::c_char; 1] = [std::ptr::null()];
@@ -441,34 +442,34 @@ pub(crate) fn execute(file: BorrowedFd<'_>, name: &CStr) -> io::Error {
     io::Error::last_os_error()
 }
 
-/// Takes over descriptors by number: those this program was started with.
+/// Takes over descriptors that this program was started with, by number.
 ///
-/// `None` where a number is not open.
+/// `None` if a number is not open.
 pub(crate) fn inherited<const N: usize>(numbers: [i32; N]) -> Option<[OwnedFd; N]> {
     for number in numbers {
-        // SAFETY: asks about a number only.
+        // SAFETY: only queries a number.
         if unsafe { libc::fcntl(number, libc::F_GETFD) } < 0 {
             return None;
         }
     }
-    // SAFETY: they are open, and only the start of the re-executed program calls this, once for each number.
+    // SAFETY: they are open, and only the start of the re-executed program calls this, once for
+    // each number.
     Some(numbers.map(|number| unsafe { OwnedFd::from_raw_fd(number) }))
 }
 
-/// Puts a copy of `fd` at `number`, open across exec, over whatever is there.
+/// Copies `fd` to `number`, kept open across exec, and replaces whatever is there.
 pub(crate) fn copy_to(fd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
     let result = if fd.as_raw_fd() == number {
         // SAFETY: plain numbers.
         unsafe { libc::fcntl(number, libc::F_SETFD, 0) }
     } else {
-        // SAFETY: plain numbers; what stood at `number` belongs to nobody by now
-        // (`child::confine`).
+        // SAFETY: plain numbers; by now nothing owns what was at `number` (`child::confine`).
         unsafe { libc::dup3(fd.as_raw_fd(), number, 0) }
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Marks every descriptor from `first` on to be closed by the next exec.
+/// Marks every descriptor from `first` on as close-on-exec.
 pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
     // SAFETY: plain numbers; nothing is closed before the exec.
     let result = unsafe {
@@ -483,7 +484,7 @@ mod tests {
     use crate::process::Child;
     use std::os::fd::AsFd;
 
-    /// The same of one that does nothing.
+    /// The same for an idle process.
     #[test]
     fn an_idle_process_ends_with_its_owner() -> io::Result<()> {
         let (_pid, process, key) = spawn_idle(0)?;
@@ -528,7 +529,7 @@ mod tests {
         Ok(())
     }
 
-    /// What kill -9 of its owner leaves of a process that is still held back.
+    /// The owner of a waiting process is killed.
     #[test]
     fn a_gate_that_nobody_opens_any_more() -> io::Result<()> {
         let null = std::fs::File::open("/dev/null")?;
@@ -547,7 +548,7 @@ mod tests {
         };
         drop(key);
         let patience = nix::poll::PollTimeout::from(60_000_u16);
-        // Ended with a signal, and so without a code, where it went on waiting.
+        // If it had gone on waiting, a signal would have ended it, without an exit code.
         assert!(crate::process::ends_within(&process, patience)?);
         assert_eq!(Child::new(process).wait_for_code(), Some(125));
         Ok(())

@@ -1,7 +1,7 @@
-//! User namespaces of containers whose runner is not root: their maps, and chores inside of them.
+//! User namespaces of containers whose runner is not root: sets their maps and runs chores inside.
 //!
-//! Used by `parent` for a container, and by the engine for files that belong to a container's users:
-//! only there may they be made, given away or removed.
+//! Used by `parent` for a container, and by the engine for files of a container's users: only
+//! inside can they be created, chowned or removed.
 #![forbid(unsafe_code)]
 
 use crate::descriptors;
@@ -16,33 +16,33 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
-/// A user namespace has not got its maps.
+/// Why a user namespace did not get its maps.
 #[derive(Debug, thiserror::Error)]
 pub enum MapError {
-    /// The kernel refuses.
+    /// The kernel refused.
     #[error("cannot map this user to root in a user namespace: {0}")]
     Kernel(#[source] io::Error),
     /// The set-uid helper cannot be started.
     #[error("cannot run {0}: {1}")]
     Helper(&'static str, #[source] io::Error),
-    /// The set-uid helper refuses.
+    /// The set-uid helper refused.
     #[error("{0} refuses: {1}")]
     Refused(&'static str, String),
 }
 
-/// Writes the maps of the user namespace that `pid` is in.
+/// Writes the maps of the user namespace of process `pid`.
 pub(crate) fn write(pid: u32, map: &UserMap) -> Result<(), MapError> {
     let write = |name: &str, text: &str| {
         fs::write(format!("/proc/{pid}/{name}"), text).map_err(MapError::Kernel)
     };
     let lines = |ranges: &[IdRange]| ranges.iter().map(|range| line(*range)).collect::<String>();
     if nix::unistd::geteuid().is_root() {
-        // Needs no helper.
+        // Root needs no helper.
         write("uid_map", &lines(&map.uids))?;
         return write("gid_map", &lines(&map.gids));
     }
     if map.is_single() {
-        // Else membership in a group could be given up that stands for "not these".
+        // Otherwise a process could drop a group whose membership denies access.
         write("setgroups", "deny")?;
         write("uid_map", &lines(&map.uids))?;
         return write("gid_map", &lines(&map.gids));
@@ -73,7 +73,7 @@ fn helper(program: &'static str, pid: u32, ranges: &[IdRange]) -> Result<(), Map
     Err(MapError::Refused(program, if said.is_empty() { output.status.to_string() } else { said }))
 }
 
-/// This program, running again as `__chore ARGUMENTS`. It ends with this value at the latest.
+/// This program, running again as `__chore ARGUMENTS`. Dropping the value ends it.
 #[derive(Debug)]
 pub struct Chore {
     said: UnixStream,
@@ -81,11 +81,11 @@ pub struct Chore {
 }
 
 impl Chore {
-    /// Starts one: as root of a user namespace with these maps, or, without maps, as who we are.
-    /// `input` is its standard input, empty by default.
+    /// Starts a chore: with `map` as root of a user namespace with these maps, otherwise as this
+    /// user. `input` is its standard input, empty by default.
     ///
     /// # Errors
-    /// There is no such namespace, or no process can be made.
+    /// The namespace or the process cannot be created.
     pub fn start(
         map: Option<&UserMap>,
         arguments: &[&str],
@@ -94,7 +94,7 @@ impl Chore {
         let (said, theirs) = UnixStream::pair()?;
         let (mut gate, gated) = UnixStream::pair()?;
         let null = OwnedFd::from(OpenOptions::new().read(true).write(true).open("/dev/null")?);
-        // Above the numbers they are to be copied to.
+        // Above their target numbers.
         let lift = |fd: OwnedFd| rustix::io::fcntl_dupfd_cloexec(fd, 16);
         let (null, theirs, gated) = (lift(null)?, lift(theirs.into())?, lift(gated.into())?);
         let input = input.map(lift).transpose()?;
@@ -123,10 +123,10 @@ impl Chore {
         Ok(Chore { said, child })
     }
 
-    /// Waits for its end; what it said on its standard output.
+    /// Waits for its end and returns its standard output.
     ///
     /// # Errors
-    /// It fails: the error is what it said.
+    /// The chore failed; the error is its output.
     pub fn finish(mut self) -> io::Result<String> {
         let mut text = String::new();
         self.said.read_to_string(&mut text)?;
@@ -137,10 +137,10 @@ impl Chore {
     }
 }
 
-/// Does a chore as root of a user namespace with these maps, and waits; what it said.
+/// Does a chore as root of a user namespace with these maps and waits. Returns its output.
 ///
 /// # Errors
-/// As [`Chore::start`] and [`Chore::finish`].
+/// Those of [`Chore::start`] and [`Chore::finish`].
 pub fn chore(map: &UserMap, arguments: &[&str]) -> io::Result<String> {
     Chore::start(Some(map), arguments, None)?.finish()
 }

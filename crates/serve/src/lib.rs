@@ -1,4 +1,4 @@
-//! AWS as its server: the endpoint, sessions of its clients, the page's HTTP room.
+//! The server side of AWS: the endpoint, sessions of its clients, and the web page.
 
 #![forbid(unsafe_code)]
 #![allow(missing_docs, reason = "read by its own house; what needs a word has one")]

@@ -1,4 +1,5 @@
-//! A folder of kept sessions, as `--session-log` writes it: read by `runner sessions` and by the page.
+//! A folder of kept sessions, written by `--session-log` and read by `runner sessions` and the
+//! page.
 
 use jiff::Timestamp;
 use runner_core::recording::{CastContent, CastEvent, CastHeader};
@@ -11,28 +12,28 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Longest line of a recording.
+/// Most bytes of a recording's line.
 pub const MAX_LINE: u64 = 16 << 20;
 
-/// What is kept in a folder.
+/// The content of a folder.
 pub struct RecordingsFolder {
     pub path: PathBuf,
     /// The newest first.
     pub kept: Vec<KeptSession>,
 }
 
-/// A session that is kept.
+/// A kept session.
 #[derive(Clone, Debug)]
 pub struct KeptSession {
-    /// Its id, or its build's and a number.
+    /// The session's id, or the build's id and a number.
     pub name: String,
     pub build: Option<String>,
     pub program: Option<String>,
     pub began: Option<Timestamp>,
     pub length: Option<Duration>,
-    /// What ended it.
+    /// How it ended.
     pub how: Option<String>,
-    /// Whether its times are there: it was a terminal.
+    /// Whether its times were recorded, as for a terminal.
     pub has_cast: bool,
     pub has_text: bool,
     dir: Arc<Dir>,
@@ -65,7 +66,7 @@ fn lines(file: File) -> impl Iterator<Item = io::Result<Vec<u8>>> {
 }
 
 impl RecordingsFolder {
-    /// Reads what there is of each session. Lines and files that are something else are left out.
+    /// Reads the folder's sessions. Skips other lines and files.
     pub fn read(path: &Path) -> io::Result<Self> {
         let dir = Arc::new(Dir::top(path)?);
         let mut kept: BTreeMap<String, KeptSession> = BTreeMap::new();
@@ -96,7 +97,7 @@ impl RecordingsFolder {
     }
 }
 
-/// Adds what the lines say of sessions of which something is kept.
+/// Adds the details from the lines to sessions with kept files.
 fn notes(file: File, kept: &mut BTreeMap<String, KeptSession>) -> io::Result<()> {
     for line in lines(file) {
         let Ok(note) = serde_json::from_slice::<SessionLine>(&line?) else { continue };
@@ -137,7 +138,7 @@ impl KeptSession {
         self.dir.file(format!("{}.{kind}", self.name))
     }
 
-    /// What the recording itself says, where no line does. One that cannot be read is listed all the same.
+    /// Fills in what only the recording says. An unreadable recording is listed all the same.
     fn look(&mut self) {
         if self.began.is_some() || !self.has_cast {
             return;
@@ -150,12 +151,12 @@ impl KeptSession {
         }
     }
 
-    /// The file with its times, of one that has them.
+    /// The recording with its times, if there is one.
     pub fn recording(&self) -> io::Result<File> {
         self.file("cast")
     }
 
-    /// All that was shown.
+    /// All output of the session.
     pub fn shown(&self) -> io::Result<String> {
         let mut shown = String::new();
         if self.has_text {
@@ -164,7 +165,7 @@ impl KeptSession {
             }
             return Ok(shown);
         }
-        // The last line of one that was cut off may be no text.
+        // The last line of a recording that was cut off may not be text.
         for line in lines(self.file("cast")?).skip(1) {
             if let Some(event) = CastEvent::parse(&String::from_utf8_lossy(&line?))
                 && let CastContent::Output(text) = event.shown

@@ -1,4 +1,5 @@
-//! Projects of a file, taken in whole or not at all: what a real account prints, or what CreateProject is given.
+//! Imports the projects of a file, all or none: the output of a real account, or the input of
+//! CreateProject.
 
 use crate::db::projects::{self, Project};
 use crate::db::{self, DatabaseOpenError, Db, DbError};
@@ -12,26 +13,26 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
-/// A project that a file has.
+/// A project in a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ImportedProject {
     pub name: String,
     pub given: Value,
-    /// Why its builds do not run here as it stands.
+    /// Why its builds cannot run here as it stands.
     pub unrunnable: Vec<String>,
 }
 
-/// What has become of one.
+/// What happened to a project.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Imported {
     New(String),
     Replaced(String),
 }
 
-/// Why none was taken in.
+/// Why nothing was imported.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// Projects of these names are there.
+    /// Projects of these names exist.
     #[error("{}: there already", .0.join(", "))]
     Exist(Vec<String>),
     #[error(transparent)]
@@ -40,7 +41,7 @@ pub enum ImportError {
     Db(#[from] DbError),
 }
 
-/// The projects of a file.
+/// Reads the projects of a file.
 ///
 /// # Errors
 /// Everything that is wrong with it.
@@ -70,7 +71,7 @@ pub fn read(file: &Value) -> Result<Vec<ImportedProject>, Vec<String>> {
 
 fn named(name: String, given: &Value) -> Result<ImportedProject, Vec<String>> {
     let mut given = given.clone();
-    // An answer says it otherwise than a call.
+    // Responses and calls name this member differently.
     if let Some(members) = given.as_object_mut()
         && let Some(badge) = members.remove("badge")
     {
@@ -90,10 +91,10 @@ fn named(name: String, given: &Value) -> Result<ImportedProject, Vec<String>> {
     Ok(ImportedProject { name, given, unrunnable })
 }
 
-/// Takes projects in, all or none. Another process may serve the database meanwhile.
+/// Imports projects, all or none. Another process may serve the database meanwhile.
 ///
 /// # Errors
-/// None was taken in.
+/// Nothing was imported.
 pub fn put(
     home: &Home,
     is_served: bool,
@@ -174,7 +175,7 @@ mod tests {
         assert!(one[0].given.get("arn").is_none() && one[0].unrunnable.is_empty());
         let done = put(&home, false, one, false).expect("done");
         assert_eq!(done, [Imported::New("one".to_owned())]);
-        // One that serves, beside it.
+        // A service that runs at the same time.
         let served = Db::open(home.root()).expect("a database").db;
         let error = put(&home, true, all(&["one", "two"]), false).expect_err("there");
         assert!(matches!(error, ImportError::Exist(names) if names == ["one"]));

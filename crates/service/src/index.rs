@@ -1,7 +1,8 @@
-//! The folders of builds, as rows: what `runner run` has begun, and what is gone.
+//! Keeps the table of builds in step with their folders: builds started by `runner run`, and
+//! removed ones.
 //!
-//! A look costs what has changed: the folder of all builds is read when it is another than at the last look, and else only
-//! builds that lived then are.
+//! The cost depends on what has changed: the folder of all builds is read only if it has changed
+//! since the last look, otherwise only builds that were live then are.
 
 use crate::db::builds::{self, BuildProgress, FinalRecord, Indexed, StoredBuild};
 use crate::db::{Db, DbError};
@@ -19,24 +20,25 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-/// How long the row of a build is kept that never had a folder, as long as folders are.
+/// How long the row of a build that never had a folder is kept: as long as folders are.
 const KEPT_MS: i64 = 30 * 24 * 60 * 60 * 1000;
-/// Changes within one tick of the clock of files look like one.
+/// Changes within one tick of the file clock cannot be distinguished.
 const TICK: Duration = Duration::from_secs(2);
 
-/// What the last look has seen.
+/// State of the last look.
 #[derive(Default)]
 pub(crate) struct Looks(Mutex<SeenFolders>);
 
 #[derive(Default)]
 struct SeenFolders {
-    /// When the folder of all builds had been changed then.
+    /// Modification time of the folder of all builds at that time.
     changed: Option<SystemTime>,
-    /// Folders that told nothing yet, or that are damaged: they are looked at again, and no other for their sake.
+    /// Folders that were empty or damaged: they are read again, without causing any other to be
+    /// read.
     unread: Vec<String>,
 }
 
-/// What is to be done with a row.
+/// A change of a row.
 enum IndexChange {
     New(Box<StoredBuild>),
     Ended(String, Value),
@@ -44,7 +46,7 @@ enum IndexChange {
 }
 
 impl Looks {
-    /// Brings the rows up to the folders; blocks.
+    /// Updates the rows from the folders; blocks.
     pub(crate) fn refresh(&self, db: &Db, home: &Home) -> Result<(), DbError> {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = SystemTime::now();
@@ -64,11 +66,11 @@ impl Looks {
         if !changes.is_empty()
             && let Err(error) = db.write_now(move |connection| apply(connection, changes))
         {
-            // The next look finds all of them again.
+            // The next look then reads all of them again.
             *seen = SeenFolders::default();
             return Err(error);
         }
-        // A folder that was changed just now may be changed again without looking so.
+        // A folder changed just now may change again without a new modification time.
         let is_still = now.duration_since(changed).is_ok_and(|age| age > TICK);
         seen.changed = is_still.then_some(changed);
         Ok(())
@@ -95,13 +97,13 @@ fn apply(connection: &Connection, changes: Vec<IndexChange>) -> Result<(), DbErr
     Ok(())
 }
 
-/// Of builds that lived at the last look.
+/// Changes of builds that were live at the last look.
 fn living(home: &Home, rows: Vec<Indexed>) -> Vec<IndexChange> {
     rows.into_iter().filter_map(|row| ended(home, row.uuid)).collect()
 }
 
-/// Of everything. What is there is read before what is known: a build of the service has its row first.
-/// Second: what is left for the next look.
+/// Changes of all builds. Folders are listed before rows are read: a build of the service has its
+/// row first. Second: folders left for the next look.
 fn all(home: &Home, db: &Db) -> Result<(Vec<IndexChange>, Vec<String>), DbError> {
     let mut there = HashSet::new();
     for entry in fs::read_dir(home.builds()).map_err(|error| unread(home, &error))? {
@@ -130,7 +132,7 @@ fn all(home: &Home, db: &Db) -> Result<(Vec<IndexChange>, Vec<String>), DbError>
     Ok((changes, unread))
 }
 
-/// Builds that no row tells of, the oldest first, and those of which there is nothing to tell yet.
+/// Builds without a row, oldest first, and folders that show nothing yet.
 fn read_all(home: &Home, uuids: Vec<String>) -> (Vec<IndexChange>, Vec<String>) {
     let (mut new, mut unread) = (Vec::new(), Vec::new());
     for uuid in uuids {
@@ -143,23 +145,23 @@ fn read_all(home: &Home, uuids: Vec<String>) -> (Vec<IndexChange>, Vec<String>) 
     (new.into_iter().map(|build| IndexChange::New(Box::new(build))).collect(), unread)
 }
 
-/// Whether a folder can be a build's: what else lies there is looked at by nobody.
+/// Whether a folder can be a build's; others are ignored.
 fn is_uuid(name: &str) -> bool {
     name.len() == 36 && name.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
 }
 
-/// Whether the row of a build without a folder goes.
+/// Whether to delete the row of a build without a folder.
 fn is_over(row: &Indexed, now: i64) -> bool {
     match row.state {
         BuildProgress::Gone => true,
-        // They have a folder to come, or an end.
+        // Their folder or their end is still to come.
         BuildProgress::Queued | BuildProgress::Starting => false,
         BuildProgress::Live => !row.is_own,
         BuildProgress::Ended => row.has_folder || row.requested < now - KEPT_MS,
     }
 }
 
-/// What has become of a build of `runner run`.
+/// The change after the end of a build of `runner run`.
 fn ended(home: &Home, uuid: String) -> Option<IndexChange> {
     let dir = BuildDir::of(home, &uuid);
     match dir.record() {
@@ -173,7 +175,7 @@ fn ended(home: &Home, uuid: String) -> Option<IndexChange> {
     }
 }
 
-/// A build that no row tells of. One that cannot be read is none.
+/// A build without a row; `None` if its folder cannot be read.
 fn found(home: &Home, uuid: &str) -> Option<StoredBuild> {
     let KnownBuild { dir, .. } = known(home, uuid).ok()??;
     let meta = dir.meta().ok()??;
@@ -209,7 +211,7 @@ fn found(home: &Home, uuid: &str) -> Option<StoredBuild> {
     Some(build)
 }
 
-/// When a build has begun, and where its log goes, by its first event.
+/// When a build began, and where its log goes, from its first event.
 fn begun(dir: &BuildDir) -> Option<(i64, Option<(String, String)>)> {
     let event = LogReader::open(dir).ok()?.next_event().ok()??;
     let log = match event.body {
@@ -219,7 +221,7 @@ fn begun(dir: &BuildDir) -> Option<(i64, Option<(String, String)>)> {
     Some((event.time.epoch_millis(), log))
 }
 
-/// Removes what a killed `serve` has left of builds that were to be deleted.
+/// Completes deletions of builds that a killed `serve` had begun.
 pub(crate) fn finish_deletions(db: &Db, home: &Home) -> Result<(), DbError> {
     for build in db.read_now(|connection| builds::in_state(connection, BuildProgress::Gone))? {
         let dir = BuildDir::of(home, &build.uuid);

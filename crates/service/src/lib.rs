@@ -1,7 +1,7 @@
 //! The local CodeBuild: projects, the queue, and the database behind both.
 //!
-//! `model` says what inputs may be and `project` what projects are, both pure; `db` keeps. Nothing here starts a
-//! process: whoever does is a [`queue::Launcher`].
+//! `model` describes valid inputs and `project` the rules of projects, both pure; `db` stores.
+//! Nothing here starts a process: a [`queue::Launcher`] does.
 
 #![forbid(unsafe_code)]
 #![allow(missing_docs, reason = "read by its own house; what needs a word has one")]

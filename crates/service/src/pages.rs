@@ -1,9 +1,10 @@
-//! Tokens of lists: where a list goes on, sealed, so that nobody but this database makes one.
+//! Tokens of lists: the position where a list continues, sealed so that only this database can
+//! create one.
 
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
-/// What tokens are sealed with.
+/// The key that seals tokens.
 #[derive(Clone)]
 pub struct Sealer {
     key: Vec<u8>,
@@ -15,7 +16,7 @@ impl Sealer {
         Sealer { key }
     }
 
-    /// A token for a list of this `kind`, operation and filters, which goes on behind `after`.
+    /// A token for a list of this `kind`, operation and filters, which continues after `after`.
     #[must_use]
     pub fn seal(&self, kind: &str, after: &impl Serialize) -> String {
         let after = serde_json::to_string(after).unwrap_or_default();
@@ -24,18 +25,19 @@ impl Sealer {
         token
     }
 
-    /// Where a list of this kind goes on; `None` for a token that is none of it.
+    /// Where a list of this kind continues; `None` if the token is not valid for it.
     #[must_use]
     pub fn open<T: DeserializeOwned>(&self, kind: &str, token: &str) -> Option<T> {
         let bytes = unhex(token)?;
         let (sum, after) = bytes.split_at_checked(SUM)?;
         let after = std::str::from_utf8(after).ok()?;
-        // A token tells nothing that its owner may not know; how long the comparison takes does not matter.
+        // A token reveals nothing its owner may not know, so the comparison need not be
+        // constant-time.
         (sum == self.sum(kind, after)).then(|| serde_json::from_str(after).ok())?
     }
 
     fn sum(&self, kind: &str, after: &str) -> [u8; SUM] {
-        // The key before and behind: nothing can be appended.
+        // The key comes first and last, so that nothing can be appended.
         let mut hash = Sha256::new();
         for part in [&self.key, kind.as_bytes(), b"\0", after.as_bytes(), b"\0", &self.key] {
             hash.update(part);

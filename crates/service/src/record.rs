@@ -1,4 +1,5 @@
-//! Records of builds that the service has taken in: before they have a folder, and beside it. Pure.
+//! Records of builds accepted by the service: before they have a folder, and in addition to it.
+//! Pure.
 
 use crate::db::builds::StoredBuild;
 use crate::db::streams::PREFIX;
@@ -6,7 +7,8 @@ use crate::project::text;
 use runner_core::arn::arn;
 use serde_json::{Map, Value, json};
 
-/// Where a build's log is, as CloudWatch Logs names it: group and stream. None where its project wants none there.
+/// Group and stream of a build's log, as in CloudWatch Logs; `None` if its project disables that
+/// log.
 #[must_use]
 pub fn log_names(project: &str, uuid: &str, order: &Value) -> Option<(String, String)> {
     let config = &order["project"]["logsConfig"]["cloudWatchLogs"];
@@ -23,13 +25,13 @@ pub fn log_names(project: &str, uuid: &str, order: &Value) -> Option<(String, St
     Some((group, stream))
 }
 
-/// The same where nothing is configured.
+/// The default group and stream.
 #[must_use]
 pub fn usual_log_names(project: &str, uuid: &str) -> (String, String) {
     (format!("{PREFIX}{project}"), uuid.to_owned())
 }
 
-/// Says in a record where its log can be read: here.
+/// Adds to a record where its log can be read here.
 fn tell_log(record: &mut Value, log: Option<&(String, String)>) {
     let Some((group, stream)) = log else {
         record["logs"] = json!({
@@ -55,7 +57,7 @@ pub(crate) fn seconds(ms: i64) -> Value {
     json!(ms as f64 / 1000.0)
 }
 
-/// What is known of a build by what was asked for.
+/// The members of a record that come from the request.
 fn asked_of(build: &StoredBuild) -> Map<String, Value> {
     let empty = json!({});
     let order = build.order.as_ref().unwrap_or(&empty);
@@ -72,7 +74,7 @@ fn asked_of(build: &StoredBuild) -> Map<String, Value> {
     asked(order).into_iter().chain(own).filter(|(_, value)| !value.is_null()).collect()
 }
 
-/// What stands in an order of a build or of a batch.
+/// The members of a record that come from the settings of a build or batch.
 pub(crate) fn asked(order: &Value) -> Map<String, Value> {
     let project = &order["project"];
     let or = |value: &Value, other: Value| if value.is_null() { other } else { value.clone() };
@@ -103,7 +105,7 @@ fn done(name: &str, status: &str, from: i64, to: i64) -> Value {
         "durationInSeconds": (to - from).max(0) / 1000})
 }
 
-/// A build that waits, or that has no folder yet.
+/// The record of a build that is queued or has no folder yet.
 #[must_use]
 pub fn waiting(build: &StoredBuild) -> Value {
     let mut record = asked_of(build);
@@ -137,7 +139,8 @@ pub fn waiting(build: &StoredBuild) -> Value {
     record
 }
 
-/// A build that has ended without a folder: in the queue, or because its process did not begin it.
+/// The record of a build that ended without a folder: in the queue, or because its process did not
+/// begin it.
 #[must_use]
 pub fn never_begun(build: &StoredBuild, now: i64, status: &str, why: Option<&str>) -> Value {
     let mut record = waiting(build);
@@ -159,7 +162,7 @@ pub fn never_begun(build: &StoredBuild, now: i64, status: &str, why: Option<&str
     record
 }
 
-/// A folder's record, with what the service knows besides.
+/// A folder's record, with what else the service knows.
 #[must_use]
 pub fn joined(record: Value, build: &StoredBuild) -> Value {
     let mut record = record;
@@ -172,7 +175,7 @@ pub fn joined(record: Value, build: &StoredBuild) -> Value {
     if let Value::Object(members) = &mut record {
         members.extend(own);
     }
-    // It was submitted here, and has waited here.
+    // It was submitted and queued here.
     for phase in record["phases"].as_array_mut().into_iter().flatten() {
         let requested = seconds(build.requested);
         match text(&phase["phaseType"]) {

@@ -1,4 +1,4 @@
-//! Folders of this machine as sources of builds: those below one root, and no others.
+//! Local folders as sources of builds: only those below one root.
 
 use crate::project::text;
 use serde_json::Value;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// The folder of a location `file:///DIR`.
 ///
 /// # Errors
-/// It is none that builds may have.
+/// Builds may not use that folder.
 pub fn folder(location: &str, root: Option<&Path>) -> Result<PathBuf, String> {
     let path = location.strip_prefix("file://").unwrap_or(location);
     let Some(root) = root else {
@@ -34,7 +34,7 @@ pub fn folder(location: &str, root: Option<&Path>) -> Result<PathBuf, String> {
     Ok(found)
 }
 
-/// What is wrong with the folders that a project names, its image among them.
+/// Problems with the folders that a project names, including its image.
 #[must_use]
 pub fn problems(project: &Value, root: Option<&Path>) -> Vec<String> {
     let others = project["secondarySources"].as_array().into_iter().flatten();
@@ -56,7 +56,8 @@ pub fn problems(project: &Value, root: Option<&Path>) -> Vec<String> {
     found
 }
 
-/// Whether a file of an image lies below a folder, wherever a tag begins behind its name: a name may hold colons.
+/// Whether an image file lies below a folder, wherever its tag begins: a file name may contain
+/// colons.
 fn is_below(named: &str, root: &Path) -> bool {
     let Ok(root) = fs::canonicalize(root) else { return false };
     let ends = named.match_indices(':').map(|(at, _)| at).chain([named.len()]);
@@ -87,7 +88,7 @@ mod tests {
         assert!(problems(&image("root/a"), Some(&root)).is_empty());
         assert_eq!(problems(&image("b"), Some(&root)).len(), 1);
         assert_eq!(problems(&image("root/a"), None).len(), 1);
-        // What a name means is not cut at its first colon.
+        // The name is not cut at its first colon.
         symlink(dir.path().join("b"), root.join("a:x")).expect("a link");
         assert_eq!(problems(&image("root/a:x"), Some(&root)).len(), 1);
         assert!(problems(&image("root/a:tag"), Some(&root)).is_empty());

@@ -1,19 +1,19 @@
-//! Bodies of `rpc-v2-cbor`: CBOR to JSON values and back.
+//! Bodies of `rpc-v2-cbor`: converts CBOR to JSON values and back.
 //!
-//! The operations of `crates/serve/src/aws` know JSON values only; this is the one place that knows the other
-//! encoding. What a client sends is parsed as hostile: bounded in depth, and never larger in memory
-//! than a small multiple of its bytes.
+//! The operations in `crates/serve/src/aws` use JSON values only, so this is the only place that
+//! knows the other encoding. Input from clients is untrusted: its nesting is limited, and in memory
+//! it takes at most a small multiple of its bytes.
 
 use minicbor::data::{Int, Tag, Type};
 use minicbor::{Decoder, Encoder};
 use serde_json::{Map, Number, Value};
 
-/// How deep arrays and maps may lie in each other.
+/// Maximum nesting of arrays and maps.
 const MAX_DEPTH: usize = 32;
-/// Seconds since 1970.
+/// CBOR tag of a time in seconds since 1970.
 const EPOCH: u64 = 1;
 
-/// It cannot be read.
+/// Why a body cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the body is no CBOR that this service takes: {0}")]
 pub struct CborError(String);
@@ -24,10 +24,11 @@ impl CborError {
     }
 }
 
-/// Reads a body. An empty one is an empty map.
+/// Decodes a body. An empty body is an empty map.
 ///
 /// # Errors
-/// It is no CBOR, has more after its end, is too deep, or holds what JSON has no word for.
+/// The body is not CBOR, goes on after its end, is nested too deeply, or contains something that
+/// JSON cannot express.
 pub fn decode(bytes: &[u8]) -> Result<Value, CborError> {
     if bytes.is_empty() {
         return Ok(Value::Object(Map::new()));
@@ -71,7 +72,7 @@ fn value(decoder: &mut Decoder<'_>, bytes: &[u8], depth: usize) -> Result<Value,
         Type::F64 => float(decoder.f64().map_err(failed)?)?,
         Type::String | Type::StringIndef => Value::String(text(decoder)?),
         Type::Tag => {
-            // A time is a number here, as it is in JSON.
+            // A time is a plain number here, as in JSON.
             decoder.tag().map_err(failed)?;
             value(decoder, bytes, depth)?
         }
@@ -98,7 +99,7 @@ fn value(decoder: &mut Decoder<'_>, bytes: &[u8], depth: usize) -> Result<Value,
     })
 }
 
-/// Whether an array or a map has another item. The end of one without a length is taken.
+/// Whether an array or map has another item. Also takes the end mark of one without a length.
 fn goes_on(decoder: &mut Decoder<'_>, length: Option<u64>, seen: usize) -> Result<bool, CborError> {
     if let Some(length) = length {
         return Ok((seen as u64) < length);
@@ -141,11 +142,11 @@ fn half_float(half: u16) -> f64 {
     if half & 0x8000 == 0 { magnitude } else { -magnitude }
 }
 
-/// Writes a body. Numbers in fields that `is_time` names are tagged as times.
+/// Encodes a body. Numbers in fields selected by `is_time` are tagged as times.
 #[must_use]
 pub fn encode(value: &Value, is_time: fn(&str) -> bool) -> Vec<u8> {
     let mut encoder = Encoder::new(Vec::new());
-    // A Vec takes everything.
+    // Writing to a Vec cannot fail.
     let _ = write(&mut encoder, value, false, is_time);
     encoder.into_writer()
 }
@@ -215,7 +216,7 @@ mod tests {
 
     #[test]
     fn forms_that_others_write() {
-        // Without lengths, a text in parts, and short numbers.
+        // Indefinite lengths, a text in parts, and half-precision numbers.
         assert_eq!(decode(b"\xbf\x61a\x9f\x01\x20\xff\xff"), Ok(json!({"a": [1, -1]})));
         assert_eq!(decode(b"\xa1\x61a\x7f\x61x\x61y\xff"), Ok(json!({"a": "xy"})));
         assert_eq!(decode(b"\xf9\x3c\x00"), Ok(json!(1.0)));

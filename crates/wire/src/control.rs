@@ -1,8 +1,9 @@
-//! What the program's commands and the owner of a build say to each other over `control.sock`.
+//! Messages between `runner` commands and the owner of a build, over `control.sock`.
 //!
-//! Messages travel as JSON in `frame`s. The client speaks first, with [`ControlRequest::Hello`]; each
-//! request is answered by one message, [`ControlRequest::Watch`], [`ControlRequest::WatchPauses`], [`ControlRequest::Open`],
-//! [`ControlRequest::Files`] and [`ControlRequest::Forward`] by a stream of them.
+//! Messages are JSON in `frame`s. The client begins with [`ControlRequest::Hello`]. Each request
+//! gets one response, except that [`ControlRequest::Watch`], [`ControlRequest::WatchPauses`],
+//! [`ControlRequest::Open`], [`ControlRequest::Files`] and [`ControlRequest::Forward`] get a stream
+//! of responses.
 
 use crate::frame;
 use runner_core::agent::{AgentConfig, PropertyLayer};
@@ -12,141 +13,145 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// Version of this file; raised when an old peer would misunderstand.
+/// Protocol version. Raised when an older peer would misunderstand a message.
 pub const PROTOCOL: u32 = 9;
 
-/// A client on a terminal says [`ControlRequest::Active`] no more often than this.
+/// Minimum time between two [`ControlRequest::Active`] messages of a client with a terminal.
 pub const ACTIVITY_PACE: Duration = Duration::from_millis(250);
 
-/// A message of this file as it travels: JSON in a frame.
+/// Encodes a message as JSON in a frame.
 ///
 /// # Errors
-/// It is longer than a peer would take.
+/// The message is longer than a peer accepts.
 pub fn encode(message: &impl Serialize) -> io::Result<Vec<u8>> {
     frame::encode(&serde_json::to_vec(message)?).map_err(io::Error::other)
 }
 
-/// Client to owner.
+/// A request from a client to the owner.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ControlRequest {
-    /// First of all.
+    /// The greeting; always the first request.
     Hello {
         /// [`PROTOCOL`] of the client.
         protocol: u32,
         /// Version of the client's program, for messages.
         version: String,
-        /// By what a person decides there.
+        /// The client that a person uses, for the record of decisions.
         #[serde(default)]
         client: DecisionClient,
     },
-    /// How does the build stand?
+    /// Get the status of the build.
     Status,
-    /// Release the first breakpoint.
+    /// Release the oldest breakpoint.
     Resume,
-    /// What is to follow a stop.
+    /// A decision at a stop.
     Decide(Decision),
-    /// Stop in the middle of the command that runs. Answered once it stands still.
+    /// Pause during the current command. Answered once it is frozen.
     Pause,
-    /// Run a text at a stop, in the state of the build's commands. Answered by [`ControlResponse::Runs`]: what it
-    /// writes and how it ends are in the build's log, as of any run.
+    /// Evaluate a text at a stop, in the shell state of the build's commands. Answered by
+    /// [`ControlResponse::Runs`]. Its output and result are in the build's log, as for any run.
     Eval {
         /// The text.
         text: String,
     },
-    /// End such a text, if it still runs.
+    /// End an evaluated text, if it still runs.
     EndEval {
         /// Its number.
         run: u32,
     },
-    /// Set a variable of the commands to come.
+    /// Set a variable for later commands.
     Set {
         /// Its name.
         name: String,
-        /// Its value; none unsets it.
+        /// Its value; absent to unset the variable.
         #[serde(default)]
         value: Option<String>,
     },
-    /// Which variables will the next command have? Answered by [`ControlResponse::Variables`].
+    /// Get the variables of the next command. Answered by [`ControlResponse::Variables`].
     Variables,
-    /// Where does it stop? Answered by [`ControlResponse::Breakpoints`], as the next two.
+    /// List the breakpoints. Answered by [`ControlResponse::Breakpoints`], like the next two.
     Breakpoints,
-    /// Stop there, too.
+    /// Add a breakpoint.
     AddBreakpoint {
-        /// As it is written.
+        /// Its text.
         text: String,
     },
-    /// Stop there no more.
+    /// Remove a breakpoint.
     RemoveBreakpoint {
         /// Its number.
         id: u64,
     },
     /// End the build.
     Stop,
-    /// Tell each change of [`ControlStatus`], until the build is over.
+    /// Send every change of [`ControlStatus`] until the build is over.
     Watch,
-    /// The same, of what concerns pauses alone.
+    /// The same, but only for changes that concern pauses.
     WatchPauses,
-    /// The client has opened an endpoint for AWS's clients, which is the way into this build from now on.
+    /// The client has opened an endpoint for AWS clients, which leads to this build from now on.
     EndpointOpened {
-        /// `HOST:PORT`, on this machine.
+        /// Address on this machine, as `HOST:PORT`.
         address: String,
     },
-    /// The client was to open one, and could not.
+    /// The client could not open the endpoint.
     EndpointFailed {
-        /// Why.
+        /// The reason.
         problem: String,
     },
     /// Start a program in the container and connect this client to it.
     Open(OpenProgram),
-    /// A place for a script, for as long as this connection lives: answered once fewer run than that, by
-    /// [`ControlResponse::Done`]. The image may want fewer still.
+    /// Wait for a place to run a script, and keep it while this connection is open. Answered by
+    /// [`ControlResponse::Done`] once fewer than `limit` scripts run. The image's config may set a
+    /// lower limit.
     ScriptPlace {
-        /// How many scripts may run in the build at once.
+        /// Maximum number of concurrent scripts in the build.
         limit: usize,
     },
-    /// Run a script in the container and connect this client to it. As [`ControlRequest::Open`]; what it writes is masked.
+    /// Run a script in the container and connect this client to it. Works like
+    /// [`ControlRequest::Open`], but output is masked.
     Script(Script),
-    /// Which system does the container have?
+    /// Get the container's operating system.
     Platform,
-    /// Start the program that reads and writes files in the container and hand over its pipes, as with
+    /// Start the program that reads and writes files in the container and pass its pipes, as for
     /// [`ControlRequest::Open`].
     Files,
-    /// From now on this client asks for connections; until it goes, or the build ends.
+    /// This client will ask for connections until it disconnects or the build ends.
     Forward {
-        /// What it forwards, for the log.
+        /// The forwarded ports, for the log.
         ports: Vec<String>,
-        /// The session's name in audit lines, where it has one beside its number.
+        /// The session's name in audit lines, if it has one besides its number.
         #[serde(default)]
         name: Option<String>,
-        /// Addresses that it connects to for nobody; the usual ones where none are given.
+        /// Addresses to which connections are denied; the default ones if absent.
         #[serde(default)]
         denied: Option<Vec<IpAddr>>,
-        /// Where it listens on its machine for each of them, as `ADDRESS:PORT`; empty where nobody knows.
+        /// The local address of each port on the client's machine, as `ADDRESS:PORT`; empty if
+        /// unknown.
         #[serde(default)]
         locals: Vec<String>,
     },
-    /// How is AWS's agent configured? Answered by [`ControlResponse::Agent`].
+    /// Get the config of AWS's agent. Answered by [`ControlResponse::Agent`].
     Agent,
-    /// Connect to something that listens in the container. Only after [`ControlRequest::Forward`]; more than one
-    /// may be under way.
+    /// Connect to a listener in the container. Only after [`ControlRequest::Forward`]. Several
+    /// requests may be open at once.
     Dial {
-        /// Chosen by the client; names the connection in the answer.
+        /// ID of the connection in the response, chosen by the client.
         id: u64,
         /// `PORT`, `HOST:PORT`, `[IPV6]:PORT`, an absolute path or `@NAME`.
         remote: String,
     },
-    /// The client's terminal has another size.
+    /// The size of the client's terminal has changed.
     Resize(TerminalSize),
-    /// Something was typed or shown on the program's terminal. A client that does not keep the time
-    /// itself says so, or its session is idle.
+    /// Input or output on the program's terminal. A client that does not track idle time itself
+    /// must send this, or its session counts as idle.
     Active,
-    /// Send a signal to the program. Answered by [`ControlResponse::Signalled`], among whatever else is said.
+    /// Send a signal to the program. Answered by [`ControlResponse::Signalled`], possibly after
+    /// other responses.
     Signal(i32),
 }
 
 impl ControlRequest {
-    /// The greeting of a client whose decisions are verbs.
+    /// Makes the greeting of a command-line client.
     #[must_use]
     pub fn hello(version: &str) -> Self {
         let (protocol, client) = (PROTOCOL, DecisionClient::Cli);
@@ -158,52 +163,52 @@ impl ControlRequest {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct OpenProgram {
-    /// Program and arguments; none: an interactive shell.
+    /// Program and arguments; empty for an interactive shell.
     pub argv: Vec<String>,
-    /// Size of the client's terminal; none: pipes instead of a terminal.
+    /// Size of the client's terminal; if absent, the program gets pipes.
     pub terminal: Option<TerminalSize>,
     /// The client's `TERM`.
     pub term: Option<String>,
-    /// A user of the container, by name or id; root where it is absent.
+    /// Name or ID of a user in the container; root if absent.
     pub user: Option<String>,
-    /// Without a terminal: one pipe for output and error, in the order they are written, and no
-    /// input. One descriptor comes along then.
+    /// Without a terminal: use one pipe for output and error, in order, and no input. Only one
+    /// descriptor is passed then.
     pub merged: bool,
-    /// The session's name in transcripts and audit lines, where it has one beside its number.
+    /// The session's name in transcripts and audit lines, if it has one besides its number.
     pub name: Option<String>,
-    /// The client itself ends the session when nothing happens in it.
+    /// Whether the client itself ends an idle session.
     pub keeps_time: bool,
-    /// A user whose session it is, in place of `user`.
+    /// The user of the session, instead of `user`.
     pub run_as: Option<RunAs>,
-    /// Whether what is shown is kept, masked, in the state folder's `sessions-log`, below `name`.
+    /// Whether the masked output is stored in `sessions-log` in the state folder, under `name`.
     pub spooled: bool,
 }
 
-/// A user of the container whose session it is: with a home, and never root.
+/// A user of the container with a home directory; never root.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunAs {
-    /// Their name.
+    /// User name.
     pub name: String,
-    /// Whether they are made where there is none of this name.
+    /// Whether to create the user if it does not exist.
     pub is_made: bool,
 }
 
 /// A script to run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Script {
-    /// The command it belongs to: a name for folders and audit lines.
+    /// ID of its command, for folders and audit lines.
     pub command: String,
-    /// Its step, as well.
+    /// Name of its step, for the same.
     pub step: String,
-    /// What stands in its file.
+    /// Content of the script file.
     pub text: String,
-    /// Where it runs, below the directory that programs are started in; empty: there.
+    /// Working directory, relative to the one that programs start in; empty for that one.
     pub directory: String,
-    /// Variables beside those that programs are started with, and instead of them.
+    /// Variables that are added to the usual ones or replace them.
     pub environment: Vec<(String, String)>,
 }
 
-/// A container's system, as its os-release says. Empty where it says nothing.
+/// A container's operating system, from its os-release. Empty if unknown.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platform {
     /// Its name.
@@ -221,11 +226,11 @@ pub struct TerminalSize {
     pub cols: u16,
 }
 
-/// Owner to client.
+/// A response from the owner to a client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ControlResponse {
-    /// The owner takes requests.
+    /// The greeting.
     Hello {
         /// [`PROTOCOL`] of the owner.
         protocol: u32,
@@ -234,141 +239,142 @@ pub enum ControlResponse {
     },
     /// How the build stands.
     Status(ControlStatus),
-    /// It is done.
+    /// The request was carried out.
     Done,
-    /// How AWS's agent is configured.
+    /// The config of AWS's agent.
     Agent {
-        /// What holds for endpoints of the build's own.
+        /// The config for the build's own endpoints.
         host: AgentConfig,
-        /// What the image says; none where it has no such file that can be read.
+        /// The image's settings; `None` if it has no readable config file.
         image: Option<PropertyLayer>,
     },
-    /// Where it stops.
+    /// The breakpoints.
     Breakpoints(Vec<BreakpointLine>),
-    /// The text runs, under this number.
+    /// The evaluated text runs.
     Runs {
-        /// As in the log's events.
+        /// Number of the run in the log's events.
         run: u32,
     },
-    /// Which system it is.
+    /// The container's operating system.
     Platform(Platform),
-    /// The variables by their names, those among them that are gone.
+    /// The variables by name, including those that are now unset.
     Variables(Vec<VariableLine>),
-    /// It cannot be done.
+    /// The request was refused.
     Refused {
         /// Exit code for the client, as `exec` and `attach` use it.
         code: u8,
-        /// Why.
+        /// The reason.
         message: String,
     },
-    /// The program runs. Descriptors come along, which do not block where they are of a terminal: the
-    /// host's end of its terminal, which is read and written; or of its input, output and error; or of its
-    /// merged output alone; of a script its output and its errors.
+    /// The program has started. Its descriptors are passed along; those of a terminal are
+    /// non-blocking. They are the host's end of the terminal, for reading and writing; or input,
+    /// output and error; or only the merged output; or, for a script, output and error.
     Opened {
         /// Number of the session in the build.
         session: u64,
     },
-    /// The connection is made; its socket comes along.
+    /// The connection is open; its socket is passed along.
     Dialled {
-        /// That of the request.
+        /// ID from the request.
         id: u64,
     },
-    /// The connection is not made.
+    /// The connection failed.
     NotDialled {
-        /// That of the request.
+        /// ID from the request.
         id: u64,
-        /// Why.
+        /// The reason.
         message: String,
     },
-    /// The signal was sent, and the container is there to take it.
+    /// The signal was sent, and the container is still there.
     Signalled,
-    /// Something a person at the program's terminal should know, or of a script what should be put to its errors. Only
-    /// to clients whose program is such.
+    /// A message for the person at the program's terminal, or for a script's error output. Sent
+    /// only to clients with such a program.
     Told {
         /// One line.
         message: String,
     },
-    /// The program has ended by itself. All it has written lies in its terminal or its pipes.
+    /// The program has ended by itself. All of its output is in its terminal or pipes.
     Exited {
-        /// As shells tell it.
+        /// Exit code as shells report it.
         code: u8,
     },
-    /// The session was ended from this side.
+    /// The owner has ended the session.
     Closed {
         /// One line for the person.
         message: String,
     },
 }
 
-/// Where a build stops.
+/// A breakpoint of the build.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BreakpointLine {
     /// Its number.
     pub id: u64,
-    /// Whose it is.
+    /// Its owner.
     pub owner: String,
-    /// As it is written.
+    /// Its text.
     pub text: String,
 }
 
-/// A variable of the commands to come. Secrets are masked in it.
+/// A variable for later commands. Secrets in it are masked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VariableLine {
     /// Its name.
     pub name: String,
-    /// Its value; none where it is unset.
+    /// Its value; `None` if it is unset.
     pub value: Option<String>,
     /// Its value before the last run.
     pub before: Option<String>,
-    /// Whether the two differ. They may and look the same: masked, both do.
+    /// Whether the value has changed. Both values may look the same, because they are masked.
     pub is_changed: bool,
 }
 
-/// A port of this machine that leads into a build.
+/// A port on this machine that is forwarded into a build.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForwardLine {
-    /// `ADDRESS:PORT` of this machine.
+    /// Local address, as `ADDRESS:PORT`.
     pub local: String,
-    /// What listens in the container, as it was asked for.
+    /// Target in the container, as requested.
     pub remote: String,
 }
 
-/// How a build stands.
+/// The status of a build.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ControlStatus {
-    /// `running`, `paused` or an ended status.
+    /// `running`, `paused` or a final status.
     pub state: String,
-    /// Phase it is in.
+    /// The current phase.
     pub phase: String,
-    /// First line of the command that runs.
+    /// First line of the current command.
     pub command: Option<String>,
-    /// Open sessions.
+    /// Number of open sessions.
     pub sessions: usize,
-    /// Breakpoints at which processes wait.
+    /// Number of processes that wait at breakpoints.
     pub paused: usize,
-    /// Where AWS's clients find the build, as `HOST:PORT`.
+    /// Address for AWS clients, as `HOST:PORT`.
     pub endpoint: Option<String>,
-    /// Seconds until the build times out; none while the clock stands still.
+    /// Seconds until the build times out; `None` while its clock is stopped.
     pub time_left_s: Option<u64>,
-    /// Seconds until its pause ends by itself; none while somebody is there, and where it waits for ever.
+    /// Seconds until the pause ends by itself; `None` while a person is connected, or without a
+    /// limit.
     #[serde(default)]
     pub pause_left_s: Option<u64>,
-    /// Whether codebuild-breakpoint pauses the build and AWS's clients are let in.
+    /// Whether `codebuild-breakpoint` pauses the build and AWS clients are allowed.
     pub sessions_enabled: bool,
-    /// Whether there is a container that sessions can be opened in.
+    /// Whether there is a container for sessions.
     pub has_container: bool,
-    /// Seconds without input after which a session is closed.
+    /// Seconds without input until a session is closed.
     pub session_idle_s: u64,
-    /// Whether whoever started the build has said so.
+    /// Whether the user who started the build has set this limit.
     #[serde(default)]
     pub is_idle_given: bool,
-    /// Seconds a session may be open.
+    /// Maximum duration of a session, in seconds.
     pub session_longest_s: Option<u64>,
-    /// Ports of this machine that lead into it.
+    /// Ports of this machine that are forwarded into the build.
     #[serde(default)]
     pub forwards: Vec<ForwardLine>,
-    /// Whether sessions of AWS's clients begin only where AWS gets what they show.
+    /// Whether sessions of AWS clients require that AWS stores their transcripts.
     #[serde(default)]
     pub requires_session_log: bool,
     /// Length of `events.jsonl`, in bytes.

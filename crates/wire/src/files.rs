@@ -1,8 +1,8 @@
-//! The program in a container that reads and writes files for the runner: requests to it as bytes,
-//! and its replies, which are parsed as hostile.
+//! Protocol of the program that reads and writes files in a container for the runner: encodes
+//! requests and parses replies, which are untrusted.
 //!
-//! Used by `crates/engine/src/files`, which moves the bytes. A build can put its own program in the
-//! place of ours, so nothing here believes a length, a path or an order of messages.
+//! Used by `crates/engine/src/files`, which transfers the bytes. A build can replace our program
+//! with its own, so no length, path or order of messages is trusted.
 
 use crate::abi::files::{
     self as abi, FACTS_LEN, HEAD_LEN, MAX_DATA, MAX_PATH, REGULAR, SYMLINK, end, reply, request,
@@ -12,91 +12,91 @@ use crate::abi::{u32_at, u64_at};
 
 pub use abi::{FileFacts, is_path, make, root, select};
 
-/// Longest body of a reply that is no data.
+/// Maximum body length of a reply without data.
 const MAX_BODY: usize = FACTS_LEN + 2 * MAX_PATH;
-/// Room for several of the program's writes.
+/// Buffer size, enough for several writes of the program.
 const ROOM: usize = 4 * MAX_DATA;
 
-/// A path and what it is.
+/// A path and its file type, attributes and target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PathEntry<'a> {
-    /// As lstat has it.
+    /// Result of lstat.
     pub facts: FileFacts,
-    /// Below the root: no empty, `.` or `..` part, no NUL.
+    /// Path relative to the root: without empty, `.` or `..` parts and without NUL.
     pub path: &'a [u8],
-    /// Where a symbolic link leads; empty for anything else.
+    /// Target of a symbolic link; empty for other files.
     pub target: &'a [u8],
 }
 
-/// What could not be done.
+/// An operation that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failed<'a> {
-    /// One of [`abi::stage`].
+    /// The operation, one of [`abi::stage`].
     pub stage: u32,
-    /// Why.
+    /// Error number.
     pub errno: i32,
-    /// Below the root; empty for the root itself.
+    /// Path relative to the root; empty for the root itself.
     pub path: &'a [u8],
 }
 
 /// How the content of a file ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContentEnd {
-    /// Whole.
+    /// It is complete.
     Whole,
-    /// It was written to, or cut, while it was read.
+    /// The file was written to or truncated while it was read.
     Changed,
-    /// It could not be read to its end; zeros stand for the rest.
+    /// It could not be read to the end; zeros replace the rest.
     Unreadable(i32),
 }
 
-/// What the program says.
+/// A reply of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reply<'a> {
     /// The root is open.
     Root(FileFacts),
-    /// A path and what it is; the content of a regular file follows where it was asked for.
+    /// A path and its attributes. The content of a regular file follows if it was requested.
     Entry(PathEntry<'a>),
-    /// Bytes of the file.
+    /// A part of the file's content.
     Data(&'a [u8]),
-    /// That many zeros of the file.
+    /// This many zeros in the file's content.
     Hole(u64),
-    /// The file is over: data and holes together were as long as its size says.
+    /// The file has ended. Data and holes add up to its size.
     End(ContentEnd),
-    /// Something could not be done.
+    /// An operation failed.
     Failed(Failed<'a>),
-    /// All that was asked before is done.
+    /// All earlier requests are done.
     Sync,
 }
 
-/// The program does not speak this language.
+/// A violation of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FilesError {
-    /// A kind that does not exist.
+    /// The kind of reply does not exist.
     #[error("an answer of unknown kind {0}")]
     UnknownKind(u32),
-    /// A body longer than its kind has.
+    /// The body is too long for its kind.
     #[error("an answer of {0} bytes")]
     TooLong(usize),
-    /// A body that does not hold what its kind needs.
+    /// The body is malformed.
     #[error("a malformed answer")]
     Malformed,
-    /// A path that could lead elsewhere.
+    /// The path could lead outside of the root.
     #[error("a path that leads out of its root")]
     Path,
-    /// Content without a file, or of another length than was said.
+    /// Content without a file, or of another length than announced.
     #[error("content that fits no file")]
     Content,
 }
 
-/// Cuts replies out of a stream: [`Self::space`] is filled by a read, [`Self::filled`] tells how far,
-/// [`Self::next_reply`] gives replies until it needs more.
+/// Splits a stream into replies. Read into [`Self::space`], report the length to [`Self::filled`],
+/// then call [`Self::next_reply`] until it needs more.
 #[derive(Debug)]
 pub struct Replies {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
-    /// Bytes of the current data that have not been given out.
+    /// Bytes of the current data that have not been returned yet.
     data: usize,
     file: Option<Content>,
 }
@@ -115,7 +115,7 @@ impl Default for Replies {
 }
 
 impl Replies {
-    /// Where the next bytes of the stream go; never empty.
+    /// Space for the next bytes of the stream; never empty.
     pub fn space(&mut self) -> &mut [u8] {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
@@ -126,19 +126,19 @@ impl Replies {
         &mut self.buffer[self.end..]
     }
 
-    /// So many bytes have been put into [`Self::space`].
+    /// Records that `count` bytes were read into [`Self::space`].
     pub fn filled(&mut self, count: usize) {
         self.end = (self.end + count).min(self.buffer.len());
     }
 
-    /// Whether the stream may end here: no message is incomplete.
+    /// Whether the stream may end here, because no message is incomplete.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
         let is_open = self.file.is_some_and(|file| file.has_begun);
         self.start == self.end && self.data == 0 && !is_open
     }
 
-    /// Whether [`Self::next_reply`] has a reply, or a complaint, without another read.
+    /// Whether [`Self::next_reply`] can return a reply or an error without another read.
     #[must_use]
     pub fn has_next(&self) -> bool {
         let waiting = self.end - self.start;
@@ -157,10 +157,10 @@ impl Replies {
         }
     }
 
-    /// The next reply, if it is there.
+    /// Returns the next reply, or `None` if more bytes are needed.
     ///
     /// # Errors
-    /// The program does not speak this language; nothing that follows means anything.
+    /// A violation of the protocol. The rest of the stream is meaningless.
     pub fn next_reply(&mut self) -> Result<Option<Reply<'_>>, FilesError> {
         if self.data == 0 {
             let waiting = &self.buffer[self.start..self.end];
@@ -178,7 +178,7 @@ impl Replies {
             self.start += HEAD_LEN;
             self.data = length;
         }
-        // As much of it as is there: data need not come whole.
+        // Data is returned as it arrives, not only when it is complete.
         let count = self.data.min(self.end - self.start);
         if count == 0 {
             return Ok(None);
@@ -230,7 +230,7 @@ impl Replies {
         Ok(Some(reply))
     }
 
-    /// Content of that length is announced.
+    /// Accounts for content of this length.
     fn take(&mut self, length: u64) -> Result<(), FilesError> {
         let file = self.file.as_mut().ok_or(FilesError::Content)?;
         file.has_begun = true;
@@ -278,12 +278,12 @@ fn failed(body: &[u8]) -> Result<Failed<'_>, FilesError> {
     Ok(Failed { stage, errno: sane(errno), path })
 }
 
-/// A number that is an errno.
+/// Makes sure that a number is a valid errno.
 fn sane(errno: u32) -> i32 {
     i32::try_from(errno).ok().filter(|errno| (1..4096).contains(errno)).unwrap_or(5)
 }
 
-/// What failed, in words that follow "cannot".
+/// The failed operation, in words that follow "cannot".
 #[must_use]
 pub fn stage_name(stage: u32) -> &'static str {
     match stage {
@@ -299,49 +299,49 @@ pub fn stage_name(stage: u32) -> &'static str {
     }
 }
 
-/// What is to be made, besides its path.
+/// A file to create, apart from its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NewFile {
     /// Bits of [`make`].
     pub flags: u32,
-    /// Kind, mode, owner, time; for a regular file its size.
+    /// Type, mode, owner and time; for a regular file also its size.
     pub facts: FileFacts,
 }
 
-/// Adds a request that has a number and a path: `ROOT` or `SELECT`.
+/// Appends a request with a number and a path: `ROOT` or `SELECT`.
 fn with_path(into: &mut Vec<u8>, kind: u32, flags: u32, path: &[u8]) {
     head(into, kind, 4 + path.len());
     into.extend_from_slice(&flags.to_le_bytes());
     into.extend_from_slice(path);
 }
 
-/// Adds a `ROOT`; the path is absolute, or relative to the program's working directory.
+/// Appends `ROOT`. The path is absolute, or relative to the program's working directory.
 pub fn root_request(into: &mut Vec<u8>, flags: u32, path: &[u8]) {
     with_path(into, request::ROOT, flags, path);
 }
 
-/// Adds a `SELECT`; an empty path stands for all that is in the root.
+/// Appends `SELECT`. An empty path selects everything in the root.
 pub fn select_request(into: &mut Vec<u8>, flags: u32, path: &[u8]) {
     with_path(into, request::SELECT, flags, path);
 }
 
-/// Adds a `MAKE`. A symbolic link has a target; a regular file is followed by its content.
+/// Appends `MAKE`. A symbolic link has a target; the content of a regular file follows.
 pub fn make_request(into: &mut Vec<u8>, node: &NewFile, path: &[u8], target: &[u8]) {
     node_request(into, request::MAKE, node, path, target);
 }
 
-/// Adds a `LINK`: another name for the regular file `target`.
+/// Appends `LINK`: a hard link to the regular file `target`.
 pub fn link_request(into: &mut Vec<u8>, path: &[u8], target: &[u8]) {
     let node = NewFile { flags: 0, facts: FileFacts::default() };
     node_request(into, request::LINK, &node, path, target);
 }
 
-/// Adds a `SET`; an empty path is the root itself.
+/// Appends `SET`. An empty path is the root itself.
 pub fn set_request(into: &mut Vec<u8>, node: &NewFile, path: &[u8]) {
     node_request(into, request::SET, node, path, b"");
 }
 
-/// Adds a `REMOVE`.
+/// Appends `REMOVE`.
 pub fn remove_request(into: &mut Vec<u8>, path: &[u8]) {
     head(into, request::REMOVE, path.len());
     into.extend_from_slice(path);
@@ -356,7 +356,7 @@ fn node_request(into: &mut Vec<u8>, kind: u32, node: &NewFile, path: &[u8], targ
     into.extend_from_slice(target);
 }
 
-/// Adds content, in as many requests as that takes.
+/// Appends content, in as many requests as needed.
 pub fn data_request(into: &mut Vec<u8>, bytes: &[u8]) {
     for piece in bytes.chunks(MAX_DATA) {
         head(into, request::DATA, piece.len());
@@ -364,23 +364,23 @@ pub fn data_request(into: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
-/// Adds zeros.
+/// Appends zeros.
 pub fn hole_request(into: &mut Vec<u8>, length: u64) {
     head(into, request::HOLE, 8);
     into.extend_from_slice(&length.to_le_bytes());
 }
 
-/// Adds the end of a file.
+/// Appends the end of a file.
 pub fn end_request(into: &mut Vec<u8>) {
     head(into, request::END, 0);
 }
 
-/// Adds a word that the file will not become whole.
+/// Appends a message that the file will stay incomplete.
 pub fn abandon_request(into: &mut Vec<u8>) {
     head(into, request::ABANDON, 0);
 }
 
-/// Adds a `SYNC`.
+/// Appends `SYNC`.
 pub fn sync_request(into: &mut Vec<u8>) {
     head(into, request::SYNC, 0);
 }
@@ -414,7 +414,7 @@ mod tests {
         replies.filled(bytes.len());
     }
 
-    /// What a stream says, cut into pieces of some length; data is put together again.
+    /// Reads a stream in pieces of this length, and joins data.
     fn read(stream: &[u8], piece: usize) -> Result<Vec<String>, FilesError> {
         let mut replies = Replies::default();
         let mut told = Vec::new();

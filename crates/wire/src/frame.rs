@@ -1,33 +1,33 @@
-//! Frames: a length, a kind, a body. A decoder that is fed bytes and gives bodies.
+//! Frames of a length, a kind and a body, and a decoder for a stream of them.
 //!
-//! Carries `control` messages, the only kind there is. Length and kind are 4 bytes and 1, so a reader knows
-//! how much to wait for and never looks past a frame. They stay as they are: programs of different versions
-//! tell each other so in frames.
+//! Carries `control` messages, the only kind. The length has 4 bytes and the kind 1, so a reader
+//! knows how much to wait for and never reads past a frame. This format must not change: programs
+//! of different versions use it to report their versions.
 
 use crate::unread::UnreadBuffer;
 
-/// Longest body a peer may announce, in bytes: an environment at its largest, and some.
+/// Maximum body length, in bytes: enough for the largest environment.
 pub const MAX_BODY: usize = 12 << 20;
 /// Bytes before a body.
 const HEAD_LEN: usize = 5;
-/// A message in JSON.
+/// Kind of a JSON message.
 const MESSAGE: u8 = 0;
 
-/// The peer does not speak this language.
+/// A violation of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// A frame longer than [`MAX_BODY`].
     #[error("a frame of {0} bytes is announced, at most {MAX_BODY} are taken")]
     TooLong(usize),
-    /// A kind that is none of ours.
+    /// The kind is unknown.
     #[error("a frame of unknown kind {0} is announced")]
     UnknownKind(u8),
 }
 
-/// A whole frame as it travels.
+/// Encodes a frame.
 ///
 /// # Errors
-/// The body is longer than a peer would take.
+/// The body is longer than a peer accepts.
 pub fn encode(body: &[u8]) -> Result<Vec<u8>, FrameError> {
     let too_long = FrameError::TooLong(body.len());
     let length =
@@ -35,20 +35,20 @@ pub fn encode(body: &[u8]) -> Result<Vec<u8>, FrameError> {
     Ok([&length.to_le_bytes(), [MESSAGE].as_slice(), body].concat())
 }
 
-/// Cuts frames out of a stream.
+/// Splits a stream into frames.
 #[derive(Debug, Default)]
 pub struct FrameDecoder(UnreadBuffer);
 
 impl FrameDecoder {
-    /// Takes the next bytes of the stream.
+    /// Appends bytes of the stream.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.0.feed(bytes);
     }
 
-    /// The body of the next frame that is there whole.
+    /// Returns the body of the next complete frame.
     ///
     /// # Errors
-    /// The stream is not one of frames; there is no way to find back into it.
+    /// The stream is invalid. There is no way to resynchronize.
     pub fn next_frame(&mut self) -> Result<Option<Vec<u8>>, FrameError> {
         let Some((head, rest)) = self.0.waiting().split_at_checked(HEAD_LEN) else {
             return Ok(None);

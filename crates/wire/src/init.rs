@@ -1,4 +1,4 @@
-//! Requests to PID 1 as bytes. Its replies are [`abi::Pid1Reply`] as they are.
+//! Encodes requests to PID 1. Its replies are [`abi::Pid1Reply`].
 //!
 //! Used by the engine (`crates/engine/src/init.rs`).
 
@@ -10,39 +10,39 @@ use std::net::SocketAddr;
 pub struct Exec<'a> {
     /// Bits of [`abi::flags`].
     pub flags: u32,
-    /// User, group and supplementary groups, as ids of the container.
+    /// User, as an ID in the container.
     pub uid: u32,
-    /// Group.
+    /// Group, as an ID in the container.
     pub gid: u32,
-    /// Supplementary groups.
+    /// Supplementary groups, as IDs in the container.
     pub groups: &'a [u32],
-    /// Rows and columns of the terminal, with [`abi::flags::PTY`].
+    /// Rows and columns of the terminal; only with [`abi::flags::PTY`].
     pub size: (u16, u16),
     /// Working directory.
     pub cwd: &'a [u8],
-    /// Directories searched for a program without a slash, parted by colons.
+    /// Search path for a program without a slash, separated by colons.
     pub path: &'a [u8],
     /// Program and arguments.
     pub argv: Vec<&'a [u8]>,
-    /// Variables as `NAME=value`.
+    /// Variables, as `NAME=value`.
     pub env: Vec<Vec<u8>>,
 }
 
-/// A request that cannot be put into bytes.
+/// Why a request cannot be encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
-    /// Longer than PID 1, or any kernel, takes.
+    /// Longer than PID 1 or a kernel accepts.
     #[error("arguments and environment together are too long ({0} bytes)")]
     TooLong(usize),
-    /// C strings end at a NUL.
+    /// Contains a NUL, which ends a C string.
     #[error("a NUL byte in an argument, a variable or a path")]
     Nul,
 }
 
-/// Header and body of an `EXEC` request.
+/// Makes the header and body of an `EXEC` request.
 ///
 /// # Errors
-/// It cannot be put into bytes.
+/// The request cannot be encoded.
 pub fn exec(id: u64, exec: &Exec<'_>) -> Result<(Header, Vec<u8>), EncodeError> {
     let count = |length: usize| u32::try_from(length).map_err(|_| EncodeError::TooLong(length));
     let head = ExecHead {
@@ -73,10 +73,10 @@ pub fn exec(id: u64, exec: &Exec<'_>) -> Result<(Header, Vec<u8>), EncodeError> 
     Ok((header(request::EXEC, id, body.len())?, body))
 }
 
-/// Header and body of an `OPEN` request. `flags` are those of open(2).
+/// Makes the header and body of an `OPEN` request. `flags` are those of open(2).
 ///
 /// # Errors
-/// It cannot be put into bytes.
+/// The request cannot be encoded.
 pub fn open(id: u64, path: &[u8], flags: u32, mode: u32) -> Result<(Header, Vec<u8>), EncodeError> {
     if path.contains(&0) {
         return Err(EncodeError::Nul);
@@ -89,19 +89,19 @@ pub fn open(id: u64, path: &[u8], flags: u32, mode: u32) -> Result<(Header, Vec<
     Ok((header(request::OPEN, id, body.len())?, body))
 }
 
-/// What listens inside a container.
+/// A listener inside a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listener {
     /// A TCP port.
     Tcp(SocketAddr),
-    /// A unix stream socket: its path, or after a NUL its name outside of the file system.
+    /// A Unix stream socket: its path, or a NUL and its abstract name.
     Unix(Vec<u8>),
 }
 
-/// Header and body of a `DIAL` request.
+/// Makes the header and body of a `DIAL` request.
 ///
 /// # Errors
-/// It cannot be put into bytes.
+/// The request cannot be encoded.
 pub fn dial(id: u64, listener: &Listener) -> Result<(Header, Vec<u8>), EncodeError> {
     let body = match listener {
         Listener::Tcp(address) => tcp(address),
@@ -115,10 +115,10 @@ pub fn dial(id: u64, listener: &Listener) -> Result<(Header, Vec<u8>), EncodeErr
     Ok((header(request::DIAL, id, body.len())?, body))
 }
 
-/// Header and body of a `LISTEN` request.
+/// Makes the header and body of a `LISTEN` request.
 ///
 /// # Errors
-/// None, as the requests are.
+/// None in practice, because such a request is short.
 pub fn listen(id: u64, at: &SocketAddr) -> Result<(Header, Vec<u8>), EncodeError> {
     let body = tcp(at);
     Ok((header(request::LISTEN, id, body.len())?, body))
@@ -135,7 +135,7 @@ fn tcp(address: &SocketAddr) -> Vec<u8> {
     }
 }
 
-/// Header and body of a `SIGNAL` request. `scope` is one of [`abi::scope`].
+/// Makes the header and body of a `SIGNAL` request. `scope` is one of [`abi::scope`].
 #[must_use]
 pub fn signal(id: u64, signal: u32, scope: u32) -> (Header, Vec<u8>) {
     let mut body = signal.to_le_bytes().to_vec();
@@ -143,31 +143,31 @@ pub fn signal(id: u64, signal: u32, scope: u32) -> (Header, Vec<u8>) {
     (Header { body_len: 8, kind: request::SIGNAL, id }, body)
 }
 
-/// Header and body of a `KILL_ALL` request.
+/// Makes the header and body of a `KILL_ALL` request.
 #[must_use]
 pub fn kill_all(id: u64, signal: u32) -> (Header, Vec<u8>) {
     (Header { body_len: 4, kind: request::KILL_ALL, id }, signal.to_le_bytes().to_vec())
 }
 
-/// Whether it is there to answer.
+/// Makes a request that PID 1 answers if it is alive.
 #[must_use]
 pub fn ping(id: u64) -> Header {
     Header { body_len: 0, kind: request::PING, id }
 }
 
-/// Stop what the build runs.
+/// Makes a request to freeze all processes of the build.
 #[must_use]
 pub fn freeze(id: u64) -> Header {
     Header { body_len: 0, kind: request::FREEZE, id }
 }
 
-/// Whether anybody lives in the container.
+/// Makes a request that asks whether any process lives in the container.
 #[must_use]
 pub fn census(id: u64) -> Header {
     Header { body_len: 0, kind: request::CENSUS, id }
 }
 
-/// Let it go on.
+/// Makes a request to thaw all processes.
 #[must_use]
 pub fn thaw() -> Header {
     Header { body_len: 0, kind: request::THAW, id: 0 }
@@ -183,21 +183,21 @@ fn header(kind: u32, id: u64, length: usize) -> Result<Header, EncodeError> {
 /// How a program ended, from the kernel's wait status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// With this code.
+    /// It exited with this code.
     Code(i32),
-    /// By this signal.
+    /// This signal killed it.
     Signal(i32),
 }
 
 impl Exit {
-    /// Reads a wait status.
+    /// Decodes a wait status.
     #[must_use]
     pub fn from_wait_status(status: u32) -> Self {
         let signal = (status & 0x7f) as i32;
         if signal == 0 { Exit::Code((status >> 8 & 0xff) as i32) } else { Exit::Signal(signal) }
     }
 
-    /// As shells tell it: the code, or 128 and the signal.
+    /// The exit code as shells report it: the code, or 128 plus the signal.
     #[must_use]
     pub fn shell_code(self) -> u8 {
         match self {
@@ -207,7 +207,7 @@ impl Exit {
     }
 }
 
-/// What PID 1 was doing when it failed, in words that follow "cannot".
+/// The operation in which PID 1 failed, in words that follow "cannot".
 #[must_use]
 pub fn stage_name(stage: u32) -> &'static str {
     match stage {

@@ -1,15 +1,15 @@
-//! The languages spoken over sockets, as bytes and messages; nothing in here opens a socket.
+//! The protocols spoken over sockets, as bytes and messages. Nothing in here opens a socket.
 //!
-//! - [`init`]: requests to PID 1 of a container and its replies.
-//! - [`shim`]: what `codebuild-breakpoint` and `codebuild-resume` say. Parsed as hostile.
-//! - [`files`]: requests to the program that reads and writes files in a container, and its replies.
-//!   Parsed as hostile.
-//! - [`relay`]: the same requests and replies, and all their descriptors, on one stream. Parsed as hostile.
-//! - [`control`]: what the program's other commands say to the process that owns a build.
-//! - [`frame`]: how the latter are cut out of a stream.
-//! - [`ssm`]: Session Manager's data channel, as its clients speak it. Parsed as hostile.
-//! - [`smux`]: many connections in one such channel.
-//! - [`cbor`]: the other encoding of AWS's calls.
+//! - [`init`]: requests to PID 1 in a container, and its replies.
+//! - [`shim`]: messages of `codebuild-breakpoint` and `codebuild-resume`. Untrusted.
+//! - [`files`]: requests to the program that reads and writes files in a container, and its
+//!   replies. Untrusted.
+//! - [`relay`]: the same requests, replies and descriptors on a single stream. Untrusted.
+//! - [`control`]: messages between `runner` commands and the process that owns a build.
+//! - [`frame`]: splits a stream into `control` messages.
+//! - [`ssm`]: Session Manager's data channel, from the server's side. Untrusted.
+//! - [`smux`]: multiplexed connections in such a channel.
+//! - [`cbor`]: the alternative encoding of AWS requests.
 
 pub mod cbor;
 pub mod control;

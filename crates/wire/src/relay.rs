@@ -1,70 +1,70 @@
-//! Words to and from the relay, through which the runner reaches a PID 1 on another machine. What the
-//! relay says is parsed as hostile: it runs where the build is root.
+//! Messages to and from the relay, through which the runner reaches PID 1 on another machine. Input
+//! from the relay is untrusted, because it runs where the build is root.
 //!
-//! Used by `crates/engine/src/relay`, which moves the bytes and keeps count of them.
+//! Used by `crates/engine/src/relay`, which transfers the bytes and does the flow control.
 
 use crate::abi::relay::{
     self as abi, FILE, FIRST_SHIM, GIVEN, MAX_BODY, MAX_DATA, NOTHING, STREAM, WINDOW, channel,
 };
 use crate::abi::{HEADER_LEN, Header, Pid1Reply, REPLY_LEN, reply, u32_at};
 
-/// What the relay says.
+/// A message from the relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Word<'a> {
-    /// A reply of PID 1's, and what came with it.
+    /// A reply of PID 1, with its descriptor.
     Reply(Pid1Reply, PassedDescriptor<'a>),
-    /// Bytes of a channel, never none.
+    /// Bytes of a channel; never empty.
     Data(u64, &'a [u8]),
-    /// No more bytes of a channel come.
+    /// A channel sends no more bytes.
     End(u64),
-    /// No more bytes of a channel are taken.
+    /// A channel accepts no more bytes.
     Stop(u64),
-    /// As many more bytes of a channel may be sent.
+    /// This many more bytes may be sent on a channel.
     Credit(u64, usize),
-    /// A shim has connected; it is this channel.
+    /// A shim has connected on this channel.
     Shim(u64),
 }
 
-/// The descriptor of a reply, as far as it can be brought here.
+/// The descriptor of a reply, in a form that can be transferred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PassedDescriptor<'a> {
-    /// None.
+    /// No descriptor.
     Nothing,
-    /// A channel in both directions.
+    /// A bidirectional channel.
     Stream,
     /// A regular file.
     File {
         /// Its permissions.
         mode: u32,
-        /// All that is in it.
+        /// Its content.
         contents: &'a [u8],
     },
 }
 
-/// The relay does not speak this language.
+/// A violation of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RelayError {
-    /// A kind that does not exist, or is not the relay's to use.
+    /// The kind does not exist, or the relay may not send it.
     #[error("a word of unknown kind {0}")]
     UnknownKind(u32),
-    /// A body longer than its kind has.
+    /// The body is too long for its kind.
     #[error("a word of {0} bytes")]
     TooLong(usize),
-    /// A body or an id that is not what its kind needs.
+    /// The body or ID is not valid for its kind.
     #[error("a malformed word")]
     Malformed,
 }
 
-/// Cuts words out of a stream.
+/// Splits a stream into messages.
 #[derive(Debug, Default)]
 pub struct WordReader {
     buffer: Vec<u8>,
-    /// How much of the buffer has been given out.
+    /// Bytes of the buffer that were returned already.
     used: usize,
 }
 
 impl WordReader {
-    /// Takes the next bytes of the stream.
+    /// Appends bytes of the stream.
     pub fn feed(&mut self, bytes: &[u8]) {
         if self.used == self.buffer.len() || self.used > MAX_DATA {
             self.buffer.drain(..self.used);
@@ -73,10 +73,10 @@ impl WordReader {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next word that is there whole.
+    /// Returns the next complete message.
     ///
     /// # Errors
-    /// The relay does not speak this language; nothing that follows means anything.
+    /// A violation of the protocol. The rest of the stream is meaningless.
     pub fn next_word(&mut self) -> Result<Option<Word<'_>>, RelayError> {
         let waiting = &self.buffer[self.used..];
         let Some((head, rest)) = waiting.split_first_chunk::<HEADER_LEN>() else {
@@ -84,7 +84,7 @@ impl WordReader {
         };
         let header = Header::from_bytes(head);
         let length = header.body_len as usize;
-        // Before it is waited for.
+        // Check the length before waiting for the body.
         if length > longest(header.kind)? {
             return Err(RelayError::TooLong(length));
         }
@@ -135,7 +135,7 @@ fn reply_word(id: u64, body: &[u8]) -> Result<Word<'_>, RelayError> {
         }
         _ => return Err(RelayError::Malformed),
     };
-    // Who waits for a descriptor gets one, and nobody else does.
+    // A reply has a descriptor exactly if its kind requires one.
     let fits = match said.kind {
         reply::OPENED => given != PassedDescriptor::Nothing,
         reply::TERMINAL => given == PassedDescriptor::Stream,
@@ -156,43 +156,43 @@ fn encode(kind: u32, id: u64, parts: &[&[u8]]) -> Vec<u8> {
     bytes
 }
 
-/// A request to PID 1.
+/// Encodes a request to PID 1.
 #[must_use]
 pub fn request(header: Header, body: &[u8]) -> Vec<u8> {
     encode(abi::REQUEST, header.id, &[&header.to_bytes(), body])
 }
 
-/// Bytes of a channel, at most [`MAX_DATA`].
+/// Encodes bytes of a channel, at most [`MAX_DATA`].
 #[must_use]
 pub fn data(id: u64, bytes: &[u8]) -> Vec<u8> {
     encode(abi::DATA, id, &[bytes])
 }
 
-/// No more bytes of a channel come.
+/// Encodes that a channel sends no more bytes.
 #[must_use]
 pub fn end(id: u64) -> Vec<u8> {
     encode(abi::END, id, &[])
 }
 
-/// No more bytes of a channel are taken.
+/// Encodes that a channel accepts no more bytes.
 #[must_use]
 pub fn stop(id: u64) -> Vec<u8> {
     encode(abi::STOP, id, &[])
 }
 
-/// As many more bytes of a channel may be sent, at most [`WINDOW`].
+/// Encodes that this many more bytes may be sent on a channel, at most [`WINDOW`].
 #[must_use]
 pub fn credit(id: u64, more: usize) -> Vec<u8> {
     encode(abi::CREDIT, id, &[&u32::try_from(more).unwrap_or(u32::MAX).to_le_bytes()])
 }
 
-/// The size of a terminal, as [`crate::abi::request::RESIZE`] has it.
+/// Encodes the size of a terminal, as in [`crate::abi::request::RESIZE`].
 #[must_use]
 pub fn resize(id: u64, size: &[u8]) -> Vec<u8> {
     encode(abi::RESIZE, id, &[size])
 }
 
-/// What a file holds from now on.
+/// Encodes the new content of a file.
 #[must_use]
 pub fn put(id: u64, mode: u32, contents: &[u8]) -> Vec<u8> {
     encode(abi::PUT, id, &[&mode.to_le_bytes(), contents])
@@ -224,7 +224,7 @@ mod tests {
         .concat()
     }
 
-    /// What a stream says, cut into pieces whose lengths `next` gives.
+    /// Reads a stream in pieces of the lengths that `next` returns.
     fn read(stream: &[u8], mut next: impl FnMut() -> usize) -> (Vec<String>, Option<RelayError>) {
         let (mut words, mut told, mut rest) = (WordReader::default(), Vec::new(), stream);
         while !rest.is_empty() {
@@ -258,7 +258,7 @@ mod tests {
     fn a_hostile_relay_is_not_believed() {
         for (stream, wanted) in [
             (encode(99, 0, &[]), RelayError::UnknownKind(99)),
-            // The runner's words are not the relay's.
+            // Messages that only the runner sends.
             (encode(abi::REQUEST, 0, &[]), RelayError::UnknownKind(abi::REQUEST)),
             (encode(abi::PUT, 0, &[b"0000"]), RelayError::UnknownKind(abi::PUT)),
             (data(1, b""), RelayError::Malformed),
@@ -279,7 +279,7 @@ mod tests {
         ] {
             assert_eq!(read(&stream, || usize::MAX), (Vec::new(), Some(wanted)), "{stream:?}");
         }
-        // Its channel is another job's.
+        // Its channel belongs to another request.
         let mut foreign = reply(reply::EXITED, 1, NOTHING, b"");
         foreign[8] = 0;
         assert_eq!(read(&foreign, || 1).1, Some(RelayError::Malformed));
@@ -289,7 +289,7 @@ mod tests {
 
     #[test]
     fn whatever_comes_is_read_or_refused() {
-        // A generator whose seed the failure prints.
+        // The failure message prints the seed.
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut random = move |below: usize| {
             state ^= state << 13;
@@ -333,7 +333,8 @@ mod tests {
                         Ok(Some(Word::End(_) | Word::Stop(_) | Word::Shim(_))) => {}
                     }
                 }
-                // What is kept is one word that has not come whole, and what came with it.
+                // The buffer holds at most one incomplete message, and the bytes that arrived with
+                // it.
                 assert!(words.buffer.len() - words.used <= MAX_BODY + HEADER_LEN, "round {round}");
             }
         }

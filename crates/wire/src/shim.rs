@@ -1,43 +1,43 @@
-//! What arrives on the shim socket. Any process of the build may write anything there.
+//! Parses messages on the shim socket. Any process of the build may write anything there.
 //!
-//! Used by `crates/build/src/control/shim.rs`, which reads no more than [`MessageReader::wanted`] bytes at a time, so
-//! that a connection costs at most one message of memory.
+//! Used by `crates/build/src/control/shim.rs`, which reads at most [`MessageReader::wanted`] bytes
+//! at a time, so a connection uses memory for at most one message.
 
 use crate::abi::shim::{BREAKPOINT, HEAD_LEN, MAX_BODY, RESUME};
 use crate::abi::u32_at;
 
-/// A sound message.
+/// A valid message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ShimRequest {
-    /// The process waits for an answer.
+    /// The process waits for a response.
     Breakpoint(BreakpointCaller),
-    /// Let the first that waits go on.
+    /// Let the process that has waited longest go on.
     Resume,
 }
 
-/// The process that called `codebuild-breakpoint`, as it describes itself.
+/// The caller of `codebuild-breakpoint`, as it describes itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BreakpointCaller {
-    /// Its user, as an id of the container.
+    /// User ID in the container.
     pub uid: u32,
-    /// Its group.
+    /// Group ID in the container.
     pub gid: u32,
-    /// Its working directory.
+    /// Working directory.
     pub cwd: Vec<u8>,
-    /// Its variables as `NAME=value`; empty where they were too many to send.
+    /// Variables as `NAME=value`; empty if there were too many to send.
     pub environment: Vec<Vec<u8>>,
 }
 
-/// What is not a message.
+/// Why bytes are not a valid message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ShimError {
-    /// A kind that does not exist.
+    /// The kind does not exist.
     #[error("unknown request {0}")]
     UnknownKind(u32),
-    /// A body longer than is taken.
+    /// The body is too long.
     #[error("a body of {0} bytes")]
     TooLong(u32),
-    /// A body that does not hold what its kind needs.
+    /// The body is malformed.
     #[error("a malformed body")]
     Malformed,
 }
@@ -49,7 +49,7 @@ pub struct MessageReader {
 }
 
 impl MessageReader {
-    /// How many more bytes it takes now; never 0.
+    /// Number of bytes that it needs next; never 0.
     #[must_use]
     pub fn wanted(&self) -> usize {
         let whole = match self.body_len() {
@@ -59,10 +59,10 @@ impl MessageReader {
         whole.saturating_sub(self.bytes.len()).clamp(1, 64 << 10)
     }
 
-    /// Takes bytes, at most as many as it wanted; the message when it is whole.
+    /// Appends at most the wanted number of bytes. Returns the message once it is complete.
     ///
     /// # Errors
-    /// It will never be a message.
+    /// The bytes can never become a valid message.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<Option<ShimRequest>, ShimError> {
         self.bytes.extend_from_slice(bytes);
         let Some(length) = self.body_len() else { return Ok(None) };
@@ -82,7 +82,7 @@ impl MessageReader {
     }
 
     fn body_len(&self) -> Option<usize> {
-        // The kind has to be there as well before the length means anything.
+        // The length counts only once the kind has arrived too.
         self.bytes.get(..HEAD_LEN)?;
         u32_at(&self.bytes, 0).map(|length| length as usize)
     }
@@ -94,7 +94,7 @@ fn caller(body: &[u8]) -> Option<BreakpointCaller> {
     let strings = body.get(8..)?.strip_suffix(b"\0")?;
     let mut strings = strings.split(|&byte| byte == 0);
     let cwd = strings.next().filter(|cwd| cwd.starts_with(b"/"))?.to_vec();
-    // What is no variable would make the next exec fail.
+    // An entry that is not a variable would make the next exec fail.
     let environment = strings.filter(|string| string.contains(&b'=')).map(<[u8]>::to_vec).collect();
     Some(BreakpointCaller { uid, gid, cwd, environment })
 }

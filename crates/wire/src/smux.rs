@@ -1,55 +1,55 @@
-//! Multiplexed connections of a port session: smux, version 1.
+//! Multiplexed connections of a port session: smux version 1.
 //!
-//! A stream of frames inside the data channel's bytes, cut without regard to its messages. Little
-//! endian, unlike everything around it. What comes from the client is parsed as hostile; a frame of
-//! another version or with an unknown command ends the session, as it does at the other end.
+//! A stream of frames inside the data channel; frames may be split across messages. It is
+//! little-endian, unlike everything around it. Input from the client is untrusted. A frame with
+//! another version or an unknown command ends the session, as on the client's side.
 
 use crate::unread::UnreadBuffer;
 
 /// Bytes before a frame's data.
 pub const HEAD_LEN: usize = 8;
-/// Most bytes of one frame. What the reference client sends at once.
+/// Maximum data in one frame, in bytes; the reference client sends as much at once.
 pub const MAX_DATA: usize = 32 << 10;
 const VERSION: u8 = 1;
 
-/// What a frame says about its connection.
+/// A frame of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
-    /// There is a new one.
+    /// Opens a connection.
     Open(u32),
-    /// It has ended.
+    /// Closes a connection.
     Close(u32),
-    /// Bytes of it.
+    /// Data of a connection.
     Data(u32, Vec<u8>),
-    /// Still there.
+    /// A keep-alive without effect.
     KeepAlive,
 }
 
-/// The stream is not one of frames; there is no way to find back into it.
+/// The stream is invalid. There is no way to resynchronize.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SmuxError {
-    /// Another version.
+    /// Unsupported version.
     #[error("multiplexing of version {0}")]
     Version(u8),
-    /// An unknown command.
+    /// Unknown command.
     #[error("an unknown multiplexing command {0}")]
     Command(u8),
-    /// Data where none belongs.
+    /// Data in a frame that must have none.
     #[error("{1} bytes of data in a multiplexing command {0}")]
     Data(u8, u16),
 }
 
-/// Cuts frames out of a stream.
+/// Splits a stream into frames.
 #[derive(Debug, Default)]
 pub struct SmuxDecoder(UnreadBuffer);
 
 impl SmuxDecoder {
-    /// Takes the next bytes of the stream.
+    /// Appends bytes of the stream.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.0.feed(bytes);
     }
 
-    /// The next frame that is there whole.
+    /// Returns the next complete frame.
     ///
     /// # Errors
     /// See [`SmuxError`].
@@ -79,13 +79,13 @@ impl SmuxDecoder {
     }
 }
 
-/// The head of a frame of data. More than 65,535 bytes do not fit into one.
+/// Makes the head of a data frame. A frame holds at most 65,535 bytes.
 #[must_use]
 pub fn data_head(id: u32, length: usize) -> [u8; HEAD_LEN] {
     head(2, id, u16::try_from(length).unwrap_or(u16::MAX))
 }
 
-/// A frame that says a connection has ended.
+/// Makes a frame that closes a connection.
 #[must_use]
 pub fn close(id: u32) -> [u8; HEAD_LEN] {
     head(1, id, 0)

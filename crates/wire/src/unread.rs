@@ -1,6 +1,6 @@
-//! Bytes of a stream that have come and are not taken yet: what decoders cut from.
+//! A buffer for stream bytes that decoders have not taken yet.
 
-/// How much may have been taken before the rest is moved to the front.
+/// Maximum number of taken bytes before the rest is moved to the front.
 const MAX_TAKEN: usize = 64 << 10;
 
 /// A buffer that is filled at its end and emptied at its front.
@@ -11,7 +11,7 @@ pub(crate) struct UnreadBuffer {
 }
 
 impl UnreadBuffer {
-    /// Takes the next bytes of the stream. Take out all that is there to keep it small.
+    /// Appends bytes of the stream. To keep the buffer small, take everything before the next call.
     pub(crate) fn feed(&mut self, bytes: &[u8]) {
         if self.taken > 0 && self.taken == self.bytes.len() {
             self.bytes.clear();
@@ -23,12 +23,12 @@ impl UnreadBuffer {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// What is there.
+    /// The bytes that are not taken yet.
     pub(crate) fn waiting(&self) -> &[u8] {
         &self.bytes[self.taken..]
     }
 
-    /// So many of it are done with.
+    /// Marks this many bytes as taken.
     pub(crate) fn take(&mut self, length: usize) {
         self.taken += length;
     }

@@ -1,7 +1,9 @@
-//! What each build of a batch is asked for with: the options, and what the buildspec says of that build.
+//! The request for each build of a batch: from the options, and from the buildspec's settings for
+//! that build.
 //!
-//! Options typed go before the build's settings, and those before what project files say. The buildspec may
-//! be anybody's: what it asks of this machine for its builds needs trust, as in `runner.toml` (docs/adr/0037).
+//! Typed options take precedence over the build's settings, and those over project files. The
+//! buildspec may come from anyone: what it asks of this machine needs trust, as in `runner.toml`
+//! (docs/adr/0037).
 
 use crate::cli::error::CliError;
 use crate::cli::run;
@@ -25,7 +27,7 @@ pub(super) struct TypedOptions {
     image: bool,
     privileged: bool,
     network: bool,
-    /// What takes the place of images, by whoever is trusted to say so.
+    /// Replacements of images, from trusted sources only.
     pub(super) image_map: Vec<Swap>,
 }
 
@@ -41,7 +43,7 @@ impl TypedOptions {
     }
 }
 
-/// The builds of a plan; every reason why one of them cannot be asked for.
+/// The builds of a plan, or every reason why one of them cannot be requested.
 pub(super) fn children(
     base: &BuildRequest,
     plan: &BatchPlan,
@@ -98,7 +100,7 @@ fn child(
             if trusted {
                 request.container.privileged = true;
                 if !typed.network && base.container.engine.traits().networks {
-                    // A Docker daemon would change the firewall of the network it finds.
+                    // A Docker daemon would change the firewall of the host's network.
                     request.container.network = NetworkAccess::Pasta;
                 }
             } else {
@@ -121,7 +123,7 @@ fn child(
     ChildRequest { request, buildspec: own.buildspec.clone() }
 }
 
-/// The image a build names; paths are relative to the source.
+/// The image that a build names; paths are relative to the source.
 fn image(text: &str, source: &Path, trusted: bool) -> Result<Image, String> {
     let image = match text.split_once(':') {
         Some((kind @ ("rootfs" | "oci" | "oci-archive" | "docker-archive"), path))
@@ -145,7 +147,7 @@ fn image(text: &str, source: &Path, trusted: bool) -> Result<Image, String> {
     }
 }
 
-/// A file or directory of the source; elsewhere with trust only.
+/// A file or directory in the source; elsewhere only with trust.
 fn below(path: PathBuf, source: &Path, trusted: bool) -> Result<PathBuf, String> {
     let is_inside = || {
         let (path, source) =
@@ -158,7 +160,7 @@ fn below(path: PathBuf, source: &Path, trusted: bool) -> Result<PathBuf, String>
     }
 }
 
-/// Those of a build, above those for all, below those that are typed.
+/// A build's variables: they override those for all builds and are overridden by typed ones.
 fn variables(all: &Variables, own: &Variables, typed: &[String]) -> Variables {
     let is_typed = |name: &String| typed.contains(name);
     let is_own = |name: &String| own.iter().any(|(other, _)| other == name);
@@ -167,9 +169,9 @@ fn variables(all: &Variables, own: &Variables, typed: &[String]) -> Variables {
     kept.chain(added).cloned().collect()
 }
 
-/// Keeps what the builds of a batch write from each other.
+/// Separates the outputs of a batch's builds.
 fn apart(outputs: &mut OutputsRequest, name: &str) {
-    // The batch's.
+    // It belongs to the batch.
     outputs.build_json = None;
     if let Some(reports) = &mut outputs.reports {
         reports.push(name);
@@ -181,7 +183,7 @@ fn apart(outputs: &mut OutputsRequest, name: &str) {
         };
         file.set_extension(own);
     }
-    // In a bucket equal names overwrite each other, as in AWS.
+    // In a bucket, equal names overwrite each other, as in AWS.
     if let Some(artifacts) = &mut outputs.artifacts {
         let all = [&mut artifacts.primary].into_iter().chain(artifacts.secondary.values_mut());
         for destination in all {

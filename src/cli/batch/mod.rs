@@ -1,4 +1,4 @@
-//! `runner batch`: the options of `runner run`, for each build of a batch.
+//! `runner batch`: runs each build of a batch with the options of `runner run`.
 
 mod children;
 
@@ -23,7 +23,7 @@ use std::num::NonZeroUsize;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-/// How long a batch may take, as in AWS where a project says nothing else.
+/// Default time limit of a batch, as in AWS.
 const TIMEOUT: Duration = Duration::from_secs(480 * 60);
 
 /// Options of `runner batch`.
@@ -32,22 +32,22 @@ const TIMEOUT: Duration = Duration::from_secs(480 * 60);
 pub(super) struct BatchArgs {
     #[command(flatten)]
     run: RunArgs,
-    /// How many builds run at once; one that is paused leaves its place to others [default: processors]
+    /// Maximum number of builds to run at once; paused builds do not count [default: processors]
     #[arg(long, value_name = "N")]
     max_builds: Option<NonZeroUsize>,
-    /// Run these builds only; what they wait for counts as done
+    /// Run only these builds; the builds that they depend on count as done
     #[arg(long, value_name = "ID", num_args = 1..)]
     only: Vec<String>,
-    /// Show which builds there are and who waits for whom, and run nothing
+    /// Show the builds and their dependencies, and run nothing
     #[arg(long)]
     graph: bool,
-    /// How --graph shows it
+    /// Output format of --graph
     #[arg(long, value_enum, default_value_t = GraphFormat::Text, requires = "graph")]
     format: GraphFormat,
-    /// Stop all builds when one has failed, whatever the buildspec says
+    /// Stop all builds when one fails, whatever the buildspec says
     #[arg(long, conflicts_with = "keep_going")]
     fail_fast: bool,
-    /// Let the others go on when one has failed, whatever the buildspec says
+    /// Continue the other builds when one fails, whatever the buildspec says
     #[arg(long)]
     keep_going: bool,
 }
@@ -78,14 +78,14 @@ enum GraphFormat {
     Json,
 }
 
-/// Options of `runner run` that are refused here are not offered, either.
+/// Hides options of `runner run` that are rejected here.
 pub(super) fn without_options_for_one(command: Command) -> Command {
     ["detach", "watch", "on_stop"]
         .into_iter()
         .fold(command, |command, id| command.mut_arg(id, |option| option.hide(true)))
 }
 
-/// Runs the batch; its exit code.
+/// Runs the batch. Returns its exit code.
 pub(super) fn batch(args: BatchArgs, typed: &[OsString]) -> Result<u8, CliError> {
     let mut typed_options = TypedOptions::of(&args.run)?;
     let (args, extras) = project::with_files(args, typed)?;
@@ -106,7 +106,7 @@ pub(super) fn batch(args: BatchArgs, typed: &[OsString]) -> Result<u8, CliError>
     let trusted = options.trust_project;
     let RunRequest { request, spec, home, shown } =
         run::ask(options, extras, BuildspecFile::parse_batch)?;
-    // Its problems have been shown already.
+    // Its problems have already been shown.
     let Ok(spec) = spec else { return Ok(USAGE) };
     let mut plan = plan(&spec, &request.buildspec)?;
     if !only.is_empty() {
@@ -163,11 +163,11 @@ pub(super) fn batch(args: BatchArgs, typed: &[OsString]) -> Result<u8, CliError>
     }
 }
 
-/// What an end says that is no build's.
+/// The exit code of a status that no build accounts for.
 fn own_code(status: Status) -> u8 {
     match status {
         Status::Stopped | Status::TimedOut => of_status(status),
-        // Its builds say why.
+        // Its builds have their own exit codes.
         Status::Succeeded | Status::Failed | Status::Fault | Status::InProgress => 0,
     }
 }

@@ -1,4 +1,4 @@
-//! A project of CodeBuild's, as words that could be typed and what no option says.
+//! Turns a CodeBuild project into words for the command line and settings without an option.
 
 use super::{Extras, Reading, bucket, negatable, open, sentence, text_of};
 use crate::cli::error::CliError;
@@ -17,7 +17,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
-/// The words of a project file that was named.
+/// The words for a named project file.
 pub(super) fn read(
     path: &Path,
     args: &RunArgs,
@@ -33,7 +33,7 @@ pub(super) fn read(
 static OPTIONS: LazyLock<Mutex<Command>> =
     LazyLock::new(|| Mutex::new(negatable(<RunArgs as Args>::augment_args(Command::new("run")))));
 
-/// The words of a project.
+/// The words for a project.
 pub(super) fn words(
     mut reading: Reading,
     args: &RunArgs,
@@ -77,7 +77,7 @@ pub(super) fn words(
         }
     }
     if let Some(Located { value: (memory, cpus), span }) = project.compute {
-        // More than the machine has is no limit.
+        // A limit above the machine's capacity is no limit.
         let machine = std::thread::available_parallelism().map_or(u32::MAX, |n| n.get() as u32);
         if memory_of_machine().is_none_or(|all| u64::from(memory) << 30 < all) {
             set(&mut reading, "memory", &format!("{memory}G"), span);
@@ -113,7 +113,7 @@ pub(super) fn words(
         }
         Some(Located { value: ProjectBuildspec::Path(path), .. }) => {
             let path = args.source.join(path);
-            // A name that begins with a dash is no option.
+            // A name that begins with a dash must not look like an option.
             words.push(match path.strip_prefix(".") {
                 Ok(_) if path.starts_with("./-") => path.into(),
                 Ok(plain) => plain.into(),
@@ -135,14 +135,14 @@ pub(super) fn words(
     Ok(words)
 }
 
-/// Bytes of memory of this machine.
+/// This machine's memory in bytes.
 fn memory_of_machine() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
 }
 
-/// A place that a project has for artifacts.
+/// A project's destination for artifacts.
 fn destination(artifacts: &ProjectArtifacts) -> Result<Option<ArtifactDestination>, CliError> {
     let (true, Some(place)) = (artifacts.kind == "S3", &artifacts.location) else {
         return Ok(None);
@@ -159,14 +159,15 @@ fn destination(artifacts: &ProjectArtifacts) -> Result<Option<ArtifactDestinatio
     Ok(Some(ArtifactDestination { store, settings, is_path: false, stream: None }))
 }
 
-/// Where artifacts go: where it is typed, else, with `--upload`, where the project says; in the project's layout.
+/// The destination of artifacts: as typed, otherwise, with `--upload`, the project's; in the
+/// project's layout.
 pub(in crate::cli) fn artifacts(
     args: &RunArgs,
     extras: &Extras,
 ) -> Result<Option<ArtifactDestinations>, CliError> {
     let own = extras.artifacts.as_ref().map(destination).transpose()?.flatten();
     let primary = match (args.artifacts.clone(), own) {
-        // A name that is typed says how it is packed as well.
+        // A typed name also determines the packaging.
         (Some(typed), _) if typed.settings != ArtifactSettings::default() => typed,
         (Some(typed), Some(own)) => ArtifactDestination { store: typed.store, ..own },
         (Some(typed), None) => typed,
@@ -186,7 +187,7 @@ pub(in crate::cli) fn artifacts(
     Ok(Some(ArtifactDestinations { primary, secondary }))
 }
 
-/// The bucket that a project has for caches.
+/// A project's bucket for caches.
 fn cache_bucket(extras: &Extras) -> Result<Option<Location>, CliError> {
     let own = extras.cache.as_ref().filter(|cache| cache.kind == "S3");
     let problem = |text| CliError::usage(format!("--project-json: cache.location: {text}"));
@@ -195,15 +196,15 @@ fn cache_bucket(extras: &Extras) -> Result<Option<Location>, CliError> {
         .transpose()
 }
 
-/// Where copies of the log go: where the project says, with `--upload`, and where `runner.toml` does.
+/// Destinations of the log's copies: the project's, with `--upload`, and those of `runner.toml`.
 pub(in crate::cli) fn logs(args: &RunArgs, extras: &Extras) -> LogsWanted {
     let LogsWanted { cloudwatch, s3 } = extras.logs.clone();
     let project = if args.upload { extras.project_logs.clone() } else { LogsWanted::default() };
     LogsWanted { cloudwatch: project.cloudwatch.or(cloudwatch), s3: project.s3.or(s3) }
 }
 
-/// What a build of the project in AWS would write there, and one here does not: without `--upload`, and as far
-/// as no other place is typed.
+/// What a build in AWS would write there and one here does not: everything that needs `--upload`
+/// and has no typed destination.
 pub(in crate::cli) fn held_back(args: &RunArgs, extras: &Extras) -> Result<Vec<String>, CliError> {
     if args.upload {
         return Ok(Vec::new());
@@ -230,7 +231,7 @@ pub(in crate::cli) fn held_back(args: &RunArgs, extras: &Extras) -> Result<Vec<S
     Ok(held)
 }
 
-/// Secondary artifacts that `--upload` leaves where they are, because the project has no primary ones.
+/// Secondary artifacts that `--upload` does not upload, because the project has no primary ones.
 pub(in crate::cli) fn left_behind(
     args: &RunArgs,
     extras: &Extras,
@@ -248,8 +249,8 @@ pub(in crate::cli) fn left_behind(
     Ok(places.collect::<Result<Vec<_>, CliError>>()?.into_iter().flatten().collect())
 }
 
-/// Where caches are: where it is typed, else where the project says, in AWS only with `--upload`. What is local to
-/// CodeBuild's hosts is in the state folder here.
+/// Where caches are stored: as typed, otherwise where the project says, in AWS only with
+/// `--upload`. A cache local to CodeBuild's hosts is kept in the state folder here.
 pub(in crate::cli) fn cache(
     args: &RunArgs,
     extras: &Extras,

@@ -1,11 +1,12 @@
-//! `runner.toml` beside the buildspec and `--project-json`: options that stand in files.
+//! Options in files: `runner.toml` next to the buildspec, and `--project-json`.
 //!
-//! A key of `runner.toml` is an option of `runner run`, whatever options there are: each becomes the
-//! words that would be typed, and stands before what is typed, which therefore wins. A project of
-//! CodeBuild's becomes such words as well, as far as there are options for it; the rest is [`Extras`].
+//! A key of `runner.toml` is any option of `runner run`: each becomes the words that would be typed
+//! and is placed before the typed words, which therefore win. A CodeBuild project is also turned
+//! into such words if options exist; the rest is [`Extras`].
 //!
-//! `runner.toml` comes with the source, which may be anybody's. What gives a build more of this
-//! machine, or of its user, than a build has by itself takes effect only when the user has said so, once
+//! `runner.toml` comes with the source, which may come from anyone. Settings that give a build more
+//! of this machine, or of its user, than it has by default take effect only after the user has
+//! agreed, once for each version of the file (docs/adr/0037).
 //! for each state of the file (docs/adr/0037).
 
 mod codebuild;
@@ -39,25 +40,25 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 /// Name of the project file.
 const NAME: &str = "runner.toml";
-/// Most of a project file that is read.
+/// Maximum size of a project file in bytes.
 const MAX_BYTES: u64 = 1 << 20;
-/// What a project says that no option says.
+/// Project settings for which there is no option.
 #[derive(Debug, Default)]
 pub(super) struct Extras {
     /// Variables whose values are in Parameter Store or Secrets Manager.
     pub(super) fetched: Vec<ProjectVariable>,
     /// The buildspec itself.
     pub(super) buildspec: Option<String>,
-    /// Copies of the log that `runner.toml` asks for.
+    /// Copies of the log requested by `runner.toml`.
     pub(super) logs: LogsWanted,
-    /// Those that a project of CodeBuild's has.
+    /// Copies of the log requested by a CodeBuild project.
     pub(super) project_logs: LogsWanted,
     pub(super) artifacts: Option<ProjectArtifacts>,
     pub(super) secondary_artifacts: Vec<ProjectArtifacts>,
     pub(super) cache: Option<ProjectCache>,
-    /// A file that nobody has said to trust names the image: it is got without the user's credentials.
+    /// Whether an untrusted file names the image: it is then pulled without the user's credentials.
     pub(super) is_image_untrusted: bool,
-    /// What is wrong with the buildspec is told by the build alone.
+    /// Whether only the build itself reports problems of the buildspec.
     pub(super) is_silent: bool,
 }
 
@@ -69,30 +70,31 @@ struct Again<A: Args> {
     args: A,
 }
 
-/// An option of a file.
+/// An option from a file.
 struct FileOption {
     /// Its name.
     key: String,
-    /// What would be typed.
+    /// The word that would be typed.
     word: OsString,
-    /// What it takes to have effect.
+    /// The trust it needs.
     need: TrustNeed,
-    /// A file that it names, which is trusted as it is.
+    /// A file that it names, which is trusted with its content.
     file: Option<PathBuf>,
     span: Span,
 }
 
-/// A file that is being read: its text, what it says and what is wrong with it.
+/// A file being read: its text, its options and its problems.
 struct Reading {
     shown: String,
     text: String,
-    /// Where its relative paths start from.
+    /// Directory that its relative paths start from.
     dir: PathBuf,
     settings: Vec<FileOption>,
     problems: Vec<Diagnostic>,
 }
 
-/// The options as typed, which `words` are after the verb, joined by those of the project files.
+/// The typed options, which `words` are after the subcommand, combined with those of the project
+/// files.
 pub(super) fn with_files<A: Args + AsRef<RunArgs>>(
     asked: A,
     typed: &[OsString],
@@ -123,7 +125,7 @@ pub(super) fn with_files<A: Args + AsRef<RunArgs>>(
         }
     }
     if let Some(path) = json {
-        // Its user has named it, or trusts the file that names it.
+        // The user has named it, or trusts the file that names it.
         let of_project = codebuild::read(&path, args, &mut extras)?;
         let names_image = |word: &OsString| word.to_string_lossy().starts_with("--image=");
         extras.is_image_untrusted &= !of_project.iter().any(names_image);
@@ -138,12 +140,12 @@ pub(super) fn with_files<A: Args + AsRef<RunArgs>>(
         negatable(<Again<A> as clap::CommandFactory>::command()).try_get_matches_from(all);
     let again =
         matches.and_then(|matches| <Again<A> as clap::FromArgMatches>::from_arg_matches(&matches));
-    // Each has been read by itself; together they may still contradict each other.
+    // Each was checked separately; together they may still contradict each other.
     let again = again.map_err(|error| CliError::usage(sentence(&error)))?;
     Ok((again.args, extras))
 }
 
-/// The options of a build of a project, in CodeBuild's own shape, with these words besides.
+/// The options for a build of a project in CodeBuild's form, with additional words.
 pub(super) fn of_project(
     shown: &str,
     json: String,
@@ -169,7 +171,7 @@ pub(super) fn of_project(
     Ok((parse(all)?.args, extras))
 }
 
-/// A further source of the same name is the typed one.
+/// A typed source overrides one of the same name.
 fn is_typed_already(args: &RunArgs, key: &str, word: &OsString) -> bool {
     let word = word.to_string_lossy();
     let id = word.strip_prefix("--secondary-source=").and_then(|rest| rest.split_once('='));
@@ -177,14 +179,14 @@ fn is_typed_already(args: &RunArgs, key: &str, word: &OsString) -> bool {
         && id.is_some_and(|(id, _)| args.secondary_source.iter().any(|(typed, _)| typed == id))
 }
 
-/// Gives every flag a `--no-` form, so that what is typed can also take back what a file says.
+/// Adds a `--no-` form to every flag, so that typed options can undo those of a file.
 pub(super) fn negatable(mut command: Command) -> Command {
     let flags: Vec<(clap::Id, &'static str)> = command
         .get_arguments()
         .filter(|arg| matches!(arg.get_action(), ArgAction::SetTrue) && !arg.is_global_set())
         .filter_map(|arg| Some((arg.get_id().clone(), arg.get_long()?)))
         .filter(|(_, long)| reach::field_of_file(long).is_some())
-        // Names of options live as long as the program.
+        // Option names live as long as the program.
         .map(|(id, long)| (id, &*format!("no-{long}").leak()))
         .collect();
     for (id, no) in flags {
@@ -194,14 +196,14 @@ pub(super) fn negatable(mut command: Command) -> Command {
     command
 }
 
-/// The project file beside the buildspec, if there is one.
+/// Reads the project file next to the buildspec, if there is one.
 fn find(args: &RunArgs) -> Result<Option<Reading>, CliError> {
     let dir = match &args.buildspec {
         Some(buildspec) => buildspec.parent().unwrap_or(Path::new("")).to_path_buf(),
         None => args.source.clone(),
     };
     let path = dir.join(NAME);
-    // Links lead no further than its directory: what is wrong with a file is shown with its lines.
+    // Links must not lead out of its directory, because messages quote the file's lines.
     let above = if dir.as_os_str().is_empty() { Path::new(".") } else { &dir };
     let text = Dir::top(above).and_then(|dir| text_of(dir.file_through_links(NAME)?));
     match text {
@@ -218,18 +220,18 @@ fn find(args: &RunArgs) -> Result<Option<Reading>, CliError> {
     }
 }
 
-/// Opens a file that could be anything, also a FIFO, without waiting for anybody.
+/// Opens a file of any type, also a FIFO, without blocking.
 fn open(path: &Path) -> io::Result<File> {
     let flags = OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)
 }
 
-/// Reads a file that is named: no FIFO, and no more than there can be.
+/// Reads a named file: no FIFO, and up to the maximum size.
 pub(super) fn text_at(path: &Path) -> io::Result<String> {
     open(path).and_then(text_of)
 }
 
-/// Reads a file as a hostile one: no FIFO, and no more than there can be.
+/// Reads an untrusted file: no FIFO, and up to the maximum size.
 fn text_of(file: File) -> io::Result<String> {
     let metadata = file.metadata()?;
     if !metadata.is_file() {
@@ -271,7 +273,7 @@ impl Reading {
         Ok(Reading { shown, text, dir, settings: Vec::new(), problems: Vec::new() })
     }
 
-    /// The same where nothing is wrong; else all that is, told.
+    /// Returns the reading, or reports all its problems.
     fn done(mut self) -> Result<Self, CliError> {
         self.problems.sort_by_key(|problem| (problem.span.line, problem.span.column));
         tell(render::diagnostics(&self.shown, &self.text, &self.problems));
@@ -286,7 +288,7 @@ impl Reading {
         self.problems.push(strictly(Diagnostic::new(code, span, message)));
     }
 
-    /// An option by its name.
+    /// Adds an option by name.
     fn option(&mut self, options: &Command, name: &str, span: Span, value: &YamlNode) {
         let arg = options.get_arguments().find(|arg| arg.get_long() == Some(name));
         let Some((field, arg)) = reach::field_of_file(name).zip(arg) else {
@@ -338,7 +340,7 @@ impl Reading {
         }
     }
 
-    /// `[env]`, or a list of `NAME=VALUE` and `NAME`.
+    /// Adds `[env]`, or a list of `NAME=VALUE` and `NAME`.
     fn variables(&mut self, options: &Command, value: &YamlNode, span: Span) {
         let YamlValue::Mapping(entries) = &value.value else {
             self.option(options, "env", span, value);
@@ -358,7 +360,7 @@ impl Reading {
         }
     }
 
-    /// `[logs]`: copies of the log on AWS.
+    /// Adds `[logs]`: copies of the log on AWS.
     fn logs(&mut self, value: &YamlNode, span: Span, extras: &mut Extras) {
         let logs = project::logs(value, &mut self.problems);
         let mut reach = Vec::new();
@@ -375,7 +377,7 @@ impl Reading {
         }
         if !reach.is_empty() {
             let reason = format!("writes to {} with your AWS credentials", reach.join(" and "));
-            // There is no option for it; the words are those of none.
+            // There is no such option; the word stays empty.
             let (key, word) = ("logs".to_owned(), OsString::new());
             self.settings.push(FileOption {
                 key,
@@ -387,7 +389,7 @@ impl Reading {
         }
     }
 
-    /// Adds what would be typed, once that is known to make sense.
+    /// Adds the words of an option, after checking that they are valid.
     fn word(&mut self, options: &Command, field: &Field, value: Option<&str>, span: Span) {
         let name = field.name;
         let word = match value {
@@ -411,20 +413,20 @@ impl Reading {
     }
 }
 
-/// An error, whatever its kind is elsewhere.
+/// Turns a problem into an error.
 fn strictly(mut problem: Diagnostic) -> Diagnostic {
     problem.severity = runner_core::spec::Severity::Error;
     problem
 }
 
-/// `bucket/prefix`, or the same after `s3://` or as an ARN.
+/// `bucket/prefix`, also after `s3://` or as an ARN.
 fn bucket(text: &str) -> Result<Location, String> {
     let plain = text.strip_prefix("s3://").or(text.strip_prefix("arn:aws:s3:::")).unwrap_or(text);
     Location::parse(&format!("s3://{plain}"))
         .unwrap_or_else(|| Err("write BUCKET/PREFIX".to_owned()))
 }
 
-/// The parser's words for what is wrong, in one sentence.
+/// The parser's message as one sentence.
 fn sentence(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let lines: Vec<&str> =

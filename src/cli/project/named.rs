@@ -1,7 +1,8 @@
-//! Files that a project file names: they are trusted as they are, as its own text is.
+//! Files named by a project file: they are trusted with their content, like the project file
+//! itself.
 //!
-//! Used by `trust`. A script in the place of a program, variables, secrets and certificates may come with the source as
-//! the project file does, and change with it.
+//! Used by `trust`. Stand-ins for programs, variables, secrets and certificates may come with the
+//! source, like the project file, and change with it.
 
 use super::trust::TrustNeed;
 use super::{FileOption, open};
@@ -11,15 +12,15 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-/// How much of a file is read at once.
+/// Bytes read at a time.
 const PIECE: usize = 64 << 10;
 
-/// Files by their paths, with what is in them.
+/// Files by path, with digests of their content.
 pub(super) type FileContents = BTreeMap<String, String>;
 
-/// The file that an option's value names, where it needs trust. Images and directories are none.
+/// The file that an option's value names, if it needs trust. Images and directories do not count.
 pub(super) fn file(field: &Field, value: Option<&str>, need: &TrustNeed) -> Option<PathBuf> {
-    // What builds write changes with each of them.
+    // Files that builds write change with each build.
     let is_written = matches!(field.reach, OptionReach::Written) || value?.ends_with(":rw");
     let names_one = !is_written
         && matches!(field.path, PathIn::Whole | PathIn::AfterEquals | PathIn::BeforeColon);
@@ -27,13 +28,13 @@ pub(super) fn file(field: &Field, value: Option<&str>, need: &TrustNeed) -> Opti
     (names_one && matches!(need, TrustNeed::Trust(_))).then(|| path.to_path_buf())
 }
 
-/// What is in the files that settings name.
+/// The content of the files that settings name.
 pub(super) fn files<'s>(settings: impl IntoIterator<Item = &'s FileOption>) -> FileContents {
     let named = settings.into_iter().filter_map(|setting| setting.file.as_ref());
     named.map(|path| (path.display().to_string(), contents(path))).collect()
 }
 
-/// Those that are not as they were.
+/// Files that have changed.
 pub(super) fn changed(before: &FileContents, now: &FileContents) -> Vec<String> {
     now.iter()
         .filter(|(path, is)| before.get(*path) != Some(is))
@@ -41,7 +42,7 @@ pub(super) fn changed(before: &FileContents, now: &FileContents) -> Vec<String> 
         .collect()
 }
 
-/// By which what is in a file is known again. What is no file that can be read is known by that.
+/// A digest of a file's content, or the reason why there is none.
 fn contents(path: &Path) -> String {
     match digest(path) {
         Ok(Some(digest)) => digest,
@@ -51,7 +52,7 @@ fn contents(path: &Path) -> String {
 }
 
 fn digest(path: &Path) -> io::Result<Option<String>> {
-    // Before it is opened: to open a device can do something.
+    // Before it is opened: opening a device may have effects.
     if !std::fs::metadata(path)?.is_file() {
         return Ok(None);
     }

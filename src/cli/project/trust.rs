@@ -1,4 +1,4 @@
-//! What a project file may say without being asked for, and the memory of what its user has allowed.
+//! What a project file may set without permission, and the record of what its user has allowed.
 
 use super::Reading;
 use super::named::{self, FileContents};
@@ -15,14 +15,14 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-/// What a setting of a project file takes to have effect.
+/// What a setting of a project file needs to take effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum TrustNeed {
-    /// Nothing: a build has as much by itself.
+    /// Nothing: it gives a build no more than it has anyway.
     Nothing,
-    /// Nothing if this place is not there, or was made by an earlier build.
+    /// Nothing, if this place does not exist or was created by an earlier build.
     Fresh(PathBuf),
-    /// Trust, to use the credentials of the user; without it there are none.
+    /// Trust, to use the user's credentials; without trust it works without credentials.
     Login,
     /// Trust, for this reason.
     Trust(String),
@@ -40,7 +40,7 @@ pub(super) fn need(field: &Field, value: Option<&str>, dir: &Path) -> TrustNeed 
             Some(kind) if !kind.traits().isolates => {
                 trust("runs the build on this machine itself, without a container")
             }
-            // What is no engine has been told where the value was read.
+            // An unknown engine was reported when the value was read.
             Some(_) | None => TrustNeed::Nothing,
         },
         OptionReach::Stub if !value.contains('=') => TrustNeed::Nothing,
@@ -62,7 +62,7 @@ pub(super) fn need(field: &Field, value: Option<&str>, dir: &Path) -> TrustNeed 
             ) if !is_below(&path, dir) => {
                 trust("shows a file or directory of this machine to the build")
             }
-            // What is no image has been told where the value was read.
+            // An invalid image was reported when the value was read.
             Ok(_) | Err(_) => TrustNeed::Nothing,
         },
         OptionReach::Written => match field.path(value) {
@@ -76,8 +76,8 @@ pub(super) fn need(field: &Field, value: Option<&str>, dir: &Path) -> TrustNeed 
     }
 }
 
-/// Whether a path stays below a directory, its links followed, and out of what git keeps there: hooks
-/// are programs that git runs outside of any container.
+/// Whether a path, with its links followed, stays below a directory and outside git's own files:
+/// hooks are programs that git runs outside any container.
 fn is_below(path: &Path, dir: &Path) -> bool {
     let Ok(rest) = path.strip_prefix(dir) else { return false };
     let is_plain = |part: Component<'_>| match part {
@@ -93,24 +93,24 @@ fn is_below(path: &Path, dir: &Path) -> bool {
         })
 }
 
-/// What is there of a path, without links, and what is not there yet. Nothing where a link leads
-/// nowhere, or the path cannot be looked at.
+/// The existing part of a path, without links, and the rest. `None` if a link is broken or the path
+/// is inaccessible.
 fn real_beginning(path: &Path) -> Option<(PathBuf, PathBuf)> {
     let path = plain(path);
-    // What is not there yet is made below what is.
+    // Missing parts are created below existing ones.
     let there = path.ancestors().find(|path| std::fs::symlink_metadata(path).is_ok())?;
     let rest = path.strip_prefix(there).ok()?.to_path_buf();
     Some((std::fs::canonicalize(there).ok()?, rest))
 }
 
-/// Project files as their user has allowed them, by their paths.
+/// Project files that their user has allowed, by path.
 type Trusted = BTreeMap<String, Allowed>;
 
-/// A project file that was allowed.
+/// An allowed project file.
 #[derive(PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Allowed {
-    /// One that names no files, or was allowed by a version that did not look at them.
+    /// A file that names no others, or was allowed by a version that did not check them.
     Text(String),
     With {
         text: String,
@@ -129,7 +129,7 @@ impl Allowed {
         }
     }
 
-    /// Files that have changed since; `None` where the text is another one.
+    /// Files that have changed since; `None` if the text itself differs.
     fn changed(&self, now: &Allowed) -> Option<Vec<String>> {
         let parts = |allowed: &Allowed| match allowed {
             Allowed::Text(text) => (text.clone(), FileContents::new()),
@@ -140,8 +140,9 @@ impl Allowed {
     }
 }
 
-/// Whether the file is trusted: by an earlier word of the user, which counts until it changes, or by
-/// `--trust-project`, which is remembered. What needs that and has it not is refused.
+/// Whether the file is trusted: through earlier consent of the user, which holds until it changes,
+/// or through `--trust-project`, which is remembered. A file that needs trust and lacks it is
+/// rejected.
 pub(super) fn check(reading: &Reading, says_so: bool) -> Result<bool, CliError> {
     if reading.settings.iter().all(|setting| setting.need == TrustNeed::Nothing) {
         return Ok(false);
@@ -157,7 +158,7 @@ pub(super) fn check(reading: &Reading, says_so: bool) -> Result<bool, CliError> 
     };
     let path = std::fs::canonicalize(&reading.dir).map_err(failed)?.join(super::NAME);
     let path = path.display().to_string();
-    // Files are read only for a text that is trusted.
+    // The files are read only for a trusted text.
     let is_of_interest =
         says_so || trusted.get(&path).is_some_and(|allowed| allowed.is_of(&reading.text));
     let files = if is_of_interest { named::files(&reading.settings) } else { FileContents::new() };
@@ -178,11 +179,11 @@ pub(super) fn check(reading: &Reading, says_so: bool) -> Result<bool, CliError> 
     Ok(is_known || says_so)
 }
 
-/// Places that a file has written to, as they are before the build.
+/// Places that a file writes to, before the build.
 struct TouchedPlaces {
-    /// Came with the source, or are somebody's work.
+    /// They came with the source, or are someone's work.
     taken: Vec<PathBuf>,
-    /// Are not there, and are made by this build.
+    /// They do not exist and are created by this build.
     missing: Vec<PathBuf>,
 }
 
@@ -203,7 +204,7 @@ impl TouchedPlaces {
     }
 }
 
-/// `changed`: files that a known text names and that are no longer as they were.
+/// `changed`: files named by a known text that have changed.
 fn refuse(reading: &Reading, places: &TouchedPlaces, changed: &[String]) -> Result<(), CliError> {
     let mut message = format!("{} asks for more than a build has by itself:", reading.shown);
     let mut asks = false;

@@ -20,10 +20,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Options of `runner ps`.
 #[derive(Debug, Args)]
 pub(super) struct PsArgs {
-    /// Ended builds as well
+    /// Include ended builds
     #[arg(short, long)]
     all: bool,
-    /// How they are shown
+    /// Output format
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
     format: OutputFormat,
 }
@@ -38,17 +38,17 @@ struct PsRow {
     state: String,
     sessions: usize,
     time_left_s: Option<u64>,
-    /// Until a pause is over by itself.
+    /// Seconds until the pause ends by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pause_left_s: Option<u64>,
     /// Seconds since 1970.
     start_time: f64,
-    /// How long it has run, or ran.
+    /// How long it has run, or ran, in seconds.
     duration_s: u64,
-    /// Why it has not succeeded.
+    /// Why it did not succeed.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    /// Where AWS's clients find it.
+    /// The endpoint for AWS's clients.
     #[serde(skip_serializing_if = "Option::is_none")]
     endpoint: Option<String>,
 }
@@ -73,7 +73,7 @@ pub(super) fn ps(args: &PsArgs) -> Result<u8, CliError> {
     super::answer(&text)
 }
 
-/// That of a build that waits in the queue of `runner serve`.
+/// The row of a build queued by `runner serve`.
 fn queued_row(waiting: QueuedBuild) -> PsRow {
     let start_time = waiting.requested as f64 / 1000.0;
     PsRow {
@@ -92,7 +92,7 @@ fn queued_row(waiting: QueuedBuild) -> PsRow {
     }
 }
 
-/// A build as `ps` shows it, in JSON.
+/// A build's row as JSON.
 pub(super) fn described(known: &KnownBuild) -> Result<String, CliError> {
     let text =
         serde_json::to_string_pretty(&row(known)).map_err(|error| CliError::of(OURS, error))?;
@@ -104,7 +104,7 @@ fn row(known: &KnownBuild) -> Option<PsRow> {
     if let Some(record) = recorded(known) {
         return Some(record);
     }
-    // One that is stopped is not waited for. It may end while we ask; then it has a record.
+    // Do not wait for a stopped process. It may end while we ask; then it has a record.
     let status = match known.dir.stopped_owner() {
         Some(pid) => Err(ClientError::Stopped { pid }),
         None => {
@@ -124,7 +124,7 @@ fn row(known: &KnownBuild) -> Option<PsRow> {
     let start_time = started.duration_since(UNIX_EPOCH).ok()?.as_secs_f64();
     let status = match status {
         Ok(status) => status,
-        // One that hangs, or that another version runs, is there all the same.
+        // A build that hangs or runs another version is listed all the same.
         Err(error) => {
             return known.dir.is_under_way().then(|| PsRow {
                 id: known.id.clone(),
@@ -158,7 +158,7 @@ fn row(known: &KnownBuild) -> Option<PsRow> {
     })
 }
 
-/// That of a build that has ended.
+/// The row of an ended build.
 fn recorded(known: &KnownBuild) -> Option<PsRow> {
     match known.dir.record() {
         Ok(Some(record)) => Some(ended_row(&record)),
@@ -204,7 +204,7 @@ fn unreadable_row(Unreadable { uuid, why }: Unreadable) -> PsRow {
     }
 }
 
-/// Why a build has not succeeded: what its first failed phase says.
+/// Why a build did not succeed, from its first failed phase.
 fn reason(record: &Build) -> Option<String> {
     let is_bad = |status: &Status| !matches!(status, Status::Succeeded | Status::InProgress);
     let failed =
@@ -213,13 +213,13 @@ fn reason(record: &Build) -> Option<String> {
     messages.find(|message| !message.is_empty()).cloned()
 }
 
-/// Seconds from a moment to now.
+/// Seconds since a point in time.
 fn since(start_time: f64) -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     (now - start_time).max(0.0) as u64
 }
 
-/// Columns of the terminal that the table is for.
+/// Width of the terminal that shows the table.
 fn width() -> Option<usize> {
     let (_, columns) = console::Term::stdout().size_checked()?;
     Some(usize::from(columns)).filter(|columns| *columns > 0)

@@ -1,13 +1,12 @@
-//! The table of `runner ps`: whole where it goes into a file, and no wider than the terminal where a person
-//! reads it.
+//! The table of `runner ps`: complete in a file, and limited to the terminal's width otherwise.
 
 use super::PsRow;
 use runner_core::plain;
 use runner_core::time::WallTime;
 
-/// Characters of a uuid that are kept where there is no room for all of it.
+/// Characters kept of a shortened uuid.
 const SHORT: usize = 8;
-/// Fewest characters of the last column that are worth showing.
+/// Minimum useful width of the last column.
 const LEAST: usize = 12;
 const TITLES: [&str; 8] = [
     "BUILD",
@@ -20,7 +19,7 @@ const TITLES: [&str; 8] = [
     "COMMAND, REASON",
 ];
 
-/// Columns that go, one after the other, where there is no room for them.
+/// Columns dropped, in this order, if there is no room.
 const DISPENSABLE: [usize; 5] = [SESSIONS, STARTED, TIME, PHASE, LEFT];
 const BUILD: usize = 0;
 const PHASE: usize = 2;
@@ -32,7 +31,7 @@ const LAST: usize = 7;
 
 type Cells = [String; 8];
 
-/// The rows in `width` columns, if there is a limit.
+/// Formats the rows within `width` columns, if given.
 pub(super) fn of(rows: &[PsRow], width: Option<usize>) -> String {
     let mut cells = vec![TITLES.map(str::to_owned)];
     cells.extend(rows.iter().map(of_row));
@@ -49,7 +48,7 @@ pub(super) fn of(rows: &[PsRow], width: Option<usize>) -> String {
     cells.iter().map(line).collect()
 }
 
-/// Shortens what is shorter and as good, and then leaves out columns.
+/// Shortens cells that have an equally good short form, then drops columns.
 fn narrow(cells: &mut [Cells], shown: &mut Vec<usize>, rows: &[PsRow], width: usize) {
     let before = |cells: &[Cells], shown: &[usize]| {
         let widths = widths(cells);
@@ -81,7 +80,7 @@ fn narrow(cells: &mut [Cells], shown: &mut Vec<usize>, rows: &[PsRow], width: us
 
 fn widths(cells: &[Cells]) -> [usize; 8] {
     std::array::from_fn(|column| {
-        // The last one ends the line: nothing is padded for it.
+        // The last column ends the line and needs no padding.
         if column == LAST && cells.len() == 1 {
             return 0;
         }
@@ -113,7 +112,7 @@ fn of_row(row: &PsRow) -> Cells {
     ]
 }
 
-/// Ids with as much of their uuids as tells them apart, which is as good a name for a build.
+/// Ids with uuids shortened while still unique; they also name a build.
 fn short_ids(rows: &[PsRow]) -> Vec<String> {
     let short = |id: &str| match id.rsplit_once(':') {
         Some((project, uuid)) => format!("{project}:{}", uuid.get(..SHORT).unwrap_or(uuid)),

@@ -1,4 +1,4 @@
-//! `runner sessions`: what `--session-log` has kept, listed, read, played and given away.
+//! `runner sessions`: lists, prints, plays and exports what `--session-log` has kept.
 
 mod play;
 
@@ -19,22 +19,22 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// `runner sessions ...`
+/// Verbs of `runner sessions`.
 #[derive(Debug, Subcommand)]
 pub(super) enum SessionsVerb {
-    /// List the sessions that are kept, the newest first
+    /// List recorded sessions, newest first
     Ls(RecordingsLsArgs),
-    /// Print what a session has shown
+    /// Print the output of a session
     Show(ShowArgs),
-    /// Play a terminal as it was: space pauses, q ends
+    /// Replay a terminal session: space pauses, q quits
     Play(PlayArgs),
-    /// Write a recording for other programs
+    /// Export a recording for other programs
     Export(ExportArgs),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct RecordingPlace {
-    /// Where sessions were kept [default: where --session-log has kept the last]
+    /// Directory of the recordings [default: the last one used by --session-log]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 }
@@ -44,14 +44,14 @@ pub(super) struct RecordingPlace {
 pub(super) struct RecordingsLsArgs {
     #[command(flatten)]
     place: RecordingPlace,
-    /// How it is shown
+    /// Output format
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
     format: OutputFormat,
 }
 
 #[derive(Debug, Args)]
 struct Which {
-    /// A session, or what its name begins with [default: the newest]
+    /// Session name, or the start of one [default: the newest session]
     #[arg(value_name = "SESSION")]
     name: Option<String>,
     #[command(flatten)]
@@ -63,7 +63,7 @@ struct Which {
 pub(super) struct ShowArgs {
     #[command(flatten)]
     which: Which,
-    /// With everything that a terminal acts on
+    /// Include terminal control sequences
     #[arg(long)]
     raw: bool,
 }
@@ -73,10 +73,10 @@ pub(super) struct ShowArgs {
 pub(super) struct PlayArgs {
     #[command(flatten)]
     which: Which,
-    /// How much faster
+    /// Playback speed as a factor
     #[arg(long, value_name = "FACTOR", default_value = "1", value_parser = factor)]
     speed: f64,
-    /// Wait no longer than this where nothing happened
+    /// Shorten pauses in the session to this time
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = values::duration)]
     idle_limit: Duration,
 }
@@ -86,10 +86,10 @@ pub(super) struct PlayArgs {
 pub(super) struct ExportArgs {
     #[command(flatten)]
     which: Which,
-    /// What is written
+    /// Output format
     #[arg(long, value_enum, default_value_t = ExportForm::Cast)]
     format: ExportForm,
-    /// Write to a file, which is to be new, and not to standard output
+    /// Write to a new file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -98,7 +98,7 @@ pub(super) struct ExportArgs {
 enum ExportForm {
     /// asciicast, for asciinema and its players
     Cast,
-    /// What was shown, without what a terminal acts on
+    /// Plain output without terminal control sequences
     Text,
 }
 
@@ -107,7 +107,7 @@ fn factor(text: &str) -> Result<f64, String> {
     factor.ok_or_else(|| "write a number from 0.01 to 1000".to_owned())
 }
 
-/// Runs the verbs for kept sessions.
+/// Runs the subcommand.
 pub(super) fn sessions(verb: &SessionsVerb) -> Result<u8, CliError> {
     match verb {
         SessionsVerb::Ls(args) => ls(args),
@@ -125,7 +125,7 @@ pub(super) fn sessions(verb: &SessionsVerb) -> Result<u8, CliError> {
     }
 }
 
-/// The file with a session's times.
+/// Opens a session's recording.
 fn recording(kept: &KeptSession) -> Result<File, CliError> {
     let name = plain::line(&kept.name);
     if !kept.has_cast {
@@ -233,7 +233,7 @@ fn ls(args: &RecordingsLsArgs) -> Result<u8, CliError> {
     super::answer(rows.iter().map(line).collect::<String>())
 }
 
-/// A length as people count: tenths of a second, then seconds.
+/// A length in tenths of a second, or in seconds if longer.
 fn rounded(length: Duration) -> String {
     match length.as_secs() {
         0..60 => format!("{:.1} s", length.as_secs_f64()),

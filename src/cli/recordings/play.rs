@@ -1,4 +1,4 @@
-//! A recording on this terminal, in its time.
+//! Plays a recording on this terminal at its original pace.
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use runner_client::RawMode;
@@ -9,18 +9,18 @@ use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-/// Ends what a recording may have left on: colours, another screen, keys and the mouse that are reported otherwise, a
-/// hidden cursor.
+/// Resets what a recording may have left switched on: colours, the alternate screen, special modes
+/// of keys and mouse, a hidden cursor.
 const RESET: &[u8] = b"\x1b[0m\x1b[?1049l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[?1l\x1b>\x1b[?25h\r\n";
 
-/// Longest rest in a recording.
+/// Longest pause in a recording.
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// How fast.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     pub(super) speed: f64,
-    /// Between two events.
+    /// Maximum pause between two events.
     pub(super) longest: Duration,
 }
 
@@ -32,19 +32,19 @@ enum PlayKey {
     End,
 }
 
-/// Plays it to its end, or until q or Ctrl-C.
+/// Plays the recording to its end, or until q or Ctrl-C.
 pub(super) fn play(file: File, pace: Pace) -> io::Result<u8> {
     let mut lines = BufReader::new(file);
     let mut line = String::new();
     lines.by_ref().take(MAX_LINE).read_line(&mut line)?;
     CastHeader::parse(&line).map_err(io::Error::other)?;
-    // Without a keyboard it plays to its end.
+    // Without a keyboard it plays to the end.
     let keys = io::stdin().is_terminal().then(RawMode::raw).transpose()?;
     let played = all(&mut lines, pace, keys.is_some());
     let mut out = io::stdout();
     let _ = out.write_all(RESET).and_then(|()| out.flush());
     if keys.is_some() {
-        // What the terminal has answered to the recording is nothing that was typed.
+        // Discard the terminal's replies to the recording: nobody typed them.
         let _ = nix::sys::termios::tcflush(io::stdin(), nix::sys::termios::FlushArg::TCIFLUSH);
     }
     drop(keys);
@@ -73,7 +73,7 @@ fn all(lines: &mut BufReader<File>, pace: Pace, has_keys: bool) -> io::Result<()
     }
 }
 
-/// Waits for so long, and for as long as it is paused; whether that is enough.
+/// Waits for this long, plus the time it is paused. Returns false if the user quits.
 fn rest(length: Duration, has_keys: bool) -> io::Result<bool> {
     if !has_keys {
         std::thread::sleep(length);
@@ -108,7 +108,7 @@ fn typed(wait: PollTimeout) -> io::Result<PlayKey> {
         Err(error) => return Err(error.into()),
     }
     let mut key = [0];
-    // Past the buffer of the standard library, which `poll` does not see.
+    // Bypass the standard library's buffer, which `poll` does not see.
     match rustix::io::read(stdin.as_fd(), &mut key)? {
         0 => Ok(PlayKey::End),
         _ => Ok(match key[0] {

@@ -1,5 +1,5 @@
-//! Builds of batches: the one that gets the source for all, those of the plan, and the one that puts together what they
-//! have left.
+//! Builds of batches: the one that gets the source for all, those of the plan, and the one that
+//! combines their artifacts.
 
 use super::combine::combine;
 use super::launch::{BuildLauncher, LaunchWords};
@@ -24,14 +24,15 @@ use std::fs;
 use std::io;
 use std::sync::atomic::AtomicBool;
 
-/// A build that does nothing: its work is done before it begins, and its log, its image and its record are as of any.
+/// A build without commands: its work is done before it begins, and it has an ordinary log, image
+/// and record.
 const NOTHING: &str = "version: 0.2\nphases:\n  build:\n    commands: []\n";
-/// The buildspec of a source in which none is named.
+/// The default buildspec of a source.
 const USUAL: &str = "buildspec.yml";
 const STRANGER: &str = "the buildspec of the batch names it, so it is asked for without credentials; the project's image, or one \
                         of StartBuildBatch, is asked for with them";
 
-/// What an order says of the batch that its build belongs to.
+/// The part of an order about the build's batch.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct InBatch {
@@ -39,21 +40,21 @@ pub(super) struct InBatch {
     arn: String,
     number: u64,
     identifier: String,
-    /// Whether sessions were asked for, for all of its builds.
+    /// Whether sessions were requested, for all of its builds.
     #[serde(default)]
     sessions: bool,
     #[serde(default)]
     shard: Option<Shard>,
-    /// Whether the image is one that the buildspec names.
+    /// Whether the buildspec names the image.
     #[serde(default)]
     is_stranger: bool,
-    /// The build's own.
+    /// The build's own buildspec.
     #[serde(default)]
     buildspec: Option<String>,
-    /// Whether what builds leave is put together.
+    /// Whether artifacts are combined.
     #[serde(default)]
     combines: bool,
-    /// The builds whose artifacts are put together, in the order of the buildspec.
+    /// The builds whose artifacts are combined, in the buildspec's order.
     #[serde(default)]
     parts: Vec<String>,
 }
@@ -70,7 +71,7 @@ impl InBatch {
 }
 
 impl BuildLauncher {
-    /// The request of a build of a batch.
+    /// The request for a build of a batch.
     pub(super) fn member_request(
         &self,
         start: &Start,
@@ -97,7 +98,7 @@ impl BuildLauncher {
         Ok(request)
     }
 
-    /// Of the build that gets the source, which it has then.
+    /// The request for the build that gets the source, which it has then.
     fn download_request(
         &self,
         start: &Start,
@@ -112,7 +113,7 @@ impl BuildLauncher {
         Ok((request, frozen))
     }
 
-    /// Of a build that stands in the plan.
+    /// The request for a build of the plan.
     fn child_request(
         &self,
         start: &Start,
@@ -130,7 +131,7 @@ impl BuildLauncher {
         if member.combines {
             let place = dir.artifacts(&member.identifier);
             let clean = || -> io::Result<()> {
-                // Of an earlier run.
+                // Left by an earlier run.
                 remove_tree(&place)?;
                 make_private(&dir.path().join("artifacts"))
             };
@@ -154,7 +155,8 @@ impl BuildLauncher {
         Ok((request, frozen))
     }
 
-    /// Of the build that puts together what the others have left. Where nothing is uploaded it stays in the batch's folder.
+    /// The request for the build that combines artifacts. Without an upload they stay in the
+    /// batch's folder.
     fn combine_request(
         &self,
         start: &Start,
@@ -175,7 +177,7 @@ impl BuildLauncher {
         self.request(start, project, words)
     }
 
-    /// Copies the sources of a batch, whatever another start has left of that.
+    /// Copies the sources of a batch, whatever an earlier start has left of them.
     fn get_source(
         &self,
         request: &BuildRequest,
@@ -200,14 +202,15 @@ impl BuildLauncher {
                 Ok(frozen)
             }
             Err(error) => {
-                // Half a copy is of no use, and its space may be what is missing.
+                // A partial copy is useless, and its space may be what is missing.
                 let _ = remove_tree(&dir.sources());
                 Err(format!("cannot copy the source for the batch: {error}"))
             }
         }
     }
 
-    /// The buildspec of a build: a file of the copy, or the text itself; none where the project has the text.
+    /// A build's buildspec: a file in the copy, or the text itself; `None` if the project contains
+    /// the text.
     fn member_buildspec(
         &self,
         project: &Value,
@@ -224,7 +227,7 @@ impl BuildLauncher {
         Ok(Some(BuildspecFile::named_in(&folder, tree, named.unwrap_or(USUAL))))
     }
 
-    /// Which builds a batch has.
+    /// Reads a batch's list of builds.
     pub(super) fn read_plan(&self, start: &Start) -> Result<PlannedBatch, Rejected> {
         let fault = |why: String| Rejected {
             status: Status::Fault,
@@ -266,7 +269,7 @@ fn wrong(why: String) -> Rejected {
     Rejected { status: Status::Failed, context: PhaseContext::new(StatusCode::YamlFileError, why) }
 }
 
-/// A batch whose buildspec is not sound: all that is wrong with it.
+/// A batch with an invalid buildspec: all its problems.
 fn rejected(file: &BuildspecFile, problems: &[Diagnostic]) -> Rejected {
     let errors = problems.iter().filter(|problem| problem.is_error());
     let told = errors.map(|problem| match (&problem.aws, problem.span.line) {

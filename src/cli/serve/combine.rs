@@ -1,4 +1,5 @@
-//! What the builds of a batch have left, as one tree: a later build's file takes the place of an earlier one's.
+//! Combines the artifacts of a batch's builds into one tree: a later build's file replaces an
+//! earlier one's.
 
 #![deny(clippy::disallowed_methods)]
 
@@ -9,21 +10,21 @@ use serde_json::json;
 use std::io;
 use std::path::PathBuf;
 
-/// Files of which it is said which build they are of.
+/// Maximum number of replaced files that are reported with their builds.
 const MOST_TOLD: usize = 100;
 
-/// Its name in the batch's folder.
+/// Name of the tree in the batch's folder.
 const NAME: &str = "combined";
 
-/// A tree that is put together.
+/// A combined tree.
 pub(super) struct Combined {
     pub(super) dir: PathBuf,
-    /// Files that several builds have left: the file, and whose is kept.
+    /// Files from several builds: the file, and the build whose version is kept.
     pub(super) twice: Vec<(String, String)>,
     is_empty: bool,
 }
 
-/// Puts together what builds of these names have left, in their order.
+/// Combines the artifacts of the named builds, in order.
 pub(super) fn combine(batch: &BatchDir, parts: &[String]) -> io::Result<Combined> {
     let dir = batch.path().join(NAME);
     let above = Dir::top(batch.path())?;
@@ -32,7 +33,7 @@ pub(super) fn combine(batch: &BatchDir, parts: &[String]) -> io::Result<Combined
     let (mut twice, mut is_empty) = (Vec::new(), true);
     for part in parts {
         let from = match Dir::top(&batch.artifacts(part)) {
-            // It has left nothing.
+            // It has no artifacts.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             from => from?,
         };
@@ -58,7 +59,7 @@ pub(super) fn combine(batch: &BatchDir, parts: &[String]) -> io::Result<Combined
                     }
                     item.place.hard_link(item.name, place, name)
                 }
-                // Nothing else is an artifact.
+                // Other types of files are not artifacts.
                 _ => Ok(()),
             }
         })?;
@@ -67,7 +68,7 @@ pub(super) fn combine(batch: &BatchDir, parts: &[String]) -> io::Result<Combined
 }
 
 impl Combined {
-    /// A buildspec that says what was there twice, and leaves all of it.
+    /// A buildspec that reports duplicates and keeps the whole tree as its artifact.
     pub(super) fn buildspec(&self) -> String {
         let told = self.twice.iter().take(MOST_TOLD).map(|(file, part)| {
             let plain: String =
@@ -89,7 +90,7 @@ impl Combined {
     }
 }
 
-/// One word of a shell.
+/// Quotes a word for a shell.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
@@ -119,7 +120,7 @@ mod tests {
             fs::write(path, text).expect("a file");
         }
         let parts = ["one", "none", "two"].map(str::to_owned);
-        // Twice: one that was killed has left a part of it.
+        // Twice, because a killed run leaves a partial tree.
         for _ in 0..2 {
             let combined = combine(&batch, &parts).expect("combined");
             let read = |file: &str| fs::read_to_string(combined.dir.join(file)).expect("a file");

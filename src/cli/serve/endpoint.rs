@@ -1,7 +1,7 @@
-//! `runner serve`: the endpoint at a fixed address, for every build of this machine.
+//! `runner serve`: the endpoint at a fixed address for all builds of this machine.
 //!
-//! Builds are their own runners' (docs/architecture.md); this one is a client of theirs. When it ends
-//! they go on.
+//! Builds belong to their own runners (docs/architecture.md), and this process is their client.
+//! When it ends, they continue.
 
 use super::launch::BuildLauncher;
 use crate::terminal::page_link;
@@ -30,32 +30,32 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-/// How often what killed runners have left is put right meanwhile.
+/// How often leftovers of killed runners are cleaned up.
 const SWEEP: Duration = Duration::from_secs(15);
-/// And how often folders of old batches are removed.
+/// How often folders of old batches are removed.
 const PRUNE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What is asked for.
+/// The settings of `runner serve`.
 #[derive(Clone, Debug)]
 pub(in crate::cli) struct ServeRequest {
     pub(in crate::cli) listen: SocketAddr,
     /// Whether this user's programs need no signature.
     pub(in crate::cli) is_open: bool,
-    /// The file of users; that of the state folder, if there is one, where none is named.
+    /// The file of users; `None`: that of the state folder, if it exists.
     pub(in crate::cli) users: Option<PathBuf>,
-    /// How AWS's agent is configured.
+    /// Configuration of AWS's agent.
     pub(in crate::cli) agent: AgentConfig,
-    /// Of its projects and its queue.
+    /// Settings of projects and queue.
     pub(in crate::cli) settings: ServiceSettings,
     pub(in crate::cli) image_map: Vec<Swap>,
     pub(in crate::cli) upload: bool,
-    /// Whether sessions begin only where AWS gets what they show.
+    /// Whether sessions require that their output can be sent to AWS.
     pub(in crate::cli) requires_log: bool,
-    /// Whether the index of builds is made anew.
+    /// Whether to rebuild the index of builds.
     pub(in crate::cli) rebuilds: bool,
 }
 
-/// Why there is no endpoint.
+/// Why the endpoint could not start.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::cli) enum ServeError {
     #[error(transparent)]
@@ -78,15 +78,16 @@ fn at(address: &Option<String>) -> String {
     address.as_ref().map_or_else(String::new, |address| format!(", at http://{address}"))
 }
 
-/// Serves until somebody stops it.
+/// Serves until it is stopped.
 pub(in crate::cli) fn serve(request: &ServeRequest, home: &Home) -> Result<(), ServeError> {
     let Some(lock) = ServeLock::take(home)? else {
         let address = live_serve(home).map(|serving| serving.address);
         return Err(ServeError::Another { address });
     };
-    // Before any thread starts, and before it is announced: whoever reads the address may want to stop it.
+    // Before any thread starts, and before the address is announced: its reader may want to stop
+    // this process.
     let signals = SignalReader::listen(&STOPS).map_err(ServeError::Signals)?;
-    // Its threads inherit that stops are left to this one.
+    // Its threads inherit the signal mask, so stop signals reach only this thread.
     let service = open_service(request, home)?;
     let runtime = runtime::start()?;
     let served = runtime.block_on(async {
@@ -96,12 +97,12 @@ pub(in crate::cli) fn serve(request: &ServeRequest, home: &Home) -> Result<(), S
     if let Err(error) = service.close() {
         say(&format!("warning: no copy of the database: {error}"));
     }
-    // What hangs there is not waited for.
+    // Tasks that hang are not waited for.
     runtime.shutdown_background();
     served
 }
 
-/// Projects and queue, and what there is to say of them.
+/// Opens projects and queue, and prints their messages.
 fn open_service(request: &ServeRequest, home: &Home) -> Result<Arc<Service>, ServeError> {
     let launcher = Arc::new(BuildLauncher {
         home: home.clone(),
@@ -156,7 +157,7 @@ async fn run(
             "warning: others can reach this address, and what they and you say to it is not encrypted",
         );
     }
-    // What starts now has an endpoint; where there is none, nothing has started.
+    // Builds start only now, when there is an endpoint; without one, nothing has started.
     service.take_up_all().map_err(DatabaseOpenError::from)?;
     service.begin().await;
     tokio::select! {
@@ -179,17 +180,17 @@ async fn run(
     Ok(())
 }
 
-/// Says how a browser gets at the page.
+/// Prints how to open the page in a browser.
 fn say_page(home: &Home, address: SocketAddr) {
     match page_link(home, &reachable(address).to_string(), LinkFor::Owner, None) {
         Ok(Some(link)) => say(&format!("page: {link}")),
-        // Nobody is to find it in a log, or nobody can reach it there.
+        // The link must not appear in a log, or nobody can reach the page there.
         Ok(None) => {}
         Err(error) => say(&format!("warning: there is no link to the page: {error}")),
     }
 }
 
-/// The address as programs on this machine reach it.
+/// The address at which programs on this machine reach it.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address {
@@ -208,7 +209,7 @@ async fn tidy(home: &Home) {
         if pruned.is_none_or(|last| last.elapsed() > PRUNE) {
             pruned = Some(Instant::now());
             let home = home.clone();
-            // What goes wrong is tried again the next time.
+            // Failures are tried again the next time.
             let _ = tokio::task::spawn_blocking(move || {
                 prune_old_batches(&home, SystemTime::now());
             })

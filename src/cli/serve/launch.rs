@@ -1,5 +1,5 @@
-//! How the service's builds become builds of this program: a project, as `--project-json` reads it, in a process as
-//! `run --detach` starts it.
+//! Turns the service's builds into builds of this program: a project, as read by `--project-json`,
+//! in a process, as started by `run --detach`.
 
 use super::batch::InBatch;
 use crate::cli::error::CliError;
@@ -24,13 +24,13 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::process::Stdio;
 
-/// What a build has otherwise than its project.
+/// Settings of a build beyond its project.
 #[derive(Default)]
 pub(super) struct LaunchWords {
     pub(super) buildspec: Option<BuildspecFile>,
     pub(super) source: Option<PathBuf>,
     pub(super) artifacts: Option<PathBuf>,
-    /// The batch has a place for the primary artifacts.
+    /// Whether the batch has a place for the primary artifacts.
     pub(super) combines: bool,
 }
 
@@ -39,9 +39,9 @@ pub(super) struct BuildLauncher {
     pub(super) home: Home,
     pub(super) source_root: Option<PathBuf>,
     pub(super) image_map: Vec<Swap>,
-    /// Whether what a project sends to AWS goes there.
+    /// Whether to upload what a project sends to AWS.
     pub(super) upload: bool,
-    /// Why no build has privileges.
+    /// Why builds may not be privileged, if so.
     pub(super) no_privileges: Option<&'static str>,
 }
 
@@ -53,7 +53,7 @@ impl Launcher for BuildLauncher {
         let mut child = headless::spawn(&request, Stdio::from(lock)).map_err(failed)?;
         match headless::answer(&mut child).map_err(failed)? {
             Some(HeadlessAnswer::Started { .. }) => Ok(Box::new(move || {
-                // How it has ended is in its folder.
+                // Its result is in its folder.
                 let _ = child.wait();
             })),
             Some(HeadlessAnswer::Failed(HeadlessRefusal { message, hints, .. })) => {
@@ -82,7 +82,7 @@ impl Launcher for BuildLauncher {
     }
 
     fn sweep(&self) {
-        // Batches are put right once their builds are.
+        // Batches are repaired after their builds.
         let swept = sweep(&self.home).map(drop);
         if let Err(error) = swept.and_then(|()| runner_batch::sweep::sweep(&self.home).map(drop)) {
             tracing::warn!(%error, "what killed runners have left stays");
@@ -91,7 +91,7 @@ impl Launcher for BuildLauncher {
 }
 
 impl BuildLauncher {
-    /// What a build is asked for with, and what it needs done before.
+    /// The request for a build, after its preparations.
     fn ready(&self, start: &Start) -> Result<BuildRequest, String> {
         match InBatch::of(&start.order)? {
             Some(member) => self.member_request(start, &member),
@@ -99,14 +99,14 @@ impl BuildLauncher {
         }
     }
 
-    /// A request, of a project as it is for this build.
+    /// The request for a build of a project.
     pub(super) fn request(
         &self,
         start: &Start,
         mut project: Value,
         words: LaunchWords,
     ) -> Result<BuildRequest, String> {
-        // A row may be of another day: of a `serve` that allowed more, or of folders that were others.
+        // A row may be old: the `serve` that wrote it may have allowed more, or had other folders.
         let mut found = sources::problems(&start.order["project"], self.source_root.as_deref());
         if let (Some(why), true) = (self.no_privileges, is_privileged(&start.order["project"])) {
             found.push(format!("Invalid privilegedMode: {why}"));
@@ -150,7 +150,7 @@ impl BuildLauncher {
         }
         args.image_map.clone_from(&self.image_map);
         if let Some(file) = &buildspec {
-            // What is wrong with it, the build itself says.
+            // The build itself reports its problems.
             extras.buildspec = Some(file.text().unwrap_or_default().to_owned());
             extras.is_silent = true;
         }
@@ -171,23 +171,24 @@ impl BuildLauncher {
         if let Some(cache) = &mut request.outputs.cache
             && let Some(epoch) = start.order["cacheEpoch"].as_i64().filter(|epoch| *epoch > 0)
         {
-            // Caches of before InvalidateProjectCache are of another name.
+            // Caches from before InvalidateProjectCache have another name.
             cache.project = format!("{}@{epoch}", cache.project);
         }
         Ok(request)
     }
 
-    /// Whether artifacts that a project sends to AWS are left in the build's folder.
+    /// Whether artifacts that a project sends to AWS stay in the build's folder.
     fn leaves_artifacts(&self, project: &Value, combines: bool) -> bool {
         let in_bucket = |artifacts: &Value| artifacts["type"] == "S3";
         let mut secondary = project["secondaryArtifacts"].as_array().into_iter().flatten();
-        // Without primary artifacts in a bucket a project leaves no secondary ones, either.
+        // Without primary artifacts in a bucket, a project has no secondary ones either.
         let leaves =
             if combines { secondary.any(in_bucket) } else { in_bucket(&project["artifacts"]) };
         leaves && !self.upload
     }
 
-    /// The file that a project names, read through no link; taken out of the project.
+    /// Reads the file that a project names, without following links, and removes it from the
+    /// project.
     fn buildspec(&self, project: &mut Value) -> Result<Option<BuildspecFile>, String> {
         let named = project["source"]["buildspec"].as_str();
         let Some(name) = named.filter(|name| !name.is_empty() && !is_inline(name)) else {
@@ -199,7 +200,7 @@ impl BuildLauncher {
         Ok(Some(file))
     }
 
-    /// What would be typed for it besides the project.
+    /// The words that would be typed in addition to the project.
     fn words(
         &self,
         project: &Value,
@@ -222,7 +223,7 @@ impl BuildLauncher {
         Ok(words)
     }
 
-    /// The folder of a source; an empty one where there is none.
+    /// The folder of a source; an empty one if there is none.
     pub(super) fn folder(&self, source: &Value) -> Result<PathBuf, String> {
         if source["type"] == "NO_SOURCE" {
             let empty = self.home.root().join("no-source");
@@ -234,8 +235,8 @@ impl BuildLauncher {
     }
 }
 
-/// Gives secondary artifacts a folder by their identifier that would take the place of others in one folder, as they do not in
-/// buckets of their own.
+/// Gives secondary artifacts a folder named by their identifier, if they would replace others in a
+/// shared folder; separate buckets do not have that problem.
 fn part(all: &mut ArtifactDestinations) {
     let mut taken = vec![all.primary.settings.clone()];
     for (id, to) in &mut all.secondary {

@@ -19,39 +19,41 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub(super) struct ServeArgs {
-    /// Where it listens
+    /// Address to listen on
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4599")]
     listen: SocketAddr,
-    /// Your own programs need no signature, or any; those of a build need the right one. Loopback only
+    /// Accept requests of your own programs with any signature or none; those of a build still need
+    /// a valid one. Loopback addresses only
     #[arg(long)]
     no_auth: bool,
-    /// Users and their policies [default: iam.json in the state folder, if there is one]
+    /// Users and their policies [default: iam.json in the state folder, if present]
     #[arg(long, value_name = "FILE")]
     iam: Option<PathBuf>,
-    /// How AWS's agent is configured, as amazon-ssm-agent.json (docs/agent-config.md) [default: that file in the state
-    /// folder, if there is one]
+    /// Configuration of AWS's agent, as in amazon-ssm-agent.json (docs/agent-config.md) [default:
+    /// that file in the state folder, if present]
     #[arg(long, value_name = "FILE")]
     agent_config: Option<PathBuf>,
-    /// Let sessions of AWS's clients begin only where their preferences or their cluster name a log group or a bucket
-    /// that is there
+    /// Allow sessions of AWS clients only if their preferences or their cluster name an existing
+    /// log group or bucket
     #[arg(long)]
     require_session_log: bool,
-    /// Builds that run at once [default: the machine's processors]
+    /// Maximum number of builds to run at once [default: the machine's processors]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     max_builds: Option<u16>,
-    /// Builds that wait at most [default: 5 for each that runs]
+    /// Maximum number of queued builds [default: 5 for each build of --max-builds]
     #[arg(long, value_name = "N")]
     max_queued: Option<u16>,
-    /// Projects may have folders below this one as sources (file:///DIR), and files below it as images
+    /// Allow projects to use folders below DIR as sources (file:///DIR) and files below it as
+    /// images
     #[arg(long, value_name = "DIR")]
     source_root: Option<PathBuf>,
-    /// Takes another image in the place of one
+    /// Use image TO wherever FROM is named
     #[arg(long, value_name = "FROM=TO", value_parser = str::parse::<Swap>)]
     image_map: Vec<Swap>,
-    /// Sends to AWS what projects send there: artifacts, caches, logs
+    /// Send to AWS what projects send there: artifacts, caches and logs
     #[arg(long)]
     upload: bool,
-    /// Makes the index of builds anew from their folders
+    /// Rebuild the index of builds from their folders
     #[arg(long)]
     rebuild_index: bool,
 }
@@ -75,7 +77,7 @@ start, or those of a user of iam.json (docs/access-control.md), who may do what 
 policies allow. While it runs, builds name it in their notices; without it each build with
 --enable-session has an endpoint of its own. When it ends, its sessions end and builds go on.";
 
-/// Serves until it is stopped; its exit code.
+/// Serves until it is stopped. Returns its exit code.
 pub(super) fn serve(args: &ServeArgs) -> Result<u8, CliError> {
     if args.no_auth && !args.listen.ip().is_loopback() {
         return Err(CliError::usage("--no-auth is for loopback addresses only")
@@ -126,7 +128,7 @@ impl From<ServeError> for CliError {
     }
 }
 
-/// That there is no database to be had.
+/// The error of a missing database.
 pub(super) fn no_database(error: DatabaseOpenError) -> CliError {
     let hint = match &error {
         DatabaseOpenError::Newer { .. } => {

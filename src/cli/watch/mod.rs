@@ -1,9 +1,9 @@
-//! `runner run --watch`: the build again at each change in its source.
+//! `runner run --watch`: runs the build again after each change in its source.
 //!
-//! Each build is a `runner run` of its own, a child of this program at the same terminal, with the same words
-//! typed: menu, notices and Ctrl-C are those of any build. This program waits: for changes, for the build, for
-//! signals. A build that runs is stopped when the source has changed and is quiet; one that is paused, where a
-//! person may be at work, is left alone until it has ended.
+//! Each build is a separate `runner run`, a child of this program at the same terminal, with the
+//! same words: menu, notices and Ctrl-C work as in any build. This program waits for changes, for
+//! the build, and for signals. A running build is stopped when the source has changed and is quiet;
+//! a paused one, where a person may be at work, is left alone until it has ended.
 
 mod sources;
 
@@ -37,15 +37,15 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-/// How long a source is quiet before its change counts as done.
+/// How long a source must be quiet before its change counts as done.
 const QUIET: Duration = Duration::from_millis(200);
 
-/// What a build is told that is started here.
+/// What a build started here is told.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct WatchedBuild {
-    /// The process that has started it, with which it ends.
+    /// The parent process; the build ends with it.
     by: u32,
-    /// Breakpoints that a person has added to the builds before, and taken away.
+    /// Breakpoints that a person has added to earlier builds, and removed ones.
     breakpoints: AddedBreakpoints,
 }
 
@@ -56,16 +56,16 @@ struct AddedBreakpoints {
 }
 
 impl WatchedBuild {
-    /// As the option has it.
+    /// Parses the option's value.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         serde_json::from_str(text).map_err(|error| error.to_string())
     }
 
-    /// Ties this process to the one that has started it, whose end stops the build.
+    /// Ties this process to its parent, whose end stops the build.
     pub(super) fn begin(&self) -> Result<(), CliError> {
         set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
             .map_err(|error| CliError::of(OURS, error))?;
-        // It may have ended before that.
+        // The parent may have ended before that.
         let parent = getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
         match parent {
             Some(parent) if parent == self.by => Ok(()),
@@ -73,7 +73,7 @@ impl WatchedBuild {
         }
     }
 
-    /// The breakpoints of this build, of those that are typed.
+    /// The breakpoints of this build, starting from the typed ones.
     pub(super) fn of(&self, typed: &mut Vec<Breakpoint>) {
         typed.retain(|breakpoint| !self.breakpoints.removed.contains(breakpoint));
         let added = self.breakpoints.added.iter().filter(|added| !typed.contains(added));
@@ -83,7 +83,7 @@ impl WatchedBuild {
 }
 
 impl AddedBreakpoints {
-    /// Takes in what has become of them in a build that began with `typed`, as far as these let it.
+    /// Learns how breakpoints changed in a build that began with `typed`.
     fn learn(&mut self, mut typed: Vec<Breakpoint>, now: &[Breakpoint]) {
         let began = WatchedBuild { by: 0, breakpoints: self.clone() };
         let declared = typed.clone();
@@ -99,7 +99,7 @@ impl AddedBreakpoints {
     }
 }
 
-/// Runs builds until a signal says that it is enough; the exit code of the last one.
+/// Runs builds until a signal ends it. Returns the last build's exit code.
 pub(super) fn run(args: &RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
     let alone = [("--detach", args.detach), ("--on-stop exit", args.on_stop == OnStopName::Exit)];
     if let Some((option, _)) = alone.iter().find(|(_, is_set)| *is_set) {
@@ -117,7 +117,7 @@ pub(super) fn run(args: &RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
         breakpoints: AddedBreakpoints::default(),
     };
     loop {
-        // Before the build begins, so that nothing happens in between.
+        // Before the build begins, so that no change in between is missed.
         let mut sources = Sources::of(wanted)?;
         let Round { code, mut changed, leaves } = watch.build(&mut sources, declared)?;
         if leaves {
@@ -134,7 +134,7 @@ pub(super) fn run(args: &RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
                 watch.say(&format!("{}: the build runs again", changed.shown(&watch.source)));
             }
             changed = Changed::default();
-            // The project's file may be another one by now, or wrong.
+            // The project file may have changed by now, or be wrong.
             match self::wanted(args, typed, &watch.home) {
                 Ok(found) => {
                     (wanted, declared) = found;
@@ -151,26 +151,26 @@ struct WatchLoop {
     signals: SignalReader,
     source: PathBuf,
     is_quiet: bool,
-    /// The program's own, to the verb, and what stands behind it.
+    /// The program's own words up to the subcommand, and those after it.
     words: (Vec<OsString>, Vec<OsString>),
     breakpoints: AddedBreakpoints,
 }
 
-/// A build that is over.
+/// A finished build.
 struct Round {
     code: u8,
-    /// What has changed since it has begun.
+    /// Changes since it began.
     changed: Changed,
-    /// Whether a signal has said that it is enough.
+    /// Whether a signal asks to quit.
     leaves: bool,
 }
 
-/// What this program is woken by.
+/// What wakes this program.
 enum WatchWake {
     Source,
     Signal,
     Ended,
-    /// The time is up.
+    /// The quiet time is over.
     Quiet,
 }
 
@@ -181,14 +181,14 @@ impl WatchLoop {
         }
     }
 
-    /// Runs one build to its end, or until it is not worth going on.
+    /// Runs one build to its end, or until a change makes it obsolete.
     fn build(
         &mut self,
         sources: &mut Sources,
         declared: Vec<Breakpoint>,
     ) -> Result<Round, CliError> {
         let known = self.builds();
-        // One that came while nothing ran is for this program alone.
+        // A signal that came while nothing ran is for this program alone.
         if self.signals.next_sent().is_some() {
             let code = of_status(Status::Stopped);
             return Ok(Round { code, changed: Changed::default(), leaves: true });
@@ -205,7 +205,7 @@ impl WatchLoop {
                 WatchWake::Signal => {
                     while let Some((signal, by_terminal)) = self.signals.next_sent() {
                         round.leaves = true;
-                        // The terminal has told the build itself.
+                        // The terminal has sent the signal to the build itself.
                         if !by_terminal {
                             pass_on(pid, signal);
                         }
@@ -253,12 +253,12 @@ impl WatchLoop {
         {
             self.breakpoints.learn(declared, &now);
         }
-        // What came with its end is of the next one.
+        // Changes at its end belong to the next one.
         round.changed.join(sources.take()?);
         Ok(round)
     }
 
-    /// Waits for a change; nothing where a signal has come.
+    /// Waits for a change; `None` after a signal.
     fn wait(&self, sources: &mut Sources) -> Result<Option<Changed>, CliError> {
         let (mut changed, mut quiet_at) = (Changed::default(), None);
         loop {
@@ -286,7 +286,7 @@ impl WatchLoop {
         loop {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             let timeout = left.map_or(PollTimeout::NONE, |left| {
-                // What is left of a millisecond is waited for, too.
+                // Round up to whole milliseconds.
                 PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
             });
             let none = self.signals.as_fd();
@@ -325,13 +325,13 @@ impl WatchLoop {
             .map_err(failed("start the build"))
     }
 
-    /// Stops a build as Ctrl-C does once.
+    /// Stops a build as one Ctrl-C does.
     fn stop(&self, pid: u32, known: &HashSet<OsString>) {
         let asked = self.build_of(pid, known).is_some_and(|(_, dir)| {
             Client::connect(&dir).and_then(|mut client| client.ask(&ControlRequest::Stop)).is_ok()
         });
         if !asked {
-            // It has not come so far.
+            // It has not got that far.
             pass_on(pid, Signal::SIGINT);
         }
     }
@@ -342,7 +342,7 @@ impl WatchLoop {
         entries.map(|entry| entry.file_name()).collect()
     }
 
-    /// The build of a process that was started when there were these, if it has begun.
+    /// The build that a process has begun since `known` was listed, if any.
     fn build_of(&self, pid: u32, known: &HashSet<OsString>) -> Option<(String, BuildDir)> {
         self.builds().into_iter().filter(|name| !known.contains(name)).find_map(|name| {
             let dir = BuildDir::of(&self.home, name.to_str()?);
@@ -352,13 +352,13 @@ impl WatchLoop {
     }
 }
 
-/// What is watched for such a build, and where it stops by what is typed and by its project's file.
+/// The sources to watch for such a build, and its breakpoints, typed or from its project file.
 fn wanted(
     args: &RunArgs,
     typed: &[OsString],
     home: &Home,
 ) -> Result<(WatchedSources, Vec<Breakpoint>), CliError> {
-    // The build itself says what the files set.
+    // The build itself reports the files' settings.
     let args = RunArgs { quiet: true, ..args.clone() };
     let (args, _) = project::with_files(args, typed)?;
     let real = |path: &Path| beneath::real(path).map_err(failed("find what is to be watched"));
@@ -409,14 +409,14 @@ fn wanted(
     Ok((WatchedSources { sources, files: vec![buildspec], left }, args.break_on))
 }
 
-/// The words of this program's own command line: to the verb, and behind it.
+/// This program's words: up to the subcommand, and after it.
 fn words(typed: &[OsString]) -> (Vec<OsString>, Vec<OsString>) {
     let mut all: Vec<OsString> = std::env::args_os().skip(1).collect();
     let behind = all.split_off(all.len().saturating_sub(typed.len()));
     (all, behind)
 }
 
-/// Why a build is not to be stopped: it is paused, or may be. One whose log is not there yet has not begun.
+/// Why a build must not be stopped: it is paused, or may be. A build without a log has not begun.
 fn why_it_stays(dir: &BuildDir) -> Option<String> {
     let is_paused = Follower::open(dir)
         .and_then(|mut log| Ok(log.catch_up()?.is_some_and(|view| !view.paused.is_empty())));
@@ -442,7 +442,7 @@ fn breakpoints(dir: &BuildDir) -> io::Result<Vec<Breakpoint>> {
     Ok(all.values().filter_map(|text| text.parse().ok()).collect())
 }
 
-/// It may be gone: then its end is on its way.
+/// Sends a signal. The process may be gone: then its end is about to be reported.
 fn pass_on(pid: u32, signal: Signal) {
     let _ = kill(Pid::from_raw(pid.cast_signed()), signal);
 }
@@ -467,16 +467,16 @@ mod tests {
             WatchedBuild { by: 1, breakpoints: kept.clone() }.of(&mut typed);
             typed
         };
-        // As it was typed.
+        // As typed.
         kept.learn(all(&["failure"]), &all(&["failure"]));
         assert_eq!(kept, AddedBreakpoints::default());
-        // One more, and the typed one less.
+        // One added, and the typed one removed.
         kept.learn(all(&["failure"]), &all(&["start"]));
         assert_eq!(began(&kept, &["failure"]), all(&["start"]));
-        // The next build has these, and its file another one meanwhile.
+        // The next build has these, and its file has changed meanwhile.
         kept.learn(all(&["failure"]), &all(&["start"]));
         assert_eq!(began(&kept, &["failure", "longer:5m"]), all(&["longer:5m", "start"]));
-        // It is added again, and the other one goes.
+        // It is added again, and the other one removed.
         kept.learn(all(&["failure"]), &all(&["failure"]));
         assert_eq!(began(&kept, &["failure"]), all(&["failure"]));
         assert_eq!(kept, AddedBreakpoints::default());

@@ -1,7 +1,8 @@
-//! Changes in sources, told by the kernel (inotify): in every directory that is no `.git` and not left out by
-//! `.gitignore`, and of single files wherever they are.
+//! Watches sources with inotify: every directory except `.git` and those excluded by `.gitignore`,
+//! and single files anywhere.
 //!
-//! A source is shaped by others: it is walked through no link, and a directory is watched by its descriptor.
+//! Others may have shaped a source: links in it are not followed, and directories are watched by
+//! descriptor.
 #![deny(clippy::disallowed_methods)]
 
 use super::super::error::CliError;
@@ -18,39 +19,39 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Room for many events; the rest is read at once all the same.
+/// Buffer for many events; any others are read right after.
 const BUFFER: usize = 16 << 10;
-/// Most of a `.gitignore` that is read.
+/// Maximum bytes read of a `.gitignore`.
 const MAX_BYTES: u64 = 1 << 20;
 const GITIGNORE: &[u8] = b".gitignore";
-/// Beginnings of names that this program gives to what is not whole yet.
+/// Prefix of this program's temporary files.
 const OWN: &[u8] = b".runner-";
 
-/// What is watched. All paths are absolute and lead through no link.
+/// What to watch. All paths are absolute and free of links.
 #[derive(Debug, Default)]
 pub(super) struct WatchedSources {
     pub(super) sources: Vec<PathBuf>,
-    /// Whatever `.gitignore` says of them.
+    /// Watched whatever `.gitignore` says.
     pub(super) files: Vec<PathBuf>,
-    /// Where builds leave things: what is there is no change.
+    /// Places that builds write to: changes there do not count.
     pub(super) left: Vec<PathBuf>,
 }
 
-/// Sources that are watched.
+/// The watched sources.
 pub(super) struct Sources {
     notify: OwnedFd,
     wanted: WatchedSources,
     places: HashMap<i32, WatchedDirectory>,
 }
 
-/// A directory that is watched.
+/// A watched directory.
 struct WatchedDirectory {
     path: Vec<u8>,
-    /// What is left out in it; none where only single files are of interest.
+    /// Ignore rules for it; `None` if only single files matter.
     ignored: Option<Ignored>,
 }
 
-/// What has changed.
+/// The changes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Changed {
     first: Option<PathBuf>,
@@ -76,7 +77,7 @@ impl Changed {
         }
     }
 
-    /// In words.
+    /// A description of the changes.
     pub(super) fn shown(&self, source: &Path) -> String {
         let first = self.first.as_deref().unwrap_or(source);
         let first = first.strip_prefix(source).unwrap_or(first).display();
@@ -94,7 +95,7 @@ impl AsFd for Sources {
 }
 
 impl Sources {
-    /// Watches from now on.
+    /// Starts watching.
     pub(super) fn of(wanted: WatchedSources) -> Result<Self, CliError> {
         let flags = CreateFlags::CLOEXEC | CreateFlags::NONBLOCK;
         let notify =
@@ -104,7 +105,7 @@ impl Sources {
         Ok(sources)
     }
 
-    /// Takes what has changed by now.
+    /// Takes the changes so far.
     pub(super) fn take(&mut self) -> Result<Changed, CliError> {
         let (changed, has_moved) = self.read().map_err(|error| not_watched("the source", error))?;
         if has_moved {
@@ -113,15 +114,15 @@ impl Sources {
         Ok(changed)
     }
 
-    /// Watches what there is to be watched by now, and nothing else. A directory that is watched already keeps
-    /// its watch, and with it what happens meanwhile: a user has so many watches and no more.
+    /// Watches all current directories and no others. A directory that is watched already keeps its
+    /// watch, so that no event is lost; the number of watches per user is limited.
     fn walk_all(&mut self) -> Result<(), CliError> {
         let old = std::mem::take(&mut self.places);
         let wanted = std::mem::take(&mut self.wanted);
         let walked = self.walk_wanted(&wanted);
         self.wanted = wanted;
         for number in old.into_keys().filter(|number| !self.places.contains_key(number)) {
-            // One that has gone has taken its watch with it.
+            // A removed directory has taken its watch with it.
             let _ = inotify::remove_watch(&self.notify, number);
         }
         walked
@@ -130,7 +131,7 @@ impl Sources {
     fn walk_wanted(&mut self, wanted: &WatchedSources) -> Result<(), CliError> {
         for file in &wanted.files {
             let dir = file.parent().unwrap_or(Path::new("/"));
-            // Where it cannot be, it is missed by the build itself.
+            // If the source is inaccessible, the build itself reports it.
             let Ok(top) = Dir::real(dir) else { continue };
             self.add(&top, dir.as_os_str().as_bytes(), None)
                 .map_err(|error| not_watched(&dir.display().to_string(), error))?;
@@ -142,7 +143,7 @@ impl Sources {
         Ok(())
     }
 
-    /// Reads all events there are: what has changed, and whether the tree has to be walked again.
+    /// Reads all pending events. Returns the changes, and whether the tree must be walked again.
     fn read(&self) -> io::Result<(Changed, bool)> {
         let mut buffer = [MaybeUninit::uninit(); BUFFER];
         let mut reader = inotify::Reader::new(&self.notify, &mut buffer);
@@ -163,7 +164,7 @@ impl Sources {
                 has_moved = true;
                 continue;
             }
-            // What is not about a name is about the directory itself, and told of above it.
+            // An event without a name is about the directory itself, and its parent reports it.
             let Some(name) = event.file_name().map(CStr::to_bytes) else { continue };
             let path = join(&place.path, name);
             let is_directory = kind.contains(ReadFlags::ISDIR);
@@ -171,7 +172,7 @@ impl Sources {
                 has_moved |= is_directory || name == GITIGNORE;
                 changed.add(Path::new(OsStr::from_bytes(&path)).to_path_buf());
             } else if is_directory && kind.contains(ReadFlags::CREATE) {
-                // There may be more in it than what builds leave.
+                // It may contain more than the builds' outputs.
                 has_moved |= self.wanted.left.iter().any(|left| left.starts_with(path_of(&path)));
             }
         }
@@ -208,7 +209,7 @@ impl Sources {
             let here = match top.open(&inner) {
                 Ok(here) => here,
                 Err(error) if inner.is_empty() => return Err(error),
-                // It has gone, or is nobody's to look into.
+                // It was removed, or is not readable.
                 Err(_) => continue,
             };
             let whole = if inner.is_empty() { path.to_vec() } else { join(path, &inner) };
@@ -258,7 +259,8 @@ fn path_of(path: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(path))
 }
 
-/// What nobody means by the source: git's own, this program's, and what editors keep while they are open.
+/// Files that are not part of the source: git's own, this program's, and temporary files of
+/// editors.
 fn is_left_out(name: &[u8], is_directory: bool) -> bool {
     if is_directory {
         return name == b".git";
@@ -277,7 +279,7 @@ fn is_left_out(name: &[u8], is_directory: bool) -> bool {
         || name.ends_with(b"~")
 }
 
-/// What the repository that a source is a part of leaves out in it, by files above it.
+/// The ignore rules for a source from files above it in its repository.
 fn above(source: &Path) -> Ignored {
     let is_top = |dir: &Path| {
         Dir::real(dir).and_then(|dir| dir.look(b".git")).is_ok_and(|git| git.is_some())
@@ -291,7 +293,7 @@ fn above(source: &Path) -> Ignored {
     })
 }
 
-/// With what the directory's own file says. One that is missing, or no file, says nothing.
+/// Adds the rules of the directory's own file, if it is a readable file.
 fn read_ignored(dir: &Dir, path: &[u8], ignored: &Ignored) -> Ignored {
     dir.read_small(GITIGNORE, MAX_BYTES)
         .map_or_else(|_| ignored.clone(), |text| ignored.with(path, &text))
@@ -316,7 +318,7 @@ mod tests {
     use super::*;
     use std::process::Command;
 
-    /// A source that a shell changes: what is told of it.
+    /// Changes a source with a shell. Returns the description of the changes.
     fn told(before: &str, left: &[&str], script: &str) -> Option<String> {
         let dir = tempfile::tempdir().expect("a directory");
         let source = runner_host::beneath::real(dir.path()).expect("its path");
@@ -355,11 +357,11 @@ mod tests {
         ] {
             let told = told(before, &["src/left", "src/report.json", "src/deep/left"], script);
             let wanted = match script {
-                // Not a place of the source, and watched all the same.
+                // Outside the source, and watched all the same.
                 "echo x > other.yml" => {
                     told.clone().filter(|told| told.ends_with("/other.yml has changed"))
                 }
-                // A place below it is one that builds make.
+                // A place below it belongs to the builds.
                 "mkdir src/deep; touch src/deep/x" => None,
                 _ => wanted.map(str::to_owned),
             };
@@ -395,7 +397,7 @@ mod tests {
         let before = "mkdir -p .git src/node_modules/x src/a; echo node_modules > .gitignore";
         assert_eq!(told(before, &[], "touch src/node_modules/x/y"), None);
         assert_eq!(told(before, &[], "touch src/a/y").as_deref(), Some("a/y has changed"));
-        // One that names the buildspec, too.
+        // The rule matches the buildspec, too.
         let before = "mkdir src; echo '*.yml' > src/.gitignore";
         assert_eq!(told(before, &[], "touch src/x.yml"), None);
         let changed = told(before, &[], "touch src/buildspec.yml");
@@ -427,7 +429,7 @@ mod tests {
         assert!(!sources.take().expect("read").is_none());
         assert_eq!(watches(&sources), 5);
         assert!(before.iter().all(|number| sources.places.contains_key(number)));
-        // One that is moved away is watched no longer, whatever is done in it there.
+        // A directory that was moved away is no longer watched.
         shell("mv source/a a");
         assert!(!sources.take().expect("read").is_none());
         assert_eq!(watches(&sources), 3);

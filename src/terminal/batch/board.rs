@@ -1,4 +1,5 @@
-//! The lines at the bottom of the terminal: a line for each build that runs, with its phase, command and time.
+//! Lines at the bottom of the terminal: one for each running build, with its phase, command and
+//! time.
 
 use super::follow::FollowedChild;
 use console::Term;

@@ -1,4 +1,4 @@
-//! One build of a batch, as far as its log has been read.
+//! Follows one build of a batch by its log.
 
 use crate::terminal::EventSink;
 use crate::terminal::json::JsonLines;
@@ -48,9 +48,9 @@ impl FollowedChild {
         }
     }
 
-    /// Reads what is new. Returns lines for the person.
+    /// Reads what is new. Returns lines for the user.
     pub(super) fn read_on(&mut self) -> io::Result<Vec<String>> {
-        // Before the first look, so that nothing that comes during it is missed.
+        // Cleared before the first look, so that nothing that comes during it is missed.
         self.started.has_grown.store(false, Ordering::Release);
         if self.readers.is_none() {
             let dir = &self.started.dir;

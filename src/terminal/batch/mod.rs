@@ -1,7 +1,7 @@
-//! The face of a batch: which builds run, what they do, and the log of each that has failed.
+//! The display of a batch: which builds run, what they do, and the log of each failed one.
 //!
-//! The owner of the batch is never waited for by it, nor it by the owner: what it hears goes through a channel to a
-//! thread of its own, which reads the logs of the builds with cursors of its own.
+//! The batch's owner and the display never wait for each other: messages go through a channel to a
+//! separate thread, which reads the builds' logs with its own cursors.
 
 mod board;
 mod follow;
@@ -30,13 +30,13 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ShownBatch {
     pub(crate) format: LogFormat,
-    /// Only errors go to standard error.
+    /// Print only errors to standard error.
     pub(crate) quiet: bool,
-    /// Whether builds end where nobody comes to a pause.
+    /// Whether builds end if nobody responds to a pause.
     pub(crate) ends_pauses: bool,
 }
 
-/// How often the clocks on the board move.
+/// How often the displayed times are updated.
 const TICK: Duration = Duration::from_millis(200);
 
 enum OwnerMessage {
@@ -64,10 +64,11 @@ impl BatchFace {
         Ok(BatchFace { sender, thread: Some(thread) })
     }
 
-    /// Waits until everything is shown. Returns why standard output is incomplete, if it is and has a reader.
+    /// Waits until everything is shown. Returns why standard output is incomplete, if it is and has
+    /// a reader.
     pub(crate) fn shown(mut self) -> Option<String> {
         let thread = self.thread.take()?;
-        // The last one that could tell more.
+        // The last sender that could report more.
         drop(self.sender);
         match thread.join() {
             Ok(Err(error)) if !is_gone(&error) => Some(of_output(error).to_string()),
@@ -114,7 +115,7 @@ impl runner_batch::BatchDisplay for BatchFace {
     }
 }
 
-/// What is shown so far.
+/// What is displayed so far.
 struct Show {
     shown: ShownBatch,
     id: String,
@@ -202,7 +203,7 @@ impl Show {
         self.names.get(at).map_or("", String::as_str)
     }
 
-    /// Shows what a build's log has more than before.
+    /// Shows what is new in a build's log.
     fn read_on(&mut self, at: usize) -> io::Result<()> {
         let Some(follow) = self.follows.get_mut(&at) else { return Ok(()) };
         let name = follow.name.clone();
@@ -234,7 +235,7 @@ impl Show {
                 self.write(&text)
             }
             LogFormat::CodeBuild => {
-                // Whole and in one piece: nobody can read logs whose lines mix.
+                // Written in one piece: nobody can read interleaved logs.
                 let mut text = format!("── {line}\n").into_bytes();
                 log(follow, &mut text)?;
                 self.write(&text)?;
@@ -268,7 +269,7 @@ impl Show {
         Ok(())
     }
 
-    /// To standard output, above the board where there is one.
+    /// Writes to standard output, above the board if there is one.
     fn write(&mut self, text: &[u8]) -> io::Result<()> {
         match &mut self.board {
             Some(board) => board.above(text),
@@ -276,17 +277,17 @@ impl Show {
         }
     }
 
-    /// What is good to know.
+    /// Prints an optional message.
     fn say(&mut self, line: &str) {
         if !self.shown.quiet {
             self.tell_person(line);
         }
     }
 
-    /// What must be known.
+    /// Prints an important message.
     fn tell_person(&mut self, line: &str) {
         match &mut self.board {
-            // One that draws nothing has lost its terminal; standard error is the same one.
+            // A board that cannot draw has lost its terminal, which is also standard error.
             Some(board) => {
                 let _ = board.above(format!("{}\n", plain::lines(line)).as_bytes());
             }
@@ -298,7 +299,7 @@ impl Show {
 /// A build's whole log, as `runner logs` shows it.
 fn log(follow: &FollowedChild, text: &mut Vec<u8>) -> io::Result<()> {
     let dir = &follow.started.dir;
-    // One that has not begun has none.
+    // A build that has not begun has none.
     let (Ok(mut reader), Ok(mut output)) = (LogReader::open(dir), OutputReader::open(dir)) else {
         return Ok(());
     };

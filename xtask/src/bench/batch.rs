@@ -1,4 +1,5 @@
-//! A hundred builds as a batch, beside a hundred `runner run`, as many at once; the owner's memory; a large source.
+//! A hundred builds as a batch, compared with a hundred `runner run` with the same parallelism; the
+//! owner's memory; a large source.
 
 use super::bed::Bed;
 use super::{Contender, measure};
@@ -11,12 +12,12 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Builds of a batch.
+/// Number of builds in a batch.
 const BUILDS: usize = 100;
-/// Builds that see a large source, and its size.
+/// Number of builds that see a large source, and its size.
 const SEE: usize = 8;
 const LARGE: u64 = 1_000_000_000;
-/// Bytes that are written at once.
+/// Bytes per write.
 const BLOCK: usize = 1 << 20;
 
 pub(super) fn measure_batch(bed: &Bed) -> ChoreResult {
@@ -43,7 +44,7 @@ pub(super) fn measure_batch(bed: &Bed) -> ChoreResult {
     large(bed)
 }
 
-/// A buildspec of so many builds of one command.
+/// A buildspec with this many builds of one command.
 fn list(bed: &Bed, name: &str, count: usize, command: &str) -> ChoreResult<PathBuf> {
     let path = bed.buildspec(name, &[command])?;
     let mut text = fs::read_to_string(&path).map_err(|error| error.to_string())?;
@@ -55,7 +56,7 @@ fn list(bed: &Bed, name: &str, count: usize, command: &str) -> ChoreResult<PathB
     Ok(path)
 }
 
-/// Runs a batch; the most memory that its owner has had, in KiB.
+/// Runs a batch. Returns the peak memory of its owner, in KiB.
 fn batch(bed: &Bed, spec: &Path, source: &Path) -> ChoreResult<u64> {
     let mut owner = bed
         .runner()
@@ -80,7 +81,7 @@ fn batch(bed: &Bed, spec: &Path, source: &Path) -> ChoreResult<u64> {
     }
 }
 
-/// As many builds by themselves, as many of them at once.
+/// The same number of separate builds, at most `most` at a time.
 fn side_by_side(bed: &Bed, spec: &Path, most: usize) -> ChoreResult {
     let next = AtomicUsize::new(0);
     let work = || -> ChoreResult {
@@ -97,12 +98,12 @@ fn side_by_side(bed: &Bed, spec: &Path, most: usize) -> ChoreResult {
     })
 }
 
-/// A source of a gigabyte: what one build and several cost, in time and on the disk.
+/// A source of a gigabyte: what one build and several cost in time and disk space.
 fn large(bed: &Bed) -> ChoreResult {
     let source = bed.dir.join("large");
     fs::create_dir_all(&source).map_err(|error| error.to_string())?;
     fill(&source.join("blob")).map_err(|error| error.to_string())?;
-    // While builds sleep, the copy and all layers are there.
+    // While builds sleep, the copy and all layers exist.
     println!(
         "### A source of {} MB\n\n| builds | wall, s | on the disk at once, MB |\n|---|---|---|",
         LARGE / 1_000_000
@@ -132,7 +133,7 @@ fn large(bed: &Bed) -> ChoreResult {
     Ok(())
 }
 
-/// Bytes that no file system makes nothing of.
+/// Writes bytes that no file system can compress away.
 fn fill(path: &Path) -> std::io::Result<()> {
     let mut random = File::open("/dev/urandom")?;
     let mut block = vec![0; BLOCK];
@@ -144,7 +145,7 @@ fn fill(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Bytes of a folder on the disk.
+/// Disk space used by a folder, in bytes.
 fn used(folder: &Path) -> u64 {
     let du = Command::new("du")
         .args(["-s", "--block-size=1"])

@@ -1,4 +1,4 @@
-//! What the benchmarks stand on: a folder, a paused build, bundles for runc, a Docker daemon.
+//! Shared basis of the benchmarks: a folder, a paused build, bundles for runc, a Docker daemon.
 
 use super::quiet;
 use crate::{ChoreResult, packages, root, run};
@@ -17,7 +17,7 @@ pub(super) struct Bed {
     pub(super) image: String,
 }
 
-/// Names another program to be measured, such as one of a debug build.
+/// Names another program to measure, for example a debug build.
 pub(super) const PROGRAM: &str = "RUNNER_BENCH_PROGRAM";
 
 impl Bed {
@@ -61,7 +61,7 @@ impl Bed {
         Ok(path)
     }
 
-    /// A bundle for runc and its kin.
+    /// A bundle for runc and similar runtimes.
     pub(super) fn bundle(&self, name: &str, arguments: &[&str]) -> ChoreResult<PathBuf> {
         let dir = self.dir.join(format!("bundle-{name}"));
         fs::create_dir(&dir).map_err(|error| error.to_string())?;
@@ -80,12 +80,12 @@ impl Bed {
         Ok(dir)
     }
 
-    /// A build that waits at a breakpoint.
+    /// A build paused at a breakpoint.
     pub(super) fn paused(&self) -> ChoreResult<OwnedProcess> {
         self.paused_with(&[]).map(|(paused, _)| paused)
     }
 
-    /// One with variables of its own, and the lines that it writes to standard error from now on.
+    /// The same with variables, and the lines that it writes to standard error from now on.
     pub(super) fn paused_with(
         &self,
         variables: &[(&str, &str)],
@@ -93,7 +93,7 @@ impl Bed {
         self.paused_in(&["--image", &self.image], variables)
     }
 
-    /// One with options of its own, too.
+    /// The same with options, too.
     pub(super) fn paused_in(
         &self,
         options: &[&str],
@@ -114,11 +114,11 @@ impl Bed {
             .find(|line| line.as_ref().is_ok_and(|line| line.contains("stop ")))
             .ok_or("the build did not pause")?
             .map_err(|error| error.to_string())?;
-        // Whatever else it says is read, so that it never waits for us.
+        // Further output is read, so that it never blocks.
         let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                // Nobody may want to know.
+                // The receiver may be gone.
                 let _ = sender.send(line);
             }
         });
@@ -128,12 +128,12 @@ impl Bed {
 
 impl Drop for Bed {
     fn drop(&mut self) {
-        // What cannot be removed is in a place for temporary files.
+        // What cannot be removed is in a directory for temporary files.
         let _ = fs::remove_dir_all(&self.dir);
     }
 }
 
-/// A process of ours that ends with this.
+/// A process that is killed on drop.
 pub(super) struct OwnedProcess(pub(super) Child);
 
 impl Drop for OwnedProcess {
@@ -144,7 +144,7 @@ impl Drop for OwnedProcess {
     }
 }
 
-/// A Docker daemon of our own.
+/// Our own Docker daemon.
 pub(super) struct Docker {
     pub(super) socket: String,
     _daemon: OwnedProcess,

@@ -1,4 +1,4 @@
-//! Debian's chromium, driven over WebDriver, for what is timed in a page.
+//! Debian's chromium, driven over WebDriver, to measure pages.
 
 use super::bed::{Bed, OwnedProcess};
 use crate::ChoreResult;
@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// How long a page may take for anything.
+/// Time limit for anything in a page.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A browser with one window.
@@ -60,7 +60,7 @@ impl Browser {
         ask(self.port, method, &format!("/session/{}{path}", self.session), body)
     }
 
-    /// Has a script run in each page from now on, before the page's scripts.
+    /// Makes a script run in each page from now on, before the page's own scripts.
     pub(super) fn before_each(&self, script: &str) -> ChoreResult {
         let command =
             json!({"cmd": "Page.addScriptToEvaluateOnNewDocument", "params": {"source": script}});
@@ -71,7 +71,7 @@ impl Browser {
         self.call("POST", "/url", &json!({"url": address})).map(drop)
     }
 
-    /// What a script's promise comes to.
+    /// What a script's promise resolves to.
     pub(super) fn run(&self, script: &str) -> ChoreResult<Value> {
         let script = format!(
             "const done = arguments[arguments.length - 1]; (async () => {{ {script} }})().then(done, (e) => done('error: ' + e));"
@@ -86,12 +86,12 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Its processes end with the session; the driver alone would leave them.
+        // Its processes end with the session; stopping only the driver would leave them.
         let _ = self.call("DELETE", "", &Value::Null);
     }
 }
 
-/// Asks the driver; what it answers with.
+/// Sends a request to the driver. Returns its response.
 fn ask(port: u16, method: &str, path: &str, body: &Value) -> ChoreResult<Value> {
     let body = if body.is_null() { String::new() } else { body.to_string() };
     let talk = || -> std::io::Result<(bool, Value)> {
@@ -102,7 +102,7 @@ fn ask(port: u16, method: &str, path: &str, body: &Value) -> ChoreResult<Value> 
             body.len()
         );
         stream.write_all(head.as_bytes())?;
-        // It keeps connections open, whatever it is asked for.
+        // It keeps connections open, whatever the request says.
         let mut stream = BufReader::new(stream);
         let (mut is_ok, mut length, mut line) = (false, 0, String::new());
         while line != "\r\n" {

@@ -1,4 +1,5 @@
-//! Run Command: from a call on a kept connection to the first byte of the script's output, beside `runner exec`.
+//! Run Command: from a call on an open connection to the first byte of the script's output,
+//! compared with `runner exec`.
 
 use super::bed::Bed;
 use super::gateway::PausedEndpoint;
@@ -12,7 +13,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-/// How long an output may be missing.
+/// Time limit for the first output.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) fn measure(bed: &Bed) -> ChoreResult {
@@ -29,7 +30,7 @@ pub(super) fn measure(bed: &Bed) -> ChoreResult {
     result
 }
 
-/// From the start of a client to what it shows first.
+/// From the start of a client to its first output.
 fn first_byte(bed: &Bed) -> ChoreResult<Duration> {
     let failed = |error: std::io::Error| error.to_string();
     let begin = Instant::now();
@@ -43,12 +44,12 @@ fn first_byte(bed: &Bed) -> ChoreResult<Duration> {
     Ok(took)
 }
 
-/// A connection for call after call.
+/// A connection reused for all calls.
 struct KeptConnection {
     stream: BufReader<TcpStream>,
     host: String,
     target: String,
-    /// Where commands are kept.
+    /// Folder of the commands' output.
     commands: PathBuf,
 }
 
@@ -85,7 +86,7 @@ impl KeptConnection {
         Ok(serde_json::from_slice(&answer)?)
     }
 
-    /// From the call to a byte in the file of the script's output.
+    /// From the call to the first byte in the output file.
     fn first_byte(&mut self) -> ChoreResult<Duration> {
         let asked = json!({
             "DocumentName": "AWS-RunShellScript",
@@ -107,7 +108,7 @@ impl KeptConnection {
         }
         let took = begin.elapsed();
         let asked = json!({"CommandId": id, "InstanceId": self.target});
-        // The next one begins when this has ended.
+        // The next one begins when this one has ended.
         while !self.has_ended(&asked)? {
             std::thread::yield_now();
         }

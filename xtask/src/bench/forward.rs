@@ -1,4 +1,4 @@
-//! Streams through `runner port-forward`.
+//! Throughput of `runner port-forward`.
 
 use super::bed::{Bed, OwnedProcess};
 use super::{Contender, measure};
@@ -7,9 +7,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 
-/// Bytes of one stream.
+/// Size of one stream in bytes.
 const STREAM: usize = 256 << 20;
-/// A stream each way, beside socat's.
+/// One stream in each direction, compared with socat.
 pub(super) fn forward(bed: &Bed) -> ChoreResult {
     packages::install(&["socat"])?;
     let paused = bed.paused()?;
@@ -33,7 +33,7 @@ pub(super) fn forward(bed: &Bed) -> ChoreResult {
         let up = move || stream(port, b'u').map_err(|error| error.to_string());
         contenders.push(Contender::new(format!("256 MiB in, {name}"), up));
     }
-    // Those that go the same way stand together.
+    // Measurements of the same direction are shown together.
     let (down, up): (Vec<_>, Vec<_>) =
         contenders.into_iter().partition(|contender| contender.name.contains("out,"));
     for (title, mut contenders) in
@@ -46,7 +46,7 @@ pub(super) fn forward(bed: &Bed) -> ChoreResult {
     Ok(())
 }
 
-/// The build shares this machine's loopback interface: a server here is one there.
+/// The build shares this machine's loopback interface, so a server here is reachable there.
 fn serve() -> ChoreResult<u16> {
     let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
     let port = listener.local_addr().map_err(|error| error.to_string())?.port();
@@ -90,7 +90,7 @@ fn stream(port: u16, what: u8) -> std::io::Result<()> {
         connection.write_all(&buffer)?;
     }
     connection.shutdown(std::net::Shutdown::Write)?;
-    // It has all of it.
+    // The server has received everything.
     connection.read_exact(&mut buffer[..1])
 }
 
@@ -125,7 +125,7 @@ fn socat(server: u16) -> ChoreResult<(OwnedProcess, u16)> {
         .find(|line| line.as_ref().is_ok_and(|line| line.contains("listening on ")))
         .ok_or("socat does not listen")?
         .map_err(|error| error.to_string())?;
-    // Whatever else it says is read, so that it never waits for us.
+    // Further output is read, so that it never blocks.
     std::thread::spawn(move || lines.map_while(Result::ok).count());
     let port = line.rsplit(':').next().and_then(|port| port.trim().parse().ok());
     Ok((child, port.ok_or(format!("no port in: {line}"))?))

@@ -1,6 +1,7 @@
-//! Sessions of AWS's clients: how fast a key comes back, how fast a download is, what an idle one costs.
+//! Sessions of AWS's clients: the latency of a key, the speed of a download, the cost of an idle
+//! session.
 //!
-//! The client is one of our own, in this process; AWS's plugin takes part where it is on PATH.
+//! The client is our own, in this process; AWS's plugin is measured too if it is on PATH.
 
 use super::bed::{Bed, OwnedProcess};
 use super::outputs::Moto;
@@ -18,15 +19,15 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tungstenite::{Message, WebSocket};
 
-/// What is downloaded once.
+/// Size of a download in bytes.
 const DOWNLOAD: usize = 256 << 20;
-/// Sessions that do nothing.
+/// Number of idle sessions.
 const IDLE: usize = 100;
-/// A program that sends every byte back, on a terminal that does not.
+/// A program that sends every byte back, on a terminal without echo.
 pub(super) const ECHO: &str = "stty raw -echo; echo up; exec cat";
 
-/// From a key that is pressed to its sign, through attach and through the gateway, beside a program that
-/// does no more than relay a terminal.
+/// From a key press to its echo, through attach and through the gateway, compared with a program
+/// that only relays a terminal.
 pub(super) fn echo(bed: &Bed) -> ChoreResult {
     let paused = bed.paused()?;
     let place = PausedEndpoint::new(bed)?;
@@ -57,7 +58,8 @@ pub(super) fn echo(bed: &Bed) -> ChoreResult {
     Ok(())
 }
 
-/// The same in sessions that are kept: by `--session-log` here, and beside that streamed to CloudWatch Logs.
+/// The same in recorded sessions: with `--session-log`, and with streaming to CloudWatch Logs in
+/// addition.
 pub(super) fn logged(bed: &Bed) -> ChoreResult {
     let moto = Moto::start()?;
     let kept = bed.dir.join("kept").display().to_string();
@@ -120,7 +122,7 @@ pub(super) fn download(bed: &Bed) -> ChoreResult {
     Ok(())
 }
 
-/// What a hundred sessions cost that do nothing: at the endpoint, and in the build's runner.
+/// The cost of a hundred idle sessions, at the endpoint and in the build's runner.
 pub(super) fn idle(bed: &Bed) -> ChoreResult {
     let paused = bed.paused()?;
     let place = PausedEndpoint::new(bed)?;
@@ -145,14 +147,14 @@ pub(super) fn resident(process: &Child) -> u64 {
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
-/// Somebody who sends what a download is, to whoever connects.
+/// A server that sends the download's bytes to every client.
 fn source() -> ChoreResult<u16> {
     let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
     let port = listener.local_addr().map_err(|error| error.to_string())?.port();
     std::thread::spawn(move || {
         let block = vec![0x5a; 1 << 20];
         for mut stream in listener.incoming().flatten() {
-            // One that goes before its time is on its own.
+            // A client may disconnect early.
             let _ = (0..DOWNLOAD / block.len()).try_for_each(|_| stream.write_all(&block));
         }
     });
@@ -171,7 +173,7 @@ fn fetch(port: u16) -> ChoreResult<Duration> {
     }
 }
 
-/// A program on a terminal, which sends back what it gets.
+/// A program on a terminal that sends back what it receives.
 pub(super) struct OnTerminal {
     pty: Pty,
     child: Child,
@@ -220,7 +222,7 @@ impl Drop for OnTerminal {
     }
 }
 
-/// An endpoint, and the build that waits at its breakpoint.
+/// An endpoint, and a build paused at a breakpoint.
 pub(super) struct PausedEndpoint {
     pub(super) address: String,
     pub(super) target: String,
@@ -232,7 +234,7 @@ impl PausedEndpoint {
         Self::with(bed, &[])
     }
 
-    /// With variables of its own.
+    /// With additional variables.
     fn with(bed: &Bed, variables: &[(&'static str, String)]) -> ChoreResult<Self> {
         let failed = |error: std::io::Error| error.to_string();
         let mut server = bed
@@ -301,7 +303,7 @@ impl PausedEndpoint {
         Ok(channel)
     }
 
-    /// AWS's plugin with a port of its own.
+    /// AWS's plugin with a separate port.
     fn plugin(&self, parameters: &Value) -> ChoreResult<(OwnedProcess, u16)> {
         let session = self.start("AWS-StartPortForwardingSession", parameters)?;
         let mut child = Command::new("session-manager-plugin")
@@ -369,7 +371,7 @@ impl BenchChannel {
         self.send(MessageKind::Input, self.next - 1, payload, body)
     }
 
-    /// What the next message of the server carries; output is acknowledged and kept.
+    /// The payload type of the server's next message; output is acknowledged and kept.
     fn hear(&mut self) -> ChoreResult<Payload> {
         loop {
             let bytes = match self.socket.read() {
@@ -410,7 +412,7 @@ impl BenchChannel {
         Ok(begin.elapsed())
     }
 
-    /// Over a connection of its own.
+    /// Over a separate connection.
     fn download(&mut self, id: u32) -> ChoreResult<Duration> {
         let begin = Instant::now();
         let mut open = smux::close(id);

@@ -1,4 +1,4 @@
-//! Images: got from a registry on this machine, and started from.
+//! Images: pulled from a registry on this machine, and started.
 
 use super::{Bed, Contender, Docker, measure, quiet, text};
 use crate::{ChoreResult, images, packages, root, run};
@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-/// Debian packages of peers and of what they are fed from.
+/// Debian packages of peers and of the tools that supply them.
 const PEERS: [&str; 3] = ["docker-registry", "skopeo", "umoci"];
-/// Parts of a Debian that make layers of their own.
+/// Parts of a Debian image that become separate layers.
 const PARTS: [&str; 3] = ["usr/share", "usr/lib", "usr/bin"];
 
-/// A registry that ends with this value.
+/// A registry that is stopped on drop.
 struct Registry {
     process: Child,
     address: String,
@@ -50,7 +50,7 @@ impl Drop for Registry {
     }
 }
 
-/// A layout whose layers are these tars, pushed under a name.
+/// Pushes a layout whose layers are these tars under a name.
 fn push(bed: &Bed, registry: &Registry, name: &str, tars: &[PathBuf]) -> ChoreResult<String> {
     let layout = bed.dir.join(format!("layout-{name}"));
     let place = format!("{}:latest", layout.display());
@@ -73,7 +73,7 @@ fn tar(bed: &Bed, name: &str, from: &Path, arguments: &[&str]) -> ChoreResult<Pa
     Ok(file)
 }
 
-/// An image of a Debian in four layers: from a registry to directories that can be started from.
+/// A Debian image in four layers: from a registry to directories that containers can start from.
 pub(super) fn pull(bed: &Bed, docker: Option<&Docker>) -> ChoreResult {
     packages::install(&PEERS)?;
     images::build(&["debian".to_owned()])?;
@@ -136,7 +136,7 @@ pub(super) fn pull(bed: &Bed, docker: Option<&Docker>) -> ChoreResult {
     measure("An image of four layers, pulled and unpacked", 1, &mut contenders)
 }
 
-/// What layers cost at the start.
+/// The cost of layers at start.
 pub(super) fn layers(bed: &Bed, _: Option<&Docker>) -> ChoreResult {
     packages::install(&PEERS)?;
     let registry = Registry::start(&bed.dir)?;

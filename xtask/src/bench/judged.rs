@@ -1,4 +1,5 @@
-//! A call that is judged by a hundred policies, beside the owner's, which none is asked about: by AWS's client for Python, on
+//! A call authorized by a hundred policies, compared with the owner's, which needs none: with AWS's
+//! client for Python, on open connections.
 //! connections that are kept.
 
 use super::bed::Bed;
@@ -13,10 +14,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-/// Policies of the user.
+/// Number of the user's policies.
 const POLICIES: usize = 100;
 
-/// Makes a call as one or the other for each line, and says how many nanoseconds it took.
+/// For each input line, makes a call as one of the two and prints its duration in nanoseconds.
 const CLIENT: &str = "
 import boto3, sys, time
 def client(*keys): return boto3.client('sts', endpoint_url=sys.argv[1], region_name='us-east-1',
@@ -48,7 +49,7 @@ pub(super) fn measure(bed: &Bed) -> ChoreResult {
     result
 }
 
-/// A user with policies that all have to be looked at.
+/// A user whose policies must all be evaluated.
 fn policies() -> Value {
     let one = |number: usize| {
         let statement = json!({
@@ -65,7 +66,7 @@ fn policies() -> Value {
     json!({"users": [{"name": "bench", "keys": [key], "policies": policies}]})
 }
 
-/// AWS's client, which has one connection for each of the two.
+/// AWS's client, with one connection for each of the two.
 struct AwsClient {
     child: Child,
     input: ChildStdin,
@@ -92,7 +93,7 @@ impl AwsClient {
         let input = child.stdin.take().ok_or("no standard input")?;
         let output = BufReader::new(child.stdout.take().ok_or("no standard output")?);
         let mut client = AwsClient { child, input, output };
-        // The connections are made.
+        // Opens the connections.
         for who in ["owner", "user"] {
             client.call(who)?;
         }

@@ -1,8 +1,8 @@
-//! The figures of docs/performance.md, beside their peers in the same run.
+//! Measures the figures of docs/performance.md, with peers in the same run.
 //!
-//! Each figure is measured in rounds. In a round every contender runs its share, one after the
-//! other, so that a machine that slows down slows all of them; the ratio is taken round by round and
-//! its median is what counts. Peers that are not installed are named and left out.
+//! Each figure is measured in rounds. In a round every contender runs once, one after the other, so
+//! that a machine that slows down slows all of them; the ratio is computed per round, and its
+//! median is reported. Peers that are not installed are named and left out.
 
 mod batch;
 mod bed;
@@ -34,15 +34,15 @@ const ROUNDS: usize = 5;
 /// Debian packages of the peers.
 const PEERS: [&str; 3] = ["runc", "crun", "docker.io"];
 
-/// Something that is timed.
+/// Something to measure.
 struct Contender<'a> {
     name: String,
-    /// Once; how long it took.
+    /// Runs it once. Returns how long it took.
     once: Box<dyn FnMut() -> ChoreResult<Duration> + 'a>,
 }
 
 impl<'a> Contender<'a> {
-    /// Something that is timed from outside.
+    /// A contender measured from outside.
     fn new(name: impl Into<String>, mut once: impl FnMut() -> ChoreResult + 'a) -> Self {
         Contender::timed(name, move || {
             let begin = Instant::now();
@@ -51,13 +51,13 @@ impl<'a> Contender<'a> {
         })
     }
 
-    /// Something that tells how long it took.
+    /// A contender that measures itself.
     fn timed(name: impl Into<String>, once: impl FnMut() -> ChoreResult<Duration> + 'a) -> Self {
         Contender { name: name.into(), once: Box::new(once) }
     }
 }
 
-/// A table's name on the command line, and what makes it.
+/// A table's name on the command line, and the function that measures it.
 type Bench = (&'static str, fn(&Bed, Option<&Docker>) -> ChoreResult);
 
 const PARTS: &[Bench] = &[
@@ -92,7 +92,7 @@ const PARTS: &[Bench] = &[
     ("page", |bed, _| page::measure(bed)),
 ];
 
-/// Measures everything, or the tables that are named; prints them in Markdown.
+/// Measures everything, or only the named tables; prints them as Markdown.
 pub(crate) fn all(names: &[String]) -> ChoreResult {
     if let Some(unknown) = names.iter().find(|name| PARTS.iter().all(|part| part.0 != *name)) {
         let known: Vec<_> = PARTS.iter().map(|part| part.0).collect();
@@ -123,7 +123,7 @@ fn machine() {
     println!("\nLinux {}, {cpus} CPUs, {ROUNDS} rounds\n", version.trim());
 }
 
-/// Container from nothing to its first output, and gone again.
+/// A container from its creation to its first output and its removal.
 fn start(bed: &Bed, docker: Option<&Docker>) -> ChoreResult {
     let one = bed.buildspec("one", &["echo hi"])?;
     let sleeping = bed.bundle("sleeping", &["/bin/sleep", "1000"])?;
@@ -170,7 +170,7 @@ fn start(bed: &Bed, docker: Option<&Docker>) -> ChoreResult {
     measure("Container up, first output, gone (whole process)", 10, &mut contenders)
 }
 
-/// Container from nothing to its first output; what comes after is not timed.
+/// A container from its creation to its first output; what follows is not measured.
 fn first_output(bed: &Bed, docker: Option<&Docker>) -> ChoreResult {
     let one = bed.buildspec("first", &["echo hi"])?;
     let sleeping = bed.bundle("first", &["/bin/sleep", "1000"])?;
@@ -201,7 +201,7 @@ fn first_output(bed: &Bed, docker: Option<&Docker>) -> ChoreResult {
     measure("Container up, first output", 10, &mut contenders)
 }
 
-/// How long a command takes to say hi; it is waited for, which does not count.
+/// Time until a command prints hi; its end is awaited but not measured.
 fn until_hi(command: &mut Command) -> ChoreResult<Duration> {
     let begin = Instant::now();
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
@@ -209,7 +209,7 @@ fn until_hi(command: &mut Command) -> ChoreResult<Duration> {
     let mut lines = BufReader::new(child.stdout.take().ok_or("no standard output")?).lines();
     let said = lines.find(|line| line.as_ref().is_ok_and(|line| line == "hi"));
     let took = begin.elapsed();
-    // What else it says is read, so that it comes to its end.
+    // Further output is read, so that it can finish.
     lines.for_each(drop);
     let status = child.wait().map_err(|error| error.to_string())?;
     match said {
@@ -218,7 +218,7 @@ fn until_hi(command: &mut Command) -> ChoreResult<Duration> {
     }
 }
 
-/// One more program in a container that runs.
+/// Another program in a running container.
 fn exec(bed: &Bed, docker: Option<&Docker>) -> ChoreResult {
     let paused = bed.paused()?;
     let container = match docker {
@@ -262,7 +262,7 @@ fn exec(bed: &Bed, docker: Option<&Docker>) -> ChoreResult {
     result
 }
 
-/// The documented example, beside the same commands with nothing around them.
+/// The documented example, compared with the same commands run directly.
 fn hello(bed: &Bed, docker: Option<&Docker>) -> ChoreResult {
     let script = "echo Entered the pre_build phase...\necho \"Hello World\" > /tmp/hello-world\n\
                   echo Entered the build phase...\ncat /tmp/hello-world\necho Build completed on \
@@ -283,7 +283,7 @@ fn hello(bed: &Bed, docker: Option<&Docker>) -> ChoreResult {
     measure("The hello build (whole process)", 15, &mut contenders)
 }
 
-/// What one more command of a buildspec costs.
+/// The cost of another command in a buildspec.
 fn commands(bed: &Bed) -> ChoreResult {
     const COUNT: usize = 200;
     let many = bed.buildspec("many", &[":"; COUNT])?;
@@ -300,7 +300,7 @@ fn commands(bed: &Bed) -> ChoreResult {
     measure("Commands of a buildspec", 1, &mut contenders)
 }
 
-/// Bytes from a command to a file.
+/// Throughput of a command's output to a file.
 fn log(bed: &Bed, docker: Option<&Docker>) -> ChoreResult {
     const MIB: usize = 1024;
     let command = format!("dd if=/dev/zero bs=64k count={} 2>/dev/null", MIB * 16);
@@ -326,7 +326,7 @@ fn log(bed: &Bed, docker: Option<&Docker>) -> ChoreResult {
     measure(&format!("{MIB} MiB of output in blocks of 64 KiB"), 1, &mut contenders)
 }
 
-/// What it costs to look for secrets.
+/// The cost of masking secrets.
 fn mask(bed: &Bed) -> ChoreResult {
     const MIB: usize = 512;
     let line = "INFO 2026-01-01T00:00:00Z compiling unit 42 of 4711: /src/module/file.c ok";
@@ -361,7 +361,7 @@ fn mask(bed: &Bed) -> ChoreResult {
     measure(&format!("{MIB} MiB of log lines"), 1, &mut contenders)
 }
 
-/// The largest real buildspec looked at, one of 24 kB, and one of hardly anything.
+/// Checks the largest real buildspec, one of 24 kB, and a tiny one.
 fn check(bed: &Bed) -> ChoreResult {
     let corpus = root().join("../shared/corpus");
     let size = |path: &PathBuf| fs::metadata(path).map_or(0, |metadata| metadata.len());
@@ -383,11 +383,11 @@ fn check(bed: &Bed) -> ChoreResult {
     measure("Looking at a buildspec", 30, &mut contenders)
 }
 
-/// Times the contenders in rounds and prints a row each; ratios are to the first.
+/// Times the contenders in rounds and prints a row for each; ratios are relative to the first.
 fn measure(title: &str, times: usize, contenders: &mut [Contender<'_>]) -> ChoreResult {
     let mut rounds: Vec<Vec<f64>> = vec![Vec::new(); contenders.len()];
     for contender in &mut *contenders {
-        // What is cold the first time is cold for all of them.
+        // The first run warms up caches for all of them.
         (contender.once)().map_err(|error| format!("{}: {error}", contender.name))?;
     }
     for _ in 0..ROUNDS {
@@ -419,7 +419,7 @@ fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }
 
-/// Runs a command whose output does not matter.
+/// Runs a command and discards its output.
 fn quiet(command: &mut Command) -> ChoreResult {
     status(command.stdout(Stdio::null()))
 }

@@ -1,5 +1,5 @@
-//! What a build leaves, and what it finds: ZIPs beside zip, restored caches beside cp, uploads to an
-//! S3-compatible server beside AWS's own CLI.
+//! A build's outputs and inputs: ZIPs compared with zip, restored caches with cp, uploads to an
+//! S3-compatible server with AWS's own CLI.
 
 use super::bed::{Bed, OwnedProcess};
 use super::{Contender, measure, quiet};
@@ -19,7 +19,7 @@ fn failed(error: impl ToString) -> String {
     error.to_string()
 }
 
-/// A tree of text, programs and things that do not shrink.
+/// A tree of text, programs and incompressible files.
 fn tree(bed: &Bed) -> ChoreResult<PathBuf> {
     let tree = bed.dir.join("tree");
     fs::create_dir(&tree).map_err(failed)?;
@@ -33,7 +33,7 @@ fn tree(bed: &Bed) -> ChoreResult<PathBuf> {
     Ok(tree)
 }
 
-/// A buildspec in a file of its own.
+/// A buildspec in a separate file.
 fn spec(bed: &Bed, name: &str, rest: &str) -> ChoreResult<PathBuf> {
     let path = bed.dir.join(format!("{name}.yml"));
     let head = "version: 0.2\nphases: {build: {commands: [':']}}\n";
@@ -41,7 +41,7 @@ fn spec(bed: &Bed, name: &str, rest: &str) -> ChoreResult<PathBuf> {
     Ok(path)
 }
 
-/// A whole build that packs its source, beside one process that packs it.
+/// A whole build that packs its source, compared with one process that packs it.
 pub(super) fn zip(bed: &Bed) -> ChoreResult {
     packages::install(&["zip"])?;
     let tree = tree(bed)?;
@@ -67,7 +67,7 @@ pub(super) fn zip(bed: &Bed) -> ChoreResult {
     result
 }
 
-/// A whole build that finds a cache, beside a copy of the same tree.
+/// A whole build that restores a cache, compared with a copy of the same tree.
 pub(super) fn cache(bed: &Bed) -> ChoreResult {
     let source = bed.dir.join("cached");
     let deps = source.join("deps");
@@ -85,7 +85,7 @@ pub(super) fn cache(bed: &Bed) -> ChoreResult {
     let from = source.display().to_string();
     bed.runner_run(&save, &["--source", &from, "--project", "bench", "--cache", &store])?;
     let restore = spec(bed, "restore", "cache: {action: restore, paths: [deps]}\n")?;
-    // The usual key, which only a shell in the container can tell.
+    // The usual key, which needs a shell in the container.
     let app = bed.dir.join("app");
     fs::create_dir(&app).map_err(failed)?;
     for dir in [&source, &app] {
@@ -123,7 +123,7 @@ pub(super) fn cache(bed: &Bed) -> ChoreResult {
     measure(&format!("A cache of {FILES} files"), 1, &mut contenders)
 }
 
-/// AWS's services, as moto's server plays them.
+/// AWS's services, simulated by moto's server.
 pub(super) struct Moto {
     port: u16,
     _server: OwnedProcess,
@@ -148,12 +148,12 @@ impl Moto {
             .find(|line| line.as_ref().is_ok_and(|line| line.contains("Running on")))
             .ok_or("no server")?
             .map_err(failed)?;
-        // It never waits for us.
+        // Read everything, so that it never blocks.
         std::thread::spawn(move || lines.for_each(drop));
         Ok(Moto { port, _server: server })
     }
 
-    /// By what programs find it.
+    /// Variables with which programs find it.
     pub(super) fn variables(&self) -> [(&'static str, String); 4] {
         [
             ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE".to_owned()),
@@ -164,7 +164,7 @@ impl Moto {
     }
 }
 
-/// A whole build that uploads one file, beside AWS's CLI, against moto's server.
+/// A whole build that uploads one file, compared with AWS's CLI, with moto's server.
 pub(super) fn s3(bed: &Bed) -> ChoreResult {
     let bin = root().join("target/python/bin");
     let moto = Moto::start()?;

@@ -1,4 +1,4 @@
-//! The page: how soon it is painted, how it scrolls, and how fast a key comes back in its terminal.
+//! The page: time to first paint, smoothness of scrolling, and latency of a key in its terminal.
 
 use super::bed::Bed;
 use super::browser::Browser;
@@ -13,15 +13,16 @@ use std::time::{Duration, Instant};
 use tungstenite::client::IntoClientRequest;
 use tungstenite::{Message, WebSocket};
 
-/// Bytes of a long log.
+/// Size of a long log in bytes.
 const LONG: usize = 100_000_000;
-/// Logs that are looked at in between, so that the endpoint has forgotten the long one: as many as it keeps.
+/// Number of logs read in between, so that the endpoint drops the long one from memory: as many as
+/// it keeps.
 const OTHERS: usize = 16;
-/// Steps of a scroll trace, and lines of one.
+/// Steps of a scroll trace, and lines per step.
 const STEPS: usize = 120;
 const LINES: usize = 7;
 
-/// Says when the first row, or the text of a page that is one, has been painted.
+/// Reports when the first row, or the text of a plain page, has been painted.
 const PAINTED: &str = "
 const seen = new MutationObserver(() => {
     const text = document.querySelector('.row .text, pre')?.textContent;
@@ -46,7 +47,7 @@ pub(super) fn measure(bed: &Bed) -> ChoreResult {
     let browser = Browser::new(bed)?;
     browser.before_each(PAINTED)?;
     browser.open(&text(bed.runner().arg("page"))?)?;
-    // The link is taken once the list is there.
+    // The link is followed once the list is displayed.
     browser
         .run("while (!document.querySelector('td a')) await new Promise(requestAnimationFrame)")?;
     let version = browser.run("return document.querySelector('script').src.split('/').at(-2)")?;
@@ -79,7 +80,7 @@ pub(super) fn measure(bed: &Bed) -> ChoreResult {
         }),
         Contender::timed("a text of the same server", || {
             let took = painted(&browser, &plain, FIRST)?;
-            // The page is where the other logs are asked for.
+            // The page requests the other logs itself.
             browser.open(&page)?;
             Ok(took)
         }),
@@ -93,11 +94,11 @@ pub(super) fn measure(bed: &Bed) -> ChoreResult {
     Ok(())
 }
 
-/// A build that has failed, so that its rows are in view; its uuid.
+/// Runs a build that fails, so that its rows are visible. Returns its uuid.
 fn failing(bed: &Bed, name: &str, command: &str) -> ChoreResult<String> {
     let spec = bed.buildspec(name, &[command])?;
     let options = ["--project", name, "--image", &bed.image];
-    // Its exit status says that it has failed.
+    // It fails, as intended.
     let _ = quiet(&mut bed.run_command(&spec, &options));
     let builds = fs::read_dir(bed.dir.join("state/builds")).map_err(|error| error.to_string())?;
     let is_meant = |path: &std::path::Path| {
@@ -110,12 +111,12 @@ fn failing(bed: &Bed, name: &str, command: &str) -> ChoreResult<String> {
     Ok(uuid.file_name().to_string_lossy().into_owned())
 }
 
-/// What is waited for: anything at all, or rows of a log.
+/// The event to wait for: any content, or rows of a log.
 const FIRST: &str = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime";
 const ROWS: &str = "globalThis.painted";
 
 fn painted(browser: &Browser, address: &str, what: &str) -> ChoreResult<Duration> {
-    // Another place of the same page would not be loaded.
+    // Another position on the same page would not be loaded.
     browser.open("about:blank")?;
     browser.open(address)?;
     let took = browser.run(&format!(
@@ -124,7 +125,7 @@ fn painted(browser: &Browser, address: &str, what: &str) -> ChoreResult<Duration
     Ok(Duration::from_secs_f64(took.as_f64().ok_or("it was never painted")? / 1000.0))
 }
 
-/// A trace through a long log, frame by frame, and through the same rows as plain text.
+/// Scrolls through a long log frame by frame, and through the same rows as plain text.
 fn scroll(browser: &Browser, address: &str) -> ChoreResult {
     let trace = |selector: &str, line: &str| {
         format!(
@@ -138,7 +139,8 @@ fn scroll(browser: &Browser, address: &str) -> ChoreResult {
              return [took, [...document.querySelectorAll('.row .text')].filter((it) => it.textContent === '…').length];"
         )
     };
-    // By the wheel, as a person does: what the bar of so long a log stands for is more than a line.
+    // With the wheel, as a person does: for a log this long the smallest step of the scroll bar is
+    // more than a line.
     let wheel = trace(
         ".scroller",
         "let last = 0; const move = (to) => { const by = (to - last) * 20; last = to;
@@ -198,7 +200,7 @@ fn echo(bed: &Bed, place: &PausedEndpoint) -> ChoreResult {
     compare("One key and its echo, in the page", 300, &mut contenders)
 }
 
-/// A terminal of the page, as a browser holds it.
+/// A terminal on the page, as a browser uses it.
 struct PageTerminal {
     socket: WebSocket<TcpStream>,
 }
@@ -255,7 +257,7 @@ impl PageTerminal {
         self.socket.send(message).map_err(|error| error.to_string())
     }
 
-    /// What is shown next.
+    /// The next output.
     fn hear(&mut self) -> ChoreResult<Vec<u8>> {
         loop {
             match self.socket.read().map_err(|error| error.to_string())? {
@@ -276,7 +278,7 @@ impl PageTerminal {
     }
 }
 
-/// A request of the page's: the head of the answer, and what it says.
+/// A request of the page. Returns the response's head and body.
 fn post(address: &str, path: &str, headers: &[&str], body: &Value) -> ChoreResult<(String, Value)> {
     let body = body.to_string();
     let talk = || -> std::io::Result<String> {

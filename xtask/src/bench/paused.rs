@@ -1,4 +1,5 @@
-//! What paused builds cost: memory, and time to start the next one, with 1, 10 and 100 of them.
+//! The cost of paused builds: memory, and the time to start the next one, with 1, 10 and 100 of
+//! them.
 
 use super::bed::{Bed, OwnedProcess};
 use crate::ChoreResult;

@@ -1,4 +1,4 @@
-//! What going back costs: checkpoints as their number grows, the way back to one, and what the record of runs costs.
+//! The cost of rewinds: checkpoints as their number grows, going back to one, and recording runs.
 
 use super::bed::{Bed, Docker, IMAGE};
 use super::stops::{events, moment, times};
@@ -10,9 +10,9 @@ use std::time::Instant;
 
 /// A breakpoint that is never hit: a build with one keeps checkpoints.
 const NEVER: [&str; 2] = ["--break-on", "failure if status == 77"];
-/// Files that the way back has to put back.
+/// Files that going back has to restore.
 const MANY: &str = "mkdir many; for at in $(seq 1000); do echo > many/$at; done";
-/// Files that a run has changed.
+/// Files that a run changes.
 const MORE: &str = "mkdir many; for at in $(seq 20000); do echo > many/$at; done";
 const TIMES: usize = 10;
 
@@ -64,8 +64,8 @@ fn growth(bed: &Bed) -> ChoreResult {
     Ok(())
 }
 
-/// How long each checkpoint of this kind took in the last build, in milliseconds: from the event before it. Nothing else is
-/// done meanwhile.
+/// How long each checkpoint of this kind took in the last build, in milliseconds: from the event
+/// before it. Nothing else is done meanwhile.
 fn taken(bed: &Bed, kind: &str) -> ChoreResult<Vec<f64>> {
     let dir = newest(bed).ok_or("the build has left nothing")?;
     let all =
@@ -101,7 +101,7 @@ fn way_back(bed: &Bed, docker: Option<&Docker>) -> ChoreResult {
     Ok(())
 }
 
-/// The checkpoint behind the files, and the way back to it.
+/// The time to take the checkpoint after the files, and to go back to it.
 fn back(bed: &Bed, option: &str, kind: &str) -> ChoreResult<(f64, f64)> {
     let failed = |error: std::io::Error| error.to_string();
     let spec = bed.buildspec("back", &[MANY, "echo back; false"])?;
@@ -116,7 +116,7 @@ fn back(bed: &Bed, option: &str, kind: &str) -> ChoreResult<(f64, f64)> {
             None => std::thread::yield_now(),
         }
     };
-    // A pause that is over counts for `runner wait`, too.
+    // `runner wait` also counts a pause that is over.
     let paused = |often: usize| {
         while times(&dir, "paused").map_or(0, |all| all.len()) < often {
             std::thread::yield_now();
@@ -153,7 +153,7 @@ fn by_docker(docker: &Docker) -> ChoreResult<(f64, f64)> {
     Ok((median(commits), median(runs)))
 }
 
-/// What runs have changed: found out when one has ended, and told later.
+/// Changes of runs: the time to detect them after a run, and to show them later.
 fn told(bed: &Bed) -> ChoreResult {
     let spec = bed.buildspec("more", &[MORE, "true"])?;
     bed.runner_run(&spec, &[&["--image", &bed.image], &NEVER[..]].concat())?;
@@ -181,7 +181,7 @@ fn told(bed: &Bed) -> ChoreResult {
     Ok(())
 }
 
-/// The folder of the build that was begun last.
+/// The folder of the newest build.
 fn newest(bed: &Bed) -> Option<PathBuf> {
     let entries = std::fs::read_dir(bed.dir.join("state/builds")).ok()?.flatten();
     let begun = entries.filter_map(|entry| {

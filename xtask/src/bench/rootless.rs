@@ -1,4 +1,4 @@
-//! The start of a container for a user who is not root, beside runc's.
+//! The start of a container for an unprivileged user, compared with runc.
 
 use super::bed::Bed;
 use super::{Contender, measure, quiet};
@@ -9,7 +9,7 @@ use std::process::Command;
 
 const USER: &str = "runner-test";
 
-/// The user is the one of the tests; where they have not run there is none.
+/// Uses the user of the tests; if they have not run, there is none.
 pub(super) fn start(bed: &Bed) -> ChoreResult {
     if quiet(Command::new("id").arg(USER)).is_err() {
         println!("rootless is left out: no user {USER} (cargo xtask test makes it)");

@@ -1,4 +1,5 @@
-//! The local CodeBuild with ten thousand builds: raw HTTP on a kept connection, beside `runner run` in the same rounds.
+//! The local CodeBuild with ten thousand builds: raw HTTP on an open connection, compared with
+//! `runner run` in the same rounds.
 
 use super::bed::{Bed, OwnedProcess};
 use super::{Contender, measure, quiet, until_hi};
@@ -11,11 +12,11 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-/// Builds that are stored.
+/// Number of stored builds.
 const STORED: usize = 10_000;
-/// Calls of StartBuild of one round.
+/// Calls of StartBuild per round.
 const STARTS: usize = 200;
-/// Lines of a log that is followed.
+/// Lines of the log being followed.
 const LINES: usize = 200_000;
 
 /// A `runner serve` and a connection to it.
@@ -23,7 +24,7 @@ struct Served {
     stream: BufReader<TcpStream>,
     address: String,
     server: OwnedProcess,
-    /// From its start until it listened.
+    /// Time from its start until it listened.
     took: Duration,
 }
 
@@ -43,7 +44,7 @@ pub(super) fn measure_service(bed: &Bed) -> ChoreResult {
     accepted(bed)
 }
 
-/// Copies the one build there is until there are enough.
+/// Copies the only build until there are enough.
 fn store(bed: &Bed) -> ChoreResult {
     let failed = |error: std::io::Error| error.to_string();
     let builds = bed.dir.join("state/builds");
@@ -62,7 +63,7 @@ fn store(bed: &Bed) -> ChoreResult {
     Ok(())
 }
 
-/// From the call, or from the start of the program, to what the first command says.
+/// From the call, or from the start of the program, to the first command's output.
 fn first_command(bed: &Bed, served: &mut Served) -> ChoreResult {
     served.call("CreateProject", &project("echo hi", &bed.image))?;
     let spec = bed.buildspec("service-first", &["echo hi"])?;
@@ -105,7 +106,7 @@ fn lookups(served: &mut Served) -> ChoreResult {
         move || {
             let begin = Instant::now();
             let answer = others.borrow_mut().exchange("CodeBuild_20161006", name, &input)?;
-            // Reading the JSON is the client's work, and this client is a debug build.
+            // Parsing the JSON is the client's work, and this client is a debug build.
             let took = begin.elapsed();
             answer.value(name).map(|_| took)
         }
@@ -118,7 +119,7 @@ fn lookups(served: &mut Served) -> ChoreResult {
     measure(&format!("Calls among {STORED} builds"), 50, &mut contenders)
 }
 
-/// What is new in a long log, and the same in a short one.
+/// New lines of a long log, compared with a short one.
 fn follow(bed: &Bed, served: &mut Served) -> ChoreResult {
     let long = bed.buildspec("long", &[&format!("seq {LINES}; codebuild-breakpoint")])?;
     let short = bed.buildspec("short", &["echo hi; codebuild-breakpoint"])?;
@@ -154,7 +155,7 @@ fn follow(bed: &Bed, served: &mut Served) -> ChoreResult {
     done
 }
 
-/// How many are taken in while nothing has room to run.
+/// How many builds are accepted while there is no room to run them.
 fn accepted(bed: &Bed) -> ChoreResult {
     let mut served = Served::new(bed, &["--max-builds", "1", "--max-queued", "5000"])?;
     served.call("DeleteProject", &json!({"name": "bench"}))?;
@@ -169,7 +170,7 @@ fn accepted(bed: &Bed) -> ChoreResult {
         "### StartBuild, one after the other\n\n| | a second |\n|---|---|\n| accepted | {rate:.0} |\n"
     );
     served.call("StopBuild", &json!({"id": first["build"]["id"]}))?;
-    // What waits goes with the folder.
+    // Queued builds disappear with the folder.
     drop(served);
     Ok(())
 }
@@ -221,7 +222,7 @@ impl Served {
         self.exchange(service, name, input)?.value(name)
     }
 
-    /// Sends a call and reads all of its answer.
+    /// Sends a call and reads the whole response.
     fn exchange(&mut self, service: &str, name: &str, input: &Value) -> ChoreResult<BenchResponse> {
         let body = input.to_string();
         let request = format!(
@@ -252,7 +253,7 @@ impl Served {
     }
 }
 
-/// An answer as it came.
+/// A raw response.
 struct BenchResponse {
     is_ok: bool,
     body: Vec<u8>,

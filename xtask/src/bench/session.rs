@@ -1,5 +1,5 @@
-//! What one more program costs in a container that runs, without the start of a client: within the
-//! runner, from the call that starts it to the reply that it has exited, and over the build's control
+//! The cost of another program in a running container, without the start of a client: within the
+//! runner, from the call that starts it to the report of its exit, and over the build's control
 //! socket.
 
 use super::bed::{Bed, Docker, IMAGE};
@@ -15,7 +15,7 @@ use std::process::Command;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-/// Beside posix_spawn of the same program.
+/// Compared with posix_spawn of the same program.
 pub(super) fn measure_exec(bed: &Bed) -> ChoreResult {
     let (paused, lines) = bed.paused_with(&[("RUNNER_LOG", "trace")])?;
     let socket = control_socket(&bed.dir.join("state/live"))?;
@@ -34,7 +34,7 @@ pub(super) fn measure_exec(bed: &Bed) -> ChoreResult {
         Contender::new("posix_spawn of /bin/true on the host", || {
             quiet(&mut Command::new("/bin/true"))
         }),
-        // The same program: the image's /bin/true is busybox.
+        // The same program: /bin/true of the image is busybox.
         Contender::new("posix_spawn of the image's /bin/true on the host", || {
             quiet(&mut Command::new(
                 bed.image.trim_start_matches("rootfs:").to_owned() + "/bin/true",
@@ -47,7 +47,7 @@ pub(super) fn measure_exec(bed: &Bed) -> ChoreResult {
     result
 }
 
-/// The same in a container of Docker's and in one of our own, side by side.
+/// The same in a Docker container and in one of our own, side by side.
 pub(super) fn measure_engines(bed: &Bed, docker: Option<&Docker>) -> ChoreResult {
     let docker = docker.ok_or("this table needs docker")?;
     let trace = ("RUNNER_LOG", "trace");
@@ -75,7 +75,7 @@ pub(super) fn measure_engines(bed: &Bed, docker: Option<&Docker>) -> ChoreResult
     result
 }
 
-/// The next figure that the runner has traced.
+/// The next measurement in the runner's trace.
 fn inside(lines: &Receiver<String>) -> ChoreResult<Duration> {
     let wait = Duration::from_secs(10);
     loop {

@@ -1,5 +1,5 @@
-//! What a stop costs: until a client hears of it, and from a client's decision to the next command; and what
-//! a breakpoint costs that is never hit.
+//! The cost of a stop: until a client is told of it, and from a client's decision to the next
+//! command; and the cost of a breakpoint that is never hit.
 
 use super::bed::Bed;
 use super::session::control_socket;
@@ -14,13 +14,13 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// Commands of the build that is stepped through.
+/// Number of commands in the build that is stepped through.
 const STEPS: usize = 100;
 const MANY: usize = 200;
-/// What is sent to go on: `Request::Decide(Decision::Step)`.
+/// The message that continues: `Request::Decide(Decision::Step)`.
 const STEP: &str = r#"{"decide":{"decision":"step"}}"#;
 
-/// Without a copy of what the build has written before each command.
+/// Without a copy of the build's files before each command.
 const OFF: [&str; 2] = ["--checkpoint", "off"];
 
 pub(super) fn measure(bed: &Bed) -> ChoreResult {
@@ -55,7 +55,7 @@ pub(super) fn measure(bed: &Bed) -> ChoreResult {
     compare("Breakpoints that are never hit", 5, &mut contenders)
 }
 
-/// Times until a stop is heard of, and from decisions to the next commands.
+/// Times until a stop is reported, and from decisions to the next commands.
 fn step_by_step(bed: &Bed, options: &[&str]) -> std::io::Result<[Vec<f64>; 2]> {
     let failed = std::io::Error::other::<String>;
     let spec = bed.buildspec("steps", &[":"; STEPS]).map_err(failed)?;
@@ -92,7 +92,7 @@ fn step_by_step(bed: &Bed, options: &[&str]) -> std::io::Result<[Vec<f64>; 2]> {
     Ok([told, gone_on.collect()])
 }
 
-/// What waits for a word as well, and then runs a program: a shell that reads lines.
+/// A comparison that also waits for input and then runs a program: a shell that reads lines.
 fn shell_by_lines() -> std::io::Result<Vec<f64>> {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", "while read line; do /bin/true; echo; done"]);
@@ -112,20 +112,20 @@ fn shell_by_lines() -> std::io::Result<Vec<f64>> {
     Ok(times)
 }
 
-/// Milliseconds of the day, as events have them.
+/// Current time of day in milliseconds, as in events.
 fn now() -> f64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     since.as_secs_f64() % 86_400.0 * 1000.0
 }
 
-/// Events of a kind.
+/// Events of one type.
 pub(super) fn events(dir: &Path, kind: &str) -> std::io::Result<Vec<serde_json::Value>> {
     let text = fs::read_to_string(dir.join("events.jsonl"))?;
     let lines = text.lines().filter_map(|line| serde_json::from_str(line).ok());
     Ok(lines.filter(|event: &serde_json::Value| event["type"] == kind).collect())
 }
 
-/// When events of a kind were logged.
+/// The times at which events of one type were logged.
 pub(super) fn times(dir: &Path, kind: &str) -> std::io::Result<Vec<f64>> {
     Ok(events(dir, kind)?.iter().filter_map(moment).collect())
 }

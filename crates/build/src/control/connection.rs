@@ -1,4 +1,4 @@
-//! A connection at the control socket: frames in, answers and descriptors out.
+//! A connection to the control socket: reads frames, sends responses and descriptors.
 //!
 //! Used by `host` and `forward`.
 
@@ -9,18 +9,18 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use tokio::net::UnixStream;
 
-/// Bytes read at once.
+/// Bytes per read.
 const CHUNK: usize = 4 << 10;
 
-/// The way of frames from a client.
+/// Frames received from a client.
 pub(super) struct Frames {
     decoder: FrameDecoder,
     buffer: Vec<u8>,
-    /// The last read has taken all there was: a socket that has more will say so.
+    /// The last read emptied the socket; it becomes readable again when there is more.
     is_drained: bool,
 }
 
-/// A client, both ways.
+/// A client connection, both directions.
 pub(super) struct ControlConnection {
     pub(super) stream: Duplex,
     pub(super) frames: Frames,
@@ -34,7 +34,7 @@ impl ControlConnection {
         Ok(ControlConnection { stream, frames })
     }
 
-    /// The next frame; none at the end.
+    /// The next frame; `None` at the end.
     pub(super) async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
         self.frames.next(&self.stream).await
     }
@@ -47,7 +47,7 @@ impl ControlConnection {
         send(&self.stream, answer).await
     }
 
-    /// An answer with descriptors riding on its first byte.
+    /// Sends a response with descriptors attached to its first byte.
     pub(super) async fn answer_with(
         &self,
         answer: &ControlResponse,
@@ -61,13 +61,13 @@ impl ControlConnection {
 }
 
 impl Frames {
-    /// The next request of `client`; none at the end.
+    /// The next request of `client`; `None` at the end.
     pub(super) async fn request(&mut self, client: &Duplex) -> io::Result<Option<ControlRequest>> {
         let frame = self.next(client).await?;
         frame.map(|body| serde_json::from_slice(&body)).transpose().map_err(Into::into)
     }
 
-    /// The body of the next frame; none at the end.
+    /// The body of the next frame; `None` at the end.
     async fn next(&mut self, client: &Duplex) -> io::Result<Option<Vec<u8>>> {
         loop {
             if let Some(frame) = self.decoder.next_frame().map_err(io::Error::other)? {
@@ -75,7 +75,7 @@ impl Frames {
             }
             if self.is_drained {
                 client.readable().await?;
-                // Where this is given up, the next call tries before it waits.
+                // If this future is dropped, the next call tries to read before it waits.
                 self.is_drained = false;
             }
             match client.read(&mut self.buffer).await? {
@@ -89,7 +89,7 @@ impl Frames {
     }
 }
 
-/// Sends an answer.
+/// Sends a response.
 pub(super) async fn send(client: &Duplex, answer: &ControlResponse) -> io::Result<()> {
     client.write_all(&encode(answer)?).await
 }

@@ -1,7 +1,7 @@
-//! A client that forwards ports: connects to what listens in the container, as often as it asks.
+//! A client that forwards ports: connects it to listeners in the container, as often as it asks.
 //!
-//! Started by `host` for a client that has said so. The sockets are handed over, so that no byte of theirs
-//! passes through here.
+//! Started by `host` at a client's request. The sockets are handed to the client, so none of their
+//! bytes pass through the runner.
 
 use super::connection::ControlConnection;
 use crate::session::{Hub, SessionOpenError};
@@ -17,14 +17,15 @@ use tokio::task::JoinSet;
 /// Most ports of a client that are looked at.
 const LISTED: usize = 64;
 
-/// What a client forwards, and where it listens for that, as far as it says.
+/// The ports a client forwards, and where it says it listens.
 pub(super) struct ForwardedPorts {
     pub(super) remotes: Vec<String>,
     pub(super) locals: Vec<String>,
 }
 
 impl ForwardedPorts {
-    /// Those at which the client listens. What it only names may be anybody's, and pages of the build ask there.
+    /// Those at which the client listens. What it only names may be anybody's, and pages of the
+    /// build ask there.
     async fn lines(&self, pid: Option<u32>) -> Vec<ForwardLine> {
         let Some(pid) = pid else { return Vec::new() };
         let pairs = self.locals.iter().cloned().zip(self.remotes.iter().cloned());
@@ -37,8 +38,8 @@ impl ForwardedPorts {
         look.await.unwrap_or_default()
     }
 
-    /// Why none of it makes sense in a network that is this machine's own: a port that leads to itself takes
-    /// each connection that it makes, without end.
+    /// Why none of it makes sense in a network that is this machine's own: a port that leads to
+    /// itself takes each connection that it makes, without end.
     fn circle(&self) -> Option<String> {
         let mut pairs = self.locals.iter().zip(&self.remotes);
         pairs.find_map(|(local, remote)| {
@@ -56,7 +57,7 @@ impl ForwardedPorts {
     }
 }
 
-/// Serves one client until it goes or the build ends.
+/// Serves one client until it disconnects or the build ends.
 pub(super) async fn serve(
     hub: &Arc<Hub>,
     mut connection: ControlConnection,
@@ -69,7 +70,7 @@ pub(super) async fn serve(
         return connection.answer(&ControlResponse::Refused { code: 2, message }).await;
     }
     let label = format!("port-forward {}", ports.remotes.join(" "));
-    // Clients that see the session find its ports, and none of them once it has ended.
+    // Clients that see the session also see its ports, and no ports after it has ended.
     let listed = hub.list_forwards(ports.lines(pid).await);
     let mut presence = match hub.enter(label, name).await {
         Ok(presence) => presence,
@@ -80,7 +81,7 @@ pub(super) async fn serve(
     let _listed = listed;
     connection.answer(&ControlResponse::Opened { session: presence.number }).await?;
     let denied: Arc<[IpAddr]> = denied.map_or_else(|| DENIED.into(), Into::into);
-    // Dropped with this, and with them what they still wait for.
+    // Dropped with this future, along with pending connections.
     let mut dials = JoinSet::new();
     loop {
         tokio::select! {
@@ -93,7 +94,7 @@ pub(super) async fn serve(
                         (id, remote, socket)
                     });
                 }
-                // Nothing else makes sense here.
+                // Other requests make no sense here.
                 Some(_) => {}
             },
             Some(dialled) = dials.join_next() => {

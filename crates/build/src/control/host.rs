@@ -1,7 +1,7 @@
-//! The control socket: where the build's owner and root reach a live build.
+//! The control socket: how the build's owner and root reach a live build.
 //!
-//! Started by `build`. One task a connection. What a session's program reads and writes passes by: its
-//! client is handed the ends of its terminal or of its pipes.
+//! Started by `build`. One task per connection. The data of a session's program does not pass
+//! through here: the client receives the ends of its terminal or pipes.
 
 use super::connection::{ControlConnection, Frames, send};
 use super::forward::{self, ForwardedPorts};
@@ -27,7 +27,7 @@ use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
-/// What the socket's requests work with.
+/// What the handlers of requests need.
 #[derive(Clone)]
 pub struct Host {
     pub inbox: Inbox,
@@ -36,7 +36,7 @@ pub struct Host {
     pub heads: watch::Receiver<Heads>,
 }
 
-/// Listens at `path`, for the caller alone. Must be called in the runtime.
+/// Listens at `path`, accessible to the caller only. Must be called in the runtime.
 pub fn bind(path: &Path) -> io::Result<UnixListener> {
     runner_host::private::listen(path, 0o600)
 }
@@ -49,7 +49,7 @@ pub async fn serve(listener: UnixListener, host: Host) {
             continue;
         };
         let host = host.clone();
-        // A client that breaks off has its answer.
+        // A client that disconnects needs no response.
         tokio::spawn(async move {
             let _ = host.serve_one(stream).await;
         });
@@ -58,7 +58,8 @@ pub async fn serve(listener: UnixListener, host: Host) {
 
 impl Host {
     async fn serve_one(mut self, stream: UnixStream) -> io::Result<()> {
-        // Its folder keeps others out; this keeps out whoever was handed the socket.
+        // The folder's mode keeps others out; this check also rejects a process that was handed the
+        // socket.
         let credentials = stream.peer_cred()?;
         let peer = credentials.uid();
         let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok());
@@ -89,7 +90,7 @@ impl Host {
                 ControlRequest::ScriptPlace { limit } => {
                     tokio::select! {
                         place = self.hub.script_place(limit) => drop(held.replace(place)),
-                        // Its client has gone, or says what is not its turn to say.
+                        // The client has disconnected, or has sent something out of turn.
                         _ = connection.next() => return Ok(()),
                     }
                     connection.answer(&ControlResponse::Done).await?;
@@ -192,7 +193,7 @@ impl Host {
                     let ports = ForwardedPorts { remotes: ports, locals };
                     return forward::serve(&self.hub, connection, pid, ports, name, denied).await;
                 }
-                // Belong to a session.
+                // Valid only within a session.
                 ControlRequest::Hello { .. }
                 | ControlRequest::Dial { .. }
                 | ControlRequest::Resize(_)
@@ -242,10 +243,10 @@ impl Host {
         }
     }
 
-    /// Tells each change until the build is over or the client has gone.
+    /// Reports each change until the build is over or the client has disconnected.
     async fn watch(&mut self, mut connection: ControlConnection) -> io::Result<()> {
         loop {
-            // Marked as seen first: a change in between is told in the next round.
+            // Mark it as seen first: a change made in between is reported in the next round.
             let is_over = self.heads.borrow_and_update().closed;
             self.progress.mark_unchanged();
             let status = self.status();
@@ -265,8 +266,8 @@ impl Host {
         }
     }
 
-    /// Tells how the build stands, and again whenever a pause has begun or ended; until the build is over
-    /// or the client has gone.
+    /// Reports the build's state, and again whenever a pause begins or ends, until the build is
+    /// over or the client has disconnected.
     async fn watch_pauses(&mut self, mut connection: ControlConnection) -> io::Result<()> {
         let mut told = None;
         loop {
@@ -295,10 +296,10 @@ impl Host {
     }
 }
 
-/// What is said of output that was not waited for.
+/// Warning about output that was not waited for.
 const NOT_KEPT: &str = "output of background processes after the end is not kept";
 
-/// What came of a request.
+/// Turns the result of a request into a response.
 fn answer<T>(done: Result<T, String>, is: impl FnOnce(T) -> ControlResponse) -> ControlResponse {
     match done {
         Ok(done) => is(done),
@@ -306,32 +307,32 @@ fn answer<T>(done: Result<T, String>, is: impl FnOnce(T) -> ControlResponse) -> 
     }
 }
 
-/// Whole seconds from now on.
+/// Whole seconds until `at`.
 fn seconds_to(at: Duration) -> u64 {
     at.saturating_sub(clock::boot()).as_secs()
 }
 
-/// Who is at the other end.
+/// The user and client at the other end.
 fn who(uid: u32, by: &debug::DecisionClient) -> Who {
     let known = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten();
     let user = known.map_or_else(|| uid.to_string(), |known| known.name);
     Who { uid, user, client: by.clone() }
 }
 
-/// Pauses of the build that begin while somebody is in it.
+/// Reports pauses that begin while a client is connected.
 struct HostPauses {
     progress: watch::Receiver<BuildProgressView>,
     known: u32,
 }
 
 impl HostPauses {
-    /// From now on.
+    /// Starts with the next pause.
     fn of(progress: watch::Receiver<BuildProgressView>) -> Self {
         let known = progress.borrow().view.as_ref().map_or(0, |view| view.pauses);
         HostPauses { progress, known }
     }
 
-    /// The next one, in a line for the person.
+    /// Waits for the next pause and returns a message for the user.
     async fn next(&mut self) -> String {
         loop {
             if self.progress.changed().await.is_err() {
@@ -353,7 +354,7 @@ impl HostPauses {
     }
 }
 
-/// Tells a client of each pause, until it has gone.
+/// Reports each pause to a client until it disconnects.
 async fn announce(client: &Duplex, pauses: Option<HostPauses>) -> io::Error {
     let Some(mut pauses) = pauses else { return std::future::pending().await };
     loop {
@@ -364,7 +365,8 @@ async fn announce(client: &Duplex, pauses: Option<HostPauses>) -> io::Error {
     }
 }
 
-/// Connects a client and a program, until one of them has gone. Of `pauses` the client hears.
+/// Connects a client and a program until one of them ends. The client is told of each pause in
+/// `pauses`.
 async fn serve_session(
     connection: ControlConnection,
     session: Result<ProgramSession, SessionOpenError>,
@@ -380,7 +382,7 @@ async fn serve_session(
     let ProgramSession { number, ends, controls, course } = session;
     let fds: Vec<_> = ends.iter().map(AsFd::as_fd).collect();
     let sent = connection.answer_with(&ControlResponse::Opened { session: number }, &fds).await;
-    // The client alone holds them now, and how it holds them is what the program sees.
+    // Only the client holds these ends now, so that the program notices when it closes them.
     drop(ends);
     if sent.is_err() {
         controls.abandon().await;
@@ -407,7 +409,7 @@ async fn serve_session(
             }
             said
         }
-        // What cannot be told is no loss: a client that has gone is noticed by what it says.
+        // A failed message is harmless: a disconnected client is noticed by its own stream.
         _ = async { announce(&client, pauses).await; std::future::pending::<()>().await } => Ok(()),
         gone = obey(&controls, &client, frames) => {
             let said = match gone {
@@ -424,15 +426,15 @@ async fn serve_session(
     }
 }
 
-/// Why a client is served no more.
+/// Why a client is no longer served.
 enum Left {
-    /// It has gone itself.
+    /// The client disconnected.
     Gone,
-    /// Its container does not answer.
+    /// The container does not respond.
     Deaf,
 }
 
-/// Does what the client asks for, until it is gone.
+/// Carries out the client's requests until it disconnects.
 async fn obey(controls: &SessionControls, client: &Duplex, mut frames: Frames) -> io::Result<Left> {
     while let Some(request) = frames.request(client).await? {
         match request {

@@ -1,8 +1,8 @@
 //! The two sockets of a live build.
 //!
-//! [`ShimServer`]: inside the container, open to every process there, knows breakpoint and resume.
-//! [`host`]: on this machine, for the build's owner and root, knows everything else; `client` is its
-//! other end.
+//! [`ShimServer`]: inside the container, open to every process there; accepts breakpoint and
+//! resume. [`host`]: on this machine, for the build's owner and root; accepts everything else.
+//! `client` is its counterpart.
 
 mod connection;
 mod forward;

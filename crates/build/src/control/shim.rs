@@ -1,8 +1,8 @@
-//! The shim socket: where a build says that it wants to pause.
+//! The shim socket: where processes of a build ask for a pause.
 //!
-//! Mounted into the container, only with `--enable-session`. Whoever connects may be hostile: one
-//! message a connection, bounded in size and time; connections bounded in number and in rate. What
-//! is wrong with a message concerns its sender alone.
+//! Mounted into the container only with `--enable-session`. Any process that connects may be
+//! hostile: one message per connection, bounded in size and time; the number and rate of
+//! connections are bounded too. An invalid message affects only its sender.
 
 use crate::driver::PausedProcesses;
 use crate::driver::inbox::Inbox;
@@ -17,13 +17,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
-/// Connections at once; a breakpoint holds one as long as it waits.
+/// Maximum concurrent connections; a breakpoint holds one while it waits.
 const MAX_CONNECTIONS: usize = 256;
-/// Time a connection has to send its message.
+/// Time limit for a connection to send its message.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Least time between two connections once many have come in a row.
+/// Minimum time between two connections after a burst.
 const PACE: Duration = Duration::from_millis(2);
-/// Connections taken without a pause.
+/// Connections accepted without a pause.
 const BURST: u32 = 64;
 
 /// The listening end.
@@ -33,7 +33,7 @@ pub struct ShimServer {
 }
 
 impl ShimServer {
-    /// Listens at `path`, for every user there is. Must be called in the runtime.
+    /// Listens at `path`, for every user. Must be called in the runtime.
     pub fn bind(path: &Path) -> io::Result<Self> {
         Ok(ShimServer { listener: runner_host::private::listen(path, 0o666)? })
     }
@@ -44,7 +44,7 @@ impl ShimServer {
         let mut in_a_row = 0;
         let mut last = tokio::time::Instant::now();
         loop {
-            // Out of descriptors, for one; the next may be luckier.
+            // For example, no descriptors are left; the next attempt may succeed.
             let Ok((mut stream, _)) = self.listener.accept().await else {
                 tokio::time::sleep(PACE).await;
                 continue;
@@ -62,7 +62,7 @@ impl ShimServer {
             };
             let (breakpoints, inbox) = (Arc::clone(&breakpoints), inbox.clone());
             tokio::spawn(async move {
-                // Whatever went wrong, the connection is closed, and that is its answer.
+                // After any error the connection is closed, which is the response.
                 let _ = serve_one(&mut stream, &breakpoints, &inbox).await;
                 drop(place);
             });
@@ -98,7 +98,8 @@ async fn serve_one(
                         stream.write_all(&[RESUMED]).await?;
                     }
                 }
-                // It has nothing more to say; the end of its stream is its own end.
+                // The client has nothing more to say; the end of its stream means that it has
+                // exited.
                 _ = stream.read(&mut byte) => {
                     breakpoints.forget(call);
                     inbox.send(MachineInput::BreakpointGone { call }).await;

@@ -1,7 +1,7 @@
-//! The log on its way to CloudWatch Logs: a line an event, in batches within the service's limits.
+//! Sends the log to CloudWatch Logs: one event per line, in batches within the service's limits.
 //!
-//! A batch goes off when it is full or a second old. What may succeed at another time is tried again
-//! with growing pauses, for as long as the build runs; meanwhile the log waits on disk, not in memory.
+//! A batch is sent when it is full or a second old. Failures that may be temporary are retried with
+//! growing pauses for as long as the build runs; meanwhile the log waits on disk, not in memory.
 
 use super::DeliverySource;
 use runner_cloud::{Amazon, CallError, logs};
@@ -10,20 +10,20 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Most bytes of a batch, each event counted with so many more.
+/// Maximum bytes of a batch; each event adds a fixed overhead.
 const MAX_BATCH: usize = 1 << 20;
 const OVERHEAD: usize = 26;
-/// Most events of a batch.
+/// Maximum events of a batch.
 const MAX_EVENTS: usize = 10_000;
 /// How long a line waits for others.
 const GATHER: Duration = Duration::from_secs(1);
-/// Longest time between the first and the last event of a batch, in milliseconds.
+/// Maximum time between the first and the last event of a batch, in milliseconds.
 const MAX_SPAN: u64 = 24 * 60 * 60 * 1000;
-/// Pauses between attempts.
+/// Pause before the first retry.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// A log stream, as somebody.
+/// A log stream and the client that writes to it.
 pub(super) struct DeliveryStream {
     amazon: Amazon,
     stream: logs::LogStream,
@@ -42,7 +42,7 @@ impl DeliveryStream {
         self.stream.put(&self.amazon, &events).await
     }
 
-    /// The same, as often as it takes.
+    /// Sends a batch, retrying as often as needed.
     async fn put_at_last(&mut self, batch: &[Line]) -> Result<(), String> {
         let mut pause = FIRST_PAUSE;
         loop {
@@ -59,7 +59,7 @@ impl DeliveryStream {
     }
 }
 
-/// Sends the log until all of it has arrived; the error says why it did not.
+/// Sends the log until all of it has arrived. The error says why it did not.
 pub(super) async fn send(
     mut source: DeliverySource,
     mut stream: DeliveryStream,
@@ -86,7 +86,7 @@ pub(super) async fn send(
         }
         while batch.is_full() || is_over && !batch.waiting.is_empty() || batch.is_due() {
             let part = batch.take();
-            // A batch that arrives, however late, is progress enough.
+            // A batch that arrives, however late, counts as progress.
             source.bounded(|| 0, stream.put_at_last(&part)).await?;
         }
         if is_over {
@@ -111,12 +111,12 @@ async fn sleep_until(due: Option<Instant>) {
     }
 }
 
-/// Lines that wait to be sent.
+/// Lines waiting to be sent.
 #[derive(Default)]
 struct LineBatch {
     waiting: Vec<Line>,
     bytes: usize,
-    /// When the first of them came.
+    /// When the first of them was added.
     since: Option<Instant>,
 }
 
@@ -135,7 +135,7 @@ impl LineBatch {
         self.since.is_some_and(|since| since.elapsed() >= GATHER)
     }
 
-    /// As many of the first as the service takes at once.
+    /// Takes as many of the first lines as the service accepts at once.
     fn take(&mut self) -> Vec<Line> {
         let first = self.waiting.first().map_or(0, |line| line.time);
         let mut bytes = 0;

@@ -1,9 +1,9 @@
-//! Copies of a build's log that go to AWS: CloudWatch Logs, and a compressed object on S3.
+//! Sends copies of a build's log to AWS: CloudWatch Logs, and a compressed object on S3.
 //!
-//! Started by `build` where a project asks for them. Each has a thread with a cursor over the log, so
-//! that neither a slow nor a silent service slows the build; nothing waits for them before the build's
-//! own processes are gone. Then they have a while to catch up. What has not arrived after that is told,
-//! and is in the log on disk all the same.
+//! Started by `build` if a project asks for them. Each copy has a thread that reads the log at its
+//! own pace, so a slow or silent service does not slow the build; nothing waits for these threads
+//! before the build's processes have ended. Then they have some time to catch up. What has not
+//! arrived by then is reported, and remains in the log on disk.
 
 mod cloudwatch;
 mod object;
@@ -22,19 +22,19 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// How long a service may be silent once the build itself is over.
+/// How long a service may make no progress after the build has ended.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Where copies of the log go.
+/// Destinations of the log's copies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Copies {
     /// Log group and log stream.
     pub cloudwatch: Option<(String, String)>,
-    /// The object's place.
+    /// Where the object goes.
     pub s3: Option<Location>,
 }
 
-/// What each of them works with.
+/// What each of the threads works with.
 struct DeliverySource {
     log: LogWriter,
     reader: LogReader,
@@ -50,7 +50,7 @@ pub struct Couriers {
 }
 
 impl Couriers {
-    /// Starts those that are asked for. Nothing is sent yet.
+    /// Starts the requested copies. Nothing is sent yet.
     pub fn start(
         to: &Copies,
         uuid: &str,
@@ -84,7 +84,7 @@ impl Couriers {
             let rest = format!("the whole log: runner logs {uuid}");
             let mut to = place.object(&format!("{uuid}.gz"));
             to.content_type = Some("application/gzip".to_owned());
-            // Without a name, so that nothing is left of it whatever happens.
+            // Unnamed, so that nothing is left of it whatever happens.
             let file = tempfile::tempfile_in(dir.path())?;
             threads.push(thread("s3 logs", async move {
                 let s3 = S3::new(&Amazon::load(&identity).await);
@@ -98,7 +98,7 @@ impl Couriers {
     }
 }
 
-/// A thread with a runtime of its own: reading the log may block.
+/// A thread with a separate runtime, because reading the log may block.
 fn thread(
     name: &str,
     work: impl Future<Output = Result<(), String>> + Send + 'static,
@@ -106,7 +106,7 @@ fn thread(
     let runtime = runner_host::runtime::start().map_err(io::Error::other)?;
     std::thread::Builder::new().name(name.to_owned()).spawn(move || {
         let result = runtime.block_on(work);
-        // What hangs there is not waited for.
+        // Tasks that hang are not waited for.
         runtime.shutdown_background();
         result
     })
@@ -139,7 +139,7 @@ impl LogDeliveries for Couriers {
 }
 
 impl DeliverySource {
-    /// Does something that may take long; gives it up when somebody is in a hurry, or when it has made
+    /// Runs something that may take long. Gives up when the user is in a hurry, or when it has made
     /// no progress for a while after the build's end.
     async fn bounded<T>(
         &self,
@@ -149,7 +149,7 @@ impl DeliverySource {
         let mut hurry = self.hurry.clone();
         let mut heads = self.log.watch();
         let too_long = async {
-            // A log writer that is gone has nothing more to say.
+            // An error means that the log writer is gone, and with it anything more to read.
             drop(heads.wait_for(|heads| heads.complete).await);
             let mut before = progress();
             loop {
@@ -164,7 +164,7 @@ impl DeliverySource {
         let hurried = async {
             let is_alone = hurry.wait_for(|hurry| *hurry).await.is_err();
             if is_alone {
-                // Nobody is left to be in a hurry.
+                // Nobody is left who could be in a hurry.
                 std::future::pending::<()>().await;
             }
         };

@@ -1,6 +1,6 @@
 //! The log as one compressed object on S3.
 //!
-//! Compressed as it grows, into a file without a name, and put when it is whole.
+//! It is compressed as it grows, into an unnamed file, and uploaded when it is complete.
 
 use super::DeliverySource;
 use flate2::Compression;
@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Seek, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Puts the log; the error says why it is not there.
+/// Uploads the log. The error says why that failed.
 pub(super) async fn send(
     mut source: DeliverySource,
     file: File,

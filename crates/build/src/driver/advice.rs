@@ -1,5 +1,5 @@
-//! What mends a failed command, where that is known, and what would have paused one: each advice once in a
-//! build.
+//! Hints for failed commands, and for those a breakpoint would have paused. Each hint is given once
+//! in a build.
 
 use super::world::World;
 use runner_core::event::CommandOutcome;
@@ -11,7 +11,7 @@ use runner_folder::events::LogWriter;
 use runner_host::users;
 use std::sync::PoisonError;
 
-/// The advice for a command that has ended, whose output begins there in the log.
+/// Hints for a finished command whose output begins at this position in the log.
 pub(super) fn of(
     world: &World,
     log: &LogWriter,
@@ -35,12 +35,12 @@ pub(super) fn of(
     advised.insert(hint.clone()).then_some(hint)
 }
 
-/// Why a command does not run whose user the image does not have.
+/// Why a command does not run as a user that the image does not have.
 pub(super) fn no_user(name: &str) -> String {
     format!("the image has no user `{name}` (run-as)")
 }
 
-/// That a breakpoint did not pause.
+/// A hint that a breakpoint did not pause.
 fn passed(world: &World, text: &str) -> Option<String> {
     let is_passed = !world.plan.facts.session_enabled && hints::passes_breakpoint(text);
     is_passed.then(|| hints::PASSED.to_owned())
@@ -80,7 +80,7 @@ fn for_failure(
     known.or_else(|| hints::hint(&failure).map(Into::into))
 }
 
-/// Whether the caller reaches the network by a proxy, and the build does not know of it.
+/// Whether the caller uses a proxy that the build does not know of.
 fn lacks_proxy(world: &World) -> bool {
     const NAMES: [&str; 3] = ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"];
     let is_proxy = |name: &str| NAMES.iter().any(|proxy| name.eq_ignore_ascii_case(proxy));

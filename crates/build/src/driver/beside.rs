@@ -1,15 +1,15 @@
-//! What runs beside the build, as far as the driver sees to it.
+//! What the driver needs of the containers that run beside the build.
 
 use runner_engine::{Container, EngineError, Fut};
 
-/// Started before the build's container is made; ended by whoever has made it.
+/// Services of a build: started before its container is created; stopped by whoever created this.
 pub trait Beside: Send + Sync {
-    /// Starts it, unless it is up; resolves when it is, or with why it is not.
+    /// Starts them, unless they run already; resolves when they run, or with an error.
     fn start(&self) -> Fut<'_, Result<(), EngineError>>;
 
-    /// Opens the ways to it from the build's container, which has been made and in which nothing runs yet.
+    /// Opens connections to them from the build's container, which exists but runs nothing yet.
     fn open<'b>(&'b self, build: &'b dyn Container) -> Fut<'b, Result<(), EngineError>>;
 
-    /// Nobody waits for it any more.
+    /// Cancels the start: nobody waits for it any more.
     fn give_up(&self);
 }

@@ -1,8 +1,8 @@
-//! The processes that wait at breakpoints, between the socket they wait on and the driver that lets
-//! them go.
+//! The processes that wait at breakpoints: connects the socket they wait on with the driver, which
+//! releases them.
 //!
-//! Filled by `control::shim`; emptied when the machine says so. Sessions look here for the variables
-//! and the directory of the process they are opened for.
+//! Filled by `control::shim`; emptied when the machine says so. Sessions take variables and
+//! directory from the process they are opened for.
 
 use runner_core::machine::CallId;
 use runner_wire::shim::BreakpointCaller;
@@ -23,10 +23,10 @@ struct WaitingBreakpoints {
 }
 
 impl PausedProcesses {
-    /// Lets a process go on.
+    /// Lets a process continue.
     pub fn release(&self, call: CallId) {
         if let Some((_, release)) = self.lock().callers.remove(&call) {
-            // It may be gone already.
+            // The process may be gone already.
             let _ = release.send(());
         }
     }
@@ -36,12 +36,12 @@ impl PausedProcesses {
         self.lock().callers.values().next().map(|(caller, _)| caller.clone())
     }
 
-    /// Forgets everybody; the build is over.
+    /// Forgets all processes; the build is over.
     pub fn close(&self) {
         self.lock().callers.clear();
     }
 
-    /// One more waits; its call, and what tells it to go on.
+    /// Adds a process. Returns its call, and the receiver that tells it to continue.
     pub fn add(&self, caller: BreakpointCaller) -> (CallId, oneshot::Receiver<()>) {
         let (release_tx, release_rx) = oneshot::channel();
         let mut waiting = self.lock();

@@ -1,4 +1,4 @@
-//! One command of the build: run, watched, and told of.
+//! Runs one command of the build, watches it, and reports on it.
 //!
 //! Used by `effects`, one at a time.
 
@@ -20,12 +20,12 @@ use runner_folder::events::pump::Pump;
 use runner_wire::init::Exit;
 use std::sync::Arc;
 
-/// What a person is told of an image without a shell.
+/// Error for an image without a shell.
 const NO_SHELL: &str = "commands of a buildspec need a shell in the image, here as at AWS; to look \
                         around in this one, and run its programs: --enable-session, with --toolbox for \
                         a shell of this machine's";
 
-/// What a command is run with.
+/// What a command runs with.
 pub(super) struct Hands {
     pub(super) world: Arc<World>,
     pub(super) inbox: Inbox,
@@ -37,7 +37,7 @@ pub(super) struct Hands {
 }
 
 impl Hands {
-    /// Runs it; what came of it, unless somebody else tells that.
+    /// Runs the command. Returns its result, unless something else reports it.
     pub(super) async fn run(
         &self,
         shell: &mut BuildShell,
@@ -64,7 +64,7 @@ impl Hands {
                 let facts = self.facts(shell, &watch, (&outcome, cause.as_deref())).await;
                 Some(MachineInput::CommandEnded { command: run.command, outcome, cause, facts })
             }
-            // Its end is reported by whoever watches over it.
+            // Reported by the task that watches the container.
             Err(ShellError::Exec(ExecError::ContainerGone)) => None,
             Err(error @ ShellError::NoShell { .. }) => {
                 let has_shell = self.world.guests.sessions.has_shell().await;
@@ -79,7 +79,7 @@ impl Hands {
         }
     }
 
-    /// What breakpoints, and people who stop at them, want to know of it.
+    /// Collects what breakpoints, and people who stop at them, need to know of the run.
     async fn facts(
         &self,
         shell: &BuildShell,
@@ -87,7 +87,7 @@ impl Hands {
         ended: (&CommandOutcome, Option<&str>),
     ) -> RunFacts {
         let wants = watch.wants();
-        // Nothing that was written from here on is the run's to be looked at.
+        // What is written from here on does not count as output of the run.
         watch.set(Wants::default());
         let seen = match wants.changes {
             true => self.checkpoints.look(watch.command(), &*self.container).await,
@@ -111,7 +111,7 @@ impl Hands {
         }
     }
 
-    /// Runs it until its process has exited and what it wrote is in the log.
+    /// Runs the command until its process has exited and its output is in the log.
     async fn perform(
         &self,
         shell: &mut BuildShell,
@@ -154,7 +154,7 @@ impl Hands {
             never = watch.keep(&*self.container) => match never {},
         };
         self.stillness.is_of(None);
-        // Two facts: the process has exited, and what it wrote is in the log.
+        // The exit alone is not enough: the output must be in the log, too.
         handle.drain().await;
         match exit {
             Ok(exit) => {
@@ -168,7 +168,7 @@ impl Hands {
         }
     }
 
-    /// What comes of a command whose program could not be started.
+    /// The result of a command whose program could not be started.
     fn not_started(
         &self,
         shell: &BuildShell,
@@ -182,7 +182,7 @@ impl Hands {
                 runner_host::users::advice()
             )));
         }
-        // The build has used up what it may have, which is its own doing.
+        // The build has reached its own process limit.
         if error.is_refused_process() && self.world.container_spec.limits.pids.is_some() {
             return Ok(CommandOutcome::NotStarted(error.to_string()));
         }

@@ -1,16 +1,16 @@
-//! What the driver needs of a log that is sent elsewhere, whoever sends it.
+//! What the driver needs of the code that sends copies of the log.
 //!
-//! Implemented by `deliveries`; the driver says when the last of the build's output is logged, and
-//! tells the person what did not arrive.
+//! Implemented by `deliveries`. The driver says when the last of the build's output is logged, and
+//! reports what did not arrive.
 
 use runner_engine::Fut;
 
-/// Copies of the log under way to other places.
+/// Copies of the log being sent to other places.
 pub trait LogDeliveries: Send + Sync {
-    /// All that commands have written is logged. Resolves when it has arrived, or has been given up:
-    /// with what is to be told of the latter.
+    /// Called when all output of commands is logged. Resolves when it has arrived or was given up;
+    /// returns a message for each copy that was given up.
     fn finish(&self) -> Fut<'_, Vec<String>>;
 
-    /// Somebody is in a hurry: what has not arrived by now is given up.
+    /// Gives up what has not arrived yet, because the user is in a hurry.
     fn hurry(&self);
 }

@@ -1,6 +1,6 @@
-//! One effect of the machine, performed.
+//! Performs one effect of the machine.
 //!
-//! Fed by `run`. Whatever takes time runs as a task of its own and comes back as an input; nothing
+//! Fed by `run`. Whatever takes time runs as a separate task and comes back as an input; nothing
 //! here decides what happens next.
 
 use super::checkpoints::{Checkpoints, Due, Taken};
@@ -28,13 +28,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-/// How long the pipes of a container that is gone may stay open.
+/// How long the pipes of an ended container may stay open.
 const FOREIGN_WRITERS: Duration = Duration::from_secs(10);
 
-/// How long an upload that was stopped may take to throw away what it began.
+/// How long a stopped upload may take to discard what it began.
 const UPLOAD_ENDS: Duration = Duration::from_secs(10);
 
-/// How long a container's first process may take to say that all others are killed.
+/// How long a container's first process may take to confirm that all others were killed.
 const KILL_ANSWER: Duration = Duration::from_secs(1);
 
 /// Performs effects.
@@ -51,7 +51,7 @@ pub(super) struct Effects {
     upload: Mutex<Option<Uploading>>,
 }
 
-/// Artifacts, reports and cache on their way.
+/// A running upload of artifacts, reports and cache.
 struct Uploading {
     cancel: watch::Sender<bool>,
     task: JoinHandle<()>,
@@ -107,12 +107,12 @@ impl Effects {
             MachineEffect::Watch(wants) => self.stillness.watch(wants),
             MachineEffect::Upload { succeeding } => self.upload(succeeding),
             MachineEffect::Finalize { status } => self.finalize(status),
-            // The loop's own business.
+            // Handled by the loop itself.
             MachineEffect::Finish { .. } => {}
         }
     }
 
-    /// What kills the container without waiting for anything, from any thread.
+    /// A function that kills the container without waiting for anything, from any thread.
     pub(super) fn kill(&self) -> impl Fn() + Send + 'static {
         let housing = self.housing.clone();
         move || housing.kill_now()
@@ -133,7 +133,7 @@ impl Effects {
                 && let Some(to) = world.outputs.cache.clone()
             {
                 let found = move || CacheState::found_before(&cache, &to);
-                // One that cannot be looked for is none.
+                // A failed search counts as no cache.
                 let found = tokio::task::spawn_blocking(found).await.unwrap_or_default();
                 spec.cached = found.trees();
                 *upload::lock(&world.outputs.cache_state) = found;
@@ -191,7 +191,7 @@ impl Effects {
                 succeeding,
             })
             .await;
-            // A container that has been taken down meanwhile has its own story.
+            // If the container was taken down meanwhile, that is reported elsewhere.
             if !housing.is_stopping() {
                 inbox.send(MachineInput::Uploaded(result)).await;
             }
@@ -208,7 +208,7 @@ impl Effects {
             let mut stage = self.housing.stage();
             match &*stage {
                 ContainerStage::Running(container) => Arc::clone(container),
-                // It is dropped, and that reported, as soon as it is there.
+                // It is dropped, and this reported, as soon as it exists.
                 ContainerStage::Starting | ContainerStage::Unwanted
                     if signal != Signal::SIGKILL =>
                 {
@@ -217,7 +217,7 @@ impl Effects {
                     self.world.services.iter().for_each(|services| services.give_up());
                     return;
                 }
-                // At once: this program ends now, and a container that comes up after all finds
+                // Do not wait: the runner exits now, and a container that starts after all finds
                 // its runner gone.
                 ContainerStage::Starting | ContainerStage::Unwanted => {
                     *stage = ContainerStage::Unwanted;
@@ -248,7 +248,7 @@ impl Effects {
                 told.await;
             }
             if let Some(upload) = upload {
-                // What is half there is thrown away, here and at a server.
+                // The incomplete parts are discarded, here and at the server.
                 let _ = timeout(UPLOAD_ENDS, upload.task).await;
             }
             pumps.drained().await;
@@ -275,7 +275,7 @@ impl Effects {
                 container.stop().await;
             }
             tracing::debug!("the container is gone");
-            // With the last process the last pipe is closed, unless one was handed to somebody outside.
+            // The last process closes the last pipe, unless one was handed to a process outside.
             if timeout(FOREIGN_WRITERS, pumps.drained()).await.is_err() {
                 let text = "a pipe of the build is held open from outside; its rest is not logged";
                 inbox.send(MachineInput::Notice(Notice::warning(text.to_owned()))).await;
@@ -301,7 +301,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Before the first command a session finds what the first command will find.
+/// What a session finds before the first command: the same as the first command will.
 pub(super) fn initial_snapshot(layers: &EnvLayers, source: &str) -> ShellSnapshot {
     let variables = runner_core::env::compose(layers.clone());
     ShellSnapshot {

@@ -1,11 +1,12 @@
-//! An image's ENTRYPOINT, run before the first command of a build with privileges.
+//! Runs an image's ENTRYPOINT before the first command of a privileged build.
 //!
-//! CodeBuild's own images start a Docker daemon there and then run what they are given, which at AWS is
-//! the agent. Here it is a program of ours that tells the variables it
-//! finds and stays. Without privileges such an entrypoint would wait a minute for a daemon that cannot
-//! come up, and many other images have one that is no wrapper, so it is left out then.
+//! The entrypoints of CodeBuild's own images start a Docker daemon and then run their arguments,
+//! which at AWS is the agent. Here it is one of our programs, which reports the variables it finds
+//! and keeps running. Without privileges such an entrypoint would wait a minute for a daemon that
+//! cannot start, and many other images have one that is no wrapper, so it is not run.
 //!
-//! Used by `setup`. What the entrypoint writes is the image's own: read within bounds, never logged.
+//! Used by `setup`. The entrypoint's output is untrusted: it is read within bounds and never
+//! logged.
 
 use super::shell::ShellError;
 use runner_core::env::{DEFAULT_PATH, Variables, is_name};
@@ -21,19 +22,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// Most that is kept of what it writes. Linux takes no larger environment.
+/// Maximum bytes kept of its output. Linux accepts no larger environment.
 const MOST: usize = 8 << 20;
-/// How long what it has started may take to speak when it has ended itself.
+/// How long its child may take to report after the entrypoint itself has exited.
 const GRACE: Duration = Duration::from_secs(5);
-/// Variables that a shell sets by itself.
+/// Variables that shells set themselves.
 const OF_SHELLS: [&str; 4] = ["_", "OLDPWD", "PWD", "SHLVL"];
 
-/// Remembers with which variables it has run. Clones are of the same.
+/// The variables the entrypoint was run with. Clones share them.
 #[derive(Clone, Default)]
 pub(super) struct Entrypoint(Arc<Mutex<Option<Variables>>>);
 
 impl Entrypoint {
-    /// Runs it with these variables; the image's own with what it has changed.
+    /// Runs the entrypoint with these variables. Returns the image's variables with its changes.
     pub(super) async fn run(
         &self,
         container: &dyn Container,
@@ -43,7 +44,7 @@ impl Entrypoint {
         run(container, passed).await
     }
 
-    /// Runs it in the container that has taken the place of the one it has run in.
+    /// Runs it again in the container that replaced the one it ran in.
     pub(super) async fn again(&self, container: &dyn Container) -> Result<(), ShellError> {
         let passed = self.lock().clone();
         match passed {
@@ -92,14 +93,14 @@ async fn run(container: &dyn Container, passed: Variables) -> Result<Variables, 
     let (told, how) = tokio::select! {
         told = &mut told_rx => {
             let told = told.unwrap_or(Err(Vec::new()));
-            // An end of its output is, more often than not, its own.
+            // When its output ends, it has usually exited as well.
             let how = match told {
                 Ok(_) => None,
                 Err(_) => tokio::time::timeout(GRACE, exit).await.ok(),
             };
             (told, how)
         }
-        // What it has started goes on, as it may.
+        // Processes it started may keep running.
         how = &mut exit => {
             let told = tokio::time::timeout(GRACE, told_rx).await;
             (told.map_or_else(|_| Err(Vec::new()), |told| told.unwrap_or(Err(Vec::new()))), Some(how))
@@ -119,7 +120,7 @@ async fn run(container: &dyn Container, passed: Variables) -> Result<Variables, 
     Err(ended(config.entrypoint.join(" "), how, &said))
 }
 
-/// What a person is told of an entrypoint that has come to nothing.
+/// Hint for an entrypoint that failed.
 pub(super) const HINT: &str = "with --privileged the image's entrypoint has to run what it is given \
                                (eval \"$@\" at its end, as CodeBuild's own images do); without \
                                --privileged it is not run at all";
@@ -131,8 +132,8 @@ fn ended(program: String, how: String, said: &[u8]) -> ShellError {
     ShellError::Entrypoint { program, how, said }
 }
 
-/// Reads until the agent has spoken between two marks, and goes on reading, so that nobody waits for
-/// room in the pipe. Sends what it said; what was said instead where it never spoke.
+/// Reads until the agent has written between two marks, and keeps reading so that nobody blocks on
+/// a full pipe. Sends the agent's text, or all output if the agent wrote none.
 fn listen(pipe: OwnedFd, mark: &[u8], told: oneshot::Sender<Result<Vec<u8>, Vec<u8>>>) {
     let mut pipe = File::from(pipe);
     let mut told = Some(told);
@@ -146,7 +147,7 @@ fn listen(pipe: OwnedFd, mark: &[u8], told: oneshot::Sender<Result<Vec<u8>, Vec<
         let Some(waiting) = told.take() else { continue };
         heard.extend_from_slice(&part[..got]);
         match between(&heard, mark) {
-            // Nobody waits for it any more.
+            // A send fails only when nobody waits any more.
             Some(said) => drop(waiting.send(Ok(said.to_vec()))),
             None => {
                 if heard.len() > MOST {
@@ -161,7 +162,7 @@ fn listen(pipe: OwnedFd, mark: &[u8], told: oneshot::Sender<Result<Vec<u8>, Vec<
     }
 }
 
-/// What stands between the first mark and the second.
+/// The text between the first and the second mark.
 fn between<'a>(heard: &'a [u8], mark: &[u8]) -> Option<&'a [u8]> {
     let find = |bytes: &[u8]| bytes.windows(mark.len()).position(|window| window == mark);
     let first = find(heard)? + mark.len();
@@ -169,8 +170,8 @@ fn between<'a>(heard: &'a [u8], mark: &[u8]) -> Option<&'a [u8]> {
     Some(&rest[..find(rest)?])
 }
 
-/// The image's variables as the entrypoint has left them: what it has set or changed, and without what it
-/// has taken away. The rest stands in other layers.
+/// The image's variables as the entrypoint left them: with what it set or changed, without what it
+/// unset. Other variables belong to other layers.
 fn merged(image: Variables, passed: &BTreeMap<String, String>, found: &[u8]) -> Variables {
     let found: BTreeMap<String, String> = found
         .split(|byte| *byte == 0)

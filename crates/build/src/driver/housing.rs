@@ -1,7 +1,7 @@
-//! The build's container, from its making to its end: how far it is, and who wants it.
+//! The build's container, from creation to end: its stage, and whether it is still wanted.
 //!
-//! Used by `effects`. A container that is being made when nobody wants it any more is dropped as soon as
-//! it is there.
+//! Used by `effects`. A container that is no longer wanted while it is being created is dropped as
+//! soon as it exists.
 
 use super::inbox::Inbox;
 use super::shell::{FOUND_DEAD, ShellError};
@@ -25,23 +25,23 @@ pub(super) struct Housing {
     world: Arc<World>,
     inbox: Inbox,
     stage: Arc<Mutex<ContainerStage>>,
-    /// Whether the container has been killed from here, so that its end is no news.
+    /// Whether we killed the container, so that its end needs no report.
     is_killed: Arc<AtomicBool>,
 }
 
-/// How far the container is.
+/// The container's stage.
 pub(super) enum ContainerStage {
-    /// Not asked for, or never made.
+    /// Not requested, or never created.
     None,
     Starting,
-    /// It is being made, and to be dropped as soon as it is there.
+    /// It is being created, and is to be dropped as soon as it exists.
     Unwanted,
     Running(Arc<dyn Container>),
-    /// It is being taken down; its end is no news.
+    /// It is being taken down; its end needs no report.
     Stopping,
 }
 
-/// What the machine has to know of a container.
+/// The facts of a container that the machine needs.
 pub(super) fn facts(world: &World, container: &dyn Container) -> ContainerFacts {
     let config = container.image_config();
     ContainerFacts {
@@ -54,10 +54,10 @@ pub(super) fn facts(world: &World, container: &dyn Container) -> ContainerFacts 
     }
 }
 
-/// No container was made.
+/// The error of a container that was not created.
 struct NotMade {
     error: EngineError,
-    /// Whether somebody waits for it.
+    /// Whether the container is still wanted.
     is_wanted: bool,
 }
 
@@ -86,17 +86,17 @@ impl Housing {
         matches!(*self.stage(), ContainerStage::Stopping)
     }
 
-    /// Ends the container without asking its first process.
+    /// Kills the container without asking its first process.
     pub(super) async fn kill(&self, container: &dyn Container) {
         self.is_killed.store(true, Ordering::Relaxed);
         container.kill().await;
         container.ended().await;
     }
 
-    /// The same without waiting, as far as that goes.
+    /// Like `kill`, without waiting, as far as possible.
     pub(super) fn kill_now(&self) {
         self.is_killed.store(true, Ordering::Relaxed);
-        // Whoever holds it may be what hangs.
+        // The task that holds the lock may be what hangs.
         if let Ok(stage) = self.stage.try_lock()
             && let ContainerStage::Running(container) = &*stage
         {
@@ -104,12 +104,12 @@ impl Housing {
         }
     }
 
-    /// The container is asked for.
+    /// Notes that the container was requested.
     pub(super) fn begin(&self) {
         *self.stage() = ContainerStage::Starting;
     }
 
-    /// Makes it; what comes of that is an input.
+    /// Creates the container and sends the result as an input.
     pub(super) async fn provision(&self, spec: ContainerSpec) {
         let inbox = &self.inbox;
         match self.make(spec).await {
@@ -128,7 +128,8 @@ impl Housing {
         }
     }
 
-    /// Makes it anew with a cache in it. Nothing of the build has run in the old one yet.
+    /// Creates the container again with a cache in it. Nothing of the build has run in the old one
+    /// yet.
     pub(super) async fn again(
         &self,
         cached: CachedTrees,
@@ -137,7 +138,7 @@ impl Housing {
         let spec = ContainerSpec { cached: Some(cached), ..self.world.container_spec.clone() };
         self.replace(spec, async {
             let removed = tokio::task::spawn_blocking(move || {
-                // What cannot be removed is an error of the new one, which finds it there.
+                // If the layers cannot be removed, creating the new container fails.
                 drop(leftover::remove_layers(&layers));
             });
             let _ = removed.await;
@@ -146,7 +147,8 @@ impl Housing {
         .await
     }
 
-    /// Makes it anew with the layer of the one before, once that is gone and the layer is prepared.
+    /// Creates a new container from the previous one's layer, once that one is gone and the layer
+    /// is prepared.
     pub(super) async fn anew(
         &self,
         layer: Arc<KeptLayer>,
@@ -158,7 +160,7 @@ impl Housing {
         self.replace(spec, prepare).await
     }
 
-    /// Another container in the place of the one there is.
+    /// Replaces the container by another.
     async fn replace(
         &self,
         spec: ContainerSpec,
@@ -198,11 +200,11 @@ impl Housing {
         }
     }
 
-    /// The container, unless nobody wants it any more.
+    /// Creates the container; `None` if it is no longer wanted.
     async fn make(&self, spec: ContainerSpec) -> Result<Option<Arc<dyn Container>>, NotMade> {
         let is_new = spec.kept.is_none();
         let (engine, services) = (Arc::clone(&self.world.engine), self.world.services.clone());
-        // In a task of its own: what goes wrong in there must not be the last one hears of it.
+        // In a separate task, so that a panic in it is still reported.
         let start = async move {
             let Some(services) = services else { return engine.start(spec).await };
             services.start().await?;
@@ -245,7 +247,7 @@ impl Housing {
         }
     }
 
-    /// Reports the end of a container that nobody has asked for.
+    /// Reports when the container ends unasked.
     fn watch_over(&self, container: Arc<dyn Container>) {
         let housing = self.clone();
         tokio::spawn(async move {

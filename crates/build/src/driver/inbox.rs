@@ -1,7 +1,7 @@
-//! The pipe in: what anybody may ask of a running build.
+//! The driver's inbox: all requests to a running build.
 //!
 //! Filled by `control` (both sockets), `session`, `signals` and the effects; emptied by
-//! `driver::run`. Bounded: who sends faster than the driver takes waits.
+//! `driver::run`. Bounded: a sender that is faster than the driver waits.
 
 use futures_util::FutureExt;
 use runner_core::debug::{Breakpoint, Decision, Who};
@@ -18,38 +18,39 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-/// Requests that may wait.
+/// Maximum number of queued requests.
 const CAPACITY: usize = 64;
 
-/// What is said where nobody answers any more.
+/// Answer when the driver is gone.
 const OVER: &str = "the build is over";
 
-/// Something asked for.
+/// A message to the driver.
 #[derive(Debug)]
 pub enum DriverCommand {
-    /// Something has happened.
+    /// An event for the machine.
     Input(MachineInput),
-    /// Let the first that waits go on; the answer tells how many wait still, if one did.
+    /// Resumes the process that has waited longest; the response is how many still wait, or `None`
+    /// if none did.
     Resume(oneshot::Sender<Option<usize>>),
-    /// Somebody decides what follows a stop; the answer has the number of the last run, or says why that
-    /// does not apply.
+    /// Someone decides what follows a stop; the response is the number of the last run, or why the
+    /// decision does not apply.
     Decide(Decision, Who, oneshot::Sender<Result<u32, String>>),
-    /// Stop in the middle of the command; the answer says why that cannot be.
+    /// Stops in the middle of the command; the response says why that is impossible.
     Pause(oneshot::Sender<Option<String>>),
-    /// Which variables the next command has.
+    /// Lists the variables of the next command.
     Variables(oneshot::Sender<Vec<VariableLine>>),
-    /// A person's breakpoints change; the answer has all there are, or says why not.
+    /// Changes breakpoints; the response lists all, or says why the change is impossible.
     Breakpoints(BreakpointChange, oneshot::Sender<Result<Vec<BreakpointLine>, String>>),
 }
 
-/// How breakpoints change.
+/// A change of breakpoints.
 #[derive(Debug)]
 pub enum BreakpointChange {
-    /// Not at all.
+    /// No change.
     None,
-    /// There is one more.
+    /// Adds a breakpoint.
     Add(Box<Breakpoint>),
-    /// This one goes.
+    /// Removes a breakpoint.
     Remove(BreakpointId),
 }
 
@@ -63,7 +64,7 @@ impl Inbox {
         (Inbox(command_tx), command_rx)
     }
 
-    /// Sends; a driver that is gone has no use for it any more.
+    /// Sends an input. If the driver is gone, the input is dropped.
     pub async fn send(&self, input: MachineInput) {
         let _ = self.0.send(DriverCommand::Input(input)).await;
     }
@@ -73,7 +74,7 @@ impl Inbox {
         let _ = self.0.blocking_send(DriverCommand::Input(input));
     }
 
-    /// Sends without waiting where there is a runtime, and from any other thread.
+    /// Sends without waiting within a runtime, and by blocking on any other thread.
     pub fn post(&self, input: MachineInput) {
         if let Err(mpsc::error::TrySendError::Full(command)) =
             self.0.try_send(DriverCommand::Input(input))
@@ -81,14 +82,14 @@ impl Inbox {
             let sender = self.0.clone();
             match Handle::try_current() {
                 Ok(runtime) => drop(runtime.spawn(async move { sender.send(command).await })),
-                // A thread of its own may wait.
+                // A thread outside the runtime may block.
                 Err(_) => drop(sender.blocking_send(command)),
             }
         }
     }
 
-    /// Performs an effect as a task of its own. One that breaks off is heard of, too: nobody else would
-    /// answer what it was to answer.
+    /// Performs an effect as a separate task. A panic is reported, too: nobody else would send the
+    /// expected answer.
     pub fn perform(
         &self,
         doing: &'static str,
@@ -96,7 +97,7 @@ impl Inbox {
     ) -> JoinHandle<()> {
         let inbox = self.clone();
         tokio::spawn(async move {
-            // What the task has worked with is its own, or behind a lock that knows of panics.
+            // The task's data is its own, or behind a lock that handles panics.
             if let Err(panic) = AssertUnwindSafe(work).catch_unwind().await {
                 let message = format!("the runner has failed to {doing}: {}", said(&*panic));
                 inbox
@@ -109,28 +110,29 @@ impl Inbox {
         })
     }
 
-    /// Carries a decision out; the number of the last run, or why it does not apply.
+    /// Applies a decision. Returns the number of the last run, or why the decision does not apply.
     pub async fn decide(&self, decision: Decision, by: Who) -> Result<u32, String> {
         let (answer_tx, answer_rx) = oneshot::channel();
         let _ = self.0.send(DriverCommand::Decide(decision, by, answer_tx)).await;
         answer_rx.await.unwrap_or_else(|_| Err(OVER.to_owned()))
     }
 
-    /// Why the command that runs cannot be stopped in its middle; nothing once it stands still.
+    /// Pauses the running command. Returns why that is impossible, or `None` once the command
+    /// stands still.
     pub async fn pause(&self) -> Option<String> {
         let (answer_tx, answer_rx) = oneshot::channel();
         let _ = self.0.send(DriverCommand::Pause(answer_tx)).await;
         answer_rx.await.unwrap_or_else(|_| Some(OVER.to_owned()))
     }
 
-    /// Variables of the next command.
+    /// The variables of the next command.
     pub async fn variables(&self) -> Result<Vec<VariableLine>, String> {
         let (answer_tx, answer_rx) = oneshot::channel();
         let _ = self.0.send(DriverCommand::Variables(answer_tx)).await;
         answer_rx.await.map_err(|_| OVER.to_owned())
     }
 
-    /// All breakpoints after a change, or why it cannot be made.
+    /// Changes breakpoints. Returns all of them, or why the change is impossible.
     pub async fn breakpoints(
         &self,
         change: BreakpointChange,
@@ -140,7 +142,8 @@ impl Inbox {
         answer_rx.await.unwrap_or_else(|_| Err(OVER.to_owned()))
     }
 
-    /// Lets the first that waits go on: how many wait still, if one did.
+    /// Resumes the process that has waited longest. Returns how many still wait, or `None` if none
+    /// did.
     pub async fn resume(&self) -> Option<usize> {
         let (released_tx, released_rx) = oneshot::channel();
         let _ = self.0.send(DriverCommand::Resume(released_tx)).await;
@@ -154,7 +157,7 @@ impl InputSink for Inbox {
     }
 }
 
-/// What a panic has to say.
+/// A panic's message.
 fn said(panic: &(dyn Any + Send)) -> &str {
     let owned = || panic.downcast_ref::<String>().map(String::as_str);
     panic.downcast_ref::<&str>().copied().or_else(owned).unwrap_or("it does not say why")

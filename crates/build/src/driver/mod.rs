@@ -1,7 +1,7 @@
-//! The driver: the loop between the pure machine and the world.
+//! The driver: the loop that connects the pure state machine with the world.
 //!
-//! [`run`] selects one input, has the machine apply it, logs the events and performs the effects.
-//! Inputs come from the [`inbox`], from effects that are done, from the clock and, by way of the
+//! [`run`] waits for one input, applies it to the machine, logs the events and performs the
+//! effects. Inputs come from the [`inbox`], from finished effects, from the clock and, through the
 //! [`watchdog`], from signals.
 
 mod advice;

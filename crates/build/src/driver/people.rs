@@ -1,4 +1,4 @@
-//! What people ask of a running build, answered in the loop's turn.
+//! Answers people's requests to a running build, within the loop.
 //!
 //! Used by `run`.
 
@@ -13,13 +13,13 @@ use runner_wire::control::{BreakpointLine, VariableLine};
 use std::sync::PoisonError;
 
 impl Driver {
-    /// Does what is asked, and answers. Who asked and is gone need not know.
+    /// Carries out a request and answers it. An answer to a requester that is gone is dropped.
     pub(super) fn answer(&mut self, command: DriverCommand) {
         match command {
             DriverCommand::Input(input) => self.hear_of(input),
             DriverCommand::Resume(answer) => {
                 let was_paused = self.machine.is_paused();
-                // An evaluated text is waited for.
+                // A text is being evaluated, so the build cannot resume yet.
                 if was_paused && self.machine.refusal(&Decision::Resume).is_some() {
                     let _ = answer.send(None);
                     return;
@@ -53,7 +53,7 @@ impl Driver {
         }
     }
 
-    /// Takes what has happened; whoever waits for it is told.
+    /// Applies an input and informs those who wait for it.
     pub(super) fn hear_of(&mut self, input: MachineInput) {
         let MachineInput::Frozen { result, .. } = &input else { return self.take(input) };
         let refused = result.as_ref().err().cloned();
@@ -65,7 +65,7 @@ impl Driver {
         }
     }
 
-    /// Those of the next command, with what somebody has set for it.
+    /// The next command's variables, including those that someone has set for it.
     fn variables(&self) -> Vec<VariableLine> {
         let snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let ShellSnapshot { mut env, before, .. } = snapshot;

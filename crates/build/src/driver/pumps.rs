@@ -1,4 +1,5 @@
-//! The pumps of a build's commands, each on a thread that may wait, and how many still run.
+//! The threads that pump the output of the build's commands into the log, and a count of those
+//! running.
 //!
 //! Used by `effects`.
 
@@ -6,15 +7,15 @@ use runner_folder::events::pump::Pump;
 use std::io;
 use tokio::sync::watch;
 
-/// Clones count the same pumps.
+/// Counts running pumps. Clones share the count.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pumps(watch::Sender<usize>);
 
-/// One more of them, as long as it lives.
+/// Counts one running pump while it lives.
 struct RunningPump(watch::Sender<usize>);
 
 impl Pumps {
-    /// Runs it. `failed` hears of a log that cannot be written.
+    /// Starts a pump. `failed` is called if the log cannot be written.
     pub(super) fn start(&self, pump: Pump, failed: impl FnOnce(io::Error) + Send + 'static) {
         self.0.send_modify(|running| *running += 1);
         let running = RunningPump(self.0.clone());
@@ -26,9 +27,9 @@ impl Pumps {
         });
     }
 
-    /// Resolves when every pump has logged all it will ever get.
+    /// Resolves when every pump has logged its last output.
     pub(super) async fn drained(&self) {
-        // The sender is right here.
+        // Cannot fail: the sender lives in `self`.
         let _ = self.0.subscribe().wait_for(|running| *running == 0).await;
     }
 }

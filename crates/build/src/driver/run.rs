@@ -1,7 +1,7 @@
-//! The loop: select one input, apply it, log the events, perform the effects.
+//! The loop: wait for one input, apply it, log the events, perform the effects.
 //!
-//! Started by `build`. It meets the outside world in `select` only; what an input means is the
-//! machine's to say.
+//! Started by `build`. It meets the outside world only in `select`; the machine decides what an
+//! input means.
 
 use super::SharedSnapshot;
 use super::effects::{Effects, initial_snapshot};
@@ -21,39 +21,39 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// What a driver is made of.
+/// The parts of a driver.
 pub struct DriverParts {
     pub world: World,
     pub log: LogWriter,
     pub inbox: Inbox,
     pub commands: mpsc::Receiver<DriverCommand>,
-    /// What signals ask for.
+    /// The requests made by signals.
     pub asked: watch::Receiver<SignalRequests>,
     pub watchdog: Watchdog,
-    /// Told after each step.
+    /// Updated after each step.
     pub progress: watch::Sender<BuildProgressView>,
 }
 
-/// A build that has come to its end.
+/// A finished build.
 pub struct EndedBuild {
-    /// `None` where there was not one event.
+    /// `None` if there was no event.
     pub view: Option<BuildView>,
-    /// Whether the log could be completed; the view is whole all the same.
+    /// Whether the log could be completed; the view is complete in any case.
     pub logged: io::Result<()>,
-    /// Whether container and layer are gone.
+    /// Whether container and layer are removed.
     pub is_clear: bool,
 }
 
-/// How a build stands, for whoever shows it.
+/// A build's state, for its displays.
 #[derive(Clone, Debug, Default)]
 pub struct BuildProgressView {
     /// `None` before the first event.
     pub view: Option<BuildView>,
-    /// When the build times out, on the boot clock; none while the clock stands still.
+    /// When the build times out, on the boot clock; `None` while the clock stands still.
     pub times_out: Option<Duration>,
-    /// When its pause ends by itself, on the boot clock; none while somebody is there.
+    /// When its pause ends by itself, on the boot clock; `None` while someone is connected.
     pub pause_ends: Option<Duration>,
-    /// The build has ended.
+    /// Whether the build has ended.
     pub is_over: bool,
 }
 
@@ -65,26 +65,26 @@ pub struct Driver {
     pub(super) secrets: SharedSecrets,
     commands: mpsc::Receiver<DriverCommand>,
     asked: watch::Receiver<SignalRequests>,
-    /// What has been heard of it.
+    /// The signal requests handled so far.
     heard: SignalRequests,
     watchdog: Watchdog,
     progress: watch::Sender<BuildProgressView>,
     pub(super) timeline: Timeline,
-    /// Events that could not be written yet, because the disk was full.
+    /// Events not yet written because the disk was full.
     unwritten: Vec<EventBody>,
-    /// Whether nothing of it is left, once it has ended.
+    /// Once the build has ended: whether nothing of it is left.
     finished: Option<bool>,
-    /// Those who wait for the command to stand still.
+    /// Requesters waiting for the command to stand still.
     pub(super) pausing: Vec<oneshot::Sender<Option<String>>>,
     pub(super) snapshot: SharedSnapshot,
 }
 
-/// What the loop is woken by.
+/// What wakes the loop.
 #[expect(clippy::large_enum_variant, reason = "there is one at a time, on the stack")]
 enum DriverWake {
     Command(DriverCommand),
     Signal,
-    /// The machine's deadline has come.
+    /// The machine's deadline has passed.
     Time,
 }
 
@@ -149,14 +149,14 @@ impl Driver {
         };
         tokio::select! {
             biased;
-            // Its sender is part of the watchdog, which is right here.
+            // The sender cannot be gone: it belongs to the watchdog, which `self` holds.
             _ = self.asked.changed() => DriverWake::Signal,
             Some(command) = self.commands.recv() => DriverWake::Command(command),
             () = time => DriverWake::Time,
         }
     }
 
-    /// Takes what signals have asked for since the last time.
+    /// Handles new requests made by signals.
     fn hear(&mut self) {
         let asked = *self.asked.borrow_and_update();
         let slept = asked.slept.saturating_sub(self.heard.slept);
@@ -178,7 +178,7 @@ impl Driver {
     pub(super) fn take(&mut self, input: MachineInput) {
         let now = clock::now();
         let MachineStep { events, effects } = self.machine.apply(input, now);
-        // Before anything of this step can hang.
+        // Set these before anything in this step can hang.
         let (deadline, times_out) = (self.machine.deadline(), self.machine.times_out());
         let is_limit = times_out.is_some() && times_out == deadline;
         let if_late = if is_limit { Status::TimedOut } else { Status::Fault };
@@ -217,7 +217,7 @@ impl Driver {
         });
     }
 
-    /// To be written next. From here on no event holds a secret.
+    /// Queues events to be written. From here on no event holds a secret.
     fn keep(&mut self, events: Vec<EventBody>) {
         let secrets = self.secrets.get();
         self.unwritten.extend(events.into_iter().map(|mut event| {
@@ -236,7 +236,7 @@ impl Driver {
         Ok(())
     }
 
-    /// What never got into the log is part of the build's record all the same.
+    /// Adds events that never reached the log to the build's record.
     fn fold_unwritten(&mut self) {
         for body in std::mem::take(&mut self.unwritten) {
             let seq = self.timeline.seq() + 1;
@@ -245,8 +245,8 @@ impl Driver {
         }
     }
 
-    /// A log that cannot be written ends the build. What could not be logged is kept: once the
-    /// build's layer is gone there may be room again.
+    /// An unwritable log ends the build. Unlogged events are kept: once the build's layer is
+    /// removed there may be room again.
     fn log_failed(&mut self, error: &io::Error) {
         let message = format!("the build's log cannot be written: {error}");
         let fault =

@@ -1,6 +1,6 @@
-//! Which runtimes a container has by itself: their programs are asked for their versions.
+//! Finds the runtimes a container already has, by asking their programs for versions.
 //!
-//! Used by `setup`, where an image has no catalog to install runtimes from.
+//! Used by `setup` if an image has no catalog to install runtimes from.
 
 use runner_core::env::DEFAULT_PATH;
 use runner_core::installed::{self, InstalledVersions};
@@ -10,12 +10,12 @@ use std::fs::File;
 use std::io::Read;
 use std::time::Duration;
 
-/// Most of an answer that is read.
+/// Maximum bytes read of an answer.
 const MOST: u64 = 4 << 10;
-/// How long a program may take to say its version.
+/// How long a program may take to report its version.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Asks for those of these names that can be asked for, side by side.
+/// Asks for the versions of those names that have a known query, concurrently.
 pub(super) async fn find(
     container: &dyn Container,
     names: Vec<String>,
@@ -24,7 +24,7 @@ pub(super) async fn find(
     let asked = names.into_iter().filter_map(|name| {
         let question = installed::question(&name)?;
         Some(async move {
-            // Of one that does not answer nothing is known.
+            // If it does not answer, nothing is known of it.
             let answer = ask(container, question, variables).await?;
             Some((name, answer.and_then(|text| installed::version_in(&text))))
         })
@@ -32,7 +32,7 @@ pub(super) async fn find(
     futures_util::future::join_all(asked).await.into_iter().flatten().collect()
 }
 
-/// What a program says; `Some(None)` where it is not there.
+/// A program's output; `Some(None)` if the program does not exist.
 async fn ask(
     container: &dyn Container,
     question: &[&str],

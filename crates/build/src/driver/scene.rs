@@ -1,6 +1,6 @@
-//! What a person wants to see of a run first: why it has failed, its last lines, what it has changed.
+//! What a person wants to see first of a run: why it failed, its last lines, what it changed.
 //!
-//! Used by `command`, where the build could stop behind the run.
+//! Used by `command` if the build could stop after the run.
 
 use super::shell::BuildShell;
 use super::watch::RunWatch;
@@ -17,14 +17,14 @@ use std::sync::PoisonError;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// Most directories and names that are looked at for a name near to one that was not found.
+/// Maximum directories and names searched for one similar to a missing name.
 const DIRECTORIES: usize = 32;
 const NAMES: usize = 20_000;
 
-/// How long a directory may take.
+/// Time limit for reading a directory.
 const ANSWER: Duration = Duration::from_millis(200);
 
-/// Looks at a run that has ended.
+/// Collects this for a finished run.
 pub(super) async fn of(
     watch: &RunWatch,
     container: &dyn Container,
@@ -50,12 +50,12 @@ pub(super) async fn of(
     scene
 }
 
-/// Variables that the run has changed, the first of them, and how many more.
+/// Variables changed by the run: the first few, and the number of others.
 fn changed(seen: &ShellSnapshot, secrets: &Secrets) -> (Vec<ChangedVariable>, usize) {
     let Some(before) = &seen.before else { return (Vec::new(), 0) };
     let compared = compare(before, &seen.env);
     let all = compared.iter().filter(|one| one.is_changed());
-    // Masked before it is cut: half a secret is none that would be found.
+    // Mask before cutting: half a secret would not be recognized.
     let text = |value: &[u8]| {
         let masked = secrets.mask_bytes(value);
         String::from_utf8_lossy(&masked[..masked.len().min(Scene::BYTES)]).into_owned()
@@ -68,7 +68,7 @@ fn changed(seen: &ShellSnapshot, secrets: &Secrets) -> (Vec<ChangedVariable>, us
     (shown.collect(), all.count().saturating_sub(Scene::VARIABLES))
 }
 
-/// A program on the build's PATH whose name is near to this one.
+/// A program on the build's PATH with a similar name.
 async fn near(container: &dyn Container, shell: &BuildShell, name: &str) -> Option<String> {
     let path = shell.variable("PATH")?;
     let mut names = Vec::new();
@@ -77,7 +77,7 @@ async fn near(container: &dyn Container, shell: &BuildShell, name: &str) -> Opti
             continue;
         };
         let left = NAMES.saturating_sub(names.len());
-        // A file system of the build's own may never answer.
+        // The build may have mounted a file system that never responds.
         let listed = tokio::task::spawn_blocking(move || listed(&opened, left));
         if let Ok(Ok(more)) = timeout(ANSWER, listed).await {
             names.extend(more);

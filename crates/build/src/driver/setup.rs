@@ -1,7 +1,7 @@
-//! DOWNLOAD_SOURCE, as far as it is done in the world: values got, the entrypoint run, the first state
-//! written, the cache put in place, the image's catalog of runtimes read.
+//! The part of DOWNLOAD_SOURCE that touches the world: fetches values, runs the entrypoint, writes
+//! the initial state, restores the cache, reads the image's catalog of runtimes.
 //!
-//! Used by `effects`. What follows from what is found here is the machine's to say.
+//! Used by `effects`. The machine decides what follows from the results.
 
 use super::entrypoint::{self, Entrypoint};
 use super::housing::{Housing, facts};
@@ -25,10 +25,10 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::{Mutex, watch};
 
-/// Most of a catalog that is read.
+/// Maximum bytes read of a catalog.
 const MAX_CATALOG: u64 = 4 << 20;
 
-/// What is worked with.
+/// What the setup works with.
 #[derive(Clone)]
 pub(super) struct Setup {
     pub(super) world: Arc<World>,
@@ -39,7 +39,8 @@ pub(super) struct Setup {
 }
 
 impl Setup {
-    /// Does one thing; the answer, unless the container is being taken down.
+    /// Performs one preparation. Returns its result, or `None` if the container is being taken
+    /// down.
     pub(super) async fn perform(&self, preparation: SourcePreparation) -> Option<MachineInput> {
         let container = self.housing.current()?;
         Some(match preparation {
@@ -86,7 +87,7 @@ impl Setup {
         })
     }
 
-    /// Values from Parameter Store and Secrets Manager; masked from here on.
+    /// Fetches values from Parameter Store and Secrets Manager; they are masked from here on.
     async fn fetch(&self, wanted: &ValueRequests) -> Result<Fetched, BuildSetupError> {
         let fetched = self.world.vault.fetch(wanted).await?;
         let values = fetched.0.iter().map(|(_, value)| value.clone().into_bytes());
@@ -164,7 +165,7 @@ impl Setup {
     }
 }
 
-/// The image's catalog of runtimes, where it has one.
+/// The image's catalog of runtimes, if it has one.
 async fn catalog(container: &dyn Container) -> io::Result<Option<String>> {
     let fd = match container.open(Path::new(CATALOG), OpenMode::Read).await {
         Ok(fd) => fd,

@@ -1,9 +1,9 @@
-//! How a command of the buildspec is run: one script and one new shell each.
+//! Runs commands of the buildspec: one script and one new shell for each.
 //!
-//! Used by `effects`. Version 0.2 carries directory and variables from command to command through
-//! files in the container; version 0.1 starts each command afresh. The files
-//! are opened once, through PID 1, and then written and read by descriptor: no path in the container
-//! is ever resolved by the host.
+//! Used by `effects`. In version 0.2, directory and variables carry over from command to command
+//! through files in the container; in version 0.1, each command starts afresh. The files are opened
+//! once, through PID 1, and then written and read by descriptor: the host never resolves a path in
+//! the container.
 
 use runner_core::env::DEFAULT_PATH;
 use runner_core::event::ExportedVariable;
@@ -23,23 +23,23 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Last line of a state that was saved whole.
+/// Last line of a completely saved state.
 const SAVED: &[u8] = b"\n#\n";
-/// Most of a state file that is read back. Linux takes no larger environment.
+/// Maximum bytes read of a state file. Linux accepts no larger environment.
 const MAX_STATE: u64 = 8 << 20;
 
-/// What CodeBuild says of a build whose container died.
+/// CodeBuild's message for a build whose container died.
 pub(super) const FOUND_DEAD: &str = "Build container found dead before completing the build. Build \
                                      container died because it was out of memory, or the Docker image \
                                      is not supported.";
 
-/// Where a build's shell stands between two commands.
+/// A shell's directory and variables between two commands.
 #[derive(Clone, Debug, Default)]
 pub struct ShellSnapshot {
     /// Variables as `NAME=value`.
     pub env: Vec<Vec<u8>>,
     pub cwd: Vec<u8>,
-    /// Variables before the last command, where it has left others.
+    /// Variables before the last command, if it changed them.
     pub before: Option<Vec<Vec<u8>>>,
 }
 
@@ -55,17 +55,17 @@ pub(super) struct BuildShell {
     /// Directory of the state files in the container.
     state_dir: String,
     files: StateFiles,
-    /// The last state that was saved whole; put back if a command dies while saving.
+    /// The last completely saved state; restored if a command dies while saving.
     state: Vec<u8>,
     directory: Vec<u8>,
-    /// State and directory that the last command has begun with, once it has left others.
+    /// State and directory before the last command, if it changed them.
     begun_with: Option<(Vec<u8>, Vec<u8>)>,
-    /// Whether the files hold just that.
+    /// Whether the files contain exactly that.
     is_written: bool,
     snapshot: SharedSnapshot,
 }
 
-/// The state of a shell between two commands.
+/// A shell's state between two commands, as kept in a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Bookmark {
     state: Arc<[u8]>,
@@ -78,13 +78,13 @@ struct StateFiles {
     dir: StateFile,
 }
 
-/// A file of the container that the host holds open.
+/// A file in the container that the host holds open.
 struct StateFile {
     path: String,
     file: File,
 }
 
-/// A command could not be run, by no fault of its own.
+/// A command could not be run, through no fault of its own.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ShellError {
     #[error("cannot write {path} in the container: {source}")]
@@ -101,7 +101,7 @@ pub(super) enum ShellError {
     Engine(EngineError),
 }
 
-/// What a build ends with where its shell cannot go on.
+/// The error context of a build whose shell cannot go on.
 pub(super) fn fault(error: &ShellError) -> PhaseContext {
     match error {
         ShellError::NoShell { .. } | ShellError::Entrypoint { .. } => {
@@ -115,7 +115,7 @@ pub(super) fn fault(error: &ShellError) -> PhaseContext {
 }
 
 impl BuildShell {
-    /// Puts the first state in place.
+    /// Writes the initial state.
     pub(super) async fn prepare(
         container: Arc<dyn Container>,
         version: SpecVersion,
@@ -146,7 +146,8 @@ impl BuildShell {
         Ok(shell)
     }
 
-    /// Starts a command. It is over when its process has exited and [`Self::finished`] was called.
+    /// Starts a command. It has ended when its process has exited and [`Self::finished`] was
+    /// called.
     pub(super) async fn start(
         &mut self,
         run: &CommandRun,
@@ -164,7 +165,7 @@ impl BuildShell {
         self.set(managed.into_iter().chain(own));
         self.unset(&run.unset);
         let (files, container) = (&mut self.files, &*self.container);
-        // At once: a container may be far away.
+        // Concurrently: a container may be far away.
         let (script_is_new, env_is_new, dir_is_new) = tokio::try_join!(
             files.script.renew(container),
             files.env.renew(container),
@@ -181,7 +182,7 @@ impl BuildShell {
         let spec = ExecSpec {
             argv: argv.map(<[u8]>::to_vec).into(),
             path: DEFAULT_PATH.into(),
-            // Everything else is in the state; what was unset there must not come back.
+            // Everything else is in the state; variables that were unset there must not come back.
             env: Vec::new(),
             cwd: self.source.clone().into_bytes(),
             cwd_or_root: false,
@@ -193,7 +194,7 @@ impl BuildShell {
         Ok(self.container.exec(spec).await?)
     }
 
-    /// To variables and directory that the last run has begun with.
+    /// Goes back to the variables and directory with which the last run began.
     pub(super) fn go_back(&mut self) {
         if let Some((state, directory)) = self.begun_with.take() {
             (self.state, self.directory, self.is_written) = (state, directory, false);
@@ -213,14 +214,14 @@ impl BuildShell {
         &self.state_dir
     }
 
-    /// Opens its files again: what was mounted where they are has changed.
+    /// Opens the files again, because the mounts at their location have changed.
     pub(super) async fn reopen(&mut self) -> Result<(), ShellError> {
         self.files = StateFiles::open(&*self.container, &self.state_dir).await?;
         self.is_written = false;
         Ok(())
     }
 
-    /// Goes on from there, in another container.
+    /// Continues from a bookmark, in another container.
     pub(super) async fn restore(
         &mut self,
         container: Arc<dyn Container>,
@@ -237,7 +238,7 @@ impl BuildShell {
         Ok(())
     }
 
-    /// The error a program's failure to start comes to.
+    /// Turns a failure to start a program into a shell error.
     pub(super) fn explain(&self, error: ExecError) -> ShellError {
         if error.is_missing_program() {
             ShellError::NoShell { program: self.program.clone() }
@@ -246,16 +247,16 @@ impl BuildShell {
         }
     }
 
-    /// Takes over the state a command has left.
+    /// Takes over the state that a command has saved.
     pub(super) async fn finished(&mut self) {
         if self.version == SpecVersion::V0_1 {
             return;
         }
-        // A command that removes the files makes new ones when it saves. Where that fails, the next
-        // command will.
+        // A command that removes the files creates new ones when it saves. If this fails, the next
+        // command tries again.
         let (files, container) = (&mut self.files, &*self.container);
         let _ = tokio::join!(files.env.renew(container), files.dir.renew(container));
-        // A state that was cut off is not taken over; the next command finds the last whole one.
+        // A truncated state is not taken over; the next command gets the last complete one.
         self.is_written = false;
         if let (Some(state), Some(directory)) = (self.files.env.read(), self.files.dir.read())
             && state.ends_with(SAVED)
@@ -287,7 +288,7 @@ impl BuildShell {
         }
     }
 
-    /// Variables that the next command and those after it do not have.
+    /// Unsets variables for the next command and those after it.
     fn unset(&mut self, names: &[String]) {
         for name in names {
             self.state.truncate(self.state.len() - SAVED.len() + 1);
@@ -302,19 +303,19 @@ impl BuildShell {
         exports::parse(&self.state).into()
     }
 
-    /// The value of one of them.
+    /// The value of a variable.
     pub(super) fn variable(&self, name: &str) -> Option<String> {
         let known = exports::parse(&self.state);
         let (_, value) = known.iter().rev().find(|(known, _)| known == name.as_bytes())?;
         Some(String::from_utf8_lossy(value).into_owned())
     }
 
-    /// Where the next command begins.
+    /// The directory in which the next command begins.
     pub(super) fn directory(&self) -> String {
         String::from_utf8_lossy(&self.directory).into_owned()
     }
 
-    /// Values of variables as the last command has left them; a name without one is left out.
+    /// Values of these variables after the last command; names without a value are left out.
     pub(super) fn values(&self, names: &[String]) -> Vec<ExportedVariable> {
         let known = exports::parse(&self.state);
         let value = |name: &String| {
@@ -325,7 +326,7 @@ impl BuildShell {
         names.iter().filter_map(value).collect()
     }
 
-    /// What the last command has left, for what is evaluated beside the build.
+    /// The state after the last command, for evaluations outside the build.
     pub(super) fn surroundings(&self) -> ShellValues {
         let env = exports::parse(&self.state);
         let pair = |(name, value): (Vec<u8>, Vec<u8>)| [name.as_slice(), b"=", &value].concat();
@@ -362,11 +363,12 @@ impl StateFile {
         match container.open(Path::new(&path), OpenMode::ReadWriteCreate).await {
             Ok(fd) => {
                 let file = File::from(fd);
-                // Commands of other users save there, too; in a container there is nobody else.
+                // Commands of other users save their state there too; inside a container nobody
+                // else has access.
                 let mode = if container.is_shared() { 0o600 } else { 0o666 };
                 let users = std::os::unix::fs::PermissionsExt::from_mode(mode);
                 match file.set_permissions(users) {
-                    // The root of a daemon's container is somebody else; it has been made so.
+                    // Root in a daemon's container is another user; the mode was set on creation.
                     Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
                         Err(ShellError::State { path, source: error })
                     }
@@ -377,7 +379,7 @@ impl StateFile {
         }
     }
 
-    /// Makes the file again if the build has removed or replaced it; whether it had.
+    /// Recreates the file if the build removed or replaced it. Returns whether it did.
     async fn renew(&mut self, container: &dyn Container) -> Result<bool, ShellError> {
         if self.file.metadata().is_ok_and(|metadata| metadata.nlink() > 0) {
             return Ok(false);
@@ -421,10 +423,10 @@ fn initial_state(variables: &BTreeMap<String, String>) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// The script of one command. Whatever the version, its text starts on line 4, as in AWS.
+/// The script of one command. In every version the command's text starts on line 4, as in AWS.
 ///
-/// No program is called in what is ours: images without `cat` exist, and each call would cost as
-/// much as the command. The empty line after the text takes a trailing backslash.
+/// Our own lines call no program: images without `cat` exist, and each call would cost as much as
+/// the command. The empty line after the text absorbs a trailing backslash.
 fn script(version: SpecVersion, source: &str, state_dir: &str, text: &str) -> Vec<u8> {
     let dir = exports::quote(state_dir);
     let script = match version {

@@ -1,7 +1,8 @@
-//! A command that stands still in its middle, and goes on.
+//! Stops a command in the middle, and lets it continue.
 //!
-//! Used by `effects`, which gives the orders, and `command`, whose run it is. Orders are carried out one
-//! after the other: what is let go on is not stopped behind that by an order that was given before.
+//! Used by `effects`, which gives the orders, and by `command`, which runs the command. Orders are
+//! carried out in sequence: an earlier order to stop never takes effect after a later one to
+//! continue.
 
 use super::inbox::Inbox;
 use super::watch::RunWatch;
@@ -12,7 +13,7 @@ use runner_engine::{Container, FreezeKind, ProgramSignals, SignalReach};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 
-/// What of a build may notice that it was stopped.
+/// How a build can notice that it was stopped.
 const SEEN: &str = "the build's processes are stopped by SIGSTOP, and sessions go on; a parent that waits \
                     for stopped children, or a shell with job control, notices it";
 
@@ -24,7 +25,7 @@ pub(super) enum StillnessOrder {
     Cut { command: u32 },
 }
 
-/// Carries orders out. Clones are of the same one.
+/// Carries out orders. Clones share the same state.
 #[derive(Clone, Default)]
 pub(super) struct Stillness(Arc<Mutex<StillnessState>>);
 
@@ -34,7 +35,7 @@ struct StillnessState {
     orders: Option<mpsc::UnboundedSender<(StillnessOrder, Arc<dyn Container>)>>,
 }
 
-/// The run at hand.
+/// The current run.
 #[derive(Clone)]
 pub(super) struct CurrentRun {
     pub(super) watch: RunWatch,
@@ -42,12 +43,12 @@ pub(super) struct CurrentRun {
 }
 
 impl Stillness {
-    /// A run has begun, or the last one has ended.
+    /// Notes that a run has begun, or that the last one has ended.
     pub(super) fn is_of(&self, run: Option<CurrentRun>) {
         self.lock().run = run;
     }
 
-    /// Breakpoints need to know this of the run at hand.
+    /// Sets what breakpoints need to know of the current run.
     pub(super) fn watch(&self, wants: Wants) {
         if let Some(run) = &self.lock().run {
             run.watch.set(wants);
@@ -69,7 +70,7 @@ impl Stillness {
             });
             orders_tx
         });
-        // One that has broken off is heard of by itself.
+        // If the task has panicked, that is reported separately.
         let _ = orders.send((order, container));
     }
 

@@ -1,14 +1,14 @@
-//! Certificates of the caller's in a container's own trust store: `--ca-file`.
+//! Adds the caller's certificates to a container's trust store: `--ca-file`.
 //!
-//! Used by `housing`, before anything of the build runs. Programs that look at variables find them there as well
-//! (`crate::certificates`).
+//! Used by `housing` before any command of the build runs. Programs that use variables find the
+//! certificates there as well (`crate::certificates`).
 
 use runner_engine::{Container, OpenMode};
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 
-/// Where systems keep all certificates they trust, in one file.
+/// Files in which systems keep all trusted certificates.
 const STORES: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
@@ -16,7 +16,7 @@ const STORES: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// Adds them to the stores that are there.
+/// Appends the certificates to the stores that exist.
 pub(super) async fn add(container: &dyn Container, pem: &str) {
     for store in STORES.map(Path::new) {
         if container.open(store, OpenMode::Look).await.is_err() {

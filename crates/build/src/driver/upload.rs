@@ -1,7 +1,7 @@
-//! UPLOAD_ARTIFACTS: what the build leaves, one thing after the other.
+//! UPLOAD_ARTIFACTS: collects the build's outputs, one after the other.
 //!
-//! Used by `effects`; what comes of it goes into the machine. Everything is tried, whatever came of the
-//! things before it.
+//! Used by `effects`; the result goes to the machine. Every output is tried, even after an earlier
+//! one failed.
 
 use super::inbox::Inbox;
 use super::shell::BuildShell;
@@ -19,7 +19,7 @@ use runner_outputs::{PriorLeavings, Reporter, SourceDirectories, Workplace};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
-/// What is asked for.
+/// A request for an upload.
 pub(super) struct UploadRequest<'a> {
     pub(super) world: &'a World,
     pub(super) work: &'a PlannedWork,
@@ -32,13 +32,13 @@ pub(super) struct UploadRequest<'a> {
     pub(super) succeeding: bool,
 }
 
-/// Collects all of it.
+/// Collects all outputs.
 pub(super) async fn upload(asked: &UploadRequest<'_>) -> Result<(), PhaseContext> {
     let UploadRequest { world, work, shell, container, inbox, cancelled, succeeding } = asked;
     if !work.exported.is_empty() {
         inbox.send(MachineInput::Exported(shell.values(&work.exported))).await;
     }
-    // Before anything of this build's is there.
+    // Look before any output of this build exists.
     let leavings = world.outputs.leavings.look(&**container).await;
     let at = workplace(world, shell, Arc::clone(container), inbox, cancelled.clone());
     let at = Workplace { leavings, ..at };
@@ -60,9 +60,9 @@ pub(super) async fn upload(asked: &UploadRequest<'_>) -> Result<(), PhaseContext
         secrets: world.secrets.get(),
         created: clock::wall().epoch_seconds(),
     };
-    // What failed first is what is told.
+    // The first failure is the one reported.
     result = result.and(reports.collect(&collector, &work.reports).await);
-    // What a failed build has left is not what the next one wants to begin with.
+    // The files of a failed build are no good start for the next one.
     if let (Some(cache), Some(to), true) = (&work.cache, &world.outputs.cache, *succeeding) {
         let state = std::mem::take(&mut *lock(&world.outputs.cache_state));
         Caching { at }.save(cache, to, &state).await;
@@ -70,7 +70,7 @@ pub(super) async fn upload(asked: &UploadRequest<'_>) -> Result<(), PhaseContext
     result
 }
 
-/// What is at hand at either end of the build; nothing is left out of what is collected.
+/// The workplace at the start or end of the build, with no exclusions from what is collected.
 pub(super) fn workplace(
     world: &World,
     shell: &BuildShell,
@@ -93,7 +93,7 @@ pub(super) fn workplace(
     }
 }
 
-/// What is known of the build's cache.
+/// Locks the state of the build's cache.
 pub(super) fn lock(state: &Mutex<CacheState>) -> MutexGuard<'_, CacheState> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }

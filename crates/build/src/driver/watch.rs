@@ -1,7 +1,7 @@
-//! What breakpoints watch for in a run: lines it writes, its silence, its memory.
+//! Watches a run for breakpoints: the lines it writes, its silence, its memory.
 //!
-//! Fed by the run's pump and by its clock; tells the machine. Without such a breakpoint it looks at
-//! nothing: a pump asks one flag.
+//! Fed by the run's pump and by a clock; sends inputs to the machine. Without such a breakpoint it
+//! does nothing: a pump only checks one flag.
 
 use super::inbox::Inbox;
 use runner_core::debug::What;
@@ -17,14 +17,14 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Longest part of a line that is looked at.
+/// Maximum length of a line that is searched, in bytes.
 const LINE: usize = 64 << 10;
-/// Most of a run's output that a condition sees.
+/// Maximum bytes of a run's output that a condition sees.
 pub(super) const OUTPUT: usize = 1 << 20;
-/// How often memory is looked at.
+/// Interval between two checks of memory.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// The watch over one run. Clones are of the same one.
+/// The watch over one run. Clones share its state.
 #[derive(Clone)]
 pub(super) struct RunWatch(Arc<WatchShared>);
 
@@ -32,9 +32,9 @@ struct WatchShared {
     inbox: Inbox,
     log: LogWriter,
     command: u32,
-    /// Where its output begins in the log.
+    /// Position in the log at which the run's output begins.
     begin: u64,
-    /// Whether there is anything to look for.
+    /// Whether there is anything to watch for.
     is_on: AtomicBool,
     state: Mutex<WatchState>,
     changed: Notify,
@@ -42,20 +42,20 @@ struct WatchShared {
 
 struct WatchState {
     wants: Wants,
-    /// The line that is being written.
+    /// The current, incomplete line.
     line: Vec<u8>,
-    /// Breakpoints that have come to what they watch for, and wait until it is over.
+    /// Breakpoints that were hit and have not been reset yet.
     met: BTreeMap<BreakpointId, Met>,
     last_output: Instant,
     is_still: bool,
-    /// Whether it was told that nothing counts the memory.
+    /// Whether a warning was given that memory is not measured.
     is_uncounted: bool,
 }
 
-/// What a breakpoint has come to.
+/// What a breakpoint was hit by.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Met {
-    /// The line at hand.
+    /// The current line.
     Line,
     /// Silence, or memory.
     State,
@@ -84,7 +84,7 @@ impl RunWatch {
         }))
     }
 
-    /// What is wanted by now.
+    /// What breakpoints currently watch for.
     pub(super) fn wants(&self) -> Wants {
         self.lock().wants.clone()
     }
@@ -98,19 +98,19 @@ impl RunWatch {
         self.0.begin
     }
 
-    /// Looks for these from now on.
+    /// Sets what to watch for from now on.
     pub(super) fn set(&self, wants: Wants) {
         let mut state = self.lock();
         state.met.retain(|id, _| wants.watched.iter().any(|(wanted, _)| wanted == id));
         self.0.is_on.store(!wants.watched.is_empty(), Ordering::Relaxed);
         state.wants = wants;
-        // Its silence counts from here where nobody has listened before.
+        // If nothing was watched before, silence counts from here.
         state.last_output = Instant::now();
         drop(state);
         self.0.changed.notify_one();
     }
 
-    /// The run stands still, or goes on.
+    /// Notes whether the run stands still.
     pub(super) fn stands_still(&self, is_still: bool) {
         let mut state = self.lock();
         state.is_still = is_still;
@@ -119,7 +119,7 @@ impl RunWatch {
         self.0.changed.notify_one();
     }
 
-    /// Takes what the run has written. On a thread that may wait.
+    /// Takes output of the run. Must be called on a thread that may block.
     pub(super) fn sees(&self, bytes: &[u8]) {
         if !self.0.is_on.load(Ordering::Relaxed) || bytes.is_empty() {
             return;
@@ -135,7 +135,7 @@ impl RunWatch {
         }
     }
 
-    /// Watches what time brings about. Never resolves.
+    /// Watches silence and memory. Never resolves.
     pub(super) async fn keep(&self, container: &dyn Container) -> Infallible {
         loop {
             let (hit, next, wants_output) = {
@@ -170,7 +170,7 @@ impl RunWatch {
         }
     }
 
-    /// The last of what the run has written.
+    /// The last bytes of the run's output.
     pub(super) fn output(&self, most: usize) -> String {
         self.0.log.last_output(self.0.begin, most).unwrap_or_default()
     }
@@ -186,8 +186,8 @@ impl RunWatch {
 }
 
 impl WatchState {
-    /// Breakpoints whose lines are among these bytes, each as often as they are. A line that is not whole
-    /// is looked at, too: it may be a question.
+    /// Breakpoints with a matching line in these bytes, once per match. An incomplete line is
+    /// searched too: it may be a prompt.
     fn lines(&mut self, bytes: &[u8]) -> Vec<BreakpointId> {
         let mut hit = Vec::new();
         if !self.wants.watched.iter().any(|(_, found)| matches!(found.what, What::Output(_))) {
@@ -215,7 +215,7 @@ impl WatchState {
         hit
     }
 
-    /// Breakpoints that are due, and when to look again.
+    /// Breakpoints that are due, and the time of the next check.
     fn look(&mut self, memory: impl Fn() -> Option<u64>) -> (Vec<BreakpointId>, Option<Instant>) {
         let (mut hit, mut next) = (Vec::new(), None);
         if self.is_still {
@@ -228,7 +228,7 @@ impl WatchState {
             let is_met = match breakpoint.what {
                 What::Idle(time) => {
                     let due = self.last_output + time;
-                    // What it writes meanwhile is found when the time has come.
+                    // Output written meanwhile is noticed when the time has come.
                     again(if due > now { due } else { now + time });
                     due <= now
                 }
@@ -282,10 +282,10 @@ mod tests {
         let mut state = state(&["output:/^ab$/", "output:/b/"]);
         assert_eq!(ids(state.lines(b"a")), [0_u64; 0]);
         assert_eq!(ids(state.lines(b"b")), [1, 2]);
-        // The same line, whole.
+        // The same line, now complete.
         assert_eq!(ids(state.lines(b"\n")), [0_u64; 0]);
         assert_eq!(ids(state.lines(b"b\nx\nb\r\nab\n")), [2, 2, 1, 2]);
-        // A line without end is cut.
+        // A line without an end is cut.
         let long = vec![b'x'; LINE];
         state.lines(&long);
         assert_eq!(ids(state.lines(b"b\nb\n")), [2]);

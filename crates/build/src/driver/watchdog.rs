@@ -1,9 +1,10 @@
-//! The watchdog: hears the user's signals, and ends this program where the build's loop does not.
+//! The watchdog: receives the user's signals, and ends this program if the build's loop does not.
 //!
-//! A thread of its own, because the loop itself may hang: in a call to a disk that does not answer, for
-//! one. The loop tells it after each step by when there will be another; a signal is to be heard within
-//! the same margin. Ctrl-C once stops the build, twice ends it at once; SIGTERM and SIGHUP count as
-//! Ctrl-C. Ctrl-Z stops this program and with it the build's clock, though not the build.
+//! It is a separate thread, because the loop itself may hang, for example in a call to an
+//! unresponsive disk. After each step the loop announces when the next one is due; it must handle a
+//! signal within the same margin. Ctrl-C once stops the build, twice ends it at once; SIGTERM and
+//! SIGHUP count as Ctrl-C. Ctrl-Z stops this program and with it the build's clock, but not the
+//! build.
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, raise};
@@ -18,28 +19,28 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// Signals that are not the terminal's alone.
+/// Signals that can come from elsewhere than the terminal.
 pub const SIGNALS: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGTSTP];
 
 /// How late the loop may be.
 const MARGIN: Duration = Duration::from_secs(7);
-/// How often it is looked at again before it counts as hung, and how long each time: a program that was
-/// stopped finds every deadline passed when it goes on.
+/// How many times, and for how long each, the loop is checked again before it counts as hung: when
+/// a stopped program continues, every deadline has passed.
 const LOOKS: u8 = 3;
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What signals have asked for so far.
+/// The requests made by signals so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SignalRequests {
-    /// Stops.
+    /// Number of stop requests.
     pub stops: u32,
-    /// The last of them, for a message.
+    /// Name of the last signal, for a message.
     pub name: &'static str,
-    /// How long the program has been stopped (Ctrl-Z), all in all.
+    /// Total time for which the program has been stopped (Ctrl-Z).
     pub slept: Duration,
 }
 
-/// The loop's end of it. Clones are of the same one.
+/// The loop's handle of the watchdog. Clones share it.
 #[derive(Clone)]
 pub struct Watchdog(Arc<WatchdogShared>);
 
@@ -47,20 +48,20 @@ struct WatchdogShared {
     timer: TimerFd,
     state: Mutex<WatchdogState>,
     asked: watch::Sender<SignalRequests>,
-    /// Of a build that ends with this.
+    /// Maps a build's status to the program's exit code.
     exit_code: fn(Status) -> u8,
 }
 
 struct WatchdogState {
-    /// When the loop is too late.
+    /// When the loop is late.
     due: Option<Duration>,
-    /// When a signal has waited too long to be heard.
+    /// When an unhandled signal has waited too long.
     unheard: Option<Duration>,
-    /// How the build ends, where that is decided.
+    /// The build's final status, once it is decided.
     verdict: Option<Status>,
-    /// How it ends where the loop is too late before.
+    /// The final status if the loop is late before that.
     if_late: Status,
-    /// Changes whenever the loop shows that it lives.
+    /// Changes with every sign of life from the loop.
     steps: u64,
     kill: Option<Box<dyn Fn() + Send>>,
 }
@@ -72,7 +73,7 @@ impl WatchdogState {
 }
 
 impl Watchdog {
-    /// Starts it; what signals ask for from now on.
+    /// Starts the watchdog. The receiver gets the requests made by signals.
     pub fn start(
         signals: SignalReader,
         exit_code: fn(Status) -> u8,
@@ -96,8 +97,8 @@ impl Watchdog {
         Ok((Watchdog(shared), heard))
     }
 
-    /// The loop has made a step and will make the next one by then. `verdict`: how the build ends, where that
-    /// is decided; `if_late`: what its end is else, if there is no other step.
+    /// The loop has made a step and will make the next one by `next`. `verdict`: the build's final
+    /// status, once it is decided; `if_late`: its status if no other step follows.
     pub fn step(&self, next: Option<Duration>, verdict: Option<Status>, if_late: Status) {
         let mut state = self.0.lock();
         state.steps += 1;
@@ -107,14 +108,14 @@ impl Watchdog {
         self.0.set(&state);
     }
 
-    /// The loop has heard all signals so far.
+    /// The loop has handled all signals so far.
     pub fn heard(&self) {
         let mut state = self.0.lock();
         state.unheard = None;
         self.0.set(&state);
     }
 
-    /// What kills the build's container without waiting for anything.
+    /// Sets the function that kills the build's container without waiting.
     pub fn kills_with(&self, kill: impl Fn() + Send + 'static) {
         self.0.lock().kill = Some(Box::new(kill));
     }
@@ -133,7 +134,7 @@ impl WatchdogShared {
             }
             None => self.timer.unset(),
         };
-        // A time that can be told can be set.
+        // A valid time can always be set.
         debug_assert!(set.is_ok(), "{set:?}");
     }
 
@@ -143,7 +144,7 @@ impl WatchdogShared {
                 PollFd::new(signals.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.timer.as_fd(), PollFlags::POLLIN),
             ];
-            // Interrupted is as good as woken: both are looked at.
+            // An interruption counts as a wake-up: both descriptors are checked.
             let _ = poll(&mut ready, PollTimeout::NONE);
             while let Some(signal) = signals.next() {
                 self.hear(signal);
@@ -157,7 +158,7 @@ impl WatchdogShared {
     fn hear(&self, signal: Signal) {
         if signal == Signal::SIGTSTP {
             let stopped = clock::boot();
-            // Comes back when the shell lets this program go on.
+            // Returns when the shell lets this program continue.
             let _ = raise(Signal::SIGSTOP);
             let slept = clock::boot().saturating_sub(stopped);
             self.asked.send_modify(|asked| asked.slept += slept);
@@ -178,7 +179,7 @@ impl WatchdogShared {
         self.lock().next().is_some_and(|at| at <= clock::boot())
     }
 
-    /// Whether the loop stands still all the time that it is looked at.
+    /// Whether the loop makes no step during all the checks.
     fn is_hung(&self) -> bool {
         let steps = self.lock().steps;
         for _ in 0..LOOKS {
@@ -206,12 +207,12 @@ impl WatchdogShared {
     }
 }
 
-/// Says it, if it can be said without waiting.
+/// Prints a message if that is possible without waiting.
 fn tell(text: &str) {
     let stderr = io::stderr();
     let mut room = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
     if poll(&mut room, PollTimeout::ZERO).is_ok_and(|ready| ready > 0) {
-        // Not by way of the lock of standard error, which whoever hangs may hold.
+        // Do not take the lock of standard error, which the hanging thread may hold.
         let _ = nix::unistd::write(&stderr, text.as_bytes());
     }
 }

@@ -1,6 +1,6 @@
-//! What the effects work with.
+//! The context that effects work with.
 //!
-//! Made by `build`; used by `effects` and by what they are made of.
+//! Created by `build`; used by `effects` and its submodules.
 
 use super::SharedSnapshot;
 use super::beside::Beside;
@@ -15,10 +15,10 @@ use runner_outputs::BuildOutputs;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-/// Advice for the text of a command in which a program was not found.
+/// Looks for a hint for the text of a command in which a program was not found.
 pub type Advice = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
-/// People in the container, and what they find there.
+/// Sessions in the container, and the state they start with.
 pub struct ContainerGuests {
     /// Variables and directory of the last finished command.
     pub snapshot: SharedSnapshot,
@@ -26,33 +26,33 @@ pub struct ContainerGuests {
     pub breakpoints: Arc<PausedProcesses>,
 }
 
-/// Everything the effects work with.
+/// Everything that effects work with.
 pub struct World {
     pub engine: Arc<dyn Engine>,
-    /// What runs beside the build.
+    /// Containers that run beside the build.
     pub services: Option<Arc<dyn Beside>>,
     pub container_spec: ContainerSpec,
-    /// Certificates for the container's trust store, where it has one of its own.
+    /// Certificates for the container's trust store, if it has its own.
     pub certificates: Option<String>,
     pub plan: Arc<BuildPlan>,
-    /// Grows when values are fetched.
+    /// Grows as values are fetched.
     pub secrets: SharedSecrets,
     pub vault: Arc<Vault>,
     pub guests: ContainerGuests,
     pub outputs: BuildOutputs,
-    /// Copies of the log that go elsewhere.
+    /// Copies of the log sent to other places.
     pub deliveries: Arc<dyn LogDeliveries>,
     /// Whether the build was given AWS credentials.
     pub gives_credentials: bool,
-    /// Whether failures are advised on.
+    /// Whether to give hints on failures.
     pub advises: bool,
-    /// What was advised already.
+    /// Hints already given.
     pub advised: Mutex<BTreeSet<String>>,
     pub missing_program_hint: Advice,
 }
 
 impl World {
-    /// What the buildspec asks for; none where it was rejected.
+    /// The buildspec's work; `None` if it was rejected.
     pub(super) fn work(&self) -> Option<&PlannedWork> {
         self.plan.work.as_ref().ok()
     }

@@ -1,8 +1,8 @@
 //! `--secrets FILE`: values of parameters and secrets without AWS.
 //!
-//! A map of names (and, for git, of `git:HOST`), in YAML (`/app/token: ...`, `app/db: {password: ...}`) or as dotenv
-//! (`/app/token=...`). A secret with keys is a map, or a text that is JSON. Who but its owner can
-//! read such a file has read it already, so it is refused.
+//! A map of names (and, for git, of `git:HOST`), in YAML (`/app/token: ...`, `app/db: {password:
+//! ...}`) or as dotenv (`/app/token=...`). A secret with keys is a map, or JSON text. A file that
+//! others than its owner can read is rejected: they may already have read it.
 
 use super::{no_parameter, no_secret};
 use runner_core::machine::BuildSetupError;
@@ -13,22 +13,22 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// What a file should have.
+/// The expected content of a file.
 const SHAPE: &str = "it should have an entry for each parameter and secret, by its name: `/app/token: VALUE`, \
                      `app/db: {password: VALUE}`, or lines NAME=VALUE";
-/// Keys of a buildspec under which the names stand there.
+/// Keys under which a buildspec lists the names.
 const OF_BUILDSPEC: [&str; 4] = ["parameter-store", "secrets-manager", "env", "phases"];
-/// Most of a file that is read.
+/// Maximum size of a file in bytes.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// The values of a file.
+/// The values in a file.
 #[derive(Debug)]
 pub struct SecretsFile {
     path: PathBuf,
     values: BTreeMap<String, SecretFileEntry>,
 }
 
-/// Who git is at a host.
+/// Git's credentials for one host.
 #[derive(Debug)]
 pub struct GitCredential {
     pub host: String,
@@ -43,7 +43,7 @@ enum SecretFileEntry {
 }
 
 impl SecretsFile {
-    /// Reads a file; the error is a sentence for the person.
+    /// Reads a file. The error is a sentence for the user.
     pub fn read(path: &Path) -> Result<Self, String> {
         let shown = path.display();
         let failed = |error: std::io::Error| format!("cannot read {shown}: {error}");
@@ -78,7 +78,7 @@ impl SecretsFile {
         Ok(SecretsFile { path: path.to_path_buf(), values })
     }
 
-    /// What git may be told: the entries `git:HOST`, each a text `USER:PASSWORD`.
+    /// Credentials for git: the entries `git:HOST`, each of the form `USER:PASSWORD`.
     pub fn git_credentials(&self) -> Vec<GitCredential> {
         let hosts = self.values.iter().filter_map(|(name, entry)| {
             let text = entry.text();
@@ -104,8 +104,8 @@ impl SecretsFile {
         }
     }
 
-    /// A secret's value. An entry for the whole reference, version and all, goes before one for the
-    /// secret.
+    /// A secret's value. An entry for the whole reference, including its version, takes precedence
+    /// over one for the secret.
     pub(super) fn secret(&self, wanted: &SecretReference) -> Result<String, BuildSetupError> {
         let (stage, id) = match &wanted.version {
             SecretVersion::Stage(stage) => (stage.as_str(), ""),
@@ -154,7 +154,7 @@ impl SecretsFile {
         }
     }
 
-    /// Names of entries, as far as a person reads.
+    /// Names of the entries, shortened for a message.
     fn names(&self) -> String {
         const MOST: usize = 5;
         let names: Vec<String> =
@@ -183,7 +183,8 @@ impl SecretFileEntry {
     }
 }
 
-/// The name in a secret's ARN, without the six characters AWS puts behind it; else the id itself.
+/// The name in a secret's ARN, without the six characters that AWS appends; otherwise the id
+/// itself.
 fn plain_name(id: &str) -> &str {
     match id.splitn(7, ':').nth(6) {
         Some(name) if id.starts_with("arn:") => match name.rsplit_once('-') {

@@ -1,7 +1,7 @@
 //! Values that the buildspec takes from Parameter Store and Secrets Manager.
 //!
-//! Used by the driver when it makes the environment ready. They come from a file of the caller's
-//! (`--secrets`), without a word to AWS, or else from AWS.
+//! Used by the driver when it prepares the environment. Values come from a file of the caller's
+//! (`--secrets`), without a call to AWS, or else from AWS.
 
 mod file;
 
@@ -14,10 +14,10 @@ use runner_core::spec::{SecretReference, SecretVariable, SecretVersion, SpecVari
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
-/// Parameters that one call of `GetParameters` takes.
+/// Maximum parameters of one `GetParameters` call.
 const BATCH: usize = 10;
 
-/// Where values come from.
+/// The source of values.
 #[derive(Debug)]
 pub enum Vault {
     File(SecretsFile),
@@ -33,7 +33,7 @@ fn no_secret(message: impl Into<String>, hint: Option<String>) -> BuildSetupErro
 }
 
 impl Vault {
-    /// What git may be told.
+    /// Credentials for git.
     pub fn git_credentials(&self) -> Vec<GitCredential> {
         match self {
             Vault::File(file) => file.git_credentials(),
@@ -41,7 +41,8 @@ impl Vault {
         }
     }
 
-    /// Names and values of the variables, parameters first: a secret of the same name goes before.
+    /// Names and values of the variables, parameters first: if a secret has the same name, the
+    /// secret wins.
     pub async fn fetch(&self, wanted: &ValueRequests) -> Result<Fetched, BuildSetupError> {
         let ValueRequests { parameters, secrets } = wanted;
         let values = match self {
@@ -81,7 +82,8 @@ async fn from_aws(
         let text = |value: &Value, name: &str| value.get(name)?.as_str().map(str::to_owned);
         for parameter in answer["Parameters"].as_array().into_iter().flatten() {
             let Some(value) = text(parameter, "Value") else { continue };
-            // Asked for by its ARN, or with a version or label behind it, it answers to its name.
+            // A parameter may have been requested by its ARN, or by its name with a version or
+            // label.
             let keys = ["Name", "ARN"].map(|key| text(parameter, key));
             let selector = text(parameter, "Selector").unwrap_or_default();
             for key in keys.into_iter().flatten() {
@@ -98,7 +100,7 @@ async fn from_aws(
         });
         values.push(value?);
     }
-    // Several keys of one secret are one call.
+    // Several keys of one secret need only one call.
     let mut texts: Vec<(&SecretReference, String)> = Vec::new();
     for wanted in secrets {
         let secret = &wanted.secret;
@@ -140,7 +142,7 @@ async fn secret_text(aws: &Amazon, wanted: &SecretReference) -> Result<String, B
     })
 }
 
-/// How a build gets its values all the same.
+/// A hint how the build can still get its values.
 fn hint(error: &CallError) -> Option<String> {
     let offline = "give values from a file with --secrets FILE, or single ones with -e NAME=VALUE";
     match error {
@@ -152,7 +154,7 @@ fn hint(error: &CallError) -> Option<String> {
     }
 }
 
-/// The value of a key in a JSON text: texts as they are, everything else as JSON.
+/// The value of a key in a JSON text: strings as they are, everything else as JSON.
 fn json_key(text: &str, key: &str) -> Option<String> {
     let value: Value = serde_json::from_str(text).ok()?;
     match value.get(key)? {

@@ -1,4 +1,4 @@
-//! What a service writes, masked, in a file of the build's folder.
+//! Writes a service's output, masked, to a file in the build's folder.
 
 use runner_core::mask::{Masker, SharedSecrets};
 use std::fs::{File, OpenOptions};
@@ -9,15 +9,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
-/// Most of a service's log that is kept: what comes after it is read, so that the service goes on, and dropped.
+/// Maximum bytes kept of a service's log. Further output is read, so that the service continues,
+/// and dropped.
 const MOST: usize = 64 << 20;
-/// How much of it is shown where it did not start.
+/// Bytes shown of the log of a service that did not start.
 const SHOWN: u64 = 1000;
 const PIECE: usize = 32 << 10;
-/// How long the last bytes of a service that has ended may take.
+/// How long to wait for the last output of a service that has ended.
 const LAST: Duration = Duration::from_secs(1);
 
-/// A log that grows as long as the service's pipe is open.
+/// A log that grows while the service's pipe is open.
 pub(super) struct ServiceLog {
     path: PathBuf,
     writer: JoinHandle<()>,
@@ -40,9 +41,9 @@ impl ServiceLog {
         &self.path
     }
 
-    /// The end of it, once the service has ended or is given up.
+    /// The last lines of the log, once the service has ended or was given up.
     pub(super) async fn last_lines(&mut self) -> String {
-        // What has not come by then is not waited for.
+        // Output that is not there by then is not waited for.
         let _ = tokio::time::timeout(LAST, &mut self.writer).await;
         let bytes = end_of(&self.path).unwrap_or_default();
         runner_core::plain::lines(String::from_utf8_lossy(&bytes).trim_end()).into_owned()

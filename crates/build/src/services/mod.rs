@@ -1,10 +1,11 @@
 //! Containers beside the build: a database, a queue. `--service NAME=IMAGE[:PORT]`.
 //!
-//! Each is a container of ours with a separate network, in which nothing but its loopback is. The runner listens for it
-//! at an address of the loopback that no other build has, and carries what connects there inside (`relay`); the build
-//! knows that address by the service's name. The loopback is this machine's, or that of the build's own network, where it
-//! has one. They are started before the build's container and end after it; what they write is kept in the build's
-//! folder, masked (`log`).
+//! Each service runs in its own container with a separate network that has only a loopback. The
+//! runner listens for it at a loopback address that no other build uses, and forwards connections
+//! into the container (`relay`); in the build, the service's name resolves to that address. The
+//! loopback is that of the build's own network if it has one, otherwise this machine's. Services
+//! start before the build's container and end after it; their output is kept, masked, in the
+//! build's folder (`log`).
 
 mod log;
 mod relay;
@@ -38,26 +39,26 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, Notify, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 
-/// How long a service may take until its port answers.
+/// Time limit for a service's port to answer.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How often it is asked: soon at first, then now and then.
+/// Pauses between two checks: short at first, longer later.
 const FIRST: Duration = Duration::from_millis(20);
 const LATER: Duration = Duration::from_millis(250);
-/// Where what its container is given lies, below the service's folder.
+/// Directory for the container's read-only files, below the service's folder.
 const READONLY: &str = "readonly";
-/// How long its end may take.
+/// Time limit for stopping a service.
 const ENDING: Duration = Duration::from_secs(10);
 
-/// A service, as asked for.
+/// A requested service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceRequest {
-    /// By which the build finds it.
+    /// The name under which the build finds it.
     pub name: String,
     pub image: Image,
-    /// Where it listens; none: the first port that its image exposes.
+    /// The port it listens on; `None`: the first port that its image exposes.
     pub port: Option<u16>,
-    /// Variables besides those of its image.
+    /// Variables added to those of its image.
     pub variables: Variables,
 }
 
@@ -69,10 +70,10 @@ pub(super) struct Surroundings {
     pub(super) unseen: Unseen,
     pub(super) secrets: SharedSecrets,
     pub(super) inbox: Inbox,
-    /// What the build reaches.
+    /// The build's network access.
     pub(super) network: NetworkAccess,
     pub(super) limits: ResourceLimits,
-    /// The groups of each, in their order, as they were noted.
+    /// The resource groups noted for each service, in order.
     pub(super) groups: Vec<Option<GroupPlan>>,
 }
 
@@ -84,45 +85,45 @@ pub(super) struct Services {
     given_up: Notify,
 }
 
-/// A service and what is made for it.
+/// A service and its resources.
 struct ServicePlace {
     service: ServiceRequest,
     address: Ipv4Addr,
     engine: Arc<dyn Engine>,
-    /// Of the build's folder.
+    /// The service's folder within the build's.
     dir: PathBuf,
     layers: Vec<PathBuf>,
     groups: Option<GroupPlan>,
 }
 
-/// One that answers.
+/// A service that answers.
 struct ReadyService {
     container: Arc<dyn Container>,
     /// The address at which the build finds it.
     at: SocketAddr,
-    /// Carry connections, and tell of its end.
+    /// Tasks that forward connections and report its end.
     tasks: JoinSet<()>,
-    /// The one that carries connections from the build as it is now.
+    /// Stops the forwarding for the build's current container.
     way: Option<AbortHandle>,
 }
 
-/// Where a service's files are, below the build's folder.
+/// A service's folder, below the build's folder.
 pub(super) fn dir(build: &Path, name: &str) -> PathBuf {
     build.join("services").join(name)
 }
 
-/// Where what a service writes may be kept: found again by whoever sweeps.
+/// Directories that may hold a service's files; a sweep finds them again.
 pub(super) fn layers(build: &Path, uuid: &str, name: &str) -> Vec<PathBuf> {
     let folder = EngineFolder::of(&dir(build, name));
     SERVICES.traits().layers(&folder, &container_name(uuid, name))
 }
 
-/// Its name among containers of this build.
+/// Name of its container.
 fn container_name(build: &str, name: &str) -> String {
     format!("{build}-{name}")
 }
 
-/// The groups that services are to have: the build's limits hold for each by itself.
+/// The resource groups for services: the build's limits apply to each one separately.
 pub(super) fn groups(
     services: &[ServiceRequest],
     uuid: &str,
@@ -132,27 +133,28 @@ pub(super) fn groups(
     named.map(|name| SERVICES.traits().groups(&name, limits, false)).collect()
 }
 
-/// Removes what a service has left but its log. Goes on after a failure; the first one is returned.
+/// Removes everything of a service except its log. Continues after a failure and returns the first
+/// one.
 pub(super) fn clear(build: &Path, service: &str, leavings: &Leavings) -> io::Result<()> {
     let dir = dir(build, service);
     [EngineFolder::of(&dir).clear(leavings), remove_tree(&dir.join(READONLY))].into_iter().collect()
 }
 
-/// The same of every service that a killed runner's build has a folder for, once it has ended.
+/// Like `clear`, for every service with a folder in a killed runner's build.
 pub(super) fn clear_all(build: &Path) -> io::Result<()> {
     let names = match fs::read_dir(build.join("services")) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };
-    // Layers stand in the build's own notes, wherever they are.
+    // Layers are listed in the build's own notes, wherever they are.
     let none = Leavings { layers: Vec::new(), groups: Vec::new() };
     let clear_one = |entry: io::Result<fs::DirEntry>| match entry?.file_name().into_string() {
         Ok(name) => {
             EngineFolder::of(&dir(build, &name)).end_container(&name)?;
             clear(build, &name, &none)
         }
-        // No name of a service.
+        // Not a name of a service.
         Err(_) => Ok(()),
     };
     names.map(clear_one).collect::<Vec<_>>().into_iter().collect()
@@ -181,12 +183,12 @@ impl Services {
         Services { wanted, surroundings, up: Mutex::default(), given_up: Notify::new() }
     }
 
-    /// By which addresses the build knows them.
+    /// The addresses and names under which the build knows the services.
     pub(super) fn hosts(&self) -> Vec<(Ipv4Addr, String)> {
         self.wanted.iter().map(|place| (place.address, place.service.name.clone())).collect()
     }
 
-    /// Ends them, and removes what they wrote to their files.
+    /// Stops the services and removes their files.
     pub(super) async fn stop(&self) {
         if self.up.try_lock().is_err() {
             // They are still being started.
@@ -256,7 +258,7 @@ impl Services {
         Ok(up)
     }
 
-    /// Carries to a service what connects to its address, in this machine's network or in a build's.
+    /// Forwards connections to a service's address, in this machine's network or the build's.
     async fn lead(
         &self,
         up: &mut ReadyService,
@@ -342,7 +344,7 @@ impl Beside for Services {
     }
 }
 
-/// Why a service is not to be had.
+/// The error of a service that is not available.
 fn failure(service: &ServiceRequest, why: &str, hint: Option<String>) -> EngineError {
     EngineError {
         code: StatusCode::InternalServiceError,
@@ -352,14 +354,14 @@ fn failure(service: &ServiceRequest, why: &str, hint: Option<String>) -> EngineE
     }
 }
 
-/// An address of the loopback that this build's service has, and with all likelihood no other's.
+/// A loopback address for this service of this build; very likely no other build has it.
 fn address(build: &uuid::Uuid, number: usize) -> Ipv4Addr {
     let [a, b, c, ..] = *build.as_bytes();
     let last = (usize::from(c) + number) % 254 + 1;
     Ipv4Addr::new(127, 64 + (a & 0x7f), b, u8::try_from(last).unwrap_or(1))
 }
 
-/// What a service's image says is to be run, as whom and with which variables.
+/// The program that a service's image runs, with its user and variables.
 async fn program(
     container: &dyn Container,
     config: &ImageConfig,
@@ -390,14 +392,14 @@ async fn program(
         user: user.ids,
         stdio: Stdio::Merged,
         toolbox: false,
-        // A container of its own: nothing in it is a command of the build.
+        // It has a container of its own: nothing in it is a command of the build.
         of_build: false,
     })
 }
 
 type Exited = oneshot::Receiver<Result<Exit, ExecError>>;
 
-/// Resolves when the port answers, or with why it will not.
+/// Resolves when the port answers, or with the reason why it will not.
 async fn answers(container: &dyn Container, port: u16, exit: &mut Exited) -> Result<(), String> {
     let until = Instant::now() + PATIENCE;
     let listener = Listener::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));

@@ -1,4 +1,4 @@
-//! Connections to a service: each is carried to its port inside.
+//! Forwards connections to a service's port in its container.
 
 use runner_engine::Container;
 use runner_wire::init::Listener;
@@ -11,12 +11,13 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 
-/// Most connections of a service at once, each of two descriptors of the runner. Others wait in the kernel's queue.
+/// Maximum concurrent connections of a service; each uses two descriptors of the runner. Others
+/// wait in the kernel's queue.
 const MOST: usize = 256;
-/// How long no connection is taken when one could not be.
+/// Pause after a failed attempt to accept a connection.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Listens at an address: of this machine, or of a build's network.
+/// Listens at an address on this machine or in a build's network.
 pub(super) async fn listen(
     at: SocketAddr,
     build: Option<&dyn Container>,
@@ -27,7 +28,7 @@ pub(super) async fn listen(
     TcpListener::from_std(listener)
 }
 
-/// Carries what connects there to a port of the container.
+/// Forwards incoming connections to a port of the container.
 pub(super) fn start(
     tasks: &mut JoinSet<()>,
     container: Arc<dyn Container>,
@@ -35,13 +36,13 @@ pub(super) fn start(
     port: u16,
 ) -> AbortHandle {
     tasks.spawn(async move {
-        // They end with it.
+        // The connections end when this set is dropped.
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
                 accepted = listener.accept(), if connections.len() < MOST => {
                     let Ok((client, _)) = accepted else {
-                        // Nothing tells when there are descriptors again.
+                        // Nothing signals when descriptors are available again.
                         tokio::time::sleep(PAUSE).await;
                         continue;
                     };

@@ -1,18 +1,18 @@
-//! Ports of this machine that clients forward into a build, as long as they do.
+//! Ports of this machine that clients currently forward into a build.
 
 use runner_wire::control::ForwardLine;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Most that are listed: a build's status goes out often.
+/// Maximum number listed, because a build's status is sent often.
 const MOST: usize = 64;
 
-/// Those of a build, by their clients.
+/// The forwarded ports of a build, by client.
 #[derive(Debug, Default)]
 pub(super) struct Forwards(Mutex<Vec<ForwardLines>>);
 
 type ForwardLines = Arc<Vec<ForwardLine>>;
 
-/// Those of one client, listed until this goes.
+/// The ports of one client, listed while this value lives.
 #[derive(Debug)]
 pub struct ClientForwards {
     forwards: Arc<Forwards>,
@@ -53,7 +53,7 @@ mod tests {
             remote: "localhost:80".to_owned(),
         };
         let one = forwards.list(vec![line("a"), line("b")]);
-        // The same ports of another client are that one's.
+        // The same ports from another client are listed separately.
         let two = forwards.list(vec![line("a"), line("b")]);
         assert_eq!(forwards.all().len(), 4);
         drop(one);

@@ -1,7 +1,7 @@
-//! Who is in a build: clients come and go, the build's log and the audit hear of it, and at the end all are
-//! told to leave.
+//! The clients connected to a build: they come and go, the build's log and the audit record it, and
+//! at the end all are asked to leave.
 //!
-//! Kept by `hub`. A client is in as long as its [`Presence`] lives.
+//! Kept by `hub`. A client counts as connected while its [`Presence`] lives.
 
 use super::log::{SessionLog, SessionNote};
 use crate::driver::inbox::Inbox;
@@ -11,13 +11,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
 
-/// Why, as long as a build is being stopped.
+/// The reason while a build is being stopped.
 pub(super) const STOPPING: &str = "the build is being stopped";
 
 /// Why all sessions are being closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Closing {
-    /// One line for the person.
+    /// One line for the user.
     pub message: String,
 }
 
@@ -27,7 +27,7 @@ pub(super) struct Guests {
     /// The build's uuid.
     build: String,
     log: Option<Arc<dyn SessionLog>>,
-    /// What neither transcripts nor audit lines show; known before there is a container.
+    /// Values hidden from transcripts and audit lines; known before there is a container.
     secrets: OnceLock<SharedSecrets>,
     next: AtomicU64,
     closing: watch::Sender<Option<Closing>>,
@@ -47,7 +47,7 @@ impl Guests {
         }
     }
 
-    /// Says once what is secret.
+    /// Sets the secrets, once.
     pub(super) fn mask(&self, secrets: SharedSecrets) {
         let _ = self.secrets.set(secrets);
     }
@@ -56,7 +56,7 @@ impl Guests {
         self.secrets.get().cloned().unwrap_or_default()
     }
 
-    /// Where transcripts go, and the name of a session that has none of its own.
+    /// Where transcripts go.
     pub(super) fn log(&self) -> Option<&dyn SessionLog> {
         self.log.as_deref()
     }
@@ -65,17 +65,17 @@ impl Guests {
         format!("{}-{session}", self.build)
     }
 
-    /// Why nobody is let in any more.
+    /// Why no client may enter any more.
     pub(super) fn closed(&self) -> Option<Closing> {
         self.closing.borrow().clone()
     }
 
-    /// Tells when all are to leave, to what is no client.
+    /// Signals when all are to leave, for tasks that are not clients.
     pub(super) fn closing(&self) -> watch::Receiver<Option<Closing>> {
         self.closing.subscribe()
     }
 
-    /// All are to leave. A reason that was given stays, unless this one says more.
+    /// Asks all to leave. An earlier reason is kept unless this one is more specific.
     pub(super) fn send_off(&self, message: String, says_more: bool) {
         self.closing.send_if_modified(|closing| {
             let is_news = says_more || closing.is_none();
@@ -86,7 +86,7 @@ impl Guests {
         });
     }
 
-    /// Others may come in, unless all of it has come to an end meanwhile.
+    /// Allows clients again, unless the build has ended meanwhile.
     pub(super) fn let_in(&self, after: &str) {
         self.closing.send_if_modified(|closing| {
             let is_ours = closing.as_ref().is_some_and(|closing| closing.message == after);
@@ -105,13 +105,13 @@ impl Guests {
         *self.count.borrow() > 0
     }
 
-    /// Resolves when nobody is in.
+    /// Resolves when no client is connected.
     pub(super) async fn all_gone(&self) {
-        // Fails only when these are gone, and with them every session.
+        // Fails only if `self` is dropped, and with it every session.
         let _ = self.count.subscribe().wait_for(|count| *count == 0).await;
     }
 
-    /// A client comes in.
+    /// A client connects.
     pub(super) async fn enter(self: &Arc<Self>, program: String, id: Option<String>) -> Presence {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let closing = self.closing.subscribe();
@@ -139,7 +139,7 @@ impl Guests {
         }
     }
 
-    /// Text for an audit line.
+    /// Masks text for an audit line.
     pub(super) fn masked(&self, text: &str) -> String {
         let mut text = text.to_owned();
         if let Some(secrets) = self.secrets.get() {
@@ -149,10 +149,10 @@ impl Guests {
     }
 }
 
-/// A client that is in the build: the log and `ps` know of it until this goes.
+/// A connected client: the log and `ps` list it while this value lives.
 pub struct Presence {
     pub number: u64,
-    /// Its id at AWS's clients.
+    /// Its session id at AWS's clients.
     id: Option<String>,
     guests: Arc<Guests>,
     closing: watch::Receiver<Option<Closing>>,
@@ -160,32 +160,32 @@ pub struct Presence {
 }
 
 impl Presence {
-    /// Resolves when all clients are to go: with a line for the person.
+    /// Resolves when all clients are to leave, with a line for the user.
     pub async fn closing(&mut self) -> String {
         let closing = closing(&mut self.closing).await;
-        // What is known by now says more than what was known when the end began.
+        // The newest reason says more than the one known when the end began.
         let message = self.closing.borrow().as_ref().map(|newest| newest.message.clone());
         let message = message.unwrap_or(closing.message);
         self.how = Some(message.clone());
         message
     }
 
-    /// As [`Self::closing`], for a program that goes on until it has been ended.
+    /// Like [`Self::closing`], for a program that runs until it is ended.
     pub(super) async fn sent_off(&mut self) -> Closing {
         closing(&mut self.closing).await
     }
 
-    /// Why all are to leave, as far as it is known by now.
+    /// The current reason why all are to leave.
     pub(super) fn newest_closing(&self) -> Option<Closing> {
         self.closing.borrow().clone()
     }
 
-    /// What ended it.
+    /// Sets what ended the session.
     pub(super) fn ended(&mut self, how: String) {
         self.how = Some(how);
     }
 
-    /// It was connected to something that listens in the container, or was not.
+    /// Records that it was connected to a listener in the container, or failed to.
     pub fn connected(&self, to: &str, how: &str) {
         let mut note = self.guests.note("connected", self.number, self.id.as_deref());
         note.to = Some(self.guests.masked(to));
@@ -201,11 +201,11 @@ impl Drop for Presence {
         let mut note = guests.note("closed", session, self.id.as_deref());
         note.how = Some(guests.masked(&how));
         guests.keep(note);
-        // None when this program is on its way out, and nobody is interested any more.
+        // There is no runtime when this program is exiting, and then nobody needs the note.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         runtime.spawn(async move {
             guests.inbox.send(MachineInput::SessionClosed { session, how }).await;
-            // Whoever waits for the last session finds its end in the log.
+            // Decrement last, so that whoever waits for the last session finds its end in the log.
             guests.count.send_modify(|count| *count = count.saturating_sub(1));
         });
     }

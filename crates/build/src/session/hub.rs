@@ -1,8 +1,8 @@
-//! The hub: opens sessions while there is a container, and ends them when the build ends.
+//! The hub: opens sessions while there is a container, and closes them when the build ends.
 //!
-//! Fed by `control::host` with what a client asks for; uses the engine's `exec`, the same that build
-//! commands use. A session sees the variables and the directory of the process that waits at a
-//! breakpoint, or else those of the last finished command.
+//! `control::host` passes on what clients ask for. The hub uses the engine's `exec`, as do build
+//! commands. A session gets the variables and directory of the process that waits at a breakpoint,
+//! otherwise those of the last finished command.
 
 use super::forwards::{ClientForwards, Forwards};
 use super::guests::{Guests, Presence, STOPPING};
@@ -39,43 +39,43 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::OnceCell;
 
-/// Shells a session may start, the most comfortable first.
+/// Shells a session may start, in order of preference.
 const SHELLS: [&str; 3] = ["/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash"];
-/// `TERM` for a client that does not tell its own.
+/// `TERM` for a client that sends none.
 const TERM: &str = "xterm-256color";
 
-/// Where a system says what it is. The first is often a link to the second.
+/// Files that describe the system. The first is often a link to the second.
 const OS_RELEASE: [&str; 2] = ["/etc/os-release", "/usr/lib/os-release"];
-/// So much of that is read.
+/// Maximum bytes read of such a file.
 const MAX_OS_RELEASE: u64 = 64 << 10;
 
-/// How long something may take before the container is asked whether it is there.
+/// How long a request may take before the container is checked for a response.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What sessions of a build are like.
+/// Settings of a build's sessions.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SessionOptions {
-    /// Whether codebuild-breakpoint pauses the build and AWS's clients are let in.
+    /// Whether codebuild-breakpoint pauses the build and AWS's clients may connect.
     pub is_enabled: bool,
-    /// A terminal session without input or output for so long is closed.
+    /// A terminal session without input or output for this long is closed.
     pub idle_timeout: Duration,
-    /// Whether the caller has said so.
+    /// Whether the caller has set it.
     #[serde(default)]
     pub is_idle_given: bool,
-    /// The longest a terminal session may be open.
+    /// Maximum duration of a terminal session.
     pub longest: Option<Duration>,
-    /// Where transcripts go, where they are wanted.
+    /// Where transcripts go, if requested.
     pub log: Option<PathBuf>,
-    /// Whether sessions of AWS's clients begin only where AWS gets what they show.
+    /// Whether sessions of AWS's clients require that their output can be sent to AWS.
     #[serde(default)]
     pub requires_log: bool,
-    /// How AWS's agent is configured on this host.
+    /// Configuration of AWS's agent on this host.
     #[serde(default)]
     pub agent: AgentConfig,
 }
 
-/// What a hub works with.
+/// The parts of a hub.
 pub struct HubParts {
     pub inbox: Inbox,
     pub breakpoints: Arc<PausedProcesses>,
@@ -83,19 +83,19 @@ pub struct HubParts {
     pub options: SessionOptions,
     /// The build's uuid.
     pub build: String,
-    /// Where transcripts go, where they are wanted.
+    /// Where transcripts go, if requested.
     pub log: Option<Arc<dyn SessionLog>>,
-    /// Where what is to go to AWS waits.
+    /// Where data for AWS is queued.
     pub spool: Option<Spool>,
     /// Whether the container's ports are this machine's own.
     pub shares_network: bool,
 }
 
-/// Where what a session shows is kept.
+/// Where a session's output is kept.
 #[derive(Clone, Copy)]
 struct Keeping<'a> {
     log: Option<&'a dyn SessionLog>,
-    /// Also for AWS, in the state folder.
+    /// Also in the state folder, to be sent to AWS.
     is_spooled: bool,
 }
 
@@ -107,11 +107,11 @@ pub struct Hub {
     container: Mutex<Option<Arc<dyn Container>>>,
     guests: Arc<Guests>,
     inbox: Inbox,
-    /// The image's own configuration of AWS's agent, once somebody has asked.
+    /// The image's own configuration of AWS's agent, once someone has asked for it.
     image_agent: OnceCell<Option<PropertyLayer>>,
-    /// Users are made one after the other.
+    /// Ensures that users are created one at a time.
     making: tokio::sync::Mutex<()>,
-    /// Which system the container has, once a script has been run.
+    /// The container's operating system, once a script has been run.
     platform: OnceCell<Platform>,
     places: Arc<ScriptPlaces>,
     forwards: Arc<Forwards>,
@@ -179,7 +179,8 @@ impl Hub {
         self.start(&*container, spec, label, request.name.clone(), limits, keeping).await
     }
 
-    /// What the image says of AWS's agent. The person at the build hears once what is wrong with it.
+    /// The image's configuration of AWS's agent. Its errors are reported once, to the user at the
+    /// build.
     pub async fn image_agent(&self) -> Option<PropertyLayer> {
         let container = self.container().ok()?;
         let read = async {
@@ -189,12 +190,13 @@ impl Hub {
             }
             Ok(layer)
         };
-        // Of one that does not answer, nothing is known yet.
+        // If the container does not respond, nothing is known yet.
         let read = self.image_agent.get_or_try_init(|| self.unless_deaf(read));
         read.await.ok().cloned().flatten()
     }
 
-    /// A place for a script: where fewer run than the client says, and than the image does.
+    /// Waits for a place for a script. The limit is the lowest of the client's, the host's and the
+    /// image's.
     pub async fn script_place(&self, limit: usize) -> ScriptPlace {
         let image = self.image_agent().await;
         let host = self.options.agent.with_command_workers(limit);
@@ -252,7 +254,8 @@ impl Hub {
         }
     }
 
-    /// Which system the container has. What its files say is shown as they say it, without control characters.
+    /// The container's operating system. Its description is returned as it is, without control
+    /// characters.
     pub async fn platform(&self) -> Result<Platform, SessionOpenError> {
         let container = self.container()?;
         let read = self.platform.get_or_try_init(|| self.read_platform(&*container)).await;
@@ -272,7 +275,7 @@ impl Hub {
         self.unless_deaf(read).await
     }
 
-    /// What no transcript and no audit line is to show.
+    /// Sets the values that transcripts and audit lines must not show.
     pub fn mask(&self, secrets: SharedSecrets) {
         self.guests.mask(secrets);
     }
@@ -286,16 +289,17 @@ impl Hub {
         self.shares_network
     }
 
-    /// Whether there is a container that sessions can be opened in.
+    /// Whether there is a container for sessions.
     pub fn has_container(&self) -> bool {
         self.container().is_ok()
     }
 
     /// Starts the program that moves files, for a client that talks to it over its pipes. Relative
-    /// paths mean what they mean to a program that is started now.
+    /// paths are resolved as for a program started now.
     pub async fn open_files(&self) -> Result<ProgramSession, SessionOpenError> {
         let container = self.container()?;
-        // Its client would wait for its first word, and nobody could tell it that none comes.
+        // The client waits for the program's first message, and could not be told that none will
+        // come.
         if !container.answers().await {
             return Err(SessionOpenError::ours(DEAF));
         }
@@ -306,7 +310,7 @@ impl Hub {
         self.start(&*container, spec, "cp".to_owned(), None, limits, keeping).await
     }
 
-    /// A client that connects to what listens in the container is there.
+    /// Registers a client that connects to listeners in the container.
     pub async fn enter(
         &self,
         label: String,
@@ -316,17 +320,17 @@ impl Hub {
         Ok(self.guests.enter(label, name).await)
     }
 
-    /// Has ports of this machine listed that lead into the build.
+    /// Lists ports of this machine that lead into the build.
     pub fn list_forwards(&self, lines: Vec<ForwardLine>) -> ClientForwards {
         self.forwards.list(lines)
     }
 
-    /// Those that are listed.
+    /// The listed ports.
     pub fn forwards(&self) -> Vec<ForwardLine> {
         self.forwards.all()
     }
 
-    /// Connects to what listens in the container.
+    /// Connects to a listener in the container.
     pub async fn dial(
         &self,
         remote: &Remote,
@@ -340,7 +344,7 @@ impl Hub {
         .await
     }
 
-    /// What the container is asked for, as long as it answers at all.
+    /// Waits for the container's answer, as long as the container responds at all.
     async fn unless_deaf<T>(
         &self,
         asked: impl Future<Output = Result<T, SessionOpenError>>,
@@ -350,7 +354,7 @@ impl Hub {
             tokio::select! {
                 done = &mut asked => return done,
                 () = tokio::time::sleep(LOOK) => {
-                    // Without a container, the request itself reports that.
+                    // If there is no container, the request itself reports that.
                     if let Ok(container) = self.container()
                         && !container.answers().await
                     {
@@ -393,7 +397,7 @@ impl Hub {
         Err(SessionOpenError::ours(failed))
     }
 
-    /// The transcript of a session that begins, where one is kept.
+    /// The transcript of a new session, if one is kept.
     fn transcript(
         &self,
         keeping: Keeping<'_>,
@@ -402,7 +406,8 @@ impl Hub {
         size: Option<TerminalSize>,
         program: &str,
     ) -> io::Result<Option<Transcript>> {
-        // Names of other programs become names of files; users' names stand in them (docs/access-control.md).
+        // Clients choose these ids, and they become file names; they contain users' names
+        // (docs/access-control.md).
         let is_part = |c: char| c.is_ascii_alphanumeric() || "_.@=,+-".contains(c);
         let is_plain = |name: &&str| !name.starts_with('.') && name.chars().all(is_part);
         let name = id.filter(is_plain).map_or_else(|| self.guests.name_of(number), str::to_owned);
@@ -425,7 +430,7 @@ impl Hub {
         Ok(Some(transcript.with(Arc::new(recording))))
     }
 
-    /// The container, while new guests are let in.
+    /// The container, while clients may enter.
     fn container(&self) -> Result<Arc<dyn Container>, SessionOpenError> {
         if let Some(closing) = self.guests.closed() {
             return Err(SessionOpenError::ours(closing.message));
@@ -456,14 +461,15 @@ impl Hub {
             None if request.merged => Stdio::Merged,
             None => Stdio::Separate,
         };
-        // A build that has spoilt its PATH is one that somebody wants to look into.
+        // A build with a broken PATH is one that a person may want to inspect.
         let path = match env.iter().find_map(|variable| variable.strip_prefix(b"PATH=")) {
             Some(path) => [path, b":", DEFAULT_PATH.as_bytes()].concat(),
             None => DEFAULT_PATH.as_bytes().to_vec(),
         };
         let toolbox = container.has_toolbox();
         if toolbox {
-            // After everything of the image: what a person tries here is to be what the build does.
+            // Placed after the image's directories: what a person tries here must match what the
+            // build does.
             let own = env.iter().find_map(|variable| variable.strip_prefix(b"PATH="));
             let own = own.unwrap_or(DEFAULT_PATH.as_bytes());
             let variable = [b"PATH=", own, b":", TOOLBOX_PATH.as_bytes()].concat();
@@ -513,7 +519,7 @@ impl Sessions for Hub {
             let count = self.guests.count() as u64;
             self.guests.send_off(message.clone(), false);
             *self.container.lock().unwrap_or_else(PoisonError::into_inner) = None;
-            // What does not go by itself is killed with the container.
+            // What does not exit by itself is killed with the container.
             let _ = tokio::time::timeout(2 * GRACE, self.guests.all_gone()).await;
             self.guests.let_in(&message);
             count
@@ -528,7 +534,7 @@ impl Sessions for Hub {
     }
 }
 
-/// A directory, below another unless it is absolute.
+/// A directory, relative to another unless it is absolute.
 fn below(cwd: &[u8], directory: &str) -> Vec<u8> {
     if directory.starts_with('/') {
         return directory.as_bytes().to_vec();
@@ -536,10 +542,10 @@ fn below(cwd: &[u8], directory: &str) -> Vec<u8> {
     [cwd, b"/", directory.as_bytes()].concat()
 }
 
-/// What an os-release file says.
+/// Parses an os-release file.
 fn platform_of(fd: OwnedFd) -> Platform {
     let mut text = Vec::new();
-    // What cannot be read says nothing.
+    // An unreadable file counts as empty.
     let _ = std::fs::File::from(fd).take(MAX_OS_RELEASE).read_to_end(&mut text);
     let text = String::from_utf8_lossy(&text);
     let value = |key: &str| -> String {
@@ -547,12 +553,12 @@ fn platform_of(fd: OwnedFd) -> Platform {
         let value = line.unwrap_or_default().trim().trim_matches(['"', '\'']);
         value.chars().filter(|c| !c.is_control()).take(128).collect()
     };
-    // A system that does not say is one all the same.
+    // A system without a name still gets an entry.
     let name = Some(value("NAME")).filter(|name| !name.is_empty());
     Platform { name: name.unwrap_or_else(|| "Linux".to_owned()), version: value("VERSION_ID") }
 }
 
-/// The best shell the image has.
+/// The best shell in the image.
 async fn shell(container: &dyn Container) -> String {
     for path in SHELLS {
         if is_there(container, path).await {
@@ -568,7 +574,7 @@ async fn shell(container: &dyn Container) -> String {
 async fn is_there(container: &dyn Container, path: &str) -> bool {
     match container.open(Path::new(path), OpenMode::Look).await {
         Ok(_) => true,
-        // A link, which is not followed: it is there.
+        // It is a link, which is not followed, but it exists.
         Err(error) => error.kind() == io::ErrorKind::InvalidInput,
     }
 }

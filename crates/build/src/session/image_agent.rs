@@ -1,7 +1,7 @@
-//! The image's own `amazon-ssm-agent.json`: read once, when the first client asks.
+//! Reads the image's own `amazon-ssm-agent.json`, once, when the first client asks.
 //!
-//! The image is not trusted: the file comes out of the container through PID 1, bounded, and what it says can only make
-//! things stricter (`runner_core::agent`).
+//! The image is not trusted: the file is read through PID 1, with a size limit, and can only make
+//! settings stricter (`runner_core::agent`).
 
 use runner_core::agent::{AgentConfig, IN_IMAGE, MAX_BYTES, PropertyLayer};
 use runner_core::event::Notice;
@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-/// What the file says, and what the person at the build should know of it.
+/// The file's settings, and a notice for the user at the build.
 pub(super) async fn read(container: &dyn Container) -> (Option<PropertyLayer>, Option<Notice>) {
     let fd = match container.open(Path::new(IN_IMAGE), OpenMode::Read).await {
         Ok(fd) => fd,

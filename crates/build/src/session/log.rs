@@ -1,9 +1,9 @@
-//! What `--session-log` leaves: a transcript of each session in which something is shown, a recording of each
-//! terminal, and a line for whatever happens to a session.
+//! Files of `--session-log`: a transcript of each session with output, a recording of each
+//! terminal, and one line for each event of a session.
 //!
-//! Fed by `guests` and `transcript`. [`SessionLog`] is the seam for other destinations; [`LogDir`] is the
-//! one there is. What is in it is masked as the build's own log is; what a terminal does not echo is not
-//! in it.
+//! Fed by `guests` and `transcript`. [`SessionLog`] allows other destinations; [`LogDir`] is the
+//! only one. The content is masked like the build's own log; input that a terminal does not echo is
+//! not in it.
 
 use runner_host::beneath::Dir;
 use runner_host::clock;
@@ -13,42 +13,43 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-/// Something that happens to a session.
+/// An event of a session.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionNote<'a> {
-    /// When; filled in when it is written.
+    /// Time of the event; filled in when it is written.
     pub time: String,
-    /// `opened`, `connected` (of a session that forwards ports) or `closed`.
+    /// `opened`, `connected` (for a session that forwards ports) or `closed`.
     pub event: &'static str,
     pub build: &'a str,
     /// Its number in the build.
     pub session: u64,
-    /// Its id at AWS's clients, where one of them has opened it.
+    /// Its id at AWS's clients, if one of them opened it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_id: Option<&'a str>,
-    /// What runs in it.
+    /// The session's program.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub program: Option<String>,
-    /// What it is connected to.
+    /// What it was connected to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
-    /// What ended it, or whether it was connected.
+    /// What ended it, or whether the connection succeeded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub how: Option<String>,
 }
 
-/// Where it goes.
+/// A destination for transcripts, recordings and events.
 pub trait SessionLog: Send + Sync {
-    /// A place for what a session shows.
+    /// Opens a transcript for a session.
     fn transcript(&self, name: &str) -> io::Result<Box<dyn Write + Send>>;
-    /// A place for a terminal's recording.
+    /// Opens a recording for a terminal.
     fn recording(&self, name: &str) -> io::Result<Box<dyn Write + Send>>;
-    /// Keeps a line.
+    /// Writes an event.
     fn note(&self, note: SessionNote<'_>);
 }
 
-/// A directory: `NAME.log` for each transcript, `NAME.cast` for each recording, `sessions.jsonl` for the lines.
+/// A directory: `NAME.log` for each transcript, `NAME.cast` for each recording, `sessions.jsonl`
+/// for the lines.
 #[derive(Debug)]
 pub struct LogDir {
     dir: Dir,
@@ -58,11 +59,11 @@ pub struct LogDir {
 }
 
 impl LogDir {
-    /// Makes the directory where it is missing.
+    /// Opens the directory, and creates it if missing.
     pub fn open(path: &Path) -> io::Result<Self> {
         let dir = Dir::make_top(path, 0o700)?;
         let log = LogDir { dir, path: path.to_path_buf(), writing: Mutex::new(()) };
-        // Found out now, not when somebody wants in.
+        // Fail now, not when someone wants to connect.
         log.lines()?;
         Ok(log)
     }

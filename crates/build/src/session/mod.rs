@@ -1,9 +1,8 @@
-//! Sessions: programs that somebody runs in a build's container beside the build.
+//! Sessions: programs that people run in a build's container besides the build.
 //!
-//! [`Hub`] opens them, whatever client they serve; `guests` knows who is in, `program` is one that runs, `script` one that
-//! nobody sits at;
-//! `control::host` connects it and a client of this program. [`SessionLog`] keeps what was shown
-//! and done.
+//! [`Hub`] opens them, whatever client they serve; `guests` keeps track of the clients, `program`
+//! runs interactive programs, `script` runs scripts; `control::host` connects them with clients of
+//! this program. [`SessionLog`] records what was shown and done.
 #![deny(clippy::disallowed_methods)]
 
 mod forwards;

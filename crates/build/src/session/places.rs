@@ -1,17 +1,17 @@
-//! How many scripts of Run Command run in a build at once, whichever endpoints have sent them.
+//! Limits how many Run Command scripts run in a build at once, whatever endpoints sent them.
 
 use std::sync::Arc;
 use tokio::sync::{Mutex, watch};
 
-/// Scripts that have a place.
+/// The number of running scripts.
 #[derive(Debug)]
 pub(super) struct ScriptPlaces {
-    /// Those who wait do so in the order in which they came.
+    /// Makes waiting scripts proceed in the order in which they came.
     turn: Mutex<()>,
     taken: watch::Sender<usize>,
 }
 
-/// A place, until it is dropped.
+/// A running script's place, released on drop.
 #[derive(Debug)]
 pub struct ScriptPlace(Arc<ScriptPlaces>);
 
@@ -20,11 +20,11 @@ impl ScriptPlaces {
         Arc::new(ScriptPlaces { turn: Mutex::new(()), taken: watch::Sender::new(0) })
     }
 
-    /// A place, once fewer than this many are taken.
+    /// Waits until fewer than `limit` places are taken, and takes one.
     pub(super) async fn enter(self: &Arc<Self>, limit: usize) -> ScriptPlace {
         let _turn = self.turn.lock().await;
         let mut taken = self.taken.subscribe();
-        // The sender lives as long as this does.
+        // Cannot fail: the sender lives in `self`.
         let _ = taken.wait_for(|taken| *taken < limit.max(1)).await;
         self.taken.send_modify(|taken| *taken += 1);
         ScriptPlace(Arc::clone(self))
@@ -48,7 +48,7 @@ mod tests {
         let now = |limit| places.enter(limit).now_or_never();
         let (one, two) = (now(2), now(2));
         assert!(one.is_some() && two.is_some() && now(2).is_none());
-        // A lower limit counts what others have, too; one who has given up keeps nobody waiting.
+        // A lower limit counts the places of others too; a waiter that was dropped blocks nobody.
         let mut low = Box::pin(places.enter(1));
         assert!((&mut low).now_or_never().is_none());
         drop(one);

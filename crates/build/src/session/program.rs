@@ -1,7 +1,8 @@
-//! A program that runs for a client: its ends, what the client may do to it, and when it is ended from this
-//! side.
+//! A program that runs for a client: its descriptors, the client's control over it, and how the
+//! runner ends it.
 //!
-//! Started by `hub`; `control::host` hands the ends over and tells the client how it ended.
+//! Started by `hub`; `control::host` hands the descriptors over and tells the client how the
+//! program ended.
 
 use super::guests::{Closing, Presence};
 use super::recording::Recording;
@@ -20,38 +21,38 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
-/// How long a session's programs have between SIGHUP and SIGKILL.
+/// Time between SIGHUP and SIGKILL for a session's programs.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
 
-/// How long a signal may take on its way.
+/// How long the delivery of a signal may take.
 const ARRIVAL: Duration = Duration::from_secs(2);
 
-/// How long a session on a terminal may go on.
+/// Time limits of a terminal session.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TerminalLimits {
-    /// Without input or output; none where the client has a clock of its own.
+    /// Without input or output; `None` if the client keeps its own time.
     pub(super) idle: Option<Duration>,
-    /// At all.
+    /// In total.
     pub(super) longest: Option<Duration>,
 }
 
 /// A program that runs for a client.
 pub struct ProgramSession {
     pub number: u64,
-    /// What is to be handed over to the client: one end of the program's terminal, or those of its pipes.
+    /// The descriptors for the client: one end of the program's terminal, or those of its pipes.
     pub ends: Vec<OwnedFd>,
     pub controls: SessionControls,
     pub course: Course,
 }
 
-/// What runs for a client, until it ends or is ended.
+/// A program or script that runs for a client.
 pub enum Course {
     Program(Box<SessionCourse>),
     Script(Box<ScriptCourse>),
 }
 
 impl Course {
-    /// Resolves when it has ended and the client has, or can read, all it wrote.
+    /// Resolves when it has ended and the client has received, or can read, all its output.
     pub async fn end(self) -> ProgramEnding {
         match self {
             Course::Program(course) => course.end().await,
@@ -60,16 +61,16 @@ impl Course {
     }
 }
 
-/// What a client may do to a session's program.
+/// The client's control over a session's program.
 pub struct SessionControls {
     terminal: Option<OwnedFd>,
-    /// Of the terminal.
+    /// The terminal's recording.
     recording: Option<Arc<Recording>>,
     signals: ProgramSignals,
     activity: watch::Sender<()>,
 }
 
-/// A session's program, until it ends or is ended.
+/// A session's running program.
 pub struct SessionCourse {
     presence: Presence,
     program: String,
@@ -79,29 +80,29 @@ pub struct SessionCourse {
     signals: ProgramSignals,
     activity: watch::Receiver<()>,
     idle: Option<Duration>,
-    /// When it is closed, however busy it is.
+    /// When it is closed even if it is active.
     until: Option<tokio::time::Instant>,
-    /// What the program writes passes through here where it is recorded.
+    /// The program's output passes through here if it is recorded.
     tee: Option<Tee>,
-    /// Set when the session was ended from this side: why, and what the client is told.
+    /// Set when the session was ended by the runner: the reason the client is given.
     closed: Option<Closing>,
 }
 
 /// How a session ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ProgramEnding {
-    /// The program has ended by itself.
+    /// The program exited.
     Exited(u8),
-    /// A script has; whether some of its output was not waited for.
+    /// A script exited; `is_cut` if some of its output was not waited for.
     Ran { code: u8, is_cut: bool },
     /// The program could not be executed.
     Failed { code: u8, message: String },
-    /// The session was ended from this side.
+    /// The runner ended the session.
     Closed { message: String },
 }
 
 impl ProgramSession {
-    /// With a transcript what the program writes is kept as well as shown.
+    /// If there is a transcript, the program's output is also written to it.
     pub(super) fn new(
         presence: Presence,
         program: String,
@@ -116,7 +117,7 @@ impl ProgramSession {
                 terminal = Some(master.try_clone()?);
                 match transcript {
                     None => {
-                        // The program may take keys more slowly than they are typed.
+                        // The program may read input more slowly than it is typed.
                         rustix::io::ioctl_fionbio(&master, true)?;
                         (None, vec![master])
                     }
@@ -158,7 +159,7 @@ impl ProgramSession {
 }
 
 impl SessionControls {
-    /// Of a program without a terminal.
+    /// For a program without a terminal.
     pub(super) fn of(signals: ProgramSignals) -> Self {
         SessionControls {
             terminal: None,
@@ -168,7 +169,7 @@ impl SessionControls {
         }
     }
 
-    /// Something was typed or shown.
+    /// Notes that something was typed or shown.
     pub fn active(&self) {
         self.activity.send_replace(());
     }
@@ -183,24 +184,25 @@ impl SessionControls {
         }
     }
 
-    /// Sends a signal; whether there is anybody to take it.
+    /// Sends a signal. Returns whether it was delivered.
     pub async fn signal(&self, signal: i32) -> bool {
         let sent = async {
             self.signals.send(signal, SignalReach::Group).await;
             self.signals.arrive().await
         };
-        // To send may take as long where a container has not answered for a while.
+        // Sending may take as long if the container has not responded for a while.
         tokio::time::timeout(ARRIVAL, sent).await.unwrap_or(false)
     }
 
-    /// Ends the session because its client is gone.
+    /// Ends the session because its client has disconnected.
     pub async fn abandon(self) {
         end(&self.signals).await;
     }
 }
 
 impl SessionCourse {
-    /// Resolves when the program has ended and the client has, or can read, all it wrote.
+    /// Resolves when the program has ended and the client has received, or can read, all its
+    /// output.
     pub async fn end(mut self) -> ProgramEnding {
         loop {
             if let Some(ending) = self.ending() {
@@ -234,20 +236,20 @@ impl SessionCourse {
         }
     }
 
-    /// A session that is to be recorded is not continued in the dark.
+    /// A session that must be recorded does not continue without a recording.
     fn end_unrecorded(&mut self, error: &io::Error) {
         let message = format!("closed: its transcript cannot be written: {error}");
         self.close(Closing { message });
     }
 
-    /// SIGHUP now, SIGKILL later, and the rest of the output meanwhile.
+    /// Sends SIGHUP now and SIGKILL later; the rest of the output is still read.
     fn close(&mut self, closing: Closing) {
         self.closed = Some(closing);
         let signals = self.signals.clone();
         tokio::spawn(async move { end(&signals).await });
     }
 
-    /// What to say last, once the program has ended and nothing is left to be read.
+    /// The final result, once the program has ended and no output is left to read.
     fn ending(&mut self) -> Option<ProgramEnding> {
         let ended = self.ended.as_ref()?;
         if self.tee.as_ref().is_some_and(|tee| !tee.is_done()) {
@@ -255,7 +257,7 @@ impl SessionCourse {
         }
         let ending = match (&self.closed, ended) {
             (Some(_), _) | (None, Err(ExecError::ContainerGone)) => {
-                // What is known by now says more than what was known when the end began.
+                // The newest reason says more than the one known when the end began.
                 let newest = self.presence.newest_closing().or_else(|| self.closed.clone());
                 let message = newest.map_or_else(
                     || "the build's container has ended".to_owned(),
@@ -281,7 +283,7 @@ impl SessionCourse {
     }
 }
 
-/// SIGHUP now, SIGKILL later.
+/// Sends SIGHUP, waits, and sends SIGKILL.
 pub(super) async fn end(signals: &ProgramSignals) {
     signals.send(Signal::SIGHUP as i32, SignalReach::Session).await;
     tokio::time::sleep(GRACE).await;
@@ -295,15 +297,15 @@ async fn until(time: Option<tokio::time::Instant>) {
     }
 }
 
-/// Resolves, with the limit, when the client has told of nothing for that long, and for as long
-/// as it may keep back what it has to tell.
+/// Resolves with the limit when the client has reported no activity for that long, plus the time
+/// for which it may delay a report.
 async fn idle(activity: &mut watch::Receiver<()>, limit: Option<Duration>) -> Duration {
     let Some(limit) = limit else { return std::future::pending().await };
     while let Ok(Ok(())) = tokio::time::timeout(limit + ACTIVITY_PACE, activity.changed()).await {}
     limit
 }
 
-/// Carries on what a recorded program writes.
+/// Forwards the output of a recorded program.
 async fn flow(tee: Option<&mut Tee>) -> io::Result<()> {
     match tee {
         Some(tee) if !tee.is_done() => tee.flow().await,

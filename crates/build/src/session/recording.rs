@@ -1,6 +1,6 @@
-//! A terminal's recording: what is shown, masked, with its times, and its sizes.
+//! Records a terminal: its masked output with times, and its size changes.
 //!
-//! Written by `transcript`, and by `program` where the terminal changes its size.
+//! Written by `transcript`, and by `program` when the terminal is resized.
 
 use runner_core::recording::{CastContent, CastEvent, CastHeader, Texts};
 use runner_host::clock;
@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// A recording that goes on.
+/// A recording in progress.
 pub(super) struct Recording {
     start: Duration,
     writing: Mutex<RecordingWriter>,
@@ -21,7 +21,7 @@ struct RecordingWriter {
 }
 
 impl Recording {
-    /// Begins one.
+    /// Begins a recording.
     pub(super) fn begin(
         mut to: Box<dyn Write + Send>,
         size: TerminalSize,
@@ -34,14 +34,14 @@ impl Recording {
         Ok(Recording { start: clock::boot(), writing })
     }
 
-    /// Keeps what is shown.
+    /// Records output.
     pub(super) fn shows(&self, bytes: &[u8]) -> io::Result<()> {
         let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let text = writing.texts.push(bytes);
         self.write(&mut writing, text)
     }
 
-    /// Keeps what is left.
+    /// Writes the rest.
     pub(super) fn ends(&self) -> io::Result<()> {
         let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let text = writing.texts.finish();
@@ -56,7 +56,7 @@ impl Recording {
         writing.to.write_all(event.line().as_bytes())
     }
 
-    /// Keeps a new size. One that cannot be written is found by what is shown next.
+    /// Records a new size. A write error is reported by the next output.
     pub(super) fn resized(&self, size: TerminalSize) {
         let event = CastEvent { at: self.at(), shown: CastContent::Resized(size.cols, size.rows) };
         let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);

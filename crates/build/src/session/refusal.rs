@@ -1,11 +1,11 @@
-//! Why a session is not opened, in words for the person and as a code for the client.
+//! Why a session could not be opened: a message for the user and an exit code for the client.
 
 use runner_engine::ExecError;
 
-/// The shell that is tried when there is no better one.
+/// The shell used if there is no better one.
 pub(super) const LAST_RESORT: &str = "/bin/sh";
 
-/// What is said of a container that does not answer.
+/// Message about a container that does not respond.
 pub const DEAF: &str =
     "the build's container does not answer: its first process is stopped, or hangs";
 
@@ -24,7 +24,7 @@ impl SessionOpenError {
     }
 }
 
-/// A program that could not be executed.
+/// Converts the error of a program that could not be executed.
 pub(super) fn refusal(error: &ExecError, program: &str) -> SessionOpenError {
     let message = if error.is_missing_program() && program == LAST_RESORT {
         "the image has no shell; run one of its programs: runner exec BUILD -- PROGRAM; or \

@@ -1,7 +1,7 @@
-//! Sessions that are another user's than root: `RunAs` of Session Manager, and the user `ssm-user`.
+//! Sessions of users other than root: `RunAs` of Session Manager, and the user `ssm-user`.
 //!
-//! Used by `hub` where a client asks for it. Who that is stands in the container's own account files, which are read as
-//! hostile; a user that has root's rights is none.
+//! Used by `hub` at a client's request. Users are looked up in the container's own account files,
+//! which are not trusted; a user with root's ids is rejected.
 
 use super::refusal::SessionOpenError;
 use runner_core::document::is_user;
@@ -13,8 +13,8 @@ use std::fs::File;
 use std::io::Read;
 use std::time::Duration;
 
-/// Makes a user as `useradd -m` does, by itself where that is missing, and lets them become root where the image has a
-/// place to say so, as AWS's agent does.
+/// Creates a user like `useradd -m`, also if that program is missing, and allows sudo if the image
+/// has a directory for its rules, as AWS's agent does.
 const MAKE: &str = r#"name=$1 id=$2
 if command -v useradd >/dev/null 2>&1; then
     useradd -m "$name" || exit
@@ -29,15 +29,15 @@ if [ -d /etc/sudoers.d ] && ! [ -e "$rules" ]; then
     printf '# User rules for %s\n%s ALL=(ALL) NOPASSWD:ALL\n' "$name" "$name" > "$rules"
 fi
 "#;
-/// How long that may take.
+/// Time limit for creating the user.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Most of what it says that is shown.
+/// Maximum bytes shown of the script's output.
 const MOST: u64 = 1 << 10;
 
-/// Who a session's user is, and where their home is.
+/// Looks up a session's user and home, and creates the user if needed.
 ///
 /// # Errors
-/// There is none, or none can be; in the words of AWS's agent where it has any.
+/// The user does not exist and cannot be created. The message is that of AWS's agent if it has one.
 pub(super) async fn find(
     container: &dyn Container,
     run_as: &RunAs,
@@ -52,7 +52,7 @@ pub(super) async fn find(
         return Err(missing());
     }
     if container.has_one_user() {
-        // Of this container: root is the only user it can have.
+        // In this container root is the only possible user.
         return Err(SessionOpenError::ours("the agent must run as root to use RunAs"));
     }
     let mut accounts = Accounts::read(container).await;
@@ -104,12 +104,12 @@ async fn make(
     };
     let said = tokio::task::spawn_blocking(move || {
         let mut bytes = Vec::new();
-        // Output that cannot be read is left out of the message.
+        // Unreadable output is left out of the message.
         let _ = File::from(pipe).take(MOST).read_to_end(&mut bytes);
         String::from_utf8_lossy(&bytes).trim().to_owned()
     });
     let ended = tokio::time::timeout(PATIENCE, process.exit).await;
-    // What it has left behind may keep its output open, and does not go on in the build.
+    // Processes it left behind may keep its output open, and must not continue in the build.
     process.signals.send(nix::libc::SIGKILL, runner_engine::SignalReach::Session).await;
     match ended {
         Ok(Ok(Ok(exit))) if exit.shell_code() == 0 => Ok(()),

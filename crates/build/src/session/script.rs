@@ -1,7 +1,7 @@
-//! Runs a script for a client: puts it into a file in the container, and masks its output.
+//! Runs a script for a client: puts it in a file in the container, and masks its output.
 //!
-//! Started by `hub`. It is no session: nobody sits there, so it neither keeps the build from ending nor a pause.
-//! What it writes passes through here, since the client keeps it.
+//! Started by `hub`. It is not a session: nobody is connected, so it delays neither the end of the
+//! build nor the end of a pause. Its output passes through here, since the client stores it.
 
 use super::guests::{Closing, STOPPING};
 use super::program::{ProgramEnding, SessionControls};
@@ -21,27 +21,27 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-/// How long output is still read after the script's end, where processes that it has left keep it open.
+/// How long output is read after the script's end if processes it left keep it open.
 const AFTERWARDS: Duration = Duration::from_secs(2);
-/// Bytes moved at once.
+/// Bytes moved at a time.
 const CHUNK: usize = 64 << 10;
-/// The name of the file.
+/// Name of the script file.
 const NAME: &str = "_script.sh";
 /// A regular file that its owner may read, write and execute.
 const MODE: u32 = 0o100_700;
 
-/// Where scripts are put, as the container sees it.
+/// Directory for scripts, as the container sees it.
 fn place(container: &dyn Container) -> Vec<u8> {
-    // Beside what is readable only: where the build's own folder of the runner is.
+    // The runner's read-only directory lies in the same parent.
     let programs = container.programs();
     let top = programs.ancestors().nth(2).unwrap_or(&programs);
     top.join(".ssm").as_os_str().as_bytes().to_vec()
 }
 
-/// A script's file. Removed with this, or with the container.
+/// A script's file. Removed on drop, or with the container.
 pub(super) struct ScriptFile(Option<Placed>);
 
-/// What puts it there and removes it.
+/// The program that writes and removes the file, and the path.
 struct Placed {
     files: FilesProgram,
     place: Vec<u8>,
@@ -50,7 +50,7 @@ struct Placed {
 }
 
 impl ScriptFile {
-    /// Puts it into the container.
+    /// Puts a script in the container.
     pub(super) async fn put(
         container: &dyn Container,
         script: &Script,
@@ -78,7 +78,7 @@ impl ScriptFile {
         put.await.unwrap_or(Err(FilesProgramError::Ended)).map_err(failed)
     }
 
-    /// As the container sees it.
+    /// Path in the container.
     pub(super) fn path(&self) -> String {
         match &self.0 {
             Some(Placed { place, folder, .. }) => {
@@ -88,7 +88,7 @@ impl ScriptFile {
         }
     }
 
-    /// Removes it; resolves when it is gone.
+    /// Removes the file; resolves when it is gone.
     pub(super) async fn remove(mut self) {
         if let Some(placed) = self.0.take() {
             let _ = tokio::task::spawn_blocking(move || placed.remove()).await;
@@ -98,7 +98,7 @@ impl ScriptFile {
 
 impl Drop for ScriptFile {
     fn drop(&mut self) {
-        // Where this program is on its way out, so is the container.
+        // If this program is exiting, the container is going away too.
         if let (Some(placed), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current())
         {
             runtime.spawn_blocking(move || placed.remove());
@@ -118,7 +118,7 @@ impl Placed {
         self.settle()
     }
 
-    /// Waits until all that was asked for is done.
+    /// Waits until all requests are done.
     fn settle(&mut self) -> Result<(), FilesProgramError> {
         self.files.requests.sync()?;
         let mut failed = None;
@@ -135,7 +135,7 @@ impl Placed {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Removes the file, and its folders. What the build has put there meanwhile is the build's.
+    /// Removes the file and its folders. Anything else in them belongs to the build.
     fn remove(mut self) {
         let mut remove = || {
             let script = format!("{}/{NAME}", self.folder);
@@ -153,7 +153,7 @@ impl Placed {
     }
 }
 
-/// A script, until it has ended.
+/// A running script.
 pub struct ScriptCourse {
     exit: oneshot::Receiver<Result<Exit, ExecError>>,
     outputs: Vec<JoinHandle<bool>>,
@@ -164,7 +164,7 @@ pub struct ScriptCourse {
     closing: watch::Receiver<Option<Closing>>,
 }
 
-/// A script that runs: the client's ends of what it writes, and what the client may do to it.
+/// A running script, with the descriptors and controls for the client.
 pub(super) struct RunningScript {
     pub(super) ends: Vec<OwnedFd>,
     pub(super) controls: SessionControls,
@@ -172,7 +172,7 @@ pub(super) struct RunningScript {
 }
 
 impl ScriptCourse {
-    /// Connects what runs.
+    /// Connects the script's output.
     pub(super) fn connect(
         process: StartedProgram,
         file: ScriptFile,
@@ -183,7 +183,7 @@ impl ScriptCourse {
         let ProgramEnds::Separate([input, output, errors]) = process.ends else {
             return Err(io::Error::other("the script's pipes did not come along"));
         };
-        // It reads the end at once.
+        // The script reads the end of input at once.
         drop(input);
         let (cut, cut_rx) = watch::channel(false);
         let (mut ends, mut outputs) = (Vec::new(), Vec::new());
@@ -198,7 +198,7 @@ impl ScriptCourse {
         Ok(RunningScript { ends, controls, course })
     }
 
-    /// Resolves when it has ended and the client has, or can read, all it wrote.
+    /// Resolves when the script has ended and the client has received, or can read, all its output.
     pub async fn end(self) -> ProgramEnding {
         let exit = self.exit.await.unwrap_or(Err(ExecError::ContainerGone));
         let all = async {
@@ -216,7 +216,7 @@ impl ScriptCourse {
                 all.await
             }
         };
-        // What kills it when the build ends is that end.
+        // A kill caused by the end of the build counts as the build's end.
         let is_killed = |exit: &Exit| exit.shell_code() > 128 && self.closing.borrow().is_some();
         match exit {
             Ok(exit) if !is_killed(&exit) => {
@@ -226,7 +226,7 @@ impl ScriptCourse {
             Ok(_) | Err(ExecError::ContainerGone) => {
                 let newest = self.closing.borrow().clone();
                 let message = newest.map(|closing| closing.message);
-                // That it is being stopped is over by now.
+                // The build is no longer being stopped: it has ended.
                 let message = message.filter(|message| message != STOPPING);
                 ProgramEnding::Closed {
                     message: message.unwrap_or_else(|| "the build has ended".to_owned()),
@@ -241,7 +241,7 @@ impl ScriptCourse {
     }
 }
 
-/// Why a script was not started.
+/// The error of a script that was not started.
 pub(super) fn refused(error: &ExecError, directory: &str) -> SessionOpenError {
     if error.is_missing_program() {
         return SessionOpenError { code: 127, message: "this image has no /bin/sh".to_owned() };
@@ -260,7 +260,7 @@ pub(super) fn refused(error: &ExecError, directory: &str) -> SessionOpenError {
     SessionOpenError { code: 1, message }
 }
 
-/// Carries one output on, masked, until it ends or is cut; whether it was cut.
+/// Forwards one output, masked, until it ends or is cut. Returns whether it was cut.
 async fn carry(
     from: Duplex,
     to: Duplex,
@@ -276,13 +276,13 @@ async fn carry(
             _ = cut.wait_for(|is| *is) => break true,
         };
         let Ok(got @ 1..) = read else { break false };
-        // Credentials may have been renewed since it began.
+        // Credentials may have been renewed since the script began.
         masker.renew(secrets.get());
         if to.write_all(masker.push(&space[..got], &mut masked)).await.is_err() {
             // Nobody reads it any more.
             return false;
         }
-        // What goes on writing without end is cut as well.
+        // Endless output is cut as well.
         if *cut.borrow() {
             break true;
         }

@@ -1,9 +1,8 @@
-//! What a recorded program writes, on its way to its client and into the transcript; and to a terminal, what
-//! is typed.
+//! Copies what a recorded program writes to its client and to the transcript; for a terminal, also
+//! forwards the input.
 //!
-//! Made by `program` where sessions are recorded; otherwise the program's own terminal or pipes are handed
-//! to the client, and its bytes pass through nobody. A slow client slows the program, as its own terminal
-//! or pipe would.
+//! Created by `program` if sessions are recorded; otherwise the client receives the program's own
+//! terminal or pipes. A slow client slows the program, as its own terminal or pipe would.
 
 use super::transcript::Transcript;
 use runner_host::duplex::Duplex;
@@ -14,34 +13,34 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-/// Bytes moved at once.
+/// Bytes moved at a time.
 const CHUNK: usize = 64 << 10;
-/// What a pipe is made to hold, where the machine lets us.
+/// Pipe capacity in bytes, if the machine allows it.
 const PIPE: usize = 1 << 20;
-/// More than a terminal ever holds.
+/// More bytes than a terminal can buffer.
 const TERMINAL: u64 = 1 << 20;
 
-/// All ways from one program, and the one to it where it has a terminal.
+/// The outputs of one program, and its input if it has a terminal.
 pub(super) struct Tee {
     outputs: Vec<TeeDirection>,
     input: Option<TeeDirection>,
-    /// None once it could not be written.
+    /// `None` after a failed write.
     transcript: Option<Transcript>,
 }
 
-/// One way.
+/// One direction.
 struct TeeDirection {
-    /// None once nothing more comes, or nobody reads it.
+    /// `None` after the end, or when nobody reads the data.
     from: Option<Arc<Duplex>>,
     to: Option<Arc<Duplex>>,
-    /// Read, and not taken by the other end yet.
+    /// Bytes read but not yet written to the other end.
     pending: Vec<u8>,
-    /// What is left to be read, at most, of a program that has ended.
+    /// Maximum bytes still to read from a program that has ended.
     left: Option<u64>,
 }
 
 impl Tee {
-    /// Stands between these pipes of a program and those that are returned, which are the client's.
+    /// Puts itself between these pipes of a program and the returned ones, which are the client's.
     pub(super) fn pipes(
         from: Vec<OwnedFd>,
         transcript: Transcript,
@@ -49,7 +48,7 @@ impl Tee {
         let (mut outputs, mut shown) = (Vec::new(), Vec::new());
         for from in from {
             let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-            // Larger pipes are fewer changes between processes; without them it works as well.
+            // Larger pipes mean fewer context switches; it also works without them.
             let _ = rustix::pipe::fcntl_setpipe_size(&from, PIPE);
             outputs.push(TeeDirection::new(
                 Arc::new(Duplex::new(from)?),
@@ -60,7 +59,7 @@ impl Tee {
         Ok((Tee { outputs, input: None, transcript: Some(transcript) }, shown))
     }
 
-    /// Stands between a program's terminal and what is returned, which is the client's.
+    /// Puts itself between a program's terminal and the returned one, which is the client's.
     pub(super) fn terminal(master: OwnedFd, transcript: Transcript) -> io::Result<(Self, OwnedFd)> {
         let (ours, theirs) = UnixStream::pair()?;
         theirs.set_nonblocking(true)?;
@@ -71,31 +70,32 @@ impl Tee {
         Ok((tee, theirs.into()))
     }
 
-    /// The program has ended: what it has written by now is its last, whoever may still write more.
+    /// The program has ended: only output already written is read, even if other processes write
+    /// more.
     pub(super) fn ends(&mut self) {
         let is_terminal = self.input.take().is_some();
         for output in &mut self.outputs {
             let in_pipe = |from: &Arc<Duplex>| rustix::io::ioctl_fionread(from).ok();
-            // A terminal tells only a part of what it holds.
+            // A terminal reports only a part of what it buffers.
             output.left =
                 if is_terminal { Some(TERMINAL) } else { output.from.as_ref().and_then(in_pipe) };
         }
     }
 
-    /// Whether the client has everything.
+    /// Whether the client has received everything.
     pub(super) fn is_done(&self) -> bool {
         self.outputs.iter().all(TeeDirection::is_done)
     }
 
-    /// Carries on until that is so, or the transcript cannot be written. Nothing is lost where the wait is
-    /// given up.
+    /// Forwards data until that is the case, or the transcript cannot be written. Safe to cancel:
+    /// nothing is lost.
     pub(super) async fn flow(&mut self) -> io::Result<()> {
         poll_fn(|context| self.poll(context)).await
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some(input) = &mut self.input {
-            // What is typed is not kept: a terminal shows what is meant to be seen of it.
+            // Input is not recorded: the terminal echoes what is meant to be seen.
             let _ = input.poll(context, &mut |_| Ok(()));
         }
         for (stream, output) in self.outputs.iter_mut().enumerate() {
@@ -104,7 +104,7 @@ impl Tee {
                 None => Ok(()),
             };
             if let Poll::Ready(Err(error)) = output.poll(context, &mut keep) {
-                // What is under way gets to the client all the same.
+                // Data in transit still reaches the client.
                 self.transcript = None;
                 return Poll::Ready(Err(error));
             }
@@ -132,7 +132,7 @@ impl TeeDirection {
                 match to.write_now(&self.pending) {
                     Ok(Some(written)) => drop(self.pending.drain(..written)),
                     Ok(None) => drop(ready!(to.poll_writable(context))),
-                    // The other end reads no more; its writer learns it the same way.
+                    // The other end no longer reads; closing tells the writer.
                     Err(_) => {
                         self.pending.clear();
                         (self.from, self.to) = (None, None);
@@ -149,7 +149,7 @@ impl TeeDirection {
                 Ok(None) if self.left.is_some() => self.left = Some(0),
                 // An error is found by the next read.
                 Ok(None) => drop(ready!(from.poll_readable(context))),
-                // The end, which the other end sees at once. A terminal's is an error.
+                // The end, which the other end sees at once. A terminal reports it as an error.
                 Ok(Some(0)) | Err(_) => (self.from, self.to) = (None, None),
                 Ok(Some(read)) => {
                     let bytes = &space[..read];

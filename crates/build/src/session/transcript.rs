@@ -1,4 +1,4 @@
-//! What a session shows, masked, on its way to the log.
+//! Writes a session's masked output to the log.
 //!
 //! Fed by `tee`.
 
@@ -7,14 +7,14 @@ use runner_core::mask::{Masker, SharedSecrets};
 use std::io::{self, Write};
 use std::sync::Arc;
 
-/// A session's transcript. Streams that are written at once, output and errors, are masked each by
-/// itself: what is secret is secret in one of them.
+/// A session's transcript. Output and errors, which are written concurrently, are masked
+/// separately: a secret lies within one of them.
 pub(super) struct Transcript {
     secrets: SharedSecrets,
     maskers: Vec<Masker>,
     masked: Vec<u8>,
     to: Vec<Box<dyn Write + Send>>,
-    /// Of a terminal.
+    /// The terminal's recording.
     recording: Option<Arc<Recording>>,
 }
 
@@ -23,7 +23,7 @@ impl Transcript {
         Transcript { secrets, maskers: Vec::new(), masked: Vec::new(), to, recording: None }
     }
 
-    /// With the times and sizes of a terminal.
+    /// Adds a recording with the times and sizes of a terminal.
     pub(super) fn with(mut self, recording: Arc<Recording>) -> Self {
         self.recording = Some(recording);
         self
@@ -33,7 +33,7 @@ impl Transcript {
         self.recording.clone()
     }
 
-    /// Keeps what was written to one of the streams.
+    /// Records output of one of the streams.
     pub(super) fn write(&mut self, stream: usize, bytes: &[u8]) -> io::Result<()> {
         while self.maskers.len() <= stream {
             self.maskers.push(Masker::new(self.secrets.get()));
@@ -51,7 +51,7 @@ impl Transcript {
 
 impl Drop for Transcript {
     fn drop(&mut self) {
-        // What could have been the start of a secret and is not.
+        // Bytes held back because they could have begun a secret.
         for masker in &mut self.maskers {
             let rest = masker.finish();
             if let Some(recording) = &self.recording {
@@ -84,7 +84,7 @@ mod tests {
         }
     }
 
-    /// In pieces, and with the other stream in between.
+    /// Written in pieces, with output of the other stream in between.
     #[test]
     fn secrets_are_masked_in_each_stream() {
         let secrets = Secrets::new([b"hunter2".to_vec()]).expect("a secret");

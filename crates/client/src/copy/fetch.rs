@@ -1,6 +1,6 @@
-//! Out of a build.
+//! Copies out of a build.
 //!
-//! Fed by the container, which is hostile; makes a [`LocalTree`].
+//! Reads what the container sends, which is hostile; writes a [`LocalTree`].
 
 use super::path::{Inside, PathEnding};
 use super::tree::LocalTree;
@@ -19,7 +19,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Copies what is at `from` in the container to `to` on this machine.
+/// Copies `from` in the container to `to` on this machine.
 pub(super) fn fetch(
     files: FilesProgram,
     from: &[u8],
@@ -59,11 +59,11 @@ fn missing(path: &Inside) -> CopyError {
 }
 
 struct FetchTarget {
-    /// The directory that is written to.
+    /// The directory to write to.
     place: PathBuf,
-    /// The name in it; none: into that directory itself.
+    /// The name in it; `None` to copy into the directory itself.
     name: Option<Vec<u8>>,
-    /// What is there under that name, if it is written to and not replaced.
+    /// The existing target, if it is written to and not replaced.
     stream: Option<File>,
 }
 
@@ -78,7 +78,7 @@ fn target(to: &Path, name: Option<&[u8]>, is_directory: bool) -> Result<FetchTar
             stream: None,
         }),
         Ok(_) if is_directory => Err(CopyError::DirectoryToFile { to: named() }),
-        // Through a link, and into a device, as `cp` writes.
+        // `cp` writes through links and into devices, too.
         Ok(_) => {
             let found = NamedFile::open(to).map_err(CopyError::local(to))?;
             match (found.place(), found.stream()) {
@@ -115,7 +115,7 @@ fn split(path: &Path) -> Result<FetchTarget, CopyError> {
     }
 }
 
-/// Through links: what the caller names is the caller's business.
+/// Follows links: where the caller's path leads is up to the caller.
 fn open_directory(path: &Path) -> Result<Dir, CopyError> {
     Dir::top(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotADirectory => {
@@ -129,16 +129,16 @@ struct FetchJob<'a> {
     tree: LocalTree<'a>,
     manner: Manner<'a>,
     copied: Copied,
-    /// The directory that is written to, for messages.
+    /// The directory written to, for messages.
     at: PathBuf,
-    /// Under this name in it.
+    /// The name in that directory.
     base: Option<Vec<u8>>,
-    /// The one path that was asked for.
+    /// The path of a single requested file.
     wanted: Option<Vec<u8>>,
 }
 
 impl FetchJob<'_> {
-    /// A directory with all that is in it.
+    /// Fetches a directory with all its contents.
     fn tree(
         mut self,
         mut remote: FilesConversation,
@@ -155,7 +155,7 @@ impl FetchJob<'_> {
         self.take(&mut remote)
     }
 
-    /// A file or a link.
+    /// Fetches a file or a link.
     fn one(
         mut self,
         mut remote: FilesConversation,
@@ -170,7 +170,7 @@ impl FetchJob<'_> {
     }
 
     fn take(mut self, remote: &mut FilesConversation) -> Result<Copied, CopyError> {
-        // Content of a file that has another name here, or cannot be made, is passed over.
+        // Skips content of a file that is linked to an earlier one or could not be made.
         let mut path = Vec::new();
         let mut passes = false;
         loop {
@@ -218,7 +218,7 @@ impl FetchJob<'_> {
         Ok(self.copied)
     }
 
-    /// Makes it, or begins to; whether its content is wanted.
+    /// Makes an entry, or begins to. Returns whether its content is wanted.
     fn entry(&mut self, path: &[u8], entry: &PathEntry<'_>) -> Result<bool, CopyError> {
         let facts = &entry.facts;
         let done = match facts.kind() {
@@ -242,7 +242,7 @@ impl FetchJob<'_> {
         Ok(false)
     }
 
-    /// Where a path of the container goes.
+    /// The target of a path in the container.
     fn path(&self, path: &[u8]) -> Result<Vec<u8>, CopyError> {
         match (&self.wanted, &self.base) {
             (Some(wanted), _) if wanted != path => Err(nonsense()),
@@ -252,7 +252,7 @@ impl FetchJob<'_> {
         }
     }
 
-    /// Reports what went wrong with one path. A full disk ends the whole copy.
+    /// Whether one path succeeded; reports its error. A full disk ends the whole copy.
     fn went_well(&mut self, path: &[u8], done: io::Result<()>) -> Result<bool, CopyError> {
         let Err(error) = done else { return Ok(true) };
         self.tree.abandon();
@@ -286,7 +286,7 @@ impl FetchJob<'_> {
         self.at.join(OsStr::from_bytes(path))
     }
 
-    /// For messages.
+    /// A local path, for messages.
     fn name(&self, path: &[u8]) -> String {
         shown(self.local(path).as_os_str().as_bytes())
     }

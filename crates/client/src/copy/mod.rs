@@ -1,9 +1,10 @@
-//! `runner cp`: files and trees between this machine and a build.
+//! `runner cp`: copies files and trees between this machine and a build.
 //!
-//! Started by `cli`. The build's owner starts the program that moves files in the container and hands its
-//! pipes over; what goes through them passes through this program alone. Which name a copy gets follows the
-//! rules of `docker cp`: [`fetch`] and [`send`] decide it, each for its direction. What the container says is
-//! parsed as hostile, and [`tree`] makes nothing outside of the directory that it was given.
+//! Started by `cli`. The build's owner starts the program that moves files in the container and
+//! hands its pipes over; their bytes pass through this program alone. The name of a copy follows
+//! the rules of `docker cp`: [`fetch`] and [`send`] choose it, each for its direction. Input from
+//! the container is parsed as hostile, and [`tree`] makes nothing outside the directory that it was
+//! given.
 #![deny(clippy::disallowed_methods)]
 
 mod fetch;
@@ -27,12 +28,12 @@ use std::path::{Path, PathBuf};
 
 pub use tree::Unfinished;
 
-/// Links that are followed before they are called a circle.
+/// Most links followed before they count as a loop.
 const MAX_LINKS: usize = 40;
-/// How long the owner has to say why the program broke off.
+/// Milliseconds that the owner has to say why the program broke off.
 const LAST_WORD_MS: u16 = 3000;
 
-/// What is copied, and in which direction.
+/// Source and target, which set the direction.
 #[derive(Clone, Copy, Debug)]
 pub enum CopyDirection<'a> {
     /// Out of the build.
@@ -41,29 +42,29 @@ pub enum CopyDirection<'a> {
     In { from: &'a Path, to: &'a [u8] },
 }
 
-/// How it is copied.
+/// Options of a copy.
 #[derive(Clone, Copy)]
 pub struct Manner<'a> {
-    /// A source that is a link stands for what it leads to.
+    /// Whether a link as the source stands for its target.
     pub follows: bool,
-    /// Called for everything that could not be copied.
+    /// Called with a message for everything that could not be copied.
     pub tell: &'a dyn Fn(&str),
-    /// The file that is being written here, to be removed if this program is ended in the middle of it.
+    /// The file now being written here, removed if this program ends before it is whole.
     pub unfinished: &'a Unfinished,
 }
 
-/// What was copied.
+/// The result of a copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Copied {
     /// Files, directories and links.
     pub entries: u64,
-    /// Content of files.
+    /// Bytes of file content.
     pub bytes: u64,
-    /// Entries that were not copied, or not as they should be; each was reported.
+    /// Entries that were not copied, or not correctly; each was reported.
     pub problems: u64,
 }
 
-/// Why nothing was copied, or not all.
+/// Why a copy failed or stayed incomplete.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
     #[error(transparent)]
@@ -96,7 +97,7 @@ impl CopyError {
     }
 }
 
-/// Copies.
+/// Copies in one direction.
 pub fn copy(
     mut client: Client,
     way: CopyDirection<'_>,
@@ -108,7 +109,7 @@ pub fn copy(
         CopyDirection::In { from, to } => send::send(files, from, to, manner),
     };
     match copied {
-        // The program was killed. Mostly because the build has ended, and then the owner says how.
+        // The program was killed, mostly because the build has ended. Then the owner says how.
         Err(CopyError::Files(error @ (FilesProgramError::Ended | FilesProgramError::Pipe(_)))) => {
             Err(last_word(client).map_or(error.into(), CopyError::Ended))
         }
@@ -116,7 +117,7 @@ pub fn copy(
     }
 }
 
-/// The program that moves files in the container.
+/// Has the owner start the program that moves files in the container.
 pub(crate) fn files_of(client: &mut Client) -> Result<FilesProgram, CopyError> {
     match client.ask(&ControlRequest::Files)? {
         ControlResponse::Opened { .. } => {}
@@ -151,16 +152,16 @@ fn last_word(mut client: Client) -> Option<String> {
     }
 }
 
-/// The program in the container: one request, one answer.
+/// The program in the container: one response for each request.
 struct FilesConversation {
     requests: FileRequests,
     replies: FileReplies,
 }
 
-/// What is at a path in the container.
+/// An entry in the container.
 struct RemoteEntry {
     facts: FileFacts,
-    /// Where a link leads.
+    /// A link's target.
     target: Vec<u8>,
 }
 
@@ -169,7 +170,7 @@ impl FilesConversation {
         FilesConversation { requests: files.requests, replies: files.replies }
     }
 
-    /// What is there; `None` where nothing is.
+    /// The entry at a path; `None` if nothing is there.
     fn look(&mut self, path: &Inside, follows: bool) -> Result<Option<RemoteEntry>, CopyError> {
         let pipe = |error: io::Error| CopyError::from(FilesProgramError::from(error));
         match path.name() {
@@ -201,7 +202,7 @@ impl FilesConversation {
         }
         match (found, failure) {
             (Some(found), _) => Ok(Some(found)),
-            // The directory above has to be there, the name in it need not.
+            // The parent directory must exist, the name in it need not.
             (None, Some(failure))
                 if failure.stage == stage::FIND && failure.errno == nix::libc::ENOENT =>
             {
@@ -215,8 +216,8 @@ impl FilesConversation {
         }
     }
 
-    /// As [`Self::look`], and where that is: links at the end are followed, as far as something is
-    /// there.
+    /// Like [`Self::look`], and also returns where the entry is: follows links at the end of the
+    /// path as far as they exist.
     fn resolve(&mut self, mut path: Inside) -> Result<(Inside, Option<RemoteEntry>), CopyError> {
         for _ in 0..MAX_LINKS {
             match self.look(&path, false)? {
@@ -237,7 +238,7 @@ fn is_directory(facts: &FileFacts) -> bool {
     facts.kind() == DIRECTORY
 }
 
-/// What is passed over, in words.
+/// The kind of an entry that is skipped, for messages.
 fn special(kind: u32) -> &'static str {
     match kind {
         0o010_000 => "a FIFO",

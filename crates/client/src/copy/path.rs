@@ -1,13 +1,13 @@
-//! What a path says by how it is written: its name, what lies above it, a slash or a dot at its end.
+//! The parts of a path: its name, its parent, a slash or a dot at its end.
 //!
-//! Used by the files beside it, for both sides; bytes, since names need not be text.
+//! Used by `fetch` and `send`. Paths are bytes, since names need not be text.
 
-/// A path in the container, absolute or relative to where a command would run.
+/// A path in the container, absolute or relative to the working directory of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Inside(Vec<u8>);
 
 impl Inside {
-    /// Without the slashes and the dot at the end: [`PathEnding`] has what those say.
+    /// Drops slashes and a dot at the end, which [`PathEnding`] keeps.
     pub(super) fn new(path: &[u8]) -> Self {
         let mut path = path;
         loop {
@@ -25,13 +25,13 @@ impl Inside {
         &self.0
     }
 
-    /// The last name; none for a path that ends in `..` or is `/` or `.`.
+    /// The last name; `None` for `/`, `.` and paths that end in `..`.
     pub(super) fn name(&self) -> Option<&[u8]> {
         let name = self.0.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
         (!matches!(name, b"" | b"." | b"..")).then_some(name)
     }
 
-    /// The directory that the last name is in.
+    /// The directory of the last name.
     pub(super) fn parent(&self) -> &[u8] {
         match self.0.iter().rposition(|&byte| byte == b'/') {
             Some(0) => b"/",
@@ -45,7 +45,7 @@ impl Inside {
         Inside([self.0.as_slice(), if self.0.ends_with(b"/") { b"" } else { b"/" }, name].concat())
     }
 
-    /// Where a link at this path leads.
+    /// The target of a link at this path.
     pub(super) fn beside(&self, target: &[u8]) -> Self {
         if target.starts_with(b"/") {
             return Inside::new(target);
@@ -54,13 +54,13 @@ impl Inside {
     }
 }
 
-/// What the end of a path asks for.
+/// The meaning of a path's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PathEnding {
     Plain,
-    /// `DIR/`: a directory, also through a link.
+    /// `DIR/`: a directory, or a link to one.
     Slash,
-    /// `DIR/.`: what is in the directory.
+    /// `DIR/.`: the contents of the directory.
     Dot,
 }
 

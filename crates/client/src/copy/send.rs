@@ -1,7 +1,7 @@
-//! Into a build.
+//! Copies into a build.
 //!
-//! Reads this machine's files with the caller's rights, through no link below what is named; the program in
-//! the container makes them, as its root's.
+//! Reads this machine's files with the caller's rights and follows no link below the named path.
+//! The program in the container creates them as root there.
 
 use super::path::{Inside, PathEnding};
 use super::{Copied, CopyError, FilesConversation, Manner, is_directory, shown, special};
@@ -22,7 +22,7 @@ use std::path::Path;
 /// Bytes of a file read at once.
 const CHUNK: usize = 128 << 10;
 
-/// Copies what is at `from` on this machine to `to` in the container.
+/// Copies `from` on this machine to `to` in the container.
 #[expect(clippy::disallowed_methods, reason = "what a person typed leads where it leads")]
 pub(super) fn send(
     files: FilesProgram,
@@ -66,8 +66,7 @@ pub(super) fn send(
     Ok(copied)
 }
 
-/// The directory of the container that is written to, and the path in it; none: into that directory
-/// itself.
+/// The directory in the container to write to, and the path in it; `None` for the directory itself.
 fn target(
     remote: &mut FilesConversation,
     to: &[u8],
@@ -95,21 +94,21 @@ fn target(
 struct TreeSender<'a> {
     manner: Manner<'a>,
     copied: Copied,
-    /// Files with more than one name, and the first of them in the container.
+    /// Files with several names, and the first of these names in the container.
     names: HashMap<(u64, u64), Vec<u8>>,
     buffer: Vec<u8>,
 }
 
-/// What is to be done next.
+/// The next step of sending a tree.
 enum SendStep {
-    /// Make a directory of the container, and all that is in one of this machine.
+    /// Make a directory in the container and send the contents of a local one.
     Directory { path: Vec<u8>, to: Vec<u8>, node: Option<NewFile> },
-    /// Give it its mode and time, now that all is in it.
+    /// Set a directory's mode and time, after its contents.
     Done { to: Vec<u8>, node: NewFile },
 }
 
 impl TreeSender<'_> {
-    /// What a path stands for; `follows`: a link stands for the directory it leads to.
+    /// Sends the file at a path. If `follows`, a link stands for the directory it leads to.
     fn itself(
         &mut self,
         requests: &mut FileRequests,
@@ -143,7 +142,7 @@ impl TreeSender<'_> {
         }
     }
 
-    /// The file that a path leads to.
+    /// Sends the file that a path leads to.
     fn followed(
         &mut self,
         requests: &mut FileRequests,
@@ -159,7 +158,7 @@ impl TreeSender<'_> {
         }
     }
 
-    /// All that is in a directory.
+    /// Sends the contents of a directory.
     fn inside(&mut self, requests: &mut FileRequests, from: &Path) -> Result<(), CopyError> {
         let dir = Dir::top(from).map_err(CopyError::local(from))?;
         let (path, to) = (Vec::new(), Vec::new());
@@ -206,7 +205,7 @@ impl TreeSender<'_> {
         Ok(())
     }
 
-    /// Something that has a name in a directory; where it is a directory itself, what it is to be.
+    /// Sends an entry of a directory. For a subdirectory, returns its path and properties instead.
     fn entry(
         &mut self,
         requests: &mut FileRequests,
@@ -291,8 +290,8 @@ impl TreeSender<'_> {
         }
     }
 
-    /// Exactly as many bytes as the file had when it was opened; what failed here is in the inner
-    /// result.
+    /// Sends exactly as many bytes as the file had when it was opened. The inner result has errors
+    /// of reading.
     fn content(
         &mut self,
         requests: &mut FileRequests,
@@ -305,7 +304,7 @@ impl TreeSender<'_> {
         while at < size {
             let mut end = size;
             if may_have_holes {
-                // A file system that cannot report holes has none.
+                // A file system that cannot report holes is treated as having none.
                 let data = match seek(file, SeekFrom::Data(at)) {
                     Ok(data) => data.min(size),
                     Err(Errno::NXIO) => size,
@@ -346,7 +345,7 @@ impl TreeSender<'_> {
     }
 }
 
-/// The regular file that a path leads to.
+/// Opens the regular file that a path leads to.
 #[expect(clippy::disallowed_methods, reason = "what a person typed leads where it leads")]
 fn open(from: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -378,7 +377,7 @@ fn facts(stat: &Stat) -> FileFacts {
     }
 }
 
-/// A pipe that takes no more has lost its reader.
+/// A failed write means that the reader is gone.
 fn pipe(done: io::Result<()>) -> Result<(), CopyError> {
     done.map_err(|error| FilesProgramError::from(error).into())
 }

@@ -1,8 +1,8 @@
-//! A tree on this machine, made from what a hostile container sends.
+//! Builds a tree on this machine from what a hostile container sends.
 //!
-//! Fed by `fetch`. Everything is made below one directory, name by name, through no link; a file that is in
-//! the way keeps its content until the new one is whole. What is made belongs to the caller and never gets
-//! the set-user-id bit or its kin.
+//! Fed by `fetch`. Everything is made below one directory, name by name, and never through a link.
+//! An existing file keeps its content until the new one is whole. New files belong to the caller
+//! and never get set-user-id, set-group-id or sticky bits.
 
 use runner_host::beneath::{Dir, DirectoryCursor, FILLABLE, PERMISSIONS, described, kind};
 use runner_wire::files::FileFacts;
@@ -12,12 +12,13 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::sync::{Mutex, PoisonError};
 
-/// The file that is being written: removed where this program is ended meanwhile.
+/// The file now being written, removed if this program ends before it is whole.
 #[derive(Debug, Default)]
 pub struct Unfinished(Mutex<Option<(Dir, Vec<u8>)>>);
 
 impl Unfinished {
-    /// Removes it, and lets none begin after it: the program is on its way out when this is called.
+    /// Removes the file. While the returned guard lives, no other file can begin: the program is
+    /// exiting.
     pub fn remove(&self) -> impl Drop + use<'_> {
         let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((place, name)) = current.take() {
@@ -34,27 +35,27 @@ impl Unfinished {
 pub(super) struct LocalTree<'a> {
     at: DirectoryCursor,
     file: Option<PartialFile>,
-    /// Directories whose mode and time are set when all is in them.
+    /// Directories whose mode and time are set after their contents.
     directories: Vec<(Vec<u8>, FileFacts)>,
-    /// Files with more than one name, by what the container calls them.
+    /// Files with several names, by device and inode in the container.
     names: HashMap<(u64, u64), Vec<u8>>,
-    /// A device or the like, which the one file is written to.
+    /// A device or similar, to which the single file is written.
     stream: Option<File>,
     unfinished: &'a Unfinished,
 }
 
-/// A file that is still being written.
+/// A file whose content is still incomplete.
 struct PartialFile {
     file: File,
     is_stream: bool,
-    /// Its name for now, where another file has the right one.
+    /// Its temporary name, if another file has the final one.
     part: Option<Vec<u8>>,
     path: Vec<u8>,
     facts: FileFacts,
 }
 
 impl<'a> LocalTree<'a> {
-    /// Below a directory of the caller's; or, of one file, its content into something that is open.
+    /// Works below `root`, or writes a single file's content to the open `stream`.
     pub(super) fn new(root: Dir, stream: Option<File>, unfinished: &'a Unfinished) -> Self {
         LocalTree {
             at: DirectoryCursor::new(root),
@@ -66,7 +67,7 @@ impl<'a> LocalTree<'a> {
         }
     }
 
-    /// Makes a directory, which may be there already.
+    /// Makes a directory, unless it exists.
     pub(super) fn directory(&mut self, path: &[u8], facts: &FileFacts) -> io::Result<()> {
         let (place, name) = self.at.find(path)?;
         match place.make(name, facts.mode | FILLABLE) {
@@ -76,8 +77,8 @@ impl<'a> LocalTree<'a> {
                     return Err(error);
                 }
                 if there.st_mode & FILLABLE != FILLABLE {
-                    // Closed to its owner until now; its mode comes at the end. A user who may not
-                    // open it hears so when something is to be made in it.
+                    // Its owner could not enter it; the final mode is set at the end. If this
+                    // fails, making something in it reports the error.
                     let opened = place.open(name);
                     let _ = opened.and_then(|dir| dir.set_own_mode(there.st_mode | FILLABLE));
                 }
@@ -100,7 +101,7 @@ impl<'a> LocalTree<'a> {
         place.set_times(name, &times(facts))
     }
 
-    /// Begins a file; its content and [`Self::end`] follow.
+    /// Begins a file. Its content and [`Self::end`] follow.
     pub(super) fn begin(&mut self, path: &[u8], facts: &FileFacts) -> io::Result<()> {
         if let Some(file) = self.stream.take() {
             let (part, path, facts) = (None, path.to_vec(), *facts);
@@ -138,7 +139,7 @@ impl<'a> LocalTree<'a> {
         Ok(())
     }
 
-    /// The file is whole.
+    /// Completes the file.
     pub(super) fn end(&mut self) -> io::Result<()> {
         let Some(writing) = self.file.take() else { return Ok(()) };
         let done = self.finish(&writing);
@@ -155,7 +156,7 @@ impl<'a> LocalTree<'a> {
             return Ok(());
         }
         if facts.size > 0 && file.metadata()?.len() != facts.size {
-            // It ends with a hole.
+            // The file ends with a hole.
             file.set_len(facts.size)?;
         }
         fchmod(file, Mode::from_raw_mode(facts.mode & PERMISSIONS))?;
@@ -170,7 +171,7 @@ impl<'a> LocalTree<'a> {
         Ok(())
     }
 
-    /// The file did not become whole.
+    /// Discards an incomplete file.
     pub(super) fn abandon(&mut self) {
         if let Some(writing) = self.file.take() {
             self.remove(&writing);
@@ -187,7 +188,7 @@ impl<'a> LocalTree<'a> {
         }
     }
 
-    /// Whether this is another name of a file that is here by now, and if so, makes it.
+    /// If the file already exists here under another name, adds this one. Returns whether it did.
     pub(super) fn is_another_name(&mut self, path: &[u8], facts: &FileFacts) -> bool {
         let Some(first) = self.names.get(&(facts.device, facts.inode)).cloned() else {
             return false;
@@ -208,7 +209,7 @@ impl<'a> LocalTree<'a> {
         }
     }
 
-    /// Gives directories their modes and times, the deepest first; what could not be done.
+    /// Sets modes and times of directories, deepest first. Returns what failed.
     pub(super) fn close(mut self) -> Vec<(Vec<u8>, io::Error)> {
         self.abandon();
         let mut problems = Vec::new();
@@ -226,7 +227,7 @@ fn times(facts: &FileFacts) -> Timestamps {
     Timestamps { last_access: time, last_modification: time }
 }
 
-/// A new file, under another name where its own is taken.
+/// Creates a file, under a temporary name if its own is taken.
 fn create(place: &Dir, name: &[u8]) -> io::Result<(File, Option<Vec<u8>>)> {
     match place.create(name) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -237,13 +238,13 @@ fn create(place: &Dir, name: &[u8]) -> io::Result<(File, Option<Vec<u8>>)> {
     Ok((file, Some(part)))
 }
 
-/// Removes what a copy takes the place of.
+/// Removes what the copy replaces.
 fn make_way(place: &Dir, name: &[u8]) -> io::Result<()> {
     may_go(place, name)?;
     place.remove_file(name)
 }
 
-/// Whether a copy may replace what is there. It may replace a file or a link, nothing else.
+/// Whether a copy may replace an entry: files and links only.
 fn may_go(place: &Dir, name: &[u8]) -> io::Result<()> {
     match kind(&place.stat(name)?) {
         FileType::RegularFile | FileType::Symlink => Ok(()),

@@ -1,9 +1,9 @@
-//! `runner diff`: what a live build has changed in its source.
+//! `runner diff`: shows what a live build has changed in its source.
 //!
-//! Started by `cli`. Both trees are listed and compared: the source on this machine, and what the build sees of
-//! it, as the program that moves files (`copy`) reports it. What the container says is parsed as hostile: its names go
-//! below no directory here, its content is read up to a limit. A file whose size and time are those in the source
-//! counts as unchanged; where they differ the content decides.
+//! Started by `cli`. Compares the source on this machine with the build's view of it, as the
+//! program that moves files (`copy`) reports it. Input from the container is parsed as hostile: its
+//! names open nothing below a directory here, and its content is read up to a limit. A file with
+//! the source's size and time counts as unchanged; otherwise the content decides.
 #![deny(clippy::disallowed_methods)]
 
 mod patch;
@@ -21,16 +21,16 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::Path;
 
-/// The most of a file that is compared as lines or put into a patch.
+/// Most bytes of a file that are compared as lines or put into a patch.
 const MOST: u64 = 32 << 20;
-/// Most bytes of all names and link targets together. The build, which is hostile, sends them.
+/// Most bytes of all names and link targets together. They come from the build, which is hostile.
 const MOST_BYTES: usize = 256 << 20;
-/// The most files that are listed.
+/// Most files listed.
 const MOST_FILES: usize = 1 << 20;
 /// Left out: a build that runs git changes git's own files.
 const GIT: &[u8] = b".git";
 
-/// What is to be compared.
+/// What to compare.
 pub struct Trees<'a> {
     /// The source on this machine.
     pub here: &'a Path,
@@ -38,16 +38,16 @@ pub struct Trees<'a> {
     pub there: &'a [u8],
     /// Paths to leave out on both sides: the state folder, which builds do not see.
     pub hidden: &'a [Vec<u8>],
-    /// Only these paths, and what is below them; all where there are none.
+    /// If not empty, only these paths and what is below them.
     pub only: &'a [Vec<u8>],
-    /// Whether changes come with what the files hold.
+    /// Whether changes include the files' content.
     pub has_content: bool,
 }
 
-/// A path that differs from before.
+/// A path that differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathChange {
-    /// Below the source.
+    /// Relative to the source.
     pub path: Vec<u8>,
     /// What the source has; `None` if the build made it.
     pub old: Option<FileNode>,
@@ -83,7 +83,8 @@ impl NodeKind {
     }
 }
 
-/// Finds every change, in the order of their paths. `tell` is given what could not be compared; how much that was.
+/// Finds every change, sorted by path. Calls `tell` for what could not be compared and returns how
+/// much that was.
 pub fn diff(
     mut client: Client,
     trees: &Trees<'_>,
@@ -150,7 +151,7 @@ impl TreeComparison<'_> {
         (self.tell)(text);
     }
 
-    /// What the source has.
+    /// Lists the files of the source.
     fn list_here(&mut self) -> Result<BTreeMap<Vec<u8>, RemoteStat>, CopyError> {
         let mut found = BTreeMap::new();
         let trees = self.trees;
@@ -212,7 +213,7 @@ impl TreeComparison<'_> {
         if let (Some(seen), Some(kind)) = (new, new_kind) {
             change.new = Some(FileNode { kind, content: self.content_there(path, seen)? });
         }
-        // It was written to, but its content is the same.
+        // Its time or size changed, but its content did not.
         if old_kind == new_kind
             && let (
                 Some(FileNode { content: Some(old), .. }),
@@ -225,8 +226,7 @@ impl TreeComparison<'_> {
         Ok(Some(change))
     }
 
-    /// Whether two of a kind are the same, as far as that is seen without their content where that is wanted
-    /// anyway.
+    /// Whether two entries of one kind are equal. Skips the content if it will be read anyway.
     fn is_same(
         &mut self,
         path: &[u8],
@@ -257,7 +257,7 @@ impl TreeComparison<'_> {
             }
         })?;
         if let Err(why) = whole {
-            // Nobody knows.
+            // The answer is unknown.
             self.problem(&format!("{}: {why} (in the build)", shown(path)));
             return Ok(true);
         }
@@ -309,7 +309,7 @@ impl TreeComparison<'_> {
         }
         let mut content = Vec::new();
         let whole = self.remote.read(path, &mut |bytes| {
-            // It may have grown since it was listed.
+            // The file may have grown since it was listed.
             if content.len() as u64 <= MOST {
                 content.extend_from_slice(bytes);
             }

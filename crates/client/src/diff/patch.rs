@@ -1,4 +1,4 @@
-//! Changes as git writes them, fit for `git apply`.
+//! Changes in git's format, fit for `git apply`.
 
 use super::{FileNode, NodeKind, PathChange};
 use flate2::Compression;
@@ -9,10 +9,10 @@ use std::io::Write;
 
 /// Bytes of a file that decide whether it is binary.
 const LOOKED_AT: usize = 8000;
-/// Digits of git's numbers of base 85.
+/// The digits of git's base 85.
 const DIGITS: &[u8; 85] =
     b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~";
-/// Bytes in a line of them.
+/// Packed bytes in a line of base 85.
 const IN_LINE: usize = 52;
 
 /// How much of a file has changed.
@@ -26,11 +26,11 @@ pub enum DiffStat {
         old: usize,
         new: usize,
     },
-    /// It is too large to be compared.
+    /// The file is too large to compare.
     Unknown,
 }
 
-/// How much has changed.
+/// Counts the changed lines, or the bytes of binary files.
 #[must_use]
 pub fn stat_of(change: &PathChange) -> DiffStat {
     let Some((old, new)) = contents(change) else { return DiffStat::Unknown };
@@ -41,11 +41,11 @@ pub fn stat_of(change: &PathChange) -> DiffStat {
     DiffStat::Lines { added, removed }
 }
 
-/// The patch of one change; nothing where a file is too large.
+/// The patch of one change; `None` if a file is too large.
 #[must_use]
 pub fn patch_of(change: &PathChange) -> Option<Vec<u8>> {
     let kinds = [&change.old, &change.new].map(|node| node.as_ref().map(|node| node.kind));
-    // A file in the place of a link is another file, to git.
+    // To git, replacing a link by a file means another file.
     if let [Some(old), Some(new)] = kinds
         && (old == NodeKind::Link) != (new == NodeKind::Link)
     {
@@ -78,7 +78,7 @@ pub fn patch_of(change: &PathChange) -> Option<Vec<u8>> {
         literal(&mut patch, old);
         return Some(patch);
     }
-    // A tab ends a name that has a blank in it.
+    // A tab marks the end of a name with a blank in it.
     let tab = if change.path.contains(&b' ') { "\t" } else { "" };
     let side = |sign, is_there: bool, name: &str| match is_there {
         true => format!("{sign} {name}{tab}\n"),
@@ -90,7 +90,7 @@ pub fn patch_of(change: &PathChange) -> Option<Vec<u8>> {
     Some(patch)
 }
 
-/// What both sides hold; nothing where that is not known of one.
+/// The content of both sides; `None` if one is unknown.
 fn contents(change: &PathChange) -> Option<(&[u8], &[u8])> {
     fn content(node: Option<&FileNode>) -> Option<&[u8]> {
         node.map_or(Some(&[]), |node| node.content.as_deref())
@@ -110,7 +110,7 @@ fn mode(kind: NodeKind) -> &'static str {
     }
 }
 
-/// The id that git gives a content.
+/// Git's id for a content.
 fn blob(content: &[u8]) -> String {
     let mut hash = Sha1::new();
     hash.update(format!("blob {}\0", content.len()));
@@ -118,10 +118,10 @@ fn blob(content: &[u8]) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A content packed into printable lines.
+/// Appends a content as printable lines.
 fn literal(patch: &mut Vec<u8>, content: &[u8]) {
     let mut packed = ZlibEncoder::new(Vec::new(), Compression::default());
-    // Into memory: it cannot fail.
+    // Writing to memory cannot fail.
     let packed = packed.write_all(content).and_then(|()| packed.finish()).unwrap_or_default();
     patch.extend_from_slice(format!("literal {}\n", content.len()).as_bytes());
     for line in packed.chunks(IN_LINE) {
@@ -178,7 +178,7 @@ mod tests {
     fn patch(old: Option<(NodeKind, &str)>, new: Option<(NodeKind, &str)>) -> String {
         let patch = patch_of(&change(old, new)).expect("it is not large");
         let text = String::from_utf8(patch).expect("text");
-        // `git hash-object` gives these.
+        // These ids come from `git hash-object`.
         text.replace("78981922613b2afb6025042ff6bd878ac1994e85", "A")
             .replace("61780798228d17af2d34fce4cfbdf35556832472", "B")
     }

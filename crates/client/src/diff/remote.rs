@@ -1,4 +1,4 @@
-//! The build's side: listed and read by the program that moves files.
+//! The build's side of a diff, listed and read by the program that moves files.
 
 use crate::copy::CopyError;
 use runner_engine::files::{
@@ -8,13 +8,13 @@ use runner_wire::abi::files::{DIRECTORY, stage};
 use runner_wire::files::{ContentEnd, FileFacts, Reply, select, stage_name};
 use std::io;
 
-/// What is known of a path.
+/// Mode, size and time of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RemoteStat {
     pub(super) mode: u32,
     pub(super) size: u64,
     pub(super) modified: (i64, u32),
-    /// Where a link leads.
+    /// A link's target.
     pub(super) target: Vec<u8>,
 }
 
@@ -52,7 +52,7 @@ impl RemoteDirectory {
         }
     }
 
-    /// Reports everything below it except directories, and what could not be read.
+    /// Reports every entry except directories, and what could not be read.
     pub(super) fn list(
         &mut self,
         mut each: impl FnMut(&[u8], Result<RemoteStat, String>) -> Result<(), CopyError>,

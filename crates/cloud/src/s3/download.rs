@@ -1,4 +1,4 @@
-//! An object on its way here.
+//! Downloads of objects.
 
 use super::request::{CRC32, S3Client, S3Request};
 use super::{Object, PAUSE, S3, S3Error};
@@ -9,11 +9,11 @@ use http::{HeaderMap, Method};
 use reqwest::Response;
 use std::sync::Arc;
 
-/// How often in a row a download is taken up again.
+/// How often in a row a download is resumed.
 const RESUMPTIONS: u32 = 4;
 
 impl S3 {
-    /// Begins to fetch an object; `None` where there is none.
+    /// Begins to fetch an object; `None` if it does not exist.
     pub async fn get(&self, object: &Object) -> Result<Option<Download>, S3Error> {
         let request = S3Request::new(Method::GET, &object.bucket, &object.key)
             .header("x-amz-checksum-mode", self.client.checks.then_some("ENABLED"));
@@ -39,18 +39,18 @@ impl S3 {
     }
 }
 
-/// A header's value, where it is text.
+/// A header's value, if it is text.
 pub(super) fn header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// The checksum of a whole object; `None` for one of its parts' checksums.
+/// The checksum of a whole object; `None` if it is one of the parts' checksums.
 fn whole_sum(text: &str) -> Option<u32> {
     let bytes = STANDARD.decode(text).ok()?;
     Some(u32::from_be_bytes(bytes.try_into().ok()?))
 }
 
-/// An object on its way here.
+/// A download in progress.
 pub struct Download {
     client: Arc<S3Client>,
     object: Object,
@@ -64,18 +64,18 @@ pub struct Download {
 }
 
 impl Download {
-    /// Bytes of the whole object, where the server tells.
+    /// Bytes of the whole object, if the server tells.
     pub fn length(&self) -> Option<u64> {
         self.length
     }
 
-    /// The metadata it was put with.
+    /// A value of the metadata stored with the object.
     pub fn metadata(&self, name: &str) -> Option<&str> {
         header(&self.headers, &format!("x-amz-meta-{name}"))
     }
 
-    /// The next bytes; `None` when all have come. A connection that breaks is made again, from there
-    /// on and for the same object only.
+    /// The next bytes; `None` at the end. Resumes a broken connection at the same offset, for the
+    /// same version of the object only.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, S3Error> {
         loop {
             let problem = match self.client.chunk(&mut self.response).await {
@@ -89,7 +89,7 @@ impl Download {
                     return self.check().map(|()| None);
                 }
                 Ok(None) => "the answer ended early".to_owned(),
-                // All of it is here; that the connection did not end well does not matter.
+                // All bytes are here; a bad end of the connection does not matter.
                 Err(_) if self.length == Some(self.at) => return self.check().map(|()| None),
                 Err(problem) => problem,
             };
@@ -103,7 +103,7 @@ impl Download {
         }
     }
 
-    /// Compares what has come with what was put.
+    /// Compares the received bytes with the stored checksum.
     fn check(&self) -> Result<(), S3Error> {
         match self.sum {
             Some(sum) if self.hasher.clone().finalize() != sum => {
@@ -120,7 +120,7 @@ impl Download {
             .header("if-match", header(&self.headers, "etag"));
         let response = self.client.stream(&request).await;
         let response = response.map_err(|failure| S3Error::new("fetch", &self.object, failure))?;
-        // A server that knows no ranges begins again from the front.
+        // A server without support for ranges begins again at the front.
         if self.at > 0 && response.status() != http::StatusCode::PARTIAL_CONTENT {
             let problem = "the server sends the whole object where a part was asked for";
             return Err(S3Error::cut("fetch", &self.object, self.at, self.length, problem));

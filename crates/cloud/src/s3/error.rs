@@ -1,28 +1,28 @@
-//! What S3 refuses, said so that it can be mended.
+//! Errors of S3, with hints for fixing them.
 
 use super::Object;
 use super::request::S3Failure;
 
-/// A call came to nothing, after all that may help was tried again.
+/// A call failed, after the retries that might have helped.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {doing} {object}: {problem}")]
 pub struct S3Error {
     pub doing: &'static str,
     pub object: String,
     pub problem: String,
-    /// S3's code for it; empty where there was no answer.
+    /// S3's code for it; empty if there was no response.
     pub code: String,
     cause: S3ErrorCause,
 }
 
-/// What lies behind an error, as far as its code says.
+/// The cause of an error, as far as its code tells.
 #[derive(Debug)]
 enum S3ErrorCause {
-    /// The bucket is in another Region, says S3.
+    /// S3 says that the bucket is in this other Region.
     Region(String),
-    /// There was no answer.
+    /// There was no response.
     Silence,
-    /// The server is busy, or not well.
+    /// The server is overloaded or faulty.
     Busy,
     Other,
 }
@@ -44,7 +44,7 @@ impl S3Error {
             (None, Some(_)) => cause_of(&code),
         };
         let code = match (code.as_str(), status) {
-            // Questions without a body in their answer.
+            // Responses to `HEAD` have no body.
             ("", Some(404)) => "NotFound".to_owned(),
             ("", Some(403)) => "AccessDenied".to_owned(),
             _ => code,
@@ -52,7 +52,7 @@ impl S3Error {
         S3Error { doing, object: object.to_string(), problem, code, cause }
     }
 
-    /// What is said of one object among many.
+    /// An error for one object of a batch.
     pub(super) fn of_code(
         doing: &'static str,
         object: &Object,
@@ -81,33 +81,33 @@ impl S3Error {
         Self::odd(doing, object, problem)
     }
 
-    /// What is to be put cannot be read.
+    /// The body of an upload cannot be read.
     pub(super) fn unreadable(object: &Object, error: &std::io::Error) -> Self {
         Self::own(object, error.to_string())
     }
 
-    /// It is not S3's doing.
+    /// An error on our side, not S3's.
     pub(super) fn own(object: &Object, problem: String) -> Self {
         Self::odd("put", object, problem)
     }
 
-    /// S3 has no code for it.
+    /// An error for which S3 has no code.
     pub(super) fn odd(doing: &'static str, object: &Object, problem: String) -> Self {
         let (object, code) = (object.to_string(), String::new());
         S3Error { doing, object, problem, code, cause: S3ErrorCause::Other }
     }
 
-    /// The same may go well a moment later.
+    /// Whether a retry may succeed.
     pub(super) fn may_pass(&self) -> bool {
         matches!(self.cause, S3ErrorCause::Busy)
     }
 
-    /// There is no such object, in a bucket that is there.
+    /// Whether the bucket exists but the object does not.
     pub fn is_missing_object(&self) -> bool {
         matches!(self.code.as_str(), "NoSuchKey" | "NotFound")
     }
 
-    /// How to mend it.
+    /// How to fix it.
     pub fn hint(&self) -> Option<String> {
         let bucket = self.object.split('/').nth(2).unwrap_or_default();
         if let S3ErrorCause::Region(region) = &self.cause {
@@ -120,7 +120,7 @@ impl S3Error {
                     "fetch" | "look at" => "s3:GetObject",
                     "list" => "s3:ListBucket",
                     "look at the encryption of" => "s3:GetEncryptionConfiguration",
-                    // A condition on what is removed asks for the right to read it.
+                    // A conditional removal also needs the right to read the object.
                     "remove" => "s3:DeleteObject and s3:GetObject",
                     "list the uploads of" => "s3:ListBucketMultipartUploads",
                     "throw away the upload of" => "s3:AbortMultipartUpload",
@@ -156,7 +156,7 @@ impl S3Error {
     }
 }
 
-/// What a code says of a server.
+/// The cause that a code stands for.
 fn cause_of(code: &str) -> S3ErrorCause {
     match code {
         "InternalError" | "SlowDown" | "ServiceUnavailable" | "OperationAborted"

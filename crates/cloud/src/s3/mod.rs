@@ -1,9 +1,9 @@
-//! S3 as its client: objects put, fetched, listed and removed.
+//! Client of S3: puts, fetches, lists and removes objects.
 //!
-//! Used by `outputs` for artifacts, caches and logs. What is put is visible whole or not at all: a
-//! large object goes up in parts, which are thrown away again where one of them fails or nobody waits
-//! for the rest. What is fetched goes on where a connection was cut. Memory holds a few parts,
-//! whatever the size of the object.
+//! Used by `outputs` for artifacts, caches and logs. An upload becomes visible whole or not at all:
+//! a large object goes up in parts, which are aborted if one of them fails or the caller stops
+//! waiting. A download resumes after a broken connection. Memory holds a few parts, whatever the
+//! object's size.
 
 mod download;
 mod error;
@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinSet;
 
-/// The pause before something is tried again that went well in part.
+/// The pause before retrying something that partly succeeded.
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// `s3://bucket/prefix`.
@@ -38,7 +38,7 @@ pub struct Location {
 }
 
 impl Location {
-    /// Reads `s3://bucket` or `s3://bucket/prefix`; `None` where it does not begin like that.
+    /// Reads `s3://bucket` or `s3://bucket/prefix`; `None` if the text does not begin with `s3://`.
     pub fn parse(text: &str) -> Option<Result<Self, String>> {
         let rest = text.strip_prefix("s3://")?;
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
@@ -57,7 +57,7 @@ impl Location {
         Some(Ok(Location { bucket: bucket.to_owned(), prefix }))
     }
 
-    /// An object below it.
+    /// An object below this location.
     pub fn object(&self, name: &str) -> Object {
         let key = match (self.prefix.as_str(), name) {
             ("", name) => name.to_owned(),
@@ -75,21 +75,21 @@ impl fmt::Display for Location {
     }
 }
 
-/// An object and the metadata it is put with.
+/// An object and the metadata to store with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Object {
     pub bucket: String,
     pub key: String,
     pub content_type: Option<String>,
     pub content_encoding: Option<String>,
-    /// Without `x-amz-meta-`.
+    /// Names without `x-amz-meta-`, and values.
     pub metadata: Vec<(String, String)>,
-    /// Whether the bucket's owner is to have it, whoever puts it.
+    /// Whether the bucket's owner gets full control, whoever puts the object.
     pub is_owners: bool,
 }
 
 impl Object {
-    /// Its long name.
+    /// The object's ARN.
     pub fn arn(&self) -> String {
         format!("arn:aws:s3:::{}/{}", self.bucket, self.key)
     }
@@ -101,37 +101,37 @@ impl fmt::Display for Object {
     }
 }
 
-/// One object of a list.
+/// One object of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedObject {
     pub key: String,
     pub size: u64,
-    /// When it was last written, in seconds since 1970.
+    /// Last modification, in seconds since 1970.
     pub modified: i64,
 }
 
-/// S3, as somebody.
+/// S3, called with one identity.
 #[derive(Clone, Debug)]
 pub struct S3 {
     client: Arc<S3Client>,
-    /// Uploads that are being thrown away.
+    /// Running aborts of uploads.
     aborts: Arc<Mutex<JoinSet<()>>>,
 }
 
 impl S3 {
-    /// With the credentials, Region and endpoint that every AWS tool finds. No call is made.
+    /// A client with the identity, Region and endpoint of `amazon`. Makes no call.
     pub fn new(amazon: &Amazon) -> Self {
         S3 { client: Arc::new(S3Client::new(amazon)), aborts: Arc::default() }
     }
 
-    /// The objects whose keys begin with `prefix`, in the order of their keys.
+    /// The objects whose keys begin with `prefix`, sorted by key.
     pub async fn list(&self, bucket: &str, prefix: &str) -> Result<Vec<ListedObject>, S3Error> {
         let mut listed = Vec::new();
         self.visit(bucket, prefix, |one| listed.push(one)).await?;
         Ok(listed)
     }
 
-    /// The same one after the other, for a bucket whose list is longer than what is wanted of it.
+    /// Calls `visit` for each of these objects, for a bucket whose whole list would not be needed.
     pub async fn visit(
         &self,
         bucket: &str,
@@ -154,14 +154,14 @@ impl S3 {
             page.listed.into_iter().for_each(&mut visit);
             match page.next {
                 None => return Ok(()),
-                // A server that begins again from the front would be asked for ever.
+                // A server that starts over at the front would keep us asking for ever.
                 token if token == next => return Ok(()),
                 token => next = token,
             }
         }
     }
 
-    /// The algorithm that a bucket encrypts objects by, such as `aws:kms`; `None` where it does not.
+    /// The algorithm by which a bucket encrypts objects, such as `aws:kms`; `None` if it does not.
     pub async fn bucket_encryption(&self, bucket: &str) -> Result<Option<String>, S3Error> {
         let place = Object { bucket: bucket.into(), ..Object::default() };
         let request = S3Request::new(Method::GET, bucket, "").query("encryption", "");
@@ -177,7 +177,7 @@ impl S3 {
         }
     }
 
-    /// Waits until what was begun and given up is thrown away at the server, too.
+    /// Waits until the server has aborted the uploads that were given up.
     pub async fn settle(&self) {
         let mut aborts =
             std::mem::take(&mut *self.aborts.lock().unwrap_or_else(PoisonError::into_inner));

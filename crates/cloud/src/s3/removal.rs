@@ -1,8 +1,7 @@
-//! What leaves a bucket: objects, looked at one by one and removed many at once, and uploads that nobody
-//! completes.
+//! Removes objects from a bucket, many at once, and aborts uploads that nobody completes.
 //!
-//! Used by `outputs::cache` for caches in buckets. An object is removed only if it is still the one that was
-//! looked at, where the server knows that condition; others remove it whatever it is by then.
+//! Used by `outputs::cache` for caches in buckets. An object is removed only if it has not changed
+//! since it was looked at. Servers that do not know this condition remove it in any case.
 
 use super::download::header;
 use super::request::S3Request;
@@ -11,58 +10,58 @@ use aws_smithy_types::date_time::Format;
 use http::{HeaderMap, Method};
 use std::collections::HashSet;
 
-/// S3 removes so many objects at one request.
+/// Most objects that S3 removes in one request.
 const BATCH: usize = 1000;
-/// How often what a server could not remove just now is tried again.
+/// How often a removal that failed for the moment is retried.
 const AGAIN: u32 = 3;
 
-/// What `HEAD` answers about an object.
+/// The response to `HEAD` for an object.
 #[derive(Clone, Debug)]
 pub struct ObjectHead {
     pub size: u64,
-    /// When it was last written, in seconds since 1970, by the server's clock, where it tells.
+    /// Last modification, in seconds since 1970 by the server's clock, if the server tells.
     pub modified: Option<i64>,
-    /// Differs where the object differs.
+    /// Changes with the object's content.
     pub etag: Option<String>,
     headers: HeaderMap,
 }
 
 impl ObjectHead {
-    /// The metadata it was put with.
+    /// A value of the metadata stored with the object.
     pub fn metadata(&self, name: &str) -> Option<&str> {
         header(&self.headers, &format!("x-amz-meta-{name}"))
     }
 }
 
-/// An object that is to go, as it was when it was looked at.
+/// An object to remove, with its tag at the time it was looked at.
 #[derive(Clone, Debug)]
 pub struct Doomed {
     pub key: String,
     pub etag: Option<String>,
 }
 
-/// What has become of objects that were to go.
+/// The outcome of a removal.
 #[derive(Debug, Default)]
 pub struct Removal {
-    /// Keys of what is gone.
+    /// Keys of the removed objects.
     pub gone: HashSet<String>,
-    /// Keys of what was written anew after it was looked at, and stays.
+    /// Keys of objects that stay because they changed after they were looked at.
     pub changed: HashSet<String>,
-    /// Why something else stays.
+    /// Why other objects stay.
     pub failures: Vec<S3Error>,
 }
 
-/// A multipart upload that was begun and neither completed nor aborted.
+/// A multipart upload that was neither completed nor aborted.
 #[derive(Clone, Debug)]
 pub struct PendingUpload {
     pub key: String,
     pub id: String,
-    /// In seconds since 1970, by the server's clock.
+    /// Its start, in seconds since 1970 by the server's clock.
     pub since: i64,
 }
 
 impl S3 {
-    /// What there is to know of an object without its bytes; `None` where there is none.
+    /// An object's properties, without its bytes; `None` if it does not exist.
     pub async fn look(&self, object: &Object) -> Result<Option<ObjectHead>, S3Error> {
         let request = S3Request::new(Method::HEAD, &object.bucket, &object.key);
         let headers = match self.client.call(&request).await {
@@ -82,7 +81,7 @@ impl S3 {
         }))
     }
 
-    /// Removes objects. Each that cannot be removed is reported; a request that fails as a whole is the end of it.
+    /// Removes objects. Reports each one that stays; stops if a request fails as a whole.
     pub async fn remove(&self, bucket: &str, doomed: &[Doomed]) -> Removal {
         let mut removal = Removal::default();
         for batch in doomed.chunks(BATCH) {
@@ -111,7 +110,7 @@ impl S3 {
         removal
     }
 
-    /// One request; what may be gone at another time.
+    /// Sends one request. Returns the objects whose removal may succeed later.
     async fn remove_batch(
         &self,
         bucket: &str,
@@ -141,7 +140,7 @@ impl S3 {
         for xml::DeleteError { key, code, message } in answer.problems {
             told.insert(key.clone());
             match code.as_str() {
-                // Somebody else was faster, and it is as it was to be.
+                // Someone else has removed it already.
                 "NoSuchKey" | "NotFound" => {}
                 "PreconditionFailed" | "ConditionalRequestConflict" => {
                     removal.changed.insert(key);
@@ -164,7 +163,7 @@ impl S3 {
         Ok(passing)
     }
 
-    /// Uploads of keys that begin with `prefix`.
+    /// Open uploads whose keys begin with `prefix`.
     pub async fn begun(&self, bucket: &str, prefix: &str) -> Result<Vec<PendingUpload>, S3Error> {
         let place = Object { bucket: bucket.into(), key: prefix.into(), ..Object::default() };
         let mut begun = Vec::new();
@@ -184,14 +183,14 @@ impl S3 {
             begun.extend(page.begun);
             match page.next {
                 None => return Ok(begun),
-                // A server that begins again from the front would be asked for ever.
+                // A server that starts over at the front would keep us asking for ever.
                 marker if marker == next => return Ok(begun),
                 marker => next = marker,
             }
         }
     }
 
-    /// Throws away what has come of an upload.
+    /// Aborts an upload and discards its parts.
     pub async fn abandon(&self, bucket: &str, upload: &PendingUpload) -> Result<(), S3Error> {
         let object = Object { bucket: bucket.into(), key: upload.key.clone(), ..Object::default() };
         let request =
@@ -200,7 +199,7 @@ impl S3 {
             Ok(_) => Ok(()),
             Err(failure) => {
                 let error = S3Error::new("throw away the upload of", &object, failure);
-                // Completed, or thrown away, by somebody else.
+                // Someone else has completed or aborted it.
                 if error.code == "NoSuchUpload" { Ok(()) } else { Err(error) }
             }
         }

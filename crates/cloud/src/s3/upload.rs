@@ -1,4 +1,4 @@
-//! An object on its way to S3: in one request where it is small, else in parts, several at a time.
+//! Uploads objects: small ones in one request, others in parts, several at a time.
 
 use super::download::header;
 use super::request::{CRC32, S3Client, S3Request};
@@ -9,21 +9,21 @@ use std::io::{self, Read};
 use std::sync::{Arc, PoisonError};
 use tokio::task::JoinSet;
 
-/// Size of the first parts.
+/// Bytes of the first parts.
 const PART: u64 = 8 << 20;
-/// S3 takes so many parts of one object.
+/// Most parts of one object that S3 takes.
 const MAX_PARTS: u64 = 10_000;
-/// Parts on their way at once.
+/// Parts sent at the same time.
 const AT_ONCE: usize = 4;
-/// S3 takes no larger objects.
+/// Bytes of the largest object that S3 takes.
 const MAX_OBJECT: u64 = 5 << 40;
 
-/// Hears of bytes that have arrived.
+/// Called with the number of bytes that have arrived.
 pub(super) type OnProgress<'a> = &'a (dyn Fn(u64) + Send + Sync);
 
 impl S3 {
-    /// Puts an object. `body` is read to its end on a thread that may block. An error of it, too, leaves
-    /// no object and no part of one.
+    /// Uploads an object. Reads `body` to its end on a blocking thread. If reading fails, neither
+    /// the object nor a part of it remains.
     pub async fn put(
         &self,
         object: &Object,
@@ -38,12 +38,12 @@ impl S3 {
         let upload = MultipartUpload::begin(self, object).await?;
         match upload.send(first, body, told).await {
             Ok(parts) => upload.complete(parts).await,
-            // What was sent is thrown away with `upload`.
+            // Dropping `upload` discards the parts.
             Err(error) => Err(error),
         }
     }
 
-    /// Puts an object that is in memory.
+    /// Uploads an object from memory.
     pub async fn put_bytes(
         &self,
         object: &Object,
@@ -60,7 +60,7 @@ impl S3 {
     }
 }
 
-/// A request that names what the object is put with.
+/// A request with the object's content type, encoding, access and metadata.
 fn described(method: Method, object: &Object) -> S3Request<'_> {
     let request = S3Request::new(method, &object.bucket, &object.key)
         .header("content-type", object.content_type.as_deref())
@@ -75,7 +75,7 @@ fn described(method: Method, object: &Object) -> S3Request<'_> {
 pub(super) struct UploadedPart {
     pub(super) number: u64,
     pub(super) etag: String,
-    /// Its checksum as the server has it.
+    /// Its checksum as the server computed it.
     pub(super) crc32: Option<String>,
 }
 
@@ -97,12 +97,12 @@ async fn read_part<R: Read + Send + 'static>(
     part.map(Bytes::from).map_err(|error| S3Error::unreadable(object, &error))
 }
 
-/// Size of a part: such that an object of any size S3 takes has no more parts than S3 takes.
+/// Bytes of a part. Parts grow so that the largest object stays within S3's limit of parts.
 fn part_size(number: u64) -> u64 {
     PART << ((number - 1) / (MAX_PARTS / 10))
 }
 
-/// An object that is uploaded in parts. Aborted on the server unless it is completed.
+/// An upload in parts. Unless it is completed, dropping it aborts it on the server.
 struct MultipartUpload<'s> {
     s3: &'s S3,
     object: Object,
@@ -179,7 +179,8 @@ impl<'s> MultipartUpload<'s> {
 
 impl Drop for MultipartUpload<'_> {
     fn drop(&mut self) {
-        // A program that ends has no runtime any more; the bucket's own rule removes such parts.
+        // A program that is ending has no runtime any more; the bucket's lifecycle rule removes
+        // such parts.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         if self.is_complete {
             return;

@@ -1,4 +1,4 @@
-//! S3's XML: what it answers, and the two documents that it is sent.
+//! S3's XML: its responses, and the two documents that we send.
 
 use super::ListedObject;
 use super::removal::{Doomed, PendingUpload};
@@ -10,7 +10,7 @@ use std::borrow::Cow;
 
 const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
 
-/// Calls `each` with the elements of a document whose root has one of these names; `None` for other documents.
+/// Calls `each` for the elements of a document if its root has one of these names; else `None`.
 fn read<'d, T: Default>(
     text: &'d str,
     roots: &[&str],
@@ -21,7 +21,7 @@ fn read<'d, T: Default>(
     if !roots.iter().any(|name| root.start_el().matches(name)) {
         return Ok(None);
     }
-    // The parser takes a document that breaks off for one that ends.
+    // The parser accepts a document that breaks off.
     let end = format!("</{}>", root.start_el().local());
     if !text.trim_end().ends_with(&end) && !text.trim_end().ends_with("/>") {
         return Err(XmlDecodeError::custom(format!("it breaks off before {end}")));
@@ -39,7 +39,7 @@ fn text(tag: &mut ScopedDecoder<'_, '_>) -> Result<String, XmlDecodeError> {
     try_data(tag).map(Cow::into_owned)
 }
 
-/// Calls `each` with the elements below one.
+/// Calls `each` for the children of an element.
 fn children<'d>(
     tag: &mut ScopedDecoder<'d, '_>,
     mut each: impl FnMut(&str, &mut ScopedDecoder<'d, '_>) -> Result<(), XmlDecodeError>,
@@ -51,7 +51,7 @@ fn children<'d>(
     Ok(())
 }
 
-/// A document of one of these kinds, or what is wrong with it.
+/// The document, or what is wrong with it.
 fn required<T>(read: Result<Option<T>, XmlDecodeError>) -> Result<T, String> {
     match read {
         Ok(Some(read)) => Ok(read),
@@ -60,7 +60,7 @@ fn required<T>(read: Result<Option<T>, XmlDecodeError>) -> Result<T, String> {
     }
 }
 
-/// Code and message of an error; `None` where the document is none.
+/// Code and message of an error; `None` if the document is not an error.
 pub(super) fn error(body: &str) -> Option<(String, String)> {
     let read = read(body, &["Error"], |(code, message): &mut (String, String), name, tag| {
         match name {
@@ -73,7 +73,7 @@ pub(super) fn error(body: &str) -> Option<(String, String)> {
     read.ok().flatten()
 }
 
-/// A page of objects, and the token of the next one where there is one.
+/// A page of objects, and the token of the next page if there is one.
 #[derive(Debug, Default)]
 pub(super) struct Objects {
     pub(super) listed: Vec<ListedObject>,
@@ -113,12 +113,12 @@ fn object(tag: &mut ScopedDecoder<'_, '_>) -> Result<Option<ListedObject>, XmlDe
     Ok(key.map(|key| ListedObject { key, size, modified }))
 }
 
-/// A time in seconds since 1970.
+/// Parses a time into seconds since 1970.
 pub(super) fn seconds(text: &str, format: Format) -> Option<i64> {
     DateTime::from_str(text, format).ok().map(|time| time.secs())
 }
 
-/// A page of uploads, and the key and the id behind which the next one begins.
+/// A page of uploads, and the key and id after which the next page begins.
 #[derive(Debug, Default)]
 pub(super) struct Uploads {
     pub(super) begun: Vec<PendingUpload>,
@@ -158,7 +158,7 @@ fn upload(tag: &mut ScopedDecoder<'_, '_>) -> Result<Option<PendingUpload>, XmlD
     Ok(key.zip(id).zip(since).map(|((key, id), since)| PendingUpload { key, id, since }))
 }
 
-/// The id of an upload that has begun.
+/// Reads the id of a new upload.
 pub(super) fn upload_id(body: &str) -> Result<String, String> {
     let id = read(body, &["InitiateMultipartUploadResult"], |id: &mut String, name, tag| {
         if name == "UploadId" {
@@ -172,7 +172,7 @@ pub(super) fn upload_id(body: &str) -> Result<String, String> {
     }
 }
 
-/// The algorithm that a bucket encrypts by.
+/// Reads the algorithm by which a bucket encrypts.
 pub(super) fn algorithm(body: &str) -> Result<Option<String>, String> {
     let read = read(
         body,
@@ -207,7 +207,7 @@ pub(super) struct DeleteError {
     pub(super) message: String,
 }
 
-/// Reads the answer to a request for removal.
+/// Reads the response to a removal.
 pub(super) fn deleted(body: &str) -> Result<DeleteResult, String> {
     let read = read(body, &["DeleteResult"], |deleted: &mut DeleteResult, name, tag| {
         match name {
@@ -237,7 +237,7 @@ pub(super) fn deleted(body: &str) -> Result<DeleteResult, String> {
     required(read)
 }
 
-/// The parts that an upload is completed with.
+/// The document that completes an upload of these parts.
 pub(super) fn completion(parts: &[UploadedPart]) -> String {
     let mut body = String::new();
     let mut document = XmlWriter::new(&mut body);
@@ -260,7 +260,7 @@ pub(super) fn completion(parts: &[UploadedPart]) -> String {
     body
 }
 
-/// The objects that are to go, each as it was looked at.
+/// The document that removes these objects, each only if its tag is unchanged.
 pub(super) fn deletion(doomed: &[Doomed]) -> String {
     let mut body = String::new();
     let mut document = XmlWriter::new(&mut body);

@@ -1,7 +1,7 @@
-//! Reads one file as AWS's agent does, and reports more problems.
+//! Reads one config file as AWS's agent does, but reports more problems.
 //!
-//! Names count whatever their case, as there. A value of another type makes the file unusable, as there. A number out of
-//! range is the default, as there, and said.
+//! As in AWS's agent, names match in any case, a value of the wrong type makes the file unusable,
+//! and a number out of range falls back to the default. The fallback is also reported.
 
 use super::property::{PROPERTIES, Property, PropertyKind};
 use crate::placed::{self, DocumentProblem, DocumentProblems, JsonNode, JsonValue};
@@ -11,18 +11,18 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// The longest file that is read, in bytes.
+/// Size limit of a config file, in bytes.
 pub const MAX_BYTES: usize = 64 << 10;
 
-/// What a file says, by names of properties.
+/// Values set by one config file, by property name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PropertyLayer(BTreeMap<String, Value>);
 
 impl PropertyLayer {
-    /// Reads a file: what it says, and what is to be said of it, a sentence each.
+    /// Reads a config file. Returns its values, and notices of one sentence each.
     ///
     /// # Errors
-    /// All that makes it unusable, with places.
+    /// Every problem that makes the file unusable, with its place.
     pub fn read(text: &str) -> Result<(Self, Vec<String>), Vec<DocumentProblem>> {
         let mut reader = PropertyReader {
             values: BTreeMap::new(),
@@ -36,7 +36,7 @@ impl PropertyLayer {
         problems.or(Some((PropertyLayer(values), notices)))
     }
 
-    /// What it says of a property.
+    /// Returns the file's value for a property.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.0.get(name)
@@ -58,7 +58,7 @@ impl PropertyReader {
         let mut sections: Vec<&str> = PROPERTIES.iter().map(Property::section).collect();
         sections.dedup();
         for member in root.map("the configuration", &mut self.problems) {
-            // Unknown sections are no error, as in AWS's agent.
+            // Unknown sections are not an error, as in AWS's agent.
             let Some(section) =
                 sections.iter().find(|name| name.eq_ignore_ascii_case(&member.name))
             else {
@@ -104,7 +104,7 @@ impl PropertyReader {
                     (Ok(_), _) | (Err(_), true) => {
                         return self.out_of_range(name, text, "below", least, default);
                     }
-                    // More than any number there is.
+                    // Too large for any integer type.
                     (Err(_), false) if text.bytes().all(|byte| byte.is_ascii_digit()) => {
                         return self.out_of_range(name, text, "above", most, default);
                     }

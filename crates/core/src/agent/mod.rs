@@ -1,8 +1,9 @@
-//! `amazon-ssm-agent.json`: how AWS's agent is configured, as far as it means something for a build.
+//! `amazon-ssm-agent.json`: the configuration of AWS's agent, as far as it applies to a build.
 //!
-//! [`PROPERTIES`] is the one table of what there is, with the reason where something has no effect here. A [`PropertyLayer`] is
-//! what one file says; [`AgentConfig`] puts those of the host together, and [`AgentConfig::tightened`] adds that of an
-//! image, which is not trusted and can only make things stricter.
+//! [`PROPERTIES`] lists every property, with a reason for each one that has no effect here. A
+//! [`PropertyLayer`] holds the values of one file. [`AgentConfig`] combines the files of the host,
+//! and [`AgentConfig::tightened`] adds the image's file, which is untrusted and can only make
+//! settings stricter.
 
 mod layer;
 mod property;
@@ -19,24 +20,24 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// Where the image has its own.
+/// Path of the config file inside an image.
 pub const IN_IMAGE: &str = "/etc/amazon/ssm/amazon-ssm-agent.json";
 
-/// Which file a value is from.
+/// The file that a value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PropertyOrigin {
-    /// The one that was named.
+    /// The file named on the command line.
     Named,
-    /// That of the state folder.
+    /// The file in the state folder.
     Home,
-    /// That of the image.
+    /// The file in the image.
     Image,
-    /// None.
+    /// No file: the default value.
     Default,
 }
 
 impl PropertyOrigin {
-    /// In words.
+    /// A description for users.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -48,12 +49,12 @@ impl PropertyOrigin {
     }
 }
 
-/// What holds.
+/// The effective configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentConfig(BTreeMap<String, (Value, PropertyOrigin)>);
 
 impl AgentConfig {
-    /// What the files of the host say, the one that was named first.
+    /// Combines the files of the host. The named file takes precedence.
     #[must_use]
     pub fn of_host(named: Option<PropertyLayer>, home: Option<PropertyLayer>) -> Self {
         let mut values = BTreeMap::new();
@@ -64,7 +65,8 @@ impl AgentConfig {
         AgentConfig(values)
     }
 
-    /// With what the file of an image may say, and the names of what it may not.
+    /// Applies the image's file where it makes a setting stricter. Also returns the names of
+    /// properties that the image may not set.
     #[must_use]
     pub fn tightened(&self, image: &PropertyLayer) -> (Self, Vec<&'static str>) {
         let (mut config, mut ignored) = (self.clone(), Vec::new());
@@ -101,7 +103,7 @@ impl AgentConfig {
         (config, ignored)
     }
 
-    /// The value of a property, and which file it is from.
+    /// Returns a property's value and its origin.
     #[must_use]
     pub fn value(&self, property: &Property) -> (Value, PropertyOrigin) {
         match self.0.get(property.name) {
@@ -110,7 +112,7 @@ impl AgentConfig {
         }
     }
 
-    /// Whether a file of the host says something of it.
+    /// Whether a file on the host sets this property.
     #[must_use]
     pub fn is_given(&self, name: &str) -> bool {
         self.0.get(name).is_some_and(|(_, origin)| *origin != PropertyOrigin::Image)
@@ -121,37 +123,37 @@ impl AgentConfig {
         property.map_or(Value::Null, |property| self.value(property).0)
     }
 
-    /// A truth value, by its property's name.
+    /// Returns a boolean property by name.
     #[must_use]
     pub fn flag(&self, name: &str) -> bool {
         self.get(name).as_bool().unwrap_or_default()
     }
 
-    /// A number, by its property's name.
+    /// Returns a numeric property by name.
     #[must_use]
     pub fn number(&self, name: &str) -> u64 {
         self.get(name).as_u64().unwrap_or_default()
     }
 
-    /// A text, by its property's name.
+    /// Returns a text property by name.
     #[must_use]
     pub fn text(&self, name: &str) -> String {
         self.get(name).as_str().unwrap_or_default().to_owned()
     }
 
-    /// Whether sessions are root's, as in CodeBuild, and run commands without a shell.
+    /// Whether sessions run as root, as in CodeBuild, and run commands without a shell.
     #[must_use]
     pub fn container_mode(&self) -> bool {
         self.flag("Agent.ContainerMode")
     }
 
-    /// How many sessions one build may have.
+    /// Limit of sessions in one build.
     #[must_use]
     pub fn session_workers(&self) -> usize {
         usize::try_from(self.number("Mgs.SessionWorkersLimit")).unwrap_or(usize::MAX)
     }
 
-    /// With another number of scripts that may run in one build at once.
+    /// Returns a copy with this limit of concurrent scripts in one build.
     #[must_use]
     pub fn with_command_workers(&self, limit: usize) -> Self {
         let mut config = self.clone();
@@ -160,25 +162,25 @@ impl AgentConfig {
         config
     }
 
-    /// How many scripts may run in one build at once.
+    /// Limit of concurrent scripts in one build.
     #[must_use]
     pub fn command_workers(&self) -> usize {
         usize::try_from(self.number("Mds.CommandWorkersLimit")).unwrap_or(usize::MAX)
     }
 
-    /// How long sessions have to tell their clients their last when the endpoint stops.
+    /// How long sessions have to send their clients a last message when the endpoint stops.
     #[must_use]
     pub fn sessions_stop(&self) -> Duration {
         Duration::from_millis(self.number("Mgs.StopTimeoutMillis"))
     }
 
-    /// How long scripts have when the endpoint stops.
+    /// How long scripts may go on when the endpoint stops.
     #[must_use]
     pub fn commands_stop(&self) -> Duration {
         Duration::from_millis(self.number("Mds.StopTimeoutMillis"))
     }
 
-    /// How long whole outputs of commands are kept.
+    /// How long the full output of commands is kept.
     #[must_use]
     pub fn command_outputs_kept(&self) -> Duration {
         let hours = self.number("Ssm.RunCommandLogsRetentionDurationHours");
@@ -191,21 +193,21 @@ impl AgentConfig {
         Some(self.text("Agent.Region")).filter(|region| !region.is_empty())
     }
 
-    /// The profile of AWS's files that scripts use.
+    /// The AWS profile that scripts use.
     #[must_use]
     pub fn shared_profile(&self) -> Option<String> {
         let profile = self.text("Profile.ShareProfile");
         (self.flag("Profile.ShareCreds") && !profile.is_empty()).then_some(profile)
     }
 
-    /// The folder at a node that outputs of commands lie in, where a file says one.
+    /// The folder for command output on a node, if a file sets one.
     #[must_use]
     pub fn orchestration_folder(&self) -> Option<String> {
         let name = "Agent.OrchestrationRootDir";
         self.is_given(name).then(|| self.text(name))
     }
 
-    /// Whether whole outputs of a command are removed when it has ended like this, rather than later.
+    /// Whether to remove a command's full output as soon as it has ended with this status.
     #[must_use]
     pub fn removes_outputs(&self, how: StatusDetails, is_uploaded: bool) -> bool {
         let by_plugin = match self.text("Ssm.PluginLocalOutputCleanup").as_str() {
@@ -228,14 +230,14 @@ impl AgentConfig {
             }
     }
 
-    /// What AWS's agent says of the system it is on.
+    /// What AWS's agent reports about its system.
     #[must_use]
     pub fn system(&self) -> BTreeMap<String, String> {
         let names = [("lang", "Os.Lang"), ("name", "Os.Name"), ("version", "Os.Version")];
         names.map(|(short, name)| (short.to_owned(), self.text(name))).into()
     }
 
-    /// How long older files of the audit are kept, where a file says it.
+    /// How long older audit files are kept, if a file sets it.
     #[must_use]
     pub fn audit_kept(&self) -> Option<Duration> {
         let name = "Agent.AuditExpirationDay";
@@ -243,7 +245,7 @@ impl AgentConfig {
         self.is_given(name).then(|| Duration::from_secs(days.saturating_mul(24 * 3600)))
     }
 
-    /// Addresses that port sessions never connect to, whatever name leads there.
+    /// Addresses that port sessions never connect to, under any host name.
     #[must_use]
     pub fn denied(&self) -> Vec<IpAddr> {
         self.denied_texts().iter().filter_map(|text| text.parse().ok()).collect()
@@ -356,7 +358,7 @@ mod tests {
             ignored,
             ["Profile.ShareProfile", "Mgs.StopTimeoutMillis", "Agent.Region", "Kms.Endpoint"]
         );
-        // Whatever it says, nothing of the host's gets weaker.
+        // Whatever the image's file says, no setting of the host becomes weaker.
         let (config, _) = host.tightened(&layer(&json!({
             "Mgs": {"DeniedPortForwardingRemoteIPs": []},
             "Kms": {"RequireKMSChallengeResponse": false},

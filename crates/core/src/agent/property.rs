@@ -1,24 +1,24 @@
-//! Every property that AWS's agent reads, and what becomes of it here.
+//! Every property that AWS's agent reads, and its effect here.
 
 use serde_json::{Value, json};
 
 /// A property of the configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Property {
-    /// `SECTION.NAME`, as AWS's manual writes it.
+    /// `SECTION.NAME`, as in AWS's manual.
     pub name: &'static str,
     pub(super) kind: PropertyKind,
-    /// What it does here.
+    /// Its effect here.
     pub effect: PropertyEffect,
     pub(super) from_image: FromImage,
 }
 
-/// What a property does.
+/// The effect of a property here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PropertyEffect {
-    /// What AWS's agent does with it.
+    /// The same as in AWS's agent.
     Works,
-    /// Nothing, for this reason.
+    /// No effect, for this reason.
     None(&'static str),
 }
 
@@ -31,20 +31,20 @@ pub(super) enum PropertyKind {
         most: u64,
     },
     Text(&'static str),
-    /// One of these, the first by default.
+    /// One of these values; the first is the default.
     Choice(&'static [&'static str]),
-    /// The name of a folder.
+    /// A folder name.
     Folder(&'static str),
     Texts(&'static [&'static str]),
-    /// Maps.
+    /// A list of maps.
     Maps,
 }
 
-/// What the file of an image can do to it.
+/// How an image's file may change the property.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FromImage {
     Nothing,
-    /// Nothing, without a notice: images commonly set it.
+    /// Not at all, and without a notice, because images commonly set it.
     Presence,
     Lower,
     True,
@@ -52,7 +52,7 @@ pub(super) enum FromImage {
 }
 
 impl Property {
-    /// Its value where no file says anything.
+    /// The value if no file sets the property.
     #[must_use]
     pub fn default_value(&self) -> Value {
         match self.kind {
@@ -110,7 +110,7 @@ const DENIED: &[&str] = &[
     "fd00:ec2::240",
 ];
 
-/// All of them, by section.
+/// All properties, by section.
 pub const PROPERTIES: &[Property] = &[
     works("Profile.ShareCreds", flag(true)),
     works("Profile.ShareProfile", PropertyKind::Text("")),

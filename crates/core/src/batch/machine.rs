@@ -1,7 +1,8 @@
-//! Which builds of a batch may start, which are to be stopped, and what all of it comes to.
+//! Decides which builds of a batch start and stop, and the batch's final status.
 //!
-//! A synchronous function from one input to effects, as [`crate::machine`] is for a build. An input that makes
-//! no sense as things stand (an end of a build that does not run) changes nothing.
+//! A synchronous function from one input to effects, like [`crate::machine`] for a single build. An
+//! input that makes no sense in the current state, such as the end of a build that is not running,
+//! changes nothing.
 
 use super::plan::BatchPlan;
 use super::record::{BatchPhase, BatchPhaseStatus, BatchPhaseType, BuildSummary};
@@ -10,57 +11,57 @@ use crate::time::WallTime;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
-/// So many times as many builds as may run at once may be alive, those that are paused included.
+/// Limit of started builds, paused ones included, as a multiple of the builds that may run at once.
 const ALIVE: usize = 4;
 
-/// What has happened. Builds are numbered by their place in the plan.
+/// An event of the batch. Builds are numbered by their place in the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BatchInput {
-    /// A build stands at a breakpoint: it leaves its place to others.
+    /// A build has paused at a breakpoint; another build may run in its place.
     Paused(usize),
-    /// It goes on, whether there is a place for it or not.
+    /// A paused build goes on, even if it exceeds the limit.
     Resumed(usize),
-    /// A build that was started has ended, or has never begun.
+    /// A started build has ended, or could not begin.
     Ended(usize, Status),
-    /// Somebody wants the batch to end.
+    /// A user has stopped the batch.
     Stop,
-    /// The batch's time is up.
+    /// The batch has timed out.
     TimeIsUp,
-    /// What the builds have left is put together, or is not.
+    /// The artifacts of the builds were combined, or that failed.
     Combined(Status),
 }
 
-/// What the owner of a batch has to do.
+/// An action for the owner of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BatchEffect {
     /// Start this build.
     Start(usize),
-    /// Stop it. Comes again for a build that was asked to stop before.
+    /// Stop this build. May be repeated for a build that is already stopping.
     Stop(usize),
-    /// All have succeeded: combine their artifacts and answer with [`BatchInput::Combined`]. Only for a
-    /// batch that combines.
+    /// All builds have succeeded: combine their artifacts and answer with [`BatchInput::Combined`].
+    /// Only used by batches that combine artifacts.
     Combine,
     /// The batch is over.
     Finish(Status),
 }
 
-/// How a build of the batch stands.
+/// The state of a build in the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stand {
-    /// It waits for others, or for a place.
+    /// It waits for other builds, or for a free place.
     Pending,
     /// It runs.
     Running {
-        /// At a breakpoint.
+        /// Whether it is paused at a breakpoint.
         is_paused: bool,
     },
-    /// It has run.
+    /// It has ended.
     Ended(Status),
-    /// It never will.
+    /// It will never run.
     Left,
 }
 
-/// Why no further build starts.
+/// Why no more builds start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum BatchEnding {
     FastFail,
@@ -68,22 +69,22 @@ enum BatchEnding {
     TimedOut,
 }
 
-/// What is run again.
+/// Which builds to run again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryType {
     /// Every build.
     All,
-    /// Those that have not succeeded.
+    /// Only builds that have not succeeded.
     Failed,
 }
 
-/// A batch that is not run again.
+/// Why a batch is not run again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotRetried {
-    /// It runs.
+    /// It is still running.
     #[error("the batch has not ended")]
     Running,
-    /// There is nothing to be mended.
+    /// It has not failed.
     #[error("the batch has not failed")]
     NotFailed,
 }
@@ -91,19 +92,19 @@ pub enum NotRetried {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct BatchChild {
     stand: Stand,
-    /// The batch itself has stopped it because of another one's failure.
+    /// Whether the batch stopped this build because another one had failed.
     is_cut: bool,
     arn: String,
     requested: WallTime,
     prior: Vec<BuildSummary>,
 }
 
-/// A batch on its way.
+/// The state machine of one batch.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BatchMachine {
     plan: BatchPlan,
     most: usize,
-    /// Whether artifacts of its builds are put together.
+    /// Whether the artifacts of its builds are combined.
     combines: bool,
     children: Vec<BatchChild>,
     ending: Option<BatchEnding>,
@@ -112,8 +113,8 @@ pub struct BatchMachine {
 }
 
 impl BatchMachine {
-    /// A new batch. `most`: how many builds may run at once; `arns`: names of the builds, in
-    /// the order of the plan.
+    /// Starts a batch. `most` limits how many builds run at once; `arns` names the builds in the
+    /// order of the plan.
     #[must_use]
     pub fn new(plan: BatchPlan, arns: Vec<String>, most: usize, asked: WallTime) -> Self {
         let children = arns.into_iter().map(|arn| BatchChild {
@@ -138,14 +139,14 @@ impl BatchMachine {
         machine
     }
 
-    /// The same, whose builds leave artifacts that are put together.
+    /// Sets whether the builds' artifacts are combined.
     #[must_use]
     pub fn combining(self, combines: bool) -> Self {
         BatchMachine { combines, ..self }
     }
 
-    /// Takes the plan of a batch that was asked for before there was one. A build that the batch had before, by its name,
-    /// keeps its earlier runs. `arn` names new ones.
+    /// Sets the plan of a batch that was created before its plan was known. A build that keeps its
+    /// identifier keeps its earlier runs. `arn` names new builds.
     pub fn expand(&mut self, plan: BatchPlan, mut arn: impl FnMut(usize) -> String, now: WallTime) {
         if !self.is_in(BatchPhaseType::DownloadBatchspec) {
             return;
@@ -165,7 +166,7 @@ impl BatchMachine {
         self.plan = plan;
     }
 
-    /// The source and the plan are there: the first builds are to start.
+    /// The source and the plan are ready; returns the first builds to start.
     pub fn begin(&mut self, now: WallTime) -> Vec<BatchEffect> {
         if !self.is_in(BatchPhaseType::DownloadBatchspec) {
             return Vec::new();
@@ -177,7 +178,8 @@ impl BatchMachine {
         self.go_on(now)
     }
 
-    /// There is no plan to follow, or no source. One that was to end meanwhile ends as that.
+    /// Ends a batch that has no plan or no source. If the batch was already stopping, it ends with
+    /// that status instead.
     pub fn reject(
         &mut self,
         status: Status,
@@ -199,7 +201,7 @@ impl BatchMachine {
         self.finish(status, now)
     }
 
-    /// Takes an input.
+    /// Applies an input.
     pub fn apply(&mut self, input: BatchInput, now: WallTime) -> Vec<BatchEffect> {
         if !self.is_in(BatchPhaseType::InProgress) {
             return self.apply_around(input, now);
@@ -217,7 +219,8 @@ impl BatchMachine {
         effects
     }
 
-    /// Takes an input before there are builds, or after them. Who works on it then is stopped by the batch's owner.
+    /// Applies an input before the builds begin or after they have ended. The batch's owner stops
+    /// whatever work is under way then.
     fn apply_around(&mut self, input: BatchInput, now: WallTime) -> Vec<BatchEffect> {
         let is_combining = self.is_in(BatchPhaseType::CombineArtifacts);
         match input {
@@ -257,7 +260,7 @@ impl BatchMachine {
         let Some(child) = self.children.get_mut(at).filter(|child| child.is_running()) else {
             return Vec::new();
         };
-        // One that cannot say how it has ended is broken.
+        // A build that ends without a status is broken.
         let status = if status == Status::InProgress { Status::Fault } else { status };
         child.stand = Stand::Ended(status);
         if status == Status::Succeeded || self.plan.builds[at].ignore_failure {
@@ -270,9 +273,9 @@ impl BatchMachine {
         Vec::new()
     }
 
-    /// Nothing is started any more, and what runs is stopped.
+    /// Starts no more builds, and stops those that run.
     fn end(&mut self, why: BatchEnding) -> Vec<BatchEffect> {
-        // What a person wants goes before what the batch has done by itself; the first of them counts.
+        // A user's stop overrides the batch's own fast-fail. Otherwise the first reason counts.
         match self.ending {
             None => self.ending = Some(why),
             Some(BatchEnding::FastFail) if why != BatchEnding::FastFail => self.ending = Some(why),
@@ -292,7 +295,7 @@ impl BatchMachine {
         effects
     }
 
-    /// Whoever waits for a build that does not let them go on never runs, and who waits for those neither.
+    /// Marks builds that can no longer run because they depend, directly or not, on a failed build.
     fn leave_dependants(&mut self) {
         loop {
             let mut has_left = false;
@@ -310,7 +313,7 @@ impl BatchMachine {
         }
     }
 
-    /// Whether nobody who waits for it will ever run.
+    /// Whether this build keeps its dependants from running.
     fn blocks(&self, at: usize) -> bool {
         match self.children[at].stand {
             Stand::Left => true,
@@ -328,7 +331,7 @@ impl BatchMachine {
             && self.plan.builds[at].depends_on.iter().all(has_let_go)
     }
 
-    /// Starts what may start; ends the batch where nothing is left.
+    /// Starts builds that are ready. Ends the batch if all builds are done.
     fn go_on(&mut self, now: WallTime) -> Vec<BatchEffect> {
         let mut effects = Vec::new();
         let paused = Stand::Running { is_paused: true };
@@ -379,7 +382,7 @@ impl BatchMachine {
         self.mark(status, now)
     }
 
-    /// Ends a batch of which nobody can tell any more how its builds stand.
+    /// Ends a batch whose builds are in an unknown state.
     pub fn fault(&mut self, context: PhaseContext, now: WallTime) {
         if self.status != Status::InProgress {
             return;
@@ -414,11 +417,11 @@ impl BatchMachine {
         }
     }
 
-    /// Runs a batch again that has ended otherwise than well. `arn` names its new builds; `freshen`: whether
-    /// their source is got anew, after which [`Self::begin`] is called, as it is in any case.
+    /// Runs an unsuccessful batch again. `arn` names its new builds. Call [`Self::begin`]
+    /// afterwards.
     ///
     /// # Errors
-    /// Where there is nothing to be run again.
+    /// The batch is still running or has succeeded.
     pub fn retry(
         &mut self,
         what: RetryType,
@@ -430,7 +433,8 @@ impl BatchMachine {
             Status::Succeeded => return Err(NotRetried::NotFailed),
             Status::Failed | Status::Fault | Status::TimedOut | Status::Stopped => {}
         }
-        // As AWS has it: what had failed is a client's error, and the mark of the end is an end no more.
+        // As in AWS: the failed phase becomes a client error, and the end mark no longer marks the
+        // end.
         if let [.., phase, mark] = self.phases.as_mut_slice() {
             phase.phase_status = Some(BatchPhaseStatus::ClientError);
             mark.phase_status = Some(BatchPhaseStatus::Retry);
@@ -473,56 +477,56 @@ impl BatchMachine {
         self.open(kind, now);
     }
 
-    /// What it follows.
+    /// The plan of the batch.
     #[must_use]
     pub fn plan(&self) -> &BatchPlan {
         &self.plan
     }
 
-    /// How a build stands.
+    /// Returns the state of a build.
     #[must_use]
     pub fn stand(&self, at: usize) -> Option<Stand> {
         self.children.get(at).map(|child| child.stand)
     }
 
-    /// The build whose present run has this name.
+    /// Returns the index of the build whose current run has this ARN.
     #[must_use]
     pub fn place_of(&self, arn: &str) -> Option<usize> {
         self.children.iter().position(|child| child.arn == arn)
     }
 
-    /// The name of a build's present run.
+    /// Returns the ARN of a build's current run.
     #[must_use]
     pub fn arn(&self, at: usize) -> Option<&str> {
         self.children.get(at).map(|child| child.arn.as_str())
     }
 
-    /// How the batch stands.
+    /// The status of the batch.
     #[must_use]
     pub fn status(&self) -> Status {
         self.status
     }
 
-    /// Whether nothing is started any more, and what runs is to stop.
+    /// Whether no more builds start and running builds are stopping.
     #[must_use]
     pub fn is_ending(&self) -> bool {
         self.ending.is_some() && self.status == Status::InProgress
     }
 
-    /// Whether a person has stopped it, and its last builds are just ending.
+    /// Whether a user has stopped the batch and its last builds are still ending.
     #[must_use]
     pub fn is_being_stopped(&self) -> bool {
         self.ending == Some(BatchEnding::Stopped) && self.status == Status::InProgress
     }
 
-    /// Its phases so far.
+    /// The phases so far.
     #[must_use]
     pub fn phases(&self) -> &[BatchPhase] {
         &self.phases
     }
 
-    /// Whether how a build has ended says something of the batch: one that never ran does not, nor one that may
-    /// fail, nor one that was stopped because another one had failed.
+    /// Whether a build's status affects the batch. It does not if the build never ran, is allowed
+    /// to fail, or was stopped because another build failed.
     #[must_use]
     pub fn counts(&self, at: usize) -> bool {
         self.children.get(at).is_some_and(|child| {
@@ -532,7 +536,7 @@ impl BatchMachine {
         })
     }
 
-    /// A build as the record has it.
+    /// The build's current run, as in the batch record.
     pub(super) fn summary(&self, at: usize) -> BuildSummary {
         let child = &self.children[at];
         let status = match child.stand {
@@ -544,7 +548,7 @@ impl BatchMachine {
         BuildSummary::new(&child.arn, child.requested, status, &self.plan.builds[at].identifier)
     }
 
-    /// Its earlier runs.
+    /// The build's earlier runs.
     pub(super) fn prior(&self, at: usize) -> &[BuildSummary] {
         &self.children[at].prior
     }

@@ -1,8 +1,9 @@
-//! A batch: several builds of one buildspec that belong together.
+//! A batch: several related builds of one buildspec.
 //!
-//! [`plan`] turns `batch:` into the builds it stands for. [`BatchMachine`] takes one [`BatchInput`] at a time and says
-//! which of them are to be started and stopped; whoever owns the batch does it. [`BuildBatch`] is its record, in
-//! the shape of AWS's API. Children are ordinary builds and know nothing of this.
+//! [`plan`] expands `batch:` into builds. [`BatchMachine`] takes one [`BatchInput`] at a time and
+//! decides which builds to start and stop; the batch's owner carries that out. [`BuildBatch`] is
+//! the record of a batch, in the shape of AWS's API. The builds are ordinary builds and know
+//! nothing of the batch.
 
 mod machine;
 mod plan;
@@ -20,8 +21,8 @@ pub use record::{
     BatchFacts, BatchPhase, BatchPhaseStatus, BatchPhaseType, BuildBatch, BuildGroup, BuildSummary,
 };
 
-/// The worst of several exit codes, in the order that the contract gives them: what nobody asked for first, then
-/// what is wrong with the batch itself.
+/// Returns the worst of several exit codes. Unexpected failures come first, then failures of the
+/// batch itself, in the order that the contract defines.
 #[must_use]
 pub fn worst(codes: impl IntoIterator<Item = u8>) -> u8 {
     const ORDER: [u8; 6] = [3, 2, 4, 5, 1, 0];

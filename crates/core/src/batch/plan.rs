@@ -1,4 +1,4 @@
-//! The builds that `batch:` stands for.
+//! Expands `batch:` into builds.
 
 use crate::env::Variables;
 use crate::spec::{
@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
-/// What a project allows its batches.
+/// A project's limits for its batches.
 #[derive(Clone, Debug)]
 pub struct Restrictions {
-    /// The most builds.
+    /// Maximum number of builds.
     pub most_builds: usize,
-    /// Compute types; all where there are none.
+    /// Allowed compute types; empty allows all.
     pub compute_types: Vec<String>,
-    /// Whether sessions are asked for, for all of its builds.
+    /// Whether every build of the batch requests a debug session.
     pub debug_sessions: bool,
 }
 
@@ -26,12 +26,12 @@ impl Default for Restrictions {
     }
 }
 
-/// The builds of a batch, and how they hang together.
+/// The builds of a batch and their dependencies.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchPlan {
     /// Whether one failure stops the others.
     pub fast_fail: bool,
-    /// In the order of the file.
+    /// The builds, in file order.
     pub builds: Vec<PlannedBuild>,
 }
 
@@ -40,13 +40,13 @@ pub struct BatchPlan {
 pub struct PlannedBuild {
     /// Its name in the batch.
     pub identifier: String,
-    /// Builds that must have ended before, by their place in the plan, each once.
+    /// Builds that must end first, by index in the plan, without duplicates.
     pub depends_on: Vec<usize>,
-    /// Whether the batch goes on as if it had succeeded.
+    /// Whether the batch goes on as if this build had succeeded.
     pub ignore_failure: bool,
-    /// What is its own.
+    /// Settings of this build only.
     pub settings: BatchBuildSettings,
-    /// Which part of the tests is its.
+    /// Its part of the tests.
     pub shard: Option<Shard>,
 }
 
@@ -63,24 +63,24 @@ pub struct BatchBuildSettings {
     pub variables: Variables,
 }
 
-/// A part of the tests.
+/// One part of a test suite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shard {
-    /// From 0.
+    /// Index of the part, from 0.
     pub index: u32,
-    /// How many there are.
+    /// Number of parts.
     pub count: u32,
 }
 
-/// Names that no build of a batch has.
+/// Names that match no build of the batch.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is no build {} in this batch", .0.join(", "))]
 pub struct UnknownBuilds(pub Vec<String>);
 
-/// Expands a batch, which the buildspec's reader has found sound.
+/// Expands a batch that has been validated.
 ///
 /// # Errors
-/// Everything in it that the restrictions forbid.
+/// Everything that the restrictions forbid.
 pub fn plan(batch: &BatchSpec, restrictions: &Restrictions) -> Result<BatchPlan, Vec<Diagnostic>> {
     let mut problems = Vec::new();
     let mut refuse = |span, message: String, aws: Option<&str>| {
@@ -118,7 +118,7 @@ pub fn plan(batch: &BatchSpec, restrictions: &Restrictions) -> Result<BatchPlan,
     Ok(BatchPlan { fast_fail: batch.fast_fail, builds })
 }
 
-/// How many builds it stands for, which may be more than could be listed.
+/// Number of builds, which may be too large to list.
 fn count(builds: &BatchBuilds) -> u64 {
     match builds {
         BatchBuilds::Tasks(tasks) => tasks.len() as u64,
@@ -169,7 +169,7 @@ fn of_matrix(matrix: &BatchMatrix) -> Vec<PlannedBuild> {
         ..BatchBuildSettings::default()
     };
     let mut combinations = vec![common];
-    // The first key of the file is the slowest: each later one is gone through for each value of it.
+    // The first key in the file varies slowest, the last one fastest.
     for Dimension { axis, values } in &matrix.dimensions {
         let each = combinations.into_iter().flat_map(|settings| {
             values.iter().map(move |value| settings.clone().with(axis, &value.text))
@@ -190,7 +190,7 @@ fn of_fanout(fanout: &BatchFanout) -> Vec<PlannedBuild> {
     shards.collect()
 }
 
-/// A build that has no name in the file.
+/// Makes a build that has no name in the file.
 fn numbered_build(
     number: usize,
     ignore_failure: bool,
@@ -233,10 +233,10 @@ impl BatchBuildSettings {
 }
 
 impl BatchPlan {
-    /// The part of it with these builds only. Whoever waits for one that is left out does not wait.
+    /// Keeps only these builds. Dependencies on removed builds are dropped.
     ///
     /// # Errors
-    /// Names that no build has.
+    /// Names that match no build.
     pub fn only(mut self, names: &[String]) -> Result<Self, UnknownBuilds> {
         let is_known = |name: &&String| self.builds.iter().any(|it| it.identifier == **name);
         let unknown: Vec<String> = names.iter().filter(|name| !is_known(name)).cloned().collect();
@@ -257,7 +257,7 @@ impl BatchPlan {
         Ok(self)
     }
 
-    /// For programs.
+    /// The plan as JSON.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let name = |at: &usize| self.builds[*at].identifier.as_str();

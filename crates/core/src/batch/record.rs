@@ -43,7 +43,7 @@ pub struct BuildBatch {
 }
 
 impl BuildBatch {
-    /// The ARNs of the builds that it has or has had.
+    /// The ARNs of all builds, earlier runs included.
     pub fn builds(&self) -> impl Iterator<Item = &str> {
         let all = self.build_groups.iter().flat_map(|group| {
             group.prior_build_summary_list.iter().chain([&group.current_build_summary])
@@ -52,7 +52,7 @@ impl BuildBatch {
     }
 }
 
-/// What a project says of its batches.
+/// A project's batch settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "the names are AWS's and explained there")]
@@ -82,14 +82,14 @@ pub struct BuildGroup {
     pub prior_build_summary_list: Vec<BuildSummary>,
 }
 
-/// A run of a build of a [`BuildBatch`].
+/// One run of a build in a [`BuildBatch`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "the names are AWS's and explained there")]
 pub struct BuildSummary {
     pub arn: String,
     pub requested_on: f64,
-    /// A [`Status`], or `PENDING`.
+    /// The name of a [`Status`], or `PENDING`.
     pub build_status: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub primary_artifact: Option<SummaryArtifact>,
@@ -97,7 +97,7 @@ pub struct BuildSummary {
     pub secondary_artifacts: Option<Vec<SummaryArtifact>>,
 }
 
-/// What a build of a [`BuildBatch`] leaves.
+/// An artifact of a build in a [`BuildBatch`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names are AWS's and explained there")]
 pub struct SummaryArtifact {
@@ -122,7 +122,7 @@ pub struct BatchPhase {
     pub contexts: Vec<PhaseContext>,
 }
 
-/// Phases of a batch. The last five are marks of its end.
+/// Phases of a batch. The last five only mark its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[allow(missing_docs, reason = "the names are AWS's and explained there")]
@@ -138,7 +138,7 @@ pub enum BatchPhaseType {
     Stopped,
 }
 
-/// How a phase of a batch stands.
+/// The status of a batch phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[allow(missing_docs, reason = "the names are AWS's and explained there")]
@@ -149,9 +149,9 @@ pub enum BatchPhaseStatus {
     Fault,
     TimedOut,
     Stopped,
-    /// Not in AWS's model: the end of a batch that was run again.
+    /// Not in AWS's model: marks the end of a batch that was run again.
     Retry,
-    /// Not in AWS's model: what had to be run again.
+    /// Not in AWS's model: marks the phase that had failed before a retry.
     ClientError,
 }
 
@@ -193,13 +193,13 @@ impl BatchPhase {
         }
     }
 
-    /// The end of a batch.
+    /// Makes an end mark of a batch.
     #[must_use]
     pub fn mark(kind: BatchPhaseType, now: WallTime) -> Self {
         BatchPhase { phase_status: None, ..Self::open(kind, now) }
     }
 
-    /// Ends it.
+    /// Ends the phase.
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -213,7 +213,7 @@ impl BatchPhase {
 }
 
 impl BuildSummary {
-    /// A run, how it stands as AWS names it: a [`Status`], or `PENDING`.
+    /// Makes the summary of a run. `status` is the name of a [`Status`], or `PENDING`.
     #[must_use]
     pub fn new(arn: &str, requested: WallTime, status: &str, identifier: &str) -> Self {
         let is_over = !matches!(status, "PENDING" | "IN_PROGRESS");
@@ -231,45 +231,45 @@ impl BuildSummary {
     }
 }
 
-/// What is known of a batch from its first moment on.
+/// Facts about a batch that are known from its start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BatchFacts {
     /// Project name.
     pub project: String,
-    /// Second half of the batch's id.
+    /// Second half of the batch ID.
     pub uuid: String,
-    /// AWS's long name for it.
+    /// ARN of the batch.
     pub arn: String,
     /// Number of the batch in its project, from 1.
     pub number: u64,
-    /// When it was asked for.
+    /// When the batch was requested.
     pub asked: WallTime,
-    /// Who has asked.
+    /// Who requested it.
     pub initiator: String,
-    /// The image, as asked for.
+    /// The requested image.
     pub image: String,
-    /// Whether containers have privileges.
+    /// Whether containers are privileged.
     pub privileged: bool,
-    /// The buildspec, as asked for.
+    /// The requested buildspec.
     pub buildspec: String,
     /// Source directory on the host.
     pub source: String,
-    /// The commit the source stands at.
+    /// Commit of the source.
     pub resolved_source_version: Option<String>,
     /// Type and location of the cache.
     pub cache: Option<(String, String)>,
-    /// How long a build may run, in seconds.
+    /// Time limit of one build, in seconds.
     pub timeout_s: u64,
-    /// How long all of it may take, in seconds.
+    /// Time limit of the whole batch, in seconds.
     pub batch_timeout_s: u64,
-    /// The most builds.
+    /// Maximum number of builds.
     pub most_builds: usize,
     /// Whether sessions are enabled.
     pub session_enabled: bool,
 }
 
 impl BatchMachine {
-    /// Its builds, as a record has them.
+    /// The builds, as in the batch record.
     #[must_use]
     pub fn groups(&self) -> Vec<BuildGroup> {
         let builds = &self.plan().builds;
@@ -286,7 +286,7 @@ impl BatchMachine {
 }
 
 impl BuildBatch {
-    /// The record of a batch as it stands.
+    /// Makes the record of the batch's current state.
     #[must_use]
     pub fn of(facts: &BatchFacts, machine: &BatchMachine) -> Self {
         let phases = machine.phases();
@@ -338,8 +338,8 @@ impl BuildBatch {
         }
     }
 
-    /// Ends the record of a batch whose owner was killed. `status_of`: how the build with this ARN has ended, if
-    /// it has ever begun.
+    /// Ends the record of a batch whose owner was killed. `status_of` returns the final status of
+    /// the build with an ARN, if it ever began.
     pub fn fault(
         &mut self,
         reason: &str,

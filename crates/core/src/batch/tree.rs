@@ -1,9 +1,9 @@
-//! A plan as a tree for people: each build once, below the one that it waits for longest.
+//! Prints a plan as a tree: each build once, below the dependency that comes last.
 
 use super::plan::{BatchPlan, PlannedBuild};
 
 impl BatchPlan {
-    /// One line a build.
+    /// Returns the tree, one line per build.
     #[must_use]
     pub fn tree(&self) -> String {
         let parents = self.parents();
@@ -16,8 +16,8 @@ impl BatchPlan {
             }
         }
         let mut text = String::new();
-        // What is still to be written, the next one last: with what stands before it, and before what is
-        // below it.
+        // Builds still to print, the next one last, each with its own prefix and the prefix of its
+        // children.
         let mut pending: Vec<(usize, String, String)> =
             tops.into_iter().rev().map(|at| (at, String::new(), String::new())).collect();
         while let Some((at, before, indent)) = pending.pop() {
@@ -33,10 +33,11 @@ impl BatchPlan {
         text
     }
 
-    /// Of each build the one it stands below: of those it waits for the one with the longest way to it.
+    /// Parent of each build: among its dependencies, the one with the longest path.
     fn parents(&self) -> Vec<Option<usize>> {
         let mut depths: Vec<Option<usize>> = vec![None; self.builds.len()];
-        // There are no circles, so each round finds some; the order of the file is mostly one that needs one.
+        // The graph has no cycles, so every round makes progress. File order usually needs one
+        // round.
         let mut left = self.builds.len();
         while left > 0 {
             let before = left;
@@ -53,7 +54,7 @@ impl BatchPlan {
             }
         }
         let deepest = |build: &PlannedBuild| {
-            // Of several the first.
+            // If several are equal, take the first.
             let on = build.depends_on.iter().copied().rev();
             on.max_by_key(|at| depths[*at])
         };

@@ -11,58 +11,58 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Longest text of one, in bytes.
+/// Maximum length of a breakpoint's text, in bytes.
 const LONGEST: usize = 4096;
 
-/// Where a build stops.
+/// A place where a build stops.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Breakpoint {
-    /// Where.
+    /// The place.
     pub what: What,
-    /// Only if.
+    /// Condition for stopping.
     pub condition: Option<Condition>,
-    /// Only so often.
+    /// Condition on the number of hits.
     pub hits: Option<HitCondition>,
-    /// Written instead of stopping.
+    /// Text to log instead of stopping.
     pub log: Option<Template>,
 }
 
-/// Where, without any condition.
+/// The place of a breakpoint, without its conditions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
     /// `start`: before the first command.
     Start,
-    /// `failure`: a command has failed, and the phase would.
+    /// `failure`: when a command has failed and the phase would fail.
     Failure,
-    /// `any-failure`: a command has failed, also where on-failure retries.
+    /// `any-failure`: when a command has failed, even if on-failure retries it.
     AnyFailure,
     /// `before:PLACE`
     Before(CommandPlace),
-    /// `after:PHASE`: after its finally.
+    /// `after:PHASE`: after the phase, including its `finally`.
     AfterPhase(UserPhase),
     /// `after:PLACE`
     AfterPlace(CommandPlace),
-    /// `command:/RE/`: before each command with such a text.
+    /// `command:/RE/`: before each command whose text matches.
     Command(Pattern),
-    /// `change:NAME`: after a run that has changed the variable.
+    /// `change:NAME`: after a run that changed the variable.
     Change(String),
-    /// `wrote:GLOB`: after a run that has written such a file.
+    /// `wrote:GLOB`: after a run that wrote a matching file.
     Wrote(String),
-    /// `output:/RE/`: in a run that has written such a line.
+    /// `output:/RE/`: in a run that wrote a matching line.
     Output(Pattern),
-    /// `idle:D`: in a run that has written nothing for so long.
+    /// `idle:D`: in a run without output for this long.
     Idle(Duration),
-    /// `longer:D`: in a run that has taken so long.
+    /// `longer:D`: in a run that takes longer than this.
     Longer(Duration),
-    /// `memory:SIZE`: in a run, when the build takes so much.
+    /// `memory:SIZE`: in a run, when the build uses this many bytes of memory.
     Memory(u64),
 }
 
-/// How often a breakpoint is passed before it counts.
+/// Which hits of a breakpoint count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HitCondition {
-    /// `N`: once, at this one or the next.
+    /// `N`: once, at hit N or the first later one.
     Once(u64),
     /// `==N`
     Exactly(u64),
@@ -70,12 +70,12 @@ pub enum HitCondition {
     AtLeast(u64),
     /// `>N`
     MoreThan(u64),
-    /// `%N`: each N-th.
+    /// `%N`: every N-th hit.
     Every(u64),
 }
 
 impl HitCondition {
-    /// Whether this hit counts, where `counted` says whether one has before.
+    /// Whether this hit counts. `counted` says whether an earlier hit has counted.
     #[must_use]
     pub fn counts(self, hit: u64, counted: bool) -> bool {
         match self {
@@ -110,19 +110,20 @@ impl HitCondition {
 }
 
 impl Breakpoint {
-    /// Whether the condition holds, where there is one.
+    /// Whether the condition holds; true without a condition.
     #[must_use]
     pub fn holds(&self, facts: &StopContext<'_>) -> bool {
         self.condition.as_ref().is_none_or(|condition| condition.holds(facts))
     }
 
-    /// Whether it looks at what a run has changed in the files, which builds with checkpoints know.
+    /// Whether the breakpoint needs a run's file changes, which only builds with checkpoints
+    /// record.
     #[must_use]
     pub fn wants_changes(&self) -> bool {
         matches!(self.what, What::Wrote(_))
     }
 
-    /// The command's place that it names.
+    /// The command place in the breakpoint, if it has one.
     #[must_use]
     pub fn place(&self) -> Option<&CommandPlace> {
         match &self.what {
@@ -141,14 +142,14 @@ impl Breakpoint {
         }
     }
 
-    /// Whether it looks at variables.
+    /// Whether the breakpoint needs variables.
     #[must_use]
     pub fn wants_variables(&self) -> bool {
         matches!(self.what, What::Change(_))
             || self.asks(&|part| matches!(part, Condition::Variable(_) | Condition::Defined(_)))
     }
 
-    /// Whether it looks at what a run has written.
+    /// Whether the breakpoint needs a run's output.
     #[must_use]
     pub fn wants_output(&self) -> bool {
         self.asks(&|part| matches!(part, Condition::Name(Name::Output)))
@@ -260,7 +261,7 @@ impl FromStr for Breakpoint {
     }
 }
 
-/// Takes a word that stands behind a blank.
+/// Takes a word if white space comes before it.
 fn next_word(cursor: &mut TextCursor<'_>, word: &str) -> Result<bool, ParseError> {
     let is_apart = cursor.rest().starts_with(char::is_whitespace);
     let mut ahead = cursor.clone();

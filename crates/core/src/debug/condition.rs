@@ -1,6 +1,7 @@
-//! Conditions of breakpoints: read, written, and held against facts.
+//! Conditions of breakpoints: parsing, printing and evaluation.
 //!
-//! Every condition has an answer. What could have none does not parse: it would be silently false.
+//! Every parsed condition has a value. A condition that could have none is a parse error, because
+//! it would silently be false.
 
 use super::cursor::{ParseError, Pattern, TextCursor, quote, written};
 use super::facts::StopContext;
@@ -9,23 +10,23 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-/// Deepest nesting.
+/// Maximum nesting.
 const DEEPEST: usize = 64;
 
 /// A condition, or a part of one.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Condition {
-    /// A fact by its name.
+    /// A named fact.
     Name(Name),
-    /// `$NAME`; empty where it is not set.
+    /// `$NAME`; empty if the variable is unset.
     Variable(String),
     /// `defined(NAME)`
     Defined(String),
     /// A number.
     Number(f64),
-    /// A time, in seconds where it is compared.
+    /// A duration; compared in seconds.
     Time(Duration),
-    /// A text in quotes.
+    /// A quoted text.
     Text(String),
     /// `!`
     Not(Box<Condition>),
@@ -33,20 +34,20 @@ pub enum Condition {
     And(Box<Condition>, Box<Condition>),
     /// `||`
     Or(Box<Condition>, Box<Condition>),
-    /// Two values.
+    /// A comparison of two values.
     Compare(Box<Condition>, Comparison, Box<Condition>),
-    /// `=~`, or `!~`
+    /// `=~` or `!~`
     Matches {
-        /// What is looked at.
+        /// The value to match.
         value: Box<Condition>,
-        /// For what.
+        /// The pattern.
         pattern: Pattern,
-        /// Whether it is not to be there.
+        /// Whether the operator is `!~`.
         is_negated: bool,
     },
 }
 
-// No number in it is NaN: none can be written.
+// Equality is total, because a condition cannot contain NaN.
 impl Eq for Condition {}
 
 /// Names of facts.
@@ -78,7 +79,7 @@ const NAMES: [(&str, Name); 10] = [
     ("output", Name::Output),
 ];
 
-/// How two values are compared: as numbers where both are, else as texts.
+/// How two values are compared: as numbers if both are numeric, otherwise as texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum Comparison {
@@ -90,7 +91,7 @@ pub enum Comparison {
     More,
 }
 
-/// The longer ones first: the shorter ones are their beginnings.
+/// Longer operators first, because shorter ones are their prefixes.
 const COMPARISONS: [(&str, Comparison); 6] = [
     ("==", Comparison::Equal),
     ("!=", Comparison::Unequal),
@@ -101,15 +102,15 @@ const COMPARISONS: [(&str, Comparison); 6] = [
 ];
 
 impl Condition {
-    /// From a text that is read, as far as it goes.
+    /// Reads a condition at the cursor, as far as it goes.
     pub(super) fn read(cursor: &mut TextCursor<'_>) -> Result<Self, ParseError> {
         ConditionReader { cursor, depth: 0 }.any()
     }
 
-    /// A text that is one condition.
+    /// Parses a text that consists of one condition.
     ///
     /// # Errors
-    /// What is wrong in it, and where.
+    /// What is wrong, and where.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         let mut cursor = TextCursor::new(text, 0);
         let condition = Condition::read(&mut cursor)?;
@@ -117,13 +118,13 @@ impl Condition {
         if cursor.is_at_end() { Ok(condition) } else { Err(cursor.error(WANTS_OPERATOR)) }
     }
 
-    /// Whether it holds.
+    /// Whether the condition is true.
     #[must_use]
     pub fn holds(&self, facts: &StopContext<'_>) -> bool {
         self.value(facts).is_true()
     }
 
-    /// What it comes to, as a text.
+    /// The condition's value as text.
     #[must_use]
     pub fn shown(&self, facts: &StopContext<'_>) -> String {
         self.value(facts).text().into_owned()
@@ -149,7 +150,7 @@ impl Condition {
         }
     }
 
-    /// Whether it asks for something that `is_it` finds, in any part.
+    /// Whether `is_it` is true for any part of the condition.
     pub(super) fn asks(&self, is_it: &dyn Fn(&Condition) -> bool) -> bool {
         is_it(self)
             || match self {
@@ -271,10 +272,10 @@ impl Value<'_> {
         }
     }
 
-    /// A text counts as a number that reads like one.
+    /// The value as a number, if it reads like one.
     fn number(&self) -> Option<f64> {
         match self {
-            // Zero has one sign.
+            // Adding zero turns -0 into 0.
             Value::Number(number) => Some(*number + 0.0),
             Value::Text(text) => {
                 let text = text.trim();
@@ -411,7 +412,7 @@ impl ConditionReader<'_, '_> {
         }
     }
 
-    /// Takes a sign, and blanks before it. Where it is not there, neither goes.
+    /// Takes an operator and the blanks before it. If it is not there, takes nothing.
     fn takes(&mut self, sign: &str) -> bool {
         let mut ahead = self.cursor.clone();
         ahead.skip_blanks();

@@ -1,19 +1,19 @@
-//! A text read from left to right, with the column of what is wrong in it.
+//! Reads a text from left to right and reports the column of an error.
 
 use std::fmt;
 use std::time::Duration;
 
-/// Longest pattern, in bytes; and the most memory one may take.
+/// Maximum length of a pattern, and maximum memory it may use, both in bytes.
 const LONGEST_PATTERN: usize = 1000;
 const LARGEST_PATTERN: usize = 1 << 20;
 
-/// What is wrong in a text, and where.
+/// An error in a text, with its column.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("column {column}: {message}")]
 pub struct ParseError {
-    /// In characters, from 1.
+    /// Column in characters, from 1.
     pub column: u32,
-    /// One sentence.
+    /// The error, in one sentence.
     pub message: String,
 }
 
@@ -25,13 +25,13 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// Whether it matches somewhere in a text.
+    /// Whether it matches anywhere in a text.
     #[must_use]
     pub fn is_in(&self, text: &str) -> bool {
         self.regex.is_match(text)
     }
 
-    /// As it was written, without the slashes around it.
+    /// The pattern's text, without the slashes.
     #[must_use]
     pub fn source(&self) -> &str {
         &self.source
@@ -65,17 +65,17 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// A place in a text that is read.
+/// A position in the text being read.
 #[derive(Clone, Debug)]
 pub(super) struct TextCursor<'t> {
     text: &'t str,
     at: usize,
-    /// Columns before the text.
+    /// Number of columns before the text.
     before: usize,
 }
 
 impl<'t> TextCursor<'t> {
-    /// At the beginning of a text that has so many columns before it.
+    /// Starts at the beginning of a text with `before` columns in front of it.
     pub(super) fn new(text: &'t str, before: usize) -> Self {
         TextCursor { text, at: 0, before }
     }
@@ -92,7 +92,7 @@ impl<'t> TextCursor<'t> {
         self.before + self.text[..self.at].chars().count() + 1
     }
 
-    /// What is wrong here.
+    /// Makes an error at this position.
     pub(super) fn error(&self, message: impl Into<String>) -> ParseError {
         let column = u32::try_from(self.column()).unwrap_or(u32::MAX);
         ParseError { column, message: message.into() }
@@ -103,28 +103,28 @@ impl<'t> TextCursor<'t> {
         self.at += rest.len() - rest.trim_start().len();
     }
 
-    /// Takes this text where it stands here.
+    /// Takes `text` if it comes next.
     pub(super) fn take(&mut self, text: &str) -> bool {
         let is_here = self.rest().starts_with(text);
         self.at += if is_here { text.len() } else { 0 };
         is_here
     }
 
-    /// Takes this word where it stands here whole.
+    /// Takes `word` if it comes next as a whole word.
     pub(super) fn take_word(&mut self, word: &str) -> bool {
         let is_here = self.peek_word() == word;
         self.at += if is_here { word.len() } else { 0 };
         is_here
     }
 
-    /// Letters, digits and underscores from here on.
+    /// The letters, digits and underscores that come next.
     pub(super) fn peek_word(&self) -> &'t str {
         let rest = self.rest();
         let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
         &rest[..rest.find(|c| !is_part(c)).unwrap_or(rest.len())]
     }
 
-    /// Everything up to a blank.
+    /// Takes everything up to the next white space.
     pub(super) fn until_blank(&mut self) -> &'t str {
         let rest = self.rest();
         let word = &rest[..rest.find(char::is_whitespace).unwrap_or(rest.len())];
@@ -132,7 +132,7 @@ impl<'t> TextCursor<'t> {
         word
     }
 
-    /// A name of a variable.
+    /// Takes a variable name.
     pub(super) fn variable(&mut self) -> Result<&'t str, ParseError> {
         let word = self.peek_word();
         if word.is_empty() || word.starts_with(|c: char| c.is_ascii_digit()) {
@@ -142,7 +142,7 @@ impl<'t> TextCursor<'t> {
         Ok(word)
     }
 
-    /// A text in quotes, of which there is one here.
+    /// Takes a quoted text. The caller has seen the opening quote.
     pub(super) fn quoted(&mut self) -> Result<String, ParseError> {
         let open = self.clone();
         let mut characters = self.rest().char_indices();
@@ -165,7 +165,7 @@ impl<'t> TextCursor<'t> {
         Err(open.error("this quote is never closed"))
     }
 
-    /// A pattern between slashes.
+    /// Takes a pattern between slashes.
     pub(super) fn pattern(&mut self) -> Result<Pattern, ParseError> {
         let open = self.clone();
         if !self.take("/") {
@@ -201,7 +201,7 @@ impl<'t> TextCursor<'t> {
         }
     }
 
-    /// A whole number.
+    /// Takes a whole number.
     pub(super) fn count(&mut self) -> Result<u64, ParseError> {
         let digits = self.digits();
         match digits.parse() {
@@ -220,7 +220,7 @@ impl<'t> TextCursor<'t> {
         &rest[..rest.find(|c| !is_digit(c)).unwrap_or(rest.len())]
     }
 
-    /// A time such as `90s` or `1h30m`.
+    /// Takes a duration such as `90s` or `1h30m`.
     pub(super) fn duration(&mut self) -> Result<Duration, ParseError> {
         const WRONG: &str = "a time is written as in 500ms, 90s, 5m or 1h30m";
         let begin = self.clone();
@@ -248,7 +248,7 @@ impl<'t> TextCursor<'t> {
         Ok(total)
     }
 
-    /// A size such as `512M`.
+    /// Takes a size such as `512M`.
     pub(super) fn size(&mut self) -> Result<u64, ParseError> {
         let begin = self.clone();
         let count = self.count().map_err(|_| begin.error("a size is written as in 512M or 2G"))?;
@@ -265,7 +265,7 @@ impl<'t> TextCursor<'t> {
     }
 }
 
-/// A time as [`TextCursor::duration`] reads it.
+/// Writes a duration as [`TextCursor::duration`] reads it.
 pub(super) fn written(time: Duration) -> String {
     let seconds = time.as_secs();
     match time.subsec_millis() {
@@ -277,7 +277,7 @@ pub(super) fn written(time: Duration) -> String {
     }
 }
 
-/// A text in quotes as [`TextCursor::quoted`] reads it.
+/// Writes a quoted text as [`TextCursor::quoted`] reads it.
 pub(super) fn quote(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }

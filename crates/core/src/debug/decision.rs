@@ -1,55 +1,55 @@
-//! What a person decides at a stop, and who it is.
+//! A user's decision at a stop, and who made it.
 
 use super::place::CommandPlace;
 use super::rewind::{Rewind, Then};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// What is to follow a stop.
+/// What to do after a stop.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "decision", rename_all = "snake_case")]
 pub enum Decision {
-    /// Go on as without the stop.
+    /// Go on as if the build had not stopped.
     Resume,
-    /// The same, and stop before the next command.
+    /// Go on, and stop before the next command.
     Step,
-    /// Run the command at hand again, or with another text.
+    /// Run the current command again, or another text in its place.
     Retry {
-        /// The text; that of the buildspec where it is absent.
+        /// The text; the buildspec's own if absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         text: Option<String>,
     },
-    /// Do not run the command at hand.
+    /// Do not run the current command.
     Skip {
-        /// Nor any before this one.
+        /// Also skip all commands before this place.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         to: Option<CommandPlace>,
     },
-    /// Go on from there once more.
+    /// Go on from a place again.
     Rerun {
-        /// From where.
+        /// The place.
         place: CommandPlace,
     },
-    /// Go back to before a run: the files, the variables, and how the build stood.
+    /// Go back to the state before a run: files, variables and progress.
     Rewind(Rewind),
-    /// End the build without anything further.
+    /// End the build at once.
     Abort,
-    /// Run a text in the state of the build's commands.
+    /// Run a text in the shell state of the build's commands.
     Eval {
         /// The text.
         text: String,
     },
-    /// Set a variable of the commands to come.
+    /// Set a variable for later commands.
     Set {
         /// Its name.
         name: String,
-        /// Its value; none unsets it.
+        /// Its value; absent to unset the variable.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         value: Option<String>,
     },
 }
 
-/// What kind of decision it is.
+/// The kind of a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "those of `Decision`; `Edit` is a retry with another text")]
@@ -61,7 +61,7 @@ pub enum DecisionKind {
     Skip,
     Rerun,
     Rewind,
-    /// A rewind that runs the command at hand once more.
+    /// A rewind that runs the current command again.
     Clean,
     Abort,
     Eval,
@@ -69,7 +69,7 @@ pub enum DecisionKind {
 }
 
 impl Decision {
-    /// What kind it is.
+    /// The kind of this decision.
     #[must_use]
     pub fn kind(&self) -> DecisionKind {
         match self {
@@ -89,7 +89,7 @@ impl Decision {
 }
 
 impl DecisionKind {
-    /// As the verb is typed.
+    /// The verb as a user types it.
     #[must_use]
     pub fn verb(self) -> &'static str {
         match self {
@@ -108,36 +108,36 @@ impl DecisionKind {
     }
 }
 
-/// Who has decided.
+/// The person who decided.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Who {
-    /// The user's number.
+    /// User ID.
     pub uid: u32,
-    /// The user's name; the number where there is none.
+    /// User name; the ID if it has no name.
     pub user: String,
-    /// By what.
+    /// The client used.
     pub client: DecisionClient,
 }
 
-/// By what a decision was made.
+/// The client that a decision came from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum DecisionClient {
-    /// A verb of the command line.
+    /// A command of `runner`.
     #[default]
     Cli,
     /// A key of the terminal's menu.
     Key,
-    /// A command in the container.
+    /// A command inside the container.
     Shell,
-    /// The page in a browser.
+    /// The web page.
     Page,
-    /// An editor, by the name it has given itself.
+    /// An editor, by the name it reported.
     Dap(String),
 }
 
 impl DecisionClient {
-    /// An editor. Its name is a stranger's text.
+    /// An editor. Its name is untrusted, so it is cleaned and shortened.
     #[must_use]
     pub fn dap(name: &str) -> Self {
         let plain = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };

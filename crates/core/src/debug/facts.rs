@@ -1,39 +1,39 @@
-//! What a condition is held against.
+//! Facts that conditions are evaluated against.
 
 use crate::debug::CommandPlace;
 use crate::phase::Phase;
 use std::borrow::Cow;
 use std::time::Duration;
 
-/// What is known where a build may stop: of the run at hand, or, before one, of the last.
+/// Facts at a possible stop: about the current run, or about the last run if none is under way.
 #[derive(Clone, Copy, Debug)]
 pub struct StopContext<'f> {
-    /// The last run's code.
+    /// Exit code of the last run.
     pub status: i32,
-    /// The signal that has ended it; 0 where none has.
+    /// Signal that ended it; 0 if none.
     pub signal: i32,
     /// Whether it has failed.
     pub failed: bool,
     /// The phase.
     pub phase: Phase,
-    /// The place at hand.
+    /// The current place.
     pub place: Option<CommandPlace>,
-    /// The number of the run at hand.
+    /// Number of the current run.
     pub run: u32,
-    /// How often this breakpoint has been come to, this time included.
+    /// Hits of this breakpoint so far, including this one.
     pub hits: u64,
-    /// How long the run has taken; nothing before it.
+    /// How long the run has taken; zero before it starts.
     pub elapsed: Duration,
-    /// The text of the command at hand.
+    /// Text of the current command.
     pub text: &'f str,
-    /// What the run has written last, masked.
+    /// The last output of the run, masked.
     pub output: &'f str,
-    /// Variables, the last of a name counts.
+    /// Variables; if a name is repeated, the last one counts.
     pub variables: &'f [(Vec<u8>, Vec<u8>)],
 }
 
 impl<'f> StopContext<'f> {
-    /// A variable's value.
+    /// Returns a variable's value.
     #[must_use]
     pub fn variable(&self, name: &str) -> Option<Cow<'f, str>> {
         let found = self.variables.iter().rev().find(|(known, _)| known == name.as_bytes());

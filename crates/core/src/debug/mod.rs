@@ -1,7 +1,7 @@
-//! Where a build stops, and what can be decided there: breakpoints, their conditions, decisions.
+//! Breakpoints, their conditions, and the decisions a user can make at a stop.
 //!
-//! One parser for whoever sets a breakpoint; the machine asks what comes of it. Nothing here runs
-//! anything: a condition is held against facts that are there.
+//! All clients share one parser for breakpoints, and the machine evaluates the result. Nothing here
+//! runs anything: conditions are evaluated against existing facts.
 
 mod breakpoint;
 mod condition;

@@ -1,4 +1,4 @@
-//! Where a command stands in the buildspec.
+//! The place of a command in the buildspec.
 
 use super::cursor::{ParseError, TextCursor};
 use crate::phase::Block;
@@ -7,21 +7,21 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// A command's place: `PHASE[:finally][:N]`, N from 1 and 1 where it is left out. Places are ordered as
-/// their commands run.
+/// A command's place: `PHASE[:finally][:N]`. N counts from 1 and defaults to 1. Places are ordered
+/// as their commands run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct CommandPlace {
     /// The phase.
     pub phase: UserPhase,
-    /// The list in it.
+    /// The list of commands in the phase.
     pub block: Block,
     /// Its index in that list, from 0.
     pub index: u32,
 }
 
 impl CommandPlace {
-    /// From a text that is read: the phase, and what follows it.
+    /// Reads a place at the cursor: the phase, and the place if more than a phase is given.
     pub(super) fn read(
         cursor: &mut TextCursor<'_>,
     ) -> Result<(UserPhase, Option<Self>), ParseError> {
@@ -50,7 +50,7 @@ impl CommandPlace {
         Ok((phase, (!is_whole).then_some(place)))
     }
 
-    /// A phase's first command.
+    /// The place of a phase's first command.
     pub(super) fn first(phase: UserPhase) -> Self {
         CommandPlace { phase, block: Block::Commands, index: 0 }
     }

@@ -1,4 +1,4 @@
-//! Back to before a run: which one, and what follows.
+//! A rewind to the state before a run: its target, and what follows.
 
 use super::cursor::{ParseError, TextCursor};
 use super::place::CommandPlace;
@@ -6,22 +6,22 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// Why a build that neither stops nor was given `--checkpoint` has no checkpoints.
+/// Why a build has no checkpoints if it neither stops nor was given `--checkpoint`.
 pub const NO_CHECKPOINTS: &str = "no checkpoints: they are taken in builds with --break-on or --step, and not with --checkpoint off";
 
-/// Back to before a run.
+/// A rewind to the state before a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rewind {
-    /// Which run; the last one where it is absent.
+    /// The target run; the last one if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<RunRef>,
-    /// Without what people did at the stop before that run.
+    /// Whether to drop what people did at the stop before that run.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub without_edits: bool,
-    /// An earlier run will do where that one has no checkpoint.
+    /// Whether an earlier run will do if the target has no checkpoint.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub nearest: bool,
-    /// What follows.
+    /// What follows the rewind.
     #[serde(default)]
     pub then: Then,
 }
@@ -43,13 +43,13 @@ pub enum Then {
     },
 }
 
-/// A run as people name it: `7`, `-1` for the last, or a place for its last run.
+/// A reference to a run: `7`, `-1` for the last one, or a place for its last run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum RunRef {
     /// By its number.
     Number(u32),
-    /// So many from the end, from 1.
+    /// By its distance from the end; 1 is the last run.
     Back(u32),
     /// The last run of a place.
     At(CommandPlace),

@@ -1,11 +1,11 @@
-//! What a breakpoint writes instead of stopping.
+//! The text that a breakpoint logs instead of stopping.
 
 use super::condition::Condition;
 use super::cursor::{ParseError, TextCursor};
 use super::facts::StopContext;
 use std::fmt;
 
-/// A text in which `{EXPR}` is replaced; `{{` is `{`.
+/// A text with `{EXPR}` placeholders; `{{` stands for `{`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template(Vec<TemplatePart>);
 
@@ -16,7 +16,7 @@ enum TemplatePart {
 }
 
 impl Template {
-    /// A text that has so many columns before it.
+    /// Reads a text with `before` columns in front of it.
     pub(super) fn read(text: &str, before: usize) -> Result<Self, ParseError> {
         let mut cursor = TextCursor::new(text, before);
         let mut parts = Vec::new();
@@ -50,7 +50,7 @@ impl Template {
         Ok(Template(parts))
     }
 
-    /// The text with the facts in it.
+    /// Replaces the placeholders by their values.
     #[must_use]
     pub fn fill(&self, facts: &StopContext<'_>) -> String {
         let part = |part: &TemplatePart| match part {

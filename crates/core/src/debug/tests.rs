@@ -1,4 +1,4 @@
-//! Breakpoints and conditions: read, written and read back, refused with a place, held against facts.
+//! Breakpoints and conditions: parsed, printed and parsed again, rejected with a column, evaluated.
 
 use super::*;
 use crate::phase::{Block, Phase};
@@ -55,7 +55,7 @@ fn every_form_is_read() {
     assert!(pattern.is_in("say a/b c") && !pattern.is_in("a b"));
     assert_eq!(whole.hits, Some(HitCondition::Every(5)));
     assert_eq!(whole.log.as_ref().map(|log| log.fill(&facts(&[]))).as_deref(), Some("12: {}"));
-    // A fact may have the name of a suffix.
+    // A fact may have the same name as a suffix.
     let named = breakpoint("failure if hits hits 2");
     assert_eq!(
         (named.condition, named.hits),
@@ -128,7 +128,7 @@ fn conditions_are_held_against_facts() {
         ("elapsed == 90s", true),
         ("text =~ /^npm .*slow$/", true),
         ("output !~ /error:/", false),
-        // As numbers where both are, else as texts.
+        // Numeric comparison if both are numbers, otherwise text comparison.
         ("$A < 10", true),
         ("$A < '10'", true),
         ("$A < 'x'", true),
@@ -196,7 +196,7 @@ fn a_strangers_name_is_cut_and_made_plain() {
     }
 }
 
-/// Breakpoints without end, each with every part of the language in reach.
+/// Generates breakpoints that cover every part of the language.
 struct Maker(u64);
 
 impl Maker {

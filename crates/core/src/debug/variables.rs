@@ -1,33 +1,33 @@
-//! Variables of the commands to come beside those before the last run.
+//! Compares the variables of later commands with those before the last run.
 //!
-//! Names and values are bytes a build has chosen.
+//! Names and values are bytes that the build controls.
 
 use std::collections::BTreeMap;
 
-/// Variables that shells and the runner set with each command.
+/// Variables that shells and the runner set for every command.
 const MANAGED: [&[u8]; 6] =
     [b"CODEBUILD_BUILD_SUCCEEDING", b"CODEBUILD_LAST_EXIT", b"OLDPWD", b"PWD", b"SHLVL", b"_"];
 
-/// A variable, twice.
+/// A variable before and after a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Compared<'v> {
     /// Its name.
     pub name: &'v [u8],
-    /// Its value before; none where it was not set.
+    /// Its value before; `None` if it was unset.
     pub before: Option<&'v [u8]>,
-    /// Its value now.
+    /// Its value now; `None` if it is unset.
     pub now: Option<&'v [u8]>,
 }
 
 impl Compared<'_> {
-    /// Whether a command, or somebody, has changed it.
+    /// Whether it was changed, other than by the shell or the runner.
     #[must_use]
     pub fn is_changed(&self) -> bool {
         self.before != self.now && !MANAGED.contains(&self.name)
     }
 }
 
-/// All variables of two lists of `NAME=value`, by their names. The last of a name counts.
+/// Compares two lists of `NAME=value` by name. If a name is repeated, the last one counts.
 #[must_use]
 pub fn compare<'v>(before: &'v [Vec<u8>], now: &'v [Vec<u8>]) -> Vec<Compared<'v>> {
     let mut all: BTreeMap<&[u8], Compared<'v>> = BTreeMap::new();
@@ -45,7 +45,7 @@ fn parts(entry: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&entry[..at], &entry[at + 1..]))
 }
 
-/// Why a text cannot be a variable's name, where it cannot.
+/// Returns why a text is not a valid variable name, or `None` if it is valid.
 #[must_use]
 pub fn no_name(name: &str) -> Option<String> {
     let mut chars = name.chars();

@@ -1,4 +1,4 @@
-//! A text on its way into events of CloudWatch Logs, cut where lines end, as AWS's agent does it.
+//! Splits a text into CloudWatch Logs events at line ends, as AWS's agent does.
 
 use super::Form;
 use crate::time::WallTime;
@@ -6,45 +6,45 @@ use anstream::adapter::strip_bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// Most bytes of the text that one event has.
+/// Maximum bytes of text in one event.
 const TEXT: usize = 200_000;
-/// The same of an event in JSON.
+/// The same for an event in JSON.
 const LINES: usize = 33_000;
-/// Events in JSON of one call.
+/// Maximum JSON events in one call.
 const LINES_A_CALL: usize = 4;
-/// The same of text: five make a megabyte, which is all that a call takes.
+/// Maximum text events in one call: five would make a megabyte, the limit of a call.
 const TEXTS_A_CALL: usize = 4;
 
-/// What an event in JSON says beside the lines.
+/// Context of a JSON event, besides its lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EventContext {
     /// The session.
     pub session: String,
-    /// What its client asked to be connected to.
+    /// The target that the client asked for.
     pub target: String,
-    /// Who has begun it, as an ARN.
+    /// ARN of the person who started the session.
     pub owner: String,
-    /// As whom it runs in the container.
+    /// The user that the session runs as in the container.
     pub user: String,
-    /// The Region that its agent is configured for.
+    /// The Region in the agent's config.
     pub region: String,
 }
 
-/// The next call: messages of its events, and how many bytes of the text are in them.
+/// The events of the next call, and how many bytes of the text they use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventBatch {
-    /// One each.
+    /// One message per event.
     pub messages: Vec<String>,
-    /// Of the text.
+    /// Bytes of the text used.
     pub bytes: usize,
 }
 
-/// The most bytes of a text that [`batch`] makes use of.
+/// Maximum bytes of a text that [`batch`] uses.
 pub const MOST: usize = TEXT * TEXTS_A_CALL;
 
-/// Takes the beginning of a text. What may go on, a line that has no end yet, is left where the text has not
-/// ended (`is_all`) and there is room for more of it.
+/// Takes the beginning of a text. An unfinished line is left for later unless the text has ended
+/// (`is_all`) or no more of the line would fit.
 #[must_use]
 pub fn batch(
     text: &[u8],
@@ -69,13 +69,13 @@ pub fn batch(
             Form::Json => lines(&rest[..end], context, now),
             Form::AtEnd | Form::Text => plain(&rest[..end]),
         };
-        // The service takes no event without a text.
+        // The service rejects events without text.
         batch.messages.extend(Some(message).filter(|message| !message.is_empty()));
     }
     batch
 }
 
-/// Where an event of at most so many bytes ends: behind a line, else behind a character.
+/// Returns where an event of at most `most` bytes ends: after a line, otherwise between characters.
 fn cut(text: &[u8], most: usize, is_all: bool) -> usize {
     if is_all && text.len() <= most {
         return text.len();
@@ -87,13 +87,13 @@ fn cut(text: &[u8], most: usize, is_all: bool) -> usize {
     if window.len() < most {
         return 0;
     }
-    // Bytes that go on with a character; text that is none is cut anywhere.
+    // UTF-8 continuation bytes. Text that is not UTF-8 is cut anywhere.
     let goes_on = |at: &usize| text.get(*at).is_some_and(|byte| byte & 0xc0 == 0x80);
     (0..4).map(|back| most - back).find(|at| !goes_on(at)).unwrap_or(most)
 }
 
-/// As it is, with the ends of lines that CloudWatch Logs shows well. What is no text becomes `?`, so that it does not
-/// grow beyond what one call takes.
+/// The text with line ends that CloudWatch Logs shows well. Invalid UTF-8 becomes `?`, so that the
+/// text does not outgrow one call.
 fn plain(text: &[u8]) -> String {
     let shown: String = text
         .utf8_chunks()
@@ -102,7 +102,7 @@ fn plain(text: &[u8]) -> String {
     shown.replace("\r\n", "\n")
 }
 
-/// One line of JSON, with what is for a terminal alone taken out.
+/// One JSON event, without terminal control sequences.
 fn lines(text: &[u8], context: &EventContext, now: WallTime) -> String {
     let shown = strip_bytes(text).into_vec();
     let shown = String::from_utf8_lossy(&shown).replace('\t', " ").replace('\r', "");
@@ -152,7 +152,7 @@ mod tests {
         let event: Value = serde_json::from_str(message).expect("JSON");
         assert!(event["eventTime"].as_str().is_some_and(|time| time.ends_with('Z')), "{event}");
         assert_eq!(event["userIdentity"]["arn"], "arn:aws:iam::000000000000:user/ann");
-        // The rest goes with the end.
+        // The end of the text flushes the rest.
         let rest = of(&text[batch.bytes..], true, Form::Json);
         assert_eq!(data(&rest.messages[0]), json!(["$ not yet"]));
         assert_eq!(of(b"", true, Form::Json), EventBatch::default());
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn text_is_cut_behind_lines_and_characters() {
-        // Lines, and what has none: by turns within all limits, and nothing is lost.
+        // Mixes lines with text that has none: all limits hold and nothing is lost.
         let mut texts: Vec<Vec<u8>> =
             vec![b"x\r\n".repeat(200_000), "\u{20ac}".repeat(150_000).into_bytes()];
         texts.push([&b"y".repeat(400_001)[..], b"\nend"].concat());
@@ -173,7 +173,7 @@ mod tests {
                     let batch = of(window, done + window.len() == text.len(), form);
                     assert!(batch.bytes > 0 && batch.messages.len() <= 4);
                     done += batch.bytes;
-                    // Most that one call of CloudWatch Logs takes.
+                    // Limit of one call to CloudWatch Logs.
                     let size: usize = batch.messages.iter().map(|it| it.len() + 26).sum();
                     assert!(form == Form::Json || size <= 1 << 20, "{size}");
                     for message in batch.messages {

@@ -1,13 +1,13 @@
-//! Where AWS keeps what sessions show and commands write: a log group, a bucket, or both.
+//! Where AWS stores session transcripts and command output: a log group, a bucket, or both.
 //!
-//! Made from session preferences (`document`), from a call of Run Command, from an ECS cluster's configuration;
-//! carried out by `serve`. [`events`] are what a log group gets.
+//! Built from session preferences (`document`), a Run Command call, or an ECS cluster's config.
+//! `serve` writes to them. [`events`] makes the events for a log group.
 
 pub mod events;
 
 use serde::{Deserialize, Serialize};
 
-/// All places of one output.
+/// All destinations of one output.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Destinations {
@@ -23,23 +23,23 @@ pub struct Destinations {
 pub struct LogGroup {
     /// Its name.
     pub name: String,
-    /// Whether nothing begins where the group is not encrypted with a key of AWS KMS.
+    /// Whether to refuse to start if the group is not encrypted with a KMS key.
     pub must_be_encrypted: bool,
-    /// Whether the group is made where it is missing.
+    /// Whether to create the group if it is missing.
     pub is_made: bool,
-    /// What it gets, and when.
+    /// What is sent, and when.
     pub form: Form,
 }
 
-/// What a log group gets.
+/// What is sent to a log group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Form {
-    /// The text, at the end.
+    /// The whole text, at the end.
     AtEnd,
-    /// The text, while it grows.
+    /// The text, as it grows.
     Text,
-    /// Lines in JSON with who and what, while the text grows.
+    /// JSON events with context, as the text grows.
     Json,
 }
 
@@ -49,14 +49,14 @@ pub enum Form {
 pub struct Bucket {
     /// Its name.
     pub name: String,
-    /// What keys begin with; empty for nothing.
+    /// Prefix of keys; empty for none.
     pub prefix: String,
-    /// Whether nothing begins where the bucket is not encrypted.
+    /// Whether to refuse to start if the bucket is not encrypted.
     pub must_be_encrypted: bool,
 }
 
 impl Bucket {
-    /// The key of something in it.
+    /// Returns the key of an object with this name.
     #[must_use]
     pub fn key(&self, name: &str) -> String {
         match self.prefix.trim_matches('/') {
@@ -67,20 +67,20 @@ impl Bucket {
 }
 
 impl Destinations {
-    /// Whether there are none.
+    /// Whether there is no destination.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.group.is_none() && self.bucket.is_none()
     }
 
-    /// Whether something can only begin when encryption is known.
+    /// Whether to check encryption before starting.
     #[must_use]
     pub fn must_be_encrypted(&self) -> bool {
         self.group.as_ref().is_some_and(|group| group.must_be_encrypted)
             || self.bucket.as_ref().is_some_and(|bucket| bucket.must_be_encrypted)
     }
 
-    /// In words; nothing where there are none.
+    /// The destinations for users; empty if there are none.
     #[must_use]
     pub fn words(&self) -> String {
         let group = self.group.as_ref().map(|group| format!("log group {}", group.name));

@@ -1,27 +1,27 @@
-//! The documents that are always there: AWS's own, as far as they make sense for a build.
+//! The built-in documents: AWS's own, as far as they make sense for a build.
 
 use super::DocumentType;
 use serde_json::{Value, json};
 
-/// A document of AWS's.
+/// One of AWS's own documents.
 #[derive(Clone, Copy, Debug)]
 pub struct Builtin {
-    /// What calls name it by.
+    /// Its name in requests.
     pub name: &'static str,
-    /// What it is for.
+    /// Its type.
     pub kind: DocumentType,
     content: fn() -> Value,
 }
 
 impl Builtin {
-    /// What it says.
+    /// Its content.
     #[must_use]
     pub fn content(&self) -> Value {
         (self.content)()
     }
 }
 
-/// All of them, by name.
+/// All built-in documents, by name.
 pub const BUILTINS: &[Builtin] = &[
     Builtin { name: "AWS-RunShellScript", kind: DocumentType::Command, content: run_shell_script },
     Builtin {
@@ -52,19 +52,19 @@ pub const BUILTINS: &[Builtin] = &[
     Builtin { name: "AWS-StartSSHSession", kind: DocumentType::Session, content: ssh },
 ];
 
-/// The one of this name.
+/// Returns the document with this name.
 #[must_use]
 pub fn builtin(name: &str) -> Option<&'static Builtin> {
     BUILTINS.iter().find(|document| document.name == name)
 }
 
-/// Seconds that a command may be given, up to two days.
+/// Allowed values of a command's timeout: seconds, up to two days.
 pub(super) const EXECUTION_TIMEOUT: &str =
     "([1-9][0-9]{0,4})|(1[0-6][0-9]{4})|(17[0-1][0-9]{3})|(172[0-7][0-9]{2})|(172800)";
-/// A port, and a port or 0 for any.
+/// A port; the second pattern also allows 0 for any port.
 const PORT: &str = "^([1-9]|[1-9][0-9]{1,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$";
 const LOCAL_PORT: &str = "^([0-9]|[1-9][0-9]{1,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$";
-/// What may stand before lines of output.
+/// Allowed prefix of output lines.
 const PREFIX: &str = "^[0-9a-zA-Z\\r\\n_:-]{0,30}$";
 
 fn run_shell_script() -> Value {

@@ -1,26 +1,27 @@
-//! Documents of the type Command: which steps they have, and what each is to do.
+//! Documents of type Command: their steps, and what each step does.
 //!
-//! [`CommandDocument::read`] takes parsed content, [`CommandDocument::steps`] puts parameters in;
-//! `command_run` goes through the steps. Texts are those of AWS's agent, which people search for.
+//! [`CommandDocument::read`] takes parsed content, [`CommandDocument::steps`] fills in parameters,
+//! and `command_run` runs through the steps. Messages match those of AWS's agent, because people
+//! search for them.
 
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The plugin that is there.
+/// The supported plugin.
 pub const SHELL_SCRIPT: &str = "aws:runShellScript";
-/// One that the agent knows and has on Windows alone.
+/// A plugin that AWS's agent supports on Windows only.
 const POWER_SHELL: &str = "aws:runPowerShellScript";
 
-/// How long a script may run where nothing else is said, or what is said makes no sense.
+/// Time limit of a script in seconds, if none is given or it is not in [`TIMEOUTS`].
 const DEFAULT_TIMEOUT: f64 = 3600.0;
-/// What makes sense, in seconds.
+/// Valid time limits, in seconds.
 const TIMEOUTS: std::ops::RangeInclusive<f64> = 5.0..=172_800.0;
 
-/// Most steps of a document.
+/// Maximum number of steps in a document.
 const MAX_STEPS: usize = 100;
 
-/// How the content is laid out.
+/// The schema version of the content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Schema {
     /// `runtimeConfig`, by plugin.
@@ -31,15 +32,15 @@ pub enum Schema {
     V2_2,
 }
 
-/// A document of the type Command.
+/// A document of type Command.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CommandDocument {
-    /// How it is laid out.
+    /// Its schema version.
     pub schema: Schema,
     steps: Vec<RawStep>,
 }
 
-/// A step as the document has it.
+/// A step as written in the document.
 #[derive(Clone, Debug, PartialEq)]
 struct RawStep {
     name: String,
@@ -56,55 +57,55 @@ struct RawStep {
 /// What follows a failed step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StepFailureAction {
-    /// The next one.
+    /// The next step.
     #[default]
     GoOn,
-    /// No further one.
+    /// No further step.
     Exit,
-    /// No further one, and the step counts as one that has succeeded.
+    /// No further step, and the failed step counts as successful.
     SucceedAndExit,
 }
 
-/// A step with parameters put in.
+/// A step with its parameters filled in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DocumentStep {
-    /// As calls name it: the plugin's name in 1.2, the step's own in 2.x.
+    /// Its name in API calls: the plugin's name in 1.2, the step's own in 2.x.
     pub name: String,
-    /// As folders and keys name it.
+    /// Its name in folders and keys.
     pub folder: String,
-    /// Which plugin carries it out.
+    /// The plugin that runs it.
     pub plugin: String,
-    /// What it comes to.
+    /// The work to do.
     pub work: StepWork,
-    /// What follows where it fails.
+    /// What follows a failure.
     pub on_failure: StepFailureAction,
-    /// Whether no further one follows where it succeeds.
+    /// Whether no further step follows a success.
     pub exits_on_success: bool,
-    /// Whether it is carried out even where the rest is skipped.
+    /// Whether the step runs even if the rest is skipped.
     pub is_finally: bool,
 }
 
-/// What a step does once parameters are put in.
+/// The work of a step once parameters are filled in.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StepWork {
     /// A script.
     Script(StepScript),
-    /// Nothing, which is no failure.
+    /// Nothing; the step is skipped for this reason.
     Skip(String),
-    /// Nothing, which is one.
+    /// Nothing; the step fails for this reason.
     Fail(String),
 }
 
 /// A script for `sh`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepScript {
-    /// What stands in its file; empty where there is no command.
+    /// Content of the script file; empty if there is no command.
     pub text: String,
-    /// Where it runs; empty where the build's own directory is meant.
+    /// Working directory; empty for the build's own.
     pub directory: String,
-    /// Variables beside the build's.
+    /// Variables in addition to the build's.
     pub environment: BTreeMap<String, String>,
-    /// How long it may run.
+    /// Time limit.
     pub timeout: Duration,
 }
 
@@ -112,7 +113,7 @@ impl CommandDocument {
     /// Reads the content of a document.
     ///
     /// # Errors
-    /// It cannot be carried out; why.
+    /// Why the document cannot be run.
     pub fn read(content: &Value) -> Result<Self, String> {
         let version = content.get("schemaVersion").and_then(Value::as_str).unwrap_or_default();
         let schema = match version {
@@ -136,7 +137,7 @@ impl CommandDocument {
         Ok(CommandDocument { schema, steps })
     }
 
-    /// Its steps, after `put_in` has replaced the placeholders of a value.
+    /// Returns the steps. `put_in` replaces the placeholders in a value.
     pub fn steps(&self, put_in: impl Fn(&Value) -> Value) -> Vec<DocumentStep> {
         let step = |raw: &RawStep| DocumentStep {
             name: raw.name.clone(),
@@ -187,7 +188,7 @@ impl CommandDocument {
     }
 }
 
-/// Steps of schema 1.2.
+/// Reads the steps of schema 1.2.
 fn by_plugin(content: &Value) -> Result<Vec<RawStep>, String> {
     let config = object(content, "runtimeConfig")?;
     let mut steps = Vec::new();
@@ -221,7 +222,7 @@ fn by_plugin(content: &Value) -> Result<Vec<RawStep>, String> {
     Ok(steps)
 }
 
-/// Refuses what can be no plugin: its letters and digits are the name of a folder.
+/// Rejects invalid plugin names: a plugin's letters and digits become a folder name.
 fn is_plugin(name: &str) -> Result<(), String> {
     let has_any = name.chars().any(|c| c.is_ascii_alphanumeric());
     match has_any && name.len() <= 128 {
@@ -230,7 +231,7 @@ fn is_plugin(name: &str) -> Result<(), String> {
     }
 }
 
-/// Steps of schema 2.x.
+/// Reads the steps of schema 2.x.
 fn main_steps(content: &Value) -> Result<Vec<RawStep>, String> {
     let list =
         content.get("mainSteps").and_then(Value::as_array).ok_or("mainSteps is to be a list")?;
@@ -288,7 +289,7 @@ fn object<'a>(content: &'a Value, key: &str) -> Result<&'a Map<String, Value>, S
     content.get(key).and_then(Value::as_object).ok_or_else(|| format!("{key} is to be a map"))
 }
 
-/// The name of a step's folder, on this machine and in the build.
+/// Returns a step's folder name, used on this machine and in the build.
 fn folder(name: &str) -> Result<String, String> {
     let folder: String = name.chars().filter(|c| *c != ':').collect();
     let is_part = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
@@ -314,7 +315,7 @@ fn unlike(steps: &[RawStep]) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether preconditions hold: the one that does not, where it is so.
+/// Checks the preconditions. Returns the first one that does not hold, or `None`.
 fn holds(precondition: &Value) -> Result<Option<String>, String> {
     let Some(operators) = precondition.as_object() else {
         return Err("a precondition is to be a map".to_owned());
@@ -336,7 +337,7 @@ fn holds(precondition: &Value) -> Result<Option<String>, String> {
     Ok(None)
 }
 
-/// What a value is as a text.
+/// A value as text.
 fn text_of(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -345,7 +346,7 @@ fn text_of(value: &Value) -> String {
     }
 }
 
-/// The first of these keys that is there.
+/// The value of the first key that exists.
 fn one_of<'a>(inputs: &'a Value, keys: [&str; 2]) -> Option<&'a Value> {
     keys.iter().find_map(|key| inputs.get(key))
 }
@@ -368,7 +369,7 @@ fn script(inputs: &Value, of_step: Option<&Value>) -> StepScript {
     }
 }
 
-/// A placeholder in a list may stand for a list.
+/// Flattens lists, because a placeholder in a list may stand for a list.
 fn gather(value: &Value, lines: &mut Vec<String>) {
     match value {
         Value::Array(list) => list.iter().for_each(|value| gather(value, lines)),

@@ -1,70 +1,72 @@
-//! The course of a document's steps on one node: which is next, and what each and all of them come to.
+//! Runs through a document's steps on one node: which step is next, and what each step and the
+//! whole run result in.
 //!
-//! Pure: [`DocumentRun::go_on`] says what to do, [`DocumentRun::ended`] takes how it ended.
+//! Does no I/O: [`DocumentRun::go_on`] says what to do next, and [`DocumentRun::ended`] takes the
+//! result.
 
 use super::command::{DocumentStep, StepFailureAction, StepScript, StepWork};
 
-/// Codes by which a script ends the document.
+/// Exit codes by which a script ends the document.
 const SUCCEED_AND_EXIT: i32 = 168;
 const FAIL_AND_EXIT: i32 = 169;
-/// By which it asks for a reboot.
+/// Exit code that requests a reboot.
 const REBOOT: i32 = 194;
-/// Of one that was killed.
+/// Exit code of a killed script.
 const KILLED: i32 = 137;
-/// Of a script whose end is unknown.
+/// Exit code if a script's end is unknown.
 const UNKNOWN: i32 = -1;
 
-/// How a step stands, or what it came to.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StepOutcome {
-    /// Not carried out, which is no failure.
+    /// It did not run, which is not a failure.
     Skipped,
-    /// Well.
+    /// It succeeded.
     Success,
-    /// Stopped by somebody.
+    /// Somebody cancelled it.
     Cancelled,
-    /// Not within its time.
+    /// It timed out.
     TimedOut,
-    /// Badly.
+    /// It failed.
     Failed,
 }
 
-/// What came of one step.
+/// The result of one step, with its output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndedStep {
-    /// What it came to.
+    /// The result.
     pub outcome: StepOutcome,
-    /// The code that clients see.
+    /// The exit code that clients see.
     pub code: i32,
-    /// What is put behind its output.
+    /// Text appended to its output.
     pub output: String,
-    /// What is put behind its errors.
+    /// Text appended to its error output.
     pub errors: String,
 }
 
 /// How a script ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ScriptEnd {
-    /// By itself, with a code as shells tell it.
+    /// By itself, with an exit code as shells report it.
     Exited(i32),
-    /// Killed because its time was over.
+    /// Killed because of its time limit.
     TimedOut,
-    /// Killed because somebody has asked for that.
+    /// Killed because somebody cancelled it.
     Cancelled,
-    /// It could not be started: code and reason.
+    /// It could not be started: exit code and reason.
     NotStarted(i32, String),
-    /// It has gone with what it ran in, for this reason.
+    /// It was lost together with its container, for this reason.
     Gone(String),
 }
 
 /// What the caller does next.
 #[derive(Clone, Debug, PartialEq)]
 pub enum NextStep<'a> {
-    /// Run this script, and tell how it ended.
+    /// Run this script, then report how it ended.
     Run(&'a DocumentStep, &'a StepScript),
-    /// This step is over already.
+    /// This step is already over.
     Over(&'a DocumentStep, EndedStep),
-    /// All are over.
+    /// All steps are over.
     Done,
 }
 
@@ -73,21 +75,21 @@ pub enum NextStep<'a> {
 pub struct DocumentRun {
     steps: Vec<DocumentStep>,
     at: usize,
-    /// No further step is carried out but the last, if it is one that always is.
+    /// Only a finally step may still run.
     is_exiting: bool,
-    /// No further step is carried out at all.
+    /// Set if no step runs any more, not even a finally step.
     is_over: Option<StepOutcome>,
     worst: StepOutcome,
 }
 
 impl DocumentRun {
-    /// Of these steps.
+    /// Starts a run of these steps.
     #[must_use]
     pub fn new(steps: Vec<DocumentStep>) -> Self {
         DocumentRun { steps, at: 0, is_exiting: false, is_over: None, worst: StepOutcome::Skipped }
     }
 
-    /// What is next. Where it is a script, [`Self::ended`] is to be called before this is asked again.
+    /// Returns what to do next. After a script, call [`Self::ended`] before the next call.
     pub fn go_on(&mut self) -> NextStep<'_> {
         let at = self.at;
         let Some(step) = self.steps.get(at) else { return NextStep::Done };
@@ -117,7 +119,7 @@ impl DocumentRun {
         NextStep::Over(&self.steps[at], ended)
     }
 
-    /// The script that was next has ended.
+    /// Takes the result of the current script.
     pub fn ended(&mut self, end: ScriptEnd) -> EndedStep {
         let at = self.at;
         let ended = match end {
@@ -143,11 +145,11 @@ impl DocumentRun {
         ended
     }
 
-    /// What all of it comes to.
+    /// The result of the whole run.
     #[must_use]
     pub fn outcome(&self) -> StepOutcome {
         match self.worst {
-            // Where nothing was to be done, it is done.
+            // A run in which every step was skipped counts as a success.
             StepOutcome::Skipped => StepOutcome::Success,
             worst => worst,
         }
@@ -179,7 +181,7 @@ impl DocumentRun {
         }
     }
 
-    /// Does what the step says about how it ended.
+    /// Applies the step's `onFailure` and `onSuccess`.
     fn settle(&mut self, at: usize, mut ended: EndedStep) -> EndedStep {
         let Some(step) = self.steps.get(at) else { return ended };
         let has_failed = matches!(ended.outcome, StepOutcome::Failed | StepOutcome::TimedOut);
@@ -240,7 +242,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    /// Runs steps, of which each is given how its script ends.
+    /// Runs steps, each with the given end of its script.
     fn run(steps: &[(&str, Value, ScriptEnd)]) -> (Vec<EndedStep>, StepOutcome) {
         let document: Vec<Value> = steps
             .iter()

@@ -1,13 +1,13 @@
-//! A document's text, and the value it stands for.
+//! Parses and writes the text of a document.
 
 use crate::spec::yaml::{self, YamlNode};
 use serde_json::{Map, Number, Value};
 use std::fmt::Write as _;
 
-/// The longest document, in bytes, as at AWS.
+/// Maximum size of a document in bytes, as in AWS.
 pub const MAX_BYTES: usize = 64 << 10;
 
-/// How a document is written.
+/// The format of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DocumentFormat {
     /// JSON.
@@ -17,7 +17,7 @@ pub enum DocumentFormat {
 }
 
 impl DocumentFormat {
-    /// As calls name it.
+    /// Its name in requests.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -26,7 +26,7 @@ impl DocumentFormat {
         }
     }
 
-    /// The one that is named so.
+    /// Returns the format with this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         [DocumentFormat::Json, DocumentFormat::Yaml]
@@ -35,7 +35,7 @@ impl DocumentFormat {
     }
 }
 
-/// What a document is for.
+/// The type of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DocumentType {
     /// Scripts in builds.
@@ -45,7 +45,7 @@ pub enum DocumentType {
 }
 
 impl DocumentType {
-    /// As calls name it.
+    /// Its name in requests.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -54,7 +54,7 @@ impl DocumentType {
         }
     }
 
-    /// The one that is named so.
+    /// Returns the type with this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         [DocumentType::Command, DocumentType::Session].into_iter().find(|kind| kind.name() == name)
@@ -67,15 +67,15 @@ pub enum ContentError {
     /// Longer than [`MAX_BYTES`].
     #[error("the document has {0} bytes; it may have {MAX_BYTES}")]
     TooLong(usize),
-    /// Not what its format wants.
+    /// Not valid in its format.
     #[error("{0}")]
     Malformed(String),
 }
 
-/// The map that a text stands for.
+/// Parses a document into a map.
 ///
 /// # Errors
-/// It is too long, is not written in this format, or is no map.
+/// The text is too long, malformed, or not a map.
 pub fn read(text: &str, format: DocumentFormat) -> Result<Map<String, Value>, ContentError> {
     if text.len() > MAX_BYTES {
         return Err(ContentError::TooLong(text.len()));
@@ -87,7 +87,7 @@ pub fn read(text: &str, format: DocumentFormat) -> Result<Map<String, Value>, Co
     };
     match value {
         Value::Object(mut map) => {
-            // As YAML reads it without quotes.
+            // A version without quotes in YAML is read as a number.
             if let Some(Value::Number(number)) = map.get("schemaVersion") {
                 let text = number.to_string();
                 map.insert("schemaVersion".to_owned(), Value::String(text));
@@ -134,7 +134,7 @@ fn value(node: YamlNode) -> Result<Value, String> {
     })
 }
 
-/// A scalar without quotes, as YAML's core schema reads it.
+/// Reads an unquoted scalar by YAML's core schema.
 fn plain(text: String) -> Value {
     let is_number = text.starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '.');
     match text.as_str() {
@@ -151,11 +151,11 @@ fn plain(text: String) -> Value {
     }
 }
 
-/// A value as text in this format.
+/// Writes a value in this format.
 #[must_use]
 pub fn write(value: &Value, format: DocumentFormat) -> String {
     match format {
-        // A value made of JSON can be written as JSON.
+        // A JSON value can always be written as JSON.
         DocumentFormat::Json => serde_json::to_string_pretty(value).unwrap_or_default(),
         DocumentFormat::Yaml => {
             let mut text = String::from("---");
@@ -166,7 +166,7 @@ pub fn write(value: &Value, format: DocumentFormat) -> String {
     }
 }
 
-/// Behind `NAME:` or `-`. Texts are quoted as JSON quotes them, which YAML reads the same.
+/// Writes a value after `NAME:` or `-`. Texts are quoted as in JSON, which YAML reads the same way.
 fn write_yaml(value: &Value, depth: usize, text: &mut String) {
     let line = |text: &mut String| {
         text.push('\n');
@@ -193,7 +193,7 @@ fn write_yaml(value: &Value, depth: usize, text: &mut String) {
     }
 }
 
-/// As JSON, without the characters that YAML does not take as they are.
+/// Quotes as JSON, and escapes characters that YAML does not allow.
 fn quoted(value: &Value) -> String {
     let mut quoted = String::new();
     for c in value.to_string().chars() {
@@ -259,7 +259,7 @@ mod tests {
             read(&" ".repeat(MAX_BYTES + 1), DocumentFormat::Json),
             Err(ContentError::TooLong(_))
         ));
-        // Aliases of aliases would be a million values.
+        // Nested aliases would expand to a million values.
         let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
         for n in 1..9 {
             let of = format!("*a{}, ", n - 1).repeat(10);

@@ -1,10 +1,11 @@
-//! Documents of Systems Manager: what a session or a command is to be, with parameters.
+//! Systems Manager documents: what a session or a command does, with parameters.
 //!
-//! [`read`] makes a value of a text in JSON or YAML. [`Parameters`] are those that a document declares: they check what
-//! a caller gives and become [`ParameterValues`], which are put in the place of `{{ name }}`.
-//! [`SessionDocument`] reads documents of sessions, [`command`] those of commands, and [`command_run`] is the course of their
-//! steps. [`BUILTINS`] are the documents that are always there. Texts come from callers of the endpoint and are read as hostile;
-//! a refused document names all its problems at once.
+//! [`read`] parses JSON or YAML. [`Parameters`] are a document's declared parameters: they check a
+//! caller's values and turn them into [`ParameterValues`], which replace `{{ name }}`.
+//! [`SessionDocument`] reads session documents, [`command`] reads command documents, and
+//! [`command_run`] runs through their steps. [`BUILTINS`] are the built-in documents. Texts come
+//! from clients of the endpoint and are untrusted. A rejected document reports all its problems at
+//! once.
 
 mod builtin;
 pub mod command;
@@ -24,13 +25,14 @@ pub use preferences::{Preferences, is_user};
 pub use session::{Resolved, SessionDocument, SessionKind, Wrong, check, schema};
 pub use values::ParameterValues;
 
-/// A text of others in a message: one line, and not much of it.
+/// An untrusted text for a message: one line, at most 128 characters.
 fn shown(text: &str) -> String {
     let plain: String = text.chars().filter(|c| !c.is_control()).take(128).collect();
     format!("`{plain}`")
 }
 
-/// The known name that an unknown one was probably meant to be: a typo that is ignored silently drops a setting.
+/// Suggests a known name close to an unknown one. Without this, a misspelt setting would be ignored
+/// silently.
 fn misspelt(name: &str, known: &[&str]) -> Option<String> {
     const NEAR: usize = 2;
     if known.contains(&name) || name.len() > 64 {

@@ -1,28 +1,28 @@
-//! The parameters that a document declares, and what a caller may give for them.
+//! The parameters that a document declares, and the values a caller may give.
 
 use super::shown;
 use super::{AllowedPattern, ParameterValues};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
-/// Parameters as calls carry them: texts by names, for a single value a list of one.
+/// Parameters in a request: lists of texts by name. A single value is a list of one.
 pub type GivenParameters = BTreeMap<String, Vec<String>>;
 
-/// Most parameters of a document.
+/// Maximum number of parameters in a document.
 const MAX_PARAMETERS: usize = 200;
 
-/// What values a parameter has.
+/// The type of a parameter's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParameterType {
     /// A text.
     String,
-    /// Texts.
+    /// A list of texts.
     StringList,
     /// True or false.
     Boolean,
     /// A whole number.
     Integer,
-    /// Maps.
+    /// A list of maps.
     MapList,
     /// A map.
     StringMap,
@@ -38,7 +38,7 @@ impl ParameterType {
         ParameterType::StringMap,
     ];
 
-    /// As documents name it.
+    /// Its name in documents.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -55,7 +55,7 @@ impl ParameterType {
         matches!(self, ParameterType::StringList | ParameterType::MapList)
     }
 
-    /// A value of this kind, of the texts that a call carries.
+    /// Converts the texts of a request to a value of this type.
     fn of_texts(self, texts: &[String]) -> Result<Value, String> {
         if self.is_list() {
             let items: Result<Vec<Value>, String> = texts
@@ -85,7 +85,7 @@ impl ParameterType {
         }
     }
 
-    /// The same of a value in a document, which may say `"true"` for `true`.
+    /// Converts a value in a document, where `"true"` may stand for `true`.
     fn of_value(self, value: &Value) -> Result<Value, String> {
         let wrong = || format!("is to be a {}", self.name());
         match (self, value) {
@@ -113,7 +113,7 @@ fn map_of(text: &str) -> Result<Value, String> {
     }
 }
 
-/// A single value as text: how documents write numbers and truth values is no matter.
+/// A single value as text. Documents may write numbers and booleans in either form.
 fn text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -125,18 +125,18 @@ fn text(value: &Value) -> Option<String> {
 /// A parameter as its document declares it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parameter {
-    /// What values it has.
+    /// The type of its values.
     pub kind: ParameterType,
-    /// What it is for.
+    /// Its purpose.
     pub description: Option<String>,
-    /// Its value where none is given; without one it has to be given.
+    /// Its default; if absent, the caller must give a value.
     pub default: Option<Value>,
-    /// The values that are allowed, as texts; all where there are none.
+    /// Allowed values, as texts; `None` allows all.
     allowed: Option<Vec<String>>,
     pattern: Option<AllowedPattern>,
-    /// How many items a list may have.
+    /// Allowed number of items in a list.
     items: ParameterRange,
-    /// How many characters a text may have.
+    /// Allowed number of characters in a text.
     chars: ParameterRange,
 }
 
@@ -162,7 +162,7 @@ impl ParameterRange {
 }
 
 impl Parameter {
-    /// What is wrong with a value of the right kind.
+    /// Returns what is wrong with a value of the right type.
     fn problem(&self, value: &Value) -> Option<String> {
         if let Value::Array(items) = value {
             if let Some(problem) = self.items.problem(items.len(), "items") {
@@ -197,7 +197,7 @@ impl Parameters {
     /// Reads the member `parameters` of a document, which may be missing.
     ///
     /// # Errors
-    /// Everything that is wrong with it, a sentence each.
+    /// Every problem, one sentence each.
     pub fn read(declared: Option<&Value>) -> Result<Self, Vec<String>> {
         let map = match declared {
             None | Some(Value::Null) => return Ok(Parameters::default()),
@@ -223,15 +223,15 @@ impl Parameters {
         if problems.is_empty() { Ok(Parameters(parameters)) } else { Err(problems) }
     }
 
-    /// Those there are, by name.
+    /// All parameters, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Parameter)> {
         self.0.iter().map(|(name, parameter)| (name.as_str(), parameter))
     }
 
-    /// The values of a call: what is given, and defaults for the rest.
+    /// Returns the values for a request: the given ones, and defaults for the rest.
     ///
     /// # Errors
-    /// Everything that is wrong with what is given, a sentence each, which names the parameter.
+    /// Every problem with the given values, one sentence each, which names the parameter.
     pub fn values(&self, given: &GivenParameters) -> Result<ParameterValues, Vec<String>> {
         let mut problems = Vec::new();
         for name in given.keys().filter(|name| !self.0.contains_key(*name)) {
@@ -255,7 +255,7 @@ impl Parameters {
     }
 }
 
-/// One parameter, if its kind is known.
+/// Reads one parameter, if its type is known.
 fn declaration(name: &str, declared: &Value, problems: &mut Vec<String>) -> Option<Parameter> {
     if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric()) {
         problems.push("has a name of more than letters and digits".to_owned());

@@ -1,15 +1,16 @@
-//! `allowedPattern`: a regular expression that a value has to match as a whole.
+//! `allowedPattern`: a regular expression that must match a whole value.
 //!
-//! AWS reads Java's language, which has more than `regex-lite` and a few marks that mean something else there. A
-//! pattern that cannot be carried out as it is meant is refused: nothing is ever allowed because it could not be
-//! checked.
+//! AWS uses Java's syntax, which has more features than `regex-lite` and a few with another
+//! meaning. A pattern that cannot be run as intended is rejected, so no value is ever allowed
+//! without a check.
 
 use regex_lite::{Error, Regex, RegexBuilder};
 use std::fmt;
 
-/// The longest pattern, in characters.
+/// Maximum length of a pattern, in characters.
 const MAX_CHARS: usize = 1024;
-/// The largest machine for one, in bytes: the time for a value is the product of both lengths.
+/// Maximum size of a compiled pattern, in bytes. Matching takes time in proportion to this size
+/// times the length of the value.
 const MAX_MACHINE: usize = 256 << 10;
 
 fn compile(text: &str) -> Result<Regex, Error> {
@@ -36,10 +37,10 @@ impl PartialEq for AllowedPattern {
 }
 
 impl AllowedPattern {
-    /// Reads a pattern.
+    /// Compiles a pattern.
     ///
     /// # Errors
-    /// It cannot be carried out: why, and at which character.
+    /// Why the pattern is not supported, and at which character.
     pub fn new(text: &str) -> Result<Self, String> {
         let wrong = |at: usize, why: &str| {
             format!("the pattern {} at character {at}: {why}", super::shown(text))
@@ -50,7 +51,7 @@ impl AllowedPattern {
         if let Some(at) = possessive(text) {
             return Err(wrong(at, "possessive quantifiers are not supported"));
         }
-        // Alone first: a stray `)` would otherwise close the group around it.
+        // Compile it alone first: a stray `)` would otherwise close the surrounding group.
         if let Err(error) = compile(text) {
             return Err(wrong(place(text, &error.to_string()), &error.to_string()));
         }
@@ -59,20 +60,20 @@ impl AllowedPattern {
         Ok(AllowedPattern { text: text.to_owned(), regex: whole })
     }
 
-    /// Whether a value matches as a whole.
+    /// Whether the pattern matches a whole value.
     #[must_use]
     pub fn allows(&self, value: &str) -> bool {
         self.regex.is_match(value)
     }
 
-    /// As it is written.
+    /// The pattern as written.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
     }
 }
 
-/// The character with which a text begins to be wrong in this way, from 1.
+/// Finds the character at which this error first occurs, from 1.
 fn place(text: &str, error: &str) -> usize {
     let is_it = |end: usize| {
         text.get(..end)
@@ -82,7 +83,8 @@ fn place(text: &str, error: &str) -> usize {
     ends.enumerate().find(|(_, end)| is_it(*end)).map_or(1, |(at, _)| at + 1)
 }
 
-/// Where a quantifier is followed by `+`: Java reads a possessive quantifier, regex-lite a second repetition.
+/// Finds a quantifier followed by `+`: a possessive quantifier in Java, but a second repetition in
+/// regex-lite.
 fn possessive(text: &str) -> Option<usize> {
     let mut chars = text.chars().enumerate();
     let (mut is_class, mut is_quantified) = (false, false);
@@ -145,7 +147,7 @@ mod tests {
             assert!(error.contains(why) && error.contains(text), "{text}: {error}");
             assert!(error.contains(&format!("at character {at}:")), "{text}: {error}");
         }
-        // Not possessive: a mark in a class, one with a backslash, a lazy one.
+        // Not possessive: a quantifier in a class, an escaped one, a lazy one.
         for text in ["[*+]+", "\\++", "a+?b", "a??b"] {
             assert!(AllowedPattern::new(text).is_ok(), "{text}");
         }

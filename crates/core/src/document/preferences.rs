@@ -1,26 +1,26 @@
-//! `inputs` of a session's document: what holds for sessions, whatever they run.
+//! `inputs` of a session document: settings for all its sessions.
 
 use super::{misspelt, shown};
 use crate::destination::{Bucket, Destinations, Form, LogGroup};
 use serde_json::{Map, Value};
 use std::time::Duration;
 
-/// What a document says of its sessions.
+/// A document's session settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Preferences {
     /// Where transcripts go.
     pub logs: Destinations,
-    /// The key that sessions are encrypted with; empty for none.
+    /// KMS key for encryption; empty for none.
     pub kms_key: String,
-    /// Whether sessions run as a user who is named: by a tag of the caller, or here.
+    /// Whether sessions run as a named user: from a tag of the caller, or from `run_as_user`.
     pub run_as: bool,
-    /// That user where the caller has no such tag.
+    /// The user if the caller has no such tag.
     pub run_as_user: String,
-    /// How long nothing may happen.
+    /// How long a session may be idle.
     pub idle: Option<Duration>,
-    /// How long a session may last.
+    /// Maximum duration of a session.
     pub longest: Option<Duration>,
-    /// What is typed when a shell begins.
+    /// Text typed when a shell starts.
     pub shell_profile: String,
 }
 
@@ -40,10 +40,10 @@ const KNOWN: [&str; 12] = [
 ];
 
 impl Preferences {
-    /// Reads `inputs`. Where it is a `template`, texts with a placeholder may become anything.
+    /// Reads `inputs`. In a `template`, texts with placeholders are not checked.
     ///
     /// # Errors
-    /// Everything that is wrong with it, a sentence each.
+    /// Every problem, one sentence each.
     pub fn read(inputs: &Value, template: bool) -> Result<Self, Vec<String>> {
         let Value::Object(map) = inputs else {
             return Err(vec!["inputs is to be a map".to_owned()]);
@@ -70,7 +70,8 @@ struct PreferencesReader<'m> {
 }
 
 impl PreferencesReader<'_> {
-    /// What stands there, if it counts: nothing is the default, and a template is not looked at.
+    /// Returns a value to check. Null means the default, and placeholders in a template are not
+    /// checked.
     fn get(&self, name: &str) -> Option<&Value> {
         let is_open =
             |value: &Value| self.template && value.as_str().is_some_and(|text| text.contains("{{"));
@@ -120,7 +121,7 @@ impl PreferencesReader<'_> {
         Destinations { group, bucket }
     }
 
-    /// The one that AWS's agent takes as nothing but a truth value.
+    /// The one flag for which AWS's agent accepts only a boolean.
     fn streams(&mut self) -> bool {
         let name = "cloudWatchStreamingEnabled";
         match self.get(name) {
@@ -183,7 +184,7 @@ impl PreferencesReader<'_> {
     }
 }
 
-/// Whether a text can be the name of a user: one that `/etc/passwd` can hold, and no number.
+/// Whether a text is a valid user name for `/etc/passwd`, and not a number.
 #[must_use]
 pub fn is_user(name: &str) -> bool {
     let is_part = |c: char| c.is_ascii_alphanumeric() || "_.@$-".contains(c);
@@ -229,7 +230,7 @@ mod tests {
             shell_profile: "cd /\nexport A=1".to_owned(),
         };
         assert_eq!(read, wanted);
-        // What the console writes where nothing is set.
+        // What the AWS console writes if nothing is set.
         let empty = json!({
             "s3BucketName": "", "s3KeyPrefix": "", "s3EncryptionEnabled": true, "kmsKeyId": "",
             "cloudWatchLogGroupName": "", "cloudWatchEncryptionEnabled": true, "maxSessionDuration": "",

@@ -1,23 +1,23 @@
-//! Documents of sessions: schema 1.0.
+//! Session documents: schema 1.0.
 
 use super::command::CommandDocument;
 use super::preferences::Preferences;
 use super::{DocumentType, GivenParameters, Parameters, misspelt, shown};
 use serde_json::{Map, Value};
 
-/// Longest document with its parameters.
+/// Maximum size of a document with its parameters filled in, in bytes.
 const MAX_RESOLVED: usize = 1 << 20;
 
-/// Which kind of session it is.
+/// The type of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionKind {
     /// A shell on a terminal.
     StandardStream,
     /// A command on a terminal.
     InteractiveCommands,
-    /// A command without one.
+    /// A command without a terminal.
     NonInteractiveCommands,
-    /// Connections.
+    /// Forwarded connections.
     Port,
 }
 
@@ -29,7 +29,7 @@ impl SessionKind {
         SessionKind::Port,
     ];
 
-    /// As documents name it.
+    /// Its name in documents.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -44,13 +44,13 @@ impl SessionKind {
 /// What is wrong with a document's content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wrong {
-    /// It has a schema that is not offered.
+    /// Its schema is not supported.
     Schema(String),
-    /// Everything else, a sentence each.
+    /// Every other problem, one sentence each.
     Content(Vec<String>),
 }
 
-/// A document of a session.
+/// A session document.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SessionDocument {
     kind: SessionKind,
@@ -59,14 +59,14 @@ pub struct SessionDocument {
     parameters: Parameters,
 }
 
-/// A session with parameters put in.
+/// A session with its parameters filled in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resolved {
-    /// Which kind it is.
+    /// The type of the session.
     pub kind: SessionKind,
-    /// What its document says of all else; none where it says nothing.
+    /// Its other settings; `None` if the document has none.
     pub preferences: Option<Preferences>,
-    /// What it runs, or where it connects to.
+    /// What it runs, or where it connects.
     pub properties: Value,
 }
 
@@ -74,7 +74,7 @@ impl SessionDocument {
     /// Reads a document's content.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// Every problem with it.
     pub fn read(content: &Map<String, Value>) -> Result<Self, Wrong> {
         check_schema(content, DocumentType::Session)?;
         let mut problems = Vec::new();
@@ -110,16 +110,16 @@ impl SessionDocument {
         }
     }
 
-    /// Which kind it is.
+    /// The type of the session.
     #[must_use]
     pub fn kind(&self) -> SessionKind {
         self.kind
     }
 
-    /// Puts parameters in.
+    /// Fills in parameters.
     ///
     /// # Errors
-    /// Everything that is wrong with them, or with what they make of the document, a sentence each.
+    /// Every problem with the values, or with the resulting document, one sentence each.
     pub fn resolve(&self, given: &GivenParameters) -> Result<Resolved, Vec<String>> {
         let values = self.parameters.values(given)?;
         let is_short = |part: &Value| values.fits(part, MAX_RESOLVED);
@@ -132,10 +132,10 @@ impl SessionDocument {
     }
 }
 
-/// What is wrong with a document's content, as far as its type shows it.
+/// Checks a document's content, as far as its type allows.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// Every problem with it.
 pub fn check(kind: DocumentType, content: &Map<String, Value>) -> Result<(), Wrong> {
     match kind {
         DocumentType::Session => SessionDocument::read(content).map(drop),
@@ -155,7 +155,7 @@ pub fn check(kind: DocumentType, content: &Map<String, Value>) -> Result<(), Wro
     }
 }
 
-/// The schema that a document says it has.
+/// The schema version in a document.
 #[must_use]
 pub fn schema(content: &Map<String, Value>) -> Option<String> {
     content.get("schemaVersion")?.as_str().map(str::to_owned)
@@ -182,7 +182,7 @@ fn check_schema(content: &Map<String, Value>, kind: DocumentType) -> Result<(), 
     }
 }
 
-/// What is missing for a session of this kind.
+/// Returns what is missing for a session of this type.
 fn without_properties(kind: SessionKind, properties: &Value) -> Option<String> {
     let missing = match kind {
         SessionKind::StandardStream => return None,
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_command_with_a_pattern() {
-        // As AWS's manual has it.
+        // An example from AWS's manual.
         let document = json!({
             "schemaVersion": "1.0",
             "description": "Document to view a log file on a Linux instance",

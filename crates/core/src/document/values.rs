@@ -1,4 +1,4 @@
-//! Values in the place of `{{ name }}`.
+//! Values that replace `{{ name }}`.
 
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -18,9 +18,9 @@ impl ParameterValues {
         self.0.get(name)
     }
 
-    /// A part of a document with the values in it. A text that is one placeholder and nothing else becomes the
-    /// value; in a longer one values stand as text. Values are not looked through for placeholders, and what stands
-    /// between braces and is no parameter stays, as AWS's agent has it.
+    /// Fills values into a part of a document. A text that is exactly one placeholder becomes the
+    /// value itself; in a longer text, values are inserted as text. As in AWS's agent, values are
+    /// not scanned for placeholders, and braces without a known parameter stay.
     #[must_use]
     pub fn fill(&self, part: &Value) -> Value {
         match part {
@@ -36,15 +36,16 @@ impl ParameterValues {
         }
     }
 
-    /// Whether a part stays within so many bytes with the values in it: a short document may name a long value often.
+    /// Whether a part with its values filled in has at most `most` bytes. A short document may name
+    /// a long value many times.
     #[must_use]
     pub fn fits(&self, part: &Value, most: usize) -> bool {
         let longest = self.0.values().map(|value| value.to_string().len()).max().unwrap_or(0);
         size(part, longest) <= most
     }
 
-    /// A text with the values in it, literally: what a value holds means there what it means, also to a shell. Only
-    /// `$$` in a value becomes `$`, as in AWS's agent.
+    /// Fills values into a text. Values are inserted literally, so a shell interprets whatever they
+    /// contain. As in AWS's agent, only `$$` in a value becomes `$`.
     #[must_use]
     pub fn fill_text(&self, text: &str) -> String {
         let mut filled = String::with_capacity(text.len());
@@ -57,7 +58,7 @@ impl ParameterValues {
                     filled.push_str(&plain(value).replace("$$", "$"));
                     rest = from.get(len..).unwrap_or_default();
                 }
-                // The next one may begin with the second brace.
+                // The next placeholder may begin with the second brace.
                 None => {
                     filled.push('{');
                     rest = from.get(1..).unwrap_or_default();
@@ -74,7 +75,7 @@ impl ParameterValues {
     }
 }
 
-/// At most so many bytes, with values of this length.
+/// Upper limit of a part's size in bytes, if no value is longer than `longest`.
 fn size(part: &Value, longest: usize) -> usize {
     let text =
         |text: &str| text.len().saturating_add(text.matches("{{").count().saturating_mul(longest));
@@ -90,7 +91,7 @@ fn size(part: &Value, longest: usize) -> usize {
     }
 }
 
-/// The name between the braces that a text begins with, and how long they are together.
+/// The name in the placeholder that a text begins with, and the placeholder's length.
 fn placeholder(text: &str) -> Option<(&str, usize)> {
     let space = [' ', '\t', '\n', '\r', '\x0c'];
     let inner = text.strip_prefix("{{")?.trim_start_matches(space);
@@ -100,7 +101,7 @@ fn placeholder(text: &str) -> Option<(&str, usize)> {
     (!name.is_empty()).then_some((name, text.len() - rest.len()))
 }
 
-/// As it stands within a text.
+/// The form of a value inside a longer text.
 fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -138,9 +139,9 @@ mod tests {
             (" {{n}}", " 3"),
             ("{{n}}{{ n }}", "33"),
             ("{{list}} {{flag}}", "[\"p\",\"q\"] true"),
-            // No value is looked through again.
+            // Values are not scanned for placeholders.
             ("<{{ brace }}>", "<{{ a }}>"),
-            // No parameters.
+            // Not parameters.
             ("{{ b }} {{ a.b }} {{ a", "{{ b }} {{ a.b }} {{ a"),
             ("{{{n}}} {{ {{n}} }}", "{3} {{ 3 }}"),
             ("{{}} {{ }} {{n} }", "{{}} {{ }} {{n} }"),

@@ -1,25 +1,25 @@
-//! Checkpoints, and the way back to one, as the log has them.
+//! Checkpoints and rewinds in the event log.
 
 use crate::changes::Counts;
 use crate::debug::CommandPlace;
 use serde::{Deserialize, Serialize};
 
-/// A checkpoint, or why there is none.
+/// A checkpoint, or the reason why there is none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CheckpointFacts {
-    /// The run before which it was taken.
+    /// The run that follows the checkpoint.
     pub before: u32,
-    /// What kind.
+    /// The kind of checkpoint.
     pub kind: CheckpointKind,
-    /// Why there is none, or what is to be known of it.
+    /// Why there is none, or a remark about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
-    /// How many files, directories and links have changed since the one before.
+    /// Number of files, directories and links that changed since the last checkpoint.
     pub entries: u64,
-    /// Bytes of those.
+    /// Bytes of these entries.
     pub bytes: u64,
-    /// How long it took, in milliseconds.
+    /// Time it took, in milliseconds.
     pub ms: u64,
 }
 
@@ -27,16 +27,16 @@ pub struct CheckpointFacts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckpointKind {
-    /// What was written so far is closed, and the build writes to a new layer.
+    /// The layer written so far is closed, and the build writes to a new one.
     Sealed,
-    /// What was written so far is copied.
+    /// The layer written so far is copied.
     Copied,
-    /// There is none.
+    /// No checkpoint.
     None,
 }
 
 impl CheckpointKind {
-    /// As it is shown.
+    /// The kind for users.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -47,23 +47,23 @@ impl CheckpointKind {
     }
 }
 
-/// What a run has changed in the files, as it is known when it has ended.
+/// File changes of a run, known when it has ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ChangedFacts {
     /// The run.
     pub command: u32,
-    /// How many.
+    /// Numbers of changes.
     #[serde(flatten)]
     pub counts: Counts,
-    /// Why it is not known, or not kept.
+    /// Why the changes are unknown, or not kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
-    /// How long it took to find out, in milliseconds.
+    /// Time it took to find them, in milliseconds.
     pub ms: u64,
 }
 
-/// A build that is back where it was before a run.
+/// A rewind to the state before a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RewoundFacts {
@@ -71,23 +71,23 @@ pub struct RewoundFacts {
     pub to: u32,
     /// Its place.
     pub place: CommandPlace,
-    /// The runs that do not count any more.
+    /// Runs that no longer count.
     pub lost: Vec<u32>,
-    /// Whether what people did at the stop before it does not count, either.
+    /// Whether what people did at the stop before that run was dropped too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub without_edits: bool,
-    /// What ran then and was killed.
+    /// Processes that were killed.
     pub processes: Vec<Lost>,
-    /// How many sessions were closed.
+    /// Number of sessions that were closed.
     pub sessions: u64,
-    /// How long it took, in milliseconds.
+    /// Time it took, in milliseconds.
     pub ms: u64,
 }
 
 /// A process that a rewind has killed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lost {
-    /// Its number in the container.
+    /// Its process ID in the container.
     pub pid: u32,
     /// Its name.
     pub name: String,

@@ -1,75 +1,75 @@
-//! What is known of a build from its first moment on.
+//! Facts about a build that are known from its start.
 
 use serde::{Deserialize, Serialize};
 
-/// What is known of a build from its first moment on.
+/// Facts about a build that are known from its start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BuildFacts {
     /// Project name.
     pub project: String,
-    /// Second half of the build's id.
+    /// Second half of the build ID.
     pub uuid: String,
     /// Number of the build in its project, from 1.
     pub number: u64,
-    /// AWS's long name for it.
+    /// ARN of the build.
     pub arn: String,
-    /// Who started it.
+    /// The person who started it.
     pub initiator: String,
-    /// The image, as asked for.
+    /// The requested image.
     pub image: String,
-    /// The engine that runs it; the one asked for, as long as there is no container.
+    /// The engine that runs it. Until there is a container, the requested one.
     pub engine: String,
-    /// The image of its container, by a name that means no other.
+    /// The container's image, by an unambiguous name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved_image: Option<String>,
-    /// The buildspec, as asked for.
+    /// The requested buildspec.
     pub buildspec: String,
-    /// The file it was read from, if it was one.
+    /// The buildspec file, if it was read from one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub buildspec_file: Option<BuildspecFacts>,
     /// Source directory on the host.
     pub source: String,
-    /// Where the build sees it: `CODEBUILD_SRC_DIR`.
+    /// Path of the source in the build: `CODEBUILD_SRC_DIR`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_in_build: Option<String>,
-    /// The commit the source stands at, where it is a git work tree.
+    /// Commit of the source, if it is a git work tree.
     pub resolved_source_version: Option<String>,
-    /// Further sources.
+    /// Secondary sources.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secondary_sources: Vec<SecondarySource>,
-    /// The cache it was given.
+    /// The cache of the build.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheFacts>,
-    /// Where on AWS its log goes.
+    /// Destinations of its log on AWS.
     #[serde(default)]
     pub logs: LogsFacts,
-    /// Whether breakpoints pause and AWS sessions are let in.
+    /// Whether breakpoints pause the build and AWS sessions are allowed.
     pub session_enabled: bool,
-    /// Whether the container has privileges.
+    /// Whether the container is privileged.
     #[serde(default)]
     pub privileged: bool,
-    /// Programs that stand-ins take the place of.
+    /// Programs that are replaced by stand-ins.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stubs: Vec<String>,
-    /// The batch it belongs to.
+    /// The batch that it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<BatchMember>,
-    /// How long it may run, in seconds.
+    /// Time limit, in seconds.
     pub timeout_s: u64,
-    /// Version of the program that runs it.
+    /// Version of the runner.
     pub runner_version: String,
 }
 
-/// The buildspec as a file of the host.
+/// The buildspec as a file on the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildspecFacts {
-    /// Its path, from the root.
+    /// Absolute path.
     pub path: String,
-    /// Of its text, in hexadecimal digits.
+    /// SHA-256 of its text, in hexadecimal.
     pub sha256: String,
-    /// The same of its values alone, whatever they are written like (`patch::values`); none where they cannot
-    /// be read.
+    /// SHA-256 of its values, regardless of how they are written (`patch::values`); `None` if they
+    /// cannot be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub values: Option<String>,
 }
@@ -77,26 +77,26 @@ pub struct BuildspecFacts {
 /// A build's place in a batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchMember {
-    /// AWS's long name for the batch.
+    /// ARN of the batch.
     pub arn: String,
     /// Number of the batch in its project.
     pub number: u64,
-    /// Name of the build in it.
+    /// Identifier of the build in the batch.
     pub identifier: String,
 }
 
-/// A source beside the primary one.
+/// A secondary source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecondarySource {
     /// Its identifier.
     pub identifier: String,
     /// Its directory on the host.
     pub location: String,
-    /// The commit it stands at; empty where it is no git work tree.
+    /// Its commit; empty if it is not a git work tree.
     pub version: String,
 }
 
-/// The cache of a build, in AWS's words.
+/// The cache of a build, in AWS's terms.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheFacts {
     /// `S3` or `LOCAL`.
@@ -105,14 +105,14 @@ pub struct CacheFacts {
     pub location: String,
 }
 
-/// Where on AWS a build's log goes.
+/// Destinations of a build's log on AWS.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LogsFacts {
     /// Log group and log stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloudwatch: Option<(String, String)>,
-    /// Bucket and key of an object.
+    /// Bucket and key of the log object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub s3: Option<String>,
 }

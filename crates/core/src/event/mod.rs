@@ -1,9 +1,8 @@
-//! The spine's one type: everything that happens in a build, as it is logged, streamed and
-//! replayed.
+//! Everything that happens in a build, as one event type that is logged, streamed and replayed.
 //!
-//! Made by `machine::build` and, for output, by the log writer; read by every sink, live or from
-//! the file. Events own their data. Output bytes are not in them: an output event says where in
-//! `output.log` they lie.
+//! `machine::build` makes the events, and the log writer adds output events. All sinks read them,
+//! live or from the file. Events own their data. They do not contain output bytes: an output event
+//! holds the position of its bytes in `output.log`.
 
 mod checkpoint;
 mod facts;
@@ -29,17 +28,17 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fmt;
 
-/// Version of the events' form; raised when a reader of the old form would misread the new one.
+/// Version of the event format. Raised when an older reader would misread it.
 pub const SCHEMA_VERSION: u32 = 2;
 
-/// Their form as a JSON Schema, draft 2020-12. Output in it is as in [`EventBody::Output`], or the bytes
-/// themselves, as programs are shown it.
+/// The event format as a JSON Schema, draft 2020-12. Output is either as in [`EventBody::Output`],
+/// or the bytes themselves, as in the stream for programs.
 pub const SCHEMA: &str = include_str!("schema.json");
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
-    /// Place in the build's log, from 1, without gaps.
+    /// Position in the build's log, from 1, without gaps.
     pub seq: u64,
     /// When it was logged.
     pub time: WallTime,
@@ -49,7 +48,7 @@ pub struct Event {
     pub body: EventBody,
 }
 
-/// What happened. In JSON a `type` and its `data`.
+/// The kind of an event. In JSON, a `type` and its `data`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", content = "data", rename_all = "snake_case", rename_all_fields = "camelCase")]
 pub enum EventBody {
@@ -57,175 +56,175 @@ pub enum EventBody {
     BuildStarted(Box<BuildFacts>),
     /// A phase begins.
     PhaseStarted {
-        /// Which one.
+        /// The phase.
         phase: Phase,
     },
     /// A phase is over.
     PhaseEnded {
-        /// Which one.
+        /// The phase.
         phase: Phase,
-        /// How it ended.
+        /// Final status.
         status: Status,
-        /// Why.
+        /// Reasons for the status.
         contexts: Vec<PhaseContext>,
-        /// How long it took, in milliseconds.
+        /// Duration in milliseconds.
         duration_ms: u64,
     },
-    /// There is a container.
+    /// The container has started.
     ContainerStarted {
-        /// The engine that has made it.
+        /// The engine that runs it.
         engine: String,
-        /// The image it was made of, by a name that means no other; none where that was this machine, or a
+        /// Unambiguous name of its image; `None` if it was made from this machine or from a
         /// directory.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         image: Option<String>,
     },
-    /// A line that CodeBuild's agent writes into the log at this point.
+    /// A log line of CodeBuild's agent.
     Agent {
         /// The line without its prefix.
         text: String,
     },
-    /// A command of the buildspec begins.
+    /// A command of the buildspec starts.
     CommandStarted {
         /// Number of the command in this build, from 1.
         command: u32,
         /// The phase it belongs to.
         phase: Phase,
-        /// Whether it stands under `commands` or `finally`.
+        /// Whether it is in `commands` or `finally`.
         block: Block,
-        /// Its place there, from 0.
+        /// Its index in that list, from 0.
         index: u32,
         /// Its text.
         text: String,
-        /// The line of the buildspec it stands at, from 1.
+        /// Its line in the buildspec, from 1.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         line: Option<u32>,
     },
-    /// A command is over and its output is in the log.
+    /// A command has ended, and its output is in the log.
     CommandEnded {
         /// Its number.
         command: u32,
         /// How it ended.
         outcome: CommandOutcome,
-        /// How long it took, in milliseconds.
+        /// Duration in milliseconds.
         duration_ms: u64,
     },
-    /// Bytes a command, or what it left running, has written.
+    /// Output of a command, or of processes it left running.
     Output {
         /// The command's number.
         command: u32,
-        /// Where in `output.log` they start.
+        /// Start of the bytes in `output.log`.
         offset: u64,
-        /// How many there are.
+        /// Number of bytes.
         length: u64,
     },
-    /// Something the person at the terminal should know; not part of CodeBuild's log.
+    /// A message for the user; not part of CodeBuild's log.
     Notice(Notice),
-    /// The build waits until somebody lets it go on.
+    /// The build waits for a person.
     Paused {
-        /// Which pause.
+        /// Number of the pause.
         #[serde(rename = "breakpoint")]
         pause: PauseId,
-        /// What brought it about.
+        /// Why it paused.
         #[serde(default)]
         kind: PauseKind,
-        /// The command that was running, or was to be run.
+        /// The current command, or the next one.
         command: u32,
-        /// Working directory of the process that called; else the one the command was to have.
+        /// Working directory of the process that called, otherwise of the command.
         directory: String,
-        /// When the build goes on by itself if nobody connects, in seconds from now.
+        /// Seconds until the build goes on by itself if nobody connects.
         resumes_in_s: Option<u64>,
-        /// Why it cannot go on; resumed, it ends.
+        /// Why it cannot go on. When it is resumed, it ends.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stuck: Option<Stuck>,
-        /// Where the build has stopped, if it has.
+        /// The stop, if the build is at one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stop: Option<Box<StopFacts>>,
     },
-    /// A person has decided something that changes what a build does.
+    /// A person made a decision that changes the build.
     Intervened(Box<Intervention>),
-    /// A command of the buildspec is not run.
+    /// A command of the buildspec is skipped.
     CommandSkipped {
         /// The phase it belongs to.
         phase: Phase,
-        /// Whether it stands under `commands` or `finally`.
+        /// Whether it is in `commands` or `finally`.
         block: Block,
-        /// Its place there, from 0.
+        /// Its index in that list, from 0.
         index: u32,
         /// Its text.
         text: String,
     },
-    /// What the build has written so far is kept, or why it is not.
+    /// A checkpoint was taken, or could not be taken.
     Checkpoint(CheckpointFacts),
-    /// What a run has changed in the files.
+    /// File changes of a run.
     FilesChanged(ChangedFacts),
-    /// The build is back where it was before a run.
+    /// The build went back to the state before a run.
     Rewound(Box<RewoundFacts>),
-    /// A breakpoint is there, or is no more.
+    /// A breakpoint was set or removed.
     Breakpoint(BreakpointFacts),
-    /// What a breakpoint writes instead of stopping.
+    /// A breakpoint logged a text instead of stopping.
     Logged {
-        /// Which one.
+        /// The breakpoint.
         id: BreakpointId,
-        /// The run at hand.
+        /// The current run.
         run: u32,
-        /// What it writes.
+        /// The text.
         text: String,
     },
-    /// A pause is over.
+    /// A pause has ended.
     Resumed {
-        /// Which one.
+        /// Number of the pause.
         #[serde(rename = "breakpoint")]
         pause: PauseId,
-        /// What ended it.
+        /// Why it ended.
         by: ResumedBy,
     },
-    /// AWS's clients find the build at this address.
+    /// AWS clients can reach the build.
     EndpointOpened {
-        /// `HOST:PORT`, on this machine.
+        /// Address on this machine, as `HOST:PORT`.
         address: String,
     },
-    /// AWS's clients find the build nowhere.
+    /// AWS clients cannot reach the build.
     EndpointFailed {
-        /// Why.
+        /// The reason.
         problem: String,
     },
-    /// Somebody has connected.
+    /// A session has opened.
     SessionOpened {
         /// Number of the session in this build, from 1.
         session: u64,
-        /// What runs in it.
+        /// The program in it.
         program: String,
     },
-    /// A session is over.
+    /// A session has closed.
     SessionClosed {
         /// Its number.
         session: u64,
-        /// What ended it.
+        /// Why it closed.
         how: String,
     },
-    /// Values of the variables that the buildspec exports.
+    /// Values of the exported variables.
     Exported {
-        /// In the order of the buildspec.
+        /// In buildspec order.
         variables: Vec<ExportedVariable>,
     },
-    /// A report of tests or coverage has been read.
+    /// A test or coverage report was read.
     Report(Box<ReportFacts>),
-    /// An artifact is where it belongs.
+    /// An artifact was stored.
     ArtifactStored(StoredArtifact),
-    /// How far a transfer is that takes a while.
+    /// Progress of a slow transfer.
     Progress(TransferProgress),
     /// The build is over. Always the last event.
     BuildEnded {
-        /// How.
+        /// Final status.
         status: Status,
-        /// The failure in one sentence, where there is one.
+        /// Why it failed, in one sentence.
         reason: Option<String>,
     },
 }
 
 impl EventBody {
-    /// Takes secrets out of every text that a buildspec, a build or a session has a say in.
+    /// Masks secrets in every text that may come from a buildspec, a build or a session.
     pub fn mask(&mut self, secrets: &Secrets) {
         if secrets.is_empty() {
             return;
@@ -292,29 +291,29 @@ impl EventBody {
     }
 }
 
-/// Number of a pause in its build, from 1; given by the machine, never twice.
+/// Number of a pause in its build, from 1. Assigned by the machine and never reused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PauseId(pub u64);
 
 impl PauseId {
-    /// That of the pause after this one.
+    /// The number of the next pause.
     #[must_use]
     pub fn next(self) -> Self {
         PauseId(self.0 + 1)
     }
 }
 
-/// What brings a pause about.
+/// The cause of a pause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PauseKind {
-    /// A process of the build has called `codebuild-breakpoint` and waits.
+    /// A process of the build called `codebuild-breakpoint` and waits.
     #[default]
     Called,
-    /// The build cannot go on, and somebody may want to know why.
+    /// The build cannot go on, and a person may want to look into it.
     Stuck,
-    /// The build has stopped, and somebody decides what follows.
+    /// The build has stopped for a person's decision.
     Stop,
 }
 
@@ -324,43 +323,43 @@ pub enum PauseKind {
 pub struct Stuck {
     /// Why, in one sentence.
     pub reason: String,
-    /// Whether a session finds a shell in the container.
+    /// Whether a session can open a shell in the container.
     pub has_shell: bool,
 }
 
-/// An artifact where it belongs.
+/// A stored artifact.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StoredArtifact {
-    /// None for the build's own.
+    /// Identifier of a secondary artifact; `None` for the primary one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identifier: Option<String>,
-    /// A path of this machine, or an ARN.
+    /// A path on this machine, or an ARN.
     pub location: String,
-    /// How many files.
+    /// Number of files.
     pub files: u64,
-    /// Their bytes, before they were packed.
+    /// Bytes of the files before packing.
     pub bytes: u64,
-    /// Of the ZIP, in hexadecimal digits; of a ZIP alone.
+    /// SHA-256 of the ZIP, in hexadecimal; only for a ZIP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
-    /// The same by another algorithm.
+    /// MD5 of the ZIP, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub md5: Option<String>,
-    /// Whether the buildspec's name goes before the project's.
+    /// Whether the buildspec's name overrides the project's.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub override_name: bool,
 }
 
-/// How far a transfer is.
+/// Progress of a transfer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TransferProgress {
     /// What is transferred, in a few words.
     pub what: String,
-    /// Bytes done.
+    /// Bytes transferred.
     pub done: u64,
-    /// Bytes in all; 0 where nobody knows.
+    /// Total bytes; 0 if unknown.
     pub total: u64,
 }
 
@@ -396,7 +395,7 @@ impl CommandOutcome {
 }
 
 impl fmt::Display for CommandOutcome {
-    /// As Go's process state reads, for CodeBuild's messages.
+    /// Formatted like Go's process state, for CodeBuild's messages.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             CommandOutcome::Exited(code) => write!(formatter, "exit status {code}"),
@@ -431,29 +430,29 @@ fn signal_name(signal: i32) -> Option<&'static str> {
     })
 }
 
-/// What ended a pause.
+/// Why a pause ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResumedBy {
-    /// `codebuild-resume` in the container, `runner resume`, or the key.
+    /// Somebody used `codebuild-resume` in the container, `runner resume` or a key.
     User,
-    /// What a person has decided at a stop.
+    /// A person made a decision at a stop.
     Decision,
-    /// Nobody connected for as long as `--break-timeout` says.
+    /// Nobody connected within `--break-timeout`.
     Timeout,
-    /// The process that waited is gone.
+    /// The waiting process has ended.
     Gone,
     /// The build was ended.
     Ended,
 }
 
-/// A line that is not an event of ours.
+/// A line that is not a valid event.
 #[derive(Debug, thiserror::Error)]
 pub enum BadLine {
-    /// Not JSON, or not with our fields.
+    /// Not JSON, or without the expected fields.
     #[error("not an event: {0}")]
     Malformed(#[from] serde_json::Error),
-    /// Written by a later version.
+    /// Written by a later version of the runner.
     #[error("event of form {0}, this program reads up to {SCHEMA_VERSION}")]
     TooNew(u32),
 }
@@ -469,15 +468,15 @@ struct EventHead<'a> {
 }
 
 impl Event {
-    /// One line of JSON, without its line break.
+    /// The event as one line of JSON, without a line break.
     ///
     /// # Errors
-    /// None of our types fails to serialise; the serialiser's signature says it could.
+    /// None in practice: our types always serialize. The serializer's signature requires it.
     pub fn to_line(&self) -> Result<String, serde_json::Error> {
         self.line_with(&serde_json::to_string(&self.body)?)
     }
 
-    /// The same with another text for `type` and `data`: an object in JSON.
+    /// Like [`Self::to_line`], with `body` for `type` and `data`: a JSON object.
     ///
     /// # Errors
     /// As [`Self::to_line`].
@@ -497,10 +496,10 @@ impl Event {
         Ok(line)
     }
 
-    /// Reads a line that [`Self::to_line`] has written.
+    /// Parses a line written by [`Self::to_line`].
     ///
     /// # Errors
-    /// The line is not an event, or one of a later version.
+    /// The line is not an event, or comes from a later version.
     pub fn from_line(line: &str) -> Result<Self, BadLine> {
         let head: EventHead<'_> = serde_json::from_str(line)?;
         if head.schema_version > SCHEMA_VERSION {

@@ -1,53 +1,53 @@
-//! What the person at the terminal should know.
+//! Messages for the user.
 
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
-/// What a notice says.
+/// A message for the user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Notice {
-    /// How much it matters.
+    /// How important it is.
     pub level: NoticeLevel,
-    /// One line or several; empty where the failure that the hint is for is told elsewhere.
+    /// One or more lines; empty if the failure is reported elsewhere and only the hint is new.
     pub text: String,
-    /// How to mend it.
+    /// Advice on how to fix the problem.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
 
 impl Notice {
-    /// Worth knowing.
+    /// Makes a note: worth knowing.
     #[must_use]
     pub fn note(text: impl Into<String>) -> Self {
         Notice { level: NoticeLevel::Note, text: text.into(), hint: None }
     }
 
-    /// Perhaps not what was meant.
+    /// Makes a warning: perhaps not what the user intended.
     #[must_use]
     pub fn warning(text: impl Into<String>) -> Self {
         Notice { level: NoticeLevel::Warning, ..Self::note(text) }
     }
 
-    /// Why the build does not go on.
+    /// Makes an error: why the build cannot go on.
     #[must_use]
     pub fn error(text: impl Into<String>) -> Self {
         Notice { level: NoticeLevel::Error, ..Self::note(text) }
     }
 
-    /// How to mend what is told elsewhere.
+    /// Makes a hint for a problem that is reported elsewhere.
     #[must_use]
     pub fn hint(hint: impl Into<String>) -> Self {
         Self::note("").with_hint(Some(hint.into()))
     }
 
-    /// The same with this hint.
+    /// Sets the hint.
     #[must_use]
     pub fn with_hint(self, hint: Option<String>) -> Self {
         Notice { hint, ..self }
     }
 
-    /// What is shown of it, one below the other: the text, and the hint, which is never more than a note.
+    /// The lines to show: the text, then the hint. A hint always has level note.
     #[must_use]
     pub fn shown(&self) -> Vec<(NoticeLevel, Cow<'_, str>)> {
         let text = (!self.text.is_empty()).then(|| (self.level, Cow::from(&self.text)));
@@ -56,20 +56,20 @@ impl Notice {
     }
 }
 
-/// How much a notice matters.
+/// How important a notice is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NoticeLevel {
     /// Worth knowing.
     Note,
-    /// Perhaps not what was meant.
+    /// Perhaps not what the user intended.
     Warning,
-    /// Why the build does not go on.
+    /// Why the build cannot go on.
     Error,
 }
 
 impl NoticeLevel {
-    /// What stands before the text where nothing else tells the level.
+    /// Prefix of the text where nothing else shows the level.
     #[must_use]
     pub fn prefix(self) -> &'static str {
         match self {
@@ -101,7 +101,7 @@ mod tests {
         assert_eq!(shown(&notice), ["error: no such value", "hint: add it"]);
         assert_eq!(shown(&Notice::hint("h")), ["hint: h"]);
         assert_eq!(shown(&Notice::warning("w")), ["warning: w"]);
-        // Older builds have none.
+        // Older builds have no hint field.
         let old = "{\"type\":\"notice\",\"data\":{\"level\":\"note\",\"text\":\"hint: h\"}}";
         let read: EventBody = serde_json::from_str(old).expect("an event");
         assert_eq!(read, EventBody::Notice(Notice::note("hint: h")));

@@ -1,16 +1,17 @@
-//! The published form, held against the types and against logs of this version.
+//! Checks the published schema against the types, and against logs of this and the previous
+//! version.
 
 use super::{Event, EventBody, SCHEMA, SCHEMA_VERSION};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-/// A log that has every type of event, as this version has written it.
+/// A log with every type of event, as this version writes it.
 const LOG: &str = include_str!("../../../../tests/fixtures/events/form2.jsonl");
-/// One of the form before.
+/// A log in the previous format.
 const FORMER: &str = include_str!("../../../../tests/fixtures/events/form1.jsonl");
 
-/// Why a value does not fit a schema; of JSON Schema only what ours is written in. A field that no schema
-/// names is a fault here, so that none is left out of it.
+/// Returns why a value does not match a schema. Supports only the features of JSON Schema that our
+/// schema uses. A field that no schema names is an error here, so that the schema stays complete.
 fn misfit(root: &Value, schema: &Value, value: &Value, at: &str) -> Option<String> {
     if let Some(name) = schema["$ref"].as_str() {
         let target = root.pointer(name.trim_start_matches('#')).expect("a definition");
@@ -57,7 +58,7 @@ fn misfit(root: &Value, schema: &Value, value: &Value, at: &str) -> Option<Strin
     })
 }
 
-/// As [`misfit`], of a whole line.
+/// Like [`misfit`], for a whole line.
 fn line_misfit(schema: &Value, line: &str) -> Option<String> {
     let value: Value = serde_json::from_str(line).expect("JSON");
     let head = json!({"properties": schema["properties"], "required": schema["required"]});
@@ -76,7 +77,7 @@ fn schema() -> Value {
     serde_json::from_str(SCHEMA).expect("JSON")
 }
 
-/// All types that there are, as the reader tells them.
+/// All event types, as listed by the deserializer.
 fn types() -> BTreeSet<String> {
     let error = serde_json::from_value::<EventBody>(json!({"type": "", "data": {}}))
         .expect_err("no event is called that");

@@ -1,54 +1,54 @@
-//! Stops, and what people do at them, as the log has it.
+//! Stops and user decisions in the event log.
 
 use crate::debug::{CommandPlace, DecisionKind, Who};
 use crate::mask::Secrets;
 use serde::{Deserialize, Serialize};
 
-/// Number of a breakpoint in its build, from 1; never given twice.
+/// Number of a breakpoint in its build, from 1; never reused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct BreakpointId(pub u64);
 
-/// Where a build has stopped.
+/// Facts about a stop.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StopFacts {
-    /// What kind of stop.
+    /// The kind of stop.
     pub kind: StopKind,
-    /// The place of the command at hand; none after a phase, and among commands that are no
-    /// buildspec's.
+    /// Place of the current command; `None` after a phase, and for commands that are not in the
+    /// buildspec.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<CommandPlace>,
-    /// Number of the run at hand: the one that has failed or is held, else the one to come.
+    /// Number of the current run: the failed or paused one, otherwise the next one.
     pub run: u32,
-    /// Text of the command at hand.
+    /// Text of the current command.
     pub text: String,
-    /// The breakpoints that have brought it about.
+    /// The breakpoints that caused the stop.
     pub breakpoints: Vec<BreakpointId>,
-    /// What can be decided.
+    /// The possible decisions.
     pub decisions: Vec<DecisionKind>,
-    /// The line of the buildspec at which the command at hand begins.
+    /// The buildspec line where the current command begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<u32>,
-    /// What there is to be seen of the run that has brought it about.
+    /// Details of the run that caused the stop.
     #[serde(default, skip_serializing_if = "Scene::is_empty")]
     pub scene: Scene,
 }
 
-/// What a person wants to see first of a run.
+/// The details of a run that a person wants to see first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Scene {
-    /// Why it has failed, in one sentence.
+    /// Why it failed, in one sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
-    /// The last lines it has written.
+    /// Its last lines of output.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub output: String,
-    /// Variables it has changed.
+    /// The variables it changed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub changed: Vec<ChangedVariable>,
-    /// How many more than those.
+    /// Number of changed variables that are not listed.
     #[serde(skip_serializing_if = "is_none")]
     pub more_changed: usize,
 }
@@ -58,34 +58,34 @@ fn is_none(count: &usize) -> bool {
     *count == 0
 }
 
-/// A variable with two values.
+/// A variable with its old and new value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangedVariable {
     /// Its name.
     pub name: String,
-    /// Its value before; none where it was not set.
+    /// Its value before; `None` if it was unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
-    /// Its value now; none where it is unset.
+    /// Its value now; `None` if it is unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub now: Option<String>,
 }
 
 impl Scene {
-    /// Most lines of output.
+    /// Maximum number of output lines.
     pub const LINES: usize = 20;
-    /// Most bytes of output, and of a value.
+    /// Maximum bytes of output, and of a value.
     pub const BYTES: usize = 4 << 10;
-    /// Most variables.
+    /// Maximum number of variables.
     pub const VARIABLES: usize = 40;
 
-    /// Whether there is nothing to be seen.
+    /// Whether there are no details.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Scene::default()
     }
 
-    /// The last lines of what was written.
+    /// Returns the last lines of an output.
     #[must_use]
     pub fn last_lines(written: &str) -> String {
         let text = written.trim_end_matches(['\n', '\r']);
@@ -96,7 +96,7 @@ impl Scene {
         text[skipped..].to_owned()
     }
 
-    /// Takes secrets out.
+    /// Masks secrets.
     pub fn mask(&mut self, secrets: &Secrets) {
         secrets.mask_text(&mut self.output);
         self.failure.iter_mut().for_each(|text| secrets.mask_text(text));
@@ -115,52 +115,52 @@ pub enum StopKind {
     Entry,
     /// Before a command.
     Before,
-    /// After a phase, its finally among it.
+    /// After a phase, including its `finally`.
     After,
-    /// A run has failed; nothing has followed it yet.
+    /// After a failed run, before anything follows it.
     Failed,
-    /// Before the next command, because somebody goes step by step.
+    /// Before the next command, because the user is stepping.
     Step,
-    /// In the middle of a run.
+    /// During a run.
     Pause,
 }
 
-/// What a person has done.
+/// A person's decision.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intervention {
-    /// Who.
+    /// The person.
     pub by: Who,
-    /// What.
+    /// The kind of decision.
     pub what: DecisionKind,
-    /// The run at hand.
+    /// The current run.
     pub command: u32,
-    /// Where to, if somewhere.
+    /// The target place, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<CommandPlace>,
-    /// The text that is run, or the name of the variable that is set.
+    /// The text to run, or the name of the variable to set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
 }
 
-/// A breakpoint that is there, or is no more.
+/// A breakpoint that was set or removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BreakpointFacts {
-    /// Which.
+    /// What happened.
     pub op: BreakpointOp,
     /// Its number.
     pub id: BreakpointId,
-    /// As it is written.
+    /// Its text.
     pub text: String,
-    /// Whose it is.
+    /// Its owner.
     pub owner: String,
 }
 
-/// What has become of a breakpoint.
+/// A change to a breakpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BreakpointOp {
-    /// It is there from now on.
+    /// It was set.
     Set,
-    /// It is there no more.
+    /// It was removed.
     Removed,
 }

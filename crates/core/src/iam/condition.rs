@@ -7,17 +7,17 @@ use super::template::{PolicyTemplate, PolicyVersion};
 use super::typed::{ConditionType, TypedValue, lies_in};
 use std::borrow::Cow;
 
-/// How a given value is compared with the policy's.
+/// How a request's value is compared with the policy's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ConditionTest {
     Text,
-    /// Without regard to case.
+    /// Ignoring case.
     Folded,
-    /// With `*` and `?`.
+    /// With `*` and `?` as wildcards.
     Like,
     Arn,
     Typed(ConditionType, ValueOrder),
-    /// Whether the key has no value.
+    /// Whether the key is absent.
     Null,
 }
 
@@ -30,7 +30,7 @@ enum ValueOrder {
     GreaterOrEqual,
 }
 
-/// How several values of a key count.
+/// How several values of a key are combined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Set {
     All,
@@ -42,12 +42,12 @@ enum Set {
 pub(super) struct Operator {
     test: ConditionTest,
     is_negated: bool,
-    /// Holds where the key has no value.
+    /// Whether the condition holds if the key is absent.
     if_exists: bool,
     set: Option<Set>,
 }
 
-/// The operators there are, each with its negation.
+/// All operators; the flag marks negated ones.
 const OPERATORS: &[(&str, ConditionTest, bool)] = &[
     ("StringEquals", ConditionTest::Text, false),
     ("StringNotEquals", ConditionTest::Text, true),
@@ -113,7 +113,7 @@ impl Operator {
         Some(Operator { test: *test, is_negated: *is_negated, if_exists, set })
     }
 
-    /// What the values of this operator are, where they are no texts.
+    /// The type of this operator's values; `None` for text.
     fn kind(self) -> Option<ConditionType> {
         match self.test {
             ConditionTest::Typed(kind, _) => Some(kind),
@@ -131,11 +131,11 @@ impl Operator {
 enum WantedValue {
     Text(PolicyTemplate),
     Typed(TypedValue),
-    /// None of the operator's values: the statement does not match.
+    /// Not a valid value for the operator: the statement does not match.
     Unreadable,
 }
 
-/// One key under one operator.
+/// One condition key under one operator.
 #[derive(Clone, Debug)]
 pub(super) struct PolicyCondition {
     operator: Operator,
@@ -158,7 +158,7 @@ impl PolicyCondition {
     /// Adds a value.
     ///
     /// # Errors
-    /// It can never match; a rule that denies would never deny.
+    /// In a statement that denies, the value can never match, so it would never deny.
     pub(super) fn want(
         &mut self,
         text: &str,
@@ -200,7 +200,7 @@ impl PolicyCondition {
         templates.flat_map(PolicyTemplate::variables)
     }
 
-    /// Whether it holds.
+    /// Whether the condition holds.
     pub(super) fn holds(&self, context: &RequestContext, effect: StatementEffect) -> bool {
         let operator = self.operator;
         let given = context.get(&self.key);
@@ -229,8 +229,9 @@ impl PolicyCondition {
         }
     }
 
-    /// The values to compare with; nothing where the condition cannot hold. A variable without a value matches nothing.
-    /// Under a negated operator that would let a rule that allows hold for everybody, so it does not hold then.
+    /// Returns the values to compare with, or `None` if the condition cannot hold. An unset
+    /// variable matches nothing. Under a negated operator, an allow rule would then match
+    /// everybody, so it does not hold.
     fn values(
         &self,
         context: &RequestContext,
@@ -267,7 +268,7 @@ impl PolicyCondition {
         Some(values)
     }
 
-    /// Whether one value that is given is what is wanted. One that cannot be read is nothing that is wanted.
+    /// Whether a request's value matches. A value that cannot be parsed never does.
     fn agrees(&self, given: &str, wanted: &[ComparedValue<'_>]) -> bool {
         let typed = match self.operator.test {
             ConditionTest::Typed(kind, _) => match kind.parse(given) {

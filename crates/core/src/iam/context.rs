@@ -1,6 +1,6 @@
-//! The facts of a request, by condition keys.
+//! The facts about a request, by condition key.
 
-/// A condition key. Its name knows no case; what follows a slash, a tag's own key, does.
+/// A condition key. Its name ignores case, but a tag key after a slash does not.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct ConditionKey(String);
 
@@ -12,7 +12,7 @@ impl ConditionKey {
         })
     }
 
-    /// A key as policies may name it, with its service.
+    /// Parses a key in a policy, with its service prefix.
     pub(super) fn parse(name: &str) -> Result<Self, String> {
         let (service, rest) = name.split_once(':').unwrap_or_default();
         let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-';
@@ -23,12 +23,12 @@ impl ConditionKey {
     }
 }
 
-/// What is known about a request, by condition keys.
+/// The facts about a request, by condition key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestContext(Vec<(ConditionKey, Vec<String>)>);
 
 impl RequestContext {
-    /// Adds a value. A key that has one already has both.
+    /// Adds a value. A key may have several.
     pub fn add(&mut self, key: &str, value: impl Into<String>) {
         let key = ConditionKey::of(key);
         match self.0.iter_mut().find(|(known, _)| *known == key) {
@@ -43,7 +43,7 @@ impl RequestContext {
         self.0.push((ConditionKey::of(key), vec![value.into()]));
     }
 
-    /// Takes a key's values away.
+    /// Removes a key's values.
     pub fn clear(&mut self, key: &str) {
         let key = ConditionKey::of(key);
         self.0.retain(|(known, _)| *known != key);
@@ -60,7 +60,7 @@ impl RequestContext {
         found.map(|(_, values)| values.as_slice()).filter(|values| !values.is_empty())
     }
 
-    /// The value of a key that has one only: what a variable stands for.
+    /// The value of a key that has exactly one. Only such a key can be used as a variable.
     pub(super) fn single(&self, key: &ConditionKey) -> Option<&str> {
         match self.get(key)? {
             [value] => Some(value),

@@ -1,4 +1,4 @@
-//! The file of users, their keys and policies, and groups.
+//! Reads the file of users, access keys, policies and groups.
 
 use super::node::{self, JsonMember, JsonNode, JsonValue, member, only};
 use super::policy::IamPolicy;
@@ -7,7 +7,7 @@ use crate::spec::LineColumn;
 use std::collections::HashMap;
 use std::fmt;
 
-/// The longest name of a user or a group, and the shortest secret.
+/// Maximum length of a user or group name, and minimum length of a secret.
 const MAX_NAME: usize = 64;
 const MIN_SECRET: usize = 16;
 
@@ -16,50 +16,51 @@ const MIN_SECRET: usize = 16;
 pub struct Directory {
     users: Vec<IamUser>,
     groups: Vec<IamGroup>,
-    /// Which user has a key, and which of their keys it is.
+    /// Index of the user and of the user's key, by key ID.
     keys: HashMap<String, (usize, usize)>,
 }
 
 /// A user of the directory file.
 #[derive(Clone, Debug)]
 pub struct IamUser {
-    /// As it stands in ARNs and in ids of sessions.
+    /// The name, used in ARNs and session IDs.
     pub name: String,
-    /// What outlasts the name: another user of the same name has another one. Users written by hand may have none.
+    /// A permanent ID: a new user with the same name gets another one. Users written by hand may
+    /// have none.
     pub id: Option<String>,
-    /// Keys and values.
+    /// Tag keys and values.
     pub tags: Vec<(String, String)>,
-    /// What they sign with.
+    /// Their access keys.
     pub keys: Vec<AccessKey>,
-    /// Profiles of the host's AWS files whose keys they sign with as well.
+    /// Profiles in the host's AWS files whose keys they also use.
     pub profiles: Vec<KeyProfile>,
-    /// Their own.
+    /// Their own policies.
     pub policies: Vec<IamPolicy>,
-    /// The names of their groups.
+    /// Names of their groups.
     pub groups: Vec<String>,
 }
 
 /// An access key.
 #[derive(Clone)]
 pub struct AccessKey {
-    /// Its public half.
+    /// The access key ID.
     pub id: String,
-    /// Its secret half.
+    /// The secret key.
     pub secret: String,
-    /// Whether it may be used.
+    /// Whether the key is active.
     pub is_active: bool,
 }
 
-/// An access key that stands in the host's AWS files.
+/// An access key in the host's AWS files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyProfile {
     /// The profile's name.
     pub name: String,
-    /// Whether it may be used.
+    /// Whether the profile is active.
     pub is_active: bool,
 }
 
-/// A key of a user: the directory's, or one from a file of AWS's.
+/// A user's key: in the directory file, or in the host's AWS files.
 enum UserKey {
     Own(AccessKey),
     Profile(LineColumn, KeyProfile),
@@ -77,15 +78,15 @@ impl fmt::Debug for AccessKey {
 pub struct IamGroup {
     /// Its name.
     pub name: String,
-    /// What holds for its users.
+    /// The policies of its users.
     pub policies: Vec<IamPolicy>,
 }
 
 impl Directory {
-    /// Reads a file. `reserved` are names that begin ids of sessions of others.
+    /// Parses a file. `reserved` are prefixes of session IDs that others use.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// Every problem with the file.
     pub fn parse(text: &str, reserved: &[&str]) -> Result<Self, Vec<DocumentProblem>> {
         let mut problems = DocumentProblems::default();
         let node = node::read(text, &mut problems);
@@ -94,29 +95,29 @@ impl Directory {
         problems.or(directory)
     }
 
-    /// The user of this name.
+    /// Returns the user with this name.
     #[must_use]
     pub fn user(&self, name: &str) -> Option<&IamUser> {
         self.users.iter().find(|user| user.name == name)
     }
 
-    /// The secrets of all keys.
+    /// The secrets of all access keys.
     pub fn secrets(&self) -> impl Iterator<Item = &str> {
         self.users.iter().flat_map(|user| &user.keys).map(|key| key.secret.as_str())
     }
 
-    /// The group of this name.
+    /// Returns the group with this name.
     #[must_use]
     pub fn group(&self, name: &str) -> Option<&IamGroup> {
         self.groups.iter().find(|group| group.name == name)
     }
 
-    /// The users' names.
+    /// The names of all users.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.users.iter().map(|user| user.name.as_str())
     }
 
-    /// Whose key this is. Keys that are not active are nobody's.
+    /// Returns the owner of an active access key.
     #[must_use]
     pub fn of_key(&self, id: &str) -> Option<(&IamUser, &AccessKey)> {
         let (user, key) = self.keys.get(id)?;
@@ -124,7 +125,7 @@ impl Directory {
         user.keys.get(*key).filter(|key| key.is_active).map(|key| (user, key))
     }
 
-    /// Profiles of the host's AWS files whose keys may be used, and whose they are.
+    /// The active profiles in the host's AWS files, with their users.
     pub fn profiles(&self) -> impl Iterator<Item = (&IamUser, &str)> {
         self.users.iter().flat_map(|user| {
             let active = user.profiles.iter().filter(|profile| profile.is_active);
@@ -132,7 +133,7 @@ impl Directory {
         })
     }
 
-    /// What holds for a user: their own policies and those of their groups.
+    /// The policies that apply to a user: the user's own and those of the groups.
     pub fn policies<'d>(&'d self, user: &'d IamUser) -> impl Iterator<Item = &'d IamPolicy> {
         let groups = self.groups.iter().filter(|group| user.groups.contains(&group.name));
         user.policies.iter().chain(groups.flat_map(|group| &group.policies))
@@ -304,7 +305,7 @@ impl DirectoryReader<'_> {
         Some(UserKey::Own(AccessKey { id, secret, is_active }))
     }
 
-    /// Tells names that another has, whatever the case of their letters.
+    /// Reports names that are used twice, ignoring case.
     fn unique<'n>(&mut self, what: &str, names: impl Iterator<Item = (LineColumn, &'n str)>) {
         let mut seen = HashMap::new();
         for (place, name) in names {
@@ -314,8 +315,8 @@ impl DirectoryReader<'_> {
         }
     }
 
-    /// Tells users whose sessions could be taken for another's: ids begin with a name and a dash, and rules say
-    /// `session/${aws:username}-*`.
+    /// Reports users whose session IDs could be mistaken for another user's: IDs begin with a name
+    /// and a dash, and rules match `session/${aws:username}-*`.
     fn apart(&mut self, users: &[(LineColumn, IamUser)], reserved: &[&str]) {
         let fold = |name: &str| name.to_ascii_lowercase();
         let mut names: Vec<String> = users.iter().map(|(_, user)| fold(&user.name)).collect();
@@ -342,7 +343,7 @@ impl DirectoryReader<'_> {
         }
     }
 
-    /// A profile's key is one user's, and so is an id.
+    /// Reports profiles and IDs that several users share.
     fn unique_profiles_and_ids(&mut self, users: &[(LineColumn, IamUser)]) {
         let (mut profiles, mut ids) = (HashMap::new(), HashMap::new());
         for (at, (place, user)) in users.iter().enumerate() {

@@ -1,13 +1,13 @@
-//! What policies come to.
+//! Evaluates policies.
 
 use super::context::RequestContext;
 use super::policy::IamPolicy;
 use super::statement::{Statement, StatementEffect};
 
-/// The question: may this action be done to this resource?
+/// A request: is this action allowed on this resource?
 #[derive(Clone, Debug)]
 pub struct IamRequest<'r> {
-    /// In lower case: the names of actions know no case.
+    /// The action in lower case, because action names ignore case.
     pub(super) folded: String,
     pub(super) names: &'r [String],
     pub(super) also: &'r [String],
@@ -15,8 +15,9 @@ pub struct IamRequest<'r> {
 }
 
 impl<'r> IamRequest<'r> {
-    /// Whether `action` may be done to a thing. `names` are those it was called by, one of which a rule that allows has
-    /// to match; `also` are its other names, for which a rule that denies counts as well.
+    /// Asks whether `action` is allowed. `names` are the resource's names used in the request; a
+    /// rule that allows must match one of them. `also` are its other names, for which rules that
+    /// deny count too.
     #[must_use]
     pub fn new(
         action: &str,
@@ -28,10 +29,10 @@ impl<'r> IamRequest<'r> {
     }
 }
 
-/// The decision, and the statement that made it.
+/// A decision, and the statement that made it.
 #[derive(Clone, Copy, Debug)]
 pub enum PolicyDecision<'p> {
-    /// A statement allows it and none denies it.
+    /// A statement allows it, and none denies it.
     Allowed(&'p Statement),
     /// A statement denies it.
     ExplicitDeny(&'p Statement),
@@ -40,7 +41,7 @@ pub enum PolicyDecision<'p> {
 }
 
 impl PolicyDecision<'_> {
-    /// In the words of IAM's simulator.
+    /// The decision in the words of IAM's policy simulator.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -51,14 +52,14 @@ impl PolicyDecision<'_> {
     }
 }
 
-/// Decides: a statement that denies goes before one that allows, and what none allows is denied.
+/// Decides a request. Deny overrides allow, and without an allow the request is denied.
 pub fn evaluate<'p>(
     policies: impl IntoIterator<Item = &'p IamPolicy>,
     request: &IamRequest<'_>,
 ) -> PolicyDecision<'p> {
     let mut allowed = None;
     for statement in policies.into_iter().flat_map(|policy| &policy.statements) {
-        // One that allows is enough.
+        // The first statement that allows is enough.
         if (statement.effect == StatementEffect::Allow && allowed.is_some())
             || !statement.applies(request)
         {

@@ -1,8 +1,8 @@
-//! Who may do what, in the language of IAM's identity policies.
+//! Authorization in the language of IAM identity policies.
 //!
-//! [`Directory`] reads the file of users, keys and groups, [`IamPolicy`] one document. Both treat the
-//! text as hostile and report all that is wrong with it, with places. [`evaluate`] decides. Time and
-//! all other facts of a request come in as a [`RequestContext`].
+//! [`Directory`] reads the file of users, keys and groups; [`IamPolicy`] reads one policy document.
+//! Both treat their text as untrusted and report every problem with its place. [`evaluate`]
+//! decides. The time and all other facts of a request come in as a [`RequestContext`].
 
 mod condition;
 mod context;

@@ -1,4 +1,4 @@
-//! Texts with `*` and `?`.
+//! Patterns with `*` and `?`.
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PolicyToken {
@@ -9,12 +9,12 @@ pub(super) enum PolicyToken {
     Many,
 }
 
-/// A text with `*` (any characters) and `?` (one character).
+/// A pattern with `*` (any characters) and `?` (one character).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct PolicyPattern(pub(super) Vec<PolicyToken>);
 
 impl PolicyPattern {
-    /// A text whose `*` and `?` mean what they mean in patterns.
+    /// Parses a text as a pattern.
     pub(super) fn of(text: &str) -> Self {
         let token = |c| match c {
             '*' => PolicyToken::Many,
@@ -24,12 +24,12 @@ impl PolicyPattern {
         PolicyPattern(text.chars().map(token).collect())
     }
 
-    /// A text that means itself.
+    /// Makes a pattern that matches exactly this text.
     pub(super) fn literal(text: &str) -> Self {
         PolicyPattern(text.chars().map(PolicyToken::Exact).collect())
     }
 
-    /// The text that it is, where it has no `*` and no `?` that mean more.
+    /// The text, if the pattern has no wildcards.
     pub(super) fn text(&self) -> Option<String> {
         let exact = |token: &PolicyToken| match token {
             PolicyToken::Exact(c) => Some(*c),
@@ -42,7 +42,7 @@ impl PolicyPattern {
         matches(&self.0, text)
     }
 
-    /// Matches part by part, as ARNs are compared: a `*` does not reach past a colon before the sixth part.
+    /// Matches an ARN part by part: a `*` does not cross a colon before the sixth part.
     pub(super) fn matches_arn(&self, text: &str) -> bool {
         if self.0 == [PolicyToken::Many] {
             return true;
@@ -55,14 +55,14 @@ impl PolicyPattern {
         })
     }
 
-    /// Whether it can match an ARN at all.
+    /// Whether the pattern can match an ARN.
     pub(super) fn is_arn(&self) -> bool {
         let colons = self.0.iter().filter(|token| **token == PolicyToken::Exact(':')).count();
         self.0 == [PolicyToken::Many] || colons >= 5
     }
 }
 
-/// Goes back to the last `*` only, so that the time is the product of both lengths at most.
+/// Backtracks only to the last `*`, so the time is at most the product of both lengths.
 fn matches(tokens: &[PolicyToken], text: &str) -> bool {
     let (mut at, mut rest) = (0, text.chars());
     let mut back = None;

@@ -6,17 +6,17 @@ use super::template::PolicyVersion;
 use super::{DocumentProblem, DocumentProblems};
 use std::collections::BTreeSet;
 
-/// A policy of a user or a group.
+/// A policy of a user or group.
 #[derive(Clone, Debug)]
 pub struct IamPolicy {
     pub(super) statements: Vec<Statement>,
 }
 
 impl IamPolicy {
-    /// Reads a document. `name` is what its statements are called by.
+    /// Parses a document. `name` identifies its statements.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// Every problem with the document.
     pub fn parse(name: &str, text: &str) -> Result<Self, Vec<DocumentProblem>> {
         let mut problems = DocumentProblems::default();
         let node = node::read(text, &mut problems);
@@ -52,7 +52,7 @@ impl IamPolicy {
         IamPolicy { statements }
     }
 
-    /// The condition keys that it asks for, as they are written.
+    /// The condition keys it uses, as written.
     #[must_use]
     pub fn keys(&self) -> BTreeSet<&str> {
         self.statements.iter().flat_map(Statement::keys).collect()

@@ -9,7 +9,7 @@ use super::pattern::PolicyPattern;
 use super::template::{PolicyTemplate, PolicyVersion};
 use std::fmt;
 
-/// What a statement that applies does.
+/// The effect of a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatementEffect {
     /// The action is allowed, unless another statement denies it.
@@ -18,11 +18,11 @@ pub enum StatementEffect {
     Deny,
 }
 
-/// A statement.
+/// A policy statement.
 #[derive(Clone, Debug)]
 pub struct Statement {
     pub(super) effect: StatementEffect,
-    /// Where it stands: the policy, the number within it from 0, and its Sid.
+    /// Its origin: the policy, its number there from 0, and its Sid.
     policy: String,
     number: usize,
     sid: Option<String>,
@@ -31,7 +31,7 @@ pub struct Statement {
     conditions: Vec<PolicyCondition>,
 }
 
-/// What is listed, or (`NotAction`, `NotResource`) everything else.
+/// The listed items, or everything else (`NotAction`, `NotResource`).
 #[derive(Clone, Debug)]
 struct StatementList<T> {
     is_rest: bool,
@@ -46,7 +46,7 @@ impl fmt::Display for Statement {
 }
 
 impl Statement {
-    /// The policy it stands in.
+    /// The policy that contains it.
     #[must_use]
     pub fn policy(&self) -> &str {
         &self.policy
@@ -60,8 +60,9 @@ impl Statement {
             && self.conditions.iter().all(|one| one.holds(request.context, self.effect))
     }
 
-    /// A thing has several names. A rule that allows counts for the names it was called by; what a rule denies, or
-    /// leaves out of what it allows, it denies under every name.
+    /// Whether the statement covers the resource, which may have several names. A rule that allows
+    /// counts only for the names used in the request. What a rule denies, or excludes from an
+    /// allow, is denied under every name.
     fn is_about(&self, request: &IamRequest<'_>) -> bool {
         let (used, also) = (request.names, request.also);
         match (self.effect, self.resources.is_rest) {
@@ -78,7 +79,7 @@ impl Statement {
         }
     }
 
-    /// Whether one of these names is listed; nothing where none is and an item has a variable without a value.
+    /// Whether one of these names is listed; `None` if none is but an item has an unset variable.
     fn lists(&self, names: &[String], context: &RequestContext) -> Option<bool> {
         let mut is_known = true;
         for item in &self.resources.items {
@@ -93,7 +94,7 @@ impl Statement {
         is_known.then_some(false)
     }
 
-    /// The condition keys it asks for, as they are written.
+    /// The condition keys it uses, as written.
     pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
         let conditions = self.conditions.iter();
         let asked = conditions.clone().map(|condition| condition.name.as_str());
@@ -102,7 +103,7 @@ impl Statement {
         asked.chain(variables).chain(resources)
     }
 
-    /// Reads one. `name` is the policy's.
+    /// Reads a statement of the policy `name`.
     pub(super) fn read(
         node: &JsonNode,
         (name, number): (&str, usize),
@@ -178,7 +179,7 @@ fn sid(members: &[JsonMember], problems: &mut DocumentProblems) -> Option<String
     (!sid.is_empty()).then(|| sid.to_owned())
 }
 
-/// The list that stands under one of two names.
+/// Reads the list that has one of two names.
 fn either<T>(
     node: &JsonNode,
     members: &[JsonMember],
@@ -230,7 +231,7 @@ fn resource(text: &str, version: PolicyVersion) -> Result<PolicyTemplate, String
     if text == "*" {
         return PolicyTemplate::parse(text, version, true);
     }
-    // Before the first variable.
+    // The part before the first variable.
     let fixed = text.split("${").next().unwrap_or_default();
     let parts: Vec<&str> = fixed.split(':').collect();
     let [first, _, service, _, ..] = parts[..] else {

@@ -1,19 +1,19 @@
-//! Texts of policies with variables.
+//! Policy texts with variables.
 
 use super::context::{ConditionKey, RequestContext};
 use super::pattern::{PolicyPattern, PolicyToken};
 use std::borrow::Cow;
 
-/// What a document's version means for its texts.
+/// The language version of a policy document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PolicyVersion {
-    /// 2008-10-17, also where none is named: `${` is text.
+    /// 2008-10-17, the default: `${` is plain text.
     Old,
     /// 2012-10-17: with variables.
     New,
 }
 
-/// A text in which variables may stand, and `*` and `?` may be wildcards.
+/// A text that may contain variables and the wildcards `*` and `?`.
 #[derive(Clone, Debug)]
 pub(super) enum PolicyTemplate {
     Fixed(PolicyPattern),
@@ -27,7 +27,7 @@ pub(super) enum TemplatePiece {
 }
 
 impl PolicyTemplate {
-    /// Reads a text. `is_pattern`: whether `*` and `?` are more than characters.
+    /// Parses a text. `is_pattern` says whether `*` and `?` are wildcards.
     pub(super) fn parse(
         text: &str,
         version: PolicyVersion,
@@ -62,7 +62,7 @@ impl PolicyTemplate {
         })
     }
 
-    /// With the variables' values, which are never patterns. Nothing where one has no value.
+    /// Fills in the variables; their values are never patterns. `None` if one has no value.
     pub(super) fn resolved(&self, context: &RequestContext) -> Option<Cow<'_, PolicyPattern>> {
         let pieces = match self {
             PolicyTemplate::Fixed(pattern) => return Some(Cow::Borrowed(pattern)),
@@ -94,7 +94,7 @@ impl PolicyTemplate {
     }
 }
 
-/// What stands between `${` and `}`.
+/// Parses the text between `${` and `}`.
 fn piece(inside: &str) -> Result<TemplatePiece, String> {
     if let "*" | "?" | "$" = inside {
         return Ok(TemplatePiece::Text(PolicyPattern::literal(inside)));

@@ -1,11 +1,11 @@
-//! Values that conditions compare as more than texts.
+//! Typed values in conditions.
 
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use std::net::IpAddr;
 
-/// Type of an operator's values.
+/// The type of an operator's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConditionType {
     Bool,
@@ -20,14 +20,14 @@ pub(super) enum TypedValue {
     Bool(bool),
     Number(f64),
     Date(Timestamp),
-    /// An address and how much of it counts.
+    /// An address, and the number of bits that count.
     Net(IpAddr, u8),
     /// In base64.
     Binary(String),
 }
 
 impl ConditionType {
-    /// What its values are called.
+    /// What its values are called, for messages.
     pub(super) fn name(self) -> &'static str {
         match self {
             ConditionType::Bool => "true or false",
@@ -61,7 +61,7 @@ impl ConditionType {
     }
 }
 
-/// Without the words that Rust takes for numbers, `nan` and `inf`.
+/// Parses a number, but not Rust's `nan` and `inf`.
 fn number(text: &str) -> Option<f64> {
     let is_part = |c: char| c.is_ascii_digit() || "+-.eE".contains(c);
     let number: f64 = text.chars().all(is_part).then(|| text.parse().ok())??;
@@ -70,7 +70,7 @@ fn number(text: &str) -> Option<f64> {
 
 fn date(text: &str) -> Option<Timestamp> {
     if let Some(seconds) = number(text) {
-        // Whole milliseconds of any time that a calendar has.
+        // Any date that a calendar covers fits into whole milliseconds.
         return Timestamp::from_millisecond((seconds * 1000.0) as i64).ok();
     }
     if let Ok(time) = text.parse::<Timestamp>() {
@@ -95,7 +95,7 @@ fn net(text: &str) -> Option<(IpAddr, u8)> {
     (bits <= most).then_some((address, bits))
 }
 
-/// Whether an address, or a range, lies in a range.
+/// Whether an address or a range lies in a range.
 pub(super) fn lies_in((inner, inner_bits): (IpAddr, u8), (outer, bits): (IpAddr, u8)) -> bool {
     let (inner, outer) = match (inner, outer) {
         (IpAddr::V4(inner), IpAddr::V4(outer)) => {
@@ -104,7 +104,7 @@ pub(super) fn lies_in((inner, inner_bits): (IpAddr, u8), (outer, bits): (IpAddr,
         (IpAddr::V6(inner), IpAddr::V6(outer)) => (inner.to_bits(), outer.to_bits()),
         _ => return false,
     };
-    // A shift by all bits is none that a number has.
+    // A shift by all 128 bits returns `None`.
     let differ = (inner ^ outer).checked_shr(128 - u32::from(bits)).unwrap_or(0);
     inner_bits >= bits && differ == 0
 }

@@ -1,20 +1,20 @@
-//! Failures of a build's commands, each at its place: which of them count.
+//! Failures of a build's commands by place, and which of them count.
 //!
-//! Used by `machine::build`. A failure goes by one thing only: a run of that command that ended 0. It comes back
-//! where the place is left out later.
+//! Used by `machine::build`. A failure is cleared only by a run of that command that exits with 0.
+//! It counts again if its place is skipped later.
 
 use crate::debug::CommandPlace;
 use crate::phase::{Phase, PhaseContext};
 use std::collections::BTreeMap;
 
-/// Places that have failed once.
+/// Places with a failure.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Failures(BTreeMap<CommandPlace, PhaseFailure>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct PhaseFailure {
     context: PhaseContext,
-    /// Whether it is the phase's: the place is left behind, and not to be run again.
+    /// Whether the failure counts: the build has moved past the place and will not run it again.
     stands: bool,
 }
 
@@ -29,19 +29,19 @@ impl Failures {
         }
     }
 
-    /// A place is left behind: after a failure, or because it is left out.
+    /// Moves past a place, after a failure or because it is skipped.
     pub(super) fn leave(&mut self, place: CommandPlace) {
         if let Some(failure) = self.0.get_mut(&place) {
             failure.stands = true;
         }
     }
 
-    /// What comes from here on is to be run again.
+    /// Everything from this place on will run again.
     pub(super) fn go_back(&mut self, place: CommandPlace) {
         self.0.range_mut(place..).for_each(|(_, failure)| failure.stands = false);
     }
 
-    /// The build is back where these stood. What has failed since is known still.
+    /// Rewinds to an earlier state. Later failures are kept, but do not count for now.
     pub(super) fn go_back_to(&mut self, then: &Failures) {
         for (place, failure) in &mut self.0 {
             failure.stands = then.0.get(place).is_some_and(|then| then.stands);
@@ -52,12 +52,12 @@ impl Failures {
         self.0.get(&place).map(|failure| &failure.context)
     }
 
-    /// The failure of a phase, of several the first.
+    /// The first failure of a phase.
     pub(super) fn of(&self, phase: Phase) -> Option<&PhaseContext> {
         self.standing().find(|(place, _)| Phase::from(place.phase) == phase).map(|(_, why)| why)
     }
 
-    /// The first of what stands before a phase.
+    /// The first failure before a phase.
     pub(super) fn before(&self, phase: Phase) -> Option<&PhaseContext> {
         self.standing().find(|(place, _)| Phase::from(place.phase) < phase).map(|(_, why)| why)
     }

@@ -1,7 +1,7 @@
-//! The build machine: what a build does next, decided without doing any of it.
+//! The build machine: decides what a build does next, and does none of it.
 //!
-//! [`BuildMachine::apply`] takes one [`MachineInput`] and the time, and returns a [`MachineStep`]: events for the
-//! log and effects for the driver. It is the only place where phases advance.
+//! [`BuildMachine::apply`] takes one [`MachineInput`] and the time, and returns a [`MachineStep`]:
+//! events for the log and effects for the driver. Phases advance nowhere else.
 
 mod build;
 mod failures;

@@ -1,7 +1,7 @@
-//! Pauses, and the clock that stands still at them.
+//! Pauses, and the stopwatch that they stop.
 //!
-//! Used by `machine::build`. Paused means: at least one pause is open. The clock also stands still
-//! while the runner itself is stopped (Ctrl-Z).
+//! Used by `machine::build`. A build is paused while at least one pause is open. The stopwatch also
+//! stops while the runner itself is suspended (Ctrl-Z).
 
 use super::step::CallId;
 use crate::event::{PauseId, PauseKind};
@@ -9,23 +9,23 @@ use crate::phase::PhaseContext;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// The build waits.
+/// An open pause.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pause {
     pub(super) id: PauseId,
     pub(super) cause: Cause,
-    /// Since when nobody has been there for it.
+    /// Since when nobody has been present.
     alone_since: Duration,
 }
 
-/// What a build waits for, with what is due when it goes on.
+/// Why a build is paused, and what happens when it goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// A process of the build called `codebuild-breakpoint`; it is released.
+    /// A process called `codebuild-breakpoint`; it is released.
     Called(CallId),
-    /// The build cannot go on; it ends with this.
+    /// The build cannot go on; it ends with this failure.
     Stuck(PhaseContext),
-    /// The build has stopped; what the machine holds goes on.
+    /// The build has stopped; the held work goes on.
     Stop,
 }
 
@@ -39,11 +39,11 @@ impl Cause {
     }
 }
 
-/// The open pauses, the longest first, and who is there.
+/// The open pauses, oldest first, and the number of open sessions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct OpenPauses {
     open: VecDeque<Pause>,
-    /// Number of the last one, open or over.
+    /// Number of the last pause, open or not.
     last: PauseId,
     sessions: u32,
 }
@@ -57,31 +57,31 @@ impl OpenPauses {
         self.open.iter().any(|pause| pause.cause.kind() == PauseKind::Stuck)
     }
 
-    /// Opens one; its number.
+    /// Opens a pause and returns its number.
     pub(super) fn begin(&mut self, cause: Cause, now: Duration) -> PauseId {
         self.last = self.last.next();
         self.open.push_back(Pause { id: self.last, cause, alone_since: now });
         self.last
     }
 
-    /// The one that has been open longest, taken off.
+    /// Removes and returns the oldest pause.
     pub(super) fn end_first(&mut self) -> Option<Pause> {
         self.open.pop_front()
     }
 
-    /// The pause of a call, taken off.
+    /// Removes and returns the pause of a call.
     pub(super) fn end_call(&mut self, call: CallId) -> Option<Pause> {
         let at = self.open.iter().position(|pause| pause.cause == Cause::Called(call))?;
         self.open.remove(at)
     }
 
-    /// The pause of a stop, taken off.
+    /// Removes and returns the pause of a stop.
     pub(super) fn end_stop(&mut self) -> Option<Pause> {
         let at = self.open.iter().position(|pause| pause.cause == Cause::Stop)?;
         self.open.remove(at)
     }
 
-    /// Somebody has been there until now.
+    /// Records that a person was present until now.
     pub(super) fn seen(&mut self, now: Duration) {
         for pause in &mut self.open {
             pause.alone_since = now;
@@ -103,13 +103,13 @@ impl OpenPauses {
         }
     }
 
-    /// When patience with the first of them ends.
+    /// When the oldest pause times out.
     pub(super) fn deadline(&self, patience: Option<Duration>) -> Option<Duration> {
         let first = self.open.front().filter(|_| self.sessions == 0)?;
         Some(first.alone_since + patience?)
     }
 
-    /// The runner has slept for that long; nobody could have come.
+    /// Moves the pauses by the time that the runner was suspended, because nobody could have come.
     pub(super) fn shift(&mut self, by: Duration) {
         for pause in &mut self.open {
             pause.alone_since += by;
@@ -117,7 +117,7 @@ impl OpenPauses {
     }
 }
 
-/// How long a build has run, without the time it stood still.
+/// Measures how long a build has run, without the time it was paused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Stopwatch {
     started: Option<Duration>,
@@ -140,7 +140,7 @@ impl Stopwatch {
         }
     }
 
-    /// When it will have run for `limit`; none while it stands still.
+    /// When it will have run for `limit`; `None` while it is stopped.
     pub(super) fn deadline(&self, limit: Duration) -> Option<Duration> {
         if self.stopped.is_some() {
             return None;

@@ -1,6 +1,7 @@
-//! What goes into the machine and what comes out of it.
+//! Inputs and outputs of the machine.
 //!
-//! Inputs are made by the driver and the edges behind its inbox; a [`MachineStep`] goes back to the driver.
+//! The driver and the tasks that send to its inbox make the inputs. A [`MachineStep`] goes back to
+//! the driver.
 
 use crate::debug::{Breakpoint, Decision, Who};
 use crate::env;
@@ -17,175 +18,175 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What has happened.
+/// An event for the machine.
 #[derive(Clone, Debug, PartialEq)]
 pub enum MachineInput {
-    /// Begin.
+    /// Start the build.
     Start,
-    /// The container is there, or why not.
+    /// The container is ready, or why not.
     Provisioned(Result<ContainerFacts, PhaseContext>),
-    /// Values of parameters and secrets, or why one of them cannot be had.
+    /// The values of parameters and secrets, or why one is not available.
     ValuesFetched(Result<Fetched, BuildSetupError>),
-    /// The image's variables as its entrypoint has left them, or why it did not run.
+    /// The image's variables after its entrypoint has run, or why it did not run.
     EntrypointRan(Result<env::Variables, BuildSetupError>),
-    /// The first command's variables are in place, or why not.
+    /// The variables of the first command are set, or why not.
     ShellOpened(Result<(), PhaseContext>),
-    /// A cache that could be a layer, where there is one.
+    /// A cache that could become a layer, if there is one.
     CacheFound(Option<FoundCache>),
-    /// The container is there once more, or why not.
+    /// The new container is ready, or why not.
     Rehoused(Result<ContainerFacts, PhaseContext>),
-    /// The cache is in place, as far as there is one and nothing went wrong with it.
+    /// The cache is restored, if there is one and no error occurred.
     CacheRestored,
-    /// The image's catalog of runtimes, where it has one.
+    /// The image's catalog of runtimes, if it has one.
     CatalogRead(Option<String>),
-    /// The runtimes that were looked for, as far as they could be.
+    /// The installed runtimes, as far as they could be determined.
     RuntimesFound(InstalledVersions),
     /// A command has ended and its output is in the log.
     CommandEnded {
         /// Its number.
         command: u32,
-        /// How.
+        /// How it ended.
         outcome: CommandOutcome,
-        /// What else there is to say of why, such as a limit that was in the way.
+        /// A known cause, such as a limit.
         cause: Option<String>,
-        /// What it has left, as far as that is wanted.
+        /// Facts about the run, as far as they are wanted.
         facts: RunFacts,
     },
-    /// What somebody has decided at a stop. Where [`super::BuildMachine::refusal`] says no, nothing follows.
+    /// A decision at a stop. Ignored if [`super::BuildMachine::refusal`] rejects it.
     Decide {
-        /// What.
+        /// The decision.
         decision: Decision,
-        /// Who.
+        /// The person who decided.
         by: Who,
     },
-    /// All breakpoints of one owner.
+    /// Replaces the breakpoints of one owner.
     SetBreakpoints {
-        /// Whose.
+        /// The owner.
         owner: String,
-        /// All of them.
+        /// All breakpoints of the owner.
         breakpoints: Vec<Breakpoint>,
     },
-    /// What the build has written is kept, or why not.
+    /// A checkpoint was taken, or why not.
     Checkpointed {
-        /// By what it is known.
+        /// The checkpoint.
         id: CheckpointId,
-        /// What there is to say of it.
+        /// Details of the checkpoint, or why there is none.
         result: Result<TakenCheckpoint, Unkept>,
     },
-    /// The build's files and variables are those of a checkpoint, or why nothing can go on.
+    /// Files and variables are back at a checkpoint, or why nothing can go on.
     Rewound(Result<Gone, PhaseContext>),
-    /// Stop in the middle of the run.
+    /// Pause during the run.
     Pause,
-    /// End an evaluated text, if this is the one that runs.
+    /// End this evaluated text, if it still runs.
     EndEvaluated {
         /// Its number.
         command: u32,
     },
-    /// The run stands still, or why it does not.
+    /// The run is frozen, or why it is not.
     Frozen {
         /// Its number.
         command: u32,
-        /// How, or why it does not.
+        /// Details of the frozen run, or why it is not frozen.
         result: Result<Standstill, String>,
     },
-    /// What a breakpoint waits for has come to pass in the run.
+    /// A breakpoint's condition has occurred during the run.
     Watched {
         /// The run's number.
         command: u32,
         /// The breakpoint.
         breakpoint: BreakpointId,
-        /// What the run has written last, if that is wanted.
+        /// The last output of the run, if it is wanted.
         output: Option<Arc<str>>,
     },
     /// A process has called `codebuild-breakpoint` and waits.
     BreakpointHit {
-        /// Names the call when it is answered.
+        /// Identifies the call in the answer.
         call: CallId,
         /// Working directory of the process.
         directory: String,
     },
-    /// A command could not be run, and no other can be.
+    /// A command could not be run, and no other can run either.
     Stuck(Box<Impasse>),
-    /// A process that waited is gone.
+    /// A waiting process has ended.
     BreakpointGone {
         /// Its call.
         call: CallId,
     },
-    /// End the pause that has been open longest.
+    /// End the oldest pause.
     Resume,
-    /// Somebody has connected.
+    /// A session has opened.
     SessionOpened {
         /// Number of the session in this build.
         session: u64,
-        /// What runs in it.
+        /// The program in it.
         program: String,
     },
-    /// A session is over.
+    /// A session has closed.
     SessionClosed {
         /// Its number.
         session: u64,
-        /// What ended it.
+        /// Why it closed.
         how: String,
     },
     /// End the build.
     Stop {
-        /// Without waiting for processes to end by themselves.
+        /// Whether to kill processes without waiting for them to end.
         at_once: bool,
     },
     /// The build cannot go on, through no fault of its own.
     Fault(PhaseContext),
-    /// Whatever was to answer an effect is gone, and nothing else will.
+    /// A component that was to answer an effect is gone, and no answer will come.
     Lost(PhaseContext),
-    /// The runner was stopped (Ctrl-Z) until now, for this long.
+    /// The runner was suspended (Ctrl-Z) for this long, until now.
     Slept(Duration),
-    /// All processes of the container are gone and their output is in the log.
+    /// All processes of the container are gone, and their output is in the log.
     ProcessesGone,
-    /// Values of the exported variables, at the end of the build's commands.
+    /// Values of the exported variables, taken after the last command.
     Exported(Vec<ExportedVariable>),
-    /// A report has been read.
+    /// A report was read.
     Reported(Box<ReportFacts>),
-    /// A line of CodeBuild's agent about what is being collected.
+    /// A log line of CodeBuild's agent about the uploads.
     Line(String),
-    /// An artifact is where it belongs.
+    /// An artifact was stored.
     Stored(StoredArtifact),
-    /// How far a transfer is.
+    /// Progress of a transfer.
     Progress(TransferProgress),
-    /// Artifacts, reports and cache are where they belong, or why not.
+    /// Artifacts, reports and cache are stored, or why not.
     Uploaded(Result<(), PhaseContext>),
-    /// Nothing is left of the container.
+    /// The container is removed.
     Finalized,
-    /// AWS's clients find the build at this address; or why nowhere.
+    /// Address where AWS clients reach the build, or why they cannot.
     Endpoint(Result<String, String>),
-    /// Something the person at the terminal should know.
+    /// A message for the user.
     Notice(Notice),
     /// Time has passed; look at the deadlines.
     Tick,
 }
 
-/// A call of `codebuild-breakpoint` that waits for its answer. Numbered by the shim socket, which alone
-/// knows the process; a pause has a number of its own.
+/// A `codebuild-breakpoint` call that waits for its answer. The shim socket assigns the number,
+/// because only it knows the process. Pauses are numbered separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CallId(pub u64);
 
-/// A build that cannot go on, in a container that lives.
+/// A build that cannot go on although its container is alive.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Impasse {
-    /// Directory of the command.
+    /// Working directory of the command.
     pub directory: String,
-    /// What whoever looks is told.
+    /// Details for people who look into it.
     pub stuck: Stuck,
-    /// How to mend it, for where nobody can.
+    /// Advice, for builds that nobody can look into.
     pub hint: String,
-    /// What the build ends with.
+    /// The fault that the build ends with.
     pub fault: PhaseContext,
 }
 
-/// Names a checkpoint, from 1.
+/// Number of a checkpoint, from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CheckpointId(pub u32);
 
 impl CheckpointId {
-    /// That of the checkpoint after this one.
+    /// The number of the next checkpoint.
     #[must_use]
     pub fn next(self) -> Self {
         CheckpointId(self.0 + 1)
@@ -195,111 +196,111 @@ impl CheckpointId {
 /// A checkpoint that was taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TakenCheckpoint {
-    /// What kind.
+    /// The kind of checkpoint.
     pub kind: CheckpointKind,
-    /// What is to be known of it.
+    /// A remark about it.
     pub why: Option<String>,
-    /// What has changed since the one before.
+    /// Number of entries changed since the last checkpoint.
     pub entries: u64,
-    /// Bytes of that.
+    /// Bytes of these entries.
     pub bytes: u64,
-    /// How long it took, in milliseconds.
+    /// Time it took, in milliseconds.
     pub ms: u64,
-    /// Whether anything has changed since the one before.
+    /// Whether anything changed since the last checkpoint.
     pub is_new: bool,
 }
 
-/// Why there is no checkpoint.
+/// Why no checkpoint was taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unkept {
-    /// This time.
+    /// Not possible this time.
     Now {
-        /// Why.
+        /// The reason.
         why: String,
-        /// How long it took to find out, in milliseconds.
+        /// Time it took to find out, in milliseconds.
         ms: u64,
     },
-    /// In this container.
+    /// Not possible in this container.
     Never(String),
 }
 
-/// What a rewind has cost.
+/// What was lost in a rewind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gone {
-    /// What ran then and was killed.
+    /// Processes that were killed.
     pub processes: Vec<Lost>,
-    /// How many sessions were closed.
+    /// Number of sessions that were closed.
     pub sessions: u64,
-    /// How long it took, in milliseconds.
+    /// Time it took, in milliseconds.
     pub ms: u64,
 }
 
-/// What is to be done.
+/// A task for the driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MachineEffect {
     /// Make the container; answer with [`MachineInput::Provisioned`].
     Provision,
-    /// Do one thing of DOWNLOAD_SOURCE.
+    /// Do one step of DOWNLOAD_SOURCE.
     Prepare(SourcePreparation),
     /// Run a command; answer with [`MachineInput::CommandEnded`].
     Run(CommandRun),
-    /// Keep what the build has written; answer with [`MachineInput::Checkpointed`].
+    /// Take a checkpoint; answer with [`MachineInput::Checkpointed`].
     Checkpoint {
-        /// By what it is known from then on.
+        /// Number of the new checkpoint.
         id: CheckpointId,
-        /// The run to come.
+        /// The next run.
         before: u32,
-        /// Whether variables and directory are first made those the last run has begun with.
+        /// Whether to reset variables and directory first to those that the last run began with.
         again: bool,
-        /// Whether the files were looked at when the last run had ended, and nobody was there since.
+        /// Whether the files were scanned after the last run, and nobody was present since.
         is_seen: bool,
     },
-    /// Go back to a checkpoint, with a new container; answer with [`MachineInput::Rewound`].
+    /// Go back to a checkpoint in a new container; answer with [`MachineInput::Rewound`].
     Rewind {
-        /// Which.
+        /// The checkpoint.
         id: CheckpointId,
     },
-    /// Let the run stand still, and what it has started; answer with [`MachineInput::Frozen`].
+    /// Freeze the run and all processes it started; answer with [`MachineInput::Frozen`].
     Freeze {
         /// Its number.
         command: u32,
     },
-    /// Let it go on.
+    /// Thaw everything.
     Thaw,
-    /// End the run that stands still, and let what else there is go on; [`MachineInput::CommandEnded`] follows.
+    /// Kill the frozen run and thaw all other processes; [`MachineInput::CommandEnded`] follows.
     Cut {
         /// Its number.
         command: u32,
     },
-    /// From now on breakpoints need to know this of the run at hand.
+    /// Breakpoints need these facts about the current run from now on.
     Watch(Wants),
-    /// Let a process go on that has called `codebuild-breakpoint`.
+    /// Release a process that called `codebuild-breakpoint`.
     Release {
         /// Its call.
         call: CallId,
     },
-    /// Ask every process to end; answer with [`MachineInput::ProcessesGone`] when they have.
+    /// Ask every process to end; answer with [`MachineInput::ProcessesGone`] when all have.
     Terminate,
-    /// End every process; answer with [`MachineInput::ProcessesGone`].
+    /// Kill every process; answer with [`MachineInput::ProcessesGone`].
     Kill,
-    /// Collect exported variables, artifacts, reports and cache; answer with [`MachineInput::Exported`] and
-    /// [`MachineInput::Uploaded`].
+    /// Collect exported variables, artifacts, reports and cache; answer with
+    /// [`MachineInput::Exported`] and [`MachineInput::Uploaded`].
     Upload {
         /// Whether nothing has failed so far.
         succeeding: bool,
     },
     /// Close sessions, remove the container and its layer; answer with [`MachineInput::Finalized`].
     Finalize {
-        /// How the build will have ended, unless this fails.
+        /// The final status of the build, unless this step fails.
         status: Status,
     },
-    /// Give up what is still sent elsewhere.
+    /// Give up transfers that are still under way.
     Hurry,
-    /// Nothing more will come.
+    /// The build is over.
     Finish {
-        /// How the build ended.
+        /// Final status.
         status: Status,
-        /// Whether nothing of it is left to be removed.
+        /// Whether everything of the build was removed.
         is_clear: bool,
     },
 }
@@ -313,77 +314,77 @@ pub struct CommandRun {
     pub phase: Phase,
     /// Its text.
     pub text: String,
-    /// Who runs it; root where it is absent.
+    /// The user who runs it; root if absent.
     pub user: Option<String>,
-    /// Variables that are set for it and those after it.
+    /// Variables to set for this and later commands.
     pub variables: Vec<(String, String)>,
     /// `CODEBUILD_BUILD_SUCCEEDING`.
     pub succeeding: bool,
     /// `CODEBUILD_LAST_EXIT`.
     pub last_exit: i32,
-    /// Names of variables that are not set for it and those after it.
+    /// Variables to unset for this and later commands.
     pub unset: Vec<String>,
-    /// Whether variables and directory are those the run before it has begun with.
+    /// Whether to use the variables and directory that the previous run began with.
     pub again: bool,
-    /// What is to be told of it.
+    /// The facts to report about it.
     pub wants: Wants,
 }
 
-/// What a run has left.
+/// Facts about an ended run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunFacts {
-    /// The directory of the next command.
+    /// Working directory of the next command.
     pub directory: String,
-    /// Variables, if they are wanted.
+    /// Its variables, if they are wanted.
     pub variables: Option<ShellVariables>,
-    /// What it has written last, masked, if that is wanted.
+    /// Its last output, masked, if it is wanted.
     pub output: Option<Arc<str>>,
-    /// Breakpoints whose files it has written.
+    /// `wrote` breakpoints that it hit.
     pub wrote: Vec<BreakpointId>,
-    /// What it has changed in the files, if that is wanted.
+    /// Its file changes, if they are wanted.
     pub changed: Option<ChangedFacts>,
-    /// What a person wants to see of it, if it could stop.
+    /// Details for a person, if the build could stop after it.
     pub scene: Scene,
 }
 
-/// A run that stands still.
+/// A frozen run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standstill {
     /// The last lines it has written.
     pub output: String,
-    /// What of the build may notice it, if anything can.
+    /// A note about parts of the build that may notice the freeze.
     pub notice: Option<String>,
 }
 
 /// Names and values of a shell's variables.
 pub type ShellVariables = Arc<[(Vec<u8>, Vec<u8>)]>;
 
-/// What breakpoints need to know of runs.
+/// The facts about runs that breakpoints need.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wants {
-    /// Variables after each.
+    /// The variables after each run.
     pub variables: bool,
-    /// What each has written last.
+    /// The last output of each run.
     pub output: bool,
-    /// What a person wants to see of each.
+    /// The details of each run for a person.
     pub scene: bool,
-    /// What each has changed in the files.
+    /// The file changes of each run.
     pub changes: bool,
-    /// Breakpoints that are watched for in a run, or looked at behind it.
+    /// Breakpoints to watch during a run, or to check after it.
     pub watched: Vec<(BreakpointId, Arc<Breakpoint>)>,
 }
 
-/// One thing of DOWNLOAD_SOURCE.
+/// One step of DOWNLOAD_SOURCE.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourcePreparation {
-    /// Get values of parameters and secrets; answer with [`MachineInput::ValuesFetched`].
+    /// Fetch parameters and secrets; answer with [`MachineInput::ValuesFetched`].
     FetchValues(ValueRequests),
     /// Run the image's entrypoint; answer with [`MachineInput::EntrypointRan`].
     RunEntrypoint {
-        /// Variables it finds.
+        /// Its variables.
         variables: env::Variables,
     },
-    /// Put variables and directory of the first command in place; answer with
+    /// Set the variables and directory of the first command; answer with
     /// [`MachineInput::ShellOpened`].
     OpenShell {
         /// The variables.
@@ -391,56 +392,56 @@ pub enum SourcePreparation {
     },
     /// Find the cache; answer with [`MachineInput::CacheFound`].
     FindCache,
-    /// Make the container once more, with the cache found as a layer; answer with [`MachineInput::Rehoused`].
+    /// Make a new container with the cache as a layer; answer with [`MachineInput::Rehoused`].
     Rehouse,
-    /// Put the cache in place that was found; answer with [`MachineInput::CacheRestored`].
+    /// Restore the cache that was found; answer with [`MachineInput::CacheRestored`].
     RestoreCache,
     /// Read the image's catalog of runtimes; answer with [`MachineInput::CatalogRead`].
     ReadCatalog,
-    /// Ask the container's own runtimes for their versions; answer with [`MachineInput::RuntimesFound`].
+    /// Ask the installed runtimes for their versions; answer with [`MachineInput::RuntimesFound`].
     FindRuntimes {
-        /// Their names.
+        /// Names of the runtimes.
         names: Vec<String>,
-        /// Variables, as the first command finds them.
+        /// All variables of the first command.
         variables: BTreeMap<String, String>,
     },
 }
 
-/// What a container turned out to be.
+/// Facts about a started container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ContainerFacts {
-    /// The engine that has made it.
+    /// The engine that runs it.
     pub engine: String,
-    /// The image it was made of, by a name that means no other.
+    /// Unambiguous name of its image.
     pub image: Option<String>,
     /// Variables of its image.
     pub variables: env::Variables,
-    /// Whether its image names a program that is to run first.
+    /// Whether the image has an entrypoint that must run first.
     pub has_entrypoint: bool,
-    /// Whether it is made of an image, and not of this machine.
+    /// Whether it was made from an image, rather than from this machine.
     pub has_image: bool,
-    /// Whether the cache is in it as a layer.
+    /// Whether it contains the cache as a layer.
     pub has_cache: bool,
 }
 
-/// Values that the buildspec takes from elsewhere.
+/// Values to fetch for the buildspec.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ValueRequests {
-    /// Variables with the names of their parameters in Parameter Store.
+    /// Variables and the names of their parameters in Parameter Store.
     pub parameters: Vec<SpecVariable>,
-    /// Variables with their secrets in Secrets Manager.
+    /// Variables and their secrets in Secrets Manager.
     pub secrets: Vec<SecretVariable>,
 }
 
 impl ValueRequests {
-    /// Whether there is nothing to be got.
+    /// Whether there is nothing to fetch.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.parameters.is_empty() && self.secrets.is_empty()
     }
 }
 
-/// Names of variables and their values, which are secret: shown are the names alone.
+/// Fetched variables. The values are secret, so `Debug` shows only the names.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Fetched(pub env::Variables);
 
@@ -450,25 +451,25 @@ impl fmt::Debug for Fetched {
     }
 }
 
-/// Why a build does not come to its first command.
+/// Why a build cannot reach its first command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuildSetupError {
-    /// For the record.
+    /// The reason, for the record.
     pub context: PhaseContext,
-    /// How to mend it.
+    /// Advice on how to fix it.
     pub hint: Option<String>,
-    /// Where in the buildspec the reason stands, where it does.
+    /// The cause's place in the buildspec, if it has one.
     pub place: Option<Span>,
 }
 
 impl BuildSetupError {
-    /// Without a place.
+    /// Makes an error without a place.
     #[must_use]
     pub fn new(context: PhaseContext, hint: Option<String>) -> Self {
         BuildSetupError { context, hint, place: None }
     }
 
-    /// At this place.
+    /// Sets the place.
     #[must_use]
     pub fn at(self, span: Span) -> Self {
         BuildSetupError { place: Some(span), ..self }
@@ -478,23 +479,23 @@ impl BuildSetupError {
 /// A cache that was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FoundCache {
-    /// How many files.
+    /// Number of files.
     pub files: u64,
-    /// Their bytes.
+    /// Bytes of the files.
     pub bytes: u64,
-    /// Whether a container like this one could hold it as a layer.
+    /// Whether a container of this kind can hold it as a layer.
     pub can_be_layer: bool,
-    /// Whether somebody is in the container, and would be put out with it.
+    /// Whether a session is open that a new container would end.
     pub has_guests: bool,
 }
 
-/// Whether a cache takes longer to be copied than a container to be made once more.
+/// Whether copying a cache takes longer than making a new container.
 #[must_use]
 pub fn is_large_cache(files: u64, bytes: u64) -> bool {
     files >= 500 || bytes >= 32 << 20
 }
 
-/// What comes of one input. The events are logged before the effects are performed.
+/// The result of one input. Events are logged before effects are performed.
 #[derive(Debug, Default, PartialEq)]
 pub struct MachineStep {
     /// For the log, in order.

@@ -1,7 +1,7 @@
-//! Breakpoints of a build, how often each was come to, and what they know of the last run.
+//! Breakpoints of a build, their hits, and the facts they know about the last run.
 //!
-//! Used by `machine::build`, which asks at each place where a build could stop. Without breakpoints there
-//! is nothing to ask.
+//! Used by `machine::build`, which asks wherever a build could stop. Without breakpoints there is
+//! nothing to ask.
 
 use super::step::{MachineStep, RunFacts, ShellVariables, Wants};
 use crate::debug::{Breakpoint, CommandPlace, StopContext, What};
@@ -11,16 +11,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The breakpoints, and the last run.
+/// The breakpoints, and facts about the last run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct StopRules {
     armed: Vec<Armed>,
     last: BreakpointId,
-    /// Whether it stops before the next command.
+    /// Whether to stop before the next command.
     pub(super) is_stepping: bool,
-    /// Whether a command of the phases has been come to.
+    /// Whether a command of a phase has been reached.
     pub(super) has_entered: bool,
-    /// Breakpoints that were hit by a run and stop behind it.
+    /// Breakpoints hit during a run that stop the build after it.
     due: Vec<BreakpointId>,
     run: LastRun,
 }
@@ -32,28 +32,28 @@ struct Armed {
     breakpoint: Arc<Breakpoint>,
     hits: u64,
     has_counted: bool,
-    /// The run in which it was hit last.
+    /// The run of the last hit.
     run: u32,
 }
 
-/// What was known before a run.
+/// The state before a run, saved for a rewind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Memory {
     has_entered: bool,
     run: LastRun,
 }
 
-/// What is known of the last run.
+/// Facts about the last run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct LastRun {
     outcome: Option<CommandOutcome>,
     elapsed: Duration,
     facts: RunFacts,
-    /// Variables before it.
+    /// Variables before the run.
     before: Option<ShellVariables>,
 }
 
-/// What a build has come to.
+/// The place that a build has reached.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Here<'h> {
     pub(super) phase: Phase,
@@ -61,27 +61,27 @@ pub(super) struct Here<'h> {
     pub(super) run: u32,
     pub(super) text: &'h str,
     pub(super) status: i32,
-    /// How long the run at hand has taken, in the middle of one.
+    /// How long the current run has taken; `None` outside of a run.
     pub(super) elapsed: Option<Duration>,
 }
 
 impl StopRules {
-    /// Whether there is nothing to ask.
+    /// Whether the build cannot stop anywhere.
     pub(super) fn is_idle(&self) -> bool {
         self.armed.is_empty() && !self.is_stepping
     }
 
-    /// What there is to be seen of the last run.
+    /// Details of the last run, for a person.
     pub(super) fn scene(&self) -> &Scene {
         &self.run.facts.scene
     }
 
-    /// The directory of the next command.
+    /// Working directory of the next command.
     pub(super) fn directory(&self) -> &str {
         &self.run.facts.directory
     }
 
-    /// Variables of the first command.
+    /// Records the variables of the first command.
     pub(super) fn begin(&mut self, variables: &BTreeMap<String, String>) {
         if self.wants_variables() {
             let bytes =
@@ -90,7 +90,7 @@ impl StopRules {
         }
     }
 
-    /// Replaces the breakpoints of an owner. Those that stay keep their numbers and their hits.
+    /// Replaces the breakpoints of an owner. Unchanged ones keep their numbers and hits.
     pub(super) fn set(&mut self, owner: &str, breakpoints: &[Breakpoint], step: &mut MachineStep) {
         let mut wanted: Vec<&Breakpoint> = breakpoints.iter().collect();
         self.armed.retain(|armed| {
@@ -119,7 +119,7 @@ impl StopRules {
         }
     }
 
-    /// All of them.
+    /// All breakpoints.
     pub(super) fn all(&self) -> impl Iterator<Item = (BreakpointId, &str, &Breakpoint)> {
         self.armed.iter().map(|armed| (armed.id, armed.owner.as_str(), &*armed.breakpoint))
     }
@@ -145,18 +145,18 @@ impl StopRules {
         self.armed.iter().any(|armed| armed.breakpoint.wants_variables())
     }
 
-    /// How the last run has ended.
+    /// How the last run ended.
     pub(super) fn outcome(&self) -> Option<&CommandOutcome> {
         self.run.outcome.as_ref()
     }
 
-    /// A run has ended.
+    /// Records the end of a run.
     pub(super) fn ran(&mut self, outcome: &CommandOutcome, elapsed: Duration, facts: RunFacts) {
         let before = self.run.facts.variables.take();
         self.run = LastRun { outcome: Some(outcome.clone()), elapsed, facts, before };
     }
 
-    /// A text of a person has been run.
+    /// Records the end of an evaluated text.
     pub(super) fn evaluated(&mut self, facts: RunFacts) {
         self.run.facts.directory = facts.directory;
         self.run.facts.variables = facts.variables;
@@ -164,7 +164,7 @@ impl StopRules {
         self.run.facts.scene.more_changed = facts.scene.more_changed;
     }
 
-    /// Notes the breakpoints that were hit by a run and stop behind it.
+    /// Collects the breakpoints that a run hit and that stop the build after it.
     pub(super) fn behind_run(&mut self, here: Here<'_>, has_failed: bool, step: &mut MachineStep) {
         if self.armed.is_empty() {
             return;
@@ -176,7 +176,7 @@ impl StopRules {
             found.next().map(|(_, value)| value.clone())
         };
         let (before, after) = (self.run.before.clone(), self.run.facts.variables.clone());
-        // Where nobody has looked before, nothing is known to have changed.
+        // Without earlier variables, no change is known.
         let has_changed =
             |name: &str| before.is_some() && value(&before, name) != value(&after, name);
         let hit = self.come_to(here, step, |id, what| match what {
@@ -188,7 +188,7 @@ impl StopRules {
         self.due.extend(hit);
     }
 
-    /// Makes those due that a run was to stop for, which has ended before.
+    /// Makes breakpoints due that were to stop a run, because it ended first.
     pub(super) fn put_off(&mut self, hit: Vec<BreakpointId>) {
         self.due.extend(hit);
     }
@@ -197,7 +197,7 @@ impl StopRules {
         Memory { has_entered: self.has_entered, run: self.run.clone() }
     }
 
-    /// The build is back where that was known. Breakpoints and their hits are as they are.
+    /// Rewinds to a saved state. Breakpoints and their hits are kept.
     pub(super) fn remember(&mut self, memory: &Memory) {
         self.has_entered = memory.has_entered;
         self.run.clone_from(&memory.run);
@@ -205,12 +205,13 @@ impl StopRules {
         self.due.clear();
     }
 
-    /// Those that are due by now.
+    /// Takes the breakpoints that are due.
     pub(super) fn take_due(&mut self) -> Vec<BreakpointId> {
         std::mem::take(&mut self.due)
     }
 
-    /// Those among `is_it` that count here. One that logs is done with that.
+    /// Counts a hit for the breakpoints that `is_it` selects. Returns those that stop; those that
+    /// log do so here.
     pub(super) fn come_to(
         &mut self,
         here: Here<'_>,
@@ -246,12 +247,12 @@ impl StopRules {
         hit
     }
 
-    /// What a run has written so far.
+    /// Records the output of the current run so far.
     pub(super) fn wrote_so_far(&mut self, output: Option<Arc<str>>) {
         self.run.facts.output = output;
     }
 
-    /// The least time after which a breakpoint looks at a run.
+    /// The shortest time after which a `longer` breakpoint looks at a run.
     pub(super) fn longer(&self, run: u32) -> Option<Duration> {
         let times = self.armed.iter().filter(|armed| armed.run != run);
         times
@@ -262,7 +263,7 @@ impl StopRules {
             .min()
     }
 
-    /// Those that look at a run after such a time have done so.
+    /// Marks `longer` breakpoints as checked in this run, up to this time.
     pub(super) fn has_looked(&mut self, run: u32, elapsed: Duration) {
         for armed in &mut self.armed {
             if matches!(armed.breakpoint.what, What::Longer(time) if time <= elapsed) {

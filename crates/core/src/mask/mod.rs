@@ -1,9 +1,9 @@
-//! Secrets out of a stream of bytes, before anything is logged.
+//! Masks secrets in a stream of bytes before anything is logged.
 //!
-//! [`Secrets::mask_text`] serves the events' own texts; one [`Masker`] a stream is used by the pump
-//! (`crates/folder/src/events/pump.rs`) between reading and logging. It sees through chunk borders: an end of a
-//! chunk that could be the start of a secret is held back until more bytes, or the end, decide.
-//! Nothing is ever held back for another reason.
+//! [`Secrets::mask_text`] masks the texts of events. The pump (`crates/folder/src/events/pump.rs`)
+//! uses one [`Masker`] per stream between reading and logging. It finds secrets across chunks: the
+//! end of a chunk that could begin a secret is held back until more bytes, or the end of the
+//! stream, decide. Nothing is held back for any other reason.
 
 mod forms;
 
@@ -12,40 +12,41 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What stands in a secret's place.
+/// Replacement for a secret.
 pub const REPLACEMENT: &[u8] = b"***";
-/// Shorter values are not masked: they would blot out harmless text everywhere.
+/// Minimum length of a masked value. Shorter ones would mask harmless text everywhere.
 pub const MIN_LENGTH: usize = 4;
 
-/// How AWS's access key ids start, whosoever they are, and how long they are.
+/// Prefixes of AWS access key IDs, which are always masked, and the length of such an ID.
 const KEY_IDS: [&[u8]; 2] = [b"AKIA", b"ASIA"];
 const KEY_ID_LENGTH: usize = 20;
-/// Bytes of a form that the search starts from. No form is shorter.
+/// Length of the prefix of a form that the search looks for. No form is shorter.
 const HEAD: usize = MIN_LENGTH;
 
-/// What must not appear, ready to be searched for.
+/// A set of secrets, prepared for searching.
 #[derive(Clone, Debug, Default)]
 pub struct Secrets {
     finder: Option<Arc<Finder>>,
 }
 
-/// Looks for heads of forms, which are few even where forms are many, and for forms where there is a head.
+/// Searches for heads of forms first, because there are few of them, and compares forms only at a
+/// head.
 #[derive(Debug)]
 struct Finder {
     heads: AhoCorasick,
-    /// Of each head the forms that begin with it.
+    /// For each head, the range of forms that begin with it.
     headed: Vec<Range<usize>>,
-    /// As given.
+    /// The values as given.
     values: Vec<Vec<u8>>,
-    /// Everything that is looked for, sorted; the starts of key ids are among them.
+    /// All forms to search for, sorted; includes the prefixes of key IDs.
     forms: Vec<Vec<u8>>,
-    /// Of each form the longest other one that it begins with.
+    /// For each form, the longest other form that is a prefix of it.
     within: Vec<Option<usize>>,
     starts: Starts,
     longest: usize,
 }
 
-/// The first two bytes of all forms, a bit each.
+/// One bit for each pair of bytes that begins a form.
 struct Starts(Box<[u64; 1024]>);
 
 impl std::fmt::Debug for Starts {
@@ -78,11 +79,11 @@ impl Starts {
 }
 
 impl Secrets {
-    /// These values in all their forms, and every access key id. Values shorter than [`MIN_LENGTH`]
-    /// are left out.
+    /// Prepares these values in all their forms, and all access key IDs. Values shorter than
+    /// [`MIN_LENGTH`] are ignored.
     ///
     /// # Errors
-    /// There are too many or too long values for an automaton.
+    /// The values are too many or too long for an automaton.
     pub fn new(values: impl IntoIterator<Item = Vec<u8>>) -> Result<Self, BuildError> {
         let values: Vec<Vec<u8>> =
             values.into_iter().filter(|value| value.len() >= MIN_LENGTH).collect();
@@ -107,7 +108,7 @@ impl Secrets {
         Ok(Secrets { finder: Some(Arc::new(finder)) })
     }
 
-    /// These and more.
+    /// Adds values.
     ///
     /// # Errors
     /// As for [`Self::new`].
@@ -133,7 +134,7 @@ impl Secrets {
         }
     }
 
-    /// Masks a text that is whole.
+    /// Masks a complete text.
     pub fn mask_text(&self, text: &mut String) {
         let Some(finder) = &self.finder else { return };
         if finder.find(text.as_bytes(), 0).is_none() {
@@ -141,11 +142,11 @@ impl Secrets {
         }
         let mut masked = Vec::with_capacity(text.len());
         finder.mask(text.as_bytes(), text.len(), &mut masked);
-        // A value that is no text could have been cut out of the middle of a character.
+        // A secret that is not UTF-8 could have been cut out of the middle of a character.
         *text = String::from_utf8_lossy(&masked).into_owned();
     }
 
-    /// Masks bytes that are whole.
+    /// Masks a complete byte string.
     #[must_use]
     pub fn mask_bytes<'b>(&self, bytes: &'b [u8]) -> Cow<'b, [u8]> {
         let Some(finder) = self.finder.as_ref().filter(|_| self.occur_in(bytes)) else {
@@ -156,7 +157,7 @@ impl Secrets {
         Cow::Owned(masked)
     }
 
-    /// Whether any of them is in there.
+    /// Whether the bytes contain a secret.
     #[must_use]
     pub fn occur_in(&self, bytes: &[u8]) -> bool {
         self.finder.as_ref().is_some_and(|finder| finder.find(bytes, 0).is_some())
@@ -164,7 +165,7 @@ impl Secrets {
 }
 
 impl Secrets {
-    /// A text that is whole, with something in the place of each secret in it; nothing where none is in it.
+    /// Replaces each secret in a complete text; `None` if it contains none.
     pub fn replace_in(
         &self,
         text: &str,
@@ -182,24 +183,24 @@ impl Secrets {
     }
 }
 
-/// Secrets that several look for and that become more while they do.
+/// A set of secrets that several users share and that may grow.
 #[derive(Clone, Debug, Default)]
 pub struct SharedSecrets(Arc<Mutex<Secrets>>);
 
 impl SharedSecrets {
-    /// What is known from the start.
+    /// Starts with these secrets.
     #[must_use]
     pub fn new(secrets: Secrets) -> Self {
         SharedSecrets(Arc::new(Mutex::new(secrets)))
     }
 
-    /// What is known now.
+    /// A copy of the current set.
     #[must_use]
     pub fn get(&self) -> Secrets {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// More of them, for everybody from now on.
+    /// Adds values for all users.
     ///
     /// # Errors
     /// As for [`Secrets::new`].
@@ -221,21 +222,21 @@ pub struct Masker {
 }
 
 impl Masker {
-    /// At the start of a stream.
+    /// Starts a stream.
     #[must_use]
     pub fn new(secrets: Secrets) -> Self {
         Masker { secrets, held: Vec::new() }
     }
 
-    /// Looks for these from now on, also in what is held back.
+    /// Switches to another set of secrets, also for the bytes held back.
     pub fn renew(&mut self, secrets: Secrets) {
         if !self.secrets.is_same(&secrets) {
             self.secrets = secrets;
         }
     }
 
-    /// Takes the next bytes; what may be shown now. That is a part of them where there is nothing to
-    /// mask, else it is put into `space`.
+    /// Takes the next bytes and returns those that may be shown now: a part of `bytes` if there is
+    /// nothing to mask, otherwise a part of `space`.
     pub fn push<'a>(&mut self, bytes: &'a [u8], space: &'a mut Vec<u8>) -> &'a [u8] {
         let Some(finder) = &self.secrets.finder else { return bytes };
         if self.held.is_empty() && finder.find(bytes, 0).is_none() {
@@ -252,7 +253,7 @@ impl Masker {
         space
     }
 
-    /// The stream has ended: what was held back can be decided.
+    /// Ends the stream and returns the bytes that were held back, masked.
     pub fn finish(&mut self) -> Vec<u8> {
         let mut shown = Vec::new();
         if let Some(finder) = &self.secrets.finder {
@@ -264,27 +265,29 @@ impl Masker {
 }
 
 impl Finder {
-    /// The first secret from `start` on: where it begins and ends.
+    /// Finds the first secret at or after `start`: its begin and end.
     fn find(&self, bytes: &[u8], start: usize) -> Option<(usize, usize)> {
         let mut from = start;
         loop {
             let head = self.heads.find(Input::new(bytes).span(from..bytes.len()))?;
-            // Of two that start at one place the longer one goes whole.
+            // If several secrets start at the same place, mask the longest.
             let forms = self.headed[head.pattern().as_usize()].clone();
             if let Some(length) = self.longest_of(forms, &bytes[head.start()..]) {
                 return Some((head.start(), head.start() + length));
             }
-            // A secret may begin within what looked like the head of another.
+            // A secret may begin inside a head that matched no form.
             from = head.start() + 1;
         }
     }
 
-    /// The length of the longest secret that `bytes` begin with; `range` has the forms with their head.
+    /// The length of the longest secret that `bytes` begin with. `range` holds the forms with the
+    /// same head.
     fn longest_of(&self, range: Range<usize>, bytes: &[u8]) -> Option<usize> {
         let is_key_id = KEY_IDS.contains(&&bytes[..HEAD])
             && bytes.get(HEAD..KEY_ID_LENGTH).is_some_and(|rest| rest.iter().all(in_key_id));
         let key_id = is_key_id.then_some(KEY_ID_LENGTH);
-        // All forms that `bytes` begin with stand before it, and the last one before it begins with them.
+        // Every form that is a prefix of `bytes` sorts before it, and is a prefix of the last form
+        // before it.
         let forms = &self.forms[range.clone()];
         let before = forms.partition_point(|form| form[HEAD..] <= bytes[HEAD..]);
         let mut next = before.checked_sub(1).map(|last| range.start + last);
@@ -298,7 +301,7 @@ impl Finder {
         key_id
     }
 
-    /// Where the longest end of `bytes` begins that could be the start of a secret.
+    /// Where the longest suffix of `bytes` begins that could be the start of a secret.
     fn undecided_from(&self, bytes: &[u8]) -> usize {
         let earliest = bytes.len().saturating_sub(self.longest - 1);
         (earliest..bytes.len())
@@ -314,8 +317,8 @@ impl Finder {
                 {
                     return true;
                 }
-                // Sorted, so the first form not below `end` is the one that starts with it, if
-                // any does. An end that is a whole form counts where a longer one starts so, too.
+                // The forms are sorted, so only the first form not below `end` has to be checked. A
+                // suffix that is a complete form also counts if a longer form begins with it.
                 let at = self.forms.partition_point(|form| form.as_slice() < end);
                 self.forms[at..]
                     .iter()
@@ -325,8 +328,8 @@ impl Finder {
             .unwrap_or(bytes.len())
     }
 
-    /// Writes what comes before `limit` to `out`, masked; how much of `bytes` that used up. A secret
-    /// that starts before the limit is masked whole.
+    /// Masks the bytes before `limit` into `out` and returns how many bytes that used. A secret
+    /// that starts before the limit is masked completely.
     fn mask(&self, bytes: &[u8], limit: usize, out: &mut Vec<u8>) -> usize {
         let mut done = 0;
         while let Some((start, end)) = self.find(bytes, done).filter(|(start, _)| *start < limit) {
@@ -342,7 +345,7 @@ impl Finder {
     }
 }
 
-/// Of each form, of those in this order, the longest other one that it begins with.
+/// For each form in this order, the longest other form that is a prefix of it.
 fn beginnings(forms: &[Vec<u8>]) -> Vec<Option<usize>> {
     let mut open: Vec<usize> = Vec::new();
     let mut within = Vec::with_capacity(forms.len());
@@ -391,7 +394,7 @@ mod tests {
         }
     }
 
-    /// As one would do it by hand.
+    /// A simple reference implementation.
     fn masked_slowly(finder: &Finder, text: &[u8]) -> Vec<u8> {
         let (mut out, mut at) = (Vec::new(), 0);
         while at < text.len() {
@@ -457,7 +460,7 @@ mod tests {
         let mut masker = Masker::new(secrets(&["hunter2"]));
         assert_eq!(masker.push(b"plain text\nhunt", &mut Vec::new()), b"plain text\n");
         assert_eq!(masker.push(b"ing", &mut Vec::new()), b"hunting");
-        // It may be the start of an access key id.
+        // Could be the start of an access key ID.
         assert_eq!(masker.push(b"AK", &mut Vec::new()), b"");
         assert_eq!(masker.push(b"IAB", &mut Vec::new()), b"");
         assert_eq!(masker.push(b"-", &mut Vec::new()), b"AKIAB-");

@@ -1,5 +1,5 @@
-//! What people have evaluated at stops, put into the buildspec as commands: each before the command that has
-//! followed it.
+//! Inserts texts that people evaluated at stops as commands, each before the command that followed
+//! it.
 
 use super::splice;
 use super::{Edit, PatchRefusal, TreeDifference, find, is_same, token_of, tree};
@@ -7,11 +7,11 @@ use crate::debug::CommandPlace;
 use crate::phase::Block;
 use crate::spec::yaml::{YamlNode, YamlValue};
 
-/// Puts texts before the commands at their places, one after the other. `before` are those that the file has
-/// already: places are those of the file without any.
+/// Inserts texts before the commands at their places, in order. `before` are texts that the file
+/// already contains. Places refer to the file without any inserted text.
 ///
 /// # Errors
-/// The first that cannot be written.
+/// The first text that cannot be written.
 pub fn insert(source: &str, before: &[Edit], texts: &[Edit]) -> Result<String, PatchRefusal> {
     let mut source = source.to_owned();
     let mut inside = before.to_vec();
@@ -22,7 +22,7 @@ pub fn insert(source: &str, before: &[Edit], texts: &[Edit]) -> Result<String, P
     Ok(source)
 }
 
-/// Where a command stands once these texts stand before theirs.
+/// The place of a command after these texts were inserted.
 #[must_use]
 pub fn shifted(place: CommandPlace, inside: &[Edit]) -> CommandPlace {
     let is_before = |edit: &&Edit| {
@@ -33,11 +33,12 @@ pub fn shifted(place: CommandPlace, inside: &[Edit]) -> CommandPlace {
     CommandPlace { index: place.index + u32::try_from(more).unwrap_or(u32::MAX), ..place }
 }
 
-/// The values of a buildspec without these texts, all of which it must have where [`insert`] puts them.
+/// The values of a buildspec without these texts. `None` if one of them is not where [`insert`]
+/// puts it.
 #[must_use]
 pub fn values_without(source: &str, inside: &[Edit]) -> Option<String> {
     let mut root = tree(source).ok()?;
-    // From the last one on, so that those before it stand where they stood.
+    // From last to first, so that earlier places stay valid.
     for at in (0..inside.len()).rev() {
         let edit = &inside[at];
         let place = edit.place;
@@ -53,7 +54,7 @@ pub fn values_without(source: &str, inside: &[Edit]) -> Option<String> {
     Some(super::values_of(&root))
 }
 
-/// The list of commands that a place is one of.
+/// The command list that contains a place.
 fn list(root: &mut YamlNode, place: CommandPlace) -> Option<&mut Vec<YamlNode>> {
     let block = if place.block == Block::Finally { "finally" } else { "commands" };
     let mut node = root;

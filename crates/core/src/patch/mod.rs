@@ -1,7 +1,7 @@
-//! A command's new text put back into the buildspec: its bytes are replaced, and nothing else.
+//! Writes a command's new text into the buildspec. Replaces only the command's bytes.
 //!
-//! The result is parsed again and held against the old text: every value must be what it was, but for the
-//! command's, which must be the new text. What cannot be had so is refused with its place.
+//! The result is parsed and compared with the old file: every value must be unchanged, except the
+//! command. Otherwise the edit is refused, with its place.
 
 mod evals;
 mod runs;
@@ -18,21 +18,21 @@ use crate::spec::yaml::tokens::{ScalarForm, ScalarToken, tokens};
 use crate::spec::yaml::{self, YamlNode, YamlValue};
 use crate::spec::{self, Span, SpecCommand};
 
-/// A command's new text.
+/// A command and its new text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Edit {
-    /// Where the command stands.
+    /// The place of the command.
     pub place: CommandPlace,
-    /// What it is to be.
+    /// The new text.
     pub text: String,
 }
 
-/// A buildspec with new texts.
+/// A buildspec with edits applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Patched {
-    /// The whole of it.
+    /// The whole text.
     pub source: String,
-    /// What whoever reads the result should know.
+    /// Remarks for the reader of the result.
     pub notes: Vec<String>,
 }
 
@@ -40,17 +40,17 @@ pub struct Patched {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}:{}: {message}", span.line, span.column)]
 pub struct PatchRefusal {
-    /// Where.
+    /// The place.
     pub span: Span,
     /// One sentence.
     pub message: String,
 }
 
-/// Puts texts in place, in `source` without its byte order mark. `everywhere` also changes what an anchor
-/// is used for elsewhere.
+/// Applies edits to `source`, which has no byte order mark. `everywhere` also changes other uses of
+/// an anchor.
 ///
 /// # Errors
-/// The first that cannot be written.
+/// The first edit that cannot be written.
 pub fn patch(source: &str, edits: &[Edit], everywhere: bool) -> Result<Patched, PatchRefusal> {
     let mut patched = Patched { source: source.to_owned(), notes: Vec::new() };
     for edit in edits {
@@ -97,7 +97,7 @@ fn one(
         if !is_same(&command.text, &edit.text) {
             continue;
         }
-        // The other users of an anchor have the new text as well.
+        // Other uses of the anchor have the new text too.
         let mut changes = TreeDifference::default();
         changes.compare(&old, &new, &|text| is_same(text, &edit.text));
         match changes.wrong.or(changes.edited.get(1 + users.len()).copied()) {
@@ -114,7 +114,7 @@ fn one(
     })
 }
 
-/// How a command is written at its place: not within what an alias stands for.
+/// How a command is written at its place. It must not be inside an alias.
 fn token_of(
     source: &str,
     command: &SpecCommand,
@@ -128,7 +128,7 @@ fn token_of(
     let here = all.iter().find(at(command.span.line, command.span.column));
     match (here, command.span.written) {
         (Some(token), None) => Ok(token.clone()),
-        // An alias, of the text itself: not of a list or a phase it is a part of.
+        // An alias for the text itself, not for a list or phase around it.
         (Some(token), Some(written)) if token.style == ScalarForm::Alias => {
             let target = all.iter().find(at(written.line, written.column));
             match target {
@@ -143,7 +143,7 @@ fn token_of(
     }
 }
 
-/// The command at a place, which has been found sound.
+/// Finds the command at a place that was validated.
 fn find(source: &str, place: CommandPlace) -> Result<SpecCommand, PatchRefusal> {
     let file = Span::default();
     let (spec, _) = spec::parse(source).map_err(|problems| {
@@ -163,7 +163,8 @@ fn find(source: &str, place: CommandPlace) -> Result<SpecCommand, PatchRefusal> 
     Err(PatchRefusal { span: file, message: format!("the buildspec has no {place}") })
 }
 
-/// The values of a buildspec, whatever they are written like: two files with the same ones run the same.
+/// The values of a buildspec, regardless of formatting. Two files with the same values run the
+/// same.
 #[must_use]
 pub fn values(source: &str) -> Option<String> {
     Some(values_of(&tree(source).ok()?))
@@ -181,7 +182,7 @@ fn put_values(node: &YamlNode, text: &mut String) {
     }
     match &node.value {
         YamlValue::Null => text.push('~'),
-        // A block ends its last line, whatever was typed.
+        // A block scalar always ends with a line break, so ignore it.
         YamlValue::Scalar(scalar) => text.push_str(&format!("{:?}", scalar.trim_end_matches('\n'))),
         YamlValue::Sequence(items) => {
             text.push('[');
@@ -214,17 +215,18 @@ fn tree(source: &str) -> Result<YamlNode, PatchRefusal> {
     }
 }
 
-/// Whether a shell runs both alike: a block ends its last line, whatever was typed.
+/// Whether a shell runs both texts alike. A block scalar always ends with a line break, so ignore
+/// it.
 fn is_same(one: &str, other: &str) -> bool {
     one.trim_end_matches('\n') == other.trim_end_matches('\n')
 }
 
-/// Where the values of two trees differ.
+/// Differences between the values of two trees.
 #[derive(Default)]
 struct TreeDifference {
-    /// Texts that are the new one now.
+    /// Texts that now equal the new text.
     edited: Vec<Span>,
-    /// The first of all others.
+    /// The first other difference.
     wrong: Option<Span>,
 }
 

@@ -1,53 +1,53 @@
-//! What people have had run in the place of commands, found in a build's log.
+//! Finds edited and evaluated texts in a build's log.
 
 use super::Edit;
 use crate::debug::{CommandPlace, DecisionKind};
 use crate::event::{Block, Event, EventBody};
 use std::collections::BTreeMap;
 
-/// A run of another text than the buildspec's.
+/// A run of a text that differs from the buildspec's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EditedRun {
-    /// Its number.
+    /// Number of the run.
     pub run: u32,
-    /// Where it stands, and what was run. Secrets in it are masked.
+    /// Its place and text. Secrets in it are masked.
     pub edit: Edit,
-    /// Whether it has ended 0.
+    /// Whether it exited with 0.
     pub is_good: bool,
 }
 
-/// A text that somebody has had run at a stop.
+/// A text that a person evaluated at a stop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EvaluatedRun {
-    /// Its number.
+    /// Number of the run.
     pub run: u32,
-    /// What was run. Secrets in it are masked.
+    /// The text. Secrets in it are masked.
     pub text: String,
-    /// The command that has followed it.
+    /// The command that followed it.
     pub before: Option<CommandPlace>,
-    /// That command's run.
+    /// The run of that command.
     follower: Option<u32>,
-    /// Whether it has ended 0.
+    /// Whether it exited with 0.
     pub is_good: bool,
 }
 
-/// The runs of a build, as far as they concern its buildspec.
+/// The runs of a build that matter for its buildspec.
 #[derive(Clone, Debug, Default)]
 pub struct Runs {
-    /// What each place's command was at first.
+    /// The original text of each command.
     texts: BTreeMap<CommandPlace, String>,
     edited: Vec<EditedRun>,
     evaluated: Vec<EvaluatedRun>,
-    /// The runs of each place that have ended 0.
+    /// The successful runs of each command.
     good: BTreeMap<CommandPlace, Vec<u32>>,
-    /// The run at hand.
+    /// The current run.
     at_hand: Option<(u32, CommandPlace)>,
-    /// What somebody has decided since the last run began.
+    /// The decision made since the last run began.
     decided: Option<DecisionKind>,
 }
 
 impl Runs {
-    /// Takes in the next event of the log.
+    /// Processes the next event of the log.
     pub fn take(&mut self, event: &Event) {
         match &event.body {
             EventBody::Intervened(done) => match done.what {
@@ -55,7 +55,7 @@ impl Runs {
                 what => self.decided = Some(what),
             },
             EventBody::Paused { stop: Some(stop), .. } => {
-                // One that is edited before its first run was never begun as it is written.
+                // A command edited before its first run never ran in its original form.
                 if let Some(place) = stop.place.filter(|_| self.edited_text(stop.run).is_none()) {
                     self.texts.entry(place).or_insert_with(|| stop.text.clone());
                 }
@@ -74,11 +74,11 @@ impl Runs {
                 }
                 let is_edited = match self.decided.take() {
                     Some(DecisionKind::Edit) => true,
-                    // The same text once more.
+                    // A retry of the edited text.
                     Some(DecisionKind::Retry) => {
                         self.at_hand.is_some_and(|(run, _)| self.edited_text(run).is_some())
                     }
-                    // With the text that the run had to which it has led, or another one.
+                    // The target run's own text, or a new one.
                     Some(DecisionKind::Rewind | DecisionKind::Clean) => {
                         self.texts.get(&place).is_some_and(|written| written != text)
                     }
@@ -92,11 +92,12 @@ impl Runs {
                     self.texts.entry(place).or_insert_with(|| text.clone());
                 }
             }
-            // What was good is no more, and what was good before is again.
+            // Lost runs no longer count, so earlier successful ones count again.
             EventBody::Rewound(rewound) => {
                 let is_lost = |run: &u32| rewound.lost.contains(run);
                 self.good.values_mut().for_each(|runs| runs.retain(|run| !is_lost(run)));
-                // What was evaluated at the stop before that run is part of what is back.
+                // An evaluated text at the stop before the target run is part of the restored
+                // state.
                 let is_undone = |done: &EvaluatedRun| {
                     done.run >= rewound.to
                         || rewound.without_edits && done.follower == Some(rewound.to)
@@ -123,14 +124,14 @@ impl Runs {
         found.map(|edited| edited.edit.text.as_str())
     }
 
-    /// Every run of another text than the buildspec's.
+    /// All runs of edited texts.
     #[must_use]
     pub fn edited(&self) -> &[EditedRun] {
         &self.edited
     }
 
-    /// Of each place the edited run that counts: its last good one, unless the buildspec's own text has been
-    /// good since.
+    /// For each place, the edited run that counts: the last successful one, unless the original
+    /// text has succeeded since.
     #[must_use]
     pub fn wanted(&self) -> Vec<&EditedRun> {
         let counts = |edited: &&EditedRun| {
@@ -141,13 +142,13 @@ impl Runs {
         wanted
     }
 
-    /// What was evaluated and still counts, as it was run.
+    /// The evaluated texts that still count, in order.
     #[must_use]
     pub fn evaluated(&self) -> &[EvaluatedRun] {
         &self.evaluated
     }
 
-    /// What places held before they were edited.
+    /// The original texts of edited commands.
     #[must_use]
     pub fn originals(&self) -> Vec<Edit> {
         let is_edited =
@@ -165,7 +166,7 @@ mod tests {
     use crate::phase::Phase;
     use crate::time::WallTime;
 
-    /// A log with a run, or a decision, a word: `edit`, `retry`, `rerun`, or `INDEX TEXT CODE`.
+    /// Makes a log from words: `edit`, `retry`, `rerun`, or `INDEX TEXT CODE` for a run.
     fn runs(log: &[&str]) -> Runs {
         let mut runs = Runs::default();
         let mut command = 0;
@@ -233,10 +234,10 @@ mod tests {
         assert_eq!(wanted(&["0 a 1", "edit", "0 b 0", "1 c 0"]), "build:1=b");
         assert_eq!(wanted(&["0 a 1", "edit", "0 b 1"]), "");
         assert_eq!(wanted(&["0 a 1", "edit", "0 b 1", "edit", "0 c 0"]), "build:1=c");
-        // The edited text once more.
+        // A retry of the edited text.
         assert_eq!(wanted(&["0 a 1", "edit", "0 b 1", "set", "retry", "0 b 0"]), "build:1=b");
         assert_eq!(wanted(&["0 a 1", "retry", "0 a 0"]), "");
-        // The buildspec's own has been good since.
+        // The original text has succeeded since.
         assert_eq!(wanted(&["0 a 1", "edit", "0 b 0", "1 c 1", "rerun", "0 a 0", "1 c 0"]), "");
         let two = ["1 a 1", "edit", "1 b 0", "rerun", "0 c 1", "edit", "0 d 0", "1 a 1"];
         assert_eq!(wanted(&two), "build:1=d build:2=b");
@@ -257,7 +258,7 @@ mod tests {
         let two =
             ["eval a 0", "eval b 1", "0 x 1", "eval c 0", "retry", "0 x 0", "1 y 0", "eval d 0"];
         assert_eq!(evaluated(&two), "build:1=a build:1=b! build:1=c -=d");
-        // What was evaluated at the stop before a run comes back with it, and goes without the edits.
+        // A text evaluated before a run comes back with it, unless the edits are dropped.
         let log = ["0 x 0", "eval a 0", "1 y 0", "eval b 0", "rewind 3", "eval c 0", "1 y 0"];
         assert_eq!(evaluated(&log), "build:2=a build:2=c");
         let log = ["0 x 0", "eval a 0", "1 y 0", "rewind 3 clean", "1 y 0", "rewind 1"];

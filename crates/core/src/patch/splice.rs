@@ -1,11 +1,11 @@
-//! The bytes of one scalar, replaced in the ways that its style allows.
+//! Replaces the bytes of one scalar, in the ways that its style allows.
 
 use super::Edit;
 use crate::event::Block;
 use crate::spec::yaml::tokens::{ScalarForm, ScalarToken};
 use std::ops::Range;
 
-/// Texts of the whole file, the one to be preferred first. Whether one is right is for the caller to see.
+/// Candidates for the whole file, best first. The caller checks which one is correct.
 pub(super) fn candidates(source: &str, token: &ScalarToken, text: &str) -> Vec<String> {
     let line = text.trim_end_matches('\n');
     let is_line = !line.contains('\n');
@@ -28,7 +28,7 @@ pub(super) fn candidates(source: &str, token: &ScalarToken, text: &str) -> Vec<S
     }
 }
 
-/// Texts of the whole file with one more item before the one that a token is, the one to be preferred first.
+/// Candidates for the whole file with a new item before the token's item, best first.
 pub(super) fn items(source: &str, token: &ScalarToken, text: &str) -> Vec<String> {
     let Some(dash) = dash(source, token) else { return Vec::new() };
     let (line, newline) = (text.trim_end_matches('\n'), newline(source));
@@ -45,13 +45,13 @@ pub(super) fn items(source: &str, token: &ScalarToken, text: &str) -> Vec<String
     [block, double(line)].map(with).into()
 }
 
-/// The dash of an item: where its line begins, and its column from 0.
+/// The dash of a list item: the start of its line, and its column from 0.
 struct Dash {
     line: usize,
     column: usize,
 }
 
-/// A line that begins with a dash.
+/// The dash at the start of a line, if there is one.
 fn dash_of(source: &str, line: usize) -> Option<Dash> {
     let text = source[line..].split('\n').next()?;
     let rest = text.trim_start_matches(' ');
@@ -61,10 +61,10 @@ fn dash_of(source: &str, line: usize) -> Option<Dash> {
     is_dash.then(|| Dash { line, column: text.len() - rest.len() })
 }
 
-/// The dash of the item that a token is. Between them stand comments at most.
+/// The dash of the token's item. Only comments may be between them.
 fn dash(source: &str, token: &ScalarToken) -> Option<Dash> {
     let begin = match token.style {
-        // Its lines may begin with a dash.
+        // The block's lines may begin with a dash.
         ScalarForm::Literal | ScalarForm::Folded => header(source, token.range.start)?.start,
         _ => token.range.start,
     };
@@ -77,7 +77,7 @@ fn dash(source: &str, token: &ScalarToken) -> Option<Dash> {
     }
 }
 
-/// Where the comments begin that stand right above an item.
+/// Where the comments directly above an item begin.
 fn above_comments(source: &str, dash: &Dash) -> usize {
     let mut start = dash.line;
     while let Some(above) = start.checked_sub(1).map(|end| line_start(source, end)) {
@@ -91,7 +91,7 @@ fn above_comments(source: &str, dash: &Dash) -> usize {
     start
 }
 
-/// What is not as it was besides the text.
+/// A remark about changes besides the text.
 pub(super) fn note(token: &ScalarToken, edit: &Edit) -> Option<String> {
     let Edit { place, text } = edit;
     match token.style {
@@ -123,18 +123,18 @@ fn replaced(source: &str, splices: &[(Range<usize>, &str)]) -> String {
     new
 }
 
-/// The same block with other lines.
+/// Writes new lines into the same block.
 fn block(source: &str, token: &ScalarToken, text: &str) -> Option<String> {
     let first = line_start(source, token.range.start);
     let header = header(source, token.range.start)?;
     let digit = header.text(source).find(|c: char| c.is_ascii_digit());
     let keeps = header.text(source).contains('+');
-    // Blank lines before the first with a text are the block's.
+    // Blank lines at the start belong to the block.
     let begin = source[header.end..].find('\n').map_or(source.len(), |at| header.end + at + 1);
     let end = content_end(source, first, token.column, keeps);
     let text = if keeps { text } else { text.trim_end_matches('\n') };
     let mut sign = header.text(source).replace('>', "|");
-    // Blanks at its beginning would be taken for indentation.
+    // Leading blanks would be read as indentation.
     if digit.is_none() && text.trim_start_matches('\n').starts_with(' ') {
         let depth =
             token.column.checked_sub(token.parent).filter(|depth| (1..=9).contains(depth))?;
@@ -142,7 +142,7 @@ fn block(source: &str, token: &ScalarToken, text: &str) -> Option<String> {
     }
     let lines = indented(text.trim_end_matches('\n'), token.column, newline(source));
     let lines = match keeps {
-        // Lines that are kept at the end are the text's own.
+        // With `+`, line breaks at the end belong to the text.
         true => format!(
             "{lines}{}",
             newline(source).repeat(text.len() - text.trim_end_matches('\n').len())
@@ -153,7 +153,7 @@ fn block(source: &str, token: &ScalarToken, text: &str) -> Option<String> {
     Some(replaced(source, &[(header.start..header.end, &sign), (begin..end, &lines)]))
 }
 
-/// Where a block's indicator begins and ends.
+/// The start and end of a block's indicator.
 struct BlockHeader {
     start: usize,
     end: usize,
@@ -165,7 +165,7 @@ impl BlockHeader {
     }
 }
 
-/// The sign of the block whose first line begins here or below: the last on a line before it.
+/// Finds the indicator of a block: the last one on a line before the content.
 fn header(source: &str, content: usize) -> Option<BlockHeader> {
     let mut end = line_start(source, content);
     loop {
@@ -203,11 +203,11 @@ fn content_end(source: &str, first: usize, indent: usize, keeps: bool) -> usize 
     end
 }
 
-/// A block in the place of what is no block.
+/// Replaces another kind of scalar by a block.
 fn new_block(source: &str, token: &ScalarToken, text: &str) -> Option<String> {
     let start = line_start(source, token.range.start);
     let before = &source[start..token.range.start];
-    // Below a dash that stands alone it has an indentation already.
+    // After a dash on a line of its own, the indentation is already there.
     let indent = match dash_of(source, start) {
         _ if before.trim().is_empty() => token.column,
         Some(dash) => dash.column + 2,
@@ -225,7 +225,7 @@ fn new_block(source: &str, token: &ScalarToken, text: &str) -> Option<String> {
     Some(replaced(source, &[(token.range.clone(), &sign), (at..at, &lines)]))
 }
 
-/// Lines with an indentation, but for the empty ones.
+/// Indents all lines except empty ones.
 fn indented(text: &str, indent: usize, newline: &str) -> String {
     let line = |line: &str| match line.is_empty() {
         true => String::new(),
@@ -234,7 +234,7 @@ fn indented(text: &str, indent: usize, newline: &str) -> String {
     text.split('\n').map(line).collect::<Vec<_>>().join(newline)
 }
 
-/// How the file ends its lines.
+/// The line ending that the file uses.
 fn newline(source: &str) -> &'static str {
     match source.find('\n') {
         Some(at) if source[..at].ends_with('\r') => "\r\n",

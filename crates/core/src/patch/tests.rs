@@ -1,4 +1,4 @@
-//! Each way in which a command is written, with what becomes of it.
+//! Every way to write a command, and the result of an edit.
 
 use super::*;
 use crate::spec::USER_PHASES;
@@ -21,7 +21,7 @@ fn refused(source: &str, place: &str, text: &str) -> PatchRefusal {
     patch(source, &[edit(place, text)], false).expect_err(source)
 }
 
-/// One command under `commands`, and what it is written as afterwards.
+/// Edits one command in `commands` and checks the result.
 fn becomes(before: &str, text: &str, after: &str) {
     let tail = "      - last # stays\n\n# end\n";
     let source = format!("{HEAD}      - first\n{before}{tail}");
@@ -36,9 +36,9 @@ fn a_plain_one_stays_plain_where_it_can() {
     becomes("      - make\n", "[ -f x ]", "      - '[ -f x ]'\n");
     becomes("      - make\n", "echo $HOME \"x\" 'y'", "      - echo $HOME \"x\" 'y'\n");
     becomes("      - make\n", "a\u{1}b", "      - \"a\\u0001b\"\n");
-    // Over several lines.
+    // From several lines to one.
     becomes("      - make\n        all\n", "make", "      - make\n");
-    // Of several lines.
+    // From one line to several.
     becomes("      - make # x\n", "a\n\n  b", "      - | # x\n        a\n\n          b\n");
     becomes("      - make\n", "  a\nb", "      - |2\n          a\n        b\n");
     becomes(
@@ -113,12 +113,12 @@ fn an_alias_is_replaced_and_its_anchor_stays() {
     let after = patched(source, "build:1", "a\nb");
     assert_eq!(after, source.replace("*a # two\n", "| # two\n        a\n        b\n"));
 
-    // The anchor itself has users.
+    // The anchor has other users.
     let refusal = refused(source, "pre_build:1", "x");
     assert_eq!((refusal.span.line, refusal.message.contains("line 8")), (5, true), "{refusal}");
     let after = patch(source, &[edit("pre_build:1", "x")], true).expect("changes both");
     assert_eq!(after.source, source.replace("&a make", "&a x"));
-    // One that nobody uses is as good as none.
+    // An unused anchor makes no difference.
     let alone = source.replace("*a", "a");
     assert_eq!(patched(&alone, "pre_build:1", "x"), alone.replace("&a make", "&a x"));
 }
@@ -132,7 +132,7 @@ fn what_cannot_be_kept_is_refused_with_its_place() {
     let merged =
         "version: 0.2\nphases:\n  pre_build: &p\n    commands: [a]\n  build:\n    <<: *p\n";
     assert_eq!(refused(merged, "build:1", "c").span.line, 6);
-    // The list has another user, whose command would change as well.
+    // The list has another user, whose command would change too.
     assert!(refused(merged, "pre_build:1", "c").message.contains("would change"));
     let several = format!("{HEAD}      - a\n---\nb: 1\n");
     assert!(patch(&several, &[edit("build:1", "b")], false).is_err());
@@ -193,14 +193,14 @@ fn values_are_the_same_however_they_are_written() {
     assert_ne!(values(&format!("{HEAD}      - exit 4\n      - b\n")), one);
     assert_ne!(values(&format!("{HEAD}      - exit 3, b\n")), one);
     assert_eq!(values("a: ["), None);
-    // A text and the original put back.
+    // An edit, and back to the original.
     let source = format!("{HEAD}      - exit 3 # x\n      - b\n");
     let there = patched(&source, "build:1", "it's: \"1\"\nand");
     let back = patched(&there, "build:1", "exit 3");
     assert!(back != source && values(&back) == values(&source), "{back}");
 }
 
-/// Each command of a buildspec, given some texts one after the other.
+/// Edits each command of a buildspec several times.
 fn each_command(name: &str, source: &str) -> (usize, usize) {
     let Ok((spec, _)) = spec::parse(source) else { return (0, 0) };
     let (mut done, mut refused) = (0, 0);
@@ -213,7 +213,7 @@ fn each_command(name: &str, source: &str) -> (usize, usize) {
                 let place = CommandPlace { phase, block, index };
                 let texts =
                     [format!("{}\n# more: it's \"new\"", command.text), "x: 'y' # z".to_owned()];
-                // One of a list is enough, and quick.
+                // One command per list is enough.
                 if index == 0 {
                     each_insertion(name, source, Edit { place, text: texts[1].clone() });
                 }
@@ -245,7 +245,7 @@ fn each_command(name: &str, source: &str) -> (usize, usize) {
     (done, refused)
 }
 
-/// The same text before that command.
+/// Inserts the same text before that command.
 fn each_insertion(name: &str, source: &str, edit: Edit) {
     let texts = [edit];
     match insert(source, &[], &texts) {
@@ -257,7 +257,7 @@ fn each_insertion(name: &str, source: &str, edit: Edit) {
         }
         Err(refusal) => {
             let line = source.lines().nth(refusal.span.line as usize - 1).unwrap_or_default();
-            // In brackets, shared, or no list at all.
+            // In brackets, shared, or not in a list.
             let is_elsewhere = line.contains(['[', '*', '&']) || source.contains("<<:");
             let is_elsewhere =
                 is_elsewhere || line.contains("commands: ") || line.contains("finally: ");
@@ -276,7 +276,7 @@ fn every_command_of_our_own_file_can_be_written() {
     assert!(done > 0 && refused == 0, "{done} {refused}");
 }
 
-/// Buildspecs of the project.
+/// Edits all buildspecs of the project.
 #[test]
 fn commands_of_whole_files_can_be_written() {
     let project = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
@@ -304,15 +304,15 @@ fn evals(texts: &[(&str, &str)]) -> Vec<Edit> {
     texts.iter().map(|(place, text)| edit(place, text)).collect()
 }
 
-/// What is put before commands, and what the list is then.
+/// Inserts texts before commands and checks the list.
 #[track_caller]
 fn inserted(list: &str, texts: &[(&str, &str)], after: &str) {
     let (source, after) = (format!("{HEAD}{list}"), format!("{HEAD}{after}"));
     let texts = evals(texts);
     assert_eq!(insert(&source, &[], &texts).as_deref(), Ok(&*after));
-    // Taken away again it is what it was.
+    // Without the inserted texts, the values are the original ones.
     assert_eq!(values_without(&after, &texts), values(&source));
-    // One after the other, as they are evaluated.
+    // The same one at a time, as they are evaluated.
     let mut one_by_one = source;
     for at in 0..texts.len() {
         let (before, next) = (&texts[..at], &texts[at..=at]);
@@ -337,7 +337,7 @@ fn what_was_evaluated_goes_before_what_has_followed() {
         "      - a\n      - it's\n      - one # a\n      - 'b: c'\n      - |\n        d\n         e\n      \
          # the second\n      - |\n        two\n        - no item\n",
     );
-    // Whatever an item looks like.
+    // For every form of item.
     inserted(
         "      - >-\n        a\n\n        b\n",
         &[("build:1", "x")],
@@ -358,7 +358,7 @@ fn what_was_evaluated_goes_before_what_has_followed() {
         &[("build:2", "two")],
         "      - &x one\n      - two\n      - *x\n",
     );
-    // At the column of its key, and with other line ends.
+    // At the column of its key, and with CRLF line endings.
     let source = "version: 0.2\r\nphases:\r\n  build:\r\n    commands:\r\n    - one\r\n    finally:\r\n    - two";
     let after = insert(source, &[], &evals(&[("build:finally:1", "a\nb"), ("build:1", "c")]));
     let wanted = source.replace("    - one", "    - c\r\n    - one");
@@ -376,7 +376,7 @@ fn where_nothing_can_be_put_before() {
         insert(shared, &[], &evals(&[(place, "x")])).expect_err(place);
     }
     insert("version: 0.2\nphases: {}\n", &[], &evals(&[("build:1", "x")])).expect_err("no phase");
-    // What is not there cannot be taken away.
+    // A missing text cannot be removed.
     let source = format!("{HEAD}      - one\n");
     assert_eq!(values_without(&source, &evals(&[("build:1", "two")])), None);
     assert_eq!(values_without(&source, &evals(&[("build:2", "one")])), None);

@@ -1,7 +1,7 @@
-//! JSON to a tree with places.
+//! Parses JSON into a tree with places.
 //!
-//! serde_json does the reading. It hands over values as they are written, slices of the text, and
-//! where a slice lies is its place. What is `null` is not there.
+//! serde_json does the parsing and returns values as slices of the text, so the position of a slice
+//! is its place. `null` counts as absent.
 
 use crate::spec::places::LineIndex;
 use crate::spec::yaml::{YamlNode, YamlValue};
@@ -10,13 +10,13 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
 
-/// Deepest nesting.
+/// Maximum nesting.
 const MAX_DEPTH: usize = 64;
 
-/// Reads a document.
+/// Parses a document.
 ///
 /// # Errors
-/// The first place where it is not JSON.
+/// The first syntax error.
 pub(super) fn json(text: &str) -> Result<YamlNode, Box<Diagnostic>> {
     let raw = serde_json::from_str::<&RawValue>(text).map_err(|error| {
         let number = |value| u32::try_from(value).unwrap_or(u32::MAX);
@@ -82,7 +82,7 @@ impl ProjectReader<'_> {
         self.places.span(at..at + part.len())
     }
 
-    /// The place of the key before a value: its quotes end before the colon there.
+    /// The place of a value's key: its quotes end before the colon.
     fn key_span(&self, value: &str, key: &str) -> Span {
         let at = (value.as_ptr() as usize).saturating_sub(self.text.as_ptr() as usize);
         let before = self.text[..at].trim_end().trim_end_matches(':').trim_end();
@@ -95,7 +95,7 @@ impl ProjectReader<'_> {
     }
 }
 
-/// Keys and values of an object, as they are written.
+/// Keys and values of an object, as written.
 struct Entries<'t>(Vec<(String, &'t RawValue)>);
 
 impl<'de: 't, 't> Deserialize<'de> for Entries<'t> {

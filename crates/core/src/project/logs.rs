@@ -6,7 +6,7 @@ use crate::spec::read::NodeSlot;
 use crate::spec::yaml::YamlNode;
 use crate::spec::{Diagnostic, shape};
 
-/// Where copies of the log go.
+/// Destinations for copies of the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogDestinations {
     /// CloudWatch Logs.

@@ -1,9 +1,9 @@
-//! Project files: `runner.toml`, and a project as CodeBuild's own API has it.
+//! Project files: `runner.toml`, and projects in the format of CodeBuild's API.
 //!
-//! Fed by `src/cli/project/mod.rs`. Both become the tree that a buildspec's text becomes, so that what is
-//! wrong has its place and its hint in the same way; but what is not known is an error here, since
-//! nobody else reads these files. [`toml`] gives the tree to the command line, whose options are its
-//! keys; [`codebuild`] reads a [`ProjectFile`].
+//! Used by `src/cli/project/mod.rs`. Both formats are parsed into the same tree as a buildspec, so
+//! problems are reported in the same way, with place and hint. But an unknown key is an error here,
+//! because no other program reads these files. [`toml`] returns the tree to the command line, whose
+//! options are its keys; [`codebuild`] returns a [`ProjectFile`].
 
 mod codebuild;
 mod json;

@@ -1,4 +1,4 @@
-//! TOML to a tree with places. Sole owner of the crate toml.
+//! Parses TOML into a tree with places. Sole user of the crate toml.
 
 use crate::spec::places::LineIndex;
 use crate::spec::yaml::{YamlNode, YamlValue};
@@ -6,10 +6,10 @@ use crate::spec::{Diagnostic, DiagnosticCode};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// Reads a document.
+/// Parses a document.
 ///
 /// # Errors
-/// Every place where it is not TOML.
+/// Every syntax error.
 pub fn toml(text: &str) -> Result<YamlNode, Vec<Diagnostic>> {
     let places = LineIndex::new(text);
     let (table, errors) = DeTable::parse_recoverable(text);
@@ -40,7 +40,7 @@ fn entries(places: &LineIndex<'_>, table: DeTable<'_>) -> Vec<(YamlNode, YamlNod
             (key, node(places, value))
         })
         .collect();
-    // The table is in the order of its keys.
+    // The table is sorted by key; restore file order.
     entries.sort_by_key(|(key, _)| (key.span.line, key.span.column));
     entries
 }

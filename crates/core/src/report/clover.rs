@@ -1,4 +1,4 @@
-//! CLOVERXML: Clover and OpenClover, and what PHPUnit and Istanbul write in its form.
+//! CLOVERXML: Clover and OpenClover, and the same format from PHPUnit and Istanbul.
 
 use super::coverage::{CoverageFiles, Tally};
 use super::xml::{self, Element, Handler};
@@ -6,27 +6,27 @@ use super::{Contents, Malformed, totals};
 
 #[derive(Default)]
 struct Clover {
-    /// Test code is measured as well, and is no source.
+    /// Whether this is test code, which is measured too but is not a source.
     is_test: bool,
     package: String,
     file: Option<CloverFile>,
     files: CoverageFiles,
-    /// Line and statements of the project's own sum.
+    /// Line number and statement count of the project's own total.
     said: Option<(u32, u64)>,
-    /// What the lines, and the sums of files without lines, come to.
+    /// Statements found: from lines, and from totals of files without lines.
     found: u64,
 }
 
-/// The file that is being read.
+/// The current file.
 struct CloverFile {
     path: String,
     lines: Tally,
     entries: u64,
-    /// Both meanings of a condition's two counts: how often it was true and false, as in Clover, or how
-    /// many branches were taken and not, as in Istanbul.
+    /// The two readings of a condition's counts: how often it was true and false, as in Clover, or
+    /// how many branches were taken and not taken, as in Istanbul.
     times: Tally,
     branches: Tally,
-    /// Statements and conditions of the file as its `metrics` have them.
+    /// Statements and conditions in the file's `metrics`.
     sums: [(u64, u64); 2],
 }
 
@@ -97,7 +97,7 @@ impl CloverFile {
     fn new(package: &str, element: &Element<'_>) -> Self {
         let path = match (element.get("path"), element.text("name")) {
             (Some(path), _) => path.to_owned(),
-            // A name alone is one within its package.
+            // A name without a path is relative to its package.
             (None, name) if package.is_empty() || name.contains(['/', '\\']) => name,
             (None, name) => format!("{}/{name}", package.replace('.', "/")),
         };
@@ -128,11 +128,11 @@ impl CloverFile {
         self.entries += 1;
     }
 
-    /// Path, lines, branches; and how many statements these are.
+    /// Returns path, lines, branches and number of statements.
     fn close(self) -> (String, Tally, Tally, u64) {
         let CloverFile { path, mut lines, entries, times, mut branches, sums } = self;
         let [statements, conditions] = sums;
-        // Without lines its sums are all there is.
+        // Without lines, only the totals are known.
         if lines.all() == 0 {
             lines.declare(statements.0, statements.1);
         }
@@ -146,7 +146,7 @@ impl CloverFile {
     }
 }
 
-/// Covered and missed, of all and covered.
+/// Covered and missed counts, from the total and covered ones.
 fn part(element: &Element<'_>, all: &str, covered: &str) -> (u64, u64) {
     let covered = element.count(covered);
     (covered, element.count(all).saturating_sub(covered))

@@ -8,21 +8,21 @@ use std::collections::HashMap;
 #[derive(Default)]
 struct Cobertura {
     sources: Vec<String>,
-    /// The class under way: its file, and which of the files of that name.
+    /// The current class: its file, and which of the files with that name.
     file: String,
     which: String,
     class: Class,
     files: CoverageFiles,
-    /// How many classes of a file and a name there were.
+    /// Number of classes seen with a file and a name.
     classes: HashMap<(String, String), u32>,
-    /// Line and number of lines of the report's own sum.
+    /// Line number and line count of the report's own total.
     said: Option<(u32, u64)>,
-    /// Lines, each as often as it stands there.
+    /// Number of `line` elements, including repeated ones.
     found: u64,
 }
 
-/// Lines of a class: those of its own, and those of its methods, which are all there are in some reports
-/// and among its own in others, beside lines that are none.
+/// Lines of a class: its own and those of its methods. Some reports list only the methods' lines,
+/// others repeat them among the class's own, together with lines that are not code.
 #[derive(Default)]
 struct Class {
     own: FileCoverage,
@@ -57,8 +57,8 @@ impl Cobertura {
             "" => name.clone(),
             file => file.to_owned(),
         };
-        // Several classes may share a file. The same class once more is another file's where paths are
-        // below several directories.
+        // Several classes may share a file. The same class again belongs to another file, if paths
+        // are relative to several directories.
         let count = self.classes.entry((self.file.clone(), name)).or_default();
         *count += 1;
         self.which = match *count {
@@ -118,7 +118,7 @@ impl Handler for Cobertura {
     }
 }
 
-/// `50% (1/2)`.
+/// Parses `50% (1/2)`.
 fn condition(text: &str) -> Option<(u64, u64)> {
     let (_, rest) = text.split_once('(')?;
     let (taken, all) = rest.split_once(')')?.0.split_once('/')?;

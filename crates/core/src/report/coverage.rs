@@ -1,50 +1,51 @@
-//! What of a source file was run, so kept that two measurements of one file unite.
+//! Coverage of a source file, in a form that lets two measurements be merged.
 //!
-//! Made by the formats' readers; `union` says which of two are of one file.
+//! The format parsers make it; `union` decides which measurements belong to the same file.
 
 use std::collections::{BTreeMap, HashMap};
 
-/// What of a source file was run.
+/// Coverage of one source file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FileCoverage {
-    /// Its path, as the report has it.
+    /// Its path in the report.
     pub path: String,
-    /// What the path may be below: directories, or a module. Files of one path and different roots are
-    /// different files.
+    /// Possible roots of the path: directories, or a module. Files with the same path and different
+    /// roots are different files.
     pub roots: Vec<String>,
-    /// Lines that can be run.
+    /// Executable lines.
     pub lines: Tally,
-    /// Ways a condition can go.
+    /// Branches of conditions.
     pub branches: Tally,
 }
 
-/// Identifies a line or a branch within its file: the line, and what stands there.
+/// Identifies a line or branch in its file: the line number, and an ID of what is there.
 pub(super) type CoveragePoint = (u32, u64);
 
-/// Lines or branches of a file: each by itself, or their sum where the format says no more.
+/// Lines or branches of a file: each one, or only their totals if the format has no more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// How much of each part was covered, of how much.
+    /// For each point, how many of how many were covered.
     parts: BTreeMap<CoveragePoint, (u32, u32)>,
-    /// Covered and missed, in the place of parts.
+    /// Covered and missed totals, instead of points.
     sum: Option<(u64, u64)>,
 }
 
 impl Tally {
-    /// Takes in a part; of two that are the same the better counts.
+    /// Adds a point. Of two results for the same point, the better one counts.
     pub(super) fn hit(&mut self, part: CoveragePoint, covered: u64, all: u64) {
         let number = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
         let one = self.parts.entry(part).or_default();
         *one = (one.0.max(number(covered.min(all))), one.1.max(number(all)));
     }
 
-    /// Takes in a line.
+    /// Adds a line.
     pub(super) fn line(&mut self, number: u64, is_covered: bool) {
         let number = u32::try_from(number).unwrap_or(u32::MAX);
         self.hit((number, 0), u64::from(is_covered), 1);
     }
 
-    /// What the tool says they come to. Parts that come to something else are not all there is.
+    /// Sets the totals that the tool reports. If the points add up to something else, they are
+    /// incomplete and are dropped.
     pub(super) fn declare(&mut self, covered: u64, missed: u64) {
         if (self.covered(), self.missed()) != (covered, missed) {
             self.parts.clear();
@@ -52,7 +53,7 @@ impl Tally {
         }
     }
 
-    /// How many were covered.
+    /// Number of covered lines or branches.
     #[must_use]
     pub fn covered(&self) -> u64 {
         match self.sum {
@@ -61,7 +62,7 @@ impl Tally {
         }
     }
 
-    /// How many were not.
+    /// Number of missed lines or branches.
     #[must_use]
     pub fn missed(&self) -> u64 {
         match self.sum {
@@ -70,23 +71,23 @@ impl Tally {
         }
     }
 
-    /// How many there are.
+    /// Total number of lines or branches.
     pub(super) fn all(&self) -> u64 {
         self.covered().saturating_add(self.missed())
     }
 
-    /// How many are kept by themselves.
+    /// Number of stored points.
     pub(super) fn parts(&self) -> usize {
         self.parts.len()
     }
 
-    /// Keeps their sum alone.
+    /// Drops the points and keeps their totals.
     pub(super) fn fold(&mut self) {
         self.sum = Some((self.covered(), self.missed()));
         self.parts.clear();
     }
 
-    /// Whether both are of the same lines, as far as they say.
+    /// Whether both cover the same lines, as far as they are known.
     pub(super) fn is_of_the_same(&self, other: &Tally) -> bool {
         match (self.sum, other.sum) {
             (None, None) => self.parts.keys().eq(other.parts.keys()),
@@ -94,7 +95,8 @@ impl Tally {
         }
     }
 
-    /// Adds another measurement. Two sums cannot be united exactly; the larger one is a safe lower bound.
+    /// Merges another measurement. Two totals cannot be merged exactly; the larger one is a safe
+    /// lower bound.
     pub(super) fn unite(&mut self, other: Tally) {
         match (self.sum, other.sum) {
             (None, None) => {
@@ -112,7 +114,7 @@ impl Tally {
     }
 }
 
-/// Files of one report, in its order; what it says of a file in several places comes together.
+/// The files of one report, in order. Entries for the same file are merged.
 #[derive(Default)]
 pub(super) struct CoverageFiles {
     all: Vec<FileCoverage>,
@@ -120,7 +122,7 @@ pub(super) struct CoverageFiles {
 }
 
 impl CoverageFiles {
-    /// The file of this path. `within` tells it from others of the path, and is no part of it.
+    /// Returns the file with this path. `within` distinguishes files with the same path.
     pub(super) fn of(&mut self, path: &str, within: &str) -> &mut FileCoverage {
         let at = *self.at.entry((within.to_owned(), path.to_owned())).or_insert_with(|| {
             self.all.push(FileCoverage { path: path.to_owned(), ..FileCoverage::default() });

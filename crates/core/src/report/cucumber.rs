@@ -1,4 +1,4 @@
-//! CUCUMBERJSON: what Cucumber's JSON formatters write, in all its languages.
+//! CUCUMBERJSON: output of Cucumber's JSON formatters, in all its languages.
 
 use super::model::{Case, CaseStatus};
 use super::place::CasePlace;
@@ -47,7 +47,7 @@ struct CucumberStep {
     after: Option<Vec<Hook>>,
 }
 
-/// What is run around a scenario, or a step.
+/// A hook around a scenario or a step.
 #[derive(Deserialize)]
 struct Hook {
     #[serde(default)]
@@ -91,7 +91,7 @@ pub(super) fn read(text: &str) -> Contents {
     }
 }
 
-/// What is wrong with a JSON text.
+/// Converts a JSON error.
 pub(super) fn malformed(error: &serde_json::Error) -> Malformed {
     let number = |value| u32::try_from(value).unwrap_or(u32::MAX);
     let text = error.to_string();
@@ -109,7 +109,7 @@ fn feature(feature: Feature, fraction: &mut Option<serde_json::Number>) -> Vec<C
         let (title, line) = (scenario.name.clone(), scenario.line.unwrap_or(0));
         let mut acts = acts(scenario);
         if is_background {
-            // Part of the scenario that follows.
+            // Belongs to the next scenario.
             background = acts;
             continue;
         }
@@ -127,7 +127,7 @@ fn feature(feature: Feature, fraction: &mut Option<serde_json::Number>) -> Vec<C
     cases
 }
 
-/// A step or a hook, and what came of it.
+/// A step or a hook, and its result.
 struct Act {
     is_step: bool,
     text: String,
@@ -135,7 +135,7 @@ struct Act {
     result: Option<StepResult>,
 }
 
-/// Everything a scenario did, in its order.
+/// All steps and hooks of a scenario, in order.
 fn acts(scenario: Scenario) -> Vec<Act> {
     let hooks = |hooks: Option<Vec<Hook>>, what: &str, line: Option<u32>| -> Vec<Act> {
         let act = |hook: Hook| {
@@ -156,8 +156,8 @@ fn acts(scenario: Scenario) -> Vec<Act> {
     acts
 }
 
-/// A scenario is as bad as its worst step, and without steps nobody knows. The line of that step, else
-/// `line`.
+/// Sets the case's status to that of its worst step; without steps it is unknown. The line is that
+/// step's, otherwise `line`.
 fn judge(
     case: &mut Case,
     acts: Vec<Act>,
@@ -200,7 +200,7 @@ fn judge(
     line
 }
 
-/// How bad a step is, and what that makes of its scenario.
+/// The severity of a step's status, and the resulting case status.
 fn judged(status: &str) -> (u8, CaseStatus) {
     match status.to_ascii_lowercase().as_str() {
         "passed" => (0, CaseStatus::Succeeded),

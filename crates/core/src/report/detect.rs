@@ -1,24 +1,24 @@
-//! Which format a file is in, told from its beginning.
+//! Detects the format of a report from its beginning.
 //!
-//! For auto-discovery, and for a hint when a report turns out to be of another format than said.
+//! Used for auto-discovery, and for a hint if a report has another format than configured.
 
 use super::ReportFormat;
 
-/// How much of a file is looked at, in bytes.
+/// Bytes of a file that are examined.
 const MOST: usize = 8 << 10;
 
-/// Whether a file of this name is worth opening in a search for reports.
+/// Whether a file of this name is worth opening when searching for reports.
 #[must_use]
 pub fn may_be_report(name: &str) -> bool {
     let name = name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
-    // Most JSON files of this world are none, and there are many of them.
+    // Most JSON files are not reports, and there are many of them.
     name.ends_with(".xml")
         || name.ends_with(".trx")
         || name == ".resultset.json"
         || name.ends_with(".json") && name.contains("cucumber")
 }
 
-/// The format of a text, where it begins like one.
+/// Returns the format that a text begins like.
 #[must_use]
 pub fn detect(text: &str) -> Option<ReportFormat> {
     let head = &text[..text.floor_char_boundary(MOST)];
@@ -63,7 +63,7 @@ fn xml(head: &str) -> Option<ReportFormat> {
     })
 }
 
-/// The name of the outermost element, and what follows it.
+/// The name of the root element, and the text after it.
 fn root(mut head: &str) -> Option<(&str, &str)> {
     loop {
         head = head.trim_start();

@@ -1,7 +1,8 @@
-//! What reports come to: cases and coverage added up, cut to AWS's limits, in the shape of its API.
+//! Adds up cases and coverage of reports, limits them as AWS does, and converts them to its API's
+//! format.
 //!
-//! A [`ReportGroupReader`] takes in what was read of each file and becomes [`ReportFacts`] for events and record, and
-//! [`ReportDetails`] for files.
+//! A [`ReportGroupReader`] collects the contents of files. It makes [`ReportFacts`] for events and
+//! the record, and [`ReportDetails`] for files.
 
 use super::coverage::FileCoverage;
 use super::model::{Case, CaseStatus, shortened};
@@ -13,22 +14,22 @@ use crate::mask::Secrets;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Most cases of a report that are kept.
+/// Maximum number of cases kept in a report.
 pub const MAX_CASES: usize = 500;
-/// Longest name of a case, in characters.
+/// Maximum length of a case name, in characters.
 const MAX_NAME: usize = 1000;
-/// Longest message of a case, in characters.
+/// Maximum length of a case message, in characters.
 const MAX_MESSAGE: usize = 5000;
-/// Most failed cases that an event names.
+/// Maximum number of failed cases in an event.
 pub const MAX_FAILURES: usize = 50;
-/// Longest message of a failed case in an event, in characters.
+/// Maximum length of a failed case's message in an event, in characters.
 const MAX_EVENT_MESSAGE: usize = 1000;
-/// Most problems of one report that are shown.
+/// Maximum number of problems shown for one report.
 const MAX_PROBLEMS: usize = 20;
-/// Most cases, and most files with coverage, that are added up.
+/// Maximum number of cases, and of files with coverage, that are counted.
 const MAX_TOTAL: usize = 1_000_000;
 
-/// What a report is of.
+/// The type of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[allow(missing_docs, reason = "the names are AWS's and explained there")]
@@ -37,15 +38,15 @@ pub enum ReportType {
     CodeCoverage,
 }
 
-/// How a report stands.
+/// The status of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ReportStatus {
     /// No case failed.
     Succeeded,
-    /// Some did.
+    /// Some cases failed.
     Failed,
-    /// It is not all that it should be.
+    /// Parts of it are missing or unreadable.
     Incomplete,
 }
 
@@ -130,25 +131,25 @@ pub struct CodeCoverage {
     pub figures: CodeCoverageSummary,
 }
 
-/// A failed case, as shown to a person.
+/// A failed case, for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaseFailure {
     /// Class and name.
     pub title: String,
-    /// Where it failed, if that can be told.
+    /// Where it failed, if known.
     pub place: Option<CasePlace>,
-    /// Why.
+    /// Why it failed.
     pub message: String,
 }
 
-/// A report, as an event and the record have it.
+/// A report in an event and in the record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReportFacts {
-    /// In AWS's shape.
+    /// The report in AWS's format.
     pub report: ReportRecord,
-    /// What could not be read, or is missing, and where.
+    /// Unreadable or missing parts, with their places.
     pub problems: Vec<String>,
-    /// What AWS would not take.
+    /// Parts that AWS would not accept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
     /// The first failed cases.
@@ -156,7 +157,7 @@ pub struct ReportFacts {
 }
 
 impl ReportFacts {
-    /// Takes secrets out of what came from the build's files.
+    /// Masks secrets in everything that comes from the build's files.
     pub fn mask(&mut self, secrets: &Secrets) {
         for text in self.problems.iter_mut().chain(&mut self.warnings) {
             secrets.mask_text(text);
@@ -171,56 +172,56 @@ impl ReportFacts {
     }
 }
 
-/// A report with its cases, for the file below `--reports`: what BatchGetReports, DescribeTestCases
-/// and DescribeCodeCoverages would answer.
+/// A report with its cases, for the file in `--reports`: the responses of BatchGetReports,
+/// DescribeTestCases and DescribeCodeCoverages.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReportDetails {
-    /// BatchGetReports.
+    /// An element of BatchGetReports.
     pub report: ReportRecord,
     /// Why it is INCOMPLETE.
     pub problems: Vec<String>,
-    /// What AWS would not take.
+    /// Parts that AWS would not accept.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
-    /// DescribeTestCases.
+    /// The elements of DescribeTestCases.
     pub test_cases: Vec<TestCase>,
-    /// DescribeCodeCoverages.
+    /// The elements of DescribeCodeCoverages.
     pub code_coverages: Vec<CodeCoverage>,
 }
 
-/// A report group of a build, as its files are read.
+/// A report group of a build, while its files are read.
 #[derive(Clone, Debug)]
 pub struct ReportGroupReader {
-    /// Its whole name.
+    /// Its full name.
     pub name: String,
     /// The format of its files.
     pub format: ReportFormat,
-    /// Cases with their report file's number.
+    /// Cases, each with the index of its report file.
     cases: Vec<(usize, Case)>,
     files: Vec<ReportFile>,
     coverage: Union,
     problems: Vec<String>,
     more_problems: usize,
-    /// Why files were refused, in AWS's words.
+    /// Why files were rejected, in AWS's words.
     refused: Vec<String>,
     more_refused: usize,
     warnings: Vec<String>,
 }
 
-/// A report file by its names.
+/// The names of a report file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReportFile {
-    /// As its raw copy is called.
+    /// The name of its raw copy.
     pub name: String,
-    /// As seen from the source directory, for a person.
+    /// Its path for people, relative to the source directory.
     pub shown: String,
-    /// Its whole path in the container.
+    /// Its absolute path in the container.
     pub path: String,
 }
 
 impl ReportGroupReader {
-    /// Without files so far.
+    /// Starts a group without files.
     #[must_use]
     pub fn new(name: String, format: ReportFormat) -> Self {
         ReportGroupReader {
@@ -237,13 +238,13 @@ impl ReportGroupReader {
         }
     }
 
-    /// The same by another name.
+    /// Changes the name.
     #[must_use]
     pub fn renamed(self, name: String) -> Self {
         ReportGroupReader { name, ..self }
     }
 
-    /// Takes a file in.
+    /// Adds a file.
     pub fn add(&mut self, file: ReportFile, contents: Contents) {
         let Contents { cases, coverage, problem, doubts, warnings } = contents;
         let shown = &file.shown;
@@ -259,7 +260,7 @@ impl ReportGroupReader {
         if let Some(problem) = problem {
             self.problem(placed(shown, &problem));
             self.refuse(match &problem.aws {
-                // That of the service, which does not know of files.
+                // A message of the service, which does not know about files.
                 Some(aws) if aws.starts_with("InvalidInputException") => aws.clone(),
                 Some(aws) => format!("{}: {aws}", file.path),
                 None => placed(&file.path, &problem),
@@ -274,13 +275,13 @@ impl ReportGroupReader {
         self.files.push(file);
     }
 
-    /// Why files of the group were refused, the first of them, and how many were.
+    /// Why files of the group were rejected: the first reasons, and their number.
     #[must_use]
     pub fn refused(&self) -> (&[String], usize) {
         (&self.refused, self.refused.len() + self.more_refused)
     }
 
-    /// The files, or some, could not be had at all.
+    /// Records that some or all files were not accessible.
     pub fn unreadable(&mut self, text: String) {
         self.refuse(text.clone());
         self.problem(text);
@@ -294,7 +295,7 @@ impl ReportGroupReader {
         }
     }
 
-    /// Something that is the matter with it.
+    /// Adds a problem.
     pub fn problem(&mut self, text: String) {
         if self.problems.len() < MAX_PROBLEMS {
             self.problems.push(text);
@@ -303,12 +304,12 @@ impl ReportGroupReader {
         }
     }
 
-    /// All cases with the paths of their report files.
+    /// All cases with the names of their report files.
     pub fn cases(&self) -> impl Iterator<Item = (&str, &Case)> {
         self.cases.iter().map(|(file, case)| (self.files[*file].name.as_str(), case))
     }
 
-    /// Makes places in the source relative to it, and takes secrets out of everything.
+    /// Makes source paths relative to the source directory, and masks secrets everywhere.
     pub fn finish(&mut self, source: &str, secrets: &Secrets) {
         if self.more_problems > 0 {
             self.problems.push(format!("and {} more", self.more_problems));
@@ -329,7 +330,7 @@ impl ReportGroupReader {
         texts.for_each(|text| secrets.mask_text(text));
     }
 
-    /// In AWS's shape. `arn` is the report's own.
+    /// The report in AWS's format. `arn` is the report's ARN.
     #[must_use]
     pub fn report(
         &self,
@@ -348,7 +349,7 @@ impl ReportGroupReader {
             execution_id: build_arn.to_owned(),
             status: match (self.refused.is_empty(), is_bad, self.problems.is_empty()) {
                 (false, _, _) => ReportStatus::Incomplete,
-                // What is missing besides does not hide it.
+                // Missing parts do not hide a failure.
                 (true, true, _) => ReportStatus::Failed,
                 (true, false, false) => ReportStatus::Incomplete,
                 (true, false, true) => ReportStatus::Succeeded,
@@ -384,7 +385,7 @@ impl ReportGroupReader {
         figures(lines, (sum(|f| f.branches.covered()), sum(|f| f.branches.missed())))
     }
 
-    /// For an event.
+    /// The report for an event.
     #[must_use]
     pub fn facts(&self, report: ReportRecord) -> ReportFacts {
         let failures = self
@@ -394,7 +395,7 @@ impl ReportGroupReader {
             .take(MAX_FAILURES)
             .map(|(file, case)| CaseFailure {
                 title: shortened(&case.title(), MAX_NAME),
-                // The report's own line is better than no place.
+                // The line in the report file is better than no place.
                 place: case.place.clone().or_else(|| {
                     let file = self.files[*file].shown.clone();
                     Some(CasePlace { file, line: case.report_line, column: 0 })
@@ -406,7 +407,8 @@ impl ReportGroupReader {
         ReportFacts { report, problems, warnings, failures }
     }
 
-    /// For a file: cut to AWS's limits, failed cases first where there are too many.
+    /// The report for a file, within AWS's limits. If there are too many cases, failed ones come
+    /// first.
     #[must_use]
     pub fn details(&self, report: ReportRecord) -> ReportDetails {
         let arn = &report.arn;
@@ -443,13 +445,13 @@ impl ReportGroupReader {
     }
 }
 
-/// What is the matter with a file, with its place.
+/// A problem with a file, with its place.
 fn placed(file: &str, what: &Malformed) -> String {
     let between = if what.line > 0 { ":" } else { ": " };
     format!("{file}{between}{what}")
 }
 
-/// Of lines and branches that were covered and missed.
+/// Makes a summary from covered and missed lines and branches.
 fn figures(lines: (u64, u64), branches: (u64, u64)) -> CodeCoverageSummary {
     CodeCoverageSummary {
         line_coverage_percentage: percentage(lines.0, lines.1),
@@ -461,7 +463,7 @@ fn figures(lines: (u64, u64), branches: (u64, u64)) -> CodeCoverageSummary {
     }
 }
 
-/// Of nothing nothing is missed; AWS says 0 all the same.
+/// With nothing to cover, AWS reports 0 percent.
 fn percentage(covered: u64, missed: u64) -> f64 {
     let total = covered.saturating_add(missed);
     if total == 0 {

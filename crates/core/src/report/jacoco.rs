@@ -1,4 +1,4 @@
-//! JACOCOXML: what JaCoCo writes.
+//! JACOCOXML: output of JaCoCo.
 
 use super::coverage::{CoverageFiles, FileCoverage};
 use super::xml::{self, Element, Handler};
@@ -7,12 +7,12 @@ use super::{Contents, Malformed, totals};
 #[derive(Default)]
 struct Jacoco {
     report: String,
-    /// The modules around what is read, the outermost first.
+    /// The enclosing modules, outermost first.
     groups: Vec<String>,
     package: String,
     file: Option<FileCoverage>,
     files: CoverageFiles,
-    /// Line and number of lines of the report's own sum.
+    /// Line number and line count of the report's own total.
     said: Option<(u32, u64)>,
 }
 
@@ -28,7 +28,7 @@ pub(super) fn read(text: &str) -> Contents {
 }
 
 impl Jacoco {
-    /// The module; a report of one alone has its name.
+    /// The module. A report of a single module has its name.
     fn module(&self) -> String {
         if self.groups.is_empty() { self.report.clone() } else { self.groups.join("/") }
     }
@@ -61,7 +61,7 @@ impl Handler for Jacoco {
                     file.branches.hit((at, 0), taken, taken + missed);
                 }
             }
-            // Behind the lines.
+            // Follows the lines.
             "counter" if parent == "sourcefile" => {
                 let Some(file) = &mut self.file else { return };
                 let (covered, missed) = (element.count("covered"), element.count("missed"));

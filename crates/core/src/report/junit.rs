@@ -1,5 +1,5 @@
 //! JUNITXML: JUnit's XML in the dialects of surefire, Gradle, pytest, nextest, jest, gtest, PHPUnit
-//! and Rust's own test programs.
+//! and Rust's own test harness.
 
 use super::model::{Case, CaseStatus, seconds};
 use super::place::CasePlace;
@@ -10,7 +10,7 @@ use super::{Contents, Malformed, totals};
 struct Junit {
     suites: Vec<JunitSuite>,
     case: Option<Case>,
-    /// What the case has written.
+    /// Output of the current case.
     said: String,
     cases: Vec<Case>,
     refused: Option<Malformed>,
@@ -20,10 +20,10 @@ struct Junit {
 struct JunitSuite {
     name: String,
     line: u32,
-    /// What it says of itself: tests; failures and errors.
+    /// The suite's own counts: tests; failures and errors.
     tests: Option<u64>,
     bad: u64,
-    /// Cases in it, and in what is in it.
+    /// Cases found in it, including nested suites.
     found: u64,
     found_bad: u64,
 }
@@ -51,7 +51,7 @@ impl Handler for Junit {
                 case.worsen(ended(element.name));
                 case.add_message(element.get("message").unwrap_or_default());
             }
-            // A suite that could not begin, or end.
+            // A suite whose set-up or tear-down failed.
             "failure" | "error" if parent == "testsuite" => {
                 let mut case = Case::new(element.line);
                 case.suite = self.suite_name();
@@ -70,7 +70,7 @@ impl Handler for Junit {
             "testsuite" | "testsuites" => self.suite_ends(),
             "testcase" => {
                 let Some(mut case) = self.case.take() else { return };
-                // Rust's own test programs say nowhere else why.
+                // Rust's own test harness reports the reason only here.
                 if case.status.is_bad() && case.message.is_empty() {
                     case.add_message(&self.said);
                 }
@@ -116,7 +116,7 @@ impl Junit {
                 Malformed { aws: Some(aws.to_owned()), ..malformed }
             });
         }
-        // Catch2 counts assertions, and has this for a name.
+        // Catch2 counts assertions. This host name identifies it.
         let counts_assertions = element.get("hostname") == Some("tbd");
         self.suites.push(JunitSuite {
             name: element.text("name"),
@@ -153,7 +153,7 @@ impl Junit {
             line: u32::try_from(element.count("line")).unwrap_or(0),
             column: 0,
         });
-        // gtest and CTest say here what others say with an element.
+        // gtest and CTest use attributes where others use an element.
         for said in [element.get("status"), element.get("result")].into_iter().flatten() {
             case.worsen(match said.to_ascii_lowercase().as_str() {
                 "notrun" | "skipped" | "disabled" | "suppressed" => CaseStatus::Skipped,

@@ -1,4 +1,4 @@
-//! A report as JUnit's XML, for whatever else reads that: all cases, whole.
+//! Writes a report as JUnit XML for other tools: all cases, without limits.
 
 use super::group::ReportGroupReader;
 use super::model::{Case, CaseStatus};
@@ -9,7 +9,7 @@ use std::io::{self, Write};
 /// Writes a group's cases.
 ///
 /// # Errors
-/// Those of `out`.
+/// Errors of `out`.
 pub fn junit<W: Write>(group: &ReportGroupReader, out: W) -> io::Result<()> {
     let mut writer = Writer::new_with_indent(out, b' ', 2);
     writer.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
@@ -18,7 +18,7 @@ pub fn junit<W: Write>(group: &ReportGroupReader, out: W) -> io::Result<()> {
     root.push_attribute(("name", clean(&group.name).as_str()));
     counts(&mut root, &cases);
     writer.write_event(Event::Start(root))?;
-    // Cases of one suite stand together in their files, so that a change of name is a new suite.
+    // Cases of a suite are adjacent in their files, so a new name starts a new suite.
     for suite in cases.chunk_by(|a, b| a.suite == b.suite) {
         let mut start = BytesStart::new("testsuite");
         start.push_attribute(("name", clean(&suite[0].suite).as_str()));
@@ -58,7 +58,7 @@ fn write_case<W: Write>(writer: &mut Writer<W>, case: &Case) -> io::Result<()> {
     let element = match case.status {
         CaseStatus::Succeeded => return writer.write_event(Event::Empty(start)),
         CaseStatus::Failed => "failure",
-        // What is not known has not succeeded.
+        // An unknown status is not a success.
         CaseStatus::Error | CaseStatus::Unknown => "error",
         CaseStatus::Skipped => "skipped",
     };
@@ -83,7 +83,7 @@ fn seconds(nanoseconds: u64) -> String {
     format!("{}.{:09}", nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000)
 }
 
-/// Without the characters that XML has no way to say.
+/// Removes characters that XML cannot represent.
 fn clean(text: &str) -> String {
     let fits = |c: char| {
         !c.is_control() && c != '\u{fffe}' && c != '\u{ffff}' || matches!(c, '\t' | '\n' | '\r')

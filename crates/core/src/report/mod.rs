@@ -1,10 +1,10 @@
-//! Test and coverage reports: ten formats into one model.
+//! Test and coverage reports: parses ten formats into one model.
 //!
-//! Fed with the bytes of report files, which a build has written and which are therefore anything at
-//! all; feeds `event`, `record` and the files below `--reports`. [`read`] takes one file in a named
-//! format, [`detect`](detect::detect) finds out which one it is, [`ReportGroupReader`] adds files up to a report
-//! in the shape of AWS's API, [`table`](table()) shows it to a person and [`junit`](junit()) writes it for other
-//! programs.
+//! The input is the bytes of report files, which the build wrote and which are untrusted. `event`,
+//! `record` and the files in `--reports` use the result. [`read`] parses one file in a given
+//! format, [`detect`](detect::detect) finds the format, and [`ReportGroupReader`] combines files
+//! into a report in the format of AWS's API. [`table`](table()) shows it to people and
+//! [`junit`](junit()) writes it for other programs.
 
 mod clover;
 mod cobertura;
@@ -49,7 +49,7 @@ pub use verdict::ReportVerdict;
 
 use std::fmt;
 
-/// Largest report file that is looked at, in bytes.
+/// Maximum size of a report file, in bytes.
 pub const MAX_BYTES: u64 = 64 << 20;
 
 /// A format of report files.
@@ -57,13 +57,13 @@ pub const MAX_BYTES: u64 = 64 << 20;
 pub enum ReportFormat {
     /// Cucumber's JSON.
     CucumberJson,
-    /// JUnit's XML, which nearly everything writes.
+    /// JUnit's XML, which nearly every tool writes.
     JunitXml,
     /// NUnit 2.
     NunitXml,
     /// NUnit 3.
     Nunit3Xml,
-    /// TestNG's own results.
+    /// TestNG's own format.
     TestngXml,
     /// Visual Studio and `dotnet test`.
     VisualStudioTrx,
@@ -78,7 +78,7 @@ pub enum ReportFormat {
 }
 
 impl ReportFormat {
-    /// All of them.
+    /// All formats.
     pub const ALL: [ReportFormat; 10] = [
         ReportFormat::CucumberJson,
         ReportFormat::JunitXml,
@@ -92,7 +92,7 @@ impl ReportFormat {
         ReportFormat::Simplecov,
     ];
 
-    /// The name in a buildspec.
+    /// Its name in a buildspec.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -109,13 +109,13 @@ impl ReportFormat {
         }
     }
 
-    /// The format of this name, in small or capital letters.
+    /// Returns the format with this name, ignoring case.
     #[must_use]
     pub fn from_name(name: &str) -> Option<ReportFormat> {
         ReportFormat::ALL.into_iter().find(|format| format.name().eq_ignore_ascii_case(name))
     }
 
-    /// What it holds.
+    /// The type of its reports.
     #[must_use]
     pub fn kind(self) -> ReportType {
         match self {
@@ -139,16 +139,16 @@ impl fmt::Display for ReportFormat {
     }
 }
 
-/// What is wrong with a report file, and where.
+/// A problem in a report file, with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Malformed {
-    /// Line, from 1; 0 where it is the file as a whole.
+    /// Line, from 1; 0 for the file as a whole.
     pub line: u32,
     /// Column in characters, from 1.
     pub column: u32,
-    /// In one sentence without a full stop.
+    /// The reason, in one sentence without a full stop.
     pub reason: String,
-    /// The same in the words of AWS's reader, where they are known.
+    /// The message of AWS's parser, if it is known.
     pub aws: Option<String>,
 }
 
@@ -157,7 +157,7 @@ impl Malformed {
         Malformed { line, column, reason, aws: None }
     }
 
-    /// Of the file as a whole.
+    /// Makes a problem with the file as a whole.
     fn whole(reason: impl Into<String>) -> Self {
         Malformed::at((0, 0), reason.into())
     }
@@ -172,18 +172,18 @@ impl fmt::Display for Malformed {
     }
 }
 
-/// What a report file says.
+/// The contents of a report file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Contents {
     /// Test cases, in the order of the file.
     pub cases: Vec<Case>,
     /// Files with their coverage, in the order of the file.
     pub coverage: Vec<FileCoverage>,
-    /// Why the file is refused: what stands before the place is above.
+    /// Why the file is rejected. Everything before that place is included above.
     pub problem: Option<Malformed>,
-    /// Why this may not be all of it, although nothing is wrong with the file's form.
+    /// Why the contents may be incomplete although the file is well-formed.
     pub doubts: Vec<Malformed>,
-    /// What AWS would not take, and is taken here.
+    /// Parts that AWS would reject but that are accepted here.
     pub warnings: Vec<Malformed>,
 }
 
@@ -192,7 +192,7 @@ impl Contents {
         Contents { problem: Some(problem), ..Contents::default() }
     }
 
-    /// Doubts what yields nothing.
+    /// Adds a doubt if the file contains nothing.
     fn doubt_nothing(&mut self, format: ReportFormat) {
         if self.problem.is_some() || !self.doubts.is_empty() {
             return;
@@ -214,8 +214,7 @@ impl Contents {
     }
 }
 
-/// Reads one report file. Whatever the bytes, there is an answer; what can be read of a malformed
-/// file is in it.
+/// Parses one report file. Always returns a result: for a malformed file, whatever could be read.
 #[must_use]
 pub fn read(format: ReportFormat, bytes: &[u8]) -> Contents {
     let (text, garbled) = text::decode(bytes);
@@ -234,7 +233,7 @@ pub fn read(format: ReportFormat, bytes: &[u8]) -> Contents {
     for case in &mut contents.cases {
         case.complete();
     }
-    // Say that the file has another format, whichever error came first.
+    // A wrong format explains any other error, so report that instead.
     if let Some(problem) = &mut contents.problem
         && let Some(other) = detect(&text)
         && other != format

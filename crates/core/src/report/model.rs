@@ -1,23 +1,23 @@
-//! Test cases, as all formats have them.
+//! Test cases, the common model of all formats.
 //!
-//! Made by the formats' readers; taken in by `group`.
+//! Made by the format parsers; collected by `group`.
 
 use super::place::{self, CasePlace};
 use serde::{Deserialize, Serialize};
 
-/// How a case ended.
+/// The status of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum CaseStatus {
-    /// As it should.
+    /// It succeeded.
     Succeeded,
-    /// It found what it is there to find.
+    /// A check in it failed.
     Failed,
-    /// It could not be run to its end.
+    /// It did not run to its end.
     Error,
     /// It was not run.
     Skipped,
-    /// None of these.
+    /// Any other status.
     Unknown,
 }
 
@@ -30,7 +30,7 @@ impl CaseStatus {
         CaseStatus::Unknown,
     ];
 
-    /// How bad it is.
+    /// Severity of the status.
     fn rank(self) -> u8 {
         match self {
             CaseStatus::Succeeded => 0,
@@ -53,7 +53,7 @@ impl CaseStatus {
         }
     }
 
-    /// Whether somebody has to look at it.
+    /// Whether the case needs attention.
     #[must_use]
     pub fn is_bad(self) -> bool {
         matches!(self, CaseStatus::Failed | CaseStatus::Error)
@@ -73,16 +73,16 @@ pub struct Case {
     pub status: CaseStatus,
     /// How long it took, in nanoseconds.
     pub duration_ns: u64,
-    /// Why it ended so.
+    /// Why it ended with this status.
     pub message: String,
-    /// Where it stands in the source, or failed.
+    /// Where it failed, or its place in the source.
     pub place: Option<CasePlace>,
     /// Its line in the report file.
     pub report_line: u32,
 }
 
 impl Case {
-    /// A case that has succeeded, unless something else is heard of it.
+    /// Starts a case, which counts as successful until something worse is found.
     pub(super) fn new(report_line: u32) -> Self {
         Case {
             suite: String::new(),
@@ -96,14 +96,14 @@ impl Case {
         }
     }
 
-    /// Takes in how it ended as something else says it; the worse counts.
+    /// Sets another status if it is worse.
     pub(super) fn worsen(&mut self, status: CaseStatus) {
         if status.rank() > self.status.rank() {
             self.status = status;
         }
     }
 
-    /// Takes a failure's words in: those of an attribute, those of its text.
+    /// Adds a failure message, from an attribute or a text.
     pub(super) fn add_message(&mut self, text: &str) {
         let text = text.trim();
         if text.is_empty() || self.message.contains(text) {
@@ -118,32 +118,32 @@ impl Case {
         self.message.push_str(text);
     }
 
-    /// Looks in the message for what the format itself does not tell.
+    /// Takes details from the message that the format itself lacks.
     pub(super) fn complete(&mut self) {
         if !self.status.is_bad() {
             return;
         }
-        // Where it failed is better than where the case begins.
+        // The place of the failure is better than that of the case.
         let file = self.place.as_ref().map(|place| place.file.clone());
         if let Some(found) = place::find(&self.message, file.as_deref()) {
             self.place = Some(found);
         }
     }
 
-    /// Class and name, as one would look for it.
+    /// Class and name, for searching.
     #[must_use]
     pub fn title(&self) -> String {
         match (self.class.as_str(), self.name.as_str()) {
             ("", name) => name.to_owned(),
             (class, "") => class.to_owned(),
-            // Some tools say it twice.
+            // Some tools repeat the class in the name.
             (class, name) if name.starts_with(class) => name.trim().to_owned(),
             (class, name) => format!("{} › {}", class.trim(), name.trim()),
         }
     }
 }
 
-/// Its first characters.
+/// The first `most` characters.
 pub(super) fn shortened(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         Some((at, _)) => text[..at].to_owned(),
@@ -151,20 +151,20 @@ pub(super) fn shortened(text: &str, most: usize) -> String {
     }
 }
 
-/// Seconds as the formats write them, to nanoseconds.
+/// Converts seconds, as the formats write them, to nanoseconds.
 pub(super) fn seconds(text: &str) -> u64 {
-    // Some write thousands apart.
+    // Some tools write a thousands separator.
     nanoseconds(text.trim().replace(',', "").parse().unwrap_or(0.0))
 }
 
 fn nanoseconds(seconds: f64) -> u64 {
-    // What does not fit is 0 or the most there is.
+    // Values out of range become 0 or the maximum.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
     let whole = (seconds * 1e9).round() as u64;
     whole
 }
 
-/// Milliseconds to nanoseconds.
+/// Converts milliseconds to nanoseconds.
 pub(super) fn milliseconds(text: &str) -> u64 {
     text.trim().parse::<f64>().map_or(0, |value| nanoseconds(value / 1000.0))
 }

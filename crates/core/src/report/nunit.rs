@@ -1,4 +1,4 @@
-//! NUNITXML and NUNIT3XML: what NUnit 2 and NUnit 3 write.
+//! NUNITXML and NUNIT3XML: output of NUnit 2 and NUnit 3.
 
 use super::model::{Case, CaseStatus, seconds};
 use super::xml::{self, Element, Handler};
@@ -25,15 +25,15 @@ struct Nunit {
     suites: Vec<NunitSuite>,
     case: Option<Case>,
     cases: Vec<Case>,
-    /// What the file says of itself: its line, tests, and those that failed.
+    /// The file's own totals: line number, tests, and failed tests.
     said: Option<(u32, Option<u64>, u64)>,
 }
 
 struct NunitSuite {
     name: String,
-    /// Its own failure: of what it does before and after its cases.
+    /// Its own failure, from its set-up or tear-down.
     failure: Option<Case>,
-    /// Whether one of its cases has failed, which it has then as well.
+    /// Whether one of its cases has failed. The suite then counts as failed too.
     has_bad: bool,
 }
 
@@ -138,7 +138,7 @@ impl Nunit {
     fn suite_ends(&mut self) {
         let Some(suite) = self.suites.pop() else { return };
         let has_failed = suite.has_bad || suite.failure.is_some();
-        // A suite's failure above its cases only repeats that one of them failed.
+        // A suite's failure above failed cases only repeats them.
         self.cases.extend(suite.failure.filter(|_| !suite.has_bad));
         if let Some(outer) = self.suites.last_mut() {
             outer.has_bad |= has_failed;
@@ -159,24 +159,24 @@ fn status(element: &Element<'_>) -> CaseStatus {
     match result.as_str() {
         "success" | "passed" | "warning" => CaseStatus::Succeeded,
         "failure" => CaseStatus::Failed,
-        // NUnit 3 says behind it what kind of failure.
+        // NUnit 3 adds the kind of failure in a label.
         "failed" if matches!(element.get("label"), Some("Error" | "Invalid")) => CaseStatus::Error,
         "failed" => CaseStatus::Failed,
         "error" | "notrunnable" | "cancelled" => CaseStatus::Error,
         "ignored" | "skipped" | "explicit" => CaseStatus::Skipped,
-        // Before NUnit 2.5 there is no result. What has failed has a failure in it.
+        // Before NUnit 2.5 there is no result attribute; a failed case contains a failure.
         "" => match (is("executed").as_deref(), is("success").as_deref()) {
             (Some("false"), _) => CaseStatus::Skipped,
             (_, Some("false")) => CaseStatus::Failed,
             (Some("true"), _) | (_, Some("true")) => CaseStatus::Succeeded,
             _ => CaseStatus::Unknown,
         },
-        // Inconclusive, and what is yet to come.
+        // Inconclusive results and unknown ones.
         _ => CaseStatus::Unknown,
     }
 }
 
-/// `Ns.Class.Method(1.5, "a.b")` to class and name.
+/// Splits `Ns.Class.Method(1.5, "a.b")` into class and name.
 fn parts(full: &str) -> (String, String) {
     let head = full.find(['(', '<']).unwrap_or(full.len());
     match full[..head].rfind('.') {

@@ -1,29 +1,29 @@
-//! Where a case failed, found in its failure's words.
+//! Finds the place of a failure in its message.
 //!
-//! Formats seldom say it, their messages nearly always do: each tool in its own form. Paths are
-//! nobody's to open; they are shown, and handed to whoever annotates a change.
+//! Formats seldom contain it, but messages nearly always do, in a form that depends on the tool.
+//! The paths are never opened; they are only shown, or passed to tools that annotate changes.
 
 use regex_lite::Regex;
 use serde::{Deserialize, Serialize};
 use std::sync::LazyLock;
 
-/// The place in a source file that a failed case names.
+/// The source place of a failed case.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CasePlace {
-    /// Its path, as the report has it.
+    /// Its path in the report.
     pub file: String,
-    /// Line, from 1; 0 where it is not known.
+    /// Line, from 1; 0 if unknown.
     pub line: u32,
-    /// Column, from 1; 0 where it is not known.
+    /// Column, from 1; 0 if unknown.
     pub column: u32,
 }
 
-/// How far into a message is looked, in bytes.
+/// Bytes of a message that are searched.
 const MOST: usize = 16 << 10;
-/// Most lines of it.
+/// Maximum number of lines searched.
 const LINES: usize = 400;
 
-/// Forms of a place, best first: that of the tool that names the failure itself, then frames.
+/// Patterns of places, best first: those of tools that name the failure itself, then stack frames.
 static FORMS: LazyLock<Vec<Regex>> = LazyLock::new(|| {
     let forms = [
         // Rust
@@ -44,7 +44,7 @@ static FORMS: LazyLock<Vec<Regex>> = LazyLock::new(|| {
     forms.iter().filter_map(|form| Regex::new(form).ok()).collect()
 });
 
-/// Parts of paths that are somebody else's code.
+/// Path parts that indicate third-party code.
 const FOREIGN: [&str; 9] = [
     "node_modules/",
     "site-packages/",
@@ -57,8 +57,8 @@ const FOREIGN: [&str; 9] = [
     "/usr/lib/",
 ];
 
-/// The place a message names; if it names several, one in `file`, else the first that is not in
-/// somebody else's code.
+/// Finds the place in a message. If there are several, prefers one in `file`, otherwise the first
+/// outside of third-party code.
 pub(super) fn find(message: &str, file: Option<&str>) -> Option<CasePlace> {
     let message = &message[..message.floor_char_boundary(MOST)];
     for form in FORMS.iter() {
@@ -71,11 +71,11 @@ pub(super) fn find(message: &str, file: Option<&str>) -> Option<CasePlace> {
         let is_own = |place: &&CasePlace| {
             file.is_some_and(|file| place.file.ends_with(file) || file.ends_with(&place.file))
         };
-        // Python's tracebacks end where it failed, all others begin there.
+        // Python tracebacks end at the failure; all others begin there.
         let is_python = form.as_str().contains("File ");
         let own = found.iter().find(is_own).cloned();
         let best = own.or_else(|| {
-            // A case that says which file it is in, and fails in another's code, stays in its own.
+            // If the case names its file but fails in third-party code, keep the case's place.
             if file.is_some() {
                 return None;
             }
@@ -98,11 +98,11 @@ fn place(form: &Regex, line: &str) -> Option<CasePlace> {
     })
 }
 
-/// A path as seen from the source directory, where it lies below that.
+/// A path relative to the source directory, if it is inside.
 #[must_use]
 pub fn relative(path: &str, source: &str) -> String {
     let path = path.strip_prefix("file://").unwrap_or(path);
-    // Without a container the source's real place has another beginning.
+    // Without a container, the source's real path has a different prefix.
     let own = source.find("/output/").map_or(source, |at| &source[at..]);
     let source = format!("{}/", own.trim_end_matches('/'));
     let below =

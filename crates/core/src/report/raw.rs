@@ -1,14 +1,14 @@
-//! Report files as they are, but for secrets.
+//! Copies of report files without secrets.
 
 use super::text::decode;
 use crate::mask::Secrets;
 use std::borrow::Cow;
 
-/// How often a text may be escaped.
+/// Maximum number of nested escapes.
 const DEPTH: usize = 3;
 
-/// The file without secrets; nothing where there is one that cannot be replaced in its bytes, because it is
-/// written in other characters, or with escapes that are not those which masking knows.
+/// The file with its secrets masked. `None` if a secret cannot be replaced in the bytes, because of
+/// another encoding or unknown escapes.
 #[must_use]
 pub fn raw<'b>(bytes: &'b [u8], secrets: &Secrets) -> Option<Cow<'b, [u8]>> {
     if secrets.is_empty() {
@@ -30,7 +30,7 @@ pub fn raw<'b>(bytes: &'b [u8], secrets: &Secrets) -> Option<Cow<'b, [u8]>> {
     Some(masked)
 }
 
-/// A text with the escapes of XML and JSON resolved.
+/// Resolves escapes of XML and JSON.
 fn unescaped(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut rest = text;
@@ -46,9 +46,9 @@ fn unescaped(text: &str) -> String {
     plain
 }
 
-/// What an entity stands for, and its length.
+/// The text of an entity, and its length.
 fn entity(text: &str) -> Option<(Cow<'_, str>, usize)> {
-    /// Of the longest one, `&#x10FFFF;`.
+    /// Length of the longest one, `&#x10FFFF;`.
     const LONGEST: usize = 10;
     let end = text.bytes().take(LONGEST).position(|byte| byte == b';')?;
     let name = &text[1..end];
@@ -70,7 +70,7 @@ fn entity(text: &str) -> Option<(Cow<'_, str>, usize)> {
     Some((plain, end + 1))
 }
 
-/// What an escape of JSON stands for, and its length.
+/// The text of a JSON escape, and its length.
 fn escape(text: &str) -> Option<(Cow<'_, str>, usize)> {
     let plain = match text.as_bytes().get(1)? {
         b'n' => "\n",

@@ -1,5 +1,5 @@
-//! SIMPLECOV: SimpleCov's `.resultset.json`, and the `coverage.json` of its JSON formatter, which it writes by
-//! itself from version 1.0 on.
+//! SIMPLECOV: SimpleCov's `.resultset.json`, and the `coverage.json` of its JSON formatter, which
+//! is the default from version 1.0 on.
 
 use super::coverage::{FileCoverage, Tally};
 use super::cucumber::malformed;
@@ -13,7 +13,7 @@ pub(super) fn read(text: &str) -> Contents {
     if text.trim().is_empty() {
         return Contents::refused(Malformed::whole("the file is empty"));
     }
-    // Which of the two it is decides what the other keys mean.
+    // The form decides what the other keys mean.
     let form = match serde_json::from_str::<SimplecovForm>(text) {
         Ok(form) => form,
         Err(error) => return Contents::refused(malformed(&error)),
@@ -40,11 +40,11 @@ fn covered((path, hits): (String, SimplecovHits)) -> FileCoverage {
     FileCoverage { path, roots: Vec::new(), lines: hits.lines, branches: hits.branches }
 }
 
-/// What is in a document of either form.
+/// The contents of a document in either form.
 #[derive(Default)]
 struct SimplecovDocument {
     files: Option<SimplecovFiles>,
-    /// How many lines it says there are.
+    /// Number of lines that the document reports.
     said: Option<u64>,
 }
 
@@ -57,15 +57,15 @@ struct SimplecovForm {
 #[derive(Default)]
 struct Formatted(SimplecovDocument);
 
-/// Runs by their names.
+/// A result set: runs by name.
 #[derive(Default)]
 struct ResultSet(SimplecovDocument);
 
-/// One of them, if it is one.
+/// One run, if it is one.
 #[derive(Default)]
 struct SimplecovRun(Option<SimplecovFiles>);
 
-/// The formatter's own sum, of which the lines are of interest.
+/// The formatter's own totals; only the lines matter.
 #[derive(Default)]
 struct Total(Option<u64>);
 
@@ -85,7 +85,7 @@ struct SimplecovHits {
 }
 
 impl SimplecovFiles {
-    /// Measurements of one file unite.
+    /// Adds a measurement. Measurements of the same file are merged.
     fn add(&mut self, path: String, hits: SimplecovHits) {
         let known = self.0.entry(path).or_default();
         known.lines.unite(hits.lines);
@@ -93,8 +93,8 @@ impl SimplecovFiles {
     }
 }
 
-/// Reads a map, each key with the access to its value. What is no map is an error with its place, or,
-/// where `else` says so, nothing.
+/// Parses a map and calls a block for each key with access to its value. Anything but a map is an
+/// error with its place, or is ignored if `else` says so.
 macro_rules! map_visitor {
     (@ask $deserializer:ident $map:ident) => {
         $deserializer.deserialize_map($map)
@@ -272,7 +272,7 @@ impl<'de> Deserialize<'de> for SimplecovHits {
     }
 }
 
-/// A count: a number, or nothing, or a word such as `ignored`.
+/// A count: a number, nothing, or a word such as `ignored`.
 #[derive(Default)]
 struct Count(Option<u64>);
 
@@ -310,10 +310,10 @@ impl<'de> Deserialize<'de> for Count {
     }
 }
 
-/// Branches in either of two forms: conditions with their branches, or a list.
+/// Branches in either form: conditions with their branches, or a list.
 struct Branches(Tally);
 
-/// A number for what tells a branch from others, the same in every run.
+/// A number that identifies a branch, the same in every run.
 fn number(what: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     what.hash(&mut hasher);
@@ -347,7 +347,7 @@ impl<'de> Deserialize<'de> for Branches {
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Branches, A::Error> {
                 let mut branches = Tally::default();
-                // Several of a kind may stand on one line.
+                // A line may have several branches of the same kind.
                 let mut alike: BTreeMap<u64, u32> = BTreeMap::new();
                 while let Some(one) = list.next_element::<One>()? {
                     let One { r#type, start_line, end_line, coverage } = one;

@@ -1,23 +1,23 @@
-//! Reports as a person reads them at the end of a build.
+//! Formats reports for people at the end of a build.
 //!
-//! Fed with what the events told; used by the sinks for terminals and standard error.
+//! Takes the reports from events; used by the sinks for terminals and standard error.
 
 use super::group::{CaseFailure, ReportFacts, ReportStatus, ReportType};
 use super::model::{CaseStatus, shortened};
 
-/// Most lines of a failure's message that are shown.
+/// Maximum number of message lines shown for a failure.
 const LINES: usize = 4;
-/// Longest of them, in characters.
+/// Maximum length of such a line, in characters.
 const WIDTH: usize = 160;
 
-/// How a line is meant.
+/// The tone of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tone {
-    /// All is well.
+    /// A success.
     Good,
-    /// It is not.
+    /// A failure.
     Bad,
-    /// More about the line before.
+    /// A detail of the line before.
     Detail,
 }
 
@@ -79,7 +79,7 @@ fn one_line(text: &str) -> String {
     if text.chars().count() <= WIDTH { text } else { shortened(&text, WIDTH - 1) + "…" }
 }
 
-/// What a report comes to, in one line.
+/// The summary of a report, in one line.
 fn summary(facts: &ReportFacts) -> String {
     let report = &facts.report;
     match (report.r#type, &report.test_summary, &report.code_coverage_summary) {

@@ -1,4 +1,4 @@
-//! TESTNGXML: TestNG's own results.
+//! TESTNGXML: TestNG's own format.
 
 use super::model::{Case, CaseStatus, milliseconds};
 use super::xml::{self, Element, Handler};
@@ -10,7 +10,7 @@ struct Testng {
     class: String,
     case: Option<Case>,
     cases: Vec<Case>,
-    /// What the file says of itself: its line, tests that were run or skipped, and those that failed.
+    /// The file's own totals: line number, tests that ran or were skipped, and failed ones.
     said: Option<(u32, u64, u64)>,
 }
 
@@ -54,11 +54,11 @@ impl Handler for Testng {
                     Some("SKIP") => CaseStatus::Skipped,
                     _ => CaseStatus::Unknown,
                 };
-                // Set-up and tear-down are no tests, unless they are why there were none.
+                // Set-up and tear-down are not tests, unless their failure is why there are none.
                 let is_set_up = element.get("is-config") == Some("true");
                 self.case = (!is_set_up || case.status == CaseStatus::Failed).then_some(case);
             }
-            // Who says nothing else has thrown what should not have been thrown.
+            // A case without a status and with an exception has failed.
             "exception" => {
                 if let Some(case) = &mut self.case
                     && case.status == CaseStatus::Unknown
@@ -76,7 +76,7 @@ impl Handler for Testng {
             "test-method" => self.cases.extend(self.case.take()),
             "message" | "full-stacktrace" | "short-stacktrace" if in_exception => {
                 let Some(case) = &mut self.case else { return };
-                // The trace begins with kind and message.
+                // The trace begins with type and message.
                 if text.contains(case.message.as_str()) {
                     case.message.clear();
                 }

@@ -1,11 +1,12 @@
-//! Bytes of a report file to text: UTF-8, UTF-16 with its mark, or Latin-1 where the file says so.
+//! Decodes a report file: UTF-8, UTF-16 with a byte order mark, or Latin-1 if the file declares it.
 
 use super::Malformed;
 use super::xml::position;
 use crate::text::utf16;
 use std::borrow::Cow;
 
-/// The text, and where it is none. A byte that is no text does not hide the rest.
+/// Returns the text, and the place of the first invalid byte. An invalid byte does not hide the
+/// rest.
 pub(super) fn decode(bytes: &[u8]) -> (Cow<'_, str>, Option<Malformed>) {
     if let Some((text, _)) = utf16(bytes) {
         return (Cow::Owned(text), None);
@@ -22,7 +23,7 @@ pub(super) fn decode(bytes: &[u8]) -> (Cow<'_, str>, Option<Malformed>) {
     (text, Some(Malformed::at(place, "this is not text in UTF-8".to_owned())))
 }
 
-/// Whether the XML declaration names Latin-1, or its neighbour of Windows.
+/// Whether the XML declaration names Latin-1 or its Windows variant.
 fn is_latin(bytes: &[u8]) -> bool {
     let head = &bytes[..bytes.len().min(200)];
     let head = String::from_utf8_lossy(head).to_ascii_lowercase();

@@ -1,4 +1,4 @@
-//! VISUALSTUDIOTRX: what `dotnet test --logger trx` and Visual Studio write.
+//! VISUALSTUDIOTRX: output of `dotnet test --logger trx` and of Visual Studio.
 
 use super::model::{Case, CaseStatus, seconds};
 use super::xml::{self, Element, Handler};
@@ -8,15 +8,15 @@ use std::collections::HashMap;
 #[derive(Default)]
 struct Trx {
     suite: String,
-    /// Results under way: one with inner results stands around them.
+    /// Open results. A result with inner results encloses them.
     open: Vec<TrxResult>,
     cases: Vec<(String, Case)>,
-    /// The definition under way, and the classes of those before it.
+    /// The current definition, and the classes of earlier ones.
     definition: String,
     classes: HashMap<String, String>,
-    /// What the file says of itself.
+    /// The file's own totals.
     said: TrxSummary,
-    /// Results, those around others as well.
+    /// Number of results, including enclosing ones.
     results: u64,
 }
 
@@ -25,7 +25,7 @@ struct TrxSummary {
     line: u32,
     tests: Option<u64>,
     bad: u64,
-    /// Whether the run as a whole has failed, and why.
+    /// Whether the run as a whole failed, and why.
     has_failed: bool,
     why: String,
 }
@@ -34,7 +34,7 @@ struct TrxResult {
     id: String,
     case: Case,
     has_inner: bool,
-    /// Whether one of those in it has failed.
+    /// Whether one of its inner results has failed.
     has_bad: bool,
 }
 
@@ -43,10 +43,10 @@ pub(super) fn read(text: &str) -> Contents {
     let problem = xml::read(text, &mut reader);
     let doubts = reader.doubts();
     let Trx { cases, classes, .. } = reader;
-    // Definitions stand before the results or behind them.
+    // Definitions may come before or after the results.
     let cases = cases.into_iter().map(|(id, mut case)| {
         if let Some(class) = classes.get(&id) {
-            // Of an assembly-qualified name the type.
+            // The type of an assembly-qualified name.
             case.class = class.split(',').next().unwrap_or_default().trim().to_owned();
             if let Some(rest) = case.name.strip_prefix(&format!("{}.", case.class)) {
                 case.name = rest.to_owned();
@@ -72,8 +72,8 @@ impl Trx {
         doubts
     }
 
-    /// A result that is whole. Rows of data are counted, not the test around them as well, unless it is
-    /// worse than they are.
+    /// Closes a complete result. Rows of data count, and the test around them only if it is worse
+    /// than they are.
     fn close(&mut self) {
         let Some(mut done) = self.open.pop() else { return };
         let is_bad = done.has_bad || done.case.status.is_bad();
@@ -120,7 +120,7 @@ impl Handler for Trx {
                     Some("Failed") => CaseStatus::Failed,
                     Some("Error" | "Timeout" | "Aborted" | "NotRunnable") => CaseStatus::Error,
                     Some("NotExecuted" | "Pending") => CaseStatus::Skipped,
-                    // In the format's schema an absent outcome is an error.
+                    // In the format's schema, a missing outcome is an error.
                     None => CaseStatus::Error,
                     Some(_) => CaseStatus::Unknown,
                 };
@@ -151,7 +151,7 @@ impl Handler for Trx {
     }
 }
 
-/// `hh:mm:ss.fffffff` to nanoseconds.
+/// Converts `hh:mm:ss.fffffff` to nanoseconds.
 fn span(text: &str) -> u64 {
     let mut parts = text.rsplit(':');
     let last = seconds(parts.next().unwrap_or_default());

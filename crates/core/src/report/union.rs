@@ -1,21 +1,22 @@
-//! Which measurements are of one file, across the files of a report.
+//! Merges measurements of the same file across the reports of a group.
 //!
-//! Used by `group`. Where a report says on which directory its paths stand, the path decides. Where it does
-//! not, files of one path are one file if the same lines can be run in them, or if both reports lie in
-//! one directory.
+//! Used by `group`. If a report says which directory its paths are relative to, the path decides.
+//! Otherwise, files with the same path are the same file if they have the same executable lines, or
+//! if both reports are in one directory.
 
 use super::coverage::FileCoverage;
 use super::place;
 use std::collections::{HashMap, HashSet};
 
-/// Most lines and branches that are kept by themselves; of files beyond that their sums are.
+/// Maximum number of lines and branches stored one by one. Files beyond that keep only their
+/// totals.
 const MAX_PARTS: usize = 4 << 20;
 
-/// Source files of a report group.
+/// The source files of a report group.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Union {
     files: Vec<Measured>,
-    /// Where files stand by what they may be called.
+    /// Indexes of files by each of their possible names.
     at: HashMap<String, Vec<usize>>,
     parts: usize,
 }
@@ -36,7 +37,7 @@ impl Union {
         self.files.iter().map(|measured| &measured.file)
     }
 
-    /// Takes in what the report at `report` has measured. No two of these are one file.
+    /// Adds the measurements of one report. No two of them are of the same file.
     pub(super) fn add(&mut self, report: &str, files: Vec<FileCoverage>) {
         let directory = report.rsplit_once('/').map_or("", |(directory, _)| directory);
         let mut taken = HashSet::new();
@@ -47,7 +48,7 @@ impl Union {
         }
     }
 
-    /// The one that is measured already, if it is.
+    /// Finds an earlier measurement of the same file.
     fn same(&self, file: &FileCoverage, directory: &str, taken: &HashSet<usize>) -> Option<usize> {
         let names = names(file);
         let known = names.iter().filter_map(|name| self.at.get(name)).flatten().copied();
@@ -96,7 +97,8 @@ impl Union {
         self.parts = (self.parts + after).saturating_sub(before);
     }
 
-    /// Shows paths as seen from the source directory, and those that are not alone with what they are below.
+    /// Makes paths relative to the source directory, and adds the root to paths that are not
+    /// unique.
     pub(super) fn finish(&mut self, source: &str) {
         let mut count: HashMap<String, usize> = HashMap::new();
         for measured in &self.files {
@@ -111,7 +113,7 @@ impl Union {
     }
 }
 
-/// Everything a file may be called.
+/// All possible names of a file.
 fn names(file: &FileCoverage) -> Vec<String> {
     let path = file.path.strip_prefix("./").unwrap_or(&file.path);
     if is_absolute(path) || file.roots.is_empty() {
@@ -124,7 +126,7 @@ fn names(file: &FileCoverage) -> Vec<String> {
     file.roots.iter().map(below).collect()
 }
 
-/// Whether there is one file only of this name.
+/// Whether the file's full name is known.
 fn is_certain(file: &FileCoverage) -> bool {
     is_absolute(&file.path) || matches!(&*file.roots, [root] if is_absolute(root))
 }
@@ -133,7 +135,7 @@ fn is_certain_of(file: &FileCoverage, others: &[String]) -> bool {
     is_certain(file) && names(file) == others
 }
 
-/// In the ways of Unix and of Windows.
+/// Whether a path is absolute on Unix or Windows.
 fn is_absolute(path: &str) -> bool {
     let bytes = path.as_bytes();
     path.starts_with(['/', '\\'])

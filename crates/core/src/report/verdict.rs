@@ -1,20 +1,21 @@
-//! What reports mean for the phase that reads them.
+//! The effect of reports on the phase that reads them.
 //!
-//! Filled while groups are read; AWS's words are those that its users have published (docs/adr/0066).
+//! Filled while groups are read. AWS's messages come from what its users have published
+//! (docs/adr/0066).
 
 use crate::phase::{PhaseContext, StatusCode};
 
-/// AWS's words where a group has no files.
+/// AWS's message for a group without files.
 const MISSING: &str = "no matching report paths found";
-/// Most problems of a group that the phase names.
+/// Maximum number of problems per group that the phase names.
 const MAX_NAMED: usize = 5;
-/// Most characters of one of them.
+/// Maximum length of such a problem, in characters.
 const MAX_LENGTH: usize = 500;
 
-/// What became of the groups that the buildspec names.
+/// The results of the report groups in the buildspec.
 #[derive(Clone, Debug, Default)]
 pub struct ReportVerdict {
-    /// Those without files, by the names in the buildspec.
+    /// Groups without files, by their names in the buildspec.
     pub missing: Vec<String>,
     refused: Vec<RefusedGroup>,
 }
@@ -22,13 +23,13 @@ pub struct ReportVerdict {
 #[derive(Clone, Debug)]
 struct RefusedGroup {
     group: String,
-    /// The first problems, and how many there are.
+    /// The first problems, and their number.
     problems: Vec<String>,
     count: usize,
 }
 
 impl ReportVerdict {
-    /// Takes in why files of a group were refused, the first of them, and how many were.
+    /// Records why files of a group were rejected: the first reasons, and their number.
     pub fn refuse(&mut self, group: &str, (problems, count): (&[String], usize)) {
         if count > 0 {
             let problems = problems.iter().take(MAX_NAMED).map(|text| plain(text)).collect();
@@ -36,7 +37,7 @@ impl ReportVerdict {
         }
     }
 
-    /// Why the phase has failed, if it has.
+    /// Why the phase failed, if it did.
     #[must_use]
     pub fn context(&self) -> Option<PhaseContext> {
         if self.refused.is_empty() {
@@ -58,7 +59,7 @@ impl ReportVerdict {
     }
 }
 
-/// A build has a say in names of files and groups.
+/// Cleans a text. File and group names come from the build.
 fn plain(text: &str) -> String {
     let shown = |c: char| if c.is_control() { '\u{fffd}' } else { c };
     text.chars().take(MAX_LENGTH).map(shown).collect()

@@ -1,67 +1,67 @@
-//! XML to elements with their places. Sole owner of quick-xml.
+//! Parses XML into elements with places. Sole user of quick-xml.
 //!
-//! A format's reader is a [`Handler`]: it is told of each element as it begins and as it ends, with
-//! the names above it, so that a file need never stand in memory as a tree. Nothing outside the file
-//! is ever fetched; a document type is passed over.
+//! Each format implements [`Handler`], which gets every start and end of an element with the names
+//! of the enclosing ones. So a file never has to be in memory as a tree. Nothing outside the file
+//! is fetched; document types are ignored.
 
 use super::Malformed;
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::{Reader, XmlVersion};
 
-/// Most of one text that is kept, in bytes.
+/// Maximum bytes kept of one text.
 const MAX_TEXT: usize = 64 << 10;
-/// Largest number of lines or branches that is believed.
+/// Maximum plausible number of lines or branches.
 const MAX_COUNT: u64 = 1 << 40;
-/// Deepest nesting. The formats need ten.
+/// Maximum nesting. The formats need ten.
 const MAX_DEPTH: usize = 256;
-/// Most attributes an element is looked at for.
+/// Maximum number of attributes read from an element.
 const MAX_ATTRIBUTES: usize = 256;
 
-/// An element that begins.
+/// The start of an element.
 pub(super) struct Element<'t> {
     pub(super) name: &'t str,
-    /// Line of the report file.
+    /// Its line in the report file.
     pub(super) line: u32,
     attributes: Vec<(String, String)>,
 }
 
 impl Element<'_> {
-    /// An attribute's value.
+    /// The value of an attribute.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.attributes.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// The same; empty where it is not there.
+    /// The value of an attribute; empty if it is missing.
     pub(super) fn text(&self, name: &str) -> String {
         self.get(name).unwrap_or_default().to_owned()
     }
 
-    /// A number, or 0 if it is none. Capped so that the sum of a million of them does not overflow.
+    /// A numeric attribute, or 0. Capped so that a million of them do not overflow in a sum.
     pub(super) fn count(&self, name: &str) -> u64 {
         self.number(name).unwrap_or(0)
     }
 
-    /// The same; none where it is none.
+    /// A numeric attribute, if it is a number. Capped.
     pub(super) fn number(&self, name: &str) -> Option<u64> {
         let number: u64 = self.get(name)?.trim().parse().ok()?;
         Some(number.min(MAX_COUNT))
     }
 }
 
-/// A reader of one format.
+/// A parser of one format.
 pub(super) trait Handler {
-    /// Names of the element that the whole file is.
+    /// Allowed names of the root element.
     const ROOTS: &'static [&'static str];
 
-    /// An element begins, below those of `above`, the outermost first.
+    /// An element starts. `above` are the enclosing elements, outermost first.
     fn start(&mut self, element: &Element<'_>, above: &[String]);
 
-    /// It ends; `text` is what stands directly in it.
+    /// An element ends. `text` is the text directly inside it.
     fn end(&mut self, name: &str, text: &str, above: &[String]);
 }
 
-/// Reads a whole file.
+/// Parses a whole file.
 pub(super) fn read<H: Handler>(text: &str, handler: &mut H) -> Option<Malformed> {
     let mut walk =
         XmlWalk { text, lines: LineCounter::default(), names: Vec::new(), texts: Vec::new() };
@@ -192,18 +192,18 @@ impl XmlWalk<'_> {
     }
 }
 
-/// The part of a name behind its prefix.
+/// The local part of a name, without its prefix.
 fn local(name: impl AsRef<str>) -> String {
     let name = name.as_ref();
     name.rsplit(':').next().unwrap_or(name).to_owned()
 }
 
-/// Its first part, no longer than a text may be.
+/// The beginning of a text, up to the size limit.
 pub(super) fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_TEXT)]
 }
 
-/// quick-xml's words, as part of a sentence of ours.
+/// Turns a message of quick-xml into part of our sentence.
 fn sentence(text: &str) -> String {
     let text = text
         .split_once(": ")
@@ -212,7 +212,7 @@ fn sentence(text: &str) -> String {
     text.trim_end_matches('.').to_owned()
 }
 
-/// Line and column of a byte, both from 1.
+/// Line and column of a byte, from 1.
 pub(crate) fn position(text: &str, at: usize) -> (u32, u32) {
     let before = &text[..text.floor_char_boundary(at)];
     let line = before.bytes().filter(|&byte| byte == b'\n').count() + 1;
@@ -221,7 +221,7 @@ pub(crate) fn position(text: &str, at: usize) -> (u32, u32) {
     (number(line), number(before[start..].chars().count() + 1))
 }
 
-/// Finds the lines of offsets that only grow.
+/// Finds the lines of increasing offsets.
 #[derive(Default)]
 struct LineCounter {
     at: usize,

@@ -1,16 +1,16 @@
-//! `MaxConcurrency` and `MaxErrors`: a number, or a part of the targets.
+//! `MaxConcurrency` and `MaxErrors`: a number, or a percentage of the targets.
 
-/// Which limit of a command a text sets.
+/// One of the two limits of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommandBound {
-    /// At least one; a part is rounded up.
+    /// At least one; a percentage is rounded up.
     Concurrency,
-    /// May be none; a part is rounded down.
+    /// May be zero; a percentage is rounded down.
     Errors,
 }
 
 impl CommandBound {
-    /// As requests name it.
+    /// Its name in requests.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -19,10 +19,10 @@ impl CommandBound {
         }
     }
 
-    /// How many of so many targets a text allows.
+    /// The limit for this number of targets.
     ///
     /// # Errors
-    /// It is neither a number nor a part.
+    /// The text is neither a number nor a percentage.
     pub fn of(self, text: &str, targets: usize) -> Result<usize, String> {
         let least = match self {
             CommandBound::Concurrency => 1,

@@ -1,11 +1,11 @@
-//! Which node of a command begins when, and which never will.
+//! Decides when each node of a command begins, and which never will.
 //!
-//! Pure: [`CommandCourse::apply`] takes what has happened and says what to do. A node starts once and
-//! never again, so no script runs twice.
+//! Does no I/O: [`CommandCourse::apply`] takes an event and returns what to do. A node starts only
+//! once, so no script runs twice.
 
 use super::details::{Standing, StatusDetails, standing};
 
-/// What has happened. Nodes are numbered.
+/// An event of a command. Nodes are numbered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CourseInput {
     /// The command begins.
@@ -14,40 +14,40 @@ pub enum CourseInput {
     Delayed(usize),
     /// The node's script is about to run.
     Begun(usize),
-    /// The node's script, or the wait for it, has ended so.
+    /// The node's script, or the wait for it, has ended with this status.
     Ended(usize, StatusDetails),
-    /// What has not begun by now is not to begin.
+    /// The delivery time is over: nodes that have not begun must not begin.
     Late,
-    /// Nothing more is to begin, since what begins it goes.
+    /// No more nodes may begin, because the endpoint stops.
     Stop,
-    /// Somebody wants it ended there.
+    /// Somebody cancels the command on this node.
     Cancel(usize),
 }
 
-/// What the caller has to do.
+/// An action for the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CourseEffect {
-    /// Let it go: wait for a place at the node, then run.
+    /// Let the node wait for a free place, then run.
     Go(usize),
-    /// It is to wait no longer, and has ended.
+    /// Stop the wait; the node's part has ended.
     Withdraw(usize),
-    /// End its script.
+    /// End the node's script.
     Kill(usize),
-    /// Its status has changed.
+    /// The node's status has changed.
     Changed(usize),
 }
 
-/// A command's course.
+/// The progress of a command over its nodes.
 #[derive(Debug)]
 pub struct CommandCourse {
     nodes: Vec<CourseNode>,
     max_concurrency: usize,
     max_errors: usize,
-    /// How many may go at once for now.
+    /// Number of nodes that may be under way for now.
     wave: usize,
-    /// Successes since that has grown.
+    /// Successes since that number last grew.
     succeeded: usize,
-    /// The first that has not been let go, and may be.
+    /// The first node that has not been let go yet.
     next: usize,
     under_way: usize,
 }
@@ -59,7 +59,8 @@ struct CourseNode {
 }
 
 impl CommandCourse {
-    /// Of so many nodes. With `ramps_up` few go first, and more as they succeed.
+    /// Makes a course for this number of nodes. With `ramps_up`, few nodes start at first, and more
+    /// as they succeed.
     #[must_use]
     pub fn new(nodes: usize, max_concurrency: usize, max_errors: usize, ramps_up: bool) -> Self {
         CommandCourse {
@@ -73,26 +74,26 @@ impl CommandCourse {
         }
     }
 
-    /// How a node stands.
+    /// The status of a node.
     #[must_use]
     pub fn details(&self, node: usize) -> Option<StatusDetails> {
         self.nodes.get(node).map(|node| node.details)
     }
 
-    /// Whether nothing more will happen.
+    /// Whether the command is over on all nodes.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.nodes.iter().all(|node| node.details.is_end())
     }
 
-    /// How the command stands.
+    /// The status of the command.
     #[must_use]
     pub fn standing(&self) -> Standing {
         let details: Vec<StatusDetails> = self.nodes.iter().map(|node| node.details).collect();
         standing(&details, self.max_errors)
     }
 
-    /// Takes what has happened.
+    /// Applies an event.
     pub fn apply(&mut self, input: CourseInput) -> Vec<CourseEffect> {
         let mut effects = Vec::new();
         match input {
@@ -216,7 +217,7 @@ mod tests {
         assert_eq!(gone(&all.apply(CourseInput::Begin)).len(), 8);
     }
 
-    /// A tenth of fifty: it stops at the sixth.
+    /// With at most five errors, the sixth one stops the rest.
     #[test]
     fn too_many_errors_stop_what_has_not_begun() {
         let mut course = CommandCourse::new(50, 10, 5, false);
@@ -255,7 +256,7 @@ mod tests {
             "{effects:?}"
         );
         assert_eq!(course.details(2), Some(StatusDetails::DeliveryTimedOut));
-        // Its node has answered at last.
+        // The node answers too late.
         assert!(course.apply(CourseInput::Begun(1)).is_empty());
         assert_eq!(course.details(1), Some(StatusDetails::DeliveryTimedOut));
         course.apply(CourseInput::Ended(0, StatusDetails::Success));
@@ -280,8 +281,8 @@ mod tests {
         assert!(course.apply(CourseInput::Cancel(2)).is_empty(), "it has ended");
     }
 
-    /// Whatever happens in whatever order: nothing goes twice, no more than allowed at once, nothing goes or begins
-    /// after it has ended, and in the end all have.
+    /// For any order of events: no node starts twice, no more run at once than allowed, nothing
+    /// starts or begins after its end, and finally all nodes have ended.
     #[test]
     fn in_every_order() {
         const ENDS: [StatusDetails; 5] = [
@@ -347,7 +348,7 @@ mod tests {
                 }
                 let running: Vec<usize> = (0..count).filter(|node| under_way[*node]).collect();
                 let node = random(count);
-                // In the long run everything that runs ends.
+                // Finally everything that runs ends.
                 input = match (if turn > 60 { 3 } else { random(9) }, running.as_slice()) {
                     (0, _) => CourseInput::Cancel(node),
                     (1, _) if random(6) == 0 => CourseInput::Late,

@@ -1,10 +1,10 @@
-//! Output as answers have it: cut, with a mark where it was.
+//! Shortens output for responses, with a mark at the cut.
 
-/// Most characters of `StandardOutputContent`.
+/// Maximum length of `StandardOutputContent`, in characters.
 pub const STDOUT: usize = 24_000;
-/// Most characters of `StandardErrorContent`.
+/// Maximum length of `StandardErrorContent`, in characters.
 pub const STDERR: usize = 8_000;
-/// Most characters of a plugin's `Output`.
+/// Maximum length of a plugin's `Output`, in characters.
 pub const PLUGIN: usize = 2_500;
 
 const TRUNCATED: &str = "--output truncated--";
@@ -12,14 +12,14 @@ const OUTPUT_TRUNCATED: &str = "\n---Output truncated---";
 const ERROR_TRUNCATED: &str = "\n---Error truncated----";
 const ERRORS: &str = "\n----------ERROR-------\n";
 
-/// The beginning of an output; `has_more` where there is more than `text`.
+/// The beginning of an output. `has_more` says that the output goes on after `text`.
 #[must_use]
 pub fn content(text: &str, has_more: bool, most: usize) -> String {
     marked(text, has_more, most, TRUNCATED)
 }
 
-/// Output and errors in one, as a plugin's `Output` has them. Errors have at most half of the room that output
-/// leaves them no more of.
+/// Output and errors combined, as in a plugin's `Output`. If both are too long, errors get at most
+/// half of the space.
 #[must_use]
 pub fn both(output: &str, has_more: bool, errors: &str, has_more_errors: bool) -> String {
     if errors.is_empty() {
@@ -35,13 +35,13 @@ pub fn both(output: &str, has_more: bool, errors: &str, has_more_errors: bool) -
     format!("{output}{ERRORS}{errors}")
 }
 
-/// Characters, where all of it is there.
+/// Length in characters; `usize::MAX` if there is more than `text`.
 fn length(text: &str, has_more: bool) -> usize {
     if has_more { usize::MAX } else { text.chars().count() }
 }
 
 fn marked(text: &str, has_more: bool, most: usize, mark: &str) -> String {
-    // Most texts are short, and bytes are at least as many as characters.
+    // Most texts are short, and a text never has more characters than bytes.
     if !has_more && (text.len() <= most || text.chars().count() <= most) {
         return text.to_owned();
     }

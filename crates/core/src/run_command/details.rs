@@ -1,36 +1,36 @@
-//! How invocations and commands stand, in AWS's words.
+//! Statuses of invocations and commands, in AWS's terms.
 
 use serde::{Deserialize, Serialize};
 
-/// How an invocation stands.
+/// The status of an invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StatusDetails {
-    /// It waits.
+    /// It waits for its start.
     Pending,
     /// Its script runs.
     InProgress,
     /// Its node does not answer.
     Delayed,
-    /// It is being ended.
+    /// Its script is being ended.
     Cancelling,
-    /// Well.
+    /// It succeeded.
     Success,
-    /// Badly.
+    /// It failed.
     Failed,
-    /// Not within the document's time.
+    /// The document's time limit was reached.
     ExecutionTimedOut,
-    /// Not begun in time.
+    /// It did not begin in time.
     DeliveryTimedOut,
-    /// Its node ended before it began.
+    /// Its node ended before the script began.
     Undeliverable,
-    /// Not begun, since too many others have failed.
+    /// It did not begin, because too many others failed.
     Terminated,
-    /// Ended, or not begun, because somebody has asked for that.
+    /// It was cancelled, before or after it began.
     Cancelled,
 }
 
 impl StatusDetails {
-    /// As `StatusDetails` of an invocation.
+    /// The name in `StatusDetails` of an invocation.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -48,7 +48,7 @@ impl StatusDetails {
         }
     }
 
-    /// As `Status` of an invocation.
+    /// The name in `Status` of an invocation.
     #[must_use]
     pub fn status(self) -> &'static str {
         match self {
@@ -58,7 +58,7 @@ impl StatusDetails {
         }
     }
 
-    /// Whether it stays so.
+    /// Whether the status is final.
     #[must_use]
     pub fn is_end(self) -> bool {
         !matches!(
@@ -77,31 +77,31 @@ impl StatusDetails {
     }
 }
 
-/// Invocations of a command, counted.
+/// Numbers of invocations of a command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InvocationCounts {
-    /// All.
+    /// All invocations.
     pub targets: usize,
-    /// Those that have ended.
+    /// Ended invocations.
     pub completed: usize,
-    /// Those that count as errors.
+    /// Invocations that count as errors.
     pub errors: usize,
-    /// Those not begun in time.
+    /// Invocations that did not begin in time.
     pub delivery_timed_out: usize,
 }
 
-/// How a command stands.
+/// The status of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
     /// `Status`.
     pub status: &'static str,
     /// `StatusDetails`.
     pub details: &'static str,
-    /// Its invocations, counted.
+    /// Numbers of its invocations.
     pub counts: InvocationCounts,
 }
 
-/// How a command stands whose invocations stand like this.
+/// The status of a command with these invocations.
 #[must_use]
 pub fn standing(invocations: &[StatusDetails], max_errors: usize) -> Standing {
     let count =

@@ -1,8 +1,8 @@
-//! A command that is sent to several nodes at once: how each and all of them stand, and which may begin.
+//! A command sent to several nodes: its status on each node and overall, and which nodes may begin.
 //!
-//! [`StatusDetails`] is the state of an invocation, [`standing`] what that means for the command.
-//! [`CommandCourse`] decides which node begins and which never will. [`bound`] reads how many may run
-//! at once, and how many errors are allowed. [`cut`] shortens output to fit a response.
+//! [`StatusDetails`] is the status of an invocation, and [`standing`] derives the command's status
+//! from it. [`CommandCourse`] decides which node begins and which never will. [`bound`] parses the
+//! limits of concurrency and errors. [`cut`] shortens output to fit a response.
 
 pub mod bound;
 mod course;

@@ -1,21 +1,20 @@
-//! What is wrong, or doubtful, in a buildspec: data only.
+//! Errors and warnings in a buildspec, as data.
 //!
-//! Made by `yaml`, `raw` and `validate`; drawn by `src/cli/render.rs`. Wording for people stands in
-//! `message` and `hint`; `aws` holds what CodeBuild itself would say, where that is known, for the
-//! build's record.
+//! Made by `yaml`, `shape`, `validate` and `lint`; shown by `src/cli/render.rs`. `message` and
+//! `hint` are for people. `aws` is CodeBuild's own message, if it is known, for the build's record.
 
 use serde::{Deserialize, Serialize};
 
 /// A place in the buildspec's text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Span {
-    /// Line, from 1; 0 where the place is the file as a whole.
+    /// Line, from 1; 0 for the whole file.
     pub line: u32,
-    /// Column in characters, from 1; 0 where the place is the whole line or file.
+    /// Column in characters, from 1; 0 for the whole line or file.
     pub column: u32,
-    /// Length in characters on that line; at least 1.
+    /// Length in characters on that line, at least 1.
     pub length: u32,
-    /// Where the text itself stands, if this is the place of an alias for it.
+    /// The place of the text itself, if this is the place of an alias.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub written: Option<LineColumn>,
 }
@@ -30,7 +29,7 @@ pub struct LineColumn {
 }
 
 impl Span {
-    /// A place that is no alias.
+    /// Makes a place that is not an alias.
     #[must_use]
     pub const fn new(line: u32, column: u32, length: u32) -> Self {
         Span { line, column, length, written: None }
@@ -38,63 +37,63 @@ impl Span {
 }
 
 impl LineColumn {
-    /// Where a span begins.
+    /// The start of a span.
     #[must_use]
     pub fn of(span: Span) -> Self {
         LineColumn { line: span.line, column: span.column }
     }
 }
 
-/// How much it matters.
+/// How severe a problem is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// The build runs, perhaps not as meant.
+    /// The build runs, but perhaps not as intended.
     Warning,
-    /// The build is refused.
+    /// The build is rejected.
     Error,
 }
 
 /// One problem.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Diagnostic {
-    /// Stable name of the kind of problem, for suppressing and searching.
+    /// Stable code of the kind of problem, for suppressing and searching.
     pub code: DiagnosticCode,
-    /// How much it matters; follows from the code.
+    /// Severity; depends on the code.
     pub severity: Severity,
-    /// Where.
+    /// The place.
     pub span: Span,
-    /// One sentence without a full stop.
+    /// The problem, in one sentence without a full stop.
     pub message: String,
-    /// How to mend it, where that can be said.
+    /// Advice on how to fix it, if there is any.
     pub hint: Option<String>,
-    /// CodeBuild's own words for it.
+    /// CodeBuild's own message for it.
     pub aws: Option<String>,
 }
 
 impl Diagnostic {
-    /// A problem of this kind at this place.
+    /// Makes a problem of this kind.
     #[must_use]
     pub fn new(code: DiagnosticCode, span: Span, message: impl Into<String>) -> Self {
         let severity = code.severity();
         Diagnostic { code, severity, span, message: message.into(), hint: None, aws: None }
     }
 
-    /// With advice.
+    /// Adds advice.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// With CodeBuild's words.
+    /// Adds CodeBuild's message.
     #[must_use]
     pub fn aws(mut self, aws: impl Into<String>) -> Self {
         self.aws = Some(aws.into());
         self
     }
 
-    /// Whether the build is refused because of it.
+    /// Whether the problem makes the build fail.
     #[must_use]
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
@@ -105,56 +104,56 @@ impl Diagnostic {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DiagnosticCode {
-    /// The file is not there or cannot be read.
+    /// The file does not exist or cannot be read.
     Unreadable,
-    /// The file is not text in UTF-8 or UTF-16.
+    /// The file is not UTF-8 or UTF-16.
     NotText,
-    /// The file is not YAML.
+    /// The file is not valid YAML.
     Syntax,
     /// The file is too large or too deeply nested.
     TooLarge,
-    /// A value has the wrong shape, a map where a text belongs for one.
+    /// A value has the wrong shape, for example a map instead of a text.
     WrongShape,
-    /// A command is written so that YAML reads it as a map.
+    /// A command is written so that YAML parses it as a map.
     CommandIsMap,
-    /// A value is not one that its key allows.
+    /// A value is not allowed for its key.
     BadValue,
-    /// A key that must be there is not.
+    /// A required key is missing.
     MissingKey,
-    /// It is good in CodeBuild and cannot be run here.
+    /// Valid in CodeBuild, but not possible here.
     NotRunnable,
-    /// The file goes on after its first document.
+    /// More documents follow the first one.
     MoreDocuments,
-    /// A key is written twice; the later one counts.
+    /// A key is repeated; the last one counts.
     DuplicateKey,
-    /// The language has no such key; it is ignored.
+    /// A key is unknown and ignored.
     UnknownKey,
-    /// A key of the language is not carried out here yet.
+    /// A key is not supported here yet.
     NotSupportedYet,
-    /// CodeBuild keeps the name of a variable for itself.
+    /// CodeBuild reserves the name of a variable.
     ReservedName,
-    /// No shell can hold a variable of that name; it is left out.
+    /// The name is not valid for a shell variable, so the variable is ignored.
     BadName,
     /// A key or an item has no value.
     Empty,
-    /// YAML takes a word away from a command.
+    /// YAML reads a word of a command as a tag.
     LostTag,
     /// A phase has no commands.
     NoCommands,
-    /// A key has no effect beside the others.
+    /// A key has no effect together with the others.
     NoEffect,
-    /// A variable's value looks as if it hoped to be expanded, and is not.
+    /// A variable's value looks as if it should be expanded, but it is not.
     NotExpanded,
-    /// What a command changes in its shell is lost when it ends.
+    /// A command changes shell state that is lost when it ends.
     LostState,
-    /// A command uses what only bash has, and is run by sh.
+    /// A command run by sh uses a bash feature.
     Bashism,
     /// A command uses a variable that nothing in the buildspec sets.
     UnsetVariable,
 }
 
 impl DiagnosticCode {
-    /// Every kind.
+    /// All kinds.
     pub const ALL: [DiagnosticCode; 23] = [
         DiagnosticCode::Unreadable,
         DiagnosticCode::NotText,
@@ -181,7 +180,7 @@ impl DiagnosticCode {
         DiagnosticCode::UnsetVariable,
     ];
 
-    /// Its name, how much it matters, and what problems of this kind have in common.
+    /// Its name, severity and description.
     fn facts(self) -> (&'static str, Severity, &'static str) {
         use Severity::{Error, Warning};
         match self {
@@ -261,41 +260,42 @@ impl DiagnosticCode {
         }
     }
 
-    /// The name as it is printed.
+    /// The name for output.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.facts().0
     }
 
-    /// How much problems of this kind matter.
+    /// The severity of this kind.
     #[must_use]
     pub fn severity(self) -> Severity {
         self.facts().1
     }
 
-    /// What problems of this kind have in common, in one sentence.
+    /// Describes this kind of problem in one sentence.
     #[must_use]
     pub fn about(self) -> &'static str {
         self.facts().2
     }
 }
 
-/// The problems that a person is shown where there are many.
+/// The problems to show if there are many.
 #[derive(Clone, Debug)]
 pub struct Few<'p> {
-    /// At most [`Few::MOST`], in the order they came in; of too many, errors before warnings.
+    /// At most [`Few::MOST`] problems, in their original order. If there are more, errors take
+    /// precedence over warnings.
     pub shown: Vec<&'p Diagnostic>,
-    /// How many errors are left out.
+    /// Number of errors left out.
     pub errors: usize,
-    /// How many warnings are.
+    /// Number of warnings left out.
     pub warnings: usize,
 }
 
 impl<'p> Few<'p> {
-    /// Most problems that are shown.
+    /// Maximum number of problems shown.
     pub const MOST: usize = 100;
 
-    /// Chooses.
+    /// Selects the problems to show.
     #[must_use]
     pub fn of(problems: impl IntoIterator<Item = &'p Diagnostic>) -> Self {
         let all: Vec<&Diagnostic> = problems.into_iter().collect();
@@ -314,13 +314,13 @@ impl<'p> Few<'p> {
         Few { shown, errors: left_out.0, warnings: left_out.1 }
     }
 
-    /// How many are left out.
+    /// Number of problems left out.
     #[must_use]
     pub fn left_out(&self) -> usize {
         self.errors + self.warnings
     }
 
-    /// What is left out, in words.
+    /// Describes the problems left out; `None` if there are none.
     #[must_use]
     pub fn rest(&self) -> Option<String> {
         let count = |number: usize, what: &str| match number {

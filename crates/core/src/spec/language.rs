@@ -1,42 +1,42 @@
-//! The keys of the language: which there are, what their values look like, what they mean.
+//! The keys of the buildspec language: their names, shapes and meanings.
 //!
-//! One table. `shape` holds a document against it, `schema` writes it
-//! as JSON Schema; what a value may be beyond its shape is `validate`'s business.
+//! A single table. `shape` checks documents against it, and `schema` converts it to JSON Schema.
+//! `validate` checks values beyond their shape.
 
 #[derive(Debug)]
 pub(crate) enum ValueShape {
-    /// Any scalar, kept as it is written.
+    /// Any scalar, kept as written.
     Text,
-    /// Yes or no, in any of YAML's ways of saying it.
+    /// A boolean, in any of YAML's forms.
     Flag,
     /// A whole number.
     Count,
-    /// One of these, in small or capital letters.
+    /// One of these values, ignoring case.
     Choice(&'static [&'static str]),
-    /// A scalar of a form of its own, which `validate` looks at; its pattern for the schema.
+    /// A scalar with its own syntax, which `validate` checks; the pattern is for the schema.
     Form(&'static str),
-    /// A list of scalars. A scalar alone stands for a list of one.
+    /// A list of scalars. A single scalar counts as a list of one.
     Texts,
-    /// A list of commands; the text is what CodeBuild calls it in its messages.
+    /// A list of commands; the text is CodeBuild's name for it in messages.
     Commands(&'static str),
     /// A list of maps.
     Maps(&'static [LanguageKey]),
     /// A map with these keys.
     Map(&'static [LanguageKey]),
-    /// Whatever stands there: it means nothing here.
+    /// Anything: the value has no effect here.
     Any,
-    /// A map from names of the author's choice; what they name.
+    /// A map with names chosen by the author: what the names are, and the shape of the values.
     Names(&'static str, &'static ValueShape),
 }
 
-/// A key that a map of the language may have.
+/// A key in a map of the language.
 #[derive(Debug)]
 pub(crate) struct LanguageKey {
     pub(crate) name: &'static str,
     pub(crate) shape: ValueShape,
-    /// Whether there is no doing without it.
+    /// Whether the key is required.
     pub(crate) is_required: bool,
-    /// In one sentence.
+    /// Description in one sentence.
     pub(crate) about: &'static str,
 }
 
@@ -146,7 +146,7 @@ const REPORT: &[LanguageKey] = &[
     key("discard-paths", Flag, "Whether exported raw files lose their directories."),
 ];
 
-/// Formats of test results and of coverage.
+/// Formats of test and coverage reports.
 pub(super) const REPORT_FORMATS: &[&str] = &[
     "CUCUMBERJSON",
     "JUNITXML",
@@ -284,7 +284,7 @@ const BATCH: &[LanguageKey] = &[
     ),
 ];
 
-/// Whether a scalar is one of YAML's ways of saying yes or no.
+/// Parses a boolean in any of YAML's forms.
 pub(super) fn flag(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {
         "yes" | "true" | "on" | "y" => Some(true),

@@ -1,8 +1,8 @@
-//! What a sound buildspec does otherwise than its author may think.
+//! Warns where a valid buildspec may not do what its author expects.
 //!
-//! Fed by `validate`'s result; tells warnings only. Commands are looked at as a reader would, not as
-//! a shell would: quoted text, comments and here-documents are left out, and what is not certain is
-//! not told.
+//! Uses the result of `validate` and reports only warnings. It reads commands as a person would,
+//! not as a shell would: quoted text, comments and here-documents are ignored, and uncertain cases
+//! are not reported.
 
 use super::diagnostic::{Diagnostic, DiagnosticCode as Kind, Span};
 use super::model::{BuildSpec, SpecCommand, SpecVersion};
@@ -13,7 +13,7 @@ use regex_lite::Regex;
 use std::collections::VecDeque;
 use std::sync::LazyLock;
 
-/// Looks at a buildspec; `node` is its text's tree.
+/// Checks a buildspec; `node` is its tree.
 pub(super) fn lint(spec: &BuildSpec, node: &YamlNode, problems: &mut Vec<Diagnostic>) {
     let document = NodeSlot::root(node);
     for (name, value) in document.get("env").get("variables").named_texts() {
@@ -44,7 +44,7 @@ pub(super) fn lint(spec: &BuildSpec, node: &YamlNode, problems: &mut Vec<Diagnos
     problems.extend(unset::unset(spec, |_, _| true).iter().map(nothing_sets));
 }
 
-/// Most lines that a message names.
+/// Maximum number of lines in a message.
 const MOST_LINES: usize = 6;
 
 fn nothing_sets(found: &Unset) -> Diagnostic {
@@ -69,16 +69,16 @@ fn pattern(text: &str) -> Regex {
     Regex::new(text).unwrap_or_else(|error| unreachable!("{text}: {error}"))
 }
 
-/// Start of a statement.
+/// The start of a statement.
 const BEGIN: &str = r"(?:^|[;&|({\n]|\b(?:if|then|else|elif|do|while|until|!)\s)\s*";
 
-/// Something that only bash has.
+/// A feature that only bash has.
 struct Bashism {
-    /// Texts one of which is in it. Looked for first: most commands have none.
+    /// Texts, one of which it contains. Searched first, because most commands have none.
     needles: &'static [&'static str],
     pattern: LazyLock<Regex>,
     name: &'static str,
-    /// What sh has instead.
+    /// The equivalent in sh.
     instead: &'static str,
 }
 
@@ -134,7 +134,7 @@ fn bashisms(command: &SpecCommand, code: &CommandCode, problems: &mut Vec<Diagno
     }
 }
 
-/// A command that does nothing but change its shell, in a way that does not outlive it.
+/// A command that only changes its own shell, in a way that is lost when it ends.
 static SHELL_ONLY: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
         r"^\s*(?:set\s+[-+]\w*(?:\s+\w+)?|trap\s.*|alias\s.*|umask\s+\w+|ulimit\s.*|shopt\s.*|\w+\s*\(\)\s*\{[^\n]*\})\s*;?\s*$",
@@ -145,7 +145,7 @@ static DIRECTORY_OR_VARIABLE: LazyLock<Regex> = LazyLock::new(|| {
 });
 static EXPORTS: LazyLock<Regex> =
     LazyLock::new(|| pattern(&format!(r"{BEGIN}(?:export\s+\w+=|cd\s)")));
-/// Not the end of a build that has failed anyway.
+/// `exit` or `exit 0`. With another status, the build has failed anyway.
 static EXITS: LazyLock<Regex> = LazyLock::new(|| {
     pattern(r"(?:^|[;\n]|(?:then|else|do)\s|&&)\s*exit(?:\s+0)?\s*(?:$|[;\n]|\bfi\b|\})")
 });
@@ -193,15 +193,15 @@ fn lost_state(
     problems.push(Diagnostic::new(Kind::LostState, of.place(command, at), told).hint(hint));
 }
 
-/// A command's text without what is quoted, said in comments, or fed to another program.
+/// A command's text without quotes, comments and input for other programs.
 struct CommandCode {
     text: String,
-    /// Where in it each line of the command begins.
+    /// The start of each line of the command in `text`.
     lines: Vec<usize>,
 }
 
 impl CommandCode {
-    /// The place in the file of something in the code.
+    /// The place in the file of an offset in the code.
     fn place(&self, command: &SpecCommand, at: usize) -> Span {
         command.line_span(self.lines.partition_point(|start| *start <= at).saturating_sub(1))
     }
@@ -235,7 +235,7 @@ fn code_of(text: &str) -> (String, Vec<usize>) {
                     code.push('_');
                 }
                 (Some('"'), '\\') => drop(chars.next()),
-                // What a double-quoted text expands is code still.
+                // Expansions in double quotes are still code.
                 (Some('"'), '$') if chars.peek() == Some(&'{') => {
                     code.push('$');
                     for inner in chars.by_ref() {

@@ -1,8 +1,8 @@
-//! The buildspec language: text -> [`yaml`] tree -> held against `language` by `shape` -> judged by
-//! `validate` -> [`BuildSpec`], at which, for [`check`], `lint` has a look.
+//! The buildspec language. [`yaml`] parses a text into a tree, `shape` compares it with `language`,
+//! and `validate` turns it into a [`BuildSpec`]. For [`check`], `lint` adds warnings.
 //!
-//! Each step takes the last one's result. [`parse`] is the whole way; what it returns is either a
-//! buildspec that can be planned, with warnings, or every problem that stands in the way.
+//! Each step takes the result of the one before. [`parse`] runs all of them and returns either a
+//! valid buildspec with warnings, or every problem.
 
 mod diagnostic;
 pub(crate) mod language;
@@ -30,27 +30,28 @@ pub use validate::{MOST_BUILDS, is_identifier, secret_reference};
 
 use validate::Purpose;
 
-/// Reads a buildspec's text, to be run as one build. Warnings come along in file order.
+/// Parses a buildspec for a single build. Warnings are in file order.
 ///
 /// # Errors
-/// Every problem found, errors and warnings, in file order.
+/// Every error and warning, in file order.
 pub fn parse(source: &str) -> Result<(BuildSpec, Vec<Diagnostic>), Vec<Diagnostic>> {
     read(source, Purpose::Build, |_, _, _| ())
 }
 
-/// As [`parse`], to be run as a batch: it need not have phases where each of its builds has a buildspec of
-/// its own.
+/// Like [`parse`], but for a batch. The buildspec needs no phases if each of its builds has a
+/// buildspec of its own.
 ///
 /// # Errors
-/// As for [`parse`].
+/// The same as for [`parse`].
 pub fn parse_batch(source: &str) -> Result<(BuildSpec, Vec<Diagnostic>), Vec<Diagnostic>> {
     read(source, Purpose::Batch, |_, _, _| ())
 }
 
-/// As [`parse`], with warnings of what a sound buildspec does otherwise than its author may think.
+/// Like [`parse`], with additional warnings where a valid buildspec may not do what its author
+/// expects.
 ///
 /// # Errors
-/// As for [`parse`].
+/// The same as for [`parse`].
 pub fn check(source: &str) -> Result<(BuildSpec, Vec<Diagnostic>), Vec<Diagnostic>> {
     read(source, Purpose::Check, lint::lint)
 }

@@ -1,6 +1,6 @@
-//! A buildspec that has been found sound.
+//! A validated buildspec.
 //!
-//! Made by `validate`; read by `plan`. Nothing here can be wrong any more.
+//! Made by `validate`, used by `plan`. Everything in it is valid.
 
 use super::diagnostic::{LineColumn, Span};
 use super::yaml::BlockScalar;
@@ -9,23 +9,23 @@ use serde::{Deserialize, Serialize};
 /// A whole buildspec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuildSpec {
-    /// Which rules commands run under.
+    /// The language version, which decides how commands run.
     pub version: SpecVersion,
-    /// User for all commands; root where it is absent.
+    /// User of all commands; root if absent.
     pub run_as: Option<String>,
-    /// What runs the commands.
+    /// The shell that runs commands.
     pub shell: SpecShell,
     /// `env.variables`, in file order, each name once.
     pub variables: Vec<SpecVariable>,
-    /// `env.parameter-store`: variables with the names of their parameters.
+    /// `env.parameter-store`: variables and the names of their parameters.
     pub parameters: Vec<SpecVariable>,
-    /// `env.secrets-manager`: variables with their secrets.
+    /// `env.secrets-manager`: variables and their secrets.
     pub secrets: Vec<SecretVariable>,
     /// `env.exported-variables`: names.
     pub exported: Vec<String>,
     /// `env.git-credential-helper`.
     pub git_credential_helper: bool,
-    /// The four phases a user fills, in the order they run in.
+    /// The four user phases, in execution order.
     pub phases: [PhaseSpec; 4],
     /// `phases.install.runtime-versions`, in file order.
     pub runtimes: Vec<Runtime>,
@@ -41,14 +41,14 @@ pub struct BuildSpec {
     pub batch: Option<BatchSpec>,
 }
 
-/// A variable whose value is a secret's.
+/// A variable with a secret value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretVariable {
-    /// Its name, fit for a shell.
+    /// Its name, valid in a shell.
     pub name: String,
-    /// Which value.
+    /// The reference to the secret.
     pub secret: SecretReference,
-    /// The reference's place in the file.
+    /// Place of the reference in the file.
     pub span: Span,
 }
 
@@ -57,22 +57,22 @@ pub struct SecretVariable {
 pub struct SecretReference {
     /// Name or ARN of the secret.
     pub id: String,
-    /// The key of the value in the secret's JSON; the whole text where it is absent.
+    /// Key of the value in the secret's JSON; the whole text if absent.
     pub json_key: Option<String>,
-    /// Which version of it.
+    /// The version of the secret.
     pub version: SecretVersion,
 }
 
 /// A version of a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretVersion {
-    /// The one that holds this label, `AWSCURRENT` unless told otherwise.
+    /// The version with this label; `AWSCURRENT` by default.
     Stage(String),
-    /// The one with this id.
+    /// The version with this ID.
     Id(String),
 }
 
-/// A runtime to be installed.
+/// A runtime to install.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Runtime {
     /// Its name in the image's catalog.
@@ -88,66 +88,66 @@ pub struct Runtime {
 pub struct ReportGroup {
     /// Name, `$VARIABLE` or ARN of the group.
     pub group: String,
-    /// Globs of result files.
+    /// Globs of report files.
     pub files: Vec<String>,
-    /// Their format, in capital letters.
+    /// Their format, in upper case.
     pub format: String,
-    /// The directory the globs start from.
+    /// Base directory of the globs.
     pub base_directory: Option<String>,
-    /// Whether exported files lose their directories.
+    /// Whether exported files are kept without their directories.
     pub discard_paths: bool,
     /// Its place in the file.
     pub span: Span,
 }
 
-/// What a build leaves.
+/// The artifacts of a build.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Artifacts {
-    /// The artifact of the build itself.
+    /// The primary artifact.
     pub primary: Artifact,
-    /// Further ones, with their ids.
+    /// Secondary artifacts, with their identifiers.
     pub secondary: Vec<(String, Artifact)>,
 }
 
 /// One artifact.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Artifact {
-    /// Globs of what is in it.
+    /// Globs of its files.
     pub files: Vec<String>,
-    /// Its name, for a shell to evaluate.
+    /// Its name, evaluated by a shell.
     pub name: Option<String>,
-    /// Whether all files lie at its root.
+    /// Whether all files are placed at its root.
     pub discard_paths: bool,
-    /// The directory, or glob, files are taken from.
+    /// Directory, or glob of directories, that files are taken from.
     pub base_directory: Option<String>,
-    /// Globs of what is not in it.
+    /// Globs of excluded files.
     pub exclude_paths: Vec<String>,
     /// Whether a ZIP keeps links as links.
     pub enable_symlinks: bool,
-    /// Prefix of the object's key.
+    /// Prefix of the object key.
     pub s3_prefix: Option<String>,
     /// Its place in the file.
     pub span: Span,
 }
 
-/// What the next build finds again.
+/// The cache for later builds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cache {
-    /// Globs.
+    /// Globs of cached files.
     pub paths: Vec<String>,
-    /// Its name, for a shell to evaluate.
+    /// Its key, evaluated by a shell.
     pub key: Option<String>,
-    /// Prefixes of names that will do.
+    /// Key prefixes of other acceptable caches.
     pub fallback_keys: Vec<String>,
-    /// Whether it is restored.
+    /// Whether to restore it.
     pub restore: bool,
-    /// Whether it is saved.
+    /// Whether to save it.
     pub save: bool,
     /// Its place in the file.
     pub span: Span,
 }
 
-/// What CodeBuild sends through an explicit proxy.
+/// Traffic that CodeBuild sends through an explicit proxy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Proxy {
     /// Artifacts.
@@ -163,7 +163,7 @@ pub struct Proxy {
 pub struct BatchSpec {
     /// Whether one failure stops the others.
     pub fast_fail: bool,
-    /// Which builds.
+    /// The builds.
     pub builds: BatchBuilds,
     /// Its place in the file.
     pub span: Span,
@@ -172,33 +172,33 @@ pub struct BatchSpec {
 /// The builds of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BatchBuilds {
-    /// Side by side, or, with dependencies, one after the other.
+    /// Separate builds, which may depend on each other.
     Tasks(Vec<BatchTask>),
-    /// One for each combination.
+    /// One build for each combination of values.
     Matrix(BatchMatrix),
-    /// So many, among which tests are shared out.
+    /// Several builds that share the tests.
     Fanout(BatchFanout),
 }
 
-/// One build of a list or graph.
+/// A build in a list or graph.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchTask {
     /// Its name in the batch.
     pub identifier: String,
-    /// Builds that must have ended before.
+    /// Builds that must end first.
     pub depend_on: Vec<String>,
-    /// Whether the batch goes on as if it had succeeded.
+    /// Whether the batch goes on as if this build had succeeded.
     pub ignore_failure: bool,
-    /// What is its own.
+    /// Settings of this build only.
     pub settings: BatchSettings,
     /// Its place in the file.
     pub span: Span,
 }
 
-/// What a build of a batch has that others have not.
+/// Settings of a single build in a batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BatchSettings {
-    /// Its buildspec; the current one where it is absent.
+    /// Its buildspec; the current one if absent.
     pub buildspec: Option<SpannedText>,
     /// Whether sessions are enabled.
     pub debug_session: bool,
@@ -217,35 +217,35 @@ pub struct BatchSettings {
 /// A text with its place in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpannedText {
-    /// As it stands there.
+    /// The text as written.
     pub text: String,
     /// Its place in the file.
     pub span: Span,
 }
 
-/// Dimensions of a matrix, and what all of its builds have in common.
+/// The dimensions of a matrix, and the common settings of its builds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BatchMatrix {
-    /// Whether one may fail.
+    /// Whether its builds may fail.
     pub ignore_failure: bool,
     /// The environment type.
     pub environment_type: Option<SpannedText>,
     /// Whether containers are privileged.
     pub privileged: Option<bool>,
-    /// In the order of the file.
+    /// The dimensions, in file order.
     pub dimensions: Vec<Dimension>,
 }
 
-/// What the builds of a matrix differ in.
+/// A setting that varies between the builds of a matrix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dimension {
-    /// Of what.
+    /// The setting.
     pub axis: Axis,
-    /// The values there are.
+    /// Its values.
     pub values: Vec<SpannedText>,
 }
 
-/// What a dimension of a matrix gives values to.
+/// A setting that a matrix can vary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Axis {
     /// The buildspec.
@@ -258,45 +258,45 @@ pub enum Axis {
     Variable(String),
 }
 
-/// Builds among which tests are shared out.
+/// Several builds that share the tests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BatchFanout {
-    /// How many.
+    /// Number of builds.
     pub parallelism: u32,
-    /// Whether one may fail.
+    /// Whether its builds may fail.
     pub ignore_failure: bool,
-    /// What all of them have.
+    /// Common settings of the builds.
     pub settings: BatchSettings,
 }
 
 /// Version of the buildspec language.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpecVersion {
-    /// Every command starts afresh in the source directory.
+    /// Every command starts in the source directory with a fresh shell.
     V0_1,
     /// Directory and variables carry over from command to command.
     V0_2,
 }
 
-/// The program that runs a command's script.
+/// The shell that runs commands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpecShell {
-    /// A path, or a name to be searched for in the image.
+    /// A path, or a name to look up in the image.
     pub program: String,
 }
 
 /// A variable that the buildspec sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpecVariable {
-    /// Its name, fit for a shell.
+    /// Its name, valid in a shell.
     pub name: String,
-    /// Its value, as written; nothing in it is expanded.
+    /// Its value as written, without expansion.
     pub value: String,
-    /// The value's place in the file.
+    /// Place of the value in the file.
     pub span: Span,
 }
 
-/// The phases a buildspec can fill.
+/// The phases that a buildspec defines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UserPhase {
@@ -310,7 +310,7 @@ pub enum UserPhase {
     PostBuild,
 }
 
-/// The four, in the order they run in.
+/// The four phases, in execution order.
 pub const USER_PHASES: [UserPhase; 4] =
     [UserPhase::Install, UserPhase::PreBuild, UserPhase::Build, UserPhase::PostBuild];
 
@@ -327,36 +327,36 @@ impl UserPhase {
     }
 }
 
-/// What one phase does.
+/// One phase of a buildspec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PhaseSpec {
-    /// Which one.
+    /// The phase.
     pub phase: UserPhase,
-    /// Whether the file names it.
+    /// Whether the file contains it.
     pub present: bool,
-    /// User for its commands, before the one for all.
+    /// User of its commands; overrides the one for all.
     pub run_as: Option<String>,
-    /// What follows when it fails.
+    /// What follows a failure.
     pub on_failure: OnFailure,
-    /// Run one after the other until one fails.
+    /// Commands, run in order until one fails.
     pub commands: Vec<SpecCommand>,
-    /// Run afterwards in any case.
+    /// Commands that run afterwards in any case.
     pub finally: Vec<SpecCommand>,
 }
 
 /// One item of `commands` or `finally`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpecCommand {
-    /// Its text, one line or many.
+    /// Its text, one or more lines.
     pub text: String,
     /// Its place in the file.
     pub span: Span,
-    /// Where its lines stand, if each is a line of the file.
+    /// Position of its lines, if each is a line of the file.
     pub block: Option<BlockScalar>,
 }
 
 impl SpecCommand {
-    /// The place of one of its lines, from 0: that line where lines of the text are lines of the file, else
+    /// The place of one of its lines, from 0. If its lines are not lines of the file, the place of
     /// the command.
     #[must_use]
     pub fn line_span(&self, number: usize) -> Span {
@@ -375,24 +375,24 @@ impl SpecCommand {
     }
 }
 
-/// What follows when a phase fails.
+/// What follows a failed phase.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OnFailure {
-    /// The lifecycle's own rules.
+    /// The default rules of the lifecycle.
     Default,
-    /// No further phase.
+    /// No further phase runs.
     Abort,
-    /// The next phase all the same.
+    /// The next phase runs anyway.
     Continue,
-    /// The phase once more.
+    /// The phase runs again.
     Retry(Retry),
 }
 
-/// When, and how often, a phase runs again.
+/// When, and how often, a failed phase runs again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retry {
-    /// At most so many times more.
+    /// Maximum number of retries.
     pub count: u32,
-    /// Only where the failure's message matches; always where it is absent.
+    /// Retry only if the failure's message matches; always if absent.
     pub pattern: Option<String>,
 }

@@ -1,13 +1,13 @@
-//! Lines and columns of a text's bytes, for readers that know bytes only.
+//! Converts byte offsets in a text to lines and columns.
 
 use super::diagnostic::Span;
 use std::ops::Range;
 
-/// Bytes between two places whose characters have been counted.
+/// Bytes between two offsets with a stored character count.
 const STEP: usize = 256;
 
-/// Where lines begin, and how many characters come before every so many bytes: a place is found in a time
-/// that does not grow with the text, however long its lines are.
+/// Line starts, and character counts at regular offsets. Finding a place takes the same time in any
+/// text, however long its lines are.
 #[derive(Debug)]
 pub(crate) struct LineIndex<'t> {
     text: &'t str,
@@ -33,7 +33,7 @@ impl<'t> LineIndex<'t> {
         LineIndex { text, lines, characters }
     }
 
-    /// The place of a part of the text; its length is that of its first line.
+    /// The place of a part of the text. Its length is that of its first line.
     pub(crate) fn span(&self, range: Range<usize>) -> Span {
         let from = self.text.floor_char_boundary(range.start);
         let line = self.lines.partition_point(|start| *start <= from);
@@ -45,7 +45,7 @@ impl<'t> LineIndex<'t> {
         Span::new(number(line), number(column), number(first.chars().count()).max(1))
     }
 
-    /// Characters before a byte.
+    /// Number of characters before a byte.
     fn before(&self, at: usize) -> usize {
         let step = at / STEP;
         let counted = self.characters.get(step).copied().unwrap_or(0);
@@ -54,7 +54,7 @@ impl<'t> LineIndex<'t> {
     }
 }
 
-/// Whether a character begins with a byte of UTF-8.
+/// Whether a UTF-8 byte begins a character.
 fn is_start(byte: u8) -> bool {
     byte & 0xc0 != 0x80
 }

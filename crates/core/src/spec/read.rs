@@ -1,7 +1,7 @@
-//! Values of a document by their keys, without a word about what is missing or misshapen.
+//! Reads values of a document by key, without reporting missing or invalid ones.
 //!
-//! Used by `validate` on trees that `shape` has looked at: what does not fit has been told there and
-//! is left out here.
+//! Used by `validate` on trees that `shape` has checked. Invalid values were reported there and are
+//! ignored here.
 
 use super::diagnostic::Span;
 use super::language::flag;
@@ -12,7 +12,7 @@ use super::yaml::{BlockScalar, YamlNode, YamlValue};
 pub(crate) struct Text {
     pub(crate) text: String,
     pub(crate) span: Span,
-    /// Where its lines stand, if each is a line of the file.
+    /// Position of its lines, if each is a line of the file.
     pub(crate) block: Option<BlockScalar>,
 }
 
@@ -22,10 +22,10 @@ impl Text {
     }
 }
 
-/// A place in the tree, whether or not a node is there.
+/// A position in the tree, with or without a node.
 #[derive(Clone, Copy)]
 pub(crate) struct NodeSlot<'n> {
-    /// The key that leads here.
+    /// The key of the node.
     key: Option<&'n YamlNode>,
     node: Option<&'n YamlNode>,
 }
@@ -35,23 +35,23 @@ impl<'n> NodeSlot<'n> {
         NodeSlot { key: None, node: Some(node) }
     }
 
-    /// The value of a key; the last one where it is repeated.
+    /// The value of a key; the last one if the key is repeated.
     pub(crate) fn get(self, name: &str) -> Self {
         let found = self.pairs().iter().rev().find(|(key, _)| scalar(key) == Some(name));
         NodeSlot { key: found.map(|(key, _)| key), node: found.map(|(_, value)| value) }
     }
 
-    /// Whether the key is there and has a value.
+    /// Whether the key exists and has a value.
     pub(crate) fn is_there(self) -> bool {
         self.node.is_some_and(|node| node.value != YamlValue::Null)
     }
 
-    /// Whether the key is there, with a value or without.
+    /// Whether the key exists, with or without a value.
     pub(crate) fn is_written(self) -> bool {
         self.node.is_some()
     }
 
-    /// Where its key stands, or itself.
+    /// The place of its key, otherwise its own.
     pub(crate) fn span(self) -> Span {
         self.key.or(self.node).map(|node| node.span).unwrap_or_default()
     }
@@ -69,7 +69,7 @@ impl<'n> NodeSlot<'n> {
         flag(scalar(self.node?)?)
     }
 
-    /// The scalars of a list, or the one that stands for a list.
+    /// The scalars of a list. A single scalar counts as a list of one.
     pub(crate) fn texts(self) -> Vec<Text> {
         match self.node.map(|node| &node.value) {
             Some(YamlValue::Scalar(_)) => self.text().into_iter().collect(),
@@ -86,7 +86,7 @@ impl<'n> NodeSlot<'n> {
         items.iter().map(NodeSlot::root)
     }
 
-    /// Names of a map with their values, in the order of the file, each name once.
+    /// Names and values of a map, in file order, each name once.
     pub(crate) fn entries(self) -> Vec<(Text, NodeSlot<'n>)> {
         let pairs = self.pairs();
         let mut found: Vec<(Text, NodeSlot<'n>)> = Vec::with_capacity(pairs.len());
@@ -105,7 +105,7 @@ impl<'n> NodeSlot<'n> {
         found
     }
 
-    /// Names of a map with texts; no value is an empty text.
+    /// Names and texts of a map; a missing value is an empty text.
     pub(crate) fn named_texts(self) -> Vec<(Text, Text)> {
         let entries = self.entries().into_iter();
         entries

@@ -1,12 +1,12 @@
-//! The language as JSON Schema, for editors.
+//! The buildspec language as JSON Schema, for editors.
 //!
-//! Made from the same table that documents are held against, so that it cannot say anything else.
+//! Made from the table that documents are checked against, so the two always agree.
 
 use super::language::{DOCUMENT, LanguageKey, ValueShape};
 use serde_json::{Map, Value, json};
 
-/// The schema, draft 2020-12. Stricter than the parser in one thing: a key that is not known is
-/// ignored there with a warning, and refused here.
+/// The schema, draft 2020-12. It is stricter than the parser in one way: the parser only warns
+/// about unknown keys, but the schema rejects them.
 #[must_use]
 pub fn schema() -> Value {
     let mut schema = value(&DOCUMENT);
@@ -35,13 +35,13 @@ fn value(shape: &ValueShape) -> Value {
             json!({"anyOf": [{"type": "integer", "minimum": 0}, digits]})
         }
         ValueShape::Choice(known) => {
-            // Names for editors to offer, and all that is taken for them.
+            // Names that editors offer, and a pattern for all accepted spellings.
             json!({"anyOf": [
                 {"enum": known},
                 {"type": "string", "pattern": ecma(&format!("(?i)^({})$", known.join("|")))},
             ]})
         }
-        // A number is no text to JSON Schema's patterns.
+        // Patterns in JSON Schema do not apply to numbers.
         ValueShape::Form(pattern) => json!({
             "anyOf": [{"type": "string", "pattern": ecma(pattern)}, {"type": "number"}],
         }),
@@ -90,7 +90,7 @@ fn object(keys: &[LanguageKey]) -> Value {
     object
 }
 
-/// What need not be there may also be left empty.
+/// An optional value may also be empty.
 fn allow_nothing(schema: &mut Value) {
     let nothing = json!("null");
     if let Some(Value::Array(choices)) = schema.get_mut("anyOf") {
@@ -104,7 +104,7 @@ fn allow_nothing(schema: &mut Value) {
     }
 }
 
-/// JSON Schema's patterns have no flags; letters stand for both of their cases.
+/// Patterns in JSON Schema have no flags, so match each letter in both cases.
 fn ecma(pattern: &str) -> String {
     let Some(plain) = pattern.strip_prefix("(?i)") else { return pattern.to_owned() };
     plain

@@ -1,15 +1,15 @@
-//! A document held against the language: keys that are misspelt, repeated or missing, values of the
+//! Checks a document against the language: misspelt, repeated and missing keys, and values of the
 //! wrong shape.
 //!
-//! Fed by `yaml`; tells every problem it finds and changes nothing. `raw` reads what is left without
-//! looking at it again.
+//! Takes a tree from `yaml`, reports every problem and changes nothing. `read` then reads the tree
+//! without checking it again.
 
 use super::diagnostic::{Diagnostic, DiagnosticCode, Few, Severity, Span};
 use super::language::{LanguageKey, ValueShape, flag};
 use super::yaml::{YamlNode, YamlValue};
 use std::collections::HashMap;
 
-/// Looks at a node and all below it. `path` is the node's place, for messages.
+/// Checks a node and everything below it. `path` is its place, for messages.
 pub(crate) fn check(
     node: &YamlNode,
     shape: &ValueShape,
@@ -20,7 +20,7 @@ pub(crate) fn check(
         .value(node, shape, path);
 }
 
-/// The same for a document of another kind, in which a key that is not known is an error.
+/// The same for other kinds of documents, in which an unknown key is an error.
 pub(crate) fn check_strictly(
     node: &YamlNode,
     shape: &ValueShape,
@@ -30,7 +30,7 @@ pub(crate) fn check_strictly(
     Checker { problems, document, is_strict: true, guesses: 0 }.value(node, shape, "");
 }
 
-/// A key of a map, at its last place, with its value.
+/// A key of a map at its last occurrence, with its value.
 struct MapEntry<'n> {
     name: &'n str,
     span: Span,
@@ -42,10 +42,10 @@ const QUOTE_VALUE: &str = "quote the whole value";
 
 struct Checker<'a> {
     problems: &'a mut Vec<Diagnostic>,
-    /// What it is called where no key can be named.
+    /// The document's name, for messages that cannot name a key.
     document: &'static str,
     is_strict: bool,
-    /// How often a name has been compared with those that are known.
+    /// Number of names compared with the known ones so far.
     guesses: usize,
 }
 
@@ -53,7 +53,7 @@ impl Checker<'_> {
     fn value(&mut self, node: &YamlNode, shape: &ValueShape, path: &str) {
         match (shape, &node.value) {
             (ValueShape::Any, _) => {}
-            // A key without a value is as good as none; `map` tells it.
+            // A missing value is like an empty map.
             (ValueShape::Map(keys), YamlValue::Null) => self.missing(keys, &[], node.span, path),
             (_, YamlValue::Null) => {}
             (ValueShape::Map(keys), YamlValue::Mapping(entries)) => {
@@ -88,7 +88,7 @@ impl Checker<'_> {
                     }
                 }
             }
-            // Not in the reference, but found in the wild: one item without the dash.
+            // Not in AWS's documentation but used in practice: a single item without the dash.
             (ValueShape::Commands(_), YamlValue::Scalar(text)) => {
                 self.cut(node, text, "command that is run", QUOTE_COMMAND);
             }
@@ -126,7 +126,7 @@ impl Checker<'_> {
         let has = |name| {
             found.iter().any(|entry| entry.name == name && entry.value.value != YamlValue::Null)
         };
-        // `validate` tells it of phases that nothing stands for.
+        // `validate` reports missing phases, because a batch may replace them.
         let needs_phases = path.is_empty() && !has("batch");
         for MapEntry { name, span, value } in &found {
             match keys.iter().find(|key| key.name == *name) {
@@ -141,7 +141,7 @@ impl Checker<'_> {
         }
         let with_values = found.iter().filter(|entry| entry.value.value != YamlValue::Null);
         let names: Vec<&str> = with_values.map(|entry| entry.name).collect();
-        // `validate` reports the document's own keys: it knows what may replace them.
+        // `validate` reports missing top-level keys, because it knows what may replace them.
         if !path.is_empty() {
             self.missing(
                 keys,
@@ -152,9 +152,9 @@ impl Checker<'_> {
         }
     }
 
-    /// A key that need not be there, and has no value.
+    /// Reports an optional key without a value.
     fn empty(&mut self, key: &LanguageKey, span: Span, value: &YamlNode, path: &str) {
-        // A required key that is missing gets its own message, and so does a phase without commands.
+        // A required key, and a phase without commands, get their own messages.
         let is_told = key.is_required
             || path == "phases"
             || path.starts_with("phases.") && path != "phases.install" && key.name == "commands";
@@ -172,7 +172,7 @@ impl Checker<'_> {
         );
     }
 
-    /// An item of a list that is nothing.
+    /// Reports an empty item of a list.
     fn empty_item(&mut self, item: &YamlNode, hint: &str) {
         if let Some(tag) = lost_tag(item) {
             return self.nothing_left(item, tag, "item", hint);
@@ -220,7 +220,7 @@ impl Checker<'_> {
                     self.cut(item, text, "command that is run", QUOTE_COMMAND);
                     continue;
                 }
-                // Also what is left of an item that is all comment.
+                // Also an item that is only a comment.
                 YamlValue::Null => {
                     self.empty_item(item, QUOTE_COMMAND);
                     continue;
@@ -248,7 +248,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Tells what a tag has left of a text.
+    /// Reports a text that has lost a word to a tag.
     fn cut(&mut self, node: &YamlNode, text: &str, what: &str, hint: &str) {
         let Some(tag) = lost_tag(node) else { return };
         let first = text.lines().next().unwrap_or_default();
@@ -311,7 +311,7 @@ impl Checker<'_> {
         });
     }
 
-    /// The known name that was probably meant, for as many names as a person is shown.
+    /// Suggests a known name, for at most as many names as are shown.
     fn guess<'n>(&mut self, name: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
         self.guesses += 1;
         (self.guesses <= Few::MOST).then(|| nearest(name, known)).flatten()
@@ -353,8 +353,8 @@ impl Checker<'_> {
     }
 }
 
-/// A tag that YAML takes away from a text: a word that begins with an exclamation mark, with which a shell
-/// negates. Those of YAML itself, `!!str` for one, are meant.
+/// A tag that YAML takes from a text: a word that begins with `!`, which negates a command in a
+/// shell. Tags of YAML itself, such as `!!str`, are intended.
 fn lost_tag(node: &YamlNode) -> Option<&str> {
     let is_meant = |tag: &&str| tag.starts_with("!!") || tag.starts_with("!<tag:yaml.org,2002:");
     node.tag.as_deref().filter(|tag| !is_meant(tag))
@@ -368,7 +368,7 @@ fn text(node: &YamlNode) -> Option<&str> {
 }
 
 fn join(path: &str, name: &str) -> String {
-    // A path stands in the message of everything below it.
+    // The path is repeated in the message of everything below it.
     const LONGEST: usize = 80;
     let name = match name.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}...", &name[..end]),
@@ -377,14 +377,14 @@ fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name } else { format!("{path}.{name}") }
 }
 
-/// The known name that was probably meant.
+/// Suggests the known name that was probably intended.
 pub fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     let likeness = |other: &str| {
-        // Of names that differ in their separators only, nothing could be nearer.
+        // Names that differ only in their separators are the nearest.
         let plain = |text: &str| text.to_lowercase().replace('_', "-");
         if plain(other) == plain(name) { 1.0 } else { strsim::jaro_winkler(other, name) }
     };
-    // No name of the language is nearly as long; likeness takes the product of both lengths.
+    // No name of the language is nearly as long, and comparing takes the product of both lengths.
     const LONGEST: usize = 64;
     known
         .filter(|_| name.len() <= LONGEST)

@@ -1,32 +1,32 @@
-//! Variables that commands use and nothing sets.
+//! Finds variables that commands use and nothing sets.
 //!
-//! Used by `lint` on a buildspec alone, and by `plan`, so that a build can tell once it knows its variables.
-//! What is not certain is not told: a name that is set anywhere, or asked for in a condition, is none, nor
-//! is one that comes behind a file that is sourced.
+//! Used by `lint` on a buildspec alone, and by `plan` for builds, which know their variables. Only
+//! certain cases are reported: not names that are set anywhere, checked in a condition, or used
+//! after a sourced file.
 
 use super::diagnostic::Span;
 use super::model::{Axis, BatchBuilds, BuildSpec, SpecCommand, UserPhase};
 use super::shell;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A name that nothing in a buildspec sets.
+/// A variable that nothing in a buildspec sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unset {
     /// Its name.
     pub name: String,
-    /// Where commands use it, in their order, each line once.
+    /// Places where commands use it, in order, each line once.
     pub places: Vec<Span>,
 }
 
 impl Unset {
-    /// Lines of the file that use it.
+    /// The lines of the file that use it.
     #[must_use]
     pub fn lines(&self) -> Vec<u32> {
         self.places.iter().map(|place| place.line).collect()
     }
 }
 
-/// Finds them among the commands that are run, in the order of their first use.
+/// Finds such variables in the commands that run, in the order of their first use.
 #[must_use]
 pub fn unset(spec: &BuildSpec, is_run: impl Fn(UserPhase, &SpecCommand) -> bool) -> Vec<Unset> {
     if is_windows(spec) {
@@ -80,13 +80,13 @@ fn commands(spec: &BuildSpec) -> impl Iterator<Item = &SpecCommand> {
     spec.phases.iter().flat_map(|phase| phase.commands.iter().chain(&phase.finally))
 }
 
-/// Names that the buildspec gives values beside its commands, and those that it means to have.
+/// Names that the buildspec sets outside of commands, and those it exports.
 fn declared(spec: &BuildSpec) -> BTreeSet<String> {
     let mut names: BTreeSet<String> = spec.exported.iter().cloned().collect();
     names.extend(spec.variables.iter().chain(&spec.parameters).map(|known| known.name.clone()));
     names.extend(spec.secrets.iter().map(|known| known.name.clone()));
     if spec.git_credential_helper {
-        // By which git knows of the helper.
+        // Variables that configure git's credential helper.
         let own = ["GIT_CONFIG_COUNT", "GIT_CONFIG_KEY_0", "GIT_CONFIG_VALUE_0"];
         names.extend(own.map(str::to_owned));
     }
@@ -109,20 +109,20 @@ fn declared(spec: &BuildSpec) -> BTreeSet<String> {
     names
 }
 
-/// Commands of Windows are in another language.
+/// Whether the buildspec is for Windows, whose commands use another language.
 fn is_windows(spec: &BuildSpec) -> bool {
     const MARKS: [&str; 3] = ["$env:", "$Env:", "$null"];
     commands(spec).any(|command| MARKS.iter().any(|mark| command.text.contains(mark)))
 }
 
-/// Names with a value that comes from elsewhere, or that programs are used to find without one.
+/// Whether a name is set elsewhere, or is commonly used without a value.
 fn is_given(name: &str) -> bool {
     GIVEN.contains(&name)
         || GIVEN_BEGIN.iter().any(|begin| name.starts_with(begin))
         || is_version(name)
 }
 
-/// `NODE_18_VERSION`, `PYTHON_311_VERSION`: of AWS's images.
+/// Version variables of AWS's images, such as `NODE_18_VERSION` and `PYTHON_311_VERSION`.
 fn is_version(name: &str) -> bool {
     const RUNTIMES: [&str; 8] =
         ["NODE_", "PYTHON_", "RUBY_", "GOLANG_", "PHP_", "JAVA_", "DOTNET_", "ANDROID_"];
@@ -131,7 +131,7 @@ fn is_version(name: &str) -> bool {
         && RUNTIMES.iter().any(|runtime| name.starts_with(runtime))
 }
 
-/// Beginnings of the names that shells, CodeBuild's agent, its images and their tools use.
+/// Prefixes of names used by shells, CodeBuild's agent, its images and their tools.
 const GIVEN_BEGIN: [&str; 30] = [
     "CODEBUILD_",
     "BASH",
@@ -166,7 +166,7 @@ const GIVEN_BEGIN: [&str; 30] = [
 ];
 
 const GIVEN: [&str; 122] = [
-    // Of a shell, or the login.
+    // Set by a shell or the login.
     "HOME",
     "PATH",
     "PWD",
@@ -232,7 +232,7 @@ const GIVEN: [&str; 122] = [
     "DEBIAN_FRONTEND",
     "SUDO",
     "SUDO_USER",
-    // Of AWS.
+    // Set by AWS.
     "AWS_REGION",
     "AWS_DEFAULT_REGION",
     "AWS_ACCESS_KEY_ID",
@@ -252,7 +252,7 @@ const GIVEN: [&str; 122] = [
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "AWS_ROLE_SESSION_NAME",
     "AWS_STS_REGIONAL_ENDPOINTS",
-    // Of images, and of runtimes that are installed.
+    // Set by images and installed runtimes.
     "JAVA_HOME",
     "JAVA_OPTS",
     "JAVA_TOOL_OPTIONS",
@@ -279,7 +279,7 @@ const GIVEN: [&str; 122] = [
     "LD_PRELOAD",
     "PKG_CONFIG_PATH",
     "MANPATH",
-    // Of build tools and proxies, which all do without.
+    // Optional variables of build tools and proxies.
     "CC",
     "CXX",
     "CFLAGS",

@@ -1,7 +1,7 @@
-//! A [`ContainerSpec`] in the daemon's words.
+//! Translates a [`ContainerSpec`] into the daemon's API.
 //!
-//! Pure but for the limits of this process. What the container may do is what one of the engine
-//! `namespaces` may: the same capabilities, no more rights by a label or a profile.
+//! Pure, apart from reading this process's limits. The container may do what one of the
+//! `namespaces` engine may: it has the same capabilities, and no label or profile gives it more.
 
 use crate::docker::DaemonProgram;
 use crate::{ContainerSpec, MountAccess, NetworkAccess, READONLY};
@@ -14,7 +14,7 @@ use rustix::process::{Resource, getrlimit};
 use std::collections::HashMap;
 use std::path::Path;
 
-/// Label of every container of ours; its value is the build's uuid.
+/// Label on each of our containers. Its value is the build's uuid.
 pub(super) const LABEL: &str = "runner.build";
 
 /// The name of a build's container.
@@ -24,11 +24,11 @@ pub(super) fn name_of(build: &str) -> String {
 
 pub(super) struct ContainerStart {
     pub(super) entrypoint: Vec<String>,
-    /// Whether what the container sees of this machine is mounted, or brought there.
+    /// Whether the container's files from this machine are mounted, rather than copied in.
     pub(super) mounts: bool,
 }
 
-/// The container that is asked for.
+/// The request body for the container.
 pub(super) fn body(
     spec: &ContainerSpec,
     build: &str,
@@ -36,7 +36,7 @@ pub(super) fn body(
     image: &str,
     start: ContainerStart,
 ) -> ContainerCreateBody {
-    // On another machine there are other paths.
+    // On another machine the paths differ.
     let own_walls = start.mounts && !spec.privileged;
     ContainerCreateBody {
         image: Some(image.to_owned()),
@@ -47,7 +47,7 @@ pub(super) fn body(
         entrypoint: Some(start.entrypoint),
         cmd: Some(Vec::new()),
         labels: Some(HashMap::from([(LABEL.to_owned(), build.to_owned())])),
-        // Nothing but what the build starts runs in it.
+        // Only what the build starts may run in the container.
         healthcheck: Some(HealthConfig {
             test: Some(vec!["NONE".to_owned()]),
             ..HealthConfig::default()
@@ -58,11 +58,11 @@ pub(super) fn body(
             network_mode: Some(match spec.network {
                 NetworkAccess::Host => "host".to_owned(),
                 NetworkAccess::None => "none".to_owned(),
-                // By default daemons give a container a separate network with access to the outside.
+                // By default daemons give a container its own network with access to the outside.
                 NetworkAccess::Pasta => "default".to_owned(),
             }),
             memory: spec.limits.memory.and_then(|bytes| i64::try_from(bytes).ok()),
-            // As in the engines of our own: no swap beside it.
+            // As in our own engines: no swap in addition.
             memory_swap: spec.limits.memory.and_then(|bytes| i64::try_from(bytes).ok()),
             nano_cpus: spec.limits.cpus.map(|Cpus(thousandths)| i64::from(thousandths) * 1_000_000),
             pids_limit: spec.limits.pids.map(i64::from),
@@ -81,20 +81,20 @@ pub(super) fn body(
     }
 }
 
-/// Name of the file of [`seccomp_profile`], in the folder that is mounted.
+/// File name of [`seccomp_profile`] in the mounted folder.
 pub(super) const PROFILE: &str = "seccomp.json";
 
-/// An empty directory in that folder, mounted over our own state.
+/// An empty directory in that folder. It is mounted over our own state.
 pub(super) const NOTHING: &str = "nothing";
 
-/// As options of `--security-opt`.
+/// The values of `--security-opt`.
 fn security(spec: &ContainerSpec, program: DaemonProgram, sees_our_files: bool) -> Vec<String> {
-    // Where SELinux is on, a container could else neither see a mount nor reach a socket.
+    // Without this, SELinux would keep the container from mounts and sockets.
     let mut options = vec!["label=disable".to_owned()];
     match program {
         _ if spec.privileged => {}
         DaemonProgram::Docker => options.push(format!("seccomp={}", seccomp_profile())),
-        // It reads a file, on its own machine, and knows the field of masked paths under this name only.
+        // Podman reads a file on its own machine, and knows the masked paths only under this name.
         DaemonProgram::Podman if sees_our_files => {
             options.push(format!("seccomp={}", spec.readonly.join(PROFILE).display()));
             options.push(format!("mask={}", masked_paths().join(":")));
@@ -113,7 +113,7 @@ fn read_only_paths() -> Vec<String> {
 }
 
 fn mounts(spec: &ContainerSpec) -> Vec<Mount> {
-    // Not the daemon's older way, which makes a directory where the source is missing.
+    // Not the daemon's older bind syntax, which creates a directory where the source is missing.
     let bind = |source: &Path, target: &Path, writable: bool| Mount {
         typ: Some(MountType::BIND),
         source: Some(source.display().to_string()),
@@ -126,7 +126,7 @@ fn mounts(spec: &ContainerSpec) -> Vec<Mount> {
         .mounts
         .iter()
         .map(|mount| bind(&mount.source, &mount.target, mount.access == MountAccess::Write));
-    // Not a tmpfs: Podman fills one with what it hides.
+    // Not a tmpfs: Podman fills a tmpfs with the files it hides.
     let nothing = spec.readonly.join(NOTHING);
     let hidden = spec.mounts.iter().flat_map(|mount| {
         let places = spec.unseen.below(&mount.source);
@@ -135,7 +135,7 @@ fn mounts(spec: &ContainerSpec) -> Vec<Mount> {
     [own].into_iter().chain(users).chain(hidden).collect()
 }
 
-/// Limits of this process, as in the other engines. Podman's default may be more than Podman itself has.
+/// This process's limits, as in the other engines. Podman's default may exceed Podman's own limits.
 fn limits() -> Vec<ResourcesUlimits> {
     [("nofile", Resource::Nofile), ("nproc", Resource::Nproc)]
         .into_iter()
@@ -144,7 +144,7 @@ fn limits() -> Vec<ResourcesUlimits> {
                 Resource::Nofile => runner_sandbox::inherited_descriptors(),
                 other => getrlimit(other),
             };
-            // Podman takes no more processes than the kernel has numbers for, and gives no more.
+            // Podman accepts no limit above the kernel's highest pid.
             let most = if resource == Resource::Nproc { pid_max() } else { None };
             let number = |limit: Option<u64>| {
                 let least = limit.into_iter().chain(most).min();

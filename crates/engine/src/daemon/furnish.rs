@@ -1,8 +1,8 @@
-//! What every build finds in its container, put into one that a daemon has made of an image.
+//! Puts what every build expects into a container that a daemon made from an image.
 //!
-//! Used by the engine, right after the start. In `namespaces` these things are mounted; here they are
-//! brought in, by the program that makes files in the container (`files`): directories, the links of the
-//! commands, and a copy of each source, read with the caller's own rights. All of it is root's.
+//! The engine calls this right after the start. `namespaces` mounts these things; here the program
+//! that makes files in the container (`files`) creates them: directories, the command links, and a
+//! copy of each source, read with the caller's rights. Root owns all of it.
 
 #![deny(clippy::disallowed_methods)]
 
@@ -24,7 +24,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Directories of every container, and their modes.
+/// Directories of every container, with their modes.
 const DIRECTORIES: [(&str, u32); 8] = [
     ("root", 0o700),
     ("tmp", 0o1777),
@@ -36,15 +36,16 @@ const DIRECTORIES: [(&str, u32); 8] = [
     ("codebuild/user", 0o755),
     ("codebuild/user/bin", 0o755),
 ];
-/// Where the commands of a build are found; in the second one only where the name is free.
+/// Where a build finds the runner's commands. The second directory gets one only if the name is
+/// free.
 const PROGRAMS: [&str; 2] = ["codebuild/user/bin", "usr/local/bin"];
 const GITCONFIG: &str = "etc/gitconfig";
-/// The source belongs to root here; for other users git trusts it only if its configuration says so.
+/// Here root owns the source, so for other users git trusts it only if its configuration says so.
 const SAFE: &str = "[safe]\n\tdirectory = *\n";
-/// Bytes of a file read at a time.
+/// Bytes read from a file at a time.
 const PIECE: usize = 128 << 10;
 
-/// Why the container is not as a build needs it.
+/// Why the container could not be prepared for a build.
 #[derive(Debug, thiserror::Error)]
 enum FurnishError {
     #[error(transparent)]
@@ -72,17 +73,17 @@ pub(super) async fn furnish(
     if !unread.is_empty() {
         tell(EngineNote::NotCopied(unread));
     }
-    // sudo, for one, wants to find the host it runs on.
+    // sudo, for example, looks up its own host name.
     let host = format!("\n127.0.1.1\t{}\n", spec.hostname);
     let also = [("etc/hosts", host), (GITCONFIG, SAFE.to_owned())];
     for (path, text) in also.iter().take(if has_gitconfig { 2 } else { 1 }) {
-        // An image without it does not need it.
+        // An image without this file does not need it.
         let _ = append(container, path, text).await;
     }
     Ok(())
 }
 
-/// Adds to the end of a file that may be mounted, so that it cannot be replaced.
+/// Appends to a file that may be a mount and so cannot be replaced.
 async fn append(container: &InitContainer, path: &str, text: &str) -> io::Result<()> {
     let file = container.open(&Path::new("/").join(path), OpenMode::ReadWriteCreate).await?;
     let mut file = File::from(file);
@@ -135,7 +136,7 @@ fn make_all(
     Ok(Furnished { unread, has_gitconfig })
 }
 
-/// Which of a few paths are there.
+/// The paths that exist, out of a few.
 fn existing(
     files: FilesProgram,
     paths: impl Iterator<Item = String>,
@@ -151,7 +152,7 @@ fn existing(
         match replies.read()? {
             Some(Reply::Entry(entry)) => drop(there.insert(entry.path.to_vec())),
             Some(Reply::Sync) => return Ok(there),
-            // A missing path comes back as a failure, which answers the question.
+            // A missing path comes back as a failure, which is an answer too.
             Some(_) => {}
             None => return Err(FilesProgramError::Ended),
         }
@@ -162,7 +163,7 @@ fn node(mode: u32, size: u64) -> NewFile {
     NewFile { flags: 0, facts: FileFacts { mode, size, ..FileFacts::default() } }
 }
 
-/// A file of our own.
+/// Writes one of our own files.
 fn text(requests: &mut FileRequests, path: &Path, text: &str) -> Result<(), FurnishError> {
     let make = |requests: &mut FileRequests| -> io::Result<()> {
         requests.make(&node(REGULAR | 0o644, text.len() as u64), inside(path), b"")?;
@@ -172,12 +173,12 @@ fn text(requests: &mut FileRequests, path: &Path, text: &str) -> Result<(), Furn
     Ok(make(requests).map_err(FilesProgramError::from)?)
 }
 
-/// A path of the container as it is named below its root.
+/// A container path relative to its root.
 fn inside(path: &Path) -> &[u8] {
     path.strip_prefix("/").unwrap_or(path).as_os_str().as_bytes()
 }
 
-/// A source, and what source control keeps outside of it, each once.
+/// Copies a source and the files that source control keeps outside of it, each once.
 fn copy_source(
     requests: &mut FileRequests,
     source: &SourceMount,
@@ -202,20 +203,20 @@ fn copy_source(
     Ok(())
 }
 
-/// A tree that is being copied into the container.
+/// A tree being copied into the container.
 struct TreeCopy<'a, 'b> {
     requests: &'a mut FileRequests,
     unseen: &'a Unseen,
-    /// Files that read differently there.
+    /// Files whose content differs in the container.
     rewritten: &'a mut HashMap<PathBuf, &'b str>,
     unread: &'a mut Vec<PathBuf>,
 }
 
-/// The next thing to do, by paths below the top.
+/// The next step, by path below the top.
 enum CopyStep {
-    /// Make a directory and what is in it.
+    /// Make a directory and its contents.
     Directory(Vec<u8>, NewFile),
-    /// Set its mode and time, now that all is in it.
+    /// Set its mode and time, now that it is complete.
     Done(Vec<u8>, NewFile),
 }
 
@@ -247,7 +248,7 @@ impl TreeCopy<'_, '_> {
                     self.unread.push(from.join(OsStr::from_bytes(&path)));
                     continue;
                 }
-                // Gone since the directory above it was read.
+                // Removed since its parent directory was read.
                 Err(error) if !path.is_empty() && error.kind() == io::ErrorKind::NotFound => {
                     continue;
                 }
@@ -268,7 +269,7 @@ impl TreeCopy<'_, '_> {
         Ok(())
     }
 
-    /// Copies one thing; what a directory is to be.
+    /// Copies one entry. Returns the node of a directory.
     fn one(
         &mut self,
         here: &Dir,
@@ -276,7 +277,7 @@ impl TreeCopy<'_, '_> {
         source: &Path,
         target: &Path,
     ) -> Result<Option<NewFile>, FurnishError> {
-        // A missing entry was removed after the directory was read.
+        // A missing entry was removed after its directory was read.
         let there = match here.stat(name) {
             Ok(there) => there,
             Err(error) => return self.left_out(source, error),
@@ -303,7 +304,7 @@ impl TreeCopy<'_, '_> {
         Ok(None)
     }
 
-    /// What cannot be looked at: gone by now, closed to the caller, or a failure.
+    /// Handles an entry that cannot be inspected: it is gone, closed to the caller, or a failure.
     fn left_out(
         &mut self,
         source: &Path,
@@ -331,7 +332,7 @@ impl TreeCopy<'_, '_> {
         let mut buffer = vec![0; PIECE.min(usize::try_from(size).unwrap_or(PIECE))];
         while left > 0 {
             match file.read(&mut buffer) {
-                // Shorter than it was when it was looked at; the rest is as a hole of it.
+                // The file has shrunk since it was inspected. The rest becomes a hole.
                 Ok(0) => break,
                 Ok(got) => {
                     self.requests.data(&buffer[..got]).map_err(FilesProgramError::from)?;
@@ -351,7 +352,7 @@ fn unreadable(path: &Path, source: io::Error) -> FurnishError {
     FurnishError::Source { path: path.to_path_buf(), source }
 }
 
-/// Kind, permissions without rights that come with a user, and time.
+/// A file's kind, time and permissions, without setuid and setgid.
 fn node_of(there: &Stat) -> NewFile {
     let kind = there.st_mode & 0o170_000;
     let facts = FileFacts {

@@ -1,6 +1,6 @@
-//! A container as its daemon has it: made, started, looked at, removed.
+//! A container that a daemon holds: creates, starts, inspects and removes it.
 //!
-//! Used by both ways to start one (`mounted`, `remote`), and by the container for its end.
+//! Used by both start modules (`mounted`, `remote`), and by the container for its end.
 
 use super::image;
 use crate::Fut;
@@ -17,20 +17,20 @@ use runner_sandbox::{Pressure, WatchedGroups};
 use std::pin::pin;
 use std::time::Duration;
 
-/// How long a daemon has to remove a container whose processes are gone.
+/// How long a daemon may take to remove a container whose processes are gone.
 const REMOVAL: Duration = Duration::from_secs(60);
 
-/// A container of a daemon's.
+/// A container that a daemon holds.
 pub(super) struct HeldByDaemon {
     pub(super) daemon: Daemon,
     pub(super) name: String,
     pub(super) image: image::DaemonImage,
-    /// What limits it, where anything does.
+    /// The cgroups that limit it, if any.
     pub(super) groups: Option<WatchedGroups>,
 }
 
 impl HeldByDaemon {
-    /// Creates it.
+    /// Creates the container.
     pub(super) async fn create(&self, body: ContainerCreateBody) -> Result<(), Error> {
         let client = &self.daemon.client;
         tracing::debug!(name = self.name, "creating the container");
@@ -42,23 +42,23 @@ impl HeldByDaemon {
         Ok(())
     }
 
-    /// Starts its first process.
+    /// Starts the container's first process.
     pub(super) async fn start(&self) -> Result<(), Error> {
         self.daemon.client.start_container(&self.name, None::<StartContainerOptions>).await
     }
 
-    /// Its first process, as this machine sees it.
+    /// The first process's pid on this machine.
     pub(super) async fn pid(&self) -> Option<u32> {
         let container = self.daemon.client.inspect_container(&self.name, None).await.ok()?;
         u32::try_from(container.state?.pid?).ok()
     }
 
-    /// Resolves when it has ended, with its exit code if the daemon gives one.
+    /// Waits for the container to end. Returns its exit code if the daemon gives one.
     pub(super) async fn ended(&self) -> Option<i64> {
         self.wait("not-running").await.ok().flatten()
     }
 
-    /// Waits for one of the daemon's conditions. The exit code, if the daemon gives one.
+    /// Waits for one of the daemon's conditions. Returns the exit code if the daemon gives one.
     async fn wait(&self, condition: &str) -> Result<Option<i64>, Error> {
         let options = WaitContainerOptionsBuilder::new().condition(condition).build();
         let mut waited = pin!(self.daemon.client.wait_container(&self.name, Some(options)));
@@ -70,7 +70,7 @@ impl HeldByDaemon {
         }
     }
 
-    /// Removes it and makes sure that it is gone.
+    /// Removes the container and makes sure that it is gone.
     pub(super) async fn remove(&self) {
         tracing::debug!(name = self.name, "removing the container");
         let gone = async {
@@ -78,7 +78,7 @@ impl HeldByDaemon {
                 let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
                 match self.daemon.client.remove_container(&self.name, Some(options)).await {
                     Err(Error::DockerResponseServerError { status_code: 404, .. }) => return,
-                    // It is being removed already, or has been just now.
+                    // The daemon is already removing it, or has just done so.
                     Ok(())
                     | Err(Error::DockerResponseServerError { status_code: 409 | 500, .. }) => {
                         if self.wait("removed").await.is_err() {
@@ -109,7 +109,7 @@ impl ContainerHandle for HeldByDaemon {
         let (client, name) = (self.daemon.client.clone(), self.name.clone());
         Box::pin(async move {
             let options = KillContainerOptionsBuilder::new().signal("SIGKILL").build();
-            // If the daemon fails here, the removal does it.
+            // If the daemon fails here, removing the container kills it.
             let _ = client.kill_container(&name, Some(options)).await;
         })
     }

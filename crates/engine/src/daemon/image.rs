@@ -1,7 +1,7 @@
-//! The image of a build as a daemon has it: found there, pulled, or brought there from a file.
+//! A build's image at a daemon: found there, pulled, or loaded from a file.
 //!
-//! Used by the engine. Images belong to the daemon and stay with it, but for a directory's, which is
-//! made for one build.
+//! Used by the engine. Images belong to the daemon and stay there, except one made from a directory
+//! for a single build.
 
 use crate::EngineError;
 use crate::docker::{Daemon, said};
@@ -29,22 +29,22 @@ use tokio::task::JoinHandle;
 
 /// Bytes handed to the daemon at a time.
 const PIECE: usize = 256 << 10;
-/// Pieces that may wait for it.
+/// Pieces that may wait for the daemon.
 const PIECES: usize = 4;
-/// Images that were root file systems. Podman imports with no tag but its own.
+/// Name of an image made from a root file system. Podman imports only under its own kind of tag.
 fn rootfs_name(of: &str) -> String {
     format!("localhost/runner-rootfs-{of}:latest")
 }
 
-/// An image the daemon can make containers of.
+/// An image from which the daemon can make containers.
 pub(super) struct DaemonImage {
-    /// What it is called there.
+    /// Its name at the daemon.
     pub(super) reference: String,
-    /// What it says about how it is run.
+    /// Its config.
     pub(super) config: ImageConfig,
-    /// The id, which stays even if another image gets the name.
+    /// The image's id. It stays the same even if another image takes the name.
     pub(super) id: Option<String>,
-    /// Whether it can be removed after this build.
+    /// Whether to remove it after this build.
     pub(super) is_passing: bool,
 }
 
@@ -117,7 +117,7 @@ pub(super) async fn remove(client: &bollard::Docker, reference: &str) {
     let _ = client.remove_image(reference, None::<RemoveImageOptions>, None).await;
 }
 
-/// What the daemon knows of an image; `None` where it has none of that name.
+/// The daemon's facts about an image; `None` if it has no image of that name.
 async fn inspect(daemon: &Daemon, reference: &str) -> Result<Option<ImageInspect>, EngineError> {
     match daemon.client.inspect_image(reference).await {
         Ok(image) => Ok(Some(image)),
@@ -141,7 +141,7 @@ fn config_of(image: ImageInspect) -> ImageConfig {
     }
 }
 
-/// Has the daemon pull it, as the caller.
+/// Has the daemon pull the image with the caller's login.
 async fn pull(daemon: &Daemon, name: &Reference, images: &Getter) -> Result<(), EngineError> {
     let reference = name.whole();
     let failed = |why: String| {
@@ -182,7 +182,7 @@ async fn pull(daemon: &Daemon, name: &Reference, images: &Getter) -> Result<(), 
     Ok(())
 }
 
-/// Makes an image out of a tar of a root file system.
+/// Makes an image from a tar of a root file system.
 async fn import(
     daemon: &Daemon,
     reference: &str,
@@ -204,7 +204,7 @@ async fn import(
             outcome = Err(failed(said(&error)));
         }
     }
-    // The reason why the bytes ended says more than the daemon's error.
+    // Why the bytes ended says more than the daemon's error.
     match written.await {
         Ok(Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(failed(error.to_string()))
@@ -213,7 +213,7 @@ async fn import(
     }
 }
 
-/// The body of a request, written by a thread.
+/// The body of a request, which a thread writes.
 fn pieces(
     write: impl FnOnce(ChannelWriter) -> io::Result<()> + Send + 'static,
 ) -> (impl Stream<Item = io::Result<Bytes>> + Send + 'static, JoinHandle<io::Result<()>>) {
@@ -222,7 +222,7 @@ fn pieces(
         let last = piece_tx.clone();
         let written = write(ChannelWriter(piece_tx));
         if let Err(error) = &written {
-            // A body that just ended would pass for a complete one.
+            // A body that just ends would look complete.
             let _ = last.blocking_send(Err(io::Error::new(error.kind(), error.to_string())));
         }
         written
@@ -233,7 +233,7 @@ fn pieces(
     (stream, task)
 }
 
-/// Passes what a thread writes on to a channel.
+/// Sends a thread's writes to a channel.
 struct ChannelWriter(mpsc::Sender<io::Result<Bytes>>);
 
 impl Write for ChannelWriter {
@@ -268,7 +268,7 @@ fn write_file(path: &Path, mut to: ChannelWriter) -> io::Result<()> {
     }
 }
 
-/// A name for a tar as it is now.
+/// A name for a tar that changes when the tar does.
 fn version_of(path: &Path) -> Result<String, EngineError> {
     let failed =
         |error: io::Error| EngineError::image(format!("{}: {error}", path.display()), None);
@@ -280,7 +280,7 @@ fn version_of(path: &Path) -> Result<String, EngineError> {
     Ok(format!("{:016x}", hasher.finish()))
 }
 
-/// Loads an archive; what the daemon calls the image in it.
+/// Loads an archive. Returns the daemon's name for the image in it.
 async fn load(
     daemon: &Daemon,
     image: &Image,
@@ -310,7 +310,7 @@ async fn load(
             Err(error) => refused = Some(said(&error)),
         }
     }
-    // The reason why the bytes ended says more than the daemon's error.
+    // Why the bytes ended says more than the daemon's error.
     match (written.await, refused) {
         (Ok(Err(error)), _) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(failed(error.to_string()))

@@ -1,7 +1,7 @@
-//! What a killed runner has left at a daemon.
+//! Removes what a killed runner left at a daemon.
 //!
-//! Used by the sweep, outside of any runtime. The container itself has ended with its runner, whose
-//! socket its first process holds; what may be left is one that was never started.
+//! Used by the sweep, outside of any runtime. The container itself ended with its runner, whose
+//! socket its first process holds; only one that never started can be left.
 
 use super::create::{LABEL, name_of};
 use crate::docker::{DaemonProgram, connect, podman, said};
@@ -12,8 +12,7 @@ use std::collections::HashMap;
 use std::io;
 use std::process::{Command, Stdio};
 
-/// Removes the containers of a build, and the image that was made for it; what could not be asked for
-/// is the error.
+/// Removes a build's containers and the image made for it. Fails if the daemon could not be asked.
 pub(crate) fn remove_leftover(
     program: &str,
     address: Option<&str>,
@@ -54,13 +53,13 @@ async fn at_daemon(address: &str, image: Option<&str>, build: &str) -> io::Resul
         }
     }
     if let Some(image) = image {
-        // It may never have been made.
+        // The image may never have been made.
         let _ = daemon.client.remove_image(image, None::<RemoveImageOptions>, None).await;
     }
     Ok(())
 }
 
-/// A Podman without a service is asked directly.
+/// Runs Podman's command where Podman has no service.
 fn by_command(image: Option<&str>, build: &str) -> io::Result<()> {
     let Some(podman) = podman() else { return Ok(()) };
     let run = |arguments: &[&str]| {
@@ -72,7 +71,7 @@ fn by_command(image: Option<&str>, build: &str) -> io::Result<()> {
     };
     let removed = run(&["rm", "--force", "--ignore", "--volumes", "--time", "0", &name_of(build)])?;
     if let Some(image) = image {
-        // It may never have been made.
+        // The image may never have been made.
         let _ = run(&["rmi", "--ignore", image]);
     }
     if removed.status.success() {

@@ -1,10 +1,10 @@
-//! The engines `docker` and `podman`: a daemon makes the container, our own program is in it.
+//! The `docker` and `podman` engines: a daemon makes the container and our own program runs in it.
 //!
-//! The program is mounted in and is the entrypoint; it connects to a socket in that mount, and from
-//! then on everything is as in `namespaces`: the same protocol, the same [`InitContainer`], the same
-//! speed (`mounted`). Where the daemon does not see our files the program is brought there, and the same
-//! protocol goes through the daemon's exec API and the relay (`remote`). Else the daemon is asked for
-//! nothing but images and the container's beginning and end.
+//! Our program is mounted into the container as its entrypoint and connects to a socket in that
+//! mount. From then on everything is as in `namespaces`: the same protocol, the same
+//! [`InitContainer`], the same speed (`mounted`). If the daemon does not see our files, the program
+//! is copied in, and the same protocol goes through the daemon's exec API and the relay (`remote`).
+//! Otherwise the daemon only provides images and starts and ends the container.
 
 mod create;
 mod furnish;
@@ -29,7 +29,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a container that was started has until our program in it answers.
+/// How long our program has to answer once the container has started.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Makes containers with Docker or Podman.
@@ -38,11 +38,11 @@ pub struct DaemonEngine {
     pub program: DaemonProgram,
     /// The build's uuid.
     pub build: String,
-    /// A folder of the caller's own, gone with the build.
+    /// A private folder of the caller's, removed with the build.
     pub place: PathBuf,
-    /// Where a Podman that is started for this engine keeps its containers.
+    /// Where a Podman started for this engine keeps its containers.
     pub storage: Storage,
-    /// Who the caller is at registries, and where progress is shown.
+    /// The caller's registry logins, and where to show progress.
     pub images: Getter,
     pub record: Recorder,
     pub tell: Teller,
@@ -72,7 +72,7 @@ impl Engine for DaemonEngine {
 }
 
 impl DaemonEngine {
-    /// Starts a container at a daemon that answers.
+    /// Starts a container at the given daemon.
     pub async fn start_on(
         &self,
         daemon: Daemon,

@@ -1,6 +1,7 @@
-//! Starts a container with our program mounted into it, which connects to a socket in that mount.
+//! Starts a container with our program mounted into it. The program connects to a socket in that
+//! mount.
 //!
-//! Used by the engine wherever the daemon sees this machine's files. That it does not is found here,
+//! The engine uses this wherever the daemon sees this machine's files. Whether it does shows here,
 //! before anything of the build has begun.
 
 use super::held::HeldByDaemon;
@@ -14,14 +15,15 @@ use std::fs;
 use std::io;
 use std::sync::Arc;
 
-/// Name of the socket our program connects to, in the folder that is mounted.
+/// Name of our program's socket in the mounted folder.
 const SOCKET: &str = "init.sock";
-/// What crun says on a machine whose control groups are of both versions.
+/// crun's message on a machine with both versions of control groups.
 const HYBRID: &str = "cgroups in hybrid mode not supported";
 
-/// Why there is no container.
+/// Why the container did not start.
 pub(super) enum MountedStartError {
-    /// The daemon is on another machine, in a virtual one, or outside of this container: how that shows.
+    /// The daemon is on another machine, in a virtual machine or outside of this container. Holds
+    /// the symptom.
     Elsewhere(String),
     Failed(EngineError),
 }
@@ -32,7 +34,7 @@ impl MountedStartError {
     }
 }
 
-/// Starts it; its first process.
+/// Starts the container. Returns the connection to its first process.
 pub(super) async fn start(
     engine: &DaemonEngine,
     held: &mut HeldByDaemon,
@@ -50,7 +52,7 @@ pub(super) async fn start(
             .map_err(|error| ours("make an empty directory", &error))?;
     }
     let socket = spec.readonly.join(SOCKET);
-    // Whoever its root is there.
+    // Any user may connect: the container's root may be any user here.
     let listener =
         listen(&socket, 0o666).map_err(|error| ours("listen for the container", &error))?;
     let start = create::ContainerStart {
@@ -77,7 +79,8 @@ pub(super) async fn start(
                 )),
             },
             code = held.ended() => Err(match code {
-                // It sees the socket, and no kernel that has it.
+                // The container sees the socket, but runs on another kernel than the one that
+                // listens.
                 Some(code) if code == i64::from(NOT_REACHED) => MountedStartError::Elsewhere(
                     "the container's first process cannot connect".to_owned(),
                 ),
@@ -86,7 +89,7 @@ pub(super) async fn start(
             }),
         },
     };
-    // Listen to no one else. Nothing of the build has run yet.
+    // Stop listening. Nothing of the build has run yet.
     drop(listener);
     let _ = fs::remove_file(&socket);
     let _ = fs::remove_file(spec.readonly.join(create::PROFILE));
@@ -97,7 +100,7 @@ fn ended_at_once(how: &str) -> EngineError {
     EngineError::fault(format!("the container has ended at once{how}"), None)
 }
 
-/// Has the daemon make and start it, with another OCI runtime where that is what it takes.
+/// Has the daemon create and start the container, with another OCI runtime if that is needed.
 async fn begin(
     engine: &DaemonEngine,
     held: &mut HeldByDaemon,
@@ -112,14 +115,14 @@ async fn begin(
         && said(error).contains(HYBRID)
         && let Some(daemon) = with_runc(engine).await
     {
-        // Nothing of the first attempt is to be in the way of the second.
+        // The first attempt must leave nothing in the way of the second.
         held.remove().await;
         std::mem::replace(&mut held.daemon, daemon).end().await;
         begun = attempt(held, &body).await;
     }
     begun.map_err(|error| {
         let text = said(&error);
-        // The mount of our own program is the first thing that a stranger's paths fail at.
+        // On another machine the mount of our own program is the first to fail.
         if is_foreign(&text) {
             return MountedStartError::Elsewhere(text);
         }
@@ -142,7 +145,7 @@ async fn attempt(
     held.start().await
 }
 
-/// Whether a daemon has said that it does not know a path.
+/// Whether the daemon's message says that it does not know a path.
 fn is_foreign(text: &str) -> bool {
     ["bind source path does not exist", "no such file or directory", "invalid mount config"]
         .iter()

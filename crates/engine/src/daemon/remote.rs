@@ -1,7 +1,7 @@
-//! Starts a container at a daemon that does not see this machine's files, and reaches its PID 1 through the
-//! daemon's exec API and the relay.
+//! Starts a container at a daemon that does not see this machine's files. Reaches its PID 1 through
+//! the daemon's exec API and the relay.
 //!
-//! Used by the engine where `mounted` finds that it cannot be done there.
+//! The engine uses this when `mounted` finds that the daemon does not see this machine's files.
 
 use super::held::HeldByDaemon;
 use super::{DaemonEngine, PATIENCE, create};
@@ -17,10 +17,11 @@ use futures_util::StreamExt;
 use std::io;
 use std::sync::Arc;
 
-/// Longest piece of the relay's output that is taken at once.
+/// Longest piece of the relay's output read at once.
 const PIECE: usize = 64 << 10;
 
-/// Starts it; its first process. `how` says why it is not done in the ordinary way.
+/// Starts the container. Returns the connection to its first process. `how` says why `mounted`
+/// failed.
 pub(super) async fn start(
     engine: &DaemonEngine,
     held: &mut HeldByDaemon,
@@ -43,7 +44,7 @@ pub(super) async fn start(
     }
     (engine.tell)(EngineNote::ThroughExec { elsewhere });
     tell_missing(engine, held, spec);
-    // What the attempt has left.
+    // Remove what the first attempt left.
     held.remove().await;
     let refused = |error: &dyn std::fmt::Display| {
         EngineError::fault(format!("{program} cannot start the container: {error}"), None)
@@ -62,7 +63,7 @@ pub(super) async fn start(
     }
 }
 
-/// What was asked for and is not there.
+/// Notes each requested feature that is missing.
 fn tell_missing(engine: &DaemonEngine, held: &HeldByDaemon, spec: &ContainerSpec) {
     if spec.limits.is_any() {
         let options = limits::options(&spec.limits);
@@ -73,7 +74,7 @@ fn tell_missing(engine: &DaemonEngine, held: &HeldByDaemon, spec: &ContainerSpec
     }
 }
 
-/// Has the daemon make it, puts our program into it, and has it started.
+/// Has the daemon create the container, copies our program into it and starts it.
 async fn begin(
     engine: &DaemonEngine,
     held: &HeldByDaemon,

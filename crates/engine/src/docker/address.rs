@@ -1,4 +1,4 @@
-//! Where daemons listen: what variables and Docker's contexts say, else the usual places.
+//! Where daemons listen: from environment variables and Docker's contexts, else the usual places.
 //!
 //! Used by `find`.
 
@@ -7,7 +7,7 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Whose daemon it is.
+/// The program a daemon belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DaemonProgram {
@@ -16,7 +16,7 @@ pub enum DaemonProgram {
 }
 
 impl DaemonProgram {
-    /// As its command is called.
+    /// The name of its command.
     pub fn command(self) -> &'static str {
         match self {
             DaemonProgram::Docker => "docker",
@@ -34,12 +34,12 @@ impl fmt::Display for DaemonProgram {
     }
 }
 
-/// Addresses at which a daemon may answer, and who names them.
+/// Addresses at which a daemon may answer, and where they come from.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Candidates {
-    /// As `DOCKER_HOST` has them.
+    /// In the form of `DOCKER_HOST`.
     pub(super) addresses: Vec<String>,
-    /// The variable or context that names the only one; nothing for the usual places.
+    /// The variable or context that names the only address; `None` for the usual places.
     pub(super) named_by: Option<String>,
 }
 
@@ -61,7 +61,7 @@ impl CallerEnvironment<'_> {
         self.set("XDG_RUNTIME_DIR").unwrap_or_else(|| format!("/run/user/{}", self.uid))
     }
 
-    /// Where the daemon may be found.
+    /// Addresses at which the daemon may answer.
     pub(super) fn candidates(&self, program: DaemonProgram) -> Candidates {
         let variable = match program {
             DaemonProgram::Docker => "DOCKER_HOST",
@@ -90,7 +90,7 @@ impl CallerEnvironment<'_> {
             DaemonProgram::Podman => {
                 let own = Path::new(&runtime).join("podman/podman.sock");
                 let system = PathBuf::from("/run/podman/podman.sock");
-                // A user's Podman knows that user's images.
+                // A user's own Podman knows that user's images.
                 if self.uid == 0 { vec![system] } else { vec![own, system] }
             }
         };
@@ -117,7 +117,7 @@ impl CallerEnvironment<'_> {
         if name == "default" {
             return None;
         }
-        // Folders are named by a digest of the name; what is in them says the name itself.
+        // Folder names are digests; the files in them hold the context's name.
         fs::read_dir(folder.join("contexts/meta")).ok()?.flatten().find_map(|entry| {
             let text = fs::read(entry.path().join("meta.json")).ok()?;
             let context: DockerContext = serde_json::from_slice(&text).ok()?;

@@ -1,23 +1,23 @@
-//! A daemon's client: who answers at an address, and what a refusal says.
+//! A daemon's client: finds out who answers at an address, and words its refusals.
 //!
-//! Used by `find`, and by `service` to see whether what it has started answers.
+//! Used by `find`, and by `service` to see whether the service it started answers.
 
 use super::address::DaemonProgram;
 use bollard::{API_DEFAULT_VERSION, Docker};
 use std::path::Path;
 use std::time::Duration;
 
-/// How long a daemon has to say its version.
+/// How long a daemon may take to report its version.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long one request may take until its answer begins, in seconds: starting a container on a
-/// loaded machine is the longest.
+/// How long a response may take to begin, in seconds. Starting a container on a loaded machine
+/// takes longest.
 const REQUEST_S: u64 = 600;
 
-/// A daemon that answers, and where.
+/// A daemon that answers, and its address.
 pub struct AnsweringDaemon {
     pub program: DaemonProgram,
     pub version: String,
-    /// As `DOCKER_HOST` has it.
+    /// In the form of `DOCKER_HOST`.
     pub address: String,
     pub client: Docker,
 }
@@ -25,16 +25,16 @@ pub struct AnsweringDaemon {
 /// Why nothing answers at an address.
 pub struct Silence {
     pub text: String,
-    /// There is not even a socket.
+    /// Whether not even a socket exists.
     pub(super) is_absent: bool,
 }
 
-/// Talks to whoever listens there.
+/// Connects to the daemon at an address.
 pub async fn connect(address: &str) -> Result<AnsweringDaemon, Silence> {
     let silence = |text: String| Silence { text, is_absent: false };
     let connected = match address.strip_prefix("unix://") {
         Some(path) if !Path::new(path).exists() => {
-            // A folder that may not be entered hides what is in it.
+            // A folder without access hides what is in it.
             let text = match std::fs::symlink_metadata(path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => error.to_string(),
                 _ => return Err(Silence { text: "no such socket".to_owned(), is_absent: true }),
@@ -62,7 +62,7 @@ pub async fn connect(address: &str) -> Result<AnsweringDaemon, Silence> {
     Ok(AnsweringDaemon { program, version, address: address.to_owned(), client })
 }
 
-/// A daemon's refusal or a connection's failure, in one line, down to its cause.
+/// A daemon's refusal or a connection failure with its cause, in one line.
 pub fn said(error: &bollard::errors::Error) -> String {
     use std::error::Error;
     if let bollard::errors::Error::DockerResponseServerError { message, .. } = error {

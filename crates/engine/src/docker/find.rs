@@ -10,14 +10,14 @@ use bollard::Docker;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// A daemon that was found.
+/// A daemon that answered.
 pub struct Daemon {
     pub program: DaemonProgram,
     pub version: String,
-    /// As `DOCKER_HOST` has it.
+    /// In the form of `DOCKER_HOST`.
     pub address: String,
     pub client: Docker,
-    /// What answers, where it was started for this build alone.
+    /// The Podman service, if it was started for this build alone.
     pub service: Option<PodmanService>,
 }
 
@@ -27,9 +27,9 @@ impl Daemon {
         Daemon { program, version, address, client, service }
     }
 
-    /// Ends a service of our own, and waits for that.
+    /// Ends our own service and waits for it.
     pub async fn end(self) {
-        // Here, where its clients still run: it waits for them.
+        // Drop it while the runtime still runs its clients: it waits for them.
         let _ = tokio::task::spawn_blocking(move || drop(self.service)).await;
     }
 }
@@ -43,7 +43,7 @@ pub struct Unreachable {
 }
 
 impl Unreachable {
-    /// How to mend it.
+    /// How to fix it.
     pub fn hint(&self) -> String {
         match (&self.named_by, self.program) {
             (Some(name), _) => format!("{name} says where it should be; is it right?"),
@@ -74,8 +74,8 @@ impl fmt::Display for Unreachable {
     }
 }
 
-/// Finds Docker or Podman. A Podman that does not listen anywhere is started for the caller alone,
-/// with its socket in `place` and its containers in this storage.
+/// Finds Docker or Podman. If Podman listens nowhere, starts it for the caller alone, with its
+/// socket in `place` and its containers in `storage`.
 pub async fn find(
     program: DaemonProgram,
     place: &Path,
@@ -100,7 +100,7 @@ pub async fn find(
     Err(Unreachable { program, tried, named_by })
 }
 
-/// One that listens already: nothing is started.
+/// A daemon that already listens; starts nothing.
 pub async fn listening(program: DaemonProgram) -> Option<Daemon> {
     for address in candidates(program).addresses {
         if let Ok(answering) = connect(&address).await {
@@ -116,7 +116,7 @@ fn candidates(program: DaemonProgram) -> Candidates {
     CallerEnvironment { variable: &variable, uid }.candidates(program)
 }
 
-/// A Podman of the caller's own, with another OCI runtime where one is named.
+/// Starts a Podman for the caller alone, with another OCI runtime if `runtime` names one.
 pub async fn serve(
     runtime: Option<&str>,
     place: &Path,
@@ -129,12 +129,13 @@ pub async fn serve(
     Ok(Daemon::new(answering, Some(service)))
 }
 
-/// Podman's own program.
+/// The path of Podman's program.
 pub fn podman() -> Option<PathBuf> {
     program_on_path("podman")
 }
 
-/// A program, where the caller's PATH has it. OCI runtimes often lie beside it.
+/// The path of a program on the caller's PATH, or in the sbin folders, where OCI runtimes often
+/// are.
 pub fn program_on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let beside = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);

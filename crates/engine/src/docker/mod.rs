@@ -1,6 +1,7 @@
-//! Docker and Podman, as their client: where they listen, whether they answer, what they refuse.
+//! A client of Docker and Podman: where they listen, whether they answer, how they refuse.
 //!
-//! Used by the engines that have them make containers, by `image` for images they have, by `doctor`.
+//! Used by the engines that make containers with them, by `image` for images they hold, and by
+//! `doctor`.
 
 mod address;
 mod client;

@@ -1,7 +1,7 @@
-//! Podman's API service, started for one build where none listens.
+//! Podman's API service, started for one build if none listens.
 //!
-//! Used by `find`. It ends by itself when nobody has asked it anything for a while, so that a killed
-//! runner leaves none.
+//! Used by `find`. The service ends by itself after a while without requests, so a killed runner
+//! leaves none behind.
 
 use super::client::{AnsweringDaemon, connect};
 use super::storage::{Storage, Traces};
@@ -16,26 +16,26 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 use tokio::task::AbortHandle;
 
-/// How long it stays without a client.
+/// How long the service stays up without a client.
 const IDLE_S: u32 = 5;
-/// How long it has to begin.
+/// How long the service may take to start.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How long it may take to end.
+/// How long the service may take to end.
 const END: Duration = Duration::from_secs(5);
-/// How often it is asked.
+/// How often to check whether the service answers.
 const PACE: Duration = Duration::from_millis(10);
 
-/// Most of what it says that is read.
+/// Most bytes read of its error output.
 const MAX_COMPLAINTS: u64 = 64 << 10;
 
-/// The service. It ends when this is dropped.
+/// A running service. Dropping it ends the service.
 #[derive(Debug)]
 pub struct PodmanService {
     child: Child,
     address: String,
     complaints: File,
     traces: Traces,
-    /// Listens to it.
+    /// Follows the service's events, which keeps it from ending.
     client: Option<AbortHandle>,
 }
 
@@ -46,7 +46,7 @@ impl PodmanService {
         place: &Path,
         storage: &Storage,
     ) -> io::Result<Self> {
-        // One with another runtime may end while this one begins.
+        // A service with another runtime may end while this one begins.
         let socket = place.join(runtime.unwrap_or("podman")).with_extension("sock");
         let address = format!("unix://{}", socket.display());
         let complaints = tempfile::tempfile()?;
@@ -57,9 +57,9 @@ impl PodmanService {
         }
         let child = command
             .args(["system", "service", "--time", &IDLE_S.to_string(), &address])
-            // Podman leaves the archives of images that it was sent among temporary files.
+            // Podman leaves the image archives it receives among temporary files.
             .env("TMPDIR", place)
-            // Ctrl-C at the terminal is for the build; this is needed until its end.
+            // Ctrl-C at the terminal is for the build, which needs the service until its end.
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -68,11 +68,11 @@ impl PodmanService {
         Ok(PodmanService { child, address, complaints, client: None, traces })
     }
 
-    /// The daemon, once it answers.
+    /// The daemon, once the service answers.
     pub(super) async fn ready(&mut self) -> Result<AnsweringDaemon, String> {
         let begin = Instant::now();
         loop {
-            // It has no other way to tell.
+            // The service does not report that it is ready.
             let why = match connect(&self.address).await {
                 Ok(answering) => {
                     tracing::debug!(time = ?begin.elapsed(), "Podman's service answers");
@@ -90,7 +90,7 @@ impl PodmanService {
         }
     }
 
-    /// Keeps it from ending for want of clients, as long as this value is there.
+    /// Keeps the service from ending for lack of clients while this value lives.
     pub(super) fn keep(&mut self, client: &Docker) {
         let client = client.clone();
         let listening = tokio::spawn(async move {
@@ -100,11 +100,11 @@ impl PodmanService {
         self.client = Some(listening.abort_handle());
     }
 
-    /// The last thing it has said.
+    /// The last line of its error output.
     fn complaint(&self) -> String {
         let mut text = String::new();
         let mut file = &self.complaints;
-        // What cannot be read is not told.
+        // Output that cannot be read is not reported.
         let _ = file.rewind().and_then(|()| file.take(MAX_COMPLAINTS).read_to_string(&mut text));
         text.lines().next_back().unwrap_or("it does not say why").to_owned()
     }
@@ -112,7 +112,7 @@ impl PodmanService {
 
 impl Drop for PodmanService {
     fn drop(&mut self) {
-        // It would wait for its clients.
+        // The service would wait for its clients.
         if let Some(client) = self.client.take() {
             client.abort();
         }

@@ -1,9 +1,9 @@
-//! Files of a container: read and written by a program of ours that runs in there, so that the host
-//! resolves no path of the build's and every right is the container's.
+//! Files of a container. Our own program reads and writes them inside, so the host resolves none of
+//! the build's paths and every access has the container's rights.
 //!
-//! Used by whoever collects or restores files, and by `client` for `runner cp`, which gets the same
-//! program's pipes over the control socket. Everything but the start waits for pipes: on a thread of
-//! its own, or in `spawn_blocking`. What comes back is parsed as hostile (`runner_wire::files`).
+//! Used to collect and restore files, and by `client` for `runner cp`, which gets the same
+//! program's pipes over the control socket. Everything but the start blocks on pipes, so call it on
+//! a separate thread or in `spawn_blocking`. Replies are parsed as hostile (`runner_wire::files`).
 
 use super::{Container, ExecError, ExecSpec, Ids, ProgramEnds, StartedProgram, Stdio};
 use runner_core::plain;
@@ -15,11 +15,11 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
-/// How much is gathered before it is written.
+/// Bytes gathered before a write.
 const GATHERED: usize = 128 << 10;
-/// What the pipes are made to hold, where the machine lets us.
+/// Capacity set on the pipes, if the machine allows it.
 const PIPE: usize = 1 << 20;
-/// Failures of one upload that are kept; the rest is counted.
+/// Failures kept of one upload; the rest are counted.
 const KEPT_FAILURES: usize = 100;
 
 /// Why the conversation with the program failed.
@@ -52,7 +52,7 @@ pub struct FileFailure {
     /// One of `runner_wire::abi::files::stage`.
     pub stage: u32,
     pub errno: i32,
-    /// Below the root; empty for the root itself.
+    /// Relative to the root; empty for the root itself.
     pub path: Vec<u8>,
 }
 
@@ -77,7 +77,7 @@ pub struct FilesProgram {
     pub replies: FileReplies,
 }
 
-/// How the program is started; relative roots are relative to `cwd`.
+/// How to start the program. Relative roots are relative to `cwd`.
 pub fn exec_spec(container: &dyn Container, cwd: Vec<u8>) -> ExecSpec {
     ExecSpec {
         argv: vec![container.programs().join(FILES_NAME).as_os_str().as_bytes().to_vec()],
@@ -93,7 +93,7 @@ pub fn exec_spec(container: &dyn Container, cwd: Vec<u8>) -> ExecSpec {
 }
 
 impl FilesProgram {
-    /// Starts the program as root of the container, or as the caller where there is none.
+    /// Starts the program as root of the container, or as the caller if the container has no root.
     pub async fn start(container: &dyn Container) -> Result<Self, FilesProgramError> {
         let process = container.exec(exec_spec(container, b"/".to_vec())).await?;
         let StartedProgram { ends: ProgramEnds::Separate(pipes), .. } = process else {
@@ -102,10 +102,10 @@ impl FilesProgram {
         Ok(FilesProgram::over(pipes))
     }
 
-    /// Talks to a program that runs, over its input, output and error.
+    /// Talks to a running program over its stdin, stdout and stderr.
     pub fn over([stdin, stdout, stderr]: [OwnedFd; 3]) -> Self {
         for pipe in [&stdin, &stdout] {
-            // Larger pipes are fewer changes between processes; without them it works as well.
+            // Larger pipes mean fewer context switches; smaller ones work too.
             let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE);
         }
         FilesProgram {
@@ -121,11 +121,11 @@ impl FilesProgram {
         }
     }
 
-    /// Makes files below a root: `make` asks, and all of it is done when this comes back. What failed
-    /// in the container comes back as well; the rest is there.
+    /// Makes files below a root. `make` sends the requests; all are done when this returns.
+    /// Operations that failed in the container are returned; the other files are there.
     ///
     /// # Errors
-    /// The root cannot be opened, the program broke off, or what `make` says.
+    /// The root cannot be opened, the program broke off, or `make` fails.
     pub fn write<E: From<FilesProgramError>>(
         self,
         root: &[u8],
@@ -162,7 +162,7 @@ impl FilesProgram {
             drop(requests);
             let told = told.join().unwrap_or(Err(FilesProgramError::Ended));
             match (made, told) {
-                // Why the program broke off says more than that its pipe is broken.
+                // Why the program broke off says more than its broken pipe.
                 (
                     Err(_),
                     Err(error @ (FilesProgramError::Failed(_) | FilesProgramError::Nonsense(_))),
@@ -174,7 +174,7 @@ impl FilesProgram {
     }
 }
 
-/// Failures of a large number of operations: the first few, and the count.
+/// Failures of many operations: the first few, and their count.
 #[derive(Debug, Default)]
 pub struct FileFailures {
     pub first: Vec<FileFailure>,
@@ -190,7 +190,7 @@ impl FileFailures {
     }
 }
 
-/// The way to the program: requests, gathered into large writes. Dropping it ends the program.
+/// The requests' side: gathers them into large writes. Dropping it ends the program.
 #[derive(Debug)]
 pub struct FileRequests {
     pipe: File,
@@ -198,7 +198,7 @@ pub struct FileRequests {
 }
 
 impl FileRequests {
-    /// What follows lies below this directory.
+    /// Sets the directory to which later paths are relative.
     pub fn root(&mut self, path: &[u8], flags: u32) -> io::Result<()> {
         wire::root_request(&mut self.gathered, flags, path);
         self.pass()
@@ -210,15 +210,15 @@ impl FileRequests {
     }
 
     /// Makes a directory, a link with its target, or a regular file, whose content and
-    /// [`Self::end`] follow. Directories above it are made where they are missing. A path that could
-    /// lead elsewhere (`runner_wire::files::is_path`) is refused.
+    /// [`Self::end`] follow. Creates missing parent directories. Refuses a path that could lead
+    /// elsewhere (`runner_wire::files::is_path`).
     pub fn make(&mut self, node: &NewFile, path: &[u8], target: &[u8]) -> io::Result<()> {
         check(path)?;
         wire::make_request(&mut self.gathered, node, path, target);
         self.pass()
     }
 
-    /// Makes another name for a regular file.
+    /// Makes another name (hard link) for a regular file.
     pub fn link(&mut self, path: &[u8], target: &[u8]) -> io::Result<()> {
         check(path)?;
         check(target)?;
@@ -226,7 +226,7 @@ impl FileRequests {
         self.pass()
     }
 
-    /// Mode, owner and time of a directory (empty: the root), once all is in it.
+    /// Sets the mode, owner and time of a directory once it is complete. An empty path is the root.
     pub fn set(&mut self, node: &NewFile, path: &[u8]) -> io::Result<()> {
         if !path.is_empty() {
             check(path)?;
@@ -235,7 +235,7 @@ impl FileRequests {
         self.pass()
     }
 
-    /// Removes a name; a directory's only where nothing is in it.
+    /// Removes a name. A directory must be empty.
     pub fn remove(&mut self, path: &[u8]) -> io::Result<()> {
         check(path)?;
         wire::remove_request(&mut self.gathered, path);
@@ -247,31 +247,31 @@ impl FileRequests {
         self.pass()
     }
 
-    /// Zeros that take no space.
+    /// Appends a hole: zeros that take no space.
     pub fn hole(&mut self, length: u64) -> io::Result<()> {
         wire::hole_request(&mut self.gathered, length);
         self.pass()
     }
 
-    /// The file is whole.
+    /// Completes the file.
     pub fn end(&mut self) -> io::Result<()> {
         wire::end_request(&mut self.gathered);
         self.pass()
     }
 
-    /// The file will not become whole; what was there before stays.
+    /// Gives the file up. Whatever was there before stays.
     pub fn abandon(&mut self) -> io::Result<()> {
         wire::abandon_request(&mut self.gathered);
         self.pass()
     }
 
-    /// Asks for [`Reply::Sync`] and sends all that has been gathered.
+    /// Asks for [`Reply::Sync`] and sends everything gathered.
     pub fn sync(&mut self) -> io::Result<()> {
         wire::sync_request(&mut self.gathered);
         self.flush()
     }
 
-    /// Sends what has been gathered.
+    /// Sends everything gathered.
     pub fn flush(&mut self) -> io::Result<()> {
         self.pipe.write_all(&self.gathered)?;
         self.gathered.clear();
@@ -287,12 +287,12 @@ fn check(path: &[u8]) -> io::Result<()> {
     if wire::is_path(path) { Ok(()) } else { Err(io::ErrorKind::InvalidInput.into()) }
 }
 
-/// The program's side of the conversation.
+/// The replies' side of the conversation.
 #[derive(Debug)]
 pub struct FileReplies {
     pipe: File,
     decoder: wire::Replies,
-    /// Open, so that a word there does not kill the program; nobody needs to read it.
+    /// Kept open so that a write to stderr does not kill the program; nobody needs to read it.
     _errors: OwnedFd,
 }
 
@@ -300,7 +300,7 @@ impl FileReplies {
     /// The next reply; `None` when the program has ended.
     pub fn read(&mut self) -> Result<Option<Reply<'_>>, FilesProgramError> {
         loop {
-            // Decoded twice, because a reply borrows the decoder as long as it lives.
+            // Checked first, because a reply borrows the decoder as long as it lives.
             if self.decoder.has_next() {
                 return Ok(self.decoder.next_reply()?);
             }

@@ -1,4 +1,4 @@
-//! The program itself, as an ordinary process: what it tells and makes is that of a container.
+//! Runs the program as an ordinary process; it behaves as it does in a container.
 
 use super::*;
 use runner_wire::abi::files::{DIRECTORY, REGULAR, SYMLINK, stage};
@@ -13,12 +13,13 @@ use tempfile::TempDir;
 const TREE: u32 = select::RECURSIVE | select::CONTENT;
 
 impl FilesProgram {
-    /// Tells about paths below a root, in the order they are asked for: `each` gets entries, content
-    /// and failures, but no [`Reply::Root`] and no [`Reply::Sync`]. A selection is its flags
-    /// (`runner_wire::files::select`) and a path, empty for all that is in the root.
+    /// Reports paths below a root in the order of the requests. `each` gets entries, content and
+    /// failures, but no [`Reply::Root`] and no [`Reply::Sync`]. A selection is its flags
+    /// (`runner_wire::files::select`) and a path; an empty path selects everything in the root.
     ///
     /// # Errors
-    /// The root cannot be opened ([`FilesProgramError::Failed`]), the program broke off, or what `each` says.
+    /// The root cannot be opened ([`FilesProgramError::Failed`]), the program broke off, or `each`
+    /// fails.
     fn read<E: From<FilesProgramError>>(
         self,
         root: &[u8],
@@ -27,7 +28,7 @@ impl FilesProgram {
     ) -> Result<(), E> {
         let FilesProgram { mut requests, mut replies } = self;
         std::thread::scope(|scope| {
-            // Requests and replies are under way at once, or a long list would stand still.
+            // Requests and replies must flow at the same time, or a long list would block.
             scope.spawn(move || -> io::Result<()> {
                 requests.root(root, 0)?;
                 for (flags, path) in selections {
@@ -51,13 +52,13 @@ impl FilesProgram {
                 }
             };
             let result = told();
-            // Whoever still asks finds nobody there.
+            // A thread that still sends requests finds the pipe closed.
             drop(replies);
             result
         })
     }
 
-    /// Every path below a root that the selections name, without content; failures are for `failed`.
+    /// Lists every path that the selections name, without content. `failed` gets the failures.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -83,12 +84,12 @@ impl FilesProgram {
     }
 }
 
-/// A path of the container and what it is.
+/// A path of the container with its facts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Listed {
     facts: FileFacts,
     path: Vec<u8>,
-    /// Where a symbolic link leads.
+    /// A symbolic link's target.
     target: Vec<u8>,
 }
 
@@ -98,7 +99,7 @@ impl From<PathEntry<'_>> for Listed {
     }
 }
 
-/// A directory, and the program at work.
+/// A directory and a program that works on it.
 struct Bed {
     dir: TempDir,
     child: Option<Child>,
@@ -247,7 +248,7 @@ fn a_tree_is_told_in_order_with_all_that_is_in_it() {
     assert_eq!(told.content["b/two"], [7; 700_000]);
     assert_eq!(told.ends.len(), 3);
     assert!(told.ends.values().all(|end| *end == ContentEnd::Whole));
-    // Exact paths, without what is below them and without content.
+    // Exact paths, without their contents and without anything below them.
     let told = bed.told(0, &["b/two", "b", "b/nosuch", "nosuch/x", "b/link/x"]);
     assert_eq!(told.order, ["b/two", "b"]);
     assert!(told.ends.is_empty());
@@ -311,7 +312,7 @@ fn holes_are_not_sent() {
     assert_eq!(&told.content["sparse"][32 << 20..][..4], b"here");
     assert!(told.holes["sparse"] > 60 << 20);
     assert_eq!(told.ends["sparse"], ContentEnd::Whole);
-    // And they are not made when they come.
+    // Nor do holes take space where they arrive.
     let failures = bed.make::<FilesProgramError>(|requests| {
         requests.make(&node(REGULAR, 0o644, 64 << 20), b"copy", b"")?;
         requests.hole(32 << 20)?;
@@ -325,7 +326,7 @@ fn holes_are_not_sent() {
     assert!(copy.blocks() < 1000);
 }
 
-/// Files of the kernel's say that they are empty.
+/// Some kernel files report a size of zero.
 #[test]
 fn a_file_that_does_not_tell_its_size_is_read_all_the_same() {
     let mut bed = Bed::new();
@@ -335,7 +336,7 @@ fn a_file_that_does_not_tell_its_size_is_read_all_the_same() {
     assert_eq!(told.entries["status"].facts.size, text.len() as u64);
 }
 
-/// A file that is cut while it is read has the length that was said, and the reader hears of it.
+/// A file truncated while being read still has the announced length, and the reader learns of it.
 #[test]
 fn what_changes_while_it_is_read_is_found_out() {
     let mut bed = Bed::new();
@@ -374,7 +375,7 @@ fn what_changes_while_it_is_read_is_found_out() {
 #[test]
 fn what_may_not_be_read_is_told_path_by_path() {
     if nix::unistd::geteuid().is_root() {
-        // Root may read everything; a file that is taken away serves as well.
+        // Root may read everything, so this test does not apply.
         return;
     }
     let mut bed = Bed::new();
@@ -399,7 +400,7 @@ fn a_root_that_is_not_there_is_named() {
     let text = "/nosuch/root: cannot open the directory in the container: No such file or \
                 directory (os error 2)";
     assert_eq!(error.to_string(), text);
-    // Relative to where the program runs, through links, made where it is wanted.
+    // Relative to the program's directory, through links, created if asked.
     symlink("real", bed.root().join("link")).expect("made");
     fs::create_dir(bed.root().join("real")).expect("made");
     let made = bed.files().write::<FilesProgramError>(b"link/a/b", root::CREATE, |requests| {
@@ -473,7 +474,7 @@ fn nothing_is_made_through_a_link_or_in_the_place_of_a_directory() {
     assert!(!bed.dir.path().join("x").exists());
 }
 
-/// A reader that gives up does not wait for the rest.
+/// A reader that gives up need not wait for the rest.
 #[test]
 fn a_reader_may_leave() {
     let mut bed = Bed::new();

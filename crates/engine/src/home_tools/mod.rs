@@ -1,8 +1,9 @@
-//! Tools that a person keeps in their home: `--home-tools`.
+//! Tools from the user's home: `--home-tools`.
 //!
-//! Version managers and language tools live in well-known directories there. Each is shown at its own place, since
-//! what is in it names that place, as a layer that a build's writes do not reach; secrets in it are hidden (`secret`).
-//! Nothing else of the home is shown. Used by `build`, before the container is made.
+//! Version managers and language tools live in well-known directories. Each is mounted at its own
+//! path, because files in it name that path, as a layer that the build's writes do not reach.
+//! Secrets in it are hidden (`secret`). Nothing else of the home is visible. Used by `build` before
+//! the container is made.
 
 mod secret;
 
@@ -18,9 +19,9 @@ use std::path::{Path, PathBuf};
 /// A directory of tools in a home.
 struct Tool {
     dir: &'static str,
-    /// Directories of programs in it.
+    /// Its directories of programs.
     programs: &'static [&'static str],
-    /// A variable that names it.
+    /// An environment variable that names it.
     variable: Option<&'static str>,
 }
 
@@ -69,32 +70,33 @@ const TOOLS: [Tool; 34] = [
     tool("go/pkg", &[], None),
 ];
 
-/// Most of a tool's settings that is looked at; what is larger may hold anything.
+/// Largest settings file that is inspected, in bytes. A larger one may hold anything, so it is
+/// hidden.
 const MOST_SETTINGS: u64 = 64 << 10;
-/// Links that are named, at most.
+/// Most links that are named.
 const MOST_LINKS: usize = 8;
 
-/// What is shown of a home.
+/// The parts of a home that a build sees.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HomeTools {
     pub shown: Vec<ShownTool>,
-    /// For PATH, in the person's own order, what is not on theirs last.
+    /// Directories for PATH, in the order of the user's own PATH; the rest come last.
     pub programs: Vec<PathBuf>,
     pub variables: Vec<(String, String)>,
-    /// Links that lead to what is not shown, with where they lead.
+    /// Links that lead to hidden places, with their targets.
     pub leading_out: Vec<String>,
 }
 
-/// A directory that is shown at its own place.
+/// A directory mounted at its own path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShownTool {
     pub dir: PathBuf,
-    /// Names below it that are not there in the container.
+    /// Paths below it that are hidden in the container.
     pub hidden: Vec<PathBuf>,
 }
 
 impl HomeTools {
-    /// Directories of programs as PATH has them.
+    /// The program directories as a PATH value.
     pub fn path(&self) -> Option<String> {
         // A directory with a colon in its name cannot be in a PATH.
         let dirs: Vec<String> = self.programs.iter().map(|dir| dir.display().to_string()).collect();
@@ -102,7 +104,7 @@ impl HomeTools {
         (!dirs.is_empty()).then(|| dirs.join(":"))
     }
 
-    /// As what is mounted.
+    /// The tools as mounts.
     pub fn mounts(&self) -> impl Iterator<Item = UserMount> {
         self.shown.iter().map(|tool| UserMount {
             source: tool.dir.clone(),
@@ -113,12 +115,12 @@ impl HomeTools {
     }
 }
 
-/// Whether a directory is one that would be shown, where it lies in this home.
+/// Whether a directory would be shown if this were the home.
 pub fn is_tool(home: &Path, dir: &Path) -> bool {
     TOOLS.iter().any(|tool| dir.starts_with(home.join(tool.dir)))
 }
 
-/// Directories of programs that would be shown of a home; what is in them is not looked at.
+/// Program directories that a home would add. Their contents are not checked.
 pub fn all_programs(home: &Path) -> Vec<PathBuf> {
     let Ok(top) = Dir::top(home) else { return Vec::new() };
     let of = |tool: &Tool| {
@@ -127,7 +129,7 @@ pub fn all_programs(home: &Path) -> Vec<PathBuf> {
     TOOLS.iter().flat_map(of).collect()
 }
 
-/// Finds them in a home. `path`: the person's own PATH.
+/// Finds the tools in a home. `path` is the user's own PATH.
 pub fn find(home: &Path, path: &str) -> HomeTools {
     let mut found = HomeTools::default();
     let mut links = Vec::new();
@@ -143,7 +145,7 @@ pub fn find(home: &Path, path: &str) -> HomeTools {
                     tool.variable.map(|name| (name.to_owned(), place.display().to_string()));
                 found.variables.extend(variable);
             }
-            // A link on the way leads anywhere.
+            // A link on the way could lead anywhere.
             Err(_) if place.exists() => found.leading_out.push(led(&place)),
             Err(_) => {}
         }
@@ -153,7 +155,7 @@ pub fn find(home: &Path, path: &str) -> HomeTools {
         found.variables.push(("PYTHONUSERBASE".to_owned(), base));
     }
     found.programs = ordered(std::mem::take(&mut found.programs), path, &found.shown);
-    // Programs first: they are missed first.
+    // Programs first: the user misses those first.
     let is_program = |link: &PathBuf| {
         link.parent().is_some_and(|dir| found.programs.iter().any(|own| own == dir))
     };
@@ -164,7 +166,7 @@ pub fn find(home: &Path, path: &str) -> HomeTools {
     found
 }
 
-/// Directories of programs of a tool, those of its candidates included.
+/// A tool's program directories, with those of its candidates.
 fn programs(tool: &Tool, place: &Path, dir: &Dir) -> Vec<PathBuf> {
     let is_there = |name: &str| name.is_empty() || dir.open(name).is_ok();
     let own = tool.programs.iter().filter(|name| is_there(name)).map(|name| match *name {
@@ -197,12 +199,12 @@ fn newest(versions: impl Iterator<Item = String>) -> Option<String> {
     versions.max_by_key(|version| numbers(version))
 }
 
-/// Those of the person's PATH that are shown, in its order, and then the others.
+/// The shown directories on the user's PATH in its order, then the others.
 fn ordered(programs: Vec<PathBuf>, path: &str, shown: &[ShownTool]) -> Vec<PathBuf> {
     let own = path.split(':').map(PathBuf::from);
     let own = own.filter(|dir| shown.iter().any(|tool| dir.starts_with(&tool.dir)));
     let own: Vec<PathBuf> = own.collect();
-    // One version of a tool is enough: which one, the person has said.
+    // One version of a tool is enough: the one that the user's PATH names.
     let is_chosen = |dir: &Path| {
         let versions = |dir: &Path| dir.ancestors().nth(2).map(Path::to_path_buf);
         dir.components().any(|part| part.as_os_str() == "versions")
@@ -217,12 +219,12 @@ fn ordered(programs: Vec<PathBuf>, path: &str, shown: &[ShownTool]) -> Vec<PathB
         .collect()
 }
 
-/// Names in a tool's directory that are secret, found in all of it. The links in it are added to `links`.
+/// Secret paths in a tool's directory, searched recursively. Adds its links to `links`.
 fn hidden(top: &Dir, name: &str, place: &Path, links: &mut Vec<PathBuf>) -> Vec<PathBuf> {
     let mut hidden: Vec<Vec<u8>> = AHEAD.iter().map(|name| name.as_bytes().to_vec()).collect();
     let mut ahead = vec![(Vec::new(), 0)];
     while let Some((path, depth)) = ahead.pop() {
-        // One that cannot be read shows nothing in the container either.
+        // A directory that cannot be read shows nothing in the container either.
         let Ok((dir, entries)) =
             top.open(&path).and_then(|dir| Ok((dir.entries()?, dir))).map(|(e, d)| (d, e))
         else {
@@ -235,7 +237,7 @@ fn hidden(top: &Dir, name: &str, place: &Path, links: &mut Vec<PathBuf>) -> Vec<
             let whole = join(&path, &entry.name);
             match is_hidden(&dir, &entry, &above, depth + 1) {
                 true if !hidden.contains(&whole) => hidden.push(whole),
-                // What is hidden as a whole hides what is in it.
+                // A hidden directory hides everything in it.
                 false if entry.kind == FileType::Directory && !hidden.contains(&whole) => {
                     ahead.push((whole, depth + 1));
                 }
@@ -261,8 +263,8 @@ fn is_hidden(dir: &Dir, entry: &DirectoryEntry, above: &str, depth: usize) -> bo
             && dir.read_small(&entry.name, MOST_SETTINGS).map_or(true, |text| has_secrets(&text))
 }
 
-/// Whether a link leads to what is not shown: in the container it leads nowhere. Most lead elsewhere in the tools, or to
-/// what of this machine is shown as it is.
+/// Whether a link leads to a hidden place, which does not exist in the container. Most lead
+/// elsewhere in the tools or to parts of this machine that are shown.
 fn leads_out(link: &Path, shown: &[ShownTool]) -> bool {
     let is_shown = |end: &Path| {
         shown.iter().any(|tool| end.starts_with(&tool.dir))
@@ -331,7 +333,7 @@ mod tests {
         );
         assert!(found.leading_out[2].contains(".cargo/registry/src/keys (leads to"), "{out}");
         assert_eq!(found.leading_out.len(), 3, "{out}");
-        // Whatever the person's own PATH is.
+        // Whatever the user's own PATH is.
         let all = all_programs(home);
         assert!(all.contains(&home.join(".cargo/bin")), "{all:?}");
         let names: Vec<&str> = found.variables.iter().map(|(name, _)| name.as_str()).collect();

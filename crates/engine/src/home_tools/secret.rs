@@ -1,9 +1,9 @@
-//! Which files of a tool's directory are a person's secrets, or may hold some.
+//! Tells which files of a tool's directory are the user's secrets, or may hold some.
 //!
-//! Used by `home_tools`. Names decide, and in what looks like a tool's own settings the words in it. What has the
-//! name of a source file is none: many a package has a `credentials.py`.
+//! Used by `home_tools`. Names decide; for a tool's own settings, words in the text decide. A file
+//! with the name of a source file is not secret: many packages have a `credentials.py`.
 
-/// Files that hold credentials or say what somebody did, whatever directory they are in.
+/// Files with credentials or a record of what the user did, in any directory.
 const NAMES: [&str; 26] = [
     ".dockercfg",
     ".env",
@@ -32,7 +32,7 @@ const NAMES: [&str; 26] = [
     "pip.conf",
     "settings-security.xml",
 ];
-/// Directories of secrets.
+/// Directories that hold secrets.
 const DIRECTORIES: [&str; 9] = [
     ".aws",
     ".azure",
@@ -44,9 +44,10 @@ const DIRECTORIES: [&str; 9] = [
     ".ssh",
     "x509stores",
 ];
-/// What files of private keys end with.
+/// Extensions of private keys.
 const KEYS: [&str; 6] = ["jks", "key", "keystore", "p12", "pfx", "ppk"];
-/// Names at the top of a tool's directory that are hidden before anybody makes them: a login during a build does.
+/// Names at the top of a tool's directory, hidden even before they exist: a login during a build
+/// creates them.
 pub(super) const AHEAD: [&str; 8] = [
     ".git-credentials",
     ".netrc",
@@ -57,15 +58,15 @@ pub(super) const AHEAD: [&str; 8] = [
     "credentials.json",
     "credentials.toml",
 ];
-/// What source files, and what is made of them, end with.
+/// Extensions of source files and of files compiled from them.
 const CODE: [&str; 26] = [
     "c", "cc", "class", "cpp", "cs", "d", "go", "h", "html", "java", "js", "jsx", "kt", "lua",
     "map", "md", "mjs", "php", "py", "pyc", "pyi", "rb", "rs", "rst", "sh", "ts",
 ];
-/// What settings end with.
+/// Extensions of settings.
 const SETTINGS: [&str; 10] =
     ["cfg", "conf", "config", "ini", "json", "properties", "toml", "xml", "yaml", "yml"];
-/// Words that settings with secrets in them have.
+/// Words that settings with secrets contain.
 const WORDS: [&str; 9] = [
     "_auth",
     "api_key",
@@ -77,15 +78,15 @@ const WORDS: [&str; 9] = [
     "secret",
     "token",
 ];
-/// How deep in a tool's directory its own settings are.
+/// How deep a tool's own settings lie in its directory.
 const SETTINGS_DEPTH: usize = 3;
 
-/// Whether a directory is not shown.
+/// Whether to hide a directory.
 pub(super) fn is_secret_directory(name: &str) -> bool {
     DIRECTORIES.contains(&name)
 }
 
-/// Whether a file is not shown, by its name and that of its directory.
+/// Whether to hide a file, by its name and its directory's.
 pub(super) fn is_secret(name: &str, above: &str) -> bool {
     let lower = name.to_ascii_lowercase();
     let ending = lower.rsplit_once('.').map_or("", |(_, ending)| ending);
@@ -103,7 +104,7 @@ pub(super) fn is_secret(name: &str, above: &str) -> bool {
         || is_of_git
 }
 
-/// Whether a file may be a tool's own settings, so that its text has to be looked at.
+/// Whether a file may be a tool's own settings, so that its text must be checked.
 pub(super) fn may_be_settings(name: &str, depth: usize) -> bool {
     let lower = name.to_ascii_lowercase();
     let ending = lower.rsplit_once('.').map_or("", |(_, ending)| ending);
@@ -111,7 +112,7 @@ pub(super) fn may_be_settings(name: &str, depth: usize) -> bool {
         && (SETTINGS.contains(&ending) || lower == "config" || lower.ends_with("rc"))
 }
 
-/// Whether settings have something in them that could be a secret.
+/// Whether settings contain something that could be a secret.
 pub(super) fn has_secrets(text: &[u8]) -> bool {
     let text = String::from_utf8_lossy(text).to_ascii_lowercase();
     let in_address = |line: &str| {

@@ -1,6 +1,6 @@
-//! A copy of what is shown of /etc.
+//! Copies the visible part of /etc.
 //!
-//! Used by `etc`, in a folder of the runner's own.
+//! Used by `etc`, which keeps the copy in a folder of the runner.
 
 use super::shown::{ShownAs, is_shown};
 use rustix::fs::{Timespec, Timestamps};
@@ -9,18 +9,20 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown, lchown, symlink};
 use std::path::{Path, PathBuf};
 
-/// Bits of a mode that are kept where owners are not.
+/// Mode bits kept when owners are not.
 const WITHOUT_OWNER: u32 = 0o1777;
 
-/// A copy that is being made.
+/// A copy in progress.
 pub(super) struct HostImageCopy<'a> {
     etc: &'a Path,
     tree: PathBuf,
-    /// As root each file stays its owner's; else all are the caller's, who is root in a container.
+    /// For root, files keep their owners; otherwise all belong to the caller, who is root in the
+    /// container.
     keeps_owners: bool,
-    /// Whose everything is that this process makes.
+    /// Owner of everything this process makes: uid and gid.
     maker: (u32, u32),
-    /// They get their times, and what might close them, when all is in them.
+    /// Directories, which get their times and modes last, when they are complete: a mode could
+    /// close them.
     directories: Vec<(PathBuf, Metadata)>,
 }
 
@@ -32,7 +34,7 @@ impl<'a> HostImageCopy<'a> {
         Ok(HostImageCopy { etc, tree, keeps_owners, maker, directories })
     }
 
-    /// One entry; those above it are there.
+    /// Copies one entry. Its parent directories exist already.
     pub(super) fn add(
         &mut self,
         path: &Path,
@@ -56,11 +58,11 @@ impl<'a> HostImageCopy<'a> {
         let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY;
         let mut from = match OpenOptions::new().read(true).custom_flags(flags).open(from) {
             Ok(file) => file,
-            // Gone since, something else by now, or not for this user: then it is not in the copy.
+            // Removed, replaced or unreadable since: leave it out of the copy.
             Err(error) if is_passed_over(&error) => return Ok(()),
             Err(error) => return Err(error),
         };
-        // Of what is open, and not of what was looked at.
+        // Check the opened file rather than the one found before.
         let metadata = from.metadata()?;
         if !metadata.is_file() || !is_shown(path, metadata.mode()) {
             return Ok(());
@@ -77,20 +79,21 @@ impl<'a> HostImageCopy<'a> {
             Err(error) => return Err(error),
         };
         symlink(target, to)?;
-        // Of the times of a link nobody makes anything.
+        // Nothing uses the times of a link.
         match self.owner(metadata) {
             Some((uid, gid)) => allowed(lchown(to, Some(uid), Some(gid))),
             None => Ok(()),
         }
     }
 
-    /// Who gets what was just made.
+    /// The owner to set on a new entry, if it differs from this process.
     fn owner(&self, metadata: &Metadata) -> Option<(u32, u32)> {
         let owner = (metadata.uid(), metadata.gid());
         (self.keeps_owners && owner != self.maker).then_some(owner)
     }
 
-    /// Gives what is open its owner, mode and times, in the order in which one takes from the other.
+    /// Sets an open file's owner, mode and times. The owner comes first, because chown clears mode
+    /// bits.
     fn own(&self, file: &File, metadata: &Metadata) -> io::Result<()> {
         if let Some((uid, gid)) = self.owner(metadata) {
             allowed(fchown(file, Some(uid), Some(gid)))?;
@@ -112,13 +115,13 @@ impl<'a> HostImageCopy<'a> {
 
 fn is_passed_over(error: &io::Error) -> bool {
     let kinds = [io::ErrorKind::NotFound, io::ErrorKind::PermissionDenied];
-    // A link where a file was, and the other way round.
+    // A link has replaced a file, or the other way round.
     let others = [nix::libc::ELOOP, nix::libc::EINVAL];
     kinds.contains(&error.kind())
         || error.raw_os_error().is_some_and(|errno| others.contains(&errno))
 }
 
-/// A root that is not the machine's cannot give to everybody.
+/// Only the machine's real root can give files to any user, so others' failures are ignored.
 fn allowed(given: io::Result<()>) -> io::Result<()> {
     match given {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),

@@ -2,15 +2,15 @@
 //!
 //! ```text
 //! etc/
-//!   lock                   held by whoever makes a copy, or removes some
-//!   UID-FINGERPRINT/tree   what builds see; whole whenever it has this name
-//!                   lock   shared by the builds that use it, for their lives
-//!   .new-*                 being made, or left by a runner that was killed
+//!   lock                   held while copies are made or removed
+//!   UID-FINGERPRINT/tree   the files that builds see; complete whenever it has this name
+//!                   lock   held shared by each build that uses it
+//!   .new-*                 being made, or left by a killed runner
 //! ```
 //!
-//! A copy, because what is to be hidden can only be known of what is there: in a live layer a file that
-//! appears later is seen, whoever may read it (adr/0076). One copy for each state of /etc, shared by all
-//! builds that find that state. Used by the engine; what is in a copy is `shown`'s and `copy`'s.
+//! A copy, because secrets can be hidden only once they exist: a live layer would show any file
+//! that appears later, whoever may read it (adr/0076). All builds that find the same state of /etc
+//! share one copy. Used by the engine; `shown` and `copy` decide what is in a copy.
 
 use super::copy::HostImageCopy;
 use super::shown::{ShownAs, walk};
@@ -21,29 +21,29 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// A copy that nobody removes as long as this value lives.
+/// A copy that cannot be removed while this value lives.
 #[derive(Debug)]
 pub struct EtcCopy {
     pub(super) tree: PathBuf,
     _lock: File,
 }
 
-/// The copies of a state folder.
+/// The copies in a state folder.
 #[derive(Clone, Debug)]
 pub struct EtcCopies {
     /// The folder `etc` of the state folder.
     dir: PathBuf,
-    /// The state folder, should it be in /etc itself.
+    /// The state folder, in case it is in /etc itself.
     home: PathBuf,
 }
 
 impl EtcCopies {
-    /// Those of the state folder `home`.
+    /// The copies in the state folder `home`.
     pub fn new(home: &Path) -> Self {
         EtcCopies { dir: home.join("etc"), home: home.to_path_buf() }
     }
 
-    /// That of /etc as it is now; made where there is none.
+    /// A copy of the current /etc. Makes one if there is none.
     pub fn current(&self) -> io::Result<EtcCopy> {
         self.of(Path::new("/etc"))
     }
@@ -58,15 +58,15 @@ impl EtcCopies {
         make_private(&self.dir)?;
         let only_one = open_lock(&self.dir.join("lock"))?;
         only_one.lock()?;
-        // Somebody else may have made it meanwhile.
+        // Another runner may have made it meanwhile.
         if let Some(copy) = self.enter(&found)? {
             return Ok(copy);
         }
         let new = tempfile::Builder::new().prefix(".new-").tempdir_in(&self.dir)?;
         open_lock(&new.path().join("lock"))?;
         let mut copy = HostImageCopy::new(etc, new.path().join("tree"), uid.is_root())?;
-        // Named by what is seen on this way: where a file changes after it was looked at and before it was
-        // read, /etc never comes to have that name again.
+        // Named by what this pass saw: if a file changes between check and read, /etc never gets
+        // that name again.
         let made = name(&walk(etc, &self.home, |path, metadata, shown| match shown {
             ShownAs::Not => Ok(()),
             shown => copy.add(path, metadata, shown),
@@ -74,7 +74,7 @@ impl EtcCopies {
         copy.finish()?;
         match rustix::fs::rename(new.path(), self.dir.join(&made)) {
             Ok(()) => drop(new.keep()),
-            // It has become what it was.
+            // /etc has gone back to an earlier state.
             Err(Errno::EXIST | Errno::NOTEMPTY) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -83,7 +83,7 @@ impl EtcCopies {
         Ok(copy)
     }
 
-    /// A copy that is there, for use.
+    /// An existing copy, locked for use.
     fn enter(&self, name: &str) -> io::Result<Option<EtcCopy>> {
         let dir = self.dir.join(name);
         let path = dir.join("lock");
@@ -93,7 +93,7 @@ impl EtcCopies {
                 opened => opened?,
             };
             lock.lock_shared()?;
-            // Who removes a copy takes its name away first.
+            // Removal begins with a rename: check that the path still leads to the locked file.
             match fs::metadata(&path) {
                 Ok(now) if now.ino() == lock.metadata()?.ino() => {
                     return Ok(Some(EtcCopy { tree: dir.join("tree"), _lock: lock }));
@@ -104,8 +104,8 @@ impl EtcCopies {
         }
     }
 
-    /// Removes this user's other copies, as far as nobody uses them, and what was never whole. What cannot
-    /// be removed is left for the next one.
+    /// Removes this user's other copies if unused, and unfinished ones. A copy that cannot be
+    /// removed is left for the next sweep.
     fn sweep(&self, mine: &str, current: &str) {
         for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
             let Ok(name) = entry.file_name().into_string() else { continue };
@@ -128,7 +128,7 @@ impl EtcCopies {
     }
 }
 
-/// Opens a lock's file, made where it is missing.
+/// Opens a lock file. Creates it if missing.
 fn open_lock(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
@@ -203,19 +203,19 @@ mod tests {
         let first = copies.of(&etc).expect("copied");
         let again = copies.of(&etc).expect("found");
         assert_eq!(first.tree, again.tree);
-        // What a runner leaves that was killed.
+        // The leftovers of a killed runner.
         fs::create_dir_all(place.join(".new-x/tree")).expect("made");
         fs::write(etc.join("two"), "2").expect("written");
         let second = copies.of(&etc).expect("copied");
         assert_eq!(names(&second.tree), ["one", "two"]);
-        // The first is in use.
+        // The first copy is in use.
         assert_eq!(names(&first.tree), ["one"]);
         assert_eq!(names(&place).len(), 3, "{:?}", names(&place));
         drop((first, again));
         fs::remove_file(etc.join("one")).expect("removed");
         let third = copies.of(&etc).expect("copied");
         assert_eq!(names(&third.tree), ["two"]);
-        // The lock, the second, and the third.
+        // The lock, the second copy and the third.
         assert_eq!(names(&place).len(), 3, "{:?}", names(&place));
         assert_eq!(names(&second.tree), ["one", "two"]);
     }

@@ -1,8 +1,8 @@
 //! The image `host`: the tools of this machine, without its secrets and homes.
 //!
-//! An allow-list, as the contract and decision 22 have it: one overlay a directory on an empty root.
-//! Used by the engine; everything is read afresh at each start, because hosts change. What is shown is
-//! the host's own, as it is at each moment, but for /etc (`etc`).
+//! An allow-list (contract, decision 22): one overlay per directory on an empty root. Used by the
+//! engine. Everything is read anew at each start, because hosts change. Builds see the host's live
+//! files, except for /etc (`etc`).
 
 mod copy;
 mod etc;
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 const ETC: &str = "/etc";
 
-/// Directories shown, where the host has them. A link stays a link.
+/// Directories to show if the host has them. A link stays a link.
 const SHOWN: [&str; 11] = [
     "/usr",
     "/bin",
@@ -34,7 +34,7 @@ const SHOWN: [&str; 11] = [
     "/var/lib/dpkg",
 ];
 
-/// What package managers know and have fetched.
+/// Databases and caches of package managers.
 const PACKAGES: [&str; 11] = [
     "/var/lib/apt",
     "/var/lib/rpm",
@@ -49,7 +49,7 @@ const PACKAGES: [&str; 11] = [
     "/var/cache/pacman",
 ];
 
-/// Directories of the build's own, empty at the start.
+/// The build's own directories, empty at the start.
 const FRESH: [(&str, u32); 14] = [
     ("/root", 0o700),
     ("/home", 0o755),
@@ -67,7 +67,7 @@ const FRESH: [(&str, u32); 14] = [
     ("/srv", 0o755),
 ];
 
-/// Where debconf keeps answers to questions of packages, and the files with passwords among them.
+/// debconf's answers to package questions, and its files with passwords.
 const DEBCONF: &str = "/var/cache/debconf";
 const PASSWORDS: [&str; 3] = ["passwords.dat", "passwords.dat-old", "passwords.dat-new"];
 
@@ -92,14 +92,14 @@ pub fn entries(etc: &EtcCopy) -> io::Result<Vec<RootEntry>> {
     entries.extend(accounts()?);
     let localtime = PathBuf::from("/etc/localtime");
     if localtime.exists() {
-        // Often a link, whose end might not be shown.
+        // Often a link, whose target may be hidden.
         let from = Some(localtime.clone());
         entries.push(RootEntry::File { path: localtime, mode: 0o644, from, text: String::new() });
     }
     Ok(entries)
 }
 
-/// A directory of the host, and the file systems mounted below it.
+/// Shows a directory of the host and the file systems mounted below it.
 fn show(dir: &Path, mounts: &BTreeMap<PathBuf, String>, entries: &mut Vec<RootEntry>) {
     let hidden = match dir.to_str() {
         Some(DEBCONF) => PASSWORDS.map(|name| Hidden::Gone(name.into())).into(),
@@ -129,7 +129,7 @@ fn overlay(path: &Path, lower: &Path, hidden: Vec<Hidden>) -> RootEntry {
     RootEntry::Overlay { path, lower, hidden, over: Vec::new(), owned: false }
 }
 
-/// Whether an overlay can be put over a file system of that kind.
+/// Whether overlayfs accepts this kind of file system as a lower layer.
 fn can_be_lower(kind: &str) -> bool {
     matches!(
         kind,
@@ -137,7 +137,7 @@ fn can_be_lower(kind: &str) -> bool {
     )
 }
 
-/// Mount points and the kind of file system mounted there, the topmost where there are several.
+/// Mount points with the kind of file system mounted there; of several, the topmost.
 fn mount_points(mountinfo: &str) -> BTreeMap<PathBuf, String> {
     let mut points = BTreeMap::new();
     for line in mountinfo.lines() {
@@ -151,7 +151,7 @@ fn mount_points(mountinfo: &str) -> BTreeMap<PathBuf, String> {
     points
 }
 
-/// shadow and gshadow with the host's names and locked passwords.
+/// shadow and gshadow with the host's account names and locked passwords.
 fn accounts() -> io::Result<Vec<RootEntry>> {
     let names = |path: &str| -> io::Result<Vec<String>> {
         let text = String::from_utf8_lossy(&fs::read(path)?).into_owned();
@@ -173,7 +173,7 @@ fn accounts() -> io::Result<Vec<RootEntry>> {
     Ok(vec![file(SHADOW[0], shadow), file(SHADOW[1], gshadow)])
 }
 
-/// Directories of `path` that this image does not show: homes, for the most part.
+/// Directories of `path` that this image hides: mostly homes.
 pub fn hidden_path_entries(path: &str) -> Vec<PathBuf> {
     let mut hidden: Vec<PathBuf> = Vec::new();
     for dir in path.split(':').filter(|dir| dir.starts_with('/')).map(PathBuf::from) {

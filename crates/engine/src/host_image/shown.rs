@@ -1,4 +1,4 @@
-//! What of /etc a build sees, and a name for the state that /etc is in.
+//! Decides which files of /etc a build sees, and names the state of /etc.
 //!
 //! Used by `etc`, which makes a copy of each state.
 
@@ -10,15 +10,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Raised with every change of what is shown and how: copies from before it are not used any more.
+/// Raise this with every change of these rules: copies made before are then no longer used.
 const RULES: u8 = 1;
 
-/// Directories that hold credentials, shown empty.
+/// Directories with credentials, shown empty.
 const EMPTIED: [&str; 6] =
     ["ssl/private", "sudoers.d", "NetworkManager", "kubernetes", "pki/private", "letsencrypt"];
-/// Files that only root may read and that programs need all the same.
+/// Files that only root may read but programs need.
 const NEEDED: [&str; 2] = ["sudoers", "at.deny"];
-/// Files that each container gets anew, so that the host's are hidden.
+/// Files that each container gets anew, which hides the host's.
 pub(super) const SHADOW: [&str; 2] = ["shadow", "gshadow"];
 
 /// How an entry is shown.
@@ -28,15 +28,16 @@ pub(super) enum ShownAs {
     File,
     Link,
     Directory,
-    /// A directory without what is in it.
+    /// A directory without its contents.
     Emptied,
 }
 
-/// Calls `visit` for everything in /etc, a directory before what is in it, by names relative to `etc`; what
-/// is in `unseen` is nobody's business. A name for the state: what changes a file changes its inode's time.
+/// Calls `visit` for everything in /etc except `unseen`, a directory before its contents, with
+/// paths relative to `etc`. Returns a name for the state: any change to a file changes its inode's
+/// time.
 ///
-/// Of a machine that was started anew the names are new as well: what was written just before it went down
-/// may not have reached its disk.
+/// After a reboot the names are new as well: writes from just before it may not have reached the
+/// disk.
 pub(super) fn walk(
     etc: &Path,
     unseen: &Path,
@@ -64,10 +65,10 @@ pub(super) fn walk(
     Ok(digest[..16].iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// What is in a directory, by name; what this user may not list holds nothing that could be shown.
+/// A directory's entries, sorted by name. A directory this user may not list counts as empty.
 fn entries(dir: &Path) -> Vec<(OsString, Metadata)> {
     let list = fs::read_dir(dir).into_iter().flatten().flatten();
-    // It may have gone since.
+    // An entry may be gone by now.
     let known = list.filter_map(|entry| Some((entry.file_name(), entry.metadata().ok()?)));
     let mut entries: Vec<_> = known.collect();
     entries.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
@@ -108,7 +109,8 @@ fn is_one(list: &[&str], path: &Path) -> bool {
     list.iter().any(|known| Path::new(known) == path)
 }
 
-/// Whether a regular file is no credential: by its name, and because every user of this machine may read it.
+/// Whether to show a regular file: its name is no credential's, and every user of this machine may
+/// read it.
 pub(super) fn is_shown(path: &Path, mode: u32) -> bool {
     let file = path.file_name().unwrap_or_default().to_string_lossy();
     let is_key = file.ends_with(".key")

@@ -1,7 +1,7 @@
-//! Where an image is that no registry gives: Docker or Podman may have it on this machine.
+//! Finds an image on this machine, at Docker or Podman, when no registry gives it.
 //!
-//! Used by `pull`, for its hint. Nothing is started and nothing is made for that: a daemon is asked if it listens
-//! already, and of Podman, which seldom does, the list of its images is read.
+//! Used by `pull` for its hint. Starts and creates nothing: it asks a daemon only if one listens
+//! already, and reads Podman's image list, because Podman seldom listens.
 
 use crate::docker::{self, DaemonProgram};
 use serde::Deserialize;
@@ -10,10 +10,10 @@ use std::time::Duration;
 
 /// How long a daemon may take to say whether it has an image.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Where Podman keeps it, below its storage.
+/// Podman's image list, relative to its storage.
 const LIST: &str = "overlay-images/images.json";
 
-/// The option that takes an image from where it is, found by the first of these names.
+/// The option that takes the image from where it is. The first name found counts.
 pub(super) async fn hint(names: &[String]) -> Option<String> {
     if names.is_empty() {
         return None;
@@ -33,7 +33,7 @@ pub(super) async fn hint(names: &[String]) -> Option<String> {
     None
 }
 
-/// What a daemon that listens says.
+/// The name under which a listening daemon has the image.
 async fn asked(program: DaemonProgram, names: &[String]) -> Option<String> {
     let daemon = docker::listening(program).await?;
     for name in names {
@@ -44,7 +44,7 @@ async fn asked(program: DaemonProgram, names: &[String]) -> Option<String> {
     None
 }
 
-/// The storage of this user's Podman, unless a file says otherwise.
+/// Storage of this user's Podman, unless a file says otherwise.
 fn storage() -> Option<PathBuf> {
     if nix::unistd::geteuid().is_root() {
         return Some("/var/lib/containers/storage".into());
@@ -60,7 +60,7 @@ struct PodmanImage {
     names: Vec<String>,
 }
 
-/// What an image of the list is called that has one of these names, or was built here under one.
+/// The listed name of an image with one of these names, or built here under one.
 fn listed(list: &[u8], names: &[String]) -> Option<String> {
     let images: Vec<PodmanImage> = serde_json::from_slice(list).ok()?;
     let known: Vec<&String> = images.iter().flat_map(|image| &image.names).collect();

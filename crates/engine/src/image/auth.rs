@@ -1,7 +1,7 @@
-//! Who we are at a registry: what Docker, Podman and AWS know, or nobody.
+//! Credentials for a registry.
 //!
-//! In this order: Docker's config.json with its credential helpers, Podman's
-//! auth.json, and for a registry of ECR the caller's AWS identity; else nobody.
+//! Looked up in this order: Docker's config.json with its credential helpers, Podman's auth.json,
+//! and for an ECR registry the caller's AWS identity. Otherwise none.
 
 use docker_credential::{CredentialRetrievalError, DockerCredential};
 use futures_util::future::BoxFuture;
@@ -9,31 +9,32 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Who we are at a registry.
+/// Credentials for a registry.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Login {
     Nobody,
     Password { user: String, password: String },
 }
 
-/// Asks ECR for user and password at one of its registries, by the registry's name and Region.
+/// Asks ECR for user name and password, given a registry's name and Region.
 pub type EcrPasswords = Arc<
     dyn Fn(String, String) -> BoxFuture<'static, Result<(String, String), String>> + Send + Sync,
 >;
 
-/// Who has chosen an image, and so whose credentials are used for it.
+/// Who chose an image, which decides whose credentials are used.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ImageRequester {
     Caller,
-    /// An untrusted file: no credentials are used. The hint says what the caller can do about it.
+    /// An untrusted file: no credentials are used. The hint tells the caller what to do about it.
     Stranger {
         hint: String,
     },
 }
 
 impl ImageRequester {
-    /// Who we are at a registry. Helpers are programs of the caller's own, and run here.
+    /// The requester's credentials for a registry. Credential helpers are the caller's own programs
+    /// and run here.
     pub async fn login(&self, registry: &str, ecr: &EcrPasswords) -> Result<Login, String> {
         match self {
             ImageRequester::Caller => credentials(registry, ecr).await,
@@ -67,7 +68,7 @@ async fn credentials(registry: &str, ecr: &EcrPasswords) -> Result<Login, String
 }
 
 fn look_up(registry: &str) -> Result<Option<DockerCredential>, String> {
-    // Docker's own registry goes by an old name there.
+    // The config lists Docker's own registry under an old name.
     let docker_name = match registry {
         "docker.io" | "index.docker.io" => "https://index.docker.io/v1/",
         other => other,
@@ -79,7 +80,7 @@ fn look_up(registry: &str) -> Result<Option<DockerCredential>, String> {
     let found = known(docker_credential::get_podman_credential(registry), "Podman's auth.json")?;
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let Some(home) = home.filter(|_| found.is_none()) else { return Ok(found) };
-    // Where Podman keeps what is to outlive a session.
+    // Podman keeps lasting credentials here.
     match std::fs::File::open(home.join(".config/containers/auth.json")) {
         Ok(file) => known(
             docker_credential::get_credential_from_reader(file, registry),
@@ -89,7 +90,7 @@ fn look_up(registry: &str) -> Result<Option<DockerCredential>, String> {
     }
 }
 
-/// An answer, with "knows nothing" as one.
+/// A lookup's result, with "no credentials" as `None`.
 fn known(
     answer: Result<DockerCredential, CredentialRetrievalError>,
     whose: &str,
@@ -100,7 +101,7 @@ fn known(
     match answer {
         Ok(credential) => Ok(Some(credential)),
         Err(ConfigNotFound | ConfigReadError | NoCredentialConfigured) => Ok(None),
-        // A helper's message for "no credentials".
+        // A helper's message if it has no credentials.
         Err(HelperFailure { ref stdout, .. }) if stdout.contains("credentials not found") => {
             Ok(None)
         }
@@ -108,7 +109,7 @@ fn known(
     }
 }
 
-/// The Region of a registry of ECR, by its name.
+/// The Region in an ECR registry's name.
 fn ecr_region(registry: &str) -> Option<&str> {
     let mut parts = registry.split('.');
     let account = parts.next()?;

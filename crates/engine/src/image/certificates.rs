@@ -1,10 +1,10 @@
-//! Whether a file of certificates is one.
+//! Checks a file of certificates.
 
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-/// Checks PEM with at least one certificate that connections can be judged by.
+/// Checks that PEM text holds at least one certificate and that all can serve as trust anchors.
 pub fn check(pem: &str) -> Result<(), String> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {

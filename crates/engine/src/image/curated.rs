@@ -1,13 +1,13 @@
-//! CodeBuild's own images by the names that its console has for them.
+//! CodeBuild's own images under their console names.
 //!
-//! Used by `name`. AWS serves them to everybody from its public registry.
+//! Used by `name`. AWS publishes them in its public registry.
 
-/// What their names begin with in the console, and in a project's JSON.
+/// Prefix of their names in the console and in a project's JSON.
 const CONSOLE: &str = "aws/codebuild/";
-/// Where they are.
+/// Where the public registry has them.
 const REGISTRY: &str = "public.ecr.aws/codebuild/";
 
-/// Beginnings of names, below `aws/codebuild/`, of what is no container image for this machine.
+/// Prefixes, below `aws/codebuild/`, of images that cannot run in a container here.
 const FOREIGN: [(&str, &str); 4] = [
     ("windows-", "is an image of Windows, and builds run on Linux here"),
     ("macos-", "is a machine of macOS, and builds run on Linux here"),
@@ -15,7 +15,7 @@ const FOREIGN: [(&str, &str); 4] = [
     ("amazonlinux-aarch64-", "is an image for aarch64, and builds run on x86-64 here"),
 ];
 
-/// The name in the public registry of an image that is named as in the console; `None` for other names.
+/// Translates a console name into the public registry's name; `None` for other names.
 pub(super) fn public_name(name: &str) -> Result<Option<String>, String> {
     let Some(rest) = name.strip_prefix(CONSOLE) else { return Ok(None) };
     match FOREIGN.iter().find(|(beginning, _)| rest.starts_with(beginning)) {
@@ -26,7 +26,7 @@ pub(super) fn public_name(name: &str) -> Result<Option<String>, String> {
     }
 }
 
-/// The console's name of an image, where it is one of those.
+/// The console name of one of these images.
 pub(super) fn console_name(public: &str) -> Option<String> {
     public.strip_prefix(REGISTRY).map(|rest| format!("{CONSOLE}{rest}"))
 }

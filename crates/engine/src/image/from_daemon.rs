@@ -1,7 +1,7 @@
-//! Images that Docker or Podman has, for a container of our own.
+//! Takes images from Docker or Podman for our own containers.
 //!
-//! Used by `pull`. A daemon hands an image out as what `docker save` writes, which is kept for as long
-//! as its layers are unpacked.
+//! Used by `pull`. A daemon exports an image in the format of `docker save`; the file is kept only
+//! while its layers are unpacked.
 
 use super::manifest::Digest;
 use crate::docker::{self, Daemon, DaemonProgram, Storage, said};
@@ -14,13 +14,13 @@ use tempfile::{NamedTempFile, TempDir, TempPath};
 pub(super) struct ExportedImage {
     daemon: Daemon,
     name: String,
-    /// Its id there, where that is the digest of its config.
+    /// The image's id, if it is the digest of the config.
     pub(super) id: Option<Digest>,
-    /// Where a Podman of our own listens.
+    /// Where our own Podman listens.
     _place: TempDir,
 }
 
-/// Asks Docker, else Podman.
+/// Looks in Docker, then in Podman.
 pub(super) async fn find(name: &str) -> Result<ExportedImage, String> {
     let place = tempfile::tempdir().map_err(|error| format!("cannot make a folder: {error}"))?;
     let mut unreachable = Vec::new();
@@ -40,7 +40,7 @@ pub(super) async fn find(name: &str) -> Result<ExportedImage, String> {
 }
 
 impl ExportedImage {
-    /// Has it written to a file beside `store`, which goes with the answer.
+    /// Exports the image to a temporary file in `store`, which disappears with the returned path.
     pub(super) async fn save(self, store: &Path) -> Result<TempPath, String> {
         let failed = |error: io::Error| format!("cannot keep it in {}: {error}", store.display());
         let mut file = NamedTempFile::with_prefix_in(".saved-", store).map_err(failed)?;
@@ -49,7 +49,7 @@ impl ExportedImage {
             loop {
                 match pieces.next().await {
                     None => break Ok(()),
-                    // Written here: it goes to the page cache, at the pace of the daemon.
+                    // A blocking write: it goes to the page cache at the daemon's pace.
                     Some(Ok(piece)) => file.write_all(&piece).map_err(failed)?,
                     Some(Err(error)) => break Err(said(&error)),
                 }

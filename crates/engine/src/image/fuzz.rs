@@ -1,16 +1,17 @@
-//! Hostile bytes for what reads images: seeded, so that a failure comes again. Tests only.
+//! Feeds hostile bytes to the image readers, from a seed, so that a failure can be repeated. Tests
+//! only.
 
 use super::manifest::{self, ManifestOrIndex};
 use super::unpack::{OpaqueMarks, Rules, unpack};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Rounds of each case; `RUNNER_FUZZ_ROUNDS` asks for more.
+/// Rounds of each case; set `RUNNER_FUZZ_ROUNDS` for more.
 fn rounds() -> usize {
     std::env::var("RUNNER_FUZZ_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(400)
 }
 
-/// xorshift64*: the same numbers at each run.
+/// xorshift64*: the same numbers in each run.
 struct Random(u64);
 
 impl Random {
@@ -26,7 +27,7 @@ impl Random {
     }
 }
 
-/// Names that have led astray elsewhere, whiteouts among them.
+/// Names that have misled other unpackers, with whiteouts among them.
 const NAMES: [&str; 16] = [
     "a",
     "a/b",
@@ -67,12 +68,12 @@ fn entry(random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-/// Everything below a directory, links not followed.
+/// Everything below a directory, without following links.
 fn listing(dir: &Path) -> Vec<(PathBuf, u64)> {
     let mut list = Vec::new();
     for entry in fs::read_dir(dir).expect("a directory").flatten() {
         let metadata = entry.metadata().expect("looked at");
-        // A directory's own size is its file system's: tmpfs has another one for each entry.
+        // A directory's size depends on its file system: on tmpfs it changes with each entry.
         list.push((entry.path(), if metadata.is_dir() { 0 } else { metadata.len() }));
         if metadata.is_dir() && entry.file_name() != "tree" {
             list.extend(listing(&entry.path()));
@@ -82,7 +83,7 @@ fn listing(dir: &Path) -> Vec<(PathBuf, u64)> {
     list
 }
 
-/// Whatever a tar says, nothing beside its tree is made, changed or removed.
+/// Whatever a tar says, nothing outside its tree is made, changed or removed.
 #[test]
 fn no_tar_leaves_its_tree() {
     let bed = tempfile::tempdir().expect("a directory");
@@ -108,11 +109,11 @@ fn no_tar_leaves_its_tree() {
         assert_eq!(listing(bed.path()), before, "round {round}");
         runner_host::private::remove_as_we_are(&inner).expect("removed");
     }
-    // Or nothing has been tried.
+    // Otherwise the test has tried nothing.
     assert!(unpacked > rounds() / 20, "{unpacked}");
 }
 
-/// Papers with changes are read or refused; what is read keeps the rules.
+/// Mutated JSON is read or refused; JSON that is read obeys the rules.
 #[test]
 fn papers_are_answered() {
     let digest = format!("sha256:{}", "0123456789abcdef".repeat(4));
@@ -151,7 +152,7 @@ fn papers_are_answered() {
             match manifest::read(&bytes) {
                 Ok(ManifestOrIndex::Image(manifest)) => {
                     for layer in manifest.layers.iter().chain([&manifest.config]) {
-                        // It becomes the name of a file.
+                        // The digest becomes a file name.
                         let hex = layer.digest.hex();
                         assert!(hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()));
                     }

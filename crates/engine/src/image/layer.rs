@@ -1,7 +1,7 @@
-//! One layer into the store: bytes in, a directory out, or nothing.
+//! Unpacks one layer into the store: the whole directory or nothing.
 //!
-//! Called by `pull` on a thread that may wait. The bytes are hashed on their way to the chore that
-//! unpacks them; the directory becomes visible under the layer's digest only when both agree.
+//! `pull` calls this on a thread that may block. The bytes are hashed on their way to the chore
+//! that unpacks them. The directory appears under the layer's digest only when both succeed.
 
 use super::manifest::{Descriptor, Digest};
 use super::store::{ImageStore, Variant};
@@ -13,10 +13,10 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 
-/// What is handed over at once.
+/// Bytes handed over at once.
 const CHUNK: usize = 256 << 10;
 
-/// A layer that is not there.
+/// Why a layer could not be added.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LayerError {
     #[error("it has {got} bytes more than the {said} it should have")]
@@ -36,14 +36,14 @@ pub(super) enum LayerError {
 pub(super) struct WantedLayer<'a> {
     pub(super) variant: &'a Variant,
     pub(super) digest: &'a Digest,
-    /// Where it is known.
+    /// Size in bytes, if known.
     pub(super) size: Option<u64>,
-    /// Unpacked.
+    /// Most bytes of unpacked files.
     pub(super) most_bytes: u64,
 }
 
-/// Puts a layer into the store, where it is not there yet. `progress` hears how many bytes have been
-/// read, and says whether they are still wanted.
+/// Puts a layer into the store unless it is there. `progress` gets the number of bytes just read
+/// and returns false to cancel.
 pub(super) fn add(
     store: &ImageStore,
     wanted: &WantedLayer<'_>,
@@ -53,7 +53,7 @@ pub(super) fn add(
     let failed = |doing| move |source| LayerError::Store { doing, source };
     let (variant, digest) = (wanted.variant, wanted.digest);
     let dir = store.layer(variant, digest);
-    // Two pulls may want the same layer at once: one gets it, the other waits and finds it.
+    // If two pulls want the same layer, one fetches it; the other waits and finds it.
     let _lock = store.lock_layer(variant, digest).map_err(failed("cannot lock the layer"))?;
     if dir.is_dir() {
         return Ok(());
@@ -68,7 +68,7 @@ pub(super) fn add(
             .map_err(failed("cannot put it into the store"))
     });
     if result.is_err() {
-        // What cannot be removed now is found by the next pull, or by prune.
+        // If removal fails now, the next pull or a prune does it.
         let _ = remove_tree(&new);
     }
     result
@@ -85,7 +85,7 @@ fn fill(
     let tree = new.join("tree");
     fs::create_dir(&tree).map_err(failed("cannot make a directory for it"))?;
     let (reading, writing) = io::pipe().map_err(failed("cannot make a pipe"))?;
-    // A larger pipe saves switches between the two ends. It is optional.
+    // A larger pipe saves context switches. It is optional.
     let _ = nix::fcntl::fcntl(&writing, nix::fcntl::FcntlArg::F_SETPIPE_SZ(1 << 20));
     let rules = Rules { marks: Some(variant.marks), most_bytes };
     let chore = start(variant, &tree, rules, reading.into())
@@ -107,8 +107,8 @@ fn fill(
             return Err(LayerError::Longer { said, got: got - said });
         }
         hash.update(&buffer[..count]);
-        // A chore that has given up is asked for its reason below; whether the bytes were the right
-        // ones decides whose fault it is.
+        // If the chore has given up, its reason is read below; only the digest tells whose fault it
+        // is.
         if pipe.as_mut().is_some_and(|pipe| pipe.write_all(&buffer[..count]).is_err()) {
             pipe = None;
         }
@@ -127,7 +127,7 @@ fn fill(
     Ok(finish(chore)?)
 }
 
-/// Starts the unpacking of what comes through `input`.
+/// Starts the chore that unpacks a layer from `input`.
 pub(super) fn start(
     variant: &Variant,
     tree: &std::path::Path,
@@ -141,7 +141,7 @@ pub(super) fn start(
     Chore::start(variant.users.as_ref(), &["unpack", tree, &marks, &most], Some(input))
 }
 
-/// What came out of it.
+/// The chore's result.
 pub(super) fn finish(chore: Chore) -> Result<UnpackTotals, UnpackError> {
     let other = |message: String| UnpackError { kind: UnpackErrorKind::Other, message };
     match chore.finish() {
@@ -154,7 +154,7 @@ pub(super) fn finish(chore: Chore) -> Result<UnpackTotals, UnpackError> {
     }
 }
 
-/// Size of all layers, as the manifest gives it, for bars.
+/// Size of all layers in bytes, as the manifest gives it, for the progress bars.
 pub(super) fn total(layers: &[Descriptor]) -> u64 {
     layers.iter().map(|layer| layer.size).fold(0, u64::saturating_add)
 }

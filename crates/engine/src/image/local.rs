@@ -1,8 +1,8 @@
-//! Images in files of this machine: OCI image layouts, plain or in a tar, and what `docker save`
-//! writes.
+//! Images in local files: OCI image layouts, as a directory or a tar, and archives of `docker
+//! save`.
 //!
-//! Used by `pull`. An archive is read where it lies: its entries are found once, and each blob is
-//! read from its place. Nothing of it is unpacked but layers.
+//! Used by `pull`. An archive is read in place: its entries are found once, and each blob is read
+//! from its offset. Only layers are unpacked.
 
 use super::manifest::{
     self, Descriptor, Digest, ImageConfig, MOST_JSON, Manifest, ManifestOrIndex,
@@ -18,28 +18,28 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use tempfile::TempPath;
 
-/// Most entries of an archive: a manifest, an index and blobs, not a file system.
+/// Most entries of an archive, which holds a manifest, an index and blobs, not a file system.
 const MOST_ENTRIES: usize = 100_000;
 
 #[derive(Clone, Debug)]
 pub(super) enum BlobFiles {
     /// A directory, and its name for messages.
     Dir(Arc<Dir>, PathBuf),
-    /// A tar: where in it each file is, and how long.
+    /// A tar with the offset and length of each file in it.
     Tar(PathBuf, HashMap<PathBuf, (u64, u64)>),
 }
 
-/// An image in such files.
+/// An image in local files.
 pub(super) struct LocalImage {
     pub(super) files: BlobFiles,
     pub(super) digest: Digest,
     pub(super) config: ImageConfig,
     pub(super) layers: Vec<LocalLayer>,
-    /// The archive, if nobody else uses it.
+    /// The temporary archive, if it was exported for this image.
     pub(super) saved: Option<TempPath>,
 }
 
-/// A layer in such files.
+/// A layer in local files.
 #[derive(Clone, Debug)]
 pub(super) struct LocalLayer {
     pub(super) descriptor: Descriptor,
@@ -49,7 +49,7 @@ pub(super) struct LocalLayer {
 }
 
 impl BlobFiles {
-    /// A tar's table of contents.
+    /// Reads a tar's table of contents.
     fn of_tar(path: &Path) -> Result<Self, String> {
         let shown = path.display();
         let failed = |error: io::Error| format!("cannot read {shown}: {error}");
@@ -84,7 +84,7 @@ impl BlobFiles {
         Ok(BlobFiles::Tar(path.to_path_buf(), places))
     }
 
-    /// Opens one of the files, and tells its length.
+    /// Opens one of the files. Also returns its offset and length.
     fn open(&self, name: &Path) -> Result<(File, u64, u64), String> {
         let failed =
             |path: &Path, error: io::Error| format!("cannot read {}: {error}", path.display());
@@ -108,7 +108,7 @@ impl BlobFiles {
         }
     }
 
-    /// A small file, whole.
+    /// Reads a small file.
     fn read(&self, name: &Path) -> Result<Vec<u8>, String> {
         let (file, _, length) = self.open(name)?;
         if length > MOST_JSON {
@@ -121,7 +121,7 @@ impl BlobFiles {
         Ok(bytes)
     }
 
-    /// A small blob, verified.
+    /// Reads a small blob and verifies its digest.
     fn blob(&self, descriptor: &Descriptor) -> Result<Vec<u8>, String> {
         use sha2::Digest as _;
         let bytes = self.read(&blob_path(&descriptor.digest))?;
@@ -134,7 +134,7 @@ impl BlobFiles {
 }
 
 impl LocalLayer {
-    /// Its bytes, as they are hashed, and how many where that is known.
+    /// Opens the layer's bytes in the form the digest covers.
     pub(super) fn open(&self, files: &BlobFiles) -> io::Result<Box<dyn Read + Send>> {
         let (file, _, length) = files.open(&self.path).map_err(io::Error::other)?;
         let mut file = file.take(length);
@@ -151,7 +151,7 @@ impl LocalLayer {
         })
     }
 
-    /// How many bytes that will be, where it is known.
+    /// The number of those bytes, if known.
     pub(super) fn size(&self) -> Option<u64> {
         (!self.is_of_contents).then_some(self.descriptor.size)
     }
@@ -161,12 +161,12 @@ fn blob_path(digest: &Digest) -> PathBuf {
     Path::new("blobs/sha256").join(digest.hex())
 }
 
-/// A name without detours; nothing of it leads outside.
+/// A name's normal components only, so that it cannot lead outside.
 fn plain(name: &Path) -> PathBuf {
     name.components().filter(|part| matches!(part, Component::Normal(_))).collect()
 }
 
-/// What a link in an archive leads to.
+/// A link's target in an archive.
 fn name_beside(name: &Path, to: &Path) -> PathBuf {
     let mut parts: Vec<Component<'_>> =
         name.parent().map(|dir| dir.components().collect()).unwrap_or_default();
@@ -179,7 +179,7 @@ fn name_beside(name: &Path, to: &Path) -> PathBuf {
     parts.into_iter().collect()
 }
 
-/// The image of a layout.
+/// The image in a layout.
 pub(super) fn layout(dir: &Path, tag: Option<&str>) -> Result<LocalImage, String> {
     let shown = dir.display();
     let top = Dir::top(dir).map_err(|error| match error.kind() {
@@ -194,7 +194,7 @@ pub(super) fn layout(dir: &Path, tag: Option<&str>) -> Result<LocalImage, String
     of_layout(BlobFiles::Dir(Arc::new(top), dir.to_path_buf()), tag)
 }
 
-/// A file that a person has named. It must be regular, and opening it never blocks.
+/// Opens a file that the user named. It must be regular; opening it never blocks.
 pub(super) fn regular(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
@@ -204,7 +204,7 @@ pub(super) fn regular(path: &Path) -> io::Result<File> {
     }
 }
 
-/// The image of a layout in a tar.
+/// The image in a layout's tar.
 pub(super) fn oci_archive(path: &Path) -> Result<LocalImage, String> {
     of_layout(BlobFiles::of_tar(path)?, None)
 }
@@ -230,7 +230,7 @@ fn of_layout(files: BlobFiles, tag: Option<&str>) -> Result<LocalImage, String> 
         },
     };
     let mut found = found.clone();
-    // An index of platforms may stand below the layout's own.
+    // The layout's index may name an index of platforms.
     for _ in 0..3 {
         match manifest::read(&files.blob(&found)?)? {
             ManifestOrIndex::Index(entries) => found = manifest::choose(&entries)?.clone(),
@@ -268,7 +268,7 @@ struct SavedManifest {
     layers: Vec<String>,
 }
 
-/// The image of `docker save`; the first, where there are several.
+/// The image in a `docker save` archive; of several, the first.
 pub(super) fn docker_archive(path: &Path) -> Result<LocalImage, String> {
     use sha2::Digest as _;
     let files = BlobFiles::of_tar(path)?;
@@ -277,7 +277,7 @@ pub(super) fn docker_archive(path: &Path) -> Result<LocalImage, String> {
         .map_err(|error| format!("its manifest.json cannot be read: {error}"))?;
     let saved = list.first().ok_or("its manifest.json names no image")?;
     let config = files.read(Path::new(&saved.config))?;
-    // Its image id: the digest of the config, which names the contents of each layer.
+    // The image id: the digest of the config, which names the contents of each layer.
     let digest = Digest::of(&sha2::Sha256::digest(&config));
     let config = manifest::read_config(&config)?;
     if config.diff_ids.len() != saved.layers.len() {

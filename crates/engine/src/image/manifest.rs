@@ -1,16 +1,16 @@
-//! Manifests, indexes and configs of images: JSON of others, read with suspicion.
+//! Manifests, indexes and configs of images: untrusted JSON.
 //!
-//! Fed by `registry` and `local`. Formats: OCI image-spec 1.1 and Docker's schema 2, which agree in
-//! all that is read here. Nothing is done here but reading.
+//! Called by `registry` and `local`. Reads OCI image-spec 1.1 and Docker's schema 2, which agree in
+//! every field used here. Only parses.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-/// Most bytes of a manifest, an index or a config: what registries themselves take.
+/// Most bytes of a manifest, an index or a config: the limit of registries themselves.
 pub(super) const MOST_JSON: u64 = 4 << 20;
-/// Overlayfs stacks 500 lower layers, and wants room for ours.
+/// Overlayfs takes 500 lower layers, and ours need room.
 const MOST_LAYERS: usize = 490;
 
 /// A SHA-256 as `sha256:` and 64 hexadecimal digits.
@@ -19,17 +19,17 @@ const MOST_LAYERS: usize = 490;
 pub struct Digest(String);
 
 impl Digest {
-    /// Its digits.
+    /// The 64 digits.
     pub fn hex(&self) -> &str {
         &self.0[7..]
     }
 
-    /// Enough of it to tell it from others.
+    /// The first 12 digits, for messages.
     pub fn short(&self) -> &str {
         &self.0[7..19]
     }
 
-    /// From a finished hash.
+    /// Makes a digest from a finished hash.
     pub(super) fn of(hash: &[u8]) -> Self {
         let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
         Digest(format!("sha256:{hex}"))
@@ -73,7 +73,7 @@ impl From<Digest> for String {
     }
 }
 
-/// A blob, as a manifest names it.
+/// A manifest's reference to a blob.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Descriptor {
@@ -83,22 +83,22 @@ pub(super) struct Descriptor {
     pub size: u64,
 }
 
-/// What an image is made of.
+/// The config and layers of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Manifest {
     pub config: Descriptor,
-    /// The lowest first.
+    /// Lowest layer first.
     pub layers: Vec<Descriptor>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ManifestOrIndex {
     Image(Manifest),
-    /// Manifests of several platforms.
+    /// One manifest for each platform.
     Index(Vec<IndexEntry>),
 }
 
-/// One manifest of several.
+/// One entry of an index.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct IndexEntry {
     #[serde(flatten)]
@@ -120,13 +120,13 @@ struct ImagePlatform {
 }
 
 impl IndexEntry {
-    /// The name it has in an image layout.
+    /// The image's name in a layout.
     pub(super) fn tag(&self) -> Option<&str> {
         self.annotations.as_ref()?.get("org.opencontainers.image.ref.name").map(String::as_str)
     }
 }
 
-/// This machine, as images name it.
+/// This machine's architecture in image terms.
 pub(super) const ARCHITECTURE: &str = match std::env::consts::ARCH.as_bytes() {
     b"x86_64" => "amd64",
     b"aarch64" => "arm64",
@@ -143,7 +143,7 @@ struct RawManifest {
     manifests: Option<Vec<IndexEntry>>,
 }
 
-/// Reads a manifest or an index.
+/// Parses a manifest or an index.
 pub(super) fn read(bytes: &[u8]) -> Result<ManifestOrIndex, String> {
     let raw: RawManifest = serde_json::from_slice(bytes)
         .map_err(|error| format!("its manifest cannot be read: {error}"))?;
@@ -203,14 +203,14 @@ pub(super) fn choose(entries: &[IndexEntry]) -> Result<&Descriptor, String> {
             .as_ref()
             .is_some_and(|platform| platform.os == "linux" && platform.architecture == ARCHITECTURE)
     };
-    // The plain one rather than one for newer processors only.
+    // Prefer the plain variant to one for newer processors only.
     let plain = |entry: &&IndexEntry| {
         let variant = entry.platform.as_ref().and_then(|platform| platform.variant.as_deref());
         matches!(variant, None | Some("" | "v1" | "v8"))
     };
     let mut fitting = entries.iter().filter(fits);
     let best = fitting.clone().find(plain).or_else(|| fitting.next());
-    // A layout with one image need not name a platform.
+    // A layout with a single image need not name a platform.
     let only = match entries {
         [only] if only.platform.is_none() => Some(only),
         _ => None,
@@ -226,25 +226,25 @@ pub(super) fn choose(entries: &[IndexEntry]) -> Result<&Descriptor, String> {
     })
 }
 
-/// What an image says about how it is run.
+/// The part of an image's config that tells how to run it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageConfig {
-    /// Variables, in its order.
+    /// Environment variables in the config's order.
     pub env: Vec<(String, String)>,
-    /// The program that is to run first.
+    /// The program to run first.
     pub entrypoint: Vec<String>,
     /// The arguments of the entrypoint, or the whole command if there is no entrypoint.
     #[serde(default)]
     pub command: Vec<String>,
-    /// Ports of TCP that it says it listens at, the lowest first.
+    /// TCP ports that the image declares, lowest first.
     #[serde(default)]
     pub ports: Vec<u16>,
-    /// Its directory.
+    /// Working directory.
     pub working_dir: String,
     /// The user it names. A build's commands run as root regardless.
     pub user: String,
-    /// Digests of the layers, decompressed; the lowest first.
+    /// Digests of the decompressed layers, lowest first.
     #[serde(skip)]
     pub diff_ids: Vec<Digest>,
 }
@@ -276,7 +276,7 @@ struct RawRootfs {
     diff_ids: Vec<Digest>,
 }
 
-/// Ports of TCP among `8080/tcp`, `53/udp` and `80`.
+/// The TCP ports among entries like `8080/tcp`, `53/udp` and `80`.
 fn ports<'k>(keys: impl Iterator<Item = &'k String>) -> Vec<u16> {
     let port = |key: &'k String| key.strip_suffix("/tcp").unwrap_or(key).parse().ok();
     let mut ports: Vec<u16> = keys.filter_map(port).filter(|port| *port > 0).collect();
@@ -284,7 +284,7 @@ fn ports<'k>(keys: impl Iterator<Item = &'k String>) -> Vec<u16> {
     ports
 }
 
-/// Reads an image's config.
+/// Parses an image's config.
 pub(super) fn read_config(bytes: &[u8]) -> Result<ImageConfig, String> {
     let raw: RawConfig = serde_json::from_slice(bytes)
         .map_err(|error| format!("its config cannot be read: {error}"))?;

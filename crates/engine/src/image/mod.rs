@@ -1,7 +1,7 @@
-//! Images: from a name to the directories a container's root is made of.
+//! Images: turns a name into the directories of a container's root.
 //!
-//! Used by the engine before a container is made, and by `runner image`. Nothing of an image is
-//! trusted: see `unpack` for what its layers may do, `manifest` for what its papers may say.
+//! Used by the engine before a container is made, and by `runner image`. Images are untrusted: see
+//! `unpack` for limits on layers and `manifest` for limits on JSON.
 
 mod at_hand;
 mod auth;
@@ -43,18 +43,18 @@ use std::path::PathBuf;
 
 const NO_SPACE: &str = "free some space, or set RUNNER_HOME to a directory on another disk";
 
-/// An image that is ready.
+/// An image ready for use.
 #[derive(Debug)]
 pub struct PreparedImage {
     /// Directories to stack, the topmost first.
     pub lower: Vec<PathBuf>,
-    /// Directories whose looks the topmost of these does not know.
+    /// Directories whose mode, owner and time the topmost layer does not record.
     pub restored: Vec<Restored>,
-    /// What the image says about how it is run.
+    /// The image's config.
     pub config: ImageConfig,
-    /// Digest of what describes it, where anything does.
+    /// The image's digest, if it has one.
     pub digest: Option<String>,
-    /// Held as long as a build uses it, so that nobody replaces or removes it meanwhile.
+    /// Held while a build uses the image, so that nothing replaces or removes it.
     _in_use: HeldImage,
 }
 
@@ -86,7 +86,8 @@ pub struct ImageError {
 }
 
 impl Getter {
-    /// Makes an image ready for a container with these users; `host` is nothing to make ready.
+    /// Prepares an image for a container with these users. `host` needs no preparation and gives
+    /// `None`.
     pub async fn prepare(
         &self,
         image: &Image,

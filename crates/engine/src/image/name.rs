@@ -1,7 +1,7 @@
-//! Names of images, as people write them.
+//! Image names as users write them.
 //!
-//! Fed by `cli::values`. A name says where an image comes from; what it is comes out when it is
-//! made ready.
+//! Called by `cli::values`. A name says where an image comes from; its content is known only after
+//! preparation.
 
 use super::curated;
 use oci_spec::distribution::Reference;
@@ -10,29 +10,29 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// What a build starts from.
+/// The image that a build starts from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Image {
     /// The tools of this machine.
     Host,
-    /// A root file system: unpacked, or in a tar.
+    /// A root file system, as a directory or a tar.
     Rootfs(PathBuf),
-    /// An image of a registry, or of the store.
+    /// An image in a registry or in the store.
     Registry(Reference),
-    /// An OCI image layout, and which of its images.
+    /// An OCI image layout and the tag of an image in it.
     Layout(PathBuf, Option<String>),
-    /// The same in a tar.
+    /// An OCI image layout in a tar.
     OciArchive(PathBuf),
-    /// What `docker save` writes.
+    /// An archive of `docker save`.
     DockerArchive(PathBuf),
-    /// An image that a Docker daemon has, by its name or id there.
+    /// An image at a Docker daemon, by name or id.
     DockerDaemon(String),
 }
 
 impl Image {
-    /// What an image of a registry may be called in Docker or Podman. A registry at a port is at hand, too, and
-    /// knows what it has.
+    /// Names that a registry's image may have in Docker or Podman. Empty for a registry with a
+    /// port: such a registry is usually local and knows its own images.
     pub(super) fn local_names(reference: &Reference) -> Vec<String> {
         if reference.registry().contains(':') {
             return Vec::new();
@@ -96,7 +96,7 @@ impl FromStr for Image {
             Some(("docker-daemon", "")) => Err(format!("`{text}` names no image; {FORMS}")),
             Some(("docker-daemon", rest)) => Ok(Image::DockerDaemon(rest.to_owned())),
             Some(("oci", rest)) => {
-                // A directory's name may hold a colon, too.
+                // A directory's name may contain a colon, too.
                 let (dir, tag) = match rest.rsplit_once(':') {
                     Some((dir, tag)) if !tag.contains('/') && !path(rest)?.is_dir() => {
                         (dir, Some(tag.to_owned()))
@@ -106,7 +106,7 @@ impl FromStr for Image {
                 Ok(Image::Layout(path(dir)?, tag))
             }
             _ => {
-                // No registry's image begins like this.
+                // No registry's image starts like this.
                 if text.starts_with(['/', '.', '~']) {
                     return Err(format!(
                         "`{text}` is a path; for a root file system write rootfs:{text}"

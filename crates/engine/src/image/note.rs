@@ -4,12 +4,12 @@ use crate::docker::DaemonProgram;
 use std::fmt;
 use std::time::Duration;
 
-/// What the caller hears while an image is fetched.
+/// Messages to the caller while an image is fetched.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ImageNote {
     /// Missing layers are fetched.
     Getting { image: String, missing: usize, layers: usize, bytes: u64 },
-    /// A build gets a new /dev.
+    /// Device files of the image are left out: a build gets a new /dev.
     DevicesLeftOut { image: String, count: u64 },
     /// A daemon pulls the image.
     Pulling { program: DaemonProgram, image: String },

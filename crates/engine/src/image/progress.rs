@@ -1,16 +1,17 @@
-//! How far a pull is: a bar for each layer and one for all, where somebody looks at a terminal.
+//! Shows the progress of a pull: one bar for each layer and one for the total, if the output is a
+//! terminal.
 //!
-//! Used by `pull`. Anything else that draws on that terminal makes way.
+//! Used by `pull`. Other output to that terminal makes way.
 
 use super::manifest::Digest;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::fmt;
 use std::sync::Arc;
 
-/// Called with `true` before anything is drawn, and with `false` when everything is cleared.
+/// Called with `true` before drawing starts, and with `false` once everything is cleared.
 pub type Curtain = Arc<dyn Fn(bool) + Send + Sync>;
 
-/// Where bars are drawn.
+/// Whether and where to draw bars.
 #[derive(Clone, Default)]
 pub struct PullProgress {
     pub is_visible: bool,
@@ -31,7 +32,7 @@ pub struct Bars {
 }
 
 impl PullProgress {
-    /// Bars for so many bytes.
+    /// Starts the bars of a pull of this many bytes.
     pub fn start(&self, bytes: u64) -> Bars {
         let curtain = self.curtain.clone().filter(|_| self.is_visible);
         if let Some(curtain) = &curtain {
@@ -48,13 +49,13 @@ impl PullProgress {
 }
 
 impl Bars {
-    /// A bar for a layer; it is gone with its last handle.
+    /// Adds a layer's bar, which disappears with its last handle.
     pub(super) fn layer(&self, digest: &Digest, size: u64) -> LayerBar {
         let bar = ProgressBar::new(size).with_style(style()).with_prefix(digest.short().to_owned());
         LayerBar { bar: self.bars.insert_before(&self.total, bar), total: self.total.clone() }
     }
 
-    /// A bar for a layer that a daemon pulls.
+    /// Adds the bar of a layer that a daemon pulls.
     pub fn told(&self, name: &str) -> LayerBar {
         let bar = ProgressBar::new(0).with_style(style()).with_prefix(name.to_owned());
         LayerBar { bar: self.bars.insert_before(&self.total, bar), total: self.total.clone() }
@@ -64,7 +65,7 @@ impl Bars {
 impl Drop for Bars {
     fn drop(&mut self) {
         self.total.finish_and_clear();
-        // What cannot be cleared stays on the screen.
+        // A bar that cannot be cleared stays on the screen.
         let _ = self.bars.clear();
         if let Some(curtain) = &self.curtain {
             curtain(false);
@@ -72,7 +73,7 @@ impl Drop for Bars {
     }
 }
 
-/// The bar of a layer.
+/// The bar of one layer.
 pub struct LayerBar {
     bar: ProgressBar,
     total: ProgressBar,
@@ -84,7 +85,7 @@ impl LayerBar {
         self.total.inc(bytes);
     }
 
-    /// Sets position and length as a daemon reports them.
+    /// Sets position and length as the daemon reports them.
     pub fn set(&self, bytes: u64, of: u64) {
         self.total.inc_length(of.saturating_sub(self.bar.length().unwrap_or(0)));
         self.bar.set_length(of);

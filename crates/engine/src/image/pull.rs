@@ -1,7 +1,7 @@
 //! Prepares an image: finds it in the store, or fetches it and puts it there.
 //!
-//! Used by the engine for a build and by `runner image`. Layers are got and unpacked side by side,
-//! each in one pass; an image is remembered when all of them are there.
+//! Used by the engine for a build and by `runner image`. Several layers are fetched and unpacked at
+//! once, each in one pass. The store records an image once it has all its layers.
 
 use super::at_hand;
 use super::from_daemon;
@@ -19,25 +19,25 @@ use std::sync::Arc;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 
-/// Layers under way at once.
+/// Layers fetched at once.
 const SIDE_BY_SIDE: usize = 4;
-/// Most bytes of one layer's files, unless somebody says otherwise.
+/// Default limit on the bytes of one layer's files.
 pub const MOST_BYTES: u64 = 64 << 30;
 
 const GIVEN_UP: &str = "not got, because it is wanted no more";
 const NO_DAEMON: &str = "docker-daemon: takes an image that Docker or Podman has on this machine; one \
                          of a registry needs neither: --image NAME";
 
-/// How images are got.
+/// Fetches images.
 #[derive(Clone)]
 pub struct Getter {
     pub store: ImageStore,
     /// Whose credentials are used.
     pub asker: ImageRequester,
-    /// What ECR gives them.
+    /// Asks ECR for the caller's credentials.
     pub ecr: EcrPasswords,
     pub progress: PullProgress,
-    /// Called with what the person should know.
+    /// Called with messages for the user.
     pub tell: Arc<dyn Fn(ImageNote) + Send + Sync>,
     /// Most bytes of one layer's files.
     pub most_bytes: u64,
@@ -45,10 +45,10 @@ pub struct Getter {
     pub given_up: Arc<Notify>,
 }
 
-/// What became of it.
+/// The result of a fetch.
 pub struct Got {
     pub image: InUse,
-    /// Layers that were not there before.
+    /// Layers that the store did not have before.
     pub new_layers: usize,
 }
 
@@ -61,13 +61,13 @@ impl Got {
 enum PullSource {
     Registry(RegistryClient),
     Local(LocalImage),
-    /// All of them are there.
+    /// The store has all of them.
     Store,
 }
 
 impl Getter {
-    /// Makes an image ready for these users under its own name, or another. `refresh`: look in the
-    /// registry even where the name is known.
+    /// Prepares an image for these users, under its own name or another. With `refresh`, asks the
+    /// registry even if the store knows the name.
     pub async fn get(
         &self,
         image: &Image,
@@ -90,7 +90,7 @@ impl Getter {
         self.store.prepare(&variant).map_err(store_failed)?;
         let store = self.store.clone();
         let held = tokio::task::spawn_blocking(move || store.lock_shared());
-        // Held until the image is in use: nothing of it is removed meanwhile.
+        // Held until the image is in use, so that nothing of it is removed before.
         let _held =
             held.await.map_err(io::Error::other).and_then(|lock| lock).map_err(store_failed)?;
         if !refresh
@@ -129,8 +129,8 @@ impl Getter {
         Ok(Got { image, new_layers })
     }
 
-    /// As [`Self::look`]; where no registry gives an image that Docker or Podman has here, that is told. A
-    /// stranger does not hear of it.
+    /// Like [`Self::look`]; if no registry gives the image, the hint says whether Docker or Podman
+    /// has it here. Strangers get no such hint.
     async fn look_or_hint(
         &self,
         image: &Image,
@@ -147,7 +147,7 @@ impl Getter {
         }
     }
 
-    /// Whose images are good for this one who asks.
+    /// Which stored images this requester may use.
     fn eyes(&self) -> Eyes {
         match self.asker {
             ImageRequester::Caller => Eyes::Callers,
@@ -155,7 +155,7 @@ impl Getter {
         }
     }
 
-    /// What an image is made of.
+    /// Finds an image's manifest, config and layers.
     async fn look(
         &self,
         image: &Image,
@@ -176,7 +176,7 @@ impl Getter {
                 let registry =
                     RegistryClient::new(reference, &self.asker, &self.ecr).await.map_err(failed)?;
                 let (digest, manifest) = registry.manifest().await.map_err(failed)?;
-                // The same image under another name, or once more: its config is known.
+                // The same image under another name, or again: its config is known.
                 let known = self.store.image(&digest).ok().flatten();
                 let stored = match known {
                     Some(known) => known,
@@ -233,7 +233,7 @@ impl Getter {
         let bars = Arc::new(self.progress.start(layer::total(&missing)));
         let turns = Arc::new(Semaphore::new(SIDE_BY_SIDE));
         let source = Arc::new(source);
-        // Dropped, with whoever waits for this, it ends the rest.
+        // Dropping this, along with the caller's future, stops all layers.
         let (still_wanted, wanted) = watch::channel(());
         let mut layers = JoinSet::new();
         for descriptor in missing {
@@ -262,7 +262,7 @@ impl Getter {
                 }
             });
         }
-        // The first failure ends them all: the rest would be got for nothing.
+        // The first failure stops all layers, because the rest would be useless.
         let mut still_wanted = Some(still_wanted);
         let mut failure = None;
         loop {
@@ -294,7 +294,7 @@ impl Getter {
     }
 }
 
-/// Reads files on a separate thread, so that a slow disk, or a path that is no file, blocks nothing else.
+/// Reads files on a separate thread, so that a slow disk or a special file blocks nothing else.
 async fn read(
     work: impl FnOnce() -> Result<LocalImage, String> + Send + 'static,
 ) -> Result<LocalImage, String> {
@@ -303,7 +303,7 @@ async fn read(
 
 type Opener = Box<dyn FnOnce() -> io::Result<Box<dyn Read + Send>> + Send>;
 
-/// A layer's bytes, opened on the thread that reads them, and how many they are where that is known.
+/// An opener for a layer's bytes, to be called on the reading thread, and their number, if known.
 fn open(
     source: &Arc<PullSource>,
     descriptor: &Descriptor,
@@ -324,7 +324,7 @@ fn open(
                 None => (Box::new(|| Err(io::ErrorKind::NotFound.into())), None),
             }
         }
-        // It was there when it was looked for, and nothing is removed meanwhile.
+        // The layer was present when checked, and nothing is removed meanwhile.
         PullSource::Store => (Box::new(|| Err(io::ErrorKind::NotFound.into())), None),
     }
 }

@@ -1,8 +1,9 @@
-//! Layers, stacked: what each has only named on the way looks as the layers below have it.
+//! Stacks layers and restores the mode, owner and time of directories that upper layers only
+//! imply.
 //!
-//! A layer that holds `/root/.profile` need not say what `/root` is like. Unpacked by itself it has
-//! a `/root` all the same, and overlayfs shows the topmost one. So the looks of such directories are
-//! found once for each image, and given back in the container's own layer.
+//! A layer with `/root/.profile` need not have an entry for `/root`. Unpacked alone it has a
+//! `/root` all the same, and overlayfs shows the topmost one. So the attributes of such directories
+//! are looked up once for each image and set in the container's own layer.
 
 use super::store::{ImageStore, InUse, StoredImage, Variant};
 use super::{HeldImage as Held, PreparedImage};
@@ -16,15 +17,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// A layer's tree, for a chore that may read it.
+/// A layer's tree, as passed to a chore that may read it.
 #[derive(Debug, Serialize, Deserialize)]
 struct UnpackedLayer {
     tree: PathBuf,
-    /// As `unpack::Facts` has them.
+    /// Implied directories, as in `unpack::Facts`.
     implied: BTreeSet<Vec<u8>>,
 }
 
-/// The directories of an image. Blocks.
+/// Stacks the layers of an image. Blocks.
 pub(super) fn stack(
     store: &ImageStore,
     image: InUse,
@@ -34,7 +35,7 @@ pub(super) fn stack(
     let mut lower = Vec::new();
     let mut seen = BTreeSet::new();
     for descriptor in image.image.layers.iter().rev() {
-        // An empty layer may be there twice, and overlayfs takes a directory once.
+        // An empty layer may occur twice, but overlayfs takes a directory only once.
         if seen.insert(descriptor.digest.clone()) {
             lower.push(store.layer(&variant, &descriptor.digest).join("tree"));
         }
@@ -59,12 +60,12 @@ fn restored(
         let tree = store.layer(variant, &descriptor.digest).join("tree");
         layers.push(UnpackedLayer { tree, implied: implied.into_iter().collect() });
     }
-    // In the lowest there is nobody to ask.
+    // The lowest layer has no layer below to look in.
     let count = layers.len().saturating_sub(1);
     if layers[..count].iter().all(|layer| layer.implied.is_empty()) {
         return Ok(Vec::new());
     }
-    // Files of a container's users can be looked at as their root only.
+    // Only their own root can inspect files of a container's users.
     let mut question = tempfile::tempfile()?;
     serde_json::to_writer(&mut question, &layers)?;
     question.flush()?;
@@ -73,7 +74,7 @@ fn restored(
     Ok(serde_json::from_str(&chore.finish()?)?)
 }
 
-/// Finds those looks; the chore's half. `layers` is what its other half has written.
+/// The chore's half: finds those attributes. `layers` is the JSON that the other half wrote.
 pub fn look(layers: impl io::Read) -> io::Result<String> {
     let layers: Vec<UnpackedLayer> = serde_json::from_reader(layers)?;
     let implied = layers.iter().flat_map(|layer| &layer.implied);
@@ -81,11 +82,11 @@ pub fn look(layers: impl io::Read) -> io::Result<String> {
     for path in implied.map(|path| Path::new(OsStr::from_bytes(path))) {
         let is_to_restore = looks_of(&layers, path).is_some_and(|(_, is_topmost)| !is_topmost);
         if is_to_restore {
-            // Those above it are made on the way to it, and have to look right, too.
+            // Its ancestors are created on the way and need the right attributes, too.
             wanted.extend(path.ancestors().filter(|above| *above != Path::new("/")));
         }
     }
-    // Parents first, as paths sort.
+    // Paths sort parents first.
     let restored: Vec<Restored> = wanted
         .into_iter()
         .filter_map(|path| looks_of(&layers, path).map(|(restored, _)| restored))
@@ -93,7 +94,8 @@ pub fn look(layers: impl io::Read) -> io::Result<String> {
     Ok(serde_json::to_string(&restored)?)
 }
 
-/// What the topmost layer that knows says of a directory, and whether none above it has one.
+/// A directory's attributes from the topmost layer that records them, and whether no higher layer
+/// implies it.
 fn looks_of(layers: &[UnpackedLayer], path: &Path) -> Option<(Restored, bool)> {
     let relative = path.strip_prefix("/").ok()?;
     let mut is_topmost = true;
@@ -102,7 +104,7 @@ fn looks_of(layers: &[UnpackedLayer], path: &Path) -> Option<(Restored, bool)> {
             Ok(metadata) => metadata,
             Err(_) => continue,
         };
-        // A whiteout or a file: what is further below does not count.
+        // A whiteout or a file hides all below it.
         if !metadata.is_dir() {
             return None;
         }

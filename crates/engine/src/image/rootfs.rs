@@ -1,8 +1,8 @@
 //! `rootfs:DIR` and `rootfs:TAR`: a root file system without a registry.
 //!
-//! A directory is used as it is. A tar is unpacked once into the state folder and kept as long as
-//! it does not change; the next version of the same file replaces it. The tar is not trusted:
-//! nothing outside its own tree is ever touched, and what could only be meant to do so is refused.
+//! A directory is used in place. A tar is unpacked once into the state folder and kept until it
+//! changes; the next version of the same file replaces it. The tar is untrusted: nothing outside
+//! its own tree is touched, and entries that could only be meant to escape are refused.
 
 use super::layer;
 use super::local::regular;
@@ -14,11 +14,11 @@ use runner_sandbox::UserMap;
 use std::fs;
 use std::path::Path;
 
-/// Directory of what was in the tar.
+/// Directory for the tar's contents.
 const TREE: &str = "tree";
 
-/// Makes the image at `path` ready. `tell` hears what the person should know.
-/// `users` are those the container will have, where they are not the host's own. Blocks.
+/// Prepares the image at `path`. `tell` gets messages for the user. `users` are the container's
+/// users if they differ from the host's. Blocks.
 pub(super) fn prepare(
     store: &ImageStore,
     path: &Path,
@@ -73,7 +73,7 @@ fn unpacked(
         Some(users) if users.is_single() => "-single",
         Some(_) => "-mapped",
     };
-    // The file's identity and version; a rewritten file is another image.
+    // The file's identity and version: a rewritten file is another image.
     let key = trees::key(metadata, variant);
     let lock = store.use_tree(&key, |dir| {
         let tree = dir.join(TREE);

@@ -2,18 +2,18 @@
 //!
 //! ```text
 //! images/
-//!   layers/<variant>/<digest>/tree         a layer, unpacked, and what overlayfs wants to know of it
-//!                             facts.json   how much it is, and what it leaves to the layers below
-//!   manifests/<digest>.json                what an image is made of, and its config
-//!   refs/<name>.json                       under which name an image was got, and when
-//!   locks/                                 flocks: a layer being got, an image in use
-//!   lock                                   shared while something is looked for or got, exclusive
-//!                                          while what nobody uses is removed
-//!   rootfs-<key>/                          a root file system's tar, unpacked (`trees`)
+//!   layers/<variant>/<digest>/tree         an unpacked layer with overlayfs's marks
+//!                             facts.json   totals, and directories that it only implies
+//!   manifests/<digest>.json                an image's layers and config
+//!   refs/<name>.json                       the digest of a name, and when it was pulled
+//!   locks/                                 flocks: layers being fetched, images in use
+//!   lock                                   shared during lookups and fetches, exclusive
+//!                                          during the removal of unused data
+//!   rootfs-<key>/                          a root file system unpacked from a tar (`trees`)
 //! ```
 //!
-//! A variant is whose numbers the files' owners are: root's own, or those of a user namespace.
-//! Whatever has its final name is whole and verified. Used by `pull`, by the engine and by
+//! A variant is named after the ids that own the files: root's own, or those of a user namespace.
+//! Anything under its final name is complete and verified. Used by `pull`, by the engine and by
 //! `runner image`.
 
 use super::manifest::{Descriptor, Digest, ImageConfig};
@@ -33,7 +33,7 @@ pub struct ImageStore {
     root: PathBuf,
 }
 
-/// Whose files a layer's are.
+/// The users that own a layer's files.
 #[derive(Clone, Debug)]
 pub(super) struct Variant {
     name: String,
@@ -46,7 +46,7 @@ impl Variant {
         let name = match users {
             None => "root".to_owned(),
             Some(users) if users.is_single() => "single".to_owned(),
-            // Another range of ids is another tree.
+            // Another range of ids needs another tree.
             Some(users) => {
                 let first = users.uids.get(1).map_or(0, |range| range.outside);
                 format!("mapped-{first}")
@@ -57,56 +57,56 @@ impl Variant {
     }
 }
 
-/// An image, as the store knows it.
+/// A stored image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct StoredImage {
     pub digest: Digest,
-    /// The lowest first.
+    /// Lowest layer first.
     pub layers: Vec<Descriptor>,
     pub config: ImageConfig,
 }
 
-/// A name for an image.
+/// An image under one of its names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NamedImage {
     pub name: String,
     pub digest: Digest,
-    /// When it was got, in milliseconds since 1970.
+    /// Time of the pull, in milliseconds since 1970.
     pub pulled_ms: i64,
-    /// A registry has given it without asking who we are. All else is the caller's own.
+    /// Whether a registry gave it without credentials. All others are the caller's own.
     #[serde(default)]
     pub is_public: bool,
 }
 
-/// Who may see an image.
+/// Who may use an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Eyes {
-    /// The caller, and what they have chosen it for.
+    /// The caller, and builds for which they chose the image.
     Callers,
-    /// Any build, because its registry gives it to anybody.
+    /// Any build, because its registry gives it to anyone.
     Everybodys,
 }
 
-/// An image that nobody removes as long as this value lives.
+/// An image that cannot be removed while this value lives.
 #[derive(Debug)]
 pub struct InUse {
     pub(super) image: StoredImage,
     _lock: File,
 }
 
-/// What was removed.
+/// Totals of what was removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Freed {
     pub layers: u64,
-    /// Root file systems of tars.
+    /// Root file systems unpacked from tars.
     pub trees: u64,
     pub bytes: u64,
 }
 
 impl Freed {
-    /// One more tree.
+    /// Counts one more tree.
     pub(super) fn add(&mut self, bytes: u64) {
         self.trees += 1;
         self.bytes += bytes;
@@ -114,7 +114,7 @@ impl Freed {
 }
 
 impl ImageStore {
-    /// `root`: the folder `images` of the state folder.
+    /// `root` is the folder `images` of the state folder.
     pub fn new(root: PathBuf) -> Self {
         ImageStore { root }
     }
@@ -123,12 +123,12 @@ impl ImageStore {
         &self.root
     }
 
-    /// A layer's place.
+    /// A layer's directory.
     pub(super) fn layer(&self, variant: &Variant, digest: &Digest) -> PathBuf {
         self.root.join("layers").join(&variant.name).join(digest.hex())
     }
 
-    /// Makes the folders.
+    /// Creates the folders.
     pub(super) fn prepare(&self, variant: &Variant) -> io::Result<()> {
         make_private(&self.root.join("layers").join(&variant.name))?;
         ["manifests", "refs", "locks"]
@@ -148,7 +148,7 @@ impl ImageStore {
         Ok(file)
     }
 
-    /// Waits until nobody else gets this layer.
+    /// Locks a layer. Waits while another pull fetches it.
     pub(super) fn lock_layer(&self, variant: &Variant, digest: &Digest) -> io::Result<File> {
         let name = format!("layer-{}-{}", variant.name, digest.hex());
         let file = self.lock_file(&self.root.join("locks").join(name))?;
@@ -156,7 +156,8 @@ impl ImageStore {
         Ok(file)
     }
 
-    /// Waits until nothing is being removed; nothing is while the value lives.
+    /// Takes the store's shared lock, which prevents removal while it is held. Waits for a running
+    /// removal.
     pub(super) fn lock_shared(&self) -> io::Result<File> {
         let file = self.lock_file(&self.root.join("lock"))?;
         file.lock_shared()?;
@@ -167,7 +168,7 @@ impl ImageStore {
         self.lock_file(&self.root.join("locks").join(format!("image-{}", digest.hex())))
     }
 
-    /// Takes an image into use. The caller holds the shared lock.
+    /// Takes an image into use. The caller must hold the shared lock.
     pub(super) fn take(&self, image: StoredImage) -> io::Result<InUse> {
         let lock = self.image_lock(&image.digest)?;
         lock.lock_shared()?;
@@ -178,7 +179,7 @@ impl ImageStore {
         self.root.join("refs").join(format!("{}.json", escaped(name)))
     }
 
-    /// The image a name stands for, if it is for these eyes.
+    /// The image of a name, if `eyes` may see it.
     pub(super) fn find(&self, name: &str, eyes: Eyes) -> io::Result<Option<StoredImage>> {
         match read_json::<NamedImage>(&self.ref_path(name))? {
             Some(named) if named.is_public || eyes == Eyes::Callers => self.image(&named.digest),
@@ -186,12 +187,12 @@ impl ImageStore {
         }
     }
 
-    /// An image by its digest.
+    /// The image with this digest.
     pub(super) fn image(&self, digest: &Digest) -> io::Result<Option<StoredImage>> {
         read_json(&self.root.join("manifests").join(format!("{}.json", digest.hex())))
     }
 
-    /// Remembers an image, its name, and who may have it by that name.
+    /// Records an image under a name, with who may use it.
     pub(super) fn remember(
         &self,
         name: &str,
@@ -210,7 +211,7 @@ impl ImageStore {
         write_durably(&self.ref_path(name), &serde_json::to_vec(&named)?)
     }
 
-    /// The layers of an image that are not there.
+    /// The layers of an image that the store lacks.
     pub(super) fn missing(&self, variant: &Variant, image: &StoredImage) -> Vec<Descriptor> {
         let mut seen = HashSet::new();
         let is_missing = |layer: &&Descriptor| !self.layer(variant, &layer.digest).is_dir();
@@ -218,13 +219,13 @@ impl ImageStore {
         image.layers.iter().filter(is_missing).filter(is_first).cloned().collect()
     }
 
-    /// What was unpacked of a layer.
+    /// Totals of an unpacked layer.
     pub(super) fn facts(&self, variant: &Variant, digest: &Digest) -> io::Result<UnpackTotals> {
         let path = self.layer(variant, digest).join("facts.json");
         read_json(&path)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
     }
 
-    /// All names, by name, each with the bytes its image takes here.
+    /// All names, sorted, each with the bytes its image takes in the store.
     pub fn list(&self) -> io::Result<Vec<(NamedImage, u64)>> {
         let mut list = Vec::new();
         for path in entries(&self.root.join("refs"))? {
@@ -238,7 +239,7 @@ impl ImageStore {
         Ok(list)
     }
 
-    /// Bytes of a layer's files, in whichever variant there is.
+    /// Bytes of a layer's files, from whichever variant exists.
     fn size(&self, digest: &Digest) -> u64 {
         let variants = entries(&self.root.join("layers")).unwrap_or_default();
         variants
@@ -250,7 +251,7 @@ impl ImageStore {
             .unwrap_or(0)
     }
 
-    /// Forgets a name; whether there was one.
+    /// Removes a name. Returns whether it existed.
     pub fn forget(&self, name: &str) -> io::Result<bool> {
         match fs::remove_file(self.ref_path(name)) {
             Ok(()) => Ok(true),
@@ -259,8 +260,8 @@ impl ImageStore {
         }
     }
 
-    /// Removes what no image uses, and what killed pulls have left. `wait` is called where a pull
-    /// has to be waited for.
+    /// Removes everything that no image uses, and the leftovers of killed pulls. Calls `wait` if it
+    /// has to wait for a pull.
     pub fn prune(&self, wait: impl FnOnce()) -> io::Result<Freed> {
         let lock = self.lock_file(&self.root.join("lock"))?;
         match lock.try_lock() {
@@ -279,7 +280,7 @@ impl ImageStore {
         let mut unused = Vec::new();
         for path in entries(&self.root.join("manifests"))? {
             let Some(image) = read_json::<StoredImage>(&path)? else { continue };
-            // A build in progress keeps its image, named or not.
+            // A running build keeps its image, named or not.
             let is_used = named.contains(&image.digest)
                 || self.image_lock(&image.digest)?.try_lock().is_err();
             if is_used {
@@ -296,7 +297,7 @@ impl ImageStore {
                     continue;
                 }
                 let facts = read_json::<UnpackTotals>(&dir.join("facts.json")).ok().flatten();
-                // Under its final name a layer is whole; so it goes under another.
+                // Rename it first: under its final name a layer counts as complete.
                 let doomed = dir.with_file_name(format!(".gone-{}", name.trim_start_matches('.')));
                 fs::rename(&dir, &doomed)?;
                 remove_tree(&doomed)?;
@@ -309,7 +310,7 @@ impl ImageStore {
             let _ =
                 fs::remove_file(self.root.join("locks").join(format!("image-{}", digest.hex())));
         }
-        // Nobody can hold one of these now: who gets a layer holds the store's own lock.
+        // Nobody can hold one of these now: fetching a layer takes the store's shared lock.
         for lock in entries(&self.root.join("locks"))? {
             let name = lock.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if name.starts_with("layer-") {
@@ -320,14 +321,14 @@ impl ImageStore {
     }
 }
 
-/// A name as the name of a file.
+/// Escapes an image's name for use as a file name.
 fn escaped(name: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     let text: String = name
         .bytes()
         .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02x}") })
         .collect();
-    // Longer than a file's name may be: its hash tells it from others as well.
+    // A longer text would not fit a file name: use its hash.
     if text.len() <= 240 {
         return text;
     }
@@ -343,7 +344,7 @@ fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
     }
 }
 
-/// What stands in a file of ours; nothing where it is not there, or not ours.
+/// Reads one of our JSON files; `None` if it is missing or cannot be parsed.
 fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> io::Result<Option<T>> {
     match fs::read(path) {
         Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),

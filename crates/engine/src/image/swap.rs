@@ -1,12 +1,12 @@
-//! Images that take the place of others: `--image-map FROM=TO`.
+//! Replaces images by others: `--image-map FROM=TO`.
 //!
-//! Used by whoever makes a build's request, before anything asks for the image.
+//! Used when a build's request is made, before anything fetches the image.
 
 use super::Image;
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 
-/// One image in the place of another.
+/// An image and its replacement.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Swap {
@@ -15,7 +15,7 @@ pub struct Swap {
 }
 
 impl Swap {
-    /// What is used in the place of `image`, where something is: the last one counts, once.
+    /// The replacement for `image`, if there is one. The last match wins and is not replaced again.
     pub fn find<'s>(swaps: &'s [Swap], image: &Image) -> Option<&'s Image> {
         swaps.iter().rev().find(|swap| swap.from == *image).map(|swap| &swap.to)
     }

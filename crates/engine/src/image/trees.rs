@@ -1,10 +1,10 @@
-//! Root file systems of tars, as they lie unpacked in the store: listed, forgotten, aged.
+//! Root file systems unpacked from tars, in the store: listing, removal and aging.
 //!
 //! ```text
-//! images/rootfs-<key>/tree         what was in the tar
-//!                     facts.json   how much it is
-//!                     source       where the tar was; written last
-//! images/rootfs-<key>.lock         held while it is made or used; its time is that of the last use
+//! images/rootfs-<key>/tree         contents of the tar
+//!                     facts.json   totals
+//!                     source       path of the tar; written last
+//! images/rootfs-<key>.lock         locked while the tree is made or used; its time is the last use
 //! ```
 //!
 //! Used by `rootfs`, which makes them, and by `runner image`.
@@ -20,25 +20,25 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// How long one is kept that nobody uses.
+/// How long an unused tree is kept.
 const MAX_AGE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 const PREFIX: &str = "rootfs-";
 const LOCK: &str = ".lock";
 
-/// A tar that is unpacked, or is being unpacked.
+/// A tar that is unpacked or being unpacked.
 #[derive(Debug)]
 pub struct ImageTree {
-    /// `rootfs:PATH`; none where it is not whole.
+    /// `rootfs:PATH`; `None` if the tree is incomplete.
     pub name: Option<String>,
     pub bytes: u64,
-    /// When it was used last.
+    /// Time of the last use.
     pub used: SystemTime,
-    /// Whether the tar is there, and still the same.
+    /// Whether the tar still exists unchanged.
     is_current: bool,
     key: String,
 }
 
-/// Identifies a tar's file. The same file unpacked for another user has other owners.
+/// Identifies a tar file. `variant` is part of it because another user's copy has other owners.
 pub(super) fn key(metadata: &fs::Metadata, variant: &str) -> String {
     format!(
         "{PREFIX}{}-{}-{}-{}.{:09}{variant}",
@@ -50,7 +50,7 @@ pub(super) fn key(metadata: &fs::Metadata, variant: &str) -> String {
     )
 }
 
-/// Names a tree for whoever lists it, once it is whole.
+/// Marks a tree as complete and names it for listings.
 pub(super) fn complete(dir: &Path, source: &Path, facts: &UnpackTotals) -> io::Result<()> {
     fs::write(dir.join("facts.json"), serde_json::to_vec(facts)?)?;
     fs::write(dir.join("source"), source.as_os_str().as_bytes())
@@ -61,7 +61,7 @@ impl ImageStore {
         self.root().join(key)
     }
 
-    /// A tree's lock, not held yet. Its file is made where it is missing.
+    /// A tree's lock file, not locked yet. Creates it if missing.
     pub(super) fn tree_lock(&self, key: &str) -> io::Result<File> {
         let path = self.root().join(format!("{key}{LOCK}"));
         let mut options = OpenOptions::new();
@@ -69,7 +69,7 @@ impl ImageStore {
         options.open(path)
     }
 
-    /// Takes a tree into use, and has it made where it is not whole; the lock that keeps it.
+    /// Takes a tree into use, after `make` if it is incomplete. Returns the lock that keeps it.
     pub(super) fn use_tree<E: From<io::Error>>(
         &self,
         key: &str,
@@ -79,10 +79,10 @@ impl ImageStore {
         let is_whole = || dir.join("source").exists();
         loop {
             let lock = self.tree_lock(key)?;
-            // Builds that run share it. Only who makes the tree has it alone.
+            // Running builds share the lock. Making the tree needs it exclusively.
             lock.lock_shared()?;
             if lock.metadata()?.nlink() > 0 && !is_whole() {
-                // Two builds may want the same tar at once: one unpacks, the other waits and finds it.
+                // If two builds want the same tar, one unpacks; the other waits and finds the tree.
                 lock.unlock()?;
                 lock.lock()?;
                 if lock.metadata()?.nlink() > 0 && !is_whole() {
@@ -93,7 +93,7 @@ impl ImageStore {
                 lock.unlock()?;
                 lock.lock_shared()?;
             }
-            // Somebody may have removed it while it was not held.
+            // The tree may have been removed while the lock was released.
             if lock.metadata()?.nlink() > 0 && is_whole() {
                 lock.set_modified(SystemTime::now())?;
                 return Ok(lock);
@@ -101,13 +101,13 @@ impl ImageStore {
         }
     }
 
-    /// All of them, by name.
+    /// All trees, by name.
     pub fn trees(&self) -> io::Result<Vec<ImageTree>> {
         let mut trees = Vec::new();
         for entry in fs::read_dir(self.root())? {
             let name = entry?.file_name();
             let Some(key) = name.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };
-            // A lock counts for its tree, and on its own once the tree has gone.
+            // A lock file stands for its tree, and for itself once the tree is gone.
             let key = key.strip_suffix(LOCK).unwrap_or(key);
             if !trees.iter().any(|tree: &ImageTree| tree.key == key) {
                 trees.push(self.tree(key)?);
@@ -141,19 +141,20 @@ impl ImageStore {
         })
     }
 
-    /// Removes what earlier versions of the same tar have left, unless a build still uses it.
+    /// Removes trees of earlier versions of the same tar, unless a build still uses them.
     pub(super) fn forget_older(&self, key: &str, source: &Path) {
         let name = format!("rootfs:{}", source.display());
         let is_older = |tree: &ImageTree| {
             !tree.is_current && tree.key != key && tree.name.as_deref() == Some(&name)
         };
         if let Err(error) = self.remove_trees(is_older) {
-            // It is found again next time.
+            // The next run tries again.
             tracing::debug!(%error, "an earlier version of a tar stays");
         }
     }
 
-    /// Removes those of this name; whether there were any, and how many builds still use one.
+    /// Removes the trees of this name. Returns the totals, whether there were any, and how many are
+    /// still in use.
     pub fn forget_trees(&self, name: &str) -> io::Result<(Freed, bool, usize)> {
         let is_it = |tree: &ImageTree| tree.name.as_deref() == Some(name);
         let found: Vec<ImageTree> = self.trees()?.into_iter().filter(is_it).collect();
@@ -168,12 +169,12 @@ impl ImageStore {
         Ok((freed, !found.is_empty(), used))
     }
 
-    /// Removes those whose tar is gone or another by now, and what was never whole.
+    /// Removes trees whose tar is gone or changed, and incomplete trees.
     pub(super) fn prune_trees(&self) -> io::Result<Freed> {
         self.remove_trees(|tree| !tree.is_current)
     }
 
-    /// Removes those that nobody has used for long. What cannot be removed is for the next time.
+    /// Removes trees unused for long. A tree that cannot be removed is left for the next run.
     pub fn prune_old_trees(&self, now: SystemTime) {
         let is_old =
             |tree: &ImageTree| now.duration_since(tree.used).is_ok_and(|age| age > MAX_AGE);
@@ -192,7 +193,7 @@ impl ImageStore {
         Ok(freed)
     }
 
-    /// Whether nobody used it, and it is gone.
+    /// Removes a tree unless it is in use. Returns whether it did.
     fn remove_unused(&self, tree: &ImageTree) -> io::Result<bool> {
         let lock = self.tree_lock(&tree.key)?;
         match lock.try_lock() {
@@ -201,11 +202,11 @@ impl ImageStore {
             Err(TryLockError::Error(error)) => return Err(error),
         }
         if lock.metadata()?.nlink() == 0 {
-            // Another has removed the tree, and a build may make it again by now, under a new lock.
+            // Another process removed the tree; a build may be making it again under a new lock.
             return Ok(false);
         }
         let dir = self.tree_dir(&tree.key);
-        // Without it the tree is not whole, should the rest stay.
+        // If later steps fail, the missing file marks the tree as incomplete.
         match fs::remove_file(dir.join("source")) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

@@ -1,9 +1,9 @@
-//! A tar, plain or compressed, into an empty directory.
+//! Unpacks a tar, plain or compressed, into an empty directory.
 //!
-//! Run as a chore of its own (`chores`), so that each file gets its owner and several layers are
-//! unpacked at once; `layer` and `rootfs` feed it the bytes as standard input. The tar is not
-//! trusted: nothing outside its own tree is ever touched, what could only be meant to do so is
-//! refused, and what it may unpack to is limited.
+//! Runs as a separate chore (`chores`), so that each file gets its owner and several layers can be
+//! unpacked at once; `layer` and `rootfs` feed it through stdin. The tar is untrusted: nothing
+//! outside its own tree is touched, entries that could only be meant to escape are refused, and the
+//! unpacked size is limited.
 
 use nix::unistd::{Gid, Uid};
 use runner_sandbox::InRoot;
@@ -19,31 +19,31 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 use tar::EntryType;
 
-/// How much more than its compressed size a tar may become, once it is large at all. Deflate's own
-/// limit is 1032; no honest layer comes near.
+/// Largest ratio of unpacked to compressed size for a large tar. Deflate's own limit is 1032; no
+/// honest layer comes near.
 const MOST_RATIO: u64 = 200;
 const LARGE: u64 = 1 << 30;
-/// What of a tar is read at once.
+/// Bytes of a tar read at once.
 const CHUNK: usize = 1 << 18;
-/// Most of one extended attribute.
+/// Most bytes of one extended attribute.
 const MOST_XATTR: usize = 64 << 10;
 
-/// How a tar is read.
+/// How to read a tar.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
-    /// For a layer of an image: how overlayfs is told what a layer takes away. A root file system
-    /// takes nothing away.
+    /// For an image's layer: the attributes that tell overlayfs what the layer removes. `None` for
+    /// a root file system, which removes nothing.
     pub marks: Option<OpaqueMarks>,
     /// Most bytes of files.
     pub most_bytes: u64,
 }
 
-/// Whose extended attributes mark a directory as opaque for overlayfs.
+/// The kind of extended attribute that marks a directory opaque for overlayfs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpaqueMarks {
-    /// Those that root alone may set.
+    /// Attributes that only root may set.
     Trusted,
-    /// Those of overlays in a user namespace.
+    /// Attributes of overlays in a user namespace.
     User,
 }
 
@@ -57,7 +57,7 @@ impl OpaqueMarks {
 }
 
 impl Rules {
-    /// As words for a chore.
+    /// The rules as words of a chore's command line.
     pub fn words(self) -> [String; 2] {
         let marks = match self.marks {
             None => "none",
@@ -67,7 +67,7 @@ impl Rules {
         [marks.to_owned(), self.most_bytes.to_string()]
     }
 
-    /// From such words.
+    /// Parses these words.
     pub fn from_words(marks: &str, most_bytes: &str) -> Option<Self> {
         let marks = match marks {
             "none" => None,
@@ -79,7 +79,7 @@ impl Rules {
     }
 }
 
-/// Totals of what was unpacked.
+/// Totals of an unpacked tar.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UnpackTotals {
@@ -88,12 +88,12 @@ pub struct UnpackTotals {
     pub bytes: u64,
     /// Device nodes, which are left out: a container gets a new /dev.
     pub devices: u64,
-    /// Directories that were only named on the way to something else: what they look like is for
-    /// the layers below to say.
+    /// Directories without an entry, created only as parents: layers below decide their mode, owner
+    /// and time.
     pub implied: Vec<Vec<u8>>,
 }
 
-/// Why a tar is not unpacked.
+/// Why a tar cannot be unpacked.
 #[derive(Debug, thiserror::Error, Serialize, Deserialize)]
 #[error("{message}")]
 pub struct UnpackError {
@@ -106,19 +106,19 @@ pub struct UnpackError {
 pub enum UnpackErrorKind {
     /// An entry with a name outside the tree.
     Name,
-    /// Larger than allowed.
+    /// Too large.
     Limit,
-    /// Not a tar, or cut off.
+    /// Not a tar, or truncated.
     Damaged,
-    /// No space.
+    /// Disk full.
     Full,
-    /// Anything else of this machine.
+    /// Any other error on this machine.
     Other,
 }
 
 impl From<io::Error> for UnpackError {
     fn from(error: io::Error) -> Self {
-        // One of ours comes through the tar's reader as it is.
+        // Our own errors come through the tar's reader unchanged.
         if error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<UnpackError>) {
             let inner = error.into_inner().and_then(|inner| inner.downcast::<UnpackError>().ok());
             return inner.map_or_else(
@@ -128,7 +128,7 @@ impl From<io::Error> for UnpackError {
         }
         let kind = match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => UnpackErrorKind::Full,
-            // What the readers of tar and of compressed data say.
+            // Error kinds of the tar and decompression readers.
             io::ErrorKind::UnexpectedEof
             | io::ErrorKind::InvalidData
             | io::ErrorKind::InvalidInput
@@ -159,12 +159,12 @@ pub fn unpack(input: impl Read, tree: &Path, rules: Rules) -> Result<UnpackTotal
         unpacker.facts.entries += 1;
         unpacker.entry(entry?)?;
     }
-    // An image may have an empty layer; an empty root file system is a mistake.
+    // An image may have an empty layer, but an empty root file system is a mistake.
     if unpacker.facts.entries == 0 && rules.marks.is_none() {
         let message = "cannot read it: it holds nothing".to_owned();
         return Err(UnpackError { kind: UnpackErrorKind::Damaged, message });
     }
-    // What comes after the tar's end belongs to the bytes whose digest is checked.
+    // Read to the end: the digest covers the bytes after the tar's end, too.
     io::copy(&mut reader, &mut io::sink())?;
     io::copy(&mut reader.into_input(), &mut io::sink())?;
     unpacker.finish()
@@ -174,11 +174,11 @@ struct Unpacker {
     root: InRoot,
     rules: Rules,
     facts: UnpackTotals,
-    /// Directories that have an entry of their own, and the time it says.
+    /// Directories with an entry, and the times it gives.
     explicit: HashMap<PathBuf, Timestamps>,
     implied: BTreeSet<PathBuf>,
     buffer: Vec<u8>,
-    /// The directory the last entry went to: the next one goes there more often than not.
+    /// The parent of the last entry, cached because the next entry often has the same one.
     parent: Option<(PathBuf, OwnedFd)>,
 }
 
@@ -192,8 +192,8 @@ impl Unpacker {
             kind: UnpackErrorKind::Name,
             message: format!("entry {number} `{}` {what}", name.display()),
         };
-        // Other tools read such names in a layer from the tree's root; so do we. A root file system
-        // packed like that is one somebody has packed by mistake.
+        // In a layer, other tools read such names from the tree's root; so does this one. In a root
+        // file system they are a packing mistake.
         if name.is_absolute() && self.rules.marks.is_none() {
             return Err(refused("has an absolute name"));
         }
@@ -219,7 +219,7 @@ impl Unpacker {
             let what = inner.message.strip_prefix("cannot read it: ").unwrap_or(&inner.message);
             let message = format!("cannot unpack entry {number} `{}`: {what}", name.display());
             match inner.kind {
-                // Already told as a whole.
+                // This message is complete already.
                 UnpackErrorKind::Limit => inner,
                 kind => UnpackError { kind, message },
             }
@@ -227,7 +227,7 @@ impl Unpacker {
         if let (Some(marks), Some(file)) = (self.rules.marks, place.file_name())
             && let Some(rest) = file.as_bytes().strip_prefix(b".wh.")
         {
-            // Opaque, and AUFS's own papers.
+            // The opaque mark, and AUFS's own files.
             if let Some(own) = rest.strip_prefix(b".wh.") {
                 return match own {
                     b".opq" => self.opaque(&place, marks).map_err(failed),
@@ -250,7 +250,7 @@ impl Unpacker {
         Ok(())
     }
 
-    /// The directory that holds `place`, made where it is missing, and the last name.
+    /// The directory of `place`, created if missing, and the last name.
     fn parent<'a>(&mut self, place: &'a Path) -> io::Result<(&OwnedFd, &'a OsStr)> {
         let dir = place.parent().unwrap_or(Path::new("/"));
         let (Some(name), is_known) =
@@ -278,7 +278,7 @@ impl Unpacker {
         Ok((fd, name))
     }
 
-    /// Removes what stands at a place for something else, unless it is a directory.
+    /// Removes whatever is at a place, unless it is a directory.
     fn clear(&mut self, place: &Path) -> io::Result<()> {
         let (parent, name) = self.parent(place)?;
         let stat = match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -286,7 +286,7 @@ impl Unpacker {
             done => done?,
         };
         rustix::fs::unlinkat(parent, name, AtFlags::empty())?;
-        // Directories that were reached through it are others now, or none.
+        // Directories reached through the link may now be others, or none.
         if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
             self.parent = None;
         }
@@ -299,8 +299,8 @@ impl Unpacker {
             let (parent, name) = self.parent(place)?;
             match rustix::fs::mkdirat(parent, name, Mode::RWXU) {
                 Err(Errno::EXIST) => {
-                    // In place of a link the directory comes; in place of a whiteout it comes with
-                    // nothing of what the layers below have there.
+                    // Replace a link. Replace a whiteout with a directory that hides everything in
+                    // the layers below.
                     let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
                     let kind = FileType::from_raw_mode(stat.st_mode);
                     if kind != FileType::Directory {
@@ -340,7 +340,7 @@ impl Unpacker {
                 let to = Path::new("/").join(to);
                 let has_parents = to.components().any(|part| part == Component::ParentDir);
                 let (to_parent, to_name) = match to.parent() {
-                    // What is not there must not be made on the way.
+                    // A missing directory must not be created on the way.
                     Some(dir) if !has_parents => {
                         (self.root.open_directory(dir).map_err(|_| missing())?, to.file_name())
                     }
@@ -349,7 +349,8 @@ impl Unpacker {
                 let to_name = to_name.ok_or_else(missing)?;
                 self.clear(place)?;
                 let (parent, name) = self.parent(place)?;
-                // The link's own end is not followed: it must be a file of this tree.
+                // A link target that is itself a link is not followed: it must be a file of this
+                // tree.
                 let made = rustix::fs::linkat(&to_parent, to_name, parent, name, AtFlags::empty());
                 return match made {
                     Err(Errno::NOENT) => Err(missing()),
@@ -362,13 +363,13 @@ impl Unpacker {
                 rustix::fs::mknodat(parent, name, FileType::Fifo, Mode::empty(), 0)?;
                 return own_link(parent, name, entry);
             }
-            // Everything else carries contents, or is something a file is the nearest thing to.
+            // All other entries carry contents, or are closest to a file.
             _ => {}
         }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let (parent, name) = self.parent(place)?;
         let file = match rustix::fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR) {
-            // The last of several entries of one name counts.
+            // Of several entries with one name the last one counts.
             Err(Errno::EXIST) => {
                 self.clear(place)?;
                 let (parent, name) = self.parent(place)?;
@@ -387,7 +388,7 @@ impl Unpacker {
         }
         let file = OwnedFd::from(file);
         let header = entry.header();
-        // Owner before mode: a change of owner takes set-uid away. Capabilities last of all, for
+        // Set the owner before the mode, because chown clears set-uid. Capabilities come last for
         // the same reason.
         set_owner(&file, header)?;
         rustix::fs::fchmod(&file, mode_of(header)?)?;
@@ -396,12 +397,12 @@ impl Unpacker {
         Ok(rustix::fs::futimens(&file, &time)?)
     }
 
-    /// What the layers below have at this place is not there.
+    /// Hides whatever the layers below have at this place.
     fn whiteout(&mut self, place: &Path, marks: OpaqueMarks) -> io::Result<()> {
         let (parent, name) = self.parent(place)?;
         match rustix::fs::mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0) {
-            // The layer has something of its own there, which hides what is below as it is; of a
-            // directory everything below shows through.
+            // This layer has its own entry there. A file hides everything below anyway, but a
+            // directory needs the opaque mark.
             Err(Errno::EXIST) => {
                 let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
                 match FileType::from_raw_mode(stat.st_mode) {
@@ -413,7 +414,7 @@ impl Unpacker {
         }
     }
 
-    /// Nothing of the layers below shows in the directory that holds `place`.
+    /// Hides the layers below in the directory that holds `place`.
     fn opaque(&mut self, place: &Path, marks: OpaqueMarks) -> io::Result<()> {
         self.parent(place)?;
         self.set_opaque(place.parent().unwrap_or(Path::new("/")), marks)
@@ -425,9 +426,9 @@ impl Unpacker {
     }
 
     fn finish(mut self) -> Result<UnpackTotals, UnpackError> {
-        // Last, because every file made in a directory touches its time.
+        // Last, because every file made in a directory changes its time.
         for (place, time) in &self.explicit {
-            // Gone when a later entry of the same name was something else.
+            // It is gone if a later entry of the same name was of another kind.
             if let Ok(directory) = self.root.open_directory(place) {
                 rustix::fs::futimens(directory, time).map_err(io::Error::from)?;
             }
@@ -447,7 +448,7 @@ fn owner_of(header: &tar::Header) -> io::Result<(Uid, Gid)> {
     Ok((Uid::from_raw(id(header.uid()?)?), Gid::from_raw(id(header.gid()?)?)))
 }
 
-/// Not allowed to give files away: then they are the caller's.
+/// Ignores a refused chown: the files then belong to the caller.
 fn allow_refusal(result: nix::Result<()>) -> io::Result<()> {
     match result {
         Ok(()) | Err(nix::errno::Errno::EPERM | nix::errno::Errno::EINVAL) => Ok(()),
@@ -460,7 +461,7 @@ fn set_owner(file: &OwnedFd, header: &tar::Header) -> io::Result<()> {
     allow_refusal(nix::unistd::fchown(file, Some(uid), Some(gid)))
 }
 
-/// Owner and time of something that has no contents.
+/// Sets the owner and time of an entry without contents.
 fn own_link<R: Read>(parent: &OwnedFd, name: &OsStr, entry: &TarEntry<'_, R>) -> io::Result<()> {
     let (uid, gid) = owner_of(entry.header())?;
     let flags = nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW;
@@ -477,8 +478,8 @@ fn mtime<R: Read>(entry: &TarEntry<'_, R>) -> Timestamps {
     Timestamps { last_access: time, last_modification: time }
 }
 
-/// File capabilities and users' own attributes, which GNU tar and Docker write as extended headers.
-/// Never those of overlayfs: they would lead the kernel elsewhere.
+/// Sets file capabilities and user attributes, which GNU tar and Docker write as extended headers.
+/// Never sets overlayfs attributes: they would redirect the kernel.
 fn set_attributes<R: Read>(file: &OwnedFd, entry: &mut TarEntry<'_, R>) -> io::Result<()> {
     let Some(extensions) = entry.pax_extensions()? else { return Ok(()) };
     for extension in extensions {
@@ -491,7 +492,7 @@ fn set_attributes<R: Read>(file: &OwnedFd, entry: &mut TarEntry<'_, R>) -> io::R
             continue;
         }
         match rustix::fs::fsetxattr(file, name, value, XattrFlags::empty()) {
-            // Not on this file system, or not for this user: then without.
+            // The file system or the user cannot have it: go on without.
             Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSPC | Errno::RANGE) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -499,7 +500,7 @@ fn set_attributes<R: Read>(file: &OwnedFd, entry: &mut TarEntry<'_, R>) -> io::R
     Ok(())
 }
 
-/// A tar's bytes, decompressed, as many as are allowed.
+/// Decompresses a tar, up to the allowed number of bytes.
 struct Limited<R: Read> {
     inner: LayerDecoder<R>,
     given: u64,
@@ -512,7 +513,7 @@ enum LayerDecoder<R: Read> {
     Zstd(Box<zstd::stream::read::Decoder<'static, CompressedInput<R>>>),
 }
 
-/// The compressed bytes: the first few, once more, and the rest, counted.
+/// The compressed bytes: the first few replayed, then the rest, all counted.
 type CompressedInput<R> = BufReader<CountingReader<io::Chain<io::Cursor<Vec<u8>>, R>>>;
 
 impl<R: Read> Limited<R> {
@@ -528,7 +529,7 @@ impl<R: Read> Limited<R> {
             }
             [0x28, 0xb5, 0x2f, 0xfd, ..] => {
                 let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
-                // 128 MiB: what `zstd -d` takes by itself.
+                // 128 MiB: the default limit of `zstd -d`.
                 decoder.window_log_max(27)?;
                 LayerDecoder::Zstd(Box::new(decoder))
             }

@@ -1,4 +1,4 @@
-//! Why no container could be started, and what would mend it.
+//! Explains why a container could not be started, and how to fix it.
 
 use crate::EngineError;
 use nix::errno::Errno;
@@ -18,13 +18,13 @@ const IN_A_CONTAINER: &str = "the runner is in a container that lets it make no 
                               --security-opt apparmor=unconfined), or do without a container: \
                               --engine process";
 
-/// Whether a container engine says that this process is in a container.
+/// Whether this process is in a container, according to the marks of container engines.
 fn is_in_container() -> bool {
     let marks = ["/.dockerenv", "/run/.containerenv"];
     marks.iter().any(|mark| Path::new(mark).exists()) || std::env::var_os("container").is_some()
 }
 
-/// What the start of a sandbox failed with.
+/// Turns a sandbox's start error into an error for the user.
 pub(super) fn explain(error: &StartError) -> EngineError {
     let hint = match error {
         StartError::Namespaces(cause) => Some(match cause.raw_os_error() {
@@ -73,7 +73,7 @@ pub(super) fn explain(error: &StartError) -> EngineError {
     EngineError { is_incapable, ..EngineError::fault(error.to_string(), hint) }
 }
 
-/// What a directory is on, for a person.
+/// The name of a directory's file system, for messages.
 pub(super) fn file_system(dir: &Path) -> String {
     use nix::sys::statfs::{
         BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, NFS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC,

@@ -1,8 +1,8 @@
-//! The engine of this program's own: Linux namespaces, no daemon, nothing to install.
+//! Our own engine: Linux namespaces, no daemon, nothing to install.
 //!
-//! Turns a [`ContainerSpec`] into a `SandboxSpec` (`spec`), finds a place for the layer, and starts it on a
-//! thread that may wait; a failure is explained (`explain`). What runs in the container is asked for through
-//! `init`.
+//! Turns a [`ContainerSpec`] into a `SandboxSpec` (`spec`), finds a place for the layer and starts
+//! the sandbox on a thread that may block; `explain` words failures. `init` then runs programs in
+//! the container.
 
 mod explain;
 mod spec;
@@ -32,22 +32,22 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Makes containers out of namespaces.
+/// Makes containers from namespaces.
 #[derive(Clone)]
 pub struct Namespaces {
-    /// Where images come from.
+    /// Fetches images.
     pub images: Getter,
     pub record: Recorder,
     pub tell: Teller,
-    /// A folder of the build's own for what its network needs.
+    /// The build's private folder for network files.
     pub network: PathBuf,
     pub kept: KeptImage,
-    /// Where the image `host` has its /etc from.
+    /// Copies of /etc for the image `host`.
     pub etc: EtcCopies,
 }
 
-/// The image as the first container has found it, for whose users: a second one is made of the same, whatever
-/// a tag has come to mean meanwhile.
+/// The image that the first container used, with its users. A second container uses the same one,
+/// even if the tag has changed since.
 pub type KeptImage = Arc<Mutex<Option<(Option<UserMap>, Option<Arc<PreparedImage>>)>>>;
 
 impl Engine for Namespaces {
@@ -58,7 +58,7 @@ impl Engine for Namespaces {
     fn start(&self, spec: ContainerSpec) -> Fut<'_, Result<Arc<dyn Container>, EngineError>> {
         let mut engine = self.clone();
         if spec.kept.is_some() {
-            // All of it has been said of the container before.
+            // The first container has already reported everything.
             engine.tell = Arc::new(|_| {});
         }
         Box::pin(async move {
@@ -68,7 +68,7 @@ impl Engine for Namespaces {
                 Err(error) if spec.cached.is_some() && spec.kept.is_none() => {
                     tracing::debug!(%error, "once more, without the cache as a layer");
                     for layer in &plain.layers {
-                        // What is left of it is told by the next attempt.
+                        // If something is left, the next attempt reports it.
                         let _ = runner_host::private::remove_tree(layer);
                     }
                     engine.start_now(&plain).await?
@@ -119,7 +119,7 @@ impl Namespaces {
             (self.tell)(EngineNote::LessPrivileged);
         }
         let mut refused = None;
-        // Root has the host's own users.
+        // Root uses the host's own users.
         if maps.is_empty() {
             return self.start_with(spec, None).await.map_err(NotStarted::into_error);
         }
@@ -135,7 +135,7 @@ impl Namespaces {
         Err(EngineError::fault("no users can be had for the container".to_owned(), None))
     }
 
-    /// Starts it with these users.
+    /// Starts the container with these users.
     async fn start_with(
         &self,
         spec: &ContainerSpec,
@@ -164,7 +164,7 @@ impl Namespaces {
         Ok(image)
     }
 
-    /// Starts it within its limits, as far as they can be had. Blocks until it is up.
+    /// Starts the container within the limits that can be enforced. Blocks until it is up.
     fn start_limited(
         &self,
         spec: &ContainerSpec,
@@ -206,7 +206,7 @@ impl Namespaces {
         })
     }
 
-    /// Starts it with its layer in the first place that can hold one.
+    /// Starts the container with its layer in the first place that can hold one.
     fn start_somewhere(
         &self,
         spec: &ContainerSpec,
@@ -255,12 +255,12 @@ impl Namespaces {
                     };
                     return Ok((sandbox, is_layered, layer));
                 }
-                // This file system cannot hold an overlay's upper layer; another one may.
+                // This file system cannot hold an overlay's upper layer; the next one may.
                 Err(StartError::Setup(failure)) if failure.step == SetupStep::Layer => {
                     let kind = file_system(&dir);
                     failures.push(format!("{}: {failure} ({kind})", dir.display()));
                     if !is_kept {
-                        // Nothing of value can be in it.
+                        // Nothing valuable can be in it.
                         let _ = runner_host::private::remove_tree(&dir);
                     }
                 }
@@ -289,19 +289,19 @@ struct StartedContainer {
     etc: Option<EtcCopy>,
     groups: ContainerGroups,
     has_one_user: bool,
-    /// Whether the cache is in it.
+    /// Whether the cache is part of it.
     is_layered: bool,
     layer: LayerOrReason,
 }
 
-/// The layer, where what is in it can be kept, or why not.
+/// The layer if it can be kept, or the reason why not.
 type LayerOrReason = Result<WrittenLayer, &'static str>;
 
-/// Why there is no container, as far as another try may be worth it.
+/// Why there is no container, by whether another attempt may help.
 enum NotStarted {
-    /// It cannot have these users.
+    /// These users are not possible.
     Users(String),
-    /// It may not be put into its control groups.
+    /// The control groups refused it.
     Groups(String),
     Other(EngineError),
 }
@@ -333,7 +333,7 @@ fn layer_places(spec: &ContainerSpec) -> Vec<(PathBuf, LayerStore)> {
     on_disk.chain(memory).collect()
 }
 
-/// Half of the machine's memory, as a tmpfs takes by itself.
+/// Half of this machine's memory in bytes, the default of a tmpfs.
 fn memory_for_layer() -> u64 {
     fs::read_to_string("/proc/meminfo")
         .ok()

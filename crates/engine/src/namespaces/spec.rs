@@ -1,4 +1,4 @@
-//! A [`ContainerSpec`] in the sandbox's words.
+//! Translates a [`ContainerSpec`] into the sandbox's spec.
 
 use crate::cached::{self, Handed};
 use crate::host_image::{self, EtcCopy};
@@ -20,10 +20,11 @@ use std::path::{Path, PathBuf};
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// Where container daemons keep layers: the kernel takes no overlay for the upper half of another.
+/// Where container daemons keep layers: the kernel refuses an overlay as the upper directory of
+/// another.
 const OF_DAEMONS: [&str; 2] = ["/var/lib/docker", "/var/lib/containerd"];
 
-/// The root a container starts with: the image's, or none.
+/// The root a container starts with: the image's, or an empty one.
 pub(super) fn start_of_root(image: Option<&PreparedImage>) -> Root {
     match image {
         None => Root::Empty,
@@ -31,14 +32,14 @@ pub(super) fn start_of_root(image: Option<&PreparedImage>) -> Root {
     }
 }
 
-/// What a container begins with: an image, or this machine's own tools with a copy of /etc.
+/// The base of a container: an image, or this machine's own tools with a copy of /etc.
 #[derive(Clone, Copy)]
 pub(super) struct Base<'a> {
     pub(super) image: Option<&'a PreparedImage>,
     pub(super) etc: Option<&'a EtcCopy>,
 }
 
-/// What the sandbox is asked for, and what is handed over with it for the cache that is in it, if one is.
+/// The sandbox's spec, and the directories to hand over for its cache, if it has one.
 pub(super) fn sandbox_spec(
     spec: &ContainerSpec,
     base: Base<'_>,
@@ -58,7 +59,7 @@ pub(super) fn sandbox_spec(
     if spec.network == NetworkAccess::Pasta
         && let (_, Some(text)) = Resolver::of_host(&pasta::resolv_conf())
     {
-        // In place of the host's.
+        // Replaces the host's.
         let path = RESOLV_CONF.into();
         entries.push(RootEntry::File { path, mode: 0o644, from: None, text });
     }
@@ -90,7 +91,7 @@ pub(super) fn sandbox_spec(
         layer,
         root,
         entries,
-        // In a user namespace the caller is root as it is, and owners cannot be swapped.
+        // In a user namespace the caller already is root, and owners cannot be swapped.
         owner: owner.filter(|owner| owner.uid != 0 && users.is_none()),
         users,
         network: match network {
@@ -104,7 +105,7 @@ pub(super) fn sandbox_spec(
     Ok((spec, layered))
 }
 
-/// What a person mounts.
+/// A user's mount.
 fn user_entry(mount: &UserMount) -> RootEntry {
     let (path, source) = (mount.target.clone(), mount.source.clone());
     let mode = fs::metadata(&source).map(|facts| facts.permissions().mode() & 0o777);
@@ -116,7 +117,7 @@ fn user_entry(mount: &UserMount) -> RootEntry {
             over: Vec::new(),
             owned: true,
         },
-        // No overlay has a file for its root.
+        // An overlay's root cannot be a file.
         MountAccess::CopyOnWrite => RootEntry::File {
             path,
             mode: mode.unwrap_or(0o644),
@@ -132,7 +133,7 @@ fn user_entry(mount: &UserMount) -> RootEntry {
     }
 }
 
-/// A source, and what source control needs of the host for it.
+/// A source and the host's directories that source control needs for it.
 fn source_entries(source: &SourceMount) -> Vec<RootEntry> {
     let overlay = |lower: &Path, path: &Path| RootEntry::Overlay {
         path: path.to_path_buf(),
@@ -151,7 +152,7 @@ fn source_entries(source: &SourceMount) -> Vec<RootEntry> {
     [overlay(&source.dir, &source.target)].into_iter().chain(extras).chain(files).collect()
 }
 
-/// Empties our own state folder wherever an entry would show it.
+/// Hides our own state folder wherever an entry would show it.
 fn hide_state(entry: &mut RootEntry, unseen: &Unseen) {
     match entry {
         RootEntry::Overlay { lower, hidden, .. } => {
@@ -164,7 +165,7 @@ fn hide_state(entry: &mut RootEntry, unseen: &Unseen) {
     }
 }
 
-/// What every build finds, whatever its image.
+/// Entries of every build, whatever its image.
 fn common_entries(hostname: &str, hosts: &[(Ipv4Addr, String)]) -> Vec<RootEntry> {
     let more = hosts.iter().map(|(address, name)| format!("{address}\t{name}\n"));
     let more: String = more.collect();
@@ -174,8 +175,8 @@ fn common_entries(hostname: &str, hosts: &[(Ipv4Addr, String)]) -> Vec<RootEntry
         directory("/var/tmp", 0o1777),
         directory("/codebuild", 0o755),
         directory("/codebuild/output", 0o755),
-        // Every user's commands save their state there. Not sticky: the kernel would then keep
-        // root from opening what another user made.
+        // Every user's commands save their state here. Not sticky: the kernel would then refuse to
+        // let root open another user's files.
         directory("/codebuild/output/tmp", 0o777),
         directory("/codebuild/user/bin", 0o755),
         RootEntry::File {
@@ -188,7 +189,7 @@ fn common_entries(hostname: &str, hosts: &[(Ipv4Addr, String)]) -> Vec<RootEntry
             path: "/etc/hosts".into(),
             mode: 0o644,
             from: Some("/etc/hosts".into()),
-            // sudo, for one, wants to find the host it runs on.
+            // sudo, for example, looks up its own host name.
             text: format!("\n127.0.1.1\t{hostname}\n{more}"),
         },
         RootEntry::File {
@@ -198,7 +199,7 @@ fn common_entries(hostname: &str, hosts: &[(Ipv4Addr, String)]) -> Vec<RootEntry
             text: String::new(),
         },
     ];
-    // Where the owner of the source cannot be shown as root, and for other users than root.
+    // For sources whose owner cannot be shown as root, and for users other than root.
     entries.push(RootEntry::Append {
         path: "/etc/gitconfig".into(),
         text: "[safe]\n\tdirectory = *\n".to_owned(),
@@ -212,8 +213,8 @@ fn common_entries(hostname: &str, hosts: &[(Ipv4Addr, String)]) -> Vec<RootEntry
     entries
 }
 
-/// What an image's own root gets on top.
+/// Entries added to an image's root.
 fn rootfs_entries() -> Vec<RootEntry> {
-    // As in AWS, HOME is /root, and it has to be there.
+    // As in AWS, HOME is /root, so it must exist.
     vec![RootEntry::Directory { path: "/root".into(), mode: 0o700 }]
 }

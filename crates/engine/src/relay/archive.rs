@@ -1,4 +1,4 @@
-//! What is mounted into a container elsewhere, as an archive that is unpacked at `/`.
+//! Archives the files that would be mounted, to be unpacked at `/` in a container elsewhere.
 //!
 //! Used by `relay`.
 
@@ -10,7 +10,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use tar::{Builder, EntryType, Header};
 
-/// Everything in a folder but sockets, each file once whatever its names. All of it is root's.
+/// Everything in a folder but sockets. Root owns all of it; a file with several names is stored
+/// once.
 pub(super) fn archive(folder: &Path) -> io::Result<Vec<u8>> {
     let mut archive = Archive { tar: Builder::new(Vec::new()), names: HashMap::new() };
     let inside = Path::new(READONLY.trim_start_matches('/'));
@@ -24,7 +25,7 @@ pub(super) fn archive(folder: &Path) -> io::Result<Vec<u8>> {
 
 struct Archive {
     tar: Builder<Vec<u8>>,
-    /// The first name of a file that has more than one.
+    /// The first name of each file with several names.
     names: HashMap<u64, std::path::PathBuf>,
 }
 

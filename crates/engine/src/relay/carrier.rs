@@ -1,8 +1,8 @@
-//! PID 1's socket, carried to another machine by the relay.
+//! Carries PID 1's socket to another machine through the relay.
 //!
-//! To [`InitClient`] its other end is PID 1 as everywhere: what descriptors a request has become channels,
-//! what channels a reply has become descriptors. What the relay says is believed only as far as it answers
-//! what was asked.
+//! To [`InitClient`] the other end looks like PID 1: descriptors of a request become channels, and
+//! channels of a reply become descriptors. The relay's messages are accepted only as answers to
+//! requests.
 //!
 //! [`InitClient`]: crate::init::InitClient
 
@@ -26,34 +26,34 @@ use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 
-/// How long the news that no process is left waits for what the last ones have written.
+/// How long the report that no process is left waits for the last output.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// The request of a job that has not been answered.
+/// A request not yet answered.
 enum PendingJob {
-    /// A program; whether its terminal is still to come.
+    /// A program, and whether it still waits for its terminal.
     Program { wants_terminal: bool },
     /// A connection.
     Stream,
-    /// A file; its path, where it is to be written.
+    /// A file, with its path if it is opened for writing.
     File(Option<Vec<u8>>),
 }
 
-/// The way between the engine and the relay.
+/// The connection between the engine and the relay.
 pub(super) struct Carrier {
     engine: UnixStream,
     say: Say,
     flows: Arc<Flows>,
     asked: Mutex<HashMap<u64, PendingJob>>,
     copies: Mutex<FileCopies>,
-    /// Where shims are listened to, where they are.
+    /// The socket for shims, if it exists.
     shims: Option<PathBuf>,
-    /// Ends of programs that are not told yet.
+    /// The number of program exits not reported yet.
     untold: watch::Sender<usize>,
 }
 
 impl Carrier {
-    /// Carries between the engine and a relay, until one of them has gone. Must be called in the runtime.
+    /// Carries messages until the engine or the relay is gone. Call it in the runtime.
     pub(super) fn start(
         engine: UnixStream,
         input: impl AsyncWrite + Unpin + Send + 'static,
@@ -83,7 +83,7 @@ impl Carrier {
         });
     }
 
-    /// Passes on what the engine asks, until it hangs up.
+    /// Passes on the engine's requests until it hangs up.
     async fn to_relay(&self) -> io::Result<()> {
         while let Some((header, body, fds)) = self.request().await? {
             self.ask(header, &body, fds)?;
@@ -91,7 +91,7 @@ impl Carrier {
         Ok(())
     }
 
-    /// The next request, as PID 1 reads it: its descriptors come with its header.
+    /// The next request, read as PID 1 does: its descriptors come with its header.
     async fn request(&self) -> io::Result<Option<(Header, Vec<u8>, Vec<OwnedFd>)>> {
         let (mut head, mut got, mut fds) = ([0; HEADER_LEN], 0, Vec::new());
         while got < HEADER_LEN {
@@ -138,14 +138,14 @@ impl Carrier {
             request::DIAL => drop(lock(&self.asked).insert(job, PendingJob::Stream)),
             _ => {}
         }
-        // Before the request, so that no answer finds nobody.
+        // Before the request is sent, so that no answer comes too early.
         match <[OwnedFd; 3]>::try_from(fds) {
             Ok([input, output, error]) => {
                 self.flows.leave(channel(job, INPUT), pipe::Receiver::from_owned_fd(input)?);
                 self.flows.arrive(channel(job, OUTPUT), pipe::Sender::from_owned_fd(output)?);
                 self.flows.arrive(channel(job, ERROR), pipe::Sender::from_owned_fd(error)?);
             }
-            // Output and error are one, or a terminal will come.
+            // Output and error are one pipe, or a terminal will follow.
             Err(fds) => {
                 if let Some(output) = fds.into_iter().next() {
                     self.flows.arrive(channel(job, OUTPUT), pipe::Sender::from_owned_fd(output)?);
@@ -156,7 +156,7 @@ impl Carrier {
         Ok(())
     }
 
-    /// Does what the relay says, until it has gone.
+    /// Handles the relay's messages until it is gone.
     async fn from_relay(
         self: &Arc<Self>,
         mut output: impl Stream<Item = io::Result<Vec<u8>>> + Unpin,
@@ -200,7 +200,7 @@ impl Carrier {
             reply::ALL_GONE => {
                 let (carrier, mut untold) = (Arc::clone(self), self.untold.subscribe());
                 tokio::spawn(async move {
-                    // Unless nobody reads what they have written.
+                    // Unless nobody reads their output.
                     let all = untold.wait_for(|count| *count == 0);
                     let _ = tokio::time::timeout(LAST_WORDS, all).await;
                     let _ = carrier.pass(said, None).await;
@@ -214,7 +214,7 @@ impl Carrier {
         Ok(())
     }
 
-    /// A program has ended: told when all that it has written is there.
+    /// Reports a program's exit once all its output has arrived.
     fn exited(self: &Arc<Self>, said: Pid1Reply) {
         let (carrier, settled) = (Arc::clone(self), self.flows.settled(said.id));
         self.untold.send_modify(|count| *count += 1);
@@ -225,7 +225,7 @@ impl Carrier {
         });
     }
 
-    /// The descriptor that stands for what is there.
+    /// Makes the descriptor for what a reply brings.
     fn given(&self, said: Pid1Reply, given: PassedDescriptor<'_>) -> io::Result<OwnedFd> {
         let id = channel(said.id, GIVEN);
         let asked = lock(&self.asked).remove(&said.id);
@@ -251,7 +251,7 @@ impl Carrier {
         }
     }
 
-    /// The other end of a channel.
+    /// A local socket connected to a channel.
     fn stream(&self, id: u64) -> io::Result<OwnedFd> {
         let (theirs, ours) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
@@ -261,15 +261,15 @@ impl Carrier {
 
     async fn pass(&self, said: Pid1Reply, fd: Option<OwnedFd>) -> io::Result<()> {
         let fds: Vec<_> = fd.iter().map(AsFd::as_fd).collect();
-        // So short a message goes whole or not at all.
+        // A message this short is sent whole or not at all.
         let send = || runner_sandbox::send(&self.engine, &said.to_bytes(), &fds);
         self.engine.async_io(Interest::WRITABLE, send).await.map(drop)
     }
 
-    /// A process in the container speaks to the shim socket.
+    /// Connects a process in the container to the shim socket.
     async fn shim(&self, id: u64) -> io::Result<()> {
         let is_shim = |id| id >= FIRST_SHIM;
-        // Those that are over may not all be gone.
+        // Ended shims may still be listed.
         if self.flows.has(id) || self.flows.count(is_shim) >= 2 * MAX_SHIMS {
             return Err(nonsense("more shims than there can be"));
         }

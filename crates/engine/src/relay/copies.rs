@@ -1,8 +1,8 @@
-//! Files of the container that the engine has opened: copies of them in this machine's memory.
+//! Files of the container that the engine has opened: copies in this machine's memory.
 //!
-//! Used by `carrier`. What the engine has written to a copy is sent before anything that could look at
-//! the file: the next program, the next opening. What programs write is seen by opening the file again,
-//! which is what the engine does with a file that has no name any more, as these have none.
+//! Used by `carrier`. The engine's writes to a copy are sent before anything that could read the
+//! file: before the next program or the next open. The engine sees programs' writes by opening the
+//! file again, as it does with any file that has lost its name, like these.
 
 use super::flows::Say;
 use runner_wire::relay::{end, put};
@@ -12,20 +12,20 @@ use std::fs::{File, Permissions};
 use std::io::{self, Seek, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 
-/// Files opened for writing, by their paths.
+/// Files opened for writing, by path.
 #[derive(Default)]
 pub(super) struct FileCopies(HashMap<Vec<u8>, FileCopy>);
 
 struct FileCopy {
     id: u64,
     file: File,
-    /// What the container has.
+    /// Mode of the container's file; its contents follow.
     mode: u32,
     contents: Vec<u8>,
 }
 
 impl FileCopies {
-    /// A file that has come. Only one opened for writing is kept.
+    /// Adds an arrived file. Only one opened for writing is kept.
     pub(super) fn add(
         &mut self,
         id: u64,
@@ -47,7 +47,7 @@ impl FileCopies {
         Ok(file)
     }
 
-    /// Sends what the engine has written, with the request that is to follow.
+    /// Sends the engine's writes, ahead of the next request.
     pub(super) fn bring(&mut self, say: &Say) -> io::Result<()> {
         for copy in self.0.values_mut() {
             let metadata = copy.file.metadata()?;

@@ -1,8 +1,8 @@
-//! Bytes of channels between descriptors of this machine and the relay.
+//! Carries the bytes of channels between local descriptors and the relay.
 //!
-//! Used by `carrier`. Each direction of a channel is a task; how much may be under way in it is counted on
-//! both sides, so that a program that nobody reads holds up nobody else, and a relay that does not stop
-//! fills nobody's memory.
+//! Used by `carrier`. Each direction of a channel is a task. Both sides limit the bytes in flight,
+//! so that a program without a reader blocks no other channel and a misbehaving relay cannot fill
+//! the memory.
 
 use runner_wire::abi::relay::{GIVEN, INPUT, MAX_DATA, WINDOW, channel};
 use runner_wire::relay::{credit, data, end, stop};
@@ -14,18 +14,18 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
-/// Words on their way to the relay.
+/// Sends words (messages) to the relay.
 #[derive(Clone)]
 pub(super) struct Say {
     words: mpsc::UnboundedSender<Vec<u8>>,
-    /// Words that go with the next one.
+    /// Words to send with the next one.
     later: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Say {
-    /// Writes words until nobody has any more.
+    /// Starts a task that writes words as long as senders exist.
     pub(super) fn to(mut input: impl AsyncWrite + Unpin + Send + 'static) -> Self {
-        /// Words that are written at once.
+        /// Most words written at once.
         const AT_ONCE: usize = 64;
         let (say_tx, mut say_rx) = mpsc::unbounded_channel::<Vec<u8>>();
         tokio::spawn(async move {
@@ -46,18 +46,18 @@ impl Say {
         let mut later = lock(&self.later);
         let words = if later.is_empty() { word } else { [later.as_slice(), &word].concat() };
         later.clear();
-        // That nobody is left to hear it is seen where the relay is heard.
+        // If the relay is gone, its reader notices.
         let _ = self.words.send(words);
     }
 
-    /// A word that has time until the next one: where nobody answers a small piece, a network has the
-    /// next small one wait for 40 ms.
+    /// Queues a word that can wait for the next one: sent alone, a small packet without a reply
+    /// delays the next small one by 40 ms.
     pub(super) fn later(&self, word: &[u8]) {
         lock(&self.later).extend_from_slice(word);
     }
 }
 
-/// All that is under way.
+/// All open channels.
 pub(super) struct Flows {
     say: Say,
     arriving: Mutex<HashMap<u64, Arriving>>,
@@ -72,7 +72,7 @@ struct Arriving {
 
 enum FlowPiece {
     Bytes(Vec<u8>),
-    /// Answered when all before it has been written.
+    /// Resolves when everything before it has been written.
     Mark(oneshot::Sender<()>),
     End,
 }
@@ -87,7 +87,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The relay has said what cannot be.
+/// An error for an impossible message from the relay.
 pub(super) fn nonsense(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
@@ -97,7 +97,7 @@ impl Flows {
         Arc::new(Flows { say, arriving: Mutex::default(), leaving: Mutex::default() })
     }
 
-    /// What the relay sends is written.
+    /// Writes the relay's bytes to `to`.
     pub(super) fn arrive(
         self: &Arc<Self>,
         id: u64,
@@ -114,12 +114,13 @@ impl Flows {
                 match piece {
                     FlowPiece::Bytes(bytes) => {
                         if to.write_all(&bytes).await.is_err() {
-                            // As a pipe without a reader is for the program.
+                            // To the program this is a pipe without a reader.
                             flows.say.word(stop(id));
                             break;
                         }
                         taken += bytes.len();
-                        // Not after each: words that a relay does not read stay in memory here.
+                        // Not after each piece: words that the relay does not read pile up in
+                        // memory.
                         if taken >= WINDOW / 4 {
                             under_way.send_modify(|count| *count -= taken);
                             flows.say.word(credit(id, taken));
@@ -135,7 +136,7 @@ impl Flows {
         });
     }
 
-    /// What is read is sent to the relay.
+    /// Sends the bytes read from `from` to the relay.
     pub(super) fn leave(
         self: &Arc<Self>,
         id: u64,
@@ -143,7 +144,7 @@ impl Flows {
     ) {
         let under_way = Arc::new(watch::Sender::new(0));
         let (flows, count) = (Arc::clone(self), Arc::clone(&under_way));
-        // Before it is known, so that it cannot be over before.
+        // Locked before the task starts, so that it cannot finish before it is listed.
         let mut leaving = lock(&self.leaving);
         let task = tokio::spawn(async move {
             let mut buffer = vec![0; MAX_DATA];
@@ -159,7 +160,7 @@ impl Flows {
                         count.send_modify(|count| *count += got);
                         flows.say.word(data(id, &buffer[..got]));
                     }
-                    // Whoever wrote it has gone.
+                    // The writer is gone.
                     Ok(0) | Err(_) => break,
                 }
             }
@@ -169,24 +170,25 @@ impl Flows {
         leaving.insert(id, Leaving { under_way, task: task.abort_handle() });
     }
 
-    /// Both ways, until both are over.
+    /// Carries both directions until both end.
     pub(super) fn join(self: &Arc<Self>, id: u64, stream: UnixStream) {
         let (from, to) = stream.into_split();
         self.arrive(id, to);
         self.leave(id, from);
     }
 
-    /// Whether there is such a channel.
+    /// Whether the channel exists.
     pub(super) fn has(&self, id: u64) -> bool {
         lock(&self.arriving).contains_key(&id) || lock(&self.leaving).contains_key(&id)
     }
 
-    /// How many channels have such a number.
+    /// How many channels from the relay have a number that `is_meant` accepts.
     pub(super) fn count(&self, is_meant: impl Fn(u64) -> bool) -> usize {
         lock(&self.arriving).keys().filter(|id| is_meant(**id)).count()
     }
 
-    /// Bytes from the relay. Those of a channel that was stopped have crossed that word.
+    /// Takes bytes from the relay. Bytes of a stopped channel crossed the stop message and are
+    /// ignored.
     pub(super) fn bytes(&self, id: u64, bytes: &[u8]) -> io::Result<()> {
         let arriving = lock(&self.arriving);
         let Some(Arriving { queue, under_way }) = arriving.get(&id) else { return Ok(()) };
@@ -198,26 +200,26 @@ impl Flows {
         if !fits {
             return Err(nonsense("more bytes than were asked for"));
         }
-        // Refused only where its end has come before.
+        // Fails only if the channel's end came first.
         let _ = queue.send(FlowPiece::Bytes(bytes.to_vec()));
         Ok(())
     }
 
-    /// The relay sends no more.
+    /// The relay sends no more on this channel.
     pub(super) fn ended(&self, id: u64) {
         if let Some(arriving) = lock(&self.arriving).get(&id) {
             let _ = arriving.queue.send(FlowPiece::End);
         }
     }
 
-    /// The relay takes no more.
+    /// The relay accepts no more on this channel.
     pub(super) fn stopped(&self, id: u64) {
         if let Some(leaving) = lock(&self.leaving).remove(&id) {
             leaving.task.abort();
         }
     }
 
-    /// The relay has taken as much.
+    /// The relay has consumed this many bytes.
     pub(super) fn taken(&self, id: u64, bytes: usize) -> io::Result<()> {
         let leaving = lock(&self.leaving);
         let Some(Leaving { under_way, .. }) = leaving.get(&id) else { return Ok(()) };
@@ -229,7 +231,7 @@ impl Flows {
         if fits { Ok(()) } else { Err(nonsense("more bytes taken than were sent")) }
     }
 
-    /// Resolves when all that has come of a job has been written.
+    /// Resolves when all output received for a job has been written.
     pub(super) fn settled(&self, job: u64) -> impl Future<Output = ()> + use<> {
         let arriving = lock(&self.arriving);
         let marks: Vec<_> = (INPUT..=GIVEN)
@@ -242,13 +244,13 @@ impl Flows {
             .collect();
         async move {
             for mark in marks {
-                // Refused where the channel is over, and with it all that has come.
+                // Fails if the channel has ended; then everything has been written.
                 let _ = mark.await;
             }
         }
     }
 
-    /// Nothing comes any more; what has come is still written.
+    /// Ends all channels. Bytes already received are still written.
     pub(super) fn end(&self) {
         lock(&self.arriving).clear();
         for (_, leaving) in lock(&self.leaving).drain() {

@@ -1,9 +1,9 @@
-//! PID 1 over one stream, for an engine that has no socket into its container.
+//! Talks to PID 1 over a single stream, for an engine without a socket into its container.
 //!
-//! Such an engine can put files into a container before it starts, and run a command in it with its streams
-//! attached; nothing else is asked of it. Our program is put there as an archive and waits as PID 1 for one
-//! program, the relay, which the command is. The relay's input and output carry PID 1's whole protocol
-//! (`carrier`); from there on it is an [`InitClient`] as any other (docs/adr/0057, 0084).
+//! Such an engine only has to put files into a container before it starts, and to run a command in
+//! it with its streams attached. Our program is copied in as an archive; as PID 1 it waits for the
+//! relay, which is that command. The relay's input and output carry PID 1's whole protocol
+//! (`carrier`); on top of it runs an ordinary [`InitClient`] (docs/adr/0057, 0084).
 
 mod archive;
 mod carrier;
@@ -23,27 +23,27 @@ use std::sync::Arc;
 use tokio::io::AsyncWrite;
 use tokio::net::UnixStream;
 
-/// What a container is to have at [`READONLY`], and how its PID 1 is reached.
+/// The contents of a container's [`READONLY`] folder, and the way to its PID 1.
 pub(super) struct RelaySetup {
-    /// The folder here.
+    /// The folder on this machine.
     readonly: PathBuf,
-    /// Where shims are listened to, where they are.
+    /// The socket for shims, if it exists.
     shims: Option<PathBuf>,
 }
 
 impl RelaySetup {
-    /// For a container that has what is in this folder.
+    /// For a container that gets a copy of this folder.
     pub(super) fn new(readonly: &Path) -> Self {
         let shims = Some(readonly.join(SHIM_SOCKET)).filter(|socket| socket.exists());
         RelaySetup { readonly: readonly.to_path_buf(), shims }
     }
 
-    /// An archive of the folder with our programs in it, to be unpacked at `/` before the container starts.
+    /// An archive of the folder with our programs, to unpack at `/` before the container starts.
     pub(super) async fn archive(&self) -> io::Result<Vec<u8>> {
         let bin = self.readonly.join("bin");
         for name in [CONTAINER_NAME, RELAY_NAME] {
             match fs::hard_link(bin.join(BREAKPOINT_NAME), bin.join(name)) {
-                // The engine has tried another way before.
+                // The engine tried another way before.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 done => done?,
             }
@@ -53,7 +53,7 @@ impl RelaySetup {
         packed.map_err(io::Error::other)?
     }
 
-    /// What the container begins with.
+    /// The container's entrypoint.
     pub(super) fn entrypoint() -> Vec<String> {
         vec![
             format!("{READONLY}/bin/{CONTAINER_NAME}"),
@@ -62,14 +62,14 @@ impl RelaySetup {
         ]
     }
 
-    /// What is to be run in it, as root.
+    /// The relay's command, to run as root in the container.
     pub(super) fn command(&self) -> Vec<String> {
         let mut command = vec![format!("{READONLY}/bin/{RELAY_NAME}"), READONLY.to_owned()];
         command.extend(self.shims.iter().map(|_| SHIMS.to_owned()));
         command
     }
 
-    /// Greets PID 1 through that command's input and output. Must be called in the runtime.
+    /// Greets PID 1 through that command's input and output. Call it in the runtime.
     pub(super) async fn connect(
         self,
         input: impl AsyncWrite + Unpin + Send + 'static,

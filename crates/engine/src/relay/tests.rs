@@ -1,4 +1,4 @@
-//! What a relay that lies can do to the runner: end the connection, and nothing else.
+//! A lying relay can end the connection, and do nothing else to the runner.
 
 use super::carrier::Carrier;
 use crate::init::InitClient;
@@ -17,7 +17,7 @@ use tokio::net::UnixStream;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Numbers that are the same each time.
+/// Repeatable random numbers.
 struct Random(u64);
 
 impl Random {
@@ -45,7 +45,7 @@ fn said(kind: u32, job: u64, a: u32, given: u32, rest: &[u8]) -> Vec<u8> {
     word(REPLY, channel(job, GIVEN), &body)
 }
 
-/// Something a relay could say about one of the jobs below, now and then out of its mind.
+/// A random message that a relay could send about the jobs below, and now and then a mad one.
 fn anything(random: &mut Random) -> Vec<u8> {
     let is_mad = random.below(20) == 0;
     let any = random.below(8);
@@ -91,7 +91,7 @@ fn program(stdio: Stdio) -> ExecSpec {
     }
 }
 
-/// A program that is asked for at a relay, and its end.
+/// Runs a program through a relay and waits for its end.
 async fn run(init: &std::sync::Arc<InitClient>, stdio: Stdio) -> Result<(), ExecError> {
     let process = init.exec(&program(stdio), false).await?;
     process.exit.await.unwrap_or(Err(ExecError::ContainerGone)).map(drop)
@@ -114,7 +114,7 @@ fn a_relay_that_lies_ends_the_connection_at_most() {
             let mut pieces: Vec<_> = lies.chunks(piece).map(<[u8]>::to_vec).collect();
             pieces.insert(0, hello);
             let told = stream::iter(pieces).then(|piece| async {
-                // Between what the engine asks.
+                // Let the engine's requests run in between.
                 tokio::task::yield_now().await;
                 Ok::<_, io::Error>(piece)
             });
@@ -134,7 +134,7 @@ fn a_relay_that_lies_ends_the_connection_at_most() {
                 );
                 init.gone().await;
             };
-            // All of it is answered, or refused because the relay has gone.
+            // Every request is answered, or fails because the relay is gone.
             let answered = tokio::time::timeout(PATIENCE, asked).await;
             assert!(answered.is_ok(), "somebody waits for ever; seed {seed}");
         });

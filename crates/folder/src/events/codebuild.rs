@@ -1,7 +1,7 @@
-//! CodeBuild's own log lines, and nothing else.
+//! Writes CodeBuild's own log lines, and nothing else.
 //!
-//! Used for standard output without a terminal, for
-//! `runner logs`, for log files, and for copies of the log on AWS.
+//! Used for standard output without a terminal, for `runner logs`, for log files, and for copies of
+//! the log on AWS.
 
 use super::OutputReader;
 use runner_core::event::{CommandOutcome, Event, EventBody};
@@ -14,16 +14,17 @@ use std::sync::Arc;
 pub struct CodeBuild<W: Write + Send> {
     out: io::BufWriter<W>,
     between: Between,
-    /// Whether a person reads the lines at a terminal.
+    /// Whether a user reads the lines at a terminal.
     is_for_people: bool,
 }
 
-/// What of the events so far decides how the next are written.
+/// State carried over from one event to the next.
 #[derive(Clone, Debug)]
 pub(super) struct Between {
-    /// Whether the last thing written ended its line.
+    /// Whether the last output ended its line.
     at_line_start: bool,
-    /// Text of the command that runs, for the line that tells its failure. Shared by all who go on from here.
+    /// Text of the running command, for the line that reports its failure. Shared by all writers
+    /// that continue from here.
     command: Arc<str>,
 }
 
@@ -38,7 +39,7 @@ impl<W: Write + Send> CodeBuild<W> {
         Self::from(out, Between::default())
     }
 
-    /// Goes on from where another has stopped.
+    /// Continues where another writer stopped.
     pub(super) fn from(out: W, between: Between) -> Self {
         let out = io::BufWriter::with_capacity(64 << 10, out);
         CodeBuild { out, between, is_for_people: false }
@@ -48,18 +49,18 @@ impl<W: Write + Send> CodeBuild<W> {
         self.between
     }
 
-    /// Takes what a terminal would act on out of our lines. What commands print stays as it is.
+    /// Makes our own lines safe for a terminal. Commands' output stays as it is.
     pub fn for_people(self, is_for_people: bool) -> Self {
         CodeBuild { is_for_people, ..self }
     }
 
-    /// The target, with all that has been written.
+    /// Flushes the buffer and returns the output.
     pub fn flushed(&mut self) -> io::Result<&mut W> {
         self.out.flush()?;
         Ok(self.out.get_mut())
     }
 
-    /// Writes a line of somebody else's between CodeBuild's own.
+    /// Writes a foreign line between CodeBuild's own.
     pub fn between(&mut self, line: &str) -> io::Result<()> {
         self.end_line()?;
         self.out.write_all(line.as_bytes())
@@ -108,7 +109,7 @@ impl<W: Write + Send> CodeBuild<W> {
         Ok(())
     }
 
-    /// Writes what an event adds to the log.
+    /// Writes an event's log lines.
     pub fn event(&mut self, event: &Event, output: &mut OutputReader) -> io::Result<()> {
         match &event.body {
             EventBody::Agent { text } => self.agent(event, text),

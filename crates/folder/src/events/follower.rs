@@ -1,4 +1,4 @@
-//! A build's log, read on whenever somebody asks, and the state it makes.
+//! Follows a build's log and keeps the resulting state.
 
 use super::LogReader;
 use crate::state::BuildDir;
@@ -18,7 +18,7 @@ impl Follower {
         Ok(Follower { reader: LogReader::open(dir)?, timeline: Timeline::default() })
     }
 
-    /// The build, with all that has been logged by now; `None` before its first event.
+    /// The build after all events logged so far; `None` before its first event.
     pub fn catch_up(&mut self) -> io::Result<Option<&BuildView>> {
         while let Some(event) = self.reader.next_event()? {
             self.timeline.take(&event);
@@ -26,7 +26,7 @@ impl Follower {
         Ok(self.timeline.view())
     }
 
-    /// The state, and the length of all whole lines that made it.
+    /// The state, and the length of the complete lines that it is made from.
     pub(super) fn into_parts(self) -> (Timeline, u64) {
         (self.timeline, self.reader.position())
     }

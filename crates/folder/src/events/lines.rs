@@ -1,31 +1,31 @@
-//! The log as CodeBuild's lines, each with its time.
+//! The log as CodeBuild's lines with their times.
 //!
-//! Fed with events. Copies of the log on CloudWatch Logs and on S3 are made of it, and what `runner serve` answers with
-//! as CloudWatch Logs: both cut the same text at the same places.
+//! Made from events. Used for copies of the log on CloudWatch Logs and S3, and for `runner serve`'s
+//! own CloudWatch Logs API: all cut the same text at the same places.
 
 use super::codebuild::Between;
 use super::{CodeBuild, OutputReader};
 use runner_core::event::Event;
 use std::io;
 
-/// Most of a line that has no end yet, in bytes.
+/// Longest line without an end, in bytes.
 const MAX_LINE: usize = 200 << 10;
 
-/// Takes events and gives out lines.
+/// Turns events into lines.
 pub struct LineReader {
     sink: CodeBuild<Vec<u8>>,
     /// The time of the last event, in milliseconds since 1970; lines never go back in time.
     time: u64,
 }
 
-/// Where [`LineReader`] stand between two events.
+/// The state of a [`LineReader`] between two events.
 #[derive(Clone, Debug, Default)]
 pub struct LinesState {
     sink: Between,
     pub time: u64,
 }
 
-/// A line with its end, or a part of one that is too long.
+/// A line with its end, or a piece of one that is too long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
     pub time: u64,
@@ -37,7 +37,7 @@ impl LineReader {
         Self::from(LinesState::default())
     }
 
-    /// Goes on from where others stood.
+    /// Continues from a saved state.
     pub fn from(state: LinesState) -> Self {
         LineReader { sink: CodeBuild::from(Vec::new(), state.sink), time: state.time }
     }
@@ -46,14 +46,14 @@ impl LineReader {
         LinesState { sink: self.sink.into_between(), time: self.time }
     }
 
-    /// What an event adds to the text.
+    /// The text that an event adds.
     pub fn text(&mut self, event: &Event, output: &mut OutputReader) -> io::Result<Vec<u8>> {
         self.time = self.time.max(u64::try_from(event.time.epoch_millis()).unwrap_or(0));
         self.sink.event(event, output)?;
         Ok(std::mem::take(self.sink.flushed()?))
     }
 
-    /// Cuts text into lines; what has no end yet stays in `rest`, unless `all` is wanted.
+    /// Cuts text into lines. An unfinished line stays in `rest` unless `all` is set.
     pub fn cut(&self, rest: &mut Vec<u8>, all: bool, mut each: impl FnMut(Line)) {
         let mut from = 0;
         loop {
@@ -78,7 +78,7 @@ impl Default for LineReader {
     }
 }
 
-/// The last place before `most` at which no character is cut.
+/// The last place before `most` that does not split a character.
 fn boundary(bytes: &[u8], most: usize) -> usize {
     let is_inside = |at: &usize| bytes[*at] & 0b1100_0000 == 0b1000_0000;
     (most - 3..=most).rev().find(|at| *at < bytes.len() && !is_inside(at)).unwrap_or(most)

@@ -1,8 +1,8 @@
 //! The writer of a build's log.
 //!
-//! Fed by the driver (events) and by pumps (output); where a build was killed, by `sweep`, which completes
-//! its log. In memory stand only the two heads. A failed write leaves both files as they were before it, so that what can be read
-//! is always whole.
+//! Called by the driver (events) and by pumps (output); `sweep` completes the log of a killed
+//! build. Only the two heads are kept in memory. A failed write leaves both files as they were, so
+//! that readers always see complete data.
 
 use super::{Follower, OutputReader};
 use crate::state::BuildDir;
@@ -19,18 +19,18 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// How far the log reaches, in bytes. Everything before it is whole.
+/// Lengths of the log's files, in bytes. Everything before them is complete.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Heads {
     pub events: u64,
     pub output: u64,
-    /// All that commands wrote is there, and all of CodeBuild's lines.
+    /// All output of commands is logged, and all of CodeBuild's lines.
     pub complete: bool,
-    /// No more will come.
+    /// Nothing more will be logged.
     pub closed: bool,
 }
 
-/// Appends to a build's log. Clones write to the same one.
+/// Appends to a build's log. Clones write to the same log.
 #[derive(Clone, Debug)]
 pub struct LogWriter {
     shared: Arc<EventLogShared>,
@@ -39,9 +39,9 @@ pub struct LogWriter {
 #[derive(Debug)]
 struct EventLogShared {
     files: Mutex<EventFiles>,
-    /// For tasks.
+    /// Wakes tasks.
     heads: watch::Sender<Heads>,
-    /// For threads.
+    /// Wakes threads.
     growth: Growth,
     build_id: String,
     dir: BuildDir,
@@ -56,7 +56,7 @@ struct EventFiles {
 }
 
 impl LogWriter {
-    /// The log of a build that has none yet.
+    /// Creates the log of a new build.
     pub fn create(dir: &BuildDir, build_id: String) -> io::Result<Self> {
         let create = |path: PathBuf| {
             let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
@@ -68,8 +68,8 @@ impl LogWriter {
         Ok(Self::over(files, dir, build_id))
     }
 
-    /// The log of a build whose owner is gone, to be completed, and the state it has come to; `None` where
-    /// the build had not begun. A line that was torn is cut off.
+    /// Reopens the log of a build whose owner is gone, to complete it. Returns the state so far as
+    /// well; `None` if the build had not begun. Cuts off a torn last line.
     pub fn reopen(dir: &BuildDir) -> io::Result<Option<(Self, Timeline)>> {
         let mut follower = match Follower::open(dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -93,7 +93,7 @@ impl LogWriter {
         LogWriter { shared: Arc::new(EventLogShared { files, heads, growth, build_id, dir }) }
     }
 
-    /// Logs events, all or none; the events as logged. Readers are woken once.
+    /// Logs events, all or none. Returns them as logged. Readers wake up once.
     pub fn append(
         &self,
         bodies: impl IntoIterator<Item = EventBody>,
@@ -110,7 +110,7 @@ impl LogWriter {
         Ok(events)
     }
 
-    /// Logs what a command has written.
+    /// Logs a command's output.
     pub fn append_output(&self, command: u32, bytes: &[u8], time: WallTime) -> io::Result<()> {
         if bytes.is_empty() {
             return Ok(());
@@ -125,24 +125,24 @@ impl LogWriter {
             build_id: self.shared.build_id.clone(),
             body: EventBody::Output { command, offset, length },
         };
-        // The bytes are not there until an event says so; the next ones overwrite them if not.
+        // The bytes do not count until an event names them; otherwise the next ones overwrite them.
         files.append_events(std::slice::from_ref(&event))?;
         files.heads.output += length;
         self.publish(&files);
         Ok(())
     }
 
-    /// Where the next output will lie.
+    /// Offset of the next output.
     pub fn output_length(&self) -> u64 {
         self.lock().heads.output
     }
 
-    /// The folder of the build whose log it is.
+    /// The folder of the log's build.
     pub fn dir(&self) -> &BuildDir {
         &self.shared.dir
     }
 
-    /// The end of the output from there on, at most so many bytes of it.
+    /// The end of the output after `begin`, at most `most` bytes.
     pub fn last_output(&self, begin: u64, most: usize) -> io::Result<String> {
         let end = self.output_length();
         let begin = begin.max(end.saturating_sub(most as u64));
@@ -151,32 +151,32 @@ impl LogWriter {
         Ok(String::from_utf8_lossy(bytes).into_owned())
     }
 
-    /// Makes room for the last events of a build whose disk is full.
+    /// Frees reserved space for the last events of a build whose disk is full.
     pub fn use_reserve(&self) {
-        // Without it the last events are tried all the same.
+        // If this fails, the last events are tried anyway.
         let _ = self.shared.dir.use_reserve();
     }
 
-    /// Tells readers that what will come is not part of CodeBuild's log.
+    /// Tells readers that later events are not part of CodeBuild's log.
     pub fn complete(&self) {
         let mut files = self.lock();
         files.heads.complete = true;
         self.publish(&files);
     }
 
-    /// Tells readers that no more will come.
+    /// Tells readers that nothing more will come.
     pub fn close(&self) {
         let mut files = self.lock();
         files.heads.closed = true;
         self.publish(&files);
     }
 
-    /// For threads of this process that read the log.
+    /// Notifies threads of this process that read the log.
     pub fn growth(&self) -> Growth {
         self.shared.growth.clone()
     }
 
-    /// To be woken when the log has grown.
+    /// Notifies tasks when the log has grown.
     pub fn watch(&self) -> watch::Receiver<Heads> {
         self.shared.heads.subscribe()
     }
@@ -193,24 +193,25 @@ impl LogWriter {
 
 impl EventLogShared {
     fn lock(&self) -> MutexGuard<'_, EventFiles> {
-        // A panic elsewhere cannot have left a half-made change behind: heads move last.
+        // A panic elsewhere cannot leave a change half done: heads are updated last.
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// How a log grows, for threads that read it: reported by its writer, or by the follower in another process.
+/// Tells reading threads how far a log has grown. Updated by its writer, or by the follower in
+/// another process.
 #[derive(Clone, Debug, Default)]
 pub struct Growth(Arc<(Mutex<Heads>, Condvar)>);
 
 impl Growth {
-    /// Wakes readers: it reaches that far now.
+    /// Sets the new heads and wakes readers.
     pub fn tell(&self, heads: Heads) {
         let (known, grown) = &*self.0;
         *known.lock().unwrap_or_else(PoisonError::into_inner) = heads;
         grown.notify_all();
     }
 
-    /// Blocks until the heads are others than `seen`, or the time is up; the heads then.
+    /// Blocks until the heads differ from `seen` or the time is up. Returns the current heads.
     pub fn wait(&self, seen: Heads, limit: Option<Duration>) -> Heads {
         let (known, grown) = &*self.0;
         let heads = known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -234,7 +235,7 @@ impl EventFiles {
             lines.push('\n');
         }
         if let Err(error) = self.events.write_all_at(lines.as_bytes(), self.heads.events) {
-            // Half a line would be taken for a torn one, which only the last may be.
+            // Half a line would look torn, and only the last one may.
             let _ = self.events.set_len(self.heads.events);
             return Err(error);
         }

@@ -1,9 +1,9 @@
-//! The pipe out: one append-only log a build, written in one place, read by cursors.
+//! Logs of builds: one append-only log per build, with a single writer and any number of readers.
 //!
-//! [`LogWriter`] is the only one that gives out `seq`. Output bytes go from the pipe through
-//! [`pump`] into `output.log` without ever passing the machine; an event says where they lie. A
-//! [`LogReader`] reads the same files, in this process or another, live or years later; a [`Follower`]
-//! makes of them the state of the build.
+//! Only [`LogWriter`] assigns `seq`. Output bytes go from the pipe through [`pump`] into
+//! `output.log`, past the state machine; an event says where they are. A [`LogReader`] reads the
+//! same files, in this process or another, during the build or years later; a [`Follower`] derives
+//! the build's state from them.
 
 mod codebuild;
 mod follower;

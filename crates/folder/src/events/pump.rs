@@ -1,11 +1,11 @@
-//! The pump: one for each command, from its pipe through the masker into the log.
+//! The pump: one per command, from its pipe through the masker into the log.
 //!
-//! Started by the driver on a thread that may wait. It outlives its command: what a background
-//! child writes later is logged as that command's output until the pipe closes.
+//! The driver starts it on a thread that may block. It outlives its command: output of a background
+//! child is logged as that command's until the pipe closes.
 //!
-//! A command's end is two facts. When its process has exited, the driver asks for a drain: exactly
-//! what lies in the pipe at that moment is read and logged, and only then is the command over,
-//! the process that still holds the pipe.
+//! A command's end has two parts. When its process has exited, the driver requests a drain: the
+//! pump reads and logs exactly the bytes in the pipe at that moment. Only then is the command over,
+//! even if another process still holds the pipe.
 
 use crate::events::LogWriter;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -17,15 +17,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
-/// Bytes an output event holds at most.
+/// Most bytes of one output event.
 const CHUNK: usize = 64 << 10;
-/// Bytes a pipe holds, so that its writer goes on while the pump gathers.
+/// Pipe capacity in bytes, so that the writer continues while the pump gathers.
 const PIPE: usize = 1 << 20;
-/// How long a short read waits for more, in milliseconds. A producer that flushes each line would
-/// otherwise cost an event a line, and be slowed by being read so eagerly.
+/// How long a short read waits for more, in milliseconds. Otherwise a producer that flushes each
+/// line would cost an event per line, and reading so eagerly would slow it down.
 const GATHER_MS: u8 = 1;
 
-/// Drains asked for; `None` once the pump has ended and everything is in the log.
+/// Requested drains; `None` once the pump has ended and everything is in the log.
 type Drains = Arc<Mutex<Option<Vec<oneshot::Sender<()>>>>>;
 
 /// The driver's end of a pump.
@@ -36,16 +36,16 @@ pub struct PumpHandle {
 }
 
 impl PumpHandle {
-    /// Resolves when all that is in the pipe now is in the log.
+    /// Resolves when all bytes now in the pipe are in the log.
     pub async fn drain(&self) {
         let (done_tx, done_rx) = oneshot::channel();
         match &mut *lock(&self.drains) {
             Some(waiting) => waiting.push(done_tx),
             None => return,
         }
-        // Its counter being full would mean that a wake-up is under way already.
+        // If the counter is full, a wake-up is already pending.
         let _ = self.wake.write(1);
-        // A pump that ends has logged everything, and drops what waits.
+        // A pump that ends has logged everything and drops the waiting senders.
         let _ = done_rx.await;
     }
 }
@@ -54,7 +54,7 @@ fn lock(drains: &Drains) -> MutexGuard<'_, Option<Vec<oneshot::Sender<()>>>> {
     drains.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A pump that does not run yet.
+/// A pump that has not started.
 pub struct Pump {
     pipe: OwnedFd,
     command: u32,
@@ -65,14 +65,14 @@ pub struct Pump {
     drains: Drains,
     buffer: Vec<u8>,
     filled: usize,
-    /// Sees what has been logged.
+    /// Receives each piece of output after it is logged.
     sees: Sees,
 }
 
-/// Sees what a command has written, masked, once it is in the log.
+/// Receives a command's masked output once it is in the log.
 pub type Sees = Arc<dyn Fn(&[u8]) + Send + Sync>;
 
-/// What a pump has been woken by.
+/// Why a pump woke up.
 enum PumpWake {
     Drain,
     Pipe,
@@ -87,7 +87,7 @@ impl Pump {
         secrets: SharedSecrets,
         sees: Sees,
     ) -> io::Result<(Self, PumpHandle)> {
-        // Refused where the user has too many large pipes; a small one only is slower.
+        // Refused if the user has too many large pipes; a small one is just slower.
         let _ = rustix::pipe::fcntl_setpipe_size(&pipe, PIPE);
         let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
         let drains: Drains = Arc::new(Mutex::new(Some(Vec::new())));
@@ -101,8 +101,8 @@ impl Pump {
 
     /// Runs until the pipe closes. Blocks.
     ///
-    /// An error means that the log cannot be written any more; the pipe is closed then, and what
-    /// writes to it learns so.
+    /// # Errors
+    /// The log cannot be written; then the pipe is closed, and its writers notice.
     pub fn run(mut self) -> io::Result<()> {
         let result = self.pump();
         *lock(&self.drains) = None;
@@ -124,8 +124,7 @@ impl Pump {
                 return self.finish();
             }
             if self.filled < CHUNK {
-                // Not looking at the pipe: the next line is what is waited for, not what should
-                // end the wait.
+                // Do not watch the pipe: the next line is expected and should not end the wait.
                 if let PumpWake::Drain = self.wait(false, PollTimeout::from(GATHER_MS))? {
                     if self.drain()? {
                         return Ok(());
@@ -161,7 +160,7 @@ impl Pump {
         Ok(PumpWake::Pipe)
     }
 
-    /// Logs what lies in the pipe now, and no more; whether that was the end of the stream.
+    /// Logs exactly the bytes in the pipe now. Returns whether the stream has ended.
     fn drain(&mut self) -> io::Result<bool> {
         let waiting = lock(&self.drains).as_mut().map(std::mem::take).unwrap_or_default();
         let mut left = rustix::io::ioctl_fionread(&self.pipe)?;
@@ -177,13 +176,13 @@ impl Pump {
             self.finish()?;
         }
         for done in waiting {
-            // A driver that no longer waits does not need to know.
+            // The driver may have stopped waiting.
             let _ = done.send(());
         }
         Ok(ended)
     }
 
-    /// Whether the last writer is gone and nothing is left to read.
+    /// Whether the last writer is gone and the pipe is empty.
     fn is_closed(&self) -> io::Result<bool> {
         let mut ready = [PollFd::new(self.pipe.as_fd(), PollFlags::POLLIN)];
         poll(&mut ready, PollTimeout::ZERO)?;
@@ -191,7 +190,7 @@ impl Pump {
         Ok(events.contains(PollFlags::POLLHUP) && !events.contains(PollFlags::POLLIN))
     }
 
-    /// Reads, as far as there is room, what is there without waiting.
+    /// Reads available bytes, as far as they fit, without blocking.
     fn fill(&mut self) -> io::Result<()> {
         let mut left = rustix::io::ioctl_fionread(&self.pipe)?;
         while left > 0 && self.filled < CHUNK {
@@ -233,7 +232,7 @@ impl Pump {
     }
 }
 
-/// Logs bytes. What was held back comes on top of a full buffer.
+/// Logs bytes. Text held back by the masker comes on top of a full buffer.
 fn append(log: &LogWriter, command: u32, bytes: &[u8]) -> io::Result<()> {
     bytes.chunks(CHUNK).try_for_each(|chunk| log.append_output(command, chunk, clock::wall()))
 }

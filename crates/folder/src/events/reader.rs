@@ -1,7 +1,7 @@
 //! Readers of a build's log: cursors over its two files.
 //!
-//! Used by every sink, by `runner logs` and by `sweep`. A last line without its line break
-//! is being written, or was torn by a kill; it is not there yet.
+//! Used by every sink, by `runner logs` and by `sweep`. A last line without its line break is
+//! incomplete or was torn by a kill; it does not count yet.
 
 use crate::state::BuildDir;
 use runner_core::event::Event;
@@ -12,14 +12,14 @@ use std::os::unix::fs::FileExt;
 /// Bytes read at once.
 const BLOCK: usize = 64 << 10;
 
-/// Reads events one after the other.
+/// Reads events one by one.
 #[derive(Debug)]
 pub struct LogReader {
     file: File,
     /// Where the next line starts.
     position: u64,
     buffer: Vec<u8>,
-    /// How much of the buffer has been given out.
+    /// Bytes of the buffer already returned.
     used: usize,
 }
 
@@ -28,12 +28,12 @@ impl LogReader {
         Self::open_at(dir, 0)
     }
 
-    /// Begins at a place where another has been ([`Self::position`]).
+    /// Starts at an earlier reader's [`Self::position`].
     pub fn open_at(dir: &BuildDir, position: u64) -> io::Result<Self> {
         Ok(LogReader { file: File::open(dir.events())?, position, buffer: Vec::new(), used: 0 })
     }
 
-    /// Begins at the first whole line among the last so many bytes.
+    /// Starts at the first complete line among the last `bytes` bytes.
     pub fn open_near_end(dir: &BuildDir, bytes: u64) -> io::Result<Self> {
         let mut reader = Self::open_at(dir, 0)?;
         let length = reader.file.metadata()?.len();
@@ -46,7 +46,7 @@ impl LogReader {
         Ok(reader)
     }
 
-    /// The next event; `None` at the end so far, after which it may be asked again.
+    /// The next event; `None` at the current end, after which more may come.
     pub fn next_event(&mut self) -> io::Result<Option<Event>> {
         loop {
             if let Some(length) = self.buffer[self.used..].iter().position(|&byte| byte == b'\n') {
@@ -70,20 +70,20 @@ impl LogReader {
             let got = self.file.read_at(&mut self.buffer[old..], at);
             self.buffer.truncate(old + *got.as_ref().unwrap_or(&0));
             if got? == 0 {
-                // Half a line is read again: one that was torn is cut off before another follows.
+                // Read half a line again later: a torn one is cut off before another follows.
                 self.buffer.clear();
                 return Ok(None);
             }
         }
     }
 
-    /// Where the next line starts: the length of all whole lines read.
+    /// Where the next line starts: the length of all complete lines read.
     pub fn position(&self) -> u64 {
         self.position
     }
 }
 
-/// Reads output by place.
+/// Reads output by offset.
 #[derive(Debug)]
 pub struct OutputReader {
     file: File,
@@ -95,7 +95,7 @@ impl OutputReader {
         Ok(OutputReader { file: File::open(dir.output())?, buffer: Vec::new() })
     }
 
-    /// The bytes an output event speaks of.
+    /// The bytes that an output event names.
     pub fn read(&mut self, offset: u64, length: u64) -> io::Result<&[u8]> {
         self.buffer.resize(usize::try_from(length).map_err(io::Error::other)?, 0);
         self.file.read_exact_at(&mut self.buffer, offset)?;

@@ -1,15 +1,16 @@
 //! The folder of one batch.
 //!
 //! ```text
-//! lock            held by flock as long as the batch's owner lives
-//! record.json     the BuildBatch record, as the batch stands; whole at any time
-//! source/         the tree that its builds see, a folder a source; gone when it has ended
-//! source.json     what there is to say of it, once it is whole; of a batch of `runner serve`
-//! artifacts/      what its builds have left, where that is put together; of such a batch
+//! lock            held by flock while the batch's owner lives
+//! record.json     the current BuildBatch record; always complete
+//! source/         the trees that its builds see, one folder per source; removed at the end
+//! source.json     facts about the trees, once complete; only for a batch of `runner serve`
+//! artifacts/      artifacts of its builds that will be combined; only for such a batch
 //! ```
 //!
-//! Listed in `live-batches/` until it has ended, as builds are in `live/`. Its builds have their own folders. A batch of
-//! `runner serve` has no owner: it is in that one's database, has neither lock nor record here, and is not listed.
+//! A batch is listed in `live-batches/` until it has ended, as builds are in `live/`. Its builds
+//! have their own folders. A batch of `runner serve` has no owner: it lives in the server's
+//! database, has neither lock nor record here, and is not listed.
 
 use super::home::{Home, StateError};
 use runner_core::batch::BuildBatch;
@@ -22,9 +23,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 const RECORD: &str = "record.json";
-/// The next record, until it takes the place of the last.
+/// The next record, until it replaces the last one.
 const NEXT: &str = "record.new";
-/// How long records of batches are kept, as those of builds are.
+/// How long batch records are kept; the same as for builds.
 const MAX_AGE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Paths of a batch's folder.
@@ -34,7 +35,7 @@ pub struct BatchDir {
     live: PathBuf,
 }
 
-/// The right to write to a batch's folder; the batch counts as live while it exists.
+/// The right to write to a batch's folder. While it exists the batch is live.
 #[derive(Debug)]
 pub struct OwnedBatch {
     _lock: File,
@@ -45,7 +46,7 @@ impl BatchDir {
         BatchDir { path: batches(home).join(uuid), live: listings(home).join(uuid) }
     }
 
-    /// Makes the folder of a new batch.
+    /// Creates the folder of a new batch.
     pub fn create(home: &Home, uuid: &str) -> Result<(Self, OwnedBatch), StateError> {
         let dir = Self::of(home, uuid);
         let make = || -> io::Result<OwnedBatch> {
@@ -54,7 +55,8 @@ impl BatchDir {
             make_private(&dir.path)?;
             let lock = lock_file(&dir.path.join("lock"))?;
             lock.lock()?;
-            // Last: what is listed has a lock. A kill before leaves an empty folder, which grows old.
+            // Last, so that a listed batch always has a lock. A kill before this leaves an empty
+            // folder, removed by age.
             let options = OpenOptions::new().write(true).create_new(true).mode(0o600).clone();
             options.open(&dir.live)?;
             users::give(&dir.live)?;
@@ -69,7 +71,7 @@ impl BatchDir {
         }
     }
 
-    /// The folder of a batch that is in a database, made where there is none.
+    /// The folder of a batch in the database; creates it if missing.
     pub fn of_service(home: &Home, uuid: &str) -> io::Result<Self> {
         let dir = Self::of(home, uuid);
         make_private(&batches(home))?;
@@ -77,7 +79,7 @@ impl BatchDir {
         Ok(dir)
     }
 
-    /// Takes a batch over whose owner is dead; `None` while it lives.
+    /// Takes over a batch whose owner is dead; `None` while the owner lives.
     pub fn take_over(&self) -> io::Result<Option<OwnedBatch>> {
         let lock = lock_file(&self.path.join("lock"))?;
         match lock.try_lock() {
@@ -91,27 +93,27 @@ impl BatchDir {
         &self.path
     }
 
-    /// Where the trees are that its builds see.
+    /// The trees that its builds see.
     pub fn sources(&self) -> PathBuf {
         self.path.join("source")
     }
 
-    /// What there is to say of the trees, once they are whole.
+    /// Facts about the trees, once they are complete.
     pub fn source_facts(&self) -> PathBuf {
         self.path.join("source.json")
     }
 
-    /// Where a build leaves artifacts that are put together.
+    /// A build's artifacts that will be combined.
     pub fn artifacts(&self, identifier: &str) -> PathBuf {
         self.path.join("artifacts").join(identifier)
     }
 
-    /// Where they are put together.
+    /// The combined artifacts.
     pub fn combined(&self) -> PathBuf {
         self.path.join("combined")
     }
 
-    /// Removes what nobody needs of a batch that is in a database, once it has succeeded.
+    /// Removes the files that a batch in the database no longer needs once it has succeeded.
     pub fn release(&self) -> io::Result<()> {
         match fs::remove_file(self.source_facts()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -122,7 +124,7 @@ impl BatchDir {
         remove_tree(&self.path.join("artifacts"))
     }
 
-    /// Writes the record; the final one so that it outlasts the machine's end.
+    /// Writes the record. The final one survives a power loss.
     pub fn write_record(&self, record: &BuildBatch) -> io::Result<()> {
         let text = serde_json::to_vec_pretty(record)?;
         let path = self.path.join(RECORD);
@@ -135,7 +137,7 @@ impl BatchDir {
         fs::rename(new, path)
     }
 
-    /// `None` where there is none, or none that this version reads.
+    /// `None` if there is no record, or none that this version can read.
     pub fn record(&self) -> io::Result<Option<BuildBatch>> {
         match fs::read(self.path.join(RECORD)) {
             Ok(text) => Ok(serde_json::from_slice(&text).ok()),
@@ -144,15 +146,15 @@ impl BatchDir {
         }
     }
 
-    /// Removes all there is of a batch, unless its owner still lives: whether it did.
+    /// Removes a batch unless its owner lives. Returns whether it did.
     pub fn remove(&self) -> io::Result<bool> {
         let Some(_owned) = self.take_over()? else { return Ok(false) };
         self.retire()?;
         remove_tree(&self.path).map(|()| true)
     }
 
-    /// Removes what only a live batch needs, with what an owner that was killed has half written, and takes it off
-    /// the list.
+    /// Removes the files that only a live batch needs and those that a killed owner left half
+    /// written, and takes the batch off the list.
     pub fn retire(&self) -> io::Result<()> {
         remove_tree(&self.sources())?;
         remove_half_written(&self.path, &[NEXT])?;
@@ -178,16 +180,16 @@ fn listings(home: &Home) -> PathBuf {
     home.root().join("live-batches")
 }
 
-/// Tells one writing of a record from the next, which is another file.
+/// Tells versions of a record apart. Each version is a new file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordVersion(SystemTime, u64);
 
-/// Batches that have a record, by their uuids.
+/// The uuids of batches that have a record.
 pub fn batches_with_records(home: &Home) -> Result<Vec<(String, RecordVersion)>, StateError> {
     let folder = batches(home);
     let entries = match fs::read_dir(&folder) {
         Ok(entries) => entries,
-        // There has never been one.
+        // There has never been a batch.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(StateError::new("list", &folder, error)),
     };
@@ -198,12 +200,12 @@ pub fn batches_with_records(home: &Home) -> Result<Vec<(String, RecordVersion)>,
     Ok(entries.filter_map(|entry| written(entry.ok()?.file_name().into_string().ok()?)).collect())
 }
 
-/// Batches that are listed as live.
+/// Batches listed as live.
 pub fn listed_batches(home: &Home) -> Result<Vec<BatchDir>, StateError> {
     let listings = listings(home);
     let entries = match fs::read_dir(&listings) {
         Ok(entries) => entries,
-        // There has never been one.
+        // There has never been a batch.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(StateError::new("list", &listings, error)),
     };
@@ -211,7 +213,7 @@ pub fn listed_batches(home: &Home) -> Result<Vec<BatchDir>, StateError> {
     Ok(names.map(|uuid| BatchDir::of(home, &uuid)).collect())
 }
 
-/// Removes what is left of batches that are too old. One that cannot be removed is left for the next time.
+/// Removes batches that are too old. One that cannot be removed is left for the next time.
 pub fn prune_old_batches(home: &Home, now: SystemTime) {
     let Ok(entries) = fs::read_dir(batches(home)) else { return };
     for entry in entries.filter_map(Result::ok) {

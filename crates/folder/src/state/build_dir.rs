@@ -1,22 +1,22 @@
 //! The folder of one build.
 //!
 //! ```text
-//! meta.json       what the build is; written first
-//! lock            held by flock as long as the build's owner lives
-//! reserve         room for the last words and the record, should the disk be full by then
-//! events.jsonl    everything that happened (`core::event`), one line each
-//! output.log      the bytes its commands wrote
-//! reports/        reports of tests and coverage, a folder each
+//! meta.json       facts about the build; written first
+//! lock            held by flock while the build's owner lives
+//! reserve         space for the last events and the record, in case the disk fills up
+//! events.jsonl    all events (`core::event`), one line each
+//! output.log      output of its commands
+//! reports/        test and coverage reports, one folder each
 //! artifacts/      artifacts that a project of `runner serve` would send to AWS
-//! changes/        what each run has changed in the files, where checkpoints are kept
-//! record.json     the final Build record; once it is there nothing changes any more
+//! changes/        file changes of each run, if checkpoints are kept
+//! record.json     the final Build record; nothing changes after it is written
 //! control.sock    the owner's socket
-//! readonly/       what the container sees at /codebuild/readonly
+//! readonly/       the container's /codebuild/readonly
 //! ```
 //!
-//! Beside these, `engine` keeps files in it (`engine::leftover`).
+//! `engine` keeps more files here (`engine::leftover`).
 //!
-//! Made under another name, locked, then renamed: a folder that can be seen is never half made.
+//! A folder is made under another name, locked, then renamed: a visible folder is never half made.
 
 use super::changes::{FolderChanges, Waited};
 use super::home::{Home, StateError};
@@ -36,15 +36,15 @@ use std::time::{Duration, Instant};
 
 /// Name of the final record.
 const RECORD: &str = "record.json";
-/// Bytes set aside for a build's last events and its record.
+/// Bytes reserved for a build's last events and its record.
 const RESERVE: u64 = 64 << 10;
 
-/// Version of what stands in a build's folder; raised when an older program would misunderstand it.
+/// Format version of a build's folder; raised if an older program would misread it.
 pub const SCHEMA: u32 = 1;
-/// How long a process that a killed owner has just made may keep its lock.
+/// How long a newborn child of a killed owner may hold its lock.
 const BIRTH: Duration = Duration::from_secs(2);
 
-/// Why a build's folder tells nothing.
+/// Why a build's folder cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum MetaError {
     #[error(
@@ -55,7 +55,7 @@ pub enum MetaError {
     Damaged { file: &'static str, source: io::Error },
 }
 
-/// What every version of a file in it has.
+/// The fields that every version of a file has.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RecordHead {
@@ -63,12 +63,12 @@ struct RecordHead {
     schema_version: u32,
 }
 
-/// Files without a version are of the first.
+/// The version of files that name none: the first.
 fn first() -> u32 {
     1
 }
 
-/// A file's contents, if they are of this version.
+/// Reads a file if it has this version.
 fn read_versioned<T: DeserializeOwned>(
     dir: &Path,
     file: &'static str,
@@ -86,7 +86,7 @@ fn read_versioned<T: DeserializeOwned>(
     serde_json::from_slice(&text).map(Some).map_err(|error| damaged(error.into()))
 }
 
-/// A record with its version, as it is kept.
+/// A stored record with its version.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct VersionedRecord<'a> {
@@ -95,12 +95,12 @@ struct VersionedRecord<'a> {
     record: &'a Build,
 }
 
-/// The namespace that pids of this process are of.
+/// The pid namespace of this process.
 pub fn pid_namespace() -> Option<PathBuf> {
     fs::read_link("/proc/self/ns/pid").ok()
 }
 
-/// What a build is, as far as its end may have to be put right by somebody else.
+/// Facts about a build that another process needs to clean up after it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Meta {
@@ -109,15 +109,15 @@ pub struct Meta {
     pub uuid: String,
     pub project: String,
     pub number: u64,
-    /// The owner.
+    /// The owner's pid.
     pub runner_pid: u32,
-    /// Where that number means it.
+    /// The namespace of that pid.
     #[serde(default)]
     pub pid_namespace: Option<PathBuf>,
-    /// What its engine may leave, in the engine's own words.
+    /// The engine's possible leftovers, in the engine's own format.
     #[serde(flatten)]
     pub engine: Map<String, Value>,
-    /// Where what it leaves for the user may be half made.
+    /// Where results for the user may be half made.
     #[serde(default)]
     pub staging: Vec<PathBuf>,
 }
@@ -135,19 +135,19 @@ pub struct BuildDir {
     live: PathBuf,
 }
 
-/// The right to write to a build's folder; the build counts as live while it exists.
+/// The right to write to a build's folder. While it exists the build is live.
 #[derive(Debug)]
 pub struct Owned {
     _lock: File,
 }
 
-/// Lists a build as live. Locked while its folder is being made: a listing without lock and folder
-/// is what a kill has left.
+/// Lists a build as live. The listing is locked while the build's folder is made: a listing without
+/// a lock or folder was left by a kill.
 fn list(path: &Path) -> io::Result<File> {
     loop {
         let listing = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         listing.lock()?;
-        // A sweep may have taken it for such a one before it was locked.
+        // Before it was locked, a sweep may have removed it as a leftover.
         if listing.metadata()?.nlink() > 0 {
             users::give(path)?;
             return Ok(listing);
@@ -160,12 +160,12 @@ impl BuildDir {
         BuildDir { path: home.builds().join(uuid), live: home.live().join(uuid) }
     }
 
-    /// Makes the folder of a new build.
+    /// Creates the folder of a new build.
     pub fn create(home: &Home, meta: &Meta) -> Result<(Self, Owned), StateError> {
         let dir = Self::of(home, &meta.uuid);
         let new = home.builds().join(format!(".new-{}", meta.uuid));
         let make = || -> io::Result<Owned> {
-            // First of all, so that whatever a kill leaves of the rest is found.
+            // First, so that everything else that a kill leaves can be found.
             let _being_made = list(&dir.live)?;
             make_private(&new)?;
             let lock = OpenOptions::new()
@@ -186,7 +186,7 @@ impl BuildDir {
         match make() {
             Ok(owned) => Ok((dir, owned)),
             Err(error) => {
-                // What is left of the attempt is of no use to anybody.
+                // The rest of a failed attempt is useless.
                 let _ = remove_tree(&new);
                 let _ = fs::remove_file(&dir.live);
                 Err(StateError::new("make the build's folder", &dir.path, error))
@@ -194,8 +194,8 @@ impl BuildDir {
         }
     }
 
-    /// Whether the folder of this build, which is listed and not there, is no longer being made. While
-    /// the answer lives, nobody makes it.
+    /// Whether this listed build without a folder is no longer being made. While the returned file
+    /// lives, nobody makes it.
     pub fn take_listing(&self) -> io::Result<Option<File>> {
         let listing = match File::open(&self.live) {
             Ok(listing) => listing,
@@ -210,7 +210,7 @@ impl BuildDir {
         }
     }
 
-    /// Takes a build over whose owner is dead; `None` while it lives.
+    /// Takes over a build whose owner is dead; `None` while the owner lives.
     pub fn take_over(&self) -> io::Result<Option<Owned>> {
         let lock = OpenOptions::new().write(true).open(self.path.join("lock"))?;
         match lock.try_lock() {
@@ -218,8 +218,8 @@ impl BuildDir {
             Err(fs::TryLockError::WouldBlock) => {}
             Err(fs::TryLockError::Error(error)) => return Err(error),
         }
-        // A process that the owner has just made holds all that was open there until it closes it, which it
-        // does first of all: it does not live for the owner.
+        // A newborn child of the owner holds all open files until it closes them, which it does
+        // first; it does not keep the build alive.
         let until = Instant::now() + BIRTH;
         while self.has_dead_owner() {
             let changes = FolderChanges::of_build(&self.path, &self.live)?;
@@ -233,25 +233,26 @@ impl BuildDir {
         Ok(None)
     }
 
-    /// Whether the process is gone that has begun the build.
+    /// Whether the process that began the build is gone.
     fn has_dead_owner(&self) -> bool {
         let Ok(Some(meta)) = self.meta() else { return false };
         let is_of_here = meta.pid_namespace.is_some() && meta.pid_namespace == pid_namespace();
         is_of_here && matches!(state_of(meta.runner_pid), None | Some('Z' | 'X'))
     }
 
-    /// Whether somebody holds on to the build: its owner, or the process that ends it for a dead owner.
+    /// Whether someone holds the build's lock: its owner, or the process that ends it for a dead
+    /// owner.
     pub fn is_owned(&self) -> bool {
         let lock = File::open(self.path.join("lock"));
         lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
     }
 
-    /// Whether the build's owner lives and has left no record yet.
+    /// Whether the build's owner lives and there is no record yet.
     pub fn is_under_way(&self) -> bool {
         self.is_owned() && !self.has_record()
     }
 
-    /// Whether it has come to its end.
+    /// Whether the build has ended.
     pub fn has_record(&self) -> bool {
         self.record_file().exists()
     }
@@ -260,7 +261,7 @@ impl BuildDir {
         self.path.join(RECORD)
     }
 
-    /// The owner's pid, if it is stopped: by a signal, or by a debugger.
+    /// The owner's pid if it is stopped by a signal or a debugger.
     pub fn stopped_owner(&self) -> Option<u32> {
         let pid = self.meta().ok()??.runner_pid;
         is_stopped(pid).then_some(pid)
@@ -294,12 +295,12 @@ impl BuildDir {
         self.path.join("readonly")
     }
 
-    /// `None` where there is no such build.
+    /// `None` if there is no such build.
     pub fn meta(&self) -> Result<Option<Meta>, MetaError> {
         read_versioned(&self.path, "meta.json")
     }
 
-    /// Gives the reserved room back, to be used for what must be written now.
+    /// Frees the reserved space for writes that must succeed now.
     pub fn use_reserve(&self) -> io::Result<()> {
         ignore_missing(fs::remove_file(self.path.join("reserve")))
     }
@@ -310,22 +311,23 @@ impl BuildDir {
         write_durably(&self.record_file(), &serde_json::to_vec_pretty(&kept)?)
     }
 
-    /// `None` while the build has not ended.
+    /// `None` until the build has ended.
     pub fn record(&self) -> io::Result<Option<Build>> {
         read_versioned(&self.path, RECORD).map_err(io::Error::other)
     }
 
-    /// Its place on the list of those that may still run.
+    /// Its entry in the list of builds that may still run.
     pub fn listing(&self) -> &Path {
         &self.live
     }
 
-    /// Whether it is on the list of those that may still run.
+    /// Whether it is listed among builds that may still run.
     pub fn is_listed(&self) -> bool {
         self.live.exists()
     }
 
-    /// Removes what only a live build needs, but for its engine's part. Goes on after a failure; the first one is returned.
+    /// Removes the files that only a live build needs, except the engine's. Goes on after a failure
+    /// and returns the first one.
     pub fn remove_leftovers(&self) -> io::Result<()> {
         let removed = [
             self.use_reserve(),
@@ -336,7 +338,7 @@ impl BuildDir {
         removed.into_iter().collect()
     }
 
-    /// Removes a build that came to nothing.
+    /// Removes a build that left no record.
     pub fn discard(&self) -> io::Result<()> {
         remove_tree(&self.path)?;
         self.retire()
@@ -348,15 +350,15 @@ impl BuildDir {
     }
 }
 
-/// Whether a process is stopped, by a signal or by a debugger.
+/// Whether a process is stopped by a signal or a debugger.
 pub(super) fn is_stopped(pid: u32) -> bool {
     matches!(state_of(pid), Some('T' | 't'))
 }
 
-/// What the kernel says of a process's state; nothing where there is none.
+/// A process's state letter in /proc; `None` if there is no such process.
 fn state_of(pid: u32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // Behind the name, which may hold anything.
+    // The letter follows the name, which may contain anything.
     stat.rsplit_once(')')?.1.trim_start().chars().next()
 }
 

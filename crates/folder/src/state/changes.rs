@@ -1,7 +1,7 @@
-//! Waiting for what happens to builds, by the kernel's notifications (inotify) instead of polling.
+//! Waits for changes of builds through the kernel's notifications (inotify) instead of polling.
 //!
-//! Used by verbs that wait: `wait`, `stop`, `logs -f`. Nothing here takes the build's owner, which may be
-//! stopped.
+//! Used by verbs that wait: `wait`, `stop`, `logs -f`. None of it needs the build's owner, which
+//! may be stopped.
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
@@ -12,28 +12,29 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Instant;
 
-/// Room for many events; the rest is read at once all the same.
+/// Room for many events; the rest is read right after.
 const BUFFER: usize = 16 << 10;
 
-/// Changes from now on.
+/// Watches for changes.
 #[derive(Debug)]
 pub struct FolderChanges(OwnedFd);
 
-/// What a wait has come to.
+/// The result of a wait.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Waited {
-    /// Something has changed; names of files that are new, where they are of interest.
+    /// Something has changed. Holds the names of new files where they matter.
     Changed(Vec<String>),
     TimeIsUp,
 }
 
 impl FolderChanges {
-    /// Of a build in this folder, with this place on the list of live ones: its log grows, its record is there, its owner has let go of it.
+    /// Watches a build's folder and its listing: the log grows, the record appears, or the owner
+    /// lets go.
     pub fn of_build(folder: &Path, listing: &Path) -> io::Result<Self> {
         let changes = Self::new()?;
         let flags = WatchFlags::MODIFY | WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO;
         inotify::add_watch(&changes.0, folder, flags | WatchFlags::DELETE_SELF)?;
-        // It is off the list already.
+        // It is no longer listed.
         match inotify::add_watch(&changes.0, listing, WatchFlags::DELETE_SELF | WatchFlags::ATTRIB)
         {
             Err(Errno::NOENT) | Ok(_) => Ok(changes),
@@ -41,7 +42,7 @@ impl FolderChanges {
         }
     }
 
-    /// Builds that begin in this folder.
+    /// Watches for builds that begin in this folder.
     pub fn of_builds(folder: &Path) -> io::Result<Self> {
         let changes = Self::new()?;
         inotify::add_watch(&changes.0, folder, WatchFlags::MOVED_TO)?;
@@ -57,7 +58,7 @@ impl FolderChanges {
         self.wait_or(until, None)
     }
 
-    /// The same, also until there is something to read elsewhere, which counts as a change.
+    /// The same; input on `other` also counts as a change.
     pub fn wait_or(
         &self,
         until: Option<Instant>,
@@ -74,7 +75,7 @@ impl FolderChanges {
                 PollFd::new(other, PollFlags::POLLIN),
             ];
             match poll(&mut ready, timeout) {
-                // A millisecond is all that it can wait less for.
+                // `poll` cannot wait for less than a millisecond.
                 Ok(0) if left.is_some_and(|left| left.as_millis() == 0) => {
                     return Ok(Waited::TimeIsUp);
                 }
@@ -85,7 +86,7 @@ impl FolderChanges {
         }
     }
 
-    /// Takes all there is.
+    /// Reads all pending events.
     fn take(&self) -> io::Result<Vec<String>> {
         let mut buffer = [MaybeUninit::uninit(); BUFFER];
         let mut reader = inotify::Reader::new(&self.0, &mut buffer);

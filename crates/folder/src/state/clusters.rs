@@ -1,12 +1,12 @@
-//! Clusters of ECS, as callers of the endpoint have made them, and what builds are as tasks of them.
+//! ECS clusters made by callers of the endpoint, and builds as their tasks.
 //!
 //! ```text
-//! ecs-clusters.json   all of it; missing while nobody has made or changed any
+//! ecs-clusters.json   all clusters and tasks; missing until something is made or changed
 //! ecs-clusters.lock   locked with flock during a change
 //! ```
 //!
-//! Every endpoint of a state folder reads it, again when it has changed. A build that nothing is said of is a task of
-//! [`DEFAULT`], which is always there.
+//! Every endpoint of a state folder reads the file, again after each change. A build without an
+//! entry is a task of [`DEFAULT`], which always exists.
 
 use super::home::Home;
 use runner_core::time::WallTime;
@@ -23,15 +23,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-/// The cluster of builds that nobody has put into another.
+/// The cluster of builds that were put into no other.
 pub const DEFAULT: &str = "default";
-/// The longest file.
+/// Largest file, in bytes.
 const MAX_BYTES: u64 = 8 << 20;
 /// Most clusters.
 pub const MOST: usize = 1000;
-/// A build without a folder has waited too long to be one that still waits.
+/// A build without a folder for this long, in milliseconds, is no longer expected to start.
 const FORGOTTEN_MS: i64 = 3 * 24 * 3600 * 1000;
-/// A file that was written so short a time ago may be written again without looking different.
+/// A file written within this time may change again without a new stamp.
 const SETTLED: Duration = Duration::from_secs(1);
 
 /// A cluster.
@@ -41,21 +41,21 @@ pub struct Cluster {
     pub name: String,
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
-    /// As CreateCluster and UpdateCluster take it.
+    /// As passed to CreateCluster and UpdateCluster.
     #[serde(default)]
     pub configuration: Option<Value>,
     #[serde(default)]
     pub settings: Option<Value>,
 }
 
-/// What a build is as a task.
+/// A build's facts as a task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Task {
     pub cluster: String,
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
-    /// Who has started it, in the words of the call.
+    /// The caller's `startedBy`.
     #[serde(default)]
     pub started_by: Option<String>,
     since: i64,
@@ -68,7 +68,7 @@ impl Task {
     }
 }
 
-/// All there is.
+/// The file's contents.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ClusterTable {
     #[serde(default)]
@@ -85,7 +85,7 @@ impl ClusterTable {
         found.or_else(|| (name == DEFAULT).then(default))
     }
 
-    /// The cluster of this name, to be changed.
+    /// The cluster of this name, for changes.
     pub fn cluster_mut(&mut self, name: &str) -> Option<&mut Cluster> {
         if name == DEFAULT && !self.clusters.iter().any(|cluster| cluster.name == DEFAULT) {
             self.clusters.insert(0, default());
@@ -93,7 +93,7 @@ impl ClusterTable {
         self.clusters.iter_mut().find(|cluster| cluster.name == name)
     }
 
-    /// Their names, that of the one that is always there first.
+    /// The clusters' names, the default one first.
     pub fn names(&self) -> Vec<String> {
         let others = self.clusters.iter().map(|cluster| cluster.name.clone());
         [DEFAULT.to_owned()].into_iter().chain(others.filter(|name| name != DEFAULT)).collect()
@@ -107,7 +107,7 @@ impl ClusterTable {
         self.clusters.retain(|cluster| cluster.name != name);
     }
 
-    /// The cluster that a build is in.
+    /// The cluster of a build.
     pub fn cluster_of(&self, uuid: &str) -> &str {
         self.tasks.get(uuid).map_or(DEFAULT, |task| &task.cluster)
     }
@@ -125,7 +125,7 @@ pub struct Clusters {
     known: Mutex<(Arc<ClusterTable>, Option<ClustersFileStamp>)>,
 }
 
-/// By what a file is known to be the same.
+/// Identifies a version of the file.
 type ClustersFileStamp = Option<((u64, u64), u64, (i64, i64))>;
 
 impl Clusters {
@@ -134,7 +134,7 @@ impl Clusters {
         Clusters { home: home.clone(), path, known: Mutex::default() }
     }
 
-    /// As the file has them now.
+    /// The table as the file has it now.
     pub fn current(&self) -> io::Result<Arc<ClusterTable>> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.1 != Some(self.stamp()?) {
@@ -144,7 +144,7 @@ impl Clusters {
         Ok(Arc::clone(&known.0))
     }
 
-    /// Changes them, one process after the other. What fails to be decided changes nothing.
+    /// Changes the table under a lock. An error changes nothing.
     pub fn change<T, E: From<io::Error>>(
         &self,
         change: impl FnOnce(&mut ClusterTable) -> Result<T, E>,
@@ -159,12 +159,12 @@ impl Clusters {
         }
         write_durably(&self.path, &text)?;
         users::give(&self.path)?;
-        // Its stamp may be the one it had.
+        // The new stamp may equal the old one.
         self.known.lock().unwrap_or_else(PoisonError::into_inner).1 = None;
         Ok(done)
     }
 
-    /// Forgets builds that are no longer there.
+    /// Forgets builds that no longer exist.
     fn forget(&self, table: &mut ClusterTable) {
         let now = runner_host::clock::wall().epoch_millis();
         let builds = self.home.root().join("builds");
@@ -194,7 +194,7 @@ impl Clusters {
         }
     }
 
-    /// What the file says; its stamp, where that will tell the next change.
+    /// Reads the file. Returns its stamp if the stamp will reveal the next change.
     fn read(&self) -> io::Result<(ClusterTable, Option<ClustersFileStamp>)> {
         let stamp = self.stamp()?;
         let file = match File::open(&self.path) {
@@ -237,14 +237,14 @@ mod tests {
         add(&one, "web").expect("added");
         add(&other, "db").expect("added");
         assert_eq!(one.current().expect("three").names(), [DEFAULT, "web", "db"]);
-        // What is refused changes nothing.
+        // A refused change changes nothing.
         let refused = one.change(|table| {
             table.remove("web");
             Err::<(), _>(io::Error::other("no"))
         });
         assert!(refused.is_err());
         assert!(other.current().expect("three").cluster("web").is_some());
-        // The one that is always there can have a configuration.
+        // The default cluster can have a configuration.
         one.change(|table| {
             let cluster = table.cluster_mut(DEFAULT).ok_or_else(|| io::Error::other("none"))?;
             cluster.settings = Some(Value::Bool(true));

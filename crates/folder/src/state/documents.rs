@@ -1,14 +1,14 @@
-//! Documents of sessions and commands, as callers of the endpoint have put them here.
+//! Documents of sessions and commands, stored by callers of the endpoint.
 //!
 //! ```text
-//! documents/<name>/document.json  what is known of it and of its versions
-//! documents/<name>/<number>       content of a version, as it was given
-//! documents/~lock                 locked with flock during a change; names of documents have no `~`
+//! documents/<name>/document.json  facts about the document and its versions
+//! documents/<name>/<number>       content of a version, as given
+//! documents/~lock                 locked with flock during a change; document names have no `~`
 //! ```
 //!
-//! Several processes use them: a `runner serve`, and the endpoint of each build. Readers take no lock. A document is
-//! there when its `document.json` is, which is written last and removed first, so that a kill half-way leaves
-//! nothing that looks like one.
+//! Several processes use them: a `runner serve`, and each build's endpoint. Readers take no lock. A
+//! document exists while its `document.json` does, which is written last and removed first: a kill
+//! half-way leaves no half document.
 
 use super::home::Home;
 use runner_core::document::{DocumentFormat, DocumentType, MAX_BYTES};
@@ -24,7 +24,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 const FACTS: &str = "document.json";
-/// More than the facts of a thousand versions.
+/// Largest `document.json` in bytes: more than the facts of a thousand versions.
 const MAX_FACTS: u64 = 4 << 20;
 
 /// A document.
@@ -35,11 +35,11 @@ pub struct Stored {
     #[serde(rename = "type")]
     kind: String,
     pub owner: String,
-    /// Number of the version that counts where none is asked for.
+    /// Number of the default version.
     pub default: u64,
-    /// The highest number that a version has had.
+    /// The highest version number so far.
     pub last: u64,
-    /// By number; never empty.
+    /// Sorted by number; never empty.
     pub versions: Vec<StoredVersion>,
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
@@ -52,7 +52,7 @@ pub struct Stored {
 #[serde(rename_all = "camelCase")]
 pub struct StoredVersion {
     pub number: u64,
-    /// A name beside its number.
+    /// An optional name in addition to the number.
     pub name: Option<String>,
     format: String,
     /// SHA-256 of the content, in hexadecimal digits.
@@ -118,7 +118,7 @@ pub struct Documents {
     dir: PathBuf,
 }
 
-/// The right to change them.
+/// The right to change documents.
 #[derive(Debug)]
 pub struct DocumentsWriter<'a> {
     documents: &'a Documents,
@@ -130,7 +130,7 @@ impl Documents {
         Documents { dir: home.root().join("documents") }
     }
 
-    /// Their names, in order.
+    /// The documents' names, sorted.
     pub fn names(&self) -> io::Result<Vec<String>> {
         let entries = match fs::read_dir(&self.dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -150,7 +150,7 @@ impl Documents {
         Ok(names)
     }
 
-    /// The one of this name.
+    /// The document of this name.
     pub fn find(&self, name: &str) -> io::Result<Option<Stored>> {
         let Some(dir) = self.folder(name) else { return Ok(None) };
         let path = dir.join(FACTS);
@@ -173,7 +173,7 @@ impl Documents {
         }
     }
 
-    /// Waits until nobody else changes any.
+    /// Takes the lock. Waits while another process changes documents.
     pub fn lock(&self) -> io::Result<DocumentsWriter<'_>> {
         make_private(&self.dir)?;
         let path = self.dir.join("~lock");
@@ -190,11 +190,11 @@ impl Documents {
 }
 
 impl DocumentsWriter<'_> {
-    /// Keeps a document as it is now; with it the content of its latest version, where that is new.
+    /// Stores a document, and the content of its latest version if that is new.
     pub fn save(&self, document: &Stored, content: Option<&str>) -> io::Result<()> {
         let dir = self.documents.folder(&document.name).ok_or(io::ErrorKind::InvalidInput)?;
         make_private(&dir)?;
-        // The lock is ours: nobody else is in the middle of writing.
+        // The lock is held, so nothing else is being written.
         remove_half_written(&dir, &[])?;
         if let (Some(content), Some(latest)) = (content, document.latest()) {
             write_durably(&dir.join(latest.number.to_string()), content.as_bytes())?;
@@ -204,28 +204,29 @@ impl DocumentsWriter<'_> {
         sync(&self.documents.dir)
     }
 
-    /// Forgets one.
+    /// Removes a document.
     pub fn remove(&self, name: &str) -> io::Result<()> {
         let dir = self.documents.folder(name).ok_or(io::ErrorKind::InvalidInput)?;
         fs::remove_file(dir.join(FACTS))?;
         sync(&dir)?;
-        // Without its facts it is gone; what is left would be found by the next one of this name.
+        // Without its facts the document is gone; leftovers would be found by the next one of this
+        // name.
         fs::remove_dir_all(&dir)
     }
 
-    /// Forgets the content of a version.
+    /// Removes a version's content.
     pub fn remove_content(&self, name: &str, number: u64) -> io::Result<()> {
         let dir = self.documents.folder(name).ok_or(io::ErrorKind::InvalidInput)?;
         fs::remove_file(dir.join(number.to_string()))
     }
 }
 
-/// So that a power loss takes back no change that was answered.
+/// Syncs a folder, so that a power loss does not undo a confirmed change.
 fn sync(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Whether it can be a document's: no path out of the folder, and not `~lock`.
+/// Whether the name can be a document's: it does not lead out of the folder and is not `~lock`.
 fn is_name(name: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
     (3..=128).contains(&name.len()) && name.chars().all(is_plain)
@@ -296,7 +297,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let home = Home::at(dir.path().to_path_buf()).expect("a state folder");
         let documents = Documents::of(&home);
-        // Killed before the facts were written.
+        // As if killed before the facts were written.
         fs::create_dir_all(dir.path().join("documents/half")).expect("made");
         fs::write(dir.path().join("documents/half/1"), "x").expect("written");
         fs::write(dir.path().join("documents/half/.tmp-x"), "x").expect("written");

@@ -1,4 +1,4 @@
-//! The state folder: where it is and what stands in it.
+//! The state folder: its place and its contents.
 //!
 //! ```text
 //! builds/<uuid>/     one folder a build (`build_dir`)
@@ -16,7 +16,7 @@
 //! signing-key        by which caches are known that this user's runner has made (`signing_key`)
 //! ```
 //!
-//! Everything in it is the caller's alone: folders 0700.
+//! Everything in it is private to the caller: folders have mode 0700.
 
 use runner_host::private::make_private;
 use runner_host::runtime::limit_hint;
@@ -29,7 +29,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// The state folder cannot be used.
+/// Why the state folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {doing} {}: {source}", path.display())]
 pub struct StateError {
@@ -44,7 +44,7 @@ impl StateError {
         StateError { doing, path: path.to_path_buf(), source }
     }
 
-    /// How to mend it.
+    /// How to fix it.
     pub fn hint(&self) -> &'static str {
         if let Some(foreign) = self.source.get_ref().and_then(|why| why.downcast_ref::<Foreign>()) {
             return foreign.hint();
@@ -64,7 +64,7 @@ impl StateError {
     }
 }
 
-/// A folder that others have made, or may change.
+/// Why a folder is not safely ours: others own it or may write to it.
 #[derive(Debug, thiserror::Error)]
 enum Foreign {
     #[error("it belongs to {}", shown(*.0))]
@@ -97,7 +97,7 @@ fn shown(uid: u32) -> String {
     }
 }
 
-/// Whether a folder is the caller's. A link of somebody else's would lead where they want.
+/// Checks that the caller owns a folder. A stranger's link would lead where the stranger wants.
 fn check_owner(metadata: &Metadata) -> io::Result<()> {
     let me = nix::unistd::geteuid().as_raw();
     let is_ours = |uid| uid == me || users::caller().is_some_and(|caller| caller.uid == uid);
@@ -111,8 +111,8 @@ fn foreign(why: Foreign) -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, why)
 }
 
-/// The top, which the caller may have made for other things as well: nobody else may replace what is in it.
-/// Their own group is no one else.
+/// Checks the top folder, which the caller may also use for other things: nobody else may replace
+/// its contents. The caller's own group is allowed.
 fn check_top(top: &Path) -> io::Result<()> {
     let metadata = std::fs::metadata(top)?;
     check_owner(&metadata)?;
@@ -124,7 +124,7 @@ fn check_top(top: &Path) -> io::Result<()> {
     }
 }
 
-/// A folder of ours in it. One that has been opened is closed again.
+/// Checks one of our folders in it, and closes it to others again if it has been opened.
 fn check_own(dir: &Path) -> io::Result<()> {
     let metadata = std::fs::symlink_metadata(dir)?;
     check_owner(&metadata)?;
@@ -141,13 +141,13 @@ pub struct Home {
 }
 
 impl Home {
-    /// `$RUNNER_HOME`, else `$XDG_STATE_HOME/runner`, else `~/.local/state/runner`; made where it
-    /// is missing.
+    /// `$RUNNER_HOME`, else `$XDG_STATE_HOME/runner`, else `~/.local/state/runner`. Creates it if
+    /// missing.
     pub fn open() -> Result<Self, StateError> {
         Self::at(Self::locate())
     }
 
-    /// The one at this place; made where it is missing.
+    /// The state folder at this place. Creates it if missing.
     pub fn at(root: PathBuf) -> Result<Self, StateError> {
         let home = Home { root };
         make_private(&home.root).map_err(|error| StateError::new("make", &home.root, error))?;
@@ -165,11 +165,12 @@ impl Home {
         if let Some(home) = set("RUNNER_HOME") {
             return std::path::absolute(&home).unwrap_or_else(|_| home.into());
         }
-        // Under sudo the caller's own, whatever sudo has made of HOME: they look there without it.
+        // Under sudo, use the caller's own home, whatever sudo made of HOME: without sudo they look
+        // there.
         if let Some(user) = users::caller().and_then(|caller| home_of(caller.uid)) {
             return user.dir.join(".local/state/runner");
         }
-        // Relative values of XDG variables are to be ignored, says their specification.
+        // The XDG specification says to ignore relative values.
         if let Some(state) = set("XDG_STATE_HOME").map(PathBuf::from).filter(|p| p.is_absolute()) {
             return state.join("runner");
         }
@@ -195,12 +196,12 @@ impl Home {
         self.root.join("images")
     }
 
-    /// Folders of caches that builds have used and that are still there.
+    /// Existing cache folders that builds have used.
     pub fn cache_folders(&self) -> Vec<PathBuf> {
         self.noted("caches").into_iter().filter(|path| path.is_dir()).collect()
     }
 
-    /// Takes note of a folder of caches.
+    /// Records a cache folder.
     pub fn note_cache_folder(&self, folder: &Path) -> io::Result<()> {
         if self.cache_folders().iter().any(|known| known == folder) {
             return Ok(());
@@ -208,12 +209,12 @@ impl Home {
         self.note("caches", folder)
     }
 
-    /// Places that builds have made because a project file named them.
+    /// Places that builds created because a project file named them.
     pub fn places(&self) -> HashSet<PathBuf> {
         self.noted("places").into_iter().collect()
     }
 
-    /// Takes note of a place that a build is about to make.
+    /// Records a place that a build is about to create.
     pub fn note_place(&self, place: &Path) -> io::Result<()> {
         self.note("places", place)
     }
@@ -235,12 +236,12 @@ impl Home {
         self.root.join("counters")
     }
 
-    /// The next number of a project's builds, from 1.
+    /// A project's next build number; starts at 1.
     pub fn next_number(&self, project: &str) -> Result<u64, StateError> {
         count_in(&self.counters(), project)
     }
 
-    /// The next number of a project's batches, from 1.
+    /// A project's next batch number; starts at 1.
     pub fn next_batch_number(&self, project: &str) -> Result<u64, StateError> {
         let counters = self.root.join("batch-counters");
         make_private(&counters).map_err(|error| StateError::new("make", &counters, error))?;

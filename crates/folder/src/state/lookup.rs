@@ -1,16 +1,16 @@
-//! BUILD, as people and clients name it, to a build's folder.
+//! Finds a build's folder by BUILD, the name that users and clients give.
 //!
-//! One rule for every verb and for targets of session calls ([`choose`]): a build id, its uuid, a unique
-//! prefix of either, or the name of a project with one live build. Prefixes are unique among live builds
-//! for whoever needs one, else among all. Left out: the one live build; for whoever only reads, the one that
-//! ended last where none is live.
+//! One rule for every verb and for targets of session calls ([`choose`]): a build id, its uuid, a
+//! unique prefix of either, or the name of a project with one live build. If a live build is
+//! needed, prefixes must be unique among live builds, otherwise among all. Without a name: the one
+//! live build; for reading also the build that ended last, if none is live.
 
 use super::build_dir::{BuildDir, MetaError};
 use super::home::{Home, StateError};
 use std::fs;
 use std::time::SystemTime;
 
-/// Most builds that are named in a message.
+/// Most builds named in a message.
 const MOST_NAMED: usize = 10;
 
 /// A build on this machine.
@@ -31,18 +31,18 @@ pub struct Unreadable {
     pub why: String,
 }
 
-/// What is to be done with the build that is meant.
+/// What the caller needs the build for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BuildNeed {
-    /// Something that takes one that lives.
+    /// An operation that needs a live build.
     Live,
-    /// Something that can be done with any.
+    /// An operation that works on any build.
     Any,
-    /// Nothing but reading.
+    /// Reading only.
     Reading,
 }
 
-/// A build, as far as names go.
+/// A build's names.
 pub(super) trait BuildNames {
     /// `<project>:<uuid>`.
     fn id(&self) -> &str;
@@ -64,16 +64,16 @@ impl BuildNames for KnownBuild {
     }
 }
 
-/// No build is meant, or more than one, or one that will not do.
+/// Why a name gives no single suitable build.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum NotOne {
     None,
     Several(Vec<String>),
-    /// Each that may be meant has ended.
+    /// All matching builds have ended.
     Ended(Vec<String>),
 }
 
-/// Which of all builds a name means.
+/// Chooses the build that a name means.
 pub(super) fn choose<'a, B: BuildNames>(
     builds: &'a [B],
     wanted: &str,
@@ -84,7 +84,7 @@ pub(super) fn choose<'a, B: BuildNames>(
         Some(exact) => vec![exact],
         None => {
             let fitting = fitting(builds, wanted, need == BuildNeed::Live);
-            // A build that has ended is not one that never was.
+            // Report that a build has ended rather than that it does not exist.
             if fitting.is_empty() { self::fitting(builds, wanted, false) } else { fitting }
         }
     };
@@ -99,7 +99,7 @@ pub(super) fn choose<'a, B: BuildNames>(
     }
 }
 
-/// Those that a name which is no whole one fits.
+/// Builds that match an incomplete name.
 fn fitting<'a, B: BuildNames>(builds: &'a [B], wanted: &str, only_live: bool) -> Vec<&'a B> {
     if wanted.is_empty() {
         return Vec::new();
@@ -114,7 +114,7 @@ fn fitting<'a, B: BuildNames>(builds: &'a [B], wanted: &str, only_live: bool) ->
         let is_in = build.is_live() || !only_live;
         is_of_project(build)
             || is_in && build.uuid().starts_with(wanted)
-            // The name of a project is not taken for the beginning of another one's.
+            // A project's name is not a prefix of another project's.
             || is_in && !is_project && build.id().starts_with(wanted)
     };
     builds.iter().filter(fits).collect()
@@ -144,7 +144,7 @@ pub enum BuildLookupError {
 }
 
 impl BuildLookupError {
-    /// In one line, with what would be right.
+    /// The error in one line, with the possible choices.
     pub fn in_full(&self) -> String {
         match self {
             BuildLookupError::Ambiguous { ids, .. } | BuildLookupError::NotUnique { ids, .. } => {
@@ -164,19 +164,19 @@ impl BuildLookupError {
     }
 }
 
-/// Builds whose owner lives, in no order. Dead ones have been swept before.
+/// Builds whose owner lives, unsorted. Dead builds have been swept before.
 pub fn live_builds(home: &Home) -> Result<Vec<KnownBuild>, StateError> {
     let mut live = builds_in(home, &home.live())?.0;
     live.retain(|known| known.is_live);
     Ok(live)
 }
 
-/// Builds that are listed as live, some of which may have ended just now.
+/// Builds listed as live; some may just have ended.
 pub fn listed_builds(home: &Home) -> Result<Vec<KnownBuild>, StateError> {
     Ok(builds_in(home, &home.live())?.0)
 }
 
-/// All builds that left a record or still run, in no order, and those that cannot be read.
+/// All builds that left a record or still run, unsorted, and those that cannot be read.
 pub fn all_builds(home: &Home) -> Result<(Vec<KnownBuild>, Vec<Unreadable>), StateError> {
     builds_in(home, &home.builds())
 }
@@ -192,7 +192,7 @@ fn builds_in(
         let Some(uuid) = name.to_str().filter(|name| !name.starts_with('.')) else { continue };
         match known(home, uuid) {
             Ok(Some(known)) => found.push(known),
-            // Gone meanwhile.
+            // Removed meanwhile.
             Ok(None) => {}
             Err(why) => unreadable.push(Unreadable { uuid: uuid.to_owned(), why: why.to_string() }),
         }
@@ -208,7 +208,7 @@ pub fn known(home: &Home, uuid: &str) -> Result<Option<KnownBuild>, MetaError> {
     Ok(Some(KnownBuild { id: meta.build_id(), uuid: uuid.to_owned(), dir, is_live }))
 }
 
-/// The build that is meant.
+/// The build that a name means.
 pub fn find(
     home: &Home,
     wanted: Option<&str>,
@@ -277,7 +277,7 @@ fn live_ids(builds: &[KnownBuild]) -> Vec<String> {
     some(live.map(|build| build.id.clone()).collect())
 }
 
-/// As many as a person wants to read.
+/// Shortens a list of ids for a message.
 fn some(mut ids: Vec<String>) -> Vec<String> {
     ids.sort();
     if ids.len() > MOST_NAMED {
@@ -329,19 +329,19 @@ mod tests {
         let one = |id: &str| Ok(id.to_owned());
         let not = |why: &str| Err(why.to_owned());
         for (wanted, live, any) in [
-            // Whole names, and the beginning of one.
+            // Full names, and prefixes.
             ("shop:aaaa-2", one("shop:aaaa-2"), one("shop:aaaa-2")),
             ("aaaa-1", not("shop:aaaa-1 ended"), one("shop:aaaa-1")),
             ("aaaa", one("shop:aaaa-2"), not("2 of them")),
             ("a", not("2 of them"), not("3 of them")),
             ("shop:a", one("shop:aaaa-2"), not("2 of them")),
             ("shop-", one("shop-front:abcd-1"), one("shop-front:abcd-1")),
-            // A project's name, also where it begins another one's.
+            // A project's name, even if it is a prefix of another's.
             ("shop", one("shop:aaaa-2"), one("shop:aaaa-2")),
             ("blog", not("2 of them"), not("2 of them")),
             ("old", not("old:cccc-1, older:cccc-2 ended"), not("2 of them")),
             ("older", not("older:cccc-2 ended"), one("older:cccc-2")),
-            // A project's name that may be a uuid's beginning as well.
+            // A project's name that is also a prefix of uuids.
             ("c", one("c:dddd-1"), not("3 of them")),
             ("", not("none"), not("none")),
             ("nowhere", not("none"), not("none")),

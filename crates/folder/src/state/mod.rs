@@ -1,7 +1,7 @@
-//! What is kept on disk: the state folder, one folder a build and one a batch.
+//! State on disk: the state folder, with one folder per build and one per batch.
 //!
-//! A build's folder is the truth about it (docs/architecture.md): who holds its lock owns it, its
-//! files tell the rest. Used by `build` for the build it runs, by `cli` for all others.
+//! A build's folder is the authority about it (docs/architecture.md): the holder of its lock owns
+//! it, and its files tell the rest. Used by `build` for the build it runs, by `cli` for all others.
 
 mod batch_dir;
 mod build_dir;

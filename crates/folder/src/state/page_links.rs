@@ -1,12 +1,12 @@
-//! Links to the page: who has one in time may open the page with it, once.
+//! Links to the page: a link opens it once, for a limited time.
 //!
 //! ```text
-//! page-links/DIGEST   what the link is for, and until when
+//! page-links/DIGEST   the link's rights and expiry time
 //! ```
 //!
-//! The file is named by the digest of the link's token, and whoever can remove it has taken the link: two that show the
-//! same token cannot both. So any program of the caller makes links, and any endpoint of the state folder takes them,
-//! with nothing said between the two.
+//! The file name is the digest of the link's token, and removing the file takes the link: of two
+//! that show the same token only one succeeds. So any program of the caller can make links, and any
+//! endpoint of the state folder can take them, without any communication between the two.
 
 use super::home::Home;
 use super::random;
@@ -19,18 +19,18 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// How long a link is good for if nobody opens it.
+/// How long an unopened link is valid.
 const LIFE: Duration = Duration::from_secs(10 * 60);
 /// Most links at once.
 const MOST: usize = 1000;
-/// Longest token that is looked at.
+/// Longest accepted token.
 const LONGEST: usize = 100;
 
-/// What who opens a link may do.
+/// The rights of whoever opens a link.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LinkFor {
-    /// All that the caller may.
+    /// Everything that the caller may do.
     Owner,
     /// Look at the build with this uuid.
     Reader(String),
@@ -54,7 +54,7 @@ impl PageLinks {
         PageLinks { folder: home.root().join("page-links") }
     }
 
-    /// A new link's token.
+    /// Makes a link and returns its token.
     pub fn make(&self, r#for: LinkFor) -> io::Result<String> {
         make_private(&self.folder)?;
         if self.clear()? >= MOST {
@@ -63,7 +63,7 @@ impl PageLinks {
         }
         let token = hex(&random::<32>()?);
         let link = PageLink { until: millis(SystemTime::now() + LIFE), r#for };
-        // A power loss may take it: the next one is a verb away.
+        // A power loss may take it: making the next one is easy.
         let mut file = tempfile::Builder::new().prefix(".tmp-").tempfile_in(&self.folder)?;
         file.write_all(&serde_json::to_vec(&link)?)?;
         users::give(file.path())?;
@@ -71,7 +71,7 @@ impl PageLinks {
         Ok(token)
     }
 
-    /// Takes the link of a token; `None` where there is none, or none any more.
+    /// Takes a token's link; `None` if there is none or it is no longer valid.
     pub fn take(&self, token: &str) -> io::Result<Option<LinkFor>> {
         if token.is_empty() || token.len() > LONGEST {
             return Ok(None);
@@ -86,14 +86,14 @@ impl PageLinks {
         Ok((millis(SystemTime::now()) < link.until).then_some(link.r#for))
     }
 
-    /// Removes links that are too old; how many stay.
+    /// Removes expired links. Returns how many are left.
     fn clear(&self) -> io::Result<usize> {
         let mut count = 0;
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
             let old = entry.metadata().and_then(|facts| facts.modified());
             if old.is_ok_and(|made| made.elapsed().is_ok_and(|age| age > LIFE)) {
-                // Another one may have been faster.
+                // Another process may have removed it first.
                 let _ = fs::remove_file(entry.path());
             } else {
                 count += 1;
@@ -158,7 +158,7 @@ mod tests {
         assert_eq!(links.take(&token).expect("looked at"), None);
     }
 
-    /// The folder does not have what would open the page.
+    /// The folder does not contain the tokens.
     #[test]
     fn tokens_are_not_kept() {
         let (_bed, links) = links();

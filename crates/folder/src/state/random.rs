@@ -1,9 +1,9 @@
-//! Bytes nobody can guess.
+//! Unpredictable random bytes.
 
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::io;
 
-/// So many of them.
+/// `N` such bytes.
 pub fn random<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     let mut filled = 0;

@@ -1,8 +1,9 @@
-//! Records and logs of the past go after 30 days, or when together they pass 2 GB.
+//! Removes records and logs after 30 days, or when together they exceed 2 GB.
 //!
-//! Called when a build has ended, when nobody waits for anything any more. What a folder takes is counted once, when its
-//! build has ended; the list of that, `ended` in the state folder, is made anew where it is missing or damaged. So the end of
-//! a build costs what is new, and not what all builds have left.
+//! Called when a build has ended, when nobody waits for anything any more. What a folder takes is
+//! counted once, when its build has ended; the list of that, `ended` in the state folder, is made
+//! anew where it is missing or damaged. So the end of a build costs what is new, and not what all
+//! builds have left.
 
 use super::build_dir::BuildDir;
 use super::home::Home;
@@ -32,8 +33,8 @@ struct RetainedBuild {
     bytes: u64,
 }
 
-/// Removes builds that are too old, and the oldest while all together are too large. A build that
-/// cannot be looked at or removed is left for the next time.
+/// Removes builds that are too old, then the oldest ones while the total is too large. A build that
+/// cannot be inspected or removed is left for the next time.
 pub fn prune_old(home: &Home, now: SystemTime) {
     if let Err(error) = prune(home, seconds(now), MAX_BYTES) {
         tracing::warn!(%error, "old builds stay");
@@ -124,8 +125,8 @@ fn open(home: &Home) -> io::Result<File> {
     Ok(list)
 }
 
-/// What stands in the list, and whether that is all: a line that is none is of a process that was killed, and its build is
-/// counted again.
+/// What stands in the list, and whether that is all: a line that is none is of a process that was
+/// killed, and its build is counted again.
 fn read(list: &File) -> io::Result<(HashMap<String, RetainedBuild>, bool)> {
     let mut text = Vec::new();
     list.take(MAX_LIST).read_to_end(&mut text)?;
@@ -153,7 +154,8 @@ fn line(text: &mut String, uuid: &str, RetainedBuild { ended, bytes }: &Retained
     let _ = writeln!(text, "{uuid} {ended} {bytes}");
 }
 
-/// A build that is not in the list, if it has ended and nothing of its folder is still to be removed.
+/// A build that is not in the list, if it has ended and nothing of its folder is still to be
+/// removed.
 fn counted(home: &Home, uuid: &str) -> Option<RetainedBuild> {
     let dir = known(home, uuid).ok()??.dir;
     if dir.is_listed() {
@@ -165,8 +167,8 @@ fn counted(home: &Home, uuid: &str) -> Option<RetainedBuild> {
     Some(RetainedBuild { ended, bytes: bytes_below(&folder)? })
 }
 
-/// Bytes of all files below a folder; `None` if not all of it can be read now, so that the next end counts it again.
-/// Follows no link.
+/// Bytes of all files below a folder; `None` if not all of it can be read now, so that the next end
+/// counts it again. Follows no link.
 fn bytes_below(folder: &Dir) -> Option<u64> {
     let mut bytes = 0_u64;
     let counted: io::Result<()> = folder.walk(|item| {

@@ -1,8 +1,8 @@
 //! The one `runner serve` of a state folder, and how others find it.
 //!
 //! ```text
-//! serve.lock   held by flock as long as it lives
-//! serve.json   where it listens
+//! serve.lock   held by flock while the server lives
+//! serve.json   its address and pid
 //! ```
 
 use super::build_dir::is_stopped;
@@ -15,7 +15,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
-/// Where it listens.
+/// The server's address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Serving {
     /// `HOST:PORT`, as clients on this machine reach it.
@@ -24,13 +24,13 @@ pub struct Serving {
 }
 
 impl Serving {
-    /// Whether its process is stopped, and answers nobody.
+    /// Whether its process is stopped and so cannot answer.
     pub fn is_stopped(&self) -> bool {
         is_stopped(self.pid)
     }
 }
 
-/// The right to be it.
+/// The right to be the server.
 #[derive(Debug)]
 pub struct ServeLock {
     _lock: File,
@@ -49,9 +49,9 @@ fn facts(home: &Home) -> PathBuf {
     home.root().join("serve.json")
 }
 
-/// The one that lives.
+/// The running server.
 pub fn live_serve(home: &Home) -> Option<Serving> {
-    // The process that gets the lock is alone. Given back at once.
+    // Only one process can hold the lock. Released at once.
     if open_lock(home).ok()?.try_lock_shared().is_ok() {
         return None;
     }
@@ -59,7 +59,7 @@ pub fn live_serve(home: &Home) -> Option<Serving> {
 }
 
 impl ServeLock {
-    /// Takes it; `None` where another one has it.
+    /// Takes the lock; `None` if another process has it.
     pub fn take(home: &Home) -> Result<Option<Self>, StateError> {
         let failed = |error| StateError::new("lock", &home.root().join("serve.lock"), error);
         let lock = open_lock(home).map_err(failed)?;
@@ -70,7 +70,7 @@ impl ServeLock {
         }
     }
 
-    /// Lets others find it.
+    /// Publishes the server's address.
     pub fn announce(&self, serving: &Serving) -> Result<(), StateError> {
         let failed = |error| StateError::new("write", &self.facts, error);
         let text = serde_json::to_vec(serving).map_err(|error| failed(error.into()))?;
@@ -80,7 +80,7 @@ impl ServeLock {
 
 impl Drop for ServeLock {
     fn drop(&mut self) {
-        // Without the lock it says nothing anyway.
+        // Without the lock the file means nothing anyway.
         let _ = fs::remove_file(&self.facts);
     }
 }

@@ -1,4 +1,4 @@
-//! Where sessions were kept last, for those who look for them later.
+//! Remembers where session logs were last written, for later lookups.
 
 use super::{Home, StateError};
 use runner_host::private::write_durably;
@@ -7,14 +7,14 @@ use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-/// Holds a path.
+/// File that holds the path.
 const FILE: &str = "session-log";
 
 impl Home {
-    /// Keeps the folder that `--session-log` names.
+    /// Remembers the folder that `--session-log` names.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// The file cannot be written.
     pub fn remember_session_log(&self, dir: &Path) -> Result<(), StateError> {
         let file = self.root().join(FILE);
         std::path::absolute(dir)
@@ -22,7 +22,7 @@ impl Home {
             .map_err(|error| StateError::new("write", &file, error))
     }
 
-    /// The folder that `--session-log` has named last, if any.
+    /// The folder last named with `--session-log`, if any.
     #[must_use]
     pub fn last_session_log(&self) -> Option<PathBuf> {
         let bytes = fs::read(self.root().join(FILE)).ok()?;

@@ -1,4 +1,4 @@
-//! The key by which this user's runner knows again what it has made elsewhere on this machine
+//! The key by which this user's runner recognises what it made elsewhere on this machine
 //! (docs/adr/0062).
 
 use super::home::Home;
@@ -10,7 +10,7 @@ use std::io::{self, Write};
 const NAME: &str = "signing-key";
 
 impl Home {
-    /// The key, made where it is missing. Runners that make it at once get the same.
+    /// The key; created if missing. Runners that create it at the same time get the same key.
     pub fn signing_key(&self) -> io::Result<[u8; 32]> {
         match self.read_signing_key() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

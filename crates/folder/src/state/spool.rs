@@ -1,13 +1,14 @@
-//! Output on its way to AWS: what is still to be sent, and how far it has come.
+//! Output on its way to AWS: what is left to send, and how much has arrived.
 //!
 //! ```text
-//! sessions-log/<id>/job.json  where it goes, and what has arrived
+//! sessions-log/<id>/job.json  destinations and progress
 //! sessions-log/<id>/lock      locked with flock by the process that sends it
-//! sessions-log/<id>/text      what a session has shown, masked; locked with flock by the build as long as it writes
+//! sessions-log/<id>/text      a session's output, masked; locked with flock while the build writes
 //! ```
 //!
-//! A folder gets its name when it is whole and locked, so that whoever finds one without a lock may take it over: its
-//! process is gone. What is no session's lies in other folders of the state folder, and is only named here.
+//! A folder gets its final name when it is complete and locked, so a folder whose lock nobody holds
+//! may be taken over: its process is gone. Output other than a session's lies in other folders of
+//! the state folder and is only named here.
 
 use super::home::Home;
 use runner_core::destination::Destinations;
@@ -22,46 +23,46 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How the name of a folder begins that is not whole yet. No session's id begins so.
+/// Name prefix of incomplete folders. No session id begins like this.
 const NEW: &str = "~new-";
 const JOB: &str = "job.json";
 const LOCK: &str = "lock";
 const TEXT: &str = "text";
 const MAX_JOB: u64 = 1 << 20;
-/// A folder that has not become whole for so long never will.
+/// A folder still incomplete after this time was abandoned.
 const LEFT: Duration = Duration::from_secs(3600);
 
-/// What is to be sent.
+/// Output to send.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SpoolJob {
-    /// A session's id, or a name of its own.
+    /// A session's id, or a name of another kind.
     pub id: String,
     pub of: JobOf,
     pub to: Destinations,
-    /// Who and what, for events and for the audit.
+    /// Facts for events and for the audit.
     pub context: EventContext,
-    /// The owner's id that outlasts their name, and the key they have called with.
+    /// The owner's id that survives a change of their name, and the key they used.
     pub user_id: String,
     pub key_id: String,
-    /// As whom AWS is called; empty for whatever credentials are found first.
+    /// The identity used to call AWS; empty for the first credentials found.
     #[serde(default)]
     pub identity: String,
     pub sources: Vec<SpoolSource>,
-    /// The file, below the state folder, that is locked as long as more may be written.
+    /// The file, relative to the state folder, that is locked while more may be written.
     pub writer: PathBuf,
     pub made: WallTime,
-    /// What was said last of what is in the way.
+    /// The last message about the current problem.
     #[serde(default)]
     pub problem: String,
 }
 
-/// Whose output it is.
+/// The origin of the output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum JobOf {
     Session,
-    /// That of a step of a command, by its number, at one of the nodes.
+    /// A step of a command, by number, at one of the nodes.
     Command {
         id: String,
         node: String,
@@ -70,17 +71,17 @@ pub enum JobOf {
     },
 }
 
-/// A file that is sent.
+/// A file to send.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SpoolSource {
-    /// Below the state folder.
+    /// Relative to the state folder.
     pub path: PathBuf,
     /// Its key in the bucket.
     pub key: String,
     /// Its stream in the log group.
     pub stream: String,
-    /// Bytes of it that the log group has.
+    /// Bytes of it already in the log group.
     #[serde(default)]
     pub sent: u64,
     /// Whether the log group has all of it.
@@ -108,16 +109,16 @@ impl SpoolJob {
     }
 }
 
-/// All of it.
+/// All jobs of a state folder.
 #[derive(Clone, Debug)]
 pub struct Spool {
     root: PathBuf,
 }
 
-/// A job that nobody else sends.
+/// A job that only this process sends.
 #[derive(Debug)]
 pub struct OwnedJob {
-    /// As it was when it was taken.
+    /// The job as it was when taken.
     pub job: SpoolJob,
     root: PathBuf,
     _lock: File,
@@ -128,7 +129,7 @@ impl Spool {
         Spool { root: home.root().to_path_buf() }
     }
 
-    /// Of the state folder that a build's folder stands in.
+    /// The spool of the state folder that contains a build's folder.
     pub fn of_build(build: &Path) -> Option<Self> {
         Some(Spool { root: build.parent()?.parent()?.to_path_buf() })
     }
@@ -148,12 +149,12 @@ impl Spool {
         }
     }
 
-    /// Where a session's text is, below the state folder.
+    /// The path of a session's text, relative to the state folder.
     pub fn text_of(id: &str) -> PathBuf {
         Path::new("sessions-log").join(id).join(TEXT)
     }
 
-    /// Makes the folder of a job, which is the caller's to send.
+    /// Creates a job's folder. The caller owns it and must send it.
     pub fn begin(&self, job: SpoolJob) -> io::Result<OwnedJob> {
         let folder = self.folder(&job.id)?;
         make_private(&self.dir())?;
@@ -166,18 +167,18 @@ impl Spool {
         Ok(OwnedJob { job, root: self.root.clone(), _lock: lock })
     }
 
-    /// A file for what a session shows, locked until it is closed.
+    /// Opens a file for a session's output, locked until it is closed.
     pub fn write_text(&self, id: &str) -> io::Result<File> {
         let folder = self.folder(id)?;
         let path = folder.join(TEXT);
         let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path)?;
-        // Somebody who looks whether it is locked may hold it for a moment.
+        // A process that checks the lock may hold it for a moment.
         file.lock()?;
         users::give(&path)?;
         Ok(file)
     }
 
-    /// Jobs whose processes are gone, which are the caller's from here on.
+    /// Jobs whose processes are gone. The caller takes them over.
     pub fn left(&self, now: WallTime) -> io::Result<Vec<OwnedJob>> {
         let entries = match fs::read_dir(self.dir()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -192,7 +193,7 @@ impl Spool {
                 remove_half_made(&path, now);
                 continue;
             }
-            // One that cannot be taken now can be another time.
+            // A job that cannot be taken now can be taken later.
             match self.take(&path) {
                 Ok(Some(job)) => left.push(job),
                 Ok(None) => {}
@@ -213,7 +214,7 @@ impl Spool {
             return Ok(None);
         }
         let file = match File::open(folder.join(JOB)) {
-            // Sent, and removed in this very moment or by somebody who was killed in it.
+            // Sent, and being removed right now, or a kill interrupted its removal.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let _ = fs::remove_dir_all(folder);
                 return Ok(None);
@@ -227,7 +228,7 @@ impl Spool {
     }
 }
 
-/// Locks a file that nobody else has locked; whether that is so.
+/// Tries to lock a file. Returns whether it is now ours.
 fn is_ours(file: &File) -> io::Result<bool> {
     match file.try_lock() {
         Ok(()) => Ok(true),
@@ -244,7 +245,7 @@ fn open_lock(folder: &Path) -> io::Result<File> {
     Ok(lock)
 }
 
-/// Of a process that was killed before it had named the folder.
+/// Removes the folder of a process that was killed before naming it.
 fn remove_half_made(path: &Path, now: WallTime) {
     let modified = fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
     let Ok(modified) = modified else { return };
@@ -261,7 +262,7 @@ impl OwnedJob {
         self.root.join("sessions-log").join(&self.job.id)
     }
 
-    /// Keeps how far it has come. A power loss may take that back, and something is sent twice then.
+    /// Stores the progress. After a power loss some output may be sent twice.
     pub fn save(&self, job: &SpoolJob) -> io::Result<()> {
         let path = self.folder().join(JOB);
         let new = self.folder().join(format!("{JOB}.new"));
@@ -270,14 +271,14 @@ impl OwnedJob {
         fs::rename(&new, &path)
     }
 
-    /// Everything has arrived, or nothing more is tried.
+    /// Removes a job that has arrived or been given up.
     pub fn remove(&self) -> io::Result<()> {
-        // The job first: without it there is nothing to take up.
+        // Remove the job first: without it nobody takes the folder over.
         fs::remove_file(self.folder().join(JOB))?;
         fs::remove_dir_all(self.folder())
     }
 
-    /// Whether something may still be written.
+    /// Whether more may still be written.
     pub fn is_written_to(&self) -> io::Result<bool> {
         match File::open(self.root.join(&self.job.writer)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -289,7 +290,8 @@ impl OwnedJob {
         }
     }
 
-    /// At most so many bytes of a source from there on, and when it was written last; nothing of one that is missing.
+    /// At most `most` bytes of a source from `from` on, and its time of last change. A missing
+    /// source is empty.
     pub fn read(&self, source: usize, from: u64, most: usize) -> io::Result<(Vec<u8>, WallTime)> {
         let Some(mut file) = self.open(source)? else {
             return Ok((Vec::new(), self.job.made));
@@ -302,7 +304,7 @@ impl OwnedJob {
         Ok((bytes, WallTime(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))))
     }
 
-    /// A source as a whole; `None` where it is missing.
+    /// Opens a source; `None` if it is missing.
     pub fn open(&self, source: usize) -> io::Result<Option<File>> {
         let Some(source) = self.job.sources.get(source) else { return Ok(None) };
         match File::open(self.root.join(&source.path)) {
@@ -344,7 +346,7 @@ mod tests {
         let spool = Spool::of(&home);
         assert!(spool.left(WallTime(0)).expect("read").is_empty());
         let owned = spool.begin(job("ann.x@y-1")).expect("begun");
-        // Twice is an error, and no second owner.
+        // The second attempt is an error, not a second owner.
         assert!(spool.begin(job("ann.x@y-1")).is_err());
         assert!(spool.left(WallTime(0)).expect("read").is_empty());
         assert_eq!(owned.read(0, 0, 9).expect("nothing yet").0, b"");
@@ -359,7 +361,7 @@ mod tests {
         let mut further = owned.job.clone();
         further.sources[0].sent = 5;
         owned.save(&further).expect("saved");
-        // Its process is killed.
+        // As if its process were killed.
         drop(owned);
         let mut left = spool.left(WallTime(0)).expect("read");
         let owned = left.pop().expect("one");

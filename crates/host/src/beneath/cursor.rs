@@ -1,14 +1,14 @@
-//! Many paths below one directory: neighbours share the way to them.
+//! Access to many paths below one directory; paths in the same directory share one lookup.
 
 use super::{Dir, check, split};
 use std::io;
 
-/// A directory, and the one below it in which something was found last.
+/// A directory, and the one below it that was used last.
 #[derive(Debug)]
 pub struct DirectoryCursor {
     root: Dir,
     above: Vec<u8>,
-    /// None: the root.
+    /// `None` is the root.
     place: Option<Dir>,
 }
 
@@ -21,12 +21,12 @@ impl DirectoryCursor {
         &self.root
     }
 
-    /// The directory above a path, which is there, and the path's last name.
+    /// The parent directory of a path, which must exist, and the path's last name.
     pub fn find<'p>(&mut self, path: &'p [u8]) -> io::Result<(&Dir, &'p [u8])> {
         self.go(path, |root, above| root.open(above))
     }
 
-    /// The same; directories that are missing are made.
+    /// The same; creates missing directories.
     pub fn find_or_make<'p>(&mut self, path: &'p [u8], mode: u32) -> io::Result<(&Dir, &'p [u8])> {
         self.go(path, |root, above| root.make_all(above, mode))
     }

@@ -1,27 +1,29 @@
-//! Files below a folder that a build, a cloned source or anybody else can shape.
+//! Files below a folder that a build, a cloned source or anyone else can shape.
 //!
-//! All code that reads, writes or deletes below such a folder does it through [`Dir`]: `outputs`, `session`,
-//! `client/copy`, `state`. Those of them that have nothing else to do with files deny what follows links, in
+//! All code that reads, writes or deletes below such a folder uses [`Dir`]: `outputs`, `session`,
+//! `client/copy`, `state`. Those that need no other file access deny calls that follow links, in
 //! `std::fs` and elsewhere (`clippy.toml`).
 //!
 //! The rules:
 //!
-//! - What a person typed leads where it leads, links included: [`Dir::top`], [`Dir::make_top`]. What is typed
-//!   before a build and opened after it is resolved before, by [`real`], and opened through no link at all:
-//!   [`Dir::real`], [`Dir::make_real`]. [`Dir::top_itself`] takes a top only if it is no link.
-//! - Below the top no link is followed, at no depth, and no name leads out: paths are relative bytes without
-//!   empty names, `.` and `..`, and the kernel resolves them with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS.
-//!   A link in the way is an error of kind `NotADirectory` that names it.
-//! - The directory that a call acts in is a descriptor, so nothing that is renamed or replaced meanwhile
-//!   leads the call elsewhere. A [`Dir`] may go to the sandbox as a descriptor ([`AsFd`]).
-//! - Files are opened without waiting, and only regular ones ([`Dir::file`], [`Dir::append`]); small ones
-//!   are read up to a limit ([`Dir::read_small`]). What is there is replaced only where it is a regular file
+//! - Links in a path that the user typed are followed: [`Dir::top`], [`Dir::make_top`]. A path
+//!   typed before a build and opened after it is resolved before, by [`real`], and opened without
+//!   following links: [`Dir::real`], [`Dir::make_real`]. [`Dir::top_itself`] refuses a top that is
+//!   a link.
+//! - Below the top no link is followed at any depth, and no name leads out: paths are relative
+//!   bytes without empty names, `.` and `..`, and the kernel resolves them with RESOLVE_BENEATH and
+//!   RESOLVE_NO_SYMLINKS. A link on the way is an error of kind `NotADirectory` that names it.
+//! - Each call acts in a directory given by its descriptor, so nothing renamed or replaced
+//!   meanwhile can redirect it. A [`Dir`] can be passed to the sandbox as a descriptor ([`AsFd`]).
+//! - Files are opened without blocking, and only regular ones ([`Dir::file`], [`Dir::append`]);
+//!   small ones are read up to a limit ([`Dir::read_small`]). Only a regular file is ever replaced
 //!   ([`Dir::put`], [`Dir::write`]).
-//! - What is made belongs to the caller: under sudo that is not root.
-//! - Trees may be deeper than a path may be long or than there are descriptors: [`Dir::walk`],
+//! - New files belong to the caller: under sudo that is not root.
+//! - Trees may be deeper than the longest path or the number of descriptors: [`Dir::walk`],
 //!   [`Dir::remove_tree`].
 //!
-//! A path of one name costs one system call; [`DirectoryCursor`] keeps the directory of the last path for many files.
+//! A path of one name costs one system call; [`DirectoryCursor`] keeps the last path's directory
+//! open for many files.
 
 mod cursor;
 mod remove;
@@ -47,26 +49,26 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::OnceLock;
 
-/// Bits of a mode that are set: none of those that lend rights.
+/// Mode bits that may be set: no setuid, setgid or sticky bit.
 pub const PERMISSIONS: u32 = 0o777;
-/// What a directory's owner needs to fill it.
+/// Mode bits that a directory's owner needs to fill it.
 pub const FILLABLE: u32 = 0o700;
-/// Bytes of a path that the kernel takes at once, with some room.
+/// Longest path passed to the kernel at once, in bytes, with some room.
 const AT_ONCE: usize = 4000;
-/// Names that are tried for a file which is to take another's place.
+/// Names tried for a temporary file that will replace another.
 const PARTS: u32 = 1000;
 
-/// Neither through a link nor out of where it begins.
+/// Resolution without links that stays below the start.
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS);
-/// A directory as a place to go on from.
+/// A directory opened only as a place to go on from.
 const PLACE: OFlags = OFlags::PATH.union(DIRECTORY);
 const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-/// A file that may be anything: its opening waits for nobody.
+/// A file of unknown kind: opening it never blocks.
 const FILE: OFlags =
     OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 const NEW: OFlags = FILE.union(OFlags::WRONLY).union(OFlags::CREATE).union(OFlags::EXCL);
 
-/// A directory, and the way to everything below it.
+/// A directory, giving access to everything below it.
 #[derive(Debug)]
 pub struct Dir(OwnedFd);
 
@@ -92,7 +94,7 @@ impl AsFd for ParentDirectory<'_> {
 }
 
 impl From<OwnedFd> for Dir {
-    /// Of a descriptor of a directory.
+    /// Takes the descriptor of a directory.
     fn from(fd: OwnedFd) -> Self {
         Dir(fd)
     }
@@ -100,12 +102,12 @@ impl From<OwnedFd> for Dir {
 
 /// Directories.
 impl Dir {
-    /// One more descriptor of it.
+    /// Duplicates the descriptor.
     pub fn again(&self) -> io::Result<Self> {
         Ok(Dir(self.0.try_clone()?))
     }
 
-    /// A directory below it; the empty path is the directory itself.
+    /// Opens a directory below this one; the empty path is this directory.
     pub fn open(&self, path: impl AsRef<[u8]>) -> io::Result<Self> {
         match path.as_ref() {
             b"" => self.again(),
@@ -113,7 +115,7 @@ impl Dir {
         }
     }
 
-    /// Makes a directory that is not there yet.
+    /// Creates a directory. It must not exist.
     pub fn make(&self, path: impl AsRef<[u8]>, mode: u32) -> io::Result<Self> {
         let path = path.as_ref();
         let (above, name) = self.above(path)?;
@@ -122,7 +124,7 @@ impl Dir {
         Ok(Dir(rustix::fs::openat(&above, name, PLACE, Mode::empty())?))
     }
 
-    /// A directory below it; what is missing of it is made.
+    /// Opens a directory below this one; creates whatever is missing of the path.
     pub fn make_all(&self, path: impl AsRef<[u8]>, mode: u32) -> io::Result<Self> {
         let path = path.as_ref();
         let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
@@ -130,7 +132,7 @@ impl Dir {
             Err(error) if is_missing(&error) => {}
             done => return done,
         }
-        // Mostly its last name only.
+        // Usually only the last name is missing.
         let (above, name) = split(path);
         let (mut dir, missing) = match self.open(above) {
             Err(error) if is_missing(&error) => (self.again()?, path),
@@ -138,7 +140,7 @@ impl Dir {
         };
         for name in missing.split(|&byte| byte == b'/') {
             dir = match dir.make(name, mode) {
-                // There already, or somebody else was faster.
+                // It exists already, or someone else was faster.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => dir.open(name)?,
                 done => done?,
             };
@@ -146,14 +148,14 @@ impl Dir {
         Ok(dir)
     }
 
-    /// Sets mode and times of a directory below it, once all is in it.
+    /// Sets the mode and times of a directory below this one, once it is complete.
     pub fn dress(&self, path: impl AsRef<[u8]>, mode: u32, times: &Timestamps) -> io::Result<()> {
         let dir = self.descend(path.as_ref(), OFlags::RDONLY | DIRECTORY, Mode::empty())?;
         rustix::fs::fchmod(&dir, Mode::from_raw_mode(mode & PERMISSIONS))?;
         Ok(rustix::fs::futimens(&dir, times)?)
     }
 
-    /// What is in it, in no order.
+    /// The directory's entries, unsorted.
     pub fn entries(&self) -> io::Result<Vec<DirectoryEntry>> {
         let flags = OFlags::RDONLY | DIRECTORY;
         let opened = rustix::fs::openat(&self.0, ".", flags, Mode::empty())?;
@@ -176,33 +178,33 @@ impl Dir {
         Ok(entries)
     }
 
-    /// Names in it, in order.
+    /// The directory's names, sorted.
     pub fn names(&self) -> io::Result<Vec<Vec<u8>>> {
         let mut names: Vec<_> = self.entries()?.into_iter().map(|entry| entry.name).collect();
         names.sort_unstable();
         Ok(names)
     }
 
-    /// Of the directory itself.
+    /// Metadata of the directory itself.
     pub fn facts(&self) -> io::Result<Stat> {
         Ok(rustix::fs::fstat(&self.0)?)
     }
 
-    /// Of the file system it is on.
+    /// Metadata of the directory's file system.
     pub fn file_system(&self) -> io::Result<StatVfs> {
         Ok(rustix::fs::fstatvfs(&self.0)?)
     }
 
-    /// The path that the kernel has for it now.
+    /// The directory's current path, according to the kernel.
     pub fn path(&self) -> io::Result<std::path::PathBuf> {
         let name = format!("/proc/self/fd/{}", self.0.as_raw_fd());
         let path = rustix::fs::readlink(name, Vec::new())?;
         Ok(OsStr::from_bytes(path.to_bytes()).into())
     }
 
-    /// Sets the mode of the directory itself.
+    /// Sets the directory's own mode.
     pub fn set_own_mode(&self, mode: u32) -> io::Result<()> {
-        // `fchmod` does not take a descriptor that is a place only.
+        // `fchmod` refuses an O_PATH descriptor.
         let path = format!("/proc/self/fd/{}", self.0.as_raw_fd());
         Ok(rustix::fs::chmod(path, Mode::from_raw_mode(mode & PERMISSIONS))?)
     }
@@ -217,13 +219,13 @@ pub struct DirectoryEntry {
 
 /// Files.
 impl Dir {
-    /// What is there, a link as a link.
+    /// Metadata of an entry. Does not follow a link.
     pub fn stat(&self, path: impl AsRef<[u8]>) -> io::Result<Stat> {
         let (above, name) = self.above(path.as_ref())?;
         Ok(rustix::fs::statat(&above, name, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
-    /// The same; nothing where nothing is.
+    /// The same; `None` if it does not exist.
     pub fn look(&self, path: impl AsRef<[u8]>) -> io::Result<Option<Stat>> {
         match self.stat(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -231,13 +233,13 @@ impl Dir {
         }
     }
 
-    /// A regular file, to be read.
+    /// Opens a regular file for reading.
     pub fn file(&self, path: impl AsRef<[u8]>) -> io::Result<File> {
         regular(self.descend(path.as_ref(), FILE | OFlags::RDONLY, Mode::empty())?)
     }
 
-    /// A regular file, to be read, through links that stay below: where a source may be arranged as it likes.
-    /// One that leads out is an error of kind `CrossesDevices`.
+    /// Opens a regular file for reading. Follows links that stay below this directory, as sources
+    /// may contain them. A link that leads out is an error of kind `CrossesDevices`.
     pub fn file_through_links(&self, path: impl AsRef<[u8]>) -> io::Result<File> {
         let flags = FILE.difference(OFlags::NOFOLLOW) | OFlags::RDONLY;
         let stays = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
@@ -246,14 +248,14 @@ impl Dir {
         regular(openat2(&self.0, path, flags, Mode::empty(), stays)?)
     }
 
-    /// Whether names can be made in the directory itself, as far as that shows without making one.
+    /// Checks that names can be created in the directory, as far as possible without creating one.
     pub fn takes_names(&self) -> io::Result<()> {
-        // Of the descriptor's own directory, which no link stands for.
+        // The descriptor's own directory, so no link is involved.
         let rights = Access::WRITE_OK | Access::EXEC_OK;
         Ok(rustix::fs::accessat(&self.0, ".", rights, AtFlags::EACCESS)?)
     }
 
-    /// All of a regular file that has no more than so many bytes.
+    /// Reads a regular file of at most `most` bytes.
     pub fn read_small(&self, path: impl AsRef<[u8]>, most: u64) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.file(path)?.take(most + 1).read_to_end(&mut bytes)?;
@@ -266,15 +268,14 @@ impl Dir {
         }
     }
 
-    /// A regular file to be written, with its own mode and content, where nothing is yet. Its mode is 0600
-    /// until it gets another.
+    /// Creates a regular file for writing. The path must not exist. The mode is 0600 until changed.
     pub fn create(&self, path: impl AsRef<[u8]>) -> io::Result<File> {
         let fd = self.descend(path.as_ref(), NEW, Mode::from_raw_mode(0o600))?;
         own(fd.as_fd())?;
         Ok(fd.into())
     }
 
-    /// A regular file, made where it is missing, that grows at its end.
+    /// Opens a regular file for appending; creates it if missing.
     pub fn append(&self, path: impl AsRef<[u8]>, mode: u32) -> io::Result<File> {
         let flags = FILE | OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE;
         let file = regular(self.descend(path.as_ref(), flags, Mode::from_raw_mode(mode))?)?;
@@ -282,7 +283,7 @@ impl Dir {
         Ok(file)
     }
 
-    /// A regular file, made where it is missing, with nothing in it.
+    /// Opens a regular file for writing and truncates it; creates it if missing.
     pub fn empty(&self, path: impl AsRef<[u8]>, mode: u32) -> io::Result<File> {
         let flags = FILE | OFlags::WRONLY | OFlags::CREATE;
         let file = regular(self.descend(path.as_ref(), flags, Mode::from_raw_mode(mode))?)?;
@@ -291,7 +292,7 @@ impl Dir {
         Ok(file)
     }
 
-    /// Writes a file that is there as a whole or not at all, in the place of a regular file or of nothing.
+    /// Writes a file atomically. It may replace a regular file only.
     pub fn write(
         &self,
         path: impl AsRef<[u8]>,
@@ -311,7 +312,7 @@ impl Dir {
         whole
     }
 
-    /// The same, and a power loss leaves it whole or as it was.
+    /// The same; after a power loss the file is complete or unchanged.
     pub fn write_durably(
         &self,
         path: impl AsRef<[u8]>,
@@ -324,7 +325,7 @@ impl Dir {
         })
     }
 
-    /// A new file under a name that nothing has, and that name.
+    /// Creates a file under an unused name. Returns the name as well.
     pub fn part(&self) -> io::Result<(File, Vec<u8>)> {
         for number in 0..PARTS {
             let name = format!(".runner-part-{}-{number}", std::process::id()).into_bytes();
@@ -339,7 +340,7 @@ impl Dir {
 
 /// Names.
 impl Dir {
-    /// Moves a file to another directory, where it takes the place of a regular file or of nothing.
+    /// Moves a file to another directory. It may replace a regular file only.
     pub fn put(&self, from: impl AsRef<[u8]>, to: &Dir, path: impl AsRef<[u8]>) -> io::Result<()> {
         match self.rename(from.as_ref(), to, path.as_ref()) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -352,7 +353,7 @@ impl Dir {
         self.replace(from, to, path)
     }
 
-    /// Moves anything to another directory, in the place of whatever has its name there.
+    /// Moves any entry to another directory and replaces whatever has its name there.
     pub fn replace(
         &self,
         from: impl AsRef<[u8]>,
@@ -364,7 +365,7 @@ impl Dir {
         Ok(rustix::fs::renameat(&here, old, &above, new)?)
     }
 
-    /// Moves anything to another directory, where nothing has its name.
+    /// Moves any entry to another directory, where its name must be unused.
     pub fn rename(
         &self,
         from: impl AsRef<[u8]>,
@@ -374,7 +375,7 @@ impl Dir {
         let (here, old) = self.above(from.as_ref())?;
         let (above, new) = to.above(path.as_ref())?;
         match rustix::fs::renameat_with(&here, old, &above, new, RenameFlags::NOREPLACE) {
-            // A file system that does not know the flag.
+            // The file system does not know the flag.
             Err(Errno::INVAL) => match to.look(path.as_ref())? {
                 Some(_) => Err(Errno::EXIST.into()),
                 None => Ok(rustix::fs::renameat(&here, old, &above, new)?),
@@ -383,7 +384,7 @@ impl Dir {
         }
     }
 
-    /// Gives a file one more name, which nothing has.
+    /// Adds a name to a file. The name must be unused.
     pub fn hard_link(
         &self,
         from: impl AsRef<[u8]>,
@@ -402,26 +403,26 @@ impl Dir {
         give_at(above.as_fd(), name)
     }
 
-    /// Where a symbolic link leads.
+    /// A symbolic link's target.
     pub fn read_link(&self, path: impl AsRef<[u8]>) -> io::Result<Vec<u8>> {
         let (above, name) = self.above(path.as_ref())?;
         Ok(rustix::fs::readlinkat(&above, name, Vec::new())?.into_bytes())
     }
 
-    /// Sets the times of anything, of a link its own.
+    /// Sets an entry's times. Does not follow a link.
     pub fn set_times(&self, path: impl AsRef<[u8]>, times: &Timestamps) -> io::Result<()> {
         let (above, name) = self.above(path.as_ref())?;
         Ok(rustix::fs::utimensat(&above, name, times, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
-    /// Removes what is no directory.
+    /// Removes an entry that is not a directory.
     pub fn remove_file(&self, path: impl AsRef<[u8]>) -> io::Result<()> {
         let (above, name) = self.above(path.as_ref())?;
         Ok(rustix::fs::unlinkat(&above, name, AtFlags::empty())?)
     }
 
-    /// Removes whatever has this name, with all that is below it, or nothing. Directories that are closed to
-    /// their owner are opened on the way.
+    /// Removes an entry and everything below it, if it exists. Changes the mode of directories that
+    /// their owner cannot enter.
     pub fn remove_tree(&self, path: impl AsRef<[u8]>) -> io::Result<()> {
         let (above, name) = self.above(path.as_ref())?;
         remove::tree(above.as_fd(), name)
@@ -429,7 +430,7 @@ impl Dir {
 }
 
 impl Dir {
-    /// Opens what is at a path.
+    /// Opens a path.
     fn descend(&self, path: &[u8], flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
         check(path)?;
         self.go_down(path, flags, mode)
@@ -461,7 +462,7 @@ impl Dir {
         })
     }
 
-    /// What stands in the way to a path: for messages.
+    /// Finds what blocks a path, for messages.
     fn explain(&self, path: &[u8]) -> Option<io::Error> {
         let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
         let mut here = self.again().ok()?;
@@ -489,7 +490,7 @@ impl Dir {
     }
 }
 
-/// What is above the last name of a path, and that name.
+/// Splits a path into its parent and its last name.
 pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|&byte| byte == b'/') {
         Some(at) => (&path[..at], &path[at + 1..]),
@@ -497,7 +498,7 @@ pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// A path and one more name.
+/// Appends a name to a path.
 pub fn join(above: &[u8], name: &[u8]) -> Vec<u8> {
     match above {
         b"" => name.to_vec(),
@@ -505,12 +506,12 @@ pub fn join(above: &[u8], name: &[u8]) -> Vec<u8> {
     }
 }
 
-/// What a file is.
+/// The kind of a file.
 pub fn kind(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode)
 }
 
-/// In words, for messages.
+/// A kind in words, for messages.
 pub fn described(kind: FileType) -> &'static str {
     match kind {
         FileType::RegularFile => "a file",
@@ -531,20 +532,20 @@ pub fn own(file: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-/// Gives what has a name in a directory to the caller.
+/// Gives an entry of a directory to the caller.
 fn give_at(above: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
     let Some(SudoCaller { uid, gid }) = owner() else { return Ok(()) };
     let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
     Ok(rustix::fs::chownat(above, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
-/// The caller, where that is not the user this program runs as.
+/// The caller, if this program runs as another user.
 fn owner() -> Option<SudoCaller> {
     static OWNER: OnceLock<Option<SudoCaller>> = OnceLock::new();
     *OWNER.get_or_init(users::caller)
 }
 
-/// Whether every name of a path is one.
+/// Checks that every part of a path is a plain name.
 fn check(path: &[u8]) -> io::Result<()> {
     let is_name = |name: &[u8]| !matches!(name, b"" | b"." | b"..");
     let is_path = path.split(|&byte| byte == b'/').all(is_name) && !path.contains(&0);

@@ -1,5 +1,6 @@
-//! Removal of trees, whatever a build has made of them: deeper than a path or the number of
-//! descriptors allows, or closed to their own owner. A process that is being killed may still put things there, and take some away.
+//! Removes trees, whatever a build made of them: deeper than a path or the number of descriptors
+//! allows, or closed to their own owner. A dying process may still add and remove entries
+//! meanwhile.
 
 use super::{PERMISSIONS, PLACE};
 use rustix::fs::{AtFlags, Dir as Listing, FileType, Mode, OFlags, fstat, openat, unlinkat};
@@ -8,19 +9,19 @@ use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-/// How often a directory that was just emptied may have something in it again before that is an error.
+/// How often an emptied directory may have new entries before that is an error.
 const ROUNDS: u32 = 64;
 
 struct EmptyingLevel {
     name: CString,
-    /// The directory it is in.
+    /// The identity of its parent directory.
     above: DirectoryId,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct DirectoryId(u64, u64);
 
-/// Removes what has a name in a directory, with all that is below it, if it is there.
+/// Removes an entry and everything below it, if it exists.
 pub(super) fn tree(above: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
     match unlinkat(above, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
@@ -37,7 +38,7 @@ pub(super) fn tree(above: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
     }
 }
 
-/// Nothing where there is nothing of that name any more.
+/// Turns a missing entry into `None`.
 fn unless_gone<T>(result: Result<T, Errno>) -> Result<Option<T>, Errno> {
     match result {
         Err(Errno::NOENT) => Ok(None),
@@ -45,7 +46,7 @@ fn unless_gone<T>(result: Result<T, Errno>) -> Result<Option<T>, Errno> {
     }
 }
 
-/// Removes a directory that has been emptied; `false` where there is something in it again.
+/// Removes an emptied directory; `false` if it has new entries.
 fn remove_empty<P: rustix::path::Arg>(
     above: impl std::os::fd::AsFd,
     name: P,
@@ -61,8 +62,8 @@ fn remove_empty<P: rustix::path::Arg>(
     }
 }
 
-/// Removes everything in a directory. One descriptor is open at a time: the way back is `..`, and it is
-/// taken only to where the way came from, for somebody may move directories meanwhile.
+/// Removes everything in a directory. Keeps one descriptor open: the way back is `..`, and each
+/// step up is checked, because directories may be moved meanwhile.
 fn empty(top: OwnedFd, rounds: &mut u32) -> Result<(), Errno> {
     let mut here = top;
     let mut way: Vec<EmptyingLevel> = Vec::new();
@@ -80,7 +81,7 @@ fn empty(top: OwnedFd, rounds: &mut u32) -> Result<(), Errno> {
                 if id(&here)? != above {
                     return Err(Errno::STALE);
                 }
-                // What is in it again is found by the next look.
+                // A later pass finds new entries.
                 remove_empty(&here, &name, rounds)?;
             }
         }
@@ -91,8 +92,8 @@ fn id(dir: &OwnedFd) -> Result<DirectoryId, Errno> {
     fstat(dir).map(|stat| DirectoryId(stat.st_dev, stat.st_ino))
 }
 
-/// Removes the files and empty directories of a directory up to the first directory that is not
-/// empty; its name.
+/// Removes a directory's files and empty directories up to the first directory with contents.
+/// Returns that one's name.
 fn empty_but_for_one(here: &OwnedFd) -> Result<Option<CString>, Errno> {
     for entry in Listing::read_from(here)? {
         let entry = entry?;
@@ -103,7 +104,7 @@ fn empty_but_for_one(here: &OwnedFd) -> Result<Option<CString>, Errno> {
         let is_directory = entry.file_type() == FileType::Directory;
         let flags = if is_directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
         let remove = |flags| match unlinkat(here, name, flags) {
-            // Closed to writing by its owner, that is by us.
+            // Its owner, which is us, may not write to it.
             Err(Errno::ACCESS) => {
                 rustix::fs::fchmod(here, Mode::RWXU)?;
                 unlinkat(here, name, flags)
@@ -124,7 +125,7 @@ fn empty_but_for_one(here: &OwnedFd) -> Result<Option<CString>, Errno> {
     Ok(None)
 }
 
-/// Opens a directory for listing and changing, closed to its owner or not.
+/// Opens a directory for listing and changes, even if it is closed to its owner.
 pub(super) fn enter<P: rustix::path::Arg + Copy>(
     from: impl std::os::fd::AsFd,
     name: P,

@@ -1,4 +1,4 @@
-//! What a hostile tree must not lead to.
+//! Hostile trees and the accesses that they must not cause.
 
 use super::*;
 use std::fs;
@@ -9,7 +9,7 @@ struct Bed {
     top: Dir,
 }
 
-/// `top`, and beside it what must never be touched.
+/// Makes `top`, and beside it files that must never be touched.
 fn bed() -> Bed {
     let dir = tempfile::tempdir().expect("a directory");
     fs::create_dir_all(dir.path().join("top/real/inner")).expect("made");
@@ -151,7 +151,7 @@ fn a_file_that_does_not_become_whole_leaves_what_was_there() {
     assert_eq!(bed.top.read_small("file", 9).expect("read"), b"old");
 }
 
-/// Longer than a path may be, deeper than there are descriptors.
+/// Longer than the longest path, deeper than the number of descriptors.
 #[test]
 fn deep_trees_are_made_walked_and_removed() {
     let bed = bed();

@@ -1,4 +1,4 @@
-//! Tops: the directories from which everything below is reached.
+//! Tops: directories through which everything below them is reached.
 
 use super::{Dir, PLACE};
 use rustix::fs::{Mode, OFlags};
@@ -6,8 +6,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-/// Where a path leads, links followed as far as it exists, as an absolute path: for [`Dir::real`], which
-/// follows none. A link that is made on the way later leads nobody elsewhere.
+/// Resolves a path to an absolute one, following links as far as it exists. Meant for
+/// [`Dir::real`], which follows none: a link created later on the way cannot redirect it.
 pub fn real(path: &Path) -> io::Result<PathBuf> {
     let absolute = std::path::absolute(path)?;
     let found = absolute.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
@@ -23,28 +23,28 @@ pub fn real(path: &Path) -> io::Result<PathBuf> {
 }
 
 impl Dir {
-    /// The directory that a path leads to, through links: of a path that a person typed, or one of our own.
+    /// Opens a directory and follows links: for a path that the user typed, or one of our own.
     pub fn top(path: &Path) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Dir(rustix::fs::open(path, flags, Mode::empty())?))
     }
 
-    /// The same, but what the path's last name stands for is the directory itself and no link.
+    /// The same, but the path's last name must be the directory itself rather than a link.
     pub fn top_itself(path: &Path) -> io::Result<Self> {
         Ok(Dir(rustix::fs::open(path, PLACE, Mode::empty())?))
     }
 
-    /// The same as [`Self::top`]; what is missing of it is made, for the caller.
+    /// Like [`Self::top`]; creates missing directories for the caller.
     pub fn make_top(path: &Path, mode: u32) -> io::Result<Self> {
         Self::make_real(&real(path)?, mode)
     }
 
-    /// The directory of a path that [`real`] has found, through no link on the whole way.
+    /// Opens a directory at a path from [`real`], without following any link.
     pub fn real(path: &Path) -> io::Result<Self> {
         Self::root()?.open(below_root(path)?).map_err(absolute)
     }
 
-    /// The same; what is missing of it is made, for the caller.
+    /// The same; creates missing directories for the caller.
     pub fn make_real(path: &Path, mode: u32) -> io::Result<Self> {
         let root = Self::root()?;
         match below_root(path)? {
@@ -58,7 +58,7 @@ impl Dir {
     }
 }
 
-/// An error names what is in the way with its whole path.
+/// Makes an error name the obstacle by its absolute path.
 fn absolute(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::NotADirectory if error.get_ref().is_some() => {

@@ -1,6 +1,7 @@
-//! Things once more, with all that belongs to them: owner, mode, extended attributes and times.
+//! Duplicates entries with owner, mode, extended attributes and times.
 //!
-//! For trees that a container's root has made, which are to look the same to it. Nothing here is given to the caller.
+//! For trees made by a container's root, which must look the same to it. Nothing here is given to
+//! the caller.
 
 use super::{Dir, FILE, NEW, PLACE, kind};
 use rustix::buffer::spare_capacity;
@@ -15,12 +16,12 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
-/// Attributes without which a file is another one.
+/// Attributes that must be copied: without them the file means something else.
 const NEEDED: [&[u8]; 3] = [b"trusted.overlay.", b"user.overlay.", b"security.capability"];
 
 impl Dir {
-    /// Makes what has a name here once more, under this name in another directory. A directory is empty, and closed
-    /// until [`Self::dress_as`].
+    /// Duplicates an entry under the same name in another directory. A new directory is empty, and
+    /// closed until [`Self::dress_as`].
     pub fn twin(&self, name: &[u8], stat: &Stat, to: &Dir) -> io::Result<()> {
         let text = OsStr::from_bytes(name);
         let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
@@ -42,25 +43,25 @@ impl Dir {
         dress(&itself(self, name)?, stat, &itself(to, name)?)
     }
 
-    /// Whether what has a name has the same extended attributes as what has it in another directory.
+    /// Whether an entry has the same extended attributes as its namesake in another directory.
     pub fn has_same_attributes(&self, name: &[u8], other: &Dir) -> io::Result<bool> {
         let (one, two) = (itself(self, name)?, itself(other, name)?);
         Ok(attributes(&name_of(&one))? == attributes(&name_of(&two))?)
     }
 
-    /// An extended attribute of what has a name, of a link its own; nothing where it has none of that name.
+    /// An entry's extended attribute; `None` if it has none of that name. Does not follow a link.
     pub fn attribute(&self, name: &[u8], attribute: &str) -> io::Result<Option<Vec<u8>>> {
         let of = itself(self, name)?;
         let mut value = Vec::with_capacity(4 << 10);
         match rustix::fs::getxattr(name_of(&of), attribute, spare_capacity(&mut value)) {
             Ok(_) => Ok(Some(value)),
-            // None of an overlay's is so long.
+            // No overlay attribute is longer.
             Err(Errno::NODATA | Errno::NOTSUP | Errno::RANGE) => Ok(None),
             Err(errno) => Err(errno.into()),
         }
     }
 
-    /// Gives this directory what another one has.
+    /// Copies another directory's owner, mode, attributes and times to this one.
     pub fn dress_as(&self, other: &Dir) -> io::Result<()> {
         dress(&other.0, &other.facts()?, &self.0)
     }
@@ -72,9 +73,10 @@ fn itself(dir: &Dir, name: &[u8]) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat(dir, OsStr::from_bytes(name), flags, Mode::empty())?)
 }
 
-/// Owner first: a change of it takes rights away that the mode and the attributes give.
+/// Sets the owner first, because chown clears bits of the mode and capabilities.
 fn dress(from: &OwnedFd, stat: &Stat, to: &OwnedFd) -> io::Result<()> {
-    // These calls take no descriptor that is a place only, but its name; which leads to a link itself.
+    // These calls refuse an O_PATH descriptor, but accept its path in /proc, even for a link
+    // itself.
     let (from, to) = (name_of(from), name_of(to));
     let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
     rustix::fs::chownat(CWD, &to, Some(uid), Some(gid), AtFlags::empty())?;
@@ -98,7 +100,7 @@ fn name_of(place: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", place.as_raw_fd())
 }
 
-/// All extended attributes that can be read.
+/// All readable extended attributes.
 fn attributes(of: &str) -> Result<BTreeMap<CString, Vec<u8>>, Errno> {
     let mut all = BTreeMap::new();
     for name in attribute_names(of)? {
@@ -125,7 +127,7 @@ fn attribute_names(of: &str) -> Result<Vec<CString>, Errno> {
     Ok(names.filter_map(|name| Some(CStr::from_bytes_with_nul(name).ok()?.to_owned())).collect())
 }
 
-/// On anything but files and directories an overlay keeps nothing that it needs.
+/// Overlays need no attributes on anything but files and directories.
 fn copy_attributes(from: &str, to: &str, is_needed: bool) -> io::Result<()> {
     for name in attribute_names(from)? {
         let name = name.as_c_str();
@@ -136,7 +138,7 @@ fn copy_attributes(from: &str, to: &str, is_needed: bool) -> io::Result<()> {
         };
         let is_vital = is_needed && NEEDED.iter().any(|one| name.to_bytes().starts_with(one));
         match copy() {
-            // A label of this machine's, or what nobody may set.
+            // A label of this machine's, or an attribute that nobody may set.
             Err(Errno::PERM | Errno::NOTSUP | Errno::NODATA | Errno::ACCESS) if !is_vital => {}
             done => done?,
         }
@@ -144,7 +146,7 @@ fn copy_attributes(from: &str, to: &str, is_needed: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Shares the blocks where the file system can; else copies what is there, and leaves holes holes.
+/// Shares blocks if the file system can; otherwise copies the data and keeps holes.
 fn copy_contents(mut from: File, mut to: File) -> io::Result<()> {
     if rustix::fs::ioctl_ficlone(&to, &from).is_ok() {
         return Ok(());
@@ -159,7 +161,7 @@ fn copy_contents(mut from: File, mut to: File) -> io::Result<()> {
         let end = rustix::fs::seek(from.as_fd(), rustix::fs::SeekFrom::Hole(begin))?;
         from.seek(SeekFrom::Start(begin))?;
         to.seek(SeekFrom::Start(begin))?;
-        // Of a file that is written to meanwhile there may be less.
+        // A file being written may have shrunk.
         if io::copy(&mut (&from).take(end - begin), &mut to)? < end - begin {
             break;
         }

@@ -1,25 +1,25 @@
-//! All that is below a directory.
+//! Walks everything below a directory.
 
 use super::{Dir, join};
 use rustix::fs::FileType;
 use std::io;
 
-/// What a walk finds below a directory.
+/// An entry found by a walk.
 pub struct WalkItem<'a> {
-    /// The directory it is in.
+    /// Its parent directory.
     pub place: &'a Dir,
     pub name: &'a [u8],
-    /// From the top on.
+    /// Relative to the top.
     pub path: &'a [u8],
     pub kind: FileType,
 }
 
 impl Dir {
-    /// Visits all that is below it: a directory before what is in it, the names of each in order. At most two
-    /// directories are open at a time.
+    /// Visits everything below this directory: a directory before its contents, names in order. At
+    /// most two directories are open at a time.
     ///
     /// # Errors
-    /// A directory cannot be read, or `each` has failed.
+    /// A directory cannot be read, or `each` fails.
     pub fn walk<E: From<io::Error>>(
         &self,
         mut each: impl FnMut(WalkItem<'_>) -> Result<(), E>,

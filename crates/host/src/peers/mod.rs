@@ -1,8 +1,8 @@
-//! Connections from the network: who is at the other end, and how many there may be.
+//! Network connections: tells who is at the other end, and limits their number.
 //!
-//! Used by what listens there: the endpoint of AWS's clients (`http`) and the credentials' endpoint. Every user of
-//! this machine can connect to both, and builds can, so no number of connections may take a build's descriptors or
-//! keep the owner out (docs/adr/0073).
+//! Used by the listeners: the endpoint for AWS clients (`http`) and the credentials endpoint. Every
+//! user of this machine can connect to both, as can builds, so connections must not use up a
+//! build's descriptors or lock the owner out (docs/adr/0073).
 
 mod owner;
 mod places;
@@ -17,19 +17,19 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Connections that have lost their places and are still open, in addition to those with places.
+/// Connections that may still be open without a slot, in addition to those with slots.
 const LEAVING: usize = 16;
-/// A pause after a connection that could not be taken.
+/// Pause after a failed accept.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Who is at the other end.
+/// The other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
-    /// The user this program runs for, or root. Builds that share the network are among them.
+    /// The user this program runs for, or root. Builds that share the network count as well.
     Ours,
     /// Another user of this machine.
     User(u32),
-    /// Another machine, or a process whose user the kernel does not tell.
+    /// Another machine, or a process whose user the kernel does not report.
     Address(IpAddr),
 }
 
@@ -38,22 +38,22 @@ pub struct PeerListener {
     tcp: TcpListener,
     ours: Arc<Slots<Peer>>,
     strangers: Arc<Slots<Peer>>,
-    /// Bounds descriptors while connections without places close.
+    /// Limits descriptors while connections without slots close.
     open: Arc<Semaphore>,
 }
 
-/// A connection's place.
+/// A connection's slot.
 #[derive(Debug)]
 pub struct Guest {
     place: Arc<Slot<Peer>>,
     _open: Option<OwnedSemaphorePermit>,
 }
 
-/// Keeps a connection that has authenticated.
+/// Keeps the slot of a connection that has authenticated.
 pub type KeptPeer = places::KeptSlot<Peer>;
 
-/// The limit of descriptors divided by `part`, and at most `most`: how many of something there may be that strangers
-/// can ask for.
+/// The descriptor limit divided by `part`, at most `most`: how many items strangers may make us
+/// open.
 pub fn share(part: usize, most: usize) -> usize {
     let limit = getrlimit(Resource::Nofile).current;
     let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
@@ -61,7 +61,7 @@ pub fn share(part: usize, most: usize) -> usize {
 }
 
 impl PeerListener {
-    /// With `most` places: strangers have a quarter, and each of them a quarter of that.
+    /// With `most` slots: strangers get a quarter, and each of them a quarter of that.
     pub fn new(tcp: TcpListener, most: usize) -> Self {
         let strangers = (most / 4).max(1);
         let ours = most.saturating_sub(strangers).max(1);
@@ -73,12 +73,12 @@ impl PeerListener {
         }
     }
 
-    /// The next connection that has a place.
+    /// The next connection that gets a slot.
     pub async fn accept(&self) -> (TcpStream, SocketAddr, Arc<Guest>) {
         loop {
             let open = Arc::clone(&self.open).acquire_owned().await.ok();
             let Ok((stream, address)) = self.tcp.accept().await else {
-                // Out of descriptors, for one; others close meanwhile.
+                // Out of descriptors, for example; others close meanwhile.
                 tokio::time::sleep(PAUSE).await;
                 continue;
             };
@@ -97,17 +97,17 @@ impl PeerListener {
 }
 
 impl Guest {
-    /// Resolves when the connection has lost its place and is to be closed.
+    /// Resolves when the connection has lost its slot and must be closed.
     pub async fn has_lost_its_place(&self) {
         self.place.is_lost().await;
     }
 
-    /// Keeps a connection that has shown who it is.
+    /// Keeps the slot of a connection that has authenticated.
     pub fn keep(&self) -> KeptPeer {
         self.place.keep()
     }
 
-    /// One that came by no listener, with a place that nobody else takes.
+    /// A guest without a listener, with a slot of its own.
     pub fn alone() -> Arc<Self> {
         let place = Slots::new(1, 1).enter(Peer::Ours).map(Arc::new).expect("a place");
         Arc::new(Guest { place, _open: None })
@@ -124,13 +124,13 @@ fn who(peer: SocketAddr, local: SocketAddr) -> Peer {
     }
 }
 
-/// Whether this is the user this program runs for, or one who may do as they like anyway.
+/// Whether this is the user this program runs for, or root.
 pub fn is_ours(uid: u32) -> bool {
     let caller = crate::users::caller().map(|caller| caller.uid);
     uid == nix::unistd::geteuid().as_raw() || uid == 0 || Some(uid) == caller
 }
 
-/// The addresses that one machine can have: in version 6 it chooses the lower half itself.
+/// The network that one machine controls: with IPv6 it chooses the lower half itself.
 fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
@@ -152,7 +152,7 @@ mod tests {
         drop(client);
     }
 
-    /// More connections than places: the first ones lose theirs, and are counted until they are closed.
+    /// With more connections than slots the oldest lose theirs, but count until they are closed.
     #[tokio::test]
     async fn no_more_than_there_are_places() {
         let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");

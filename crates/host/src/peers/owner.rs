@@ -1,7 +1,7 @@
-//! Which user has the other end of a connection on this machine.
+//! Finds the user at the other end of a connection on this machine.
 //!
-//! The kernel answers for one socket (`sock_diag`). Where that is closed, its table of all sockets is read. Used by
-//! `peers` for each connection, and by `http::peer` to find the process.
+//! Asks the kernel about one socket (`sock_diag`); if that fails, reads its table of all sockets.
+//! Used by `peers` for each connection, and by `http::peer` to find the process.
 
 use rustix::io::Errno;
 use rustix::net::netlink::{self, SocketAddrNetlink};
@@ -11,19 +11,19 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// A socket's user, and the inode by which processes have it open.
+/// A socket's user, and the inode that identifies it in processes' descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketOwner {
     pub uid: u32,
     pub inode: u64,
 }
 
-/// The owner of the socket at `peer` that is connected to `local`; `None` where that socket is on another machine, in
-/// another network namespace, or closed.
+/// The owner of the socket at `peer` that is connected to `local`; `None` if that socket is on
+/// another machine, in another network namespace, or closed.
 pub fn owner(peer: SocketAddr, local: SocketAddr) -> Option<SocketOwner> {
     let (peer, local) = (canonical(peer), canonical(local));
     let found = ask(peer, local).unwrap_or_else(|_| look_up(peer, local));
-    // A closed socket lingers without an inode, and as root's.
+    // A closed socket lingers without an inode, owned by root.
     found.filter(|owner| owner.inode != 0)
 }
 
@@ -45,7 +45,7 @@ fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// `struct nlmsghdr` and, behind it, `struct inet_diag_req_v2` or `struct inet_diag_msg`.
+/// `struct nlmsghdr`, followed by `struct inet_diag_req_v2` or `struct inet_diag_msg`.
 const HEAD: usize = 16;
 const REQUEST: usize = HEAD + 56;
 const ANSWER: usize = HEAD + 72;
@@ -53,7 +53,7 @@ const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLMSG_ERROR: u16 = 2;
 const NLM_F_REQUEST: u16 = 1;
 
-/// Asks the kernel for one socket.
+/// Asks the kernel about one socket.
 fn ask(peer: SocketAddr, local: SocketAddr) -> io::Result<Option<SocketOwner>> {
     let (family, flags) = (AddressFamily::NETLINK, SocketFlags::CLOEXEC);
     let socket = socket_with(family, SocketType::DGRAM, flags, Some(netlink::SOCK_DIAG))?;
@@ -61,7 +61,7 @@ fn ask(peer: SocketAddr, local: SocketAddr) -> io::Result<Option<SocketOwner>> {
     let kernel = SocketAddrNetlink::new(0, 0);
     sendto(&socket, &request, SendFlags::empty(), &kernel)?;
     let mut answer = [0; 512];
-    // The answer is there when the question has been sent.
+    // The response is ready once the request has been sent.
     let (length, _) = recv(&socket, &mut answer, RecvFlags::DONTWAIT)?;
     read(&answer[..length])
 }
@@ -119,7 +119,7 @@ fn read(answer: &[u8]) -> io::Result<Option<SocketOwner>> {
     }
 }
 
-/// Looks through the table of all sockets.
+/// Searches the table of all sockets.
 fn look_up(peer: SocketAddr, local: SocketAddr) -> Option<SocketOwner> {
     ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|table| {
         let text = fs::read_to_string(table).ok()?;
@@ -136,7 +136,7 @@ fn look_up(peer: SocketAddr, local: SocketAddr) -> Option<SocketOwner> {
     })
 }
 
-/// `0100007F:11D7`: words of the address as the machine keeps them, and the port.
+/// `0100007F:11D7`: the address as words in the machine's byte order, and the port.
 fn address(text: &str) -> Option<SocketAddr> {
     let (address, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
@@ -164,7 +164,7 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::AsFd;
 
-    /// Both ways agree with the socket itself.
+    /// Both methods agree with the socket itself.
     #[test]
     fn the_other_end_of_a_connection() {
         for bound in ["127.0.0.1:0", "[::1]:0", "[::ffff:127.0.0.1]:0"] {
@@ -178,7 +178,8 @@ mod tests {
             assert_eq!(owner(peer, local), wanted, "{bound}");
             assert_eq!(look_up(canonical(peer), canonical(local)), wanted, "{bound}");
             drop(client);
-            // A child that another test has just forked has it open until it executes its program.
+            // A child that another test has just forked keeps it open until it executes its
+            // program.
             while owner(peer, local) == wanted {
                 std::thread::yield_now();
             }

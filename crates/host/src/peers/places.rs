@@ -1,7 +1,7 @@
-//! Places with a limit in all and a limit for each key.
+//! Slots with a total limit and a limit for each key.
 //!
-//! Where all are taken, the oldest that nothing keeps is given to the next. A client that shows who it is does so at
-//! once and is kept then.
+//! If all are taken, the next client gets the oldest slot that is not kept. A client that
+//! authenticates does so at once, and then its slot is kept.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,12 +11,12 @@ use tokio::sync::watch;
 #[derive(Debug)]
 pub struct Slots<K> {
     most: usize,
-    /// The most of one key.
+    /// Most slots for one key.
     each: usize,
     table: Mutex<SlotTable<K>>,
 }
 
-/// Slots that are taken, the oldest first.
+/// The taken slots, oldest first.
 #[derive(Debug)]
 struct SlotTable<K> {
     next: u64,
@@ -26,7 +26,7 @@ struct SlotTable<K> {
 #[derive(Debug)]
 struct TakenSlot<K> {
     key: K,
-    /// Reasons to keep it.
+    /// Number of holders that keep it.
     kept: usize,
     leave: watch::Sender<bool>,
 }
@@ -53,8 +53,8 @@ impl<K: PartialEq> Slots<K> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a place. Where there is none, the oldest of this key loses its place if the key has reached its limit,
-    /// else the oldest of all. `None` where each of them is kept.
+    /// Takes a slot. If none is free, evicts the oldest of this key if the key is at its limit,
+    /// else the oldest of all. `None` if every candidate is kept.
     pub fn enter(self: &Arc<Self>, key: K) -> Option<Slot<K>> {
         let mut table = self.table();
         if table.taken.values().filter(|taken| taken.key == key).count() >= self.each {
@@ -71,7 +71,7 @@ impl<K: PartialEq> Slots<K> {
 }
 
 impl<K> SlotTable<K> {
-    /// Takes the place of the oldest of these that nothing keeps.
+    /// Evicts the oldest matching slot that is not kept.
     fn send_away(&mut self, is_wanted: impl Fn(&TakenSlot<K>) -> bool) -> Option<()> {
         let oldest = |(_, taken): &(&u64, &TakenSlot<K>)| taken.kept == 0 && is_wanted(taken);
         let number = *self.taken.iter().find(oldest)?.0;
@@ -84,20 +84,20 @@ impl<K> SlotTable<K> {
 impl<K> Slot<K> {
     fn change(&self, change: impl FnOnce(&mut TakenSlot<K>)) {
         let mut table = self.places.table.lock().unwrap_or_else(PoisonError::into_inner);
-        // A place that was lost is no longer there.
+        // An evicted slot is no longer listed.
         if let Some(taken) = table.taken.get_mut(&self.number) {
             change(taken);
         }
     }
 
-    /// Resolves when the place is lost: its holder is to let go of everything.
+    /// Resolves when the slot is lost; its holder must then release everything.
     pub async fn is_lost(&self) {
         let mut leave = self.leave.clone();
-        // The sender goes with this place, or after it has sent.
+        // The sender is dropped with this slot, or after sending.
         let _ = leave.wait_for(|leave| *leave).await;
     }
 
-    /// Keeps it.
+    /// Keeps the slot.
     pub fn keep(self: &Arc<Self>) -> KeptSlot<K> {
         self.change(|taken| taken.kept += 1);
         KeptSlot(Arc::clone(self))
@@ -130,14 +130,14 @@ mod tests {
         let places = Slots::new(3, 2);
         let enter = |key| Arc::new(places.enter(key).expect("a place"));
         let (a, b) = (enter('a'), enter('a'));
-        // As many as one may have: one of theirs, though there is room.
+        // The key's limit is reached: its oldest slot goes, although there is room.
         let c = enter('a');
         assert_eq!([&a, &b, &c].map(|place| is_lost(place)), [true, false, false]);
         let d = enter('b');
-        // Full: the oldest of all.
+        // Full: the oldest of all goes.
         let e = enter('b');
         assert_eq!([&b, &c, &d, &e].map(|place| is_lost(place)), [true, false, false, false]);
-        // Dropping a place that was lost changes nothing.
+        // Dropping an evicted slot changes nothing.
         drop((a, b));
         drop(c);
         let f = enter('a');
@@ -159,7 +159,7 @@ mod tests {
         drop(also);
         let d = enter().expect("a place");
         assert_eq!([&a, &c, &d].map(|place| is_lost(place)), [true, false, false]);
-        // A place that was lost cannot be kept.
+        // An evicted slot cannot be kept.
         drop(a.keep());
         drop(all);
     }

@@ -1,4 +1,4 @@
-//! Folders, files and sockets of the caller's alone, and the removal of what a build has made in them.
+//! Private folders, files and sockets of the caller, and the removal of a build's files in them.
 
 mod remove;
 mod socket;
@@ -12,10 +12,10 @@ use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-/// How the names of files begin that are not whole yet.
+/// Name prefix of unfinished files.
 const HALF_WRITTEN: &str = ".tmp-";
 
-/// A folder, and those above it that are missing, for the caller alone.
+/// Creates a folder and missing parents, accessible to the caller alone.
 pub fn make_private(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
@@ -24,13 +24,13 @@ pub fn make_private(dir: &Path) -> io::Result<()> {
         make_private(parent)?;
     }
     match DirBuilder::new().mode(0o700).create(dir) {
-        // Somebody else has made it in the meantime.
+        // Someone else has created it meanwhile.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         done => done.and_then(|()| users::give(dir)),
     }
 }
 
-/// Writes a file so that nobody ever sees half of it, and a power loss leaves it whole or absent.
+/// Writes a file atomically; after a power loss it is complete or absent.
 pub fn write_durably(path: &Path, contents: &[u8]) -> io::Result<()> {
     let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let mut file = tempfile::Builder::new().prefix(HALF_WRITTEN).tempfile_in(dir)?;
@@ -41,8 +41,8 @@ pub fn write_durably(path: &Path, contents: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes the files of a folder that [`write_durably`] had not finished when its process was killed, and those of
-/// these names. For a folder that no process writes to any more.
+/// Removes files that a killed process left unfinished in [`write_durably`], and files of the given
+/// names. Only for a folder that no process writes to any more.
 pub fn remove_half_written(dir: &Path, names: &[&str]) -> io::Result<()> {
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

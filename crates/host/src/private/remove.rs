@@ -1,6 +1,6 @@
-//! Removal of trees that a build has made, whatever it made of them.
+//! Removes trees that a build made, whatever their state.
 //!
-//! Also where they are owned by other users of the container.
+//! Also if other users of the container own them.
 
 use crate::beneath::Dir;
 use crate::users;
@@ -8,8 +8,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Removes a tree, whether it is there or not, also where files in it belong to the users of a
-/// container of ours.
+/// Removes a tree if it exists, even if it contains files of the users of one of our containers.
 pub fn remove_tree(path: &Path) -> io::Result<()> {
     let mut result = remove_as_we_are(path);
     for map in users::maps() {
@@ -25,7 +24,7 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
     result
 }
 
-/// Removes a tree with the rights this process has.
+/// Removes a tree with this process's own rights.
 pub fn remove_as_we_are(path: &Path) -> io::Result<()> {
     let (Some(above), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());

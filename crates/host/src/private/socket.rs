@@ -1,13 +1,13 @@
-//! Paths of sockets, however deep the state folder lies.
+//! Socket paths that are short enough however deep the state folder lies.
 //!
-//! Used where a socket is bound and where it is connected to.
+//! Used both to bind and to connect.
 
 use crate::users;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
-/// A socket's path by way of its directory's descriptor: addresses take no more than 107 bytes.
+/// A socket's path through its directory's descriptor: socket addresses hold at most 107 bytes.
 pub struct ShortPath {
     path: PathBuf,
     _directory: std::fs::File,
@@ -28,12 +28,12 @@ impl ShortPath {
     }
 }
 
-/// Listens at `path`, with these permissions. Must be called in the runtime.
+/// Listens at `path` with these permissions. Call it in the runtime.
 pub fn listen(path: &Path, mode: u32) -> io::Result<tokio::net::UnixListener> {
     use std::os::unix::fs::PermissionsExt;
     let short = ShortPath::new(path)?;
     let listener = tokio::net::UnixListener::bind(short.path())?;
-    // Nobody else can get at it in between: the folder is the caller's alone.
+    // Nobody else can reach it before this call: the folder is private to the caller.
     std::fs::set_permissions(short.path(), std::fs::Permissions::from_mode(mode))?;
     users::give(path)?;
     Ok(listener)

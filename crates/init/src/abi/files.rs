@@ -1,14 +1,14 @@
-//! What the program that reads and writes files for the runner is asked, and what it answers.
+//! Requests to the program that reads and writes files for the runner, and its replies.
 //!
 //! It runs in the container as `runner-files`, with requests on its standard input and replies on
 //! its standard output. Each message is a head ([`HEAD_LEN`] bytes: body length `u32`, kind `u32`)
-//! and a body. Requests need no answer before the next one is sent; replies come in the order of
-//! the requests, and whatever is there is sent on before the program waits for more. Paths are
+//! and a body. The runner need not wait for replies between requests; replies come in the order of
+//! the requests, and all pending ones are sent before the program waits for more input. Paths are
 //! bytes without a NUL, relative to the last root, without empty, `.` or `..` parts.
 
 use super::{u32_at, u64_at};
 
-/// Length of what comes before a body.
+/// Length of a message's head, in bytes.
 pub const HEAD_LEN: usize = 8;
 /// Longest body of a `DATA`, in bytes; every other body is shorter.
 pub const MAX_DATA: usize = 128 << 10;
@@ -17,33 +17,33 @@ pub const MAX_PATH: usize = 4095;
 
 /// Runner to program.
 pub mod request {
-    /// What follows lies below this directory. Body: flags `u32` (see [`super::root`]), absolute
-    /// path; links in it are followed. Answer: `ROOT`, or `FAILED` with an empty path; then every
-    /// request up to the next root is passed over.
+    /// Set the directory to which later paths are relative. Body: flags `u32` (see
+    /// [`super::root`]), absolute path; links in it are followed. Reply: `ROOT`, or `FAILED` with
+    /// an empty path; then all requests up to the next root are ignored.
     pub const ROOT: u32 = 1;
-    /// Tell about a path. Body: flags `u32` (see [`super::select`]), path; an empty one stands for
-    /// all that is in the root. Answers: `ENTRY`, `DATA`, `HOLE`, `END`, `FAILED`.
+    /// Report a path. Body: flags `u32` (see [`super::select`]), path; an empty one stands for
+    /// everything in the root. Replies: `ENTRY`, `DATA`, `HOLE`, `END`, `FAILED`.
     pub const SELECT: u32 = 2;
-    /// Tell when all before is done. No body. Answer: `SYNC`.
+    /// Report when all earlier requests are done. No body. Reply: `SYNC`.
     pub const SYNC: u32 = 3;
     /// Make a directory, a regular file or a symbolic link. Body: flags `u32` (see
-    /// [`super::make`]), [`super::FileFacts`], path, for a link its target. For a regular file `DATA`
-    /// and `HOLE` up to its size and `END` follow. Answer: none, or one `FAILED`.
+    /// [`super::make`]), [`super::FileFacts`], path, and for a link its target. For a regular file,
+    /// `DATA` and `HOLE` up to its size and `END` follow. Reply: none, or one `FAILED`.
     pub const MAKE: u32 = 4;
-    /// Make another name for a regular file. Body: [`super::FileFacts`] (only the lengths count), path, path of the
-    /// file.
+    /// Make another name for a regular file. Body: [`super::FileFacts`] (only the lengths count),
+    /// new path, path of the file.
     pub const LINK: u32 = 5;
-    /// Mode, owner and time of a directory, once all is in it. Body as that of `MAKE`.
+    /// Set the mode, owner and time of a directory once it is complete. Body as for `MAKE`.
     pub const SET: u32 = 6;
     /// Bytes of the file.
     pub const DATA: u32 = 7;
-    /// Zeros of the file. Body: how many, `u64`.
+    /// A hole: zeros in the file. Body: their number, `u64`.
     pub const HOLE: u32 = 8;
-    /// The file is whole. No body.
+    /// The file is complete. No body.
     pub const END: u32 = 9;
-    /// The file came to nothing at the runner's; what was there before stays. No body.
+    /// Give the file up; whatever was there before stays. No body.
     pub const ABANDON: u32 = 10;
-    /// Remove a name: a file's, a link's, or that of a directory with nothing in it. Body: path. Answer: none, or one
+    /// Remove a file's or link's name, or an empty directory. Body: path. Reply: none, or one
     /// `FAILED`.
     pub const REMOVE: u32 = 11;
 }
@@ -52,64 +52,64 @@ pub mod request {
 pub mod reply {
     /// The root is open. Body: [`super::FileFacts`].
     pub const ROOT: u32 = 1;
-    /// A path and what it is. Body: [`super::FileFacts`], path, target of a symbolic link. Where the
-    /// content of a regular file was asked for, `DATA` and `HOLE` follow, together exactly as long
-    /// as its size says, and then `END`.
+    /// A path and its facts. Body: [`super::FileFacts`], path, target of a symbolic link. If the
+    /// content of a regular file was requested, `DATA` and `HOLE` follow, together exactly as long
+    /// as its size, and then `END`.
     pub const ENTRY: u32 = 2;
     /// Bytes of the file.
     pub const DATA: u32 = 3;
-    /// Zeros of the file. Body: how many, `u64`.
+    /// A hole: zeros in the file. Body: their number, `u64`.
     pub const HOLE: u32 = 4;
-    /// The file is over. Body: one of [`super::end`] `u32`, errno `u32`.
+    /// The end of the file. Body: one of [`super::end`] `u32`, errno `u32`.
     pub const END: u32 = 5;
-    /// Something could not be done. Body: one of [`super::stage`] `u32`, errno `u32`, path.
+    /// An operation failed. Body: one of [`super::stage`] `u32`, errno `u32`, path.
     pub const FAILED: u32 = 6;
-    /// All that was asked before the `SYNC` is done.
+    /// All requests before the `SYNC` are done.
     pub const SYNC: u32 = 7;
 }
 
 /// Flags of `ROOT`.
 pub mod root {
-    /// Make the directory, and those above it, where they are missing.
+    /// Create the directory and missing parents.
     pub const CREATE: u32 = 1;
 }
 
 /// Flags of `SELECT`.
 pub mod select {
-    /// Directories with all that is in them.
+    /// Directories with all their contents.
     pub const RECURSIVE: u32 = 1;
     /// Regular files with their content.
     pub const CONTENT: u32 = 2;
-    /// Symbolic links stand for what they lead to, wherever in the container that is. One that
-    /// leads nowhere stands for itself.
+    /// Follow symbolic links to their targets, anywhere in the container. A dangling link is
+    /// reported itself.
     pub const FOLLOW: u32 = 4;
 }
 
 /// Flags of `MAKE` and `SET`.
 pub mod make {
-    /// With this owner; otherwise what the program makes is its own user's.
+    /// Set the owner; otherwise new files belong to the program's user.
     pub const OWNER: u32 = 1;
-    /// With this time of last change.
+    /// Set the time of last change.
     pub const TIMES: u32 = 2;
 }
 
 /// How the content of a file ended.
 pub mod end {
-    /// Whole.
+    /// Complete.
     pub const WHOLE: u32 = 0;
-    /// It was written to, or cut, while it was read: what was sent may never have been in it.
+    /// The file was written or truncated while being read: it may never have had the content sent.
     pub const CHANGED: u32 = 1;
-    /// It could not be read to its end; zeros stand for the rest.
+    /// The file could not be read to its end; zeros replace the rest.
     pub const UNREADABLE: u32 = 2;
 }
 
-/// What could not be done.
+/// The operation that failed.
 pub mod stage {
-    /// The request makes no sense.
+    /// The request is malformed.
     pub const REQUEST: u32 = 1;
-    /// The directory that is to be the root could not be opened or made.
+    /// The root directory could not be opened or made.
     pub const ROOT: u32 = 2;
-    /// The path, or a directory on the way to it, is not there or may not be passed.
+    /// The path, or a directory on the way, does not exist or may not be entered.
     pub const FIND: u32 = 3;
     /// The directory could not be listed.
     pub const LIST: u32 = 4;
@@ -117,7 +117,7 @@ pub mod stage {
     pub const OPEN: u32 = 5;
     /// A directory, file or link could not be made.
     pub const MAKE: u32 = 6;
-    /// What was sent could not be written.
+    /// The data could not be written.
     pub const WRITE: u32 = 7;
     /// Owner, mode or time could not be set.
     pub const SET: u32 = 8;
@@ -125,7 +125,7 @@ pub mod stage {
     pub const REMOVE: u32 = 9;
 }
 
-/// Bits of [`FileFacts::mode`] that tell what it is.
+/// Bits of [`FileFacts::mode`] that hold the kind of file.
 pub const KIND_MASK: u32 = 0o170_000;
 /// A regular file.
 pub const REGULAR: u32 = 0o100_000;
@@ -137,7 +137,7 @@ pub const SYMLINK: u32 = 0o120_000;
 /// Length of [`FileFacts`] on the wire.
 pub const FACTS_LEN: usize = 60;
 
-/// What lstat tells, and how long the path behind it is.
+/// The facts from lstat, and the length of the path after them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FileFacts {
     /// Kind and permissions, as in `st_mode`.
@@ -146,26 +146,26 @@ pub struct FileFacts {
     pub uid: u32,
     /// Group.
     pub gid: u32,
-    /// How many names it has.
+    /// Number of names (hard links).
     pub names: u32,
     /// Length in bytes.
     pub size: u64,
-    /// File system.
+    /// Device number of the file system.
     pub device: u64,
-    /// Number in the file system; two names of one file have the same.
+    /// Inode number; two names of one file have the same.
     pub inode: u64,
-    /// Last change of the content: seconds since 1970.
+    /// Time of the last content change, in seconds since 1970.
     pub modified: i64,
-    /// And nanoseconds.
+    /// Its nanoseconds.
     pub modified_ns: u32,
-    /// Bytes it takes on disk, in units of 512; fewer than its length where it has holes.
+    /// Units of 512 bytes on disk; fewer than the length needs if the file has holes.
     pub blocks: u32,
     /// Length of the path that follows.
     pub path_len: u32,
 }
 
 impl FileFacts {
-    /// As they travel.
+    /// The facts as sent.
     #[must_use]
     pub fn to_bytes(self) -> [u8; FACTS_LEN] {
         let mut bytes = [0; FACTS_LEN];
@@ -183,7 +183,7 @@ impl FileFacts {
         bytes
     }
 
-    /// Reads them; `None` where a body is shorter.
+    /// Reads the facts; `None` if the body is too short.
     #[must_use]
     pub fn from_body(body: &[u8]) -> Option<Self> {
         Some(FileFacts {
@@ -201,7 +201,7 @@ impl FileFacts {
         })
     }
 
-    /// The bits that tell what it is.
+    /// The bits that hold the kind of file.
     #[must_use]
     pub fn kind(&self) -> u32 {
         self.mode & KIND_MASK

@@ -1,13 +1,13 @@
-//! The messages between the runner and PID 1 of a container: numbers and layouts, nothing else.
+//! The messages between the runner and PID 1 of a container: only numbers and layouts.
 //!
-//! Fed by nobody; read by `pid1` in this crate and, through `runner-wire`, by the engine. Both ends
-//! run on one machine and come from one build, so integers are little-endian and unpadded, and
-//! [`ABI_VERSION`] in the first reply catches the one case where they do not match (a container
-//! that outlived an upgrade).
+//! Used by `pid1` in this crate and, through `runner-wire`, by the engine. Both ends run on one
+//! machine and come from one build, so integers are little-endian and unpadded, and [`ABI_VERSION`]
+//! in the first reply catches the one case where they do not match (a container that outlived an
+//! upgrade).
 //!
-//! Requests travel over a `SOCK_STREAM` socket as a [`Header`] and a body. Descriptors ride on the
-//! header's bytes, so the receiver, which reads exactly one header at a time, never gets those of
-//! two requests at once. Replies are [`REPLY_LEN`] bytes each, with at most one descriptor.
+//! Requests travel over a `SOCK_STREAM` socket as a [`Header`] and a body. Descriptors are attached
+//! to the header's bytes: the receiver reads exactly one header at a time, so it never gets those
+//! of two requests at once. Replies are [`REPLY_LEN`] bytes each, with at most one descriptor.
 
 pub mod files;
 pub mod relay;
@@ -16,33 +16,34 @@ pub mod sockets;
 /// Version of everything in this file. Raise it with any change.
 pub const ABI_VERSION: u32 = 11;
 
-/// Descriptor on which PID 1 finds its end of the request socket.
+/// Descriptor of PID 1's end of the request socket.
 pub const CONTROL_FD: i32 = 3;
-/// Descriptor on which PID 1 finds the root directory of the container's devpts.
+/// Descriptor of the root directory of the container's devpts, in PID 1.
 pub const DEVPTS_FD: i32 = 4;
 
-/// Descriptor on which PID 1 finds the toolbox: a directory of programs that is mounted nowhere.
+/// Descriptor of the toolbox in PID 1: a directory of programs that is mounted nowhere.
 pub const TOOLBOX_FD: i32 = 5;
-/// Descriptor on which PID 1 finds the listener of the filter of system calls, where there is one: it
-/// makes the sockets that the filter cannot judge.
+/// Descriptor of the system call filter's listener in PID 1, if there is one: PID 1 makes the
+/// sockets that the filter cannot check.
 pub const LISTENER_FD: i32 = 6;
-/// Descriptor on which a program that is to have the toolbox finds it, and its children after it: high
-/// enough that nobody takes it for one of its own.
+/// Descriptor of the toolbox in a program that gets it, and in its children: high enough not to
+/// collide with their own.
 pub const TOOLBOX_IN_PROGRAM: i32 = 200;
-/// The toolbox as such a program sees it.
+/// The toolbox's path in such a program.
 pub const TOOLBOX_PATH: &str = "/proc/self/fd/200";
 
-/// Name of the shim socket, in the directory above that of the shims. Every process may connect.
+/// Name of the shim socket, in the parent directory of the shims. Every process may connect.
 pub const SHIM_SOCKET: &str = "shim.sock";
-/// File name (`argv[0]`) under which the program is no PID 1 but the reaper of its descendants.
+/// File name (`argv[0]`) that makes the program a reaper of its descendants instead of PID 1.
 pub const REAPER_NAME: &str = "runner-reaper";
-/// File name (`argv[0]`) under which the program is PID 1 of a container that a daemon has made. Its
-/// argument is the socket on which the runner waits for it, or with [`relay::WAITS`] it for the relay.
+/// File name (`argv[0]`) that makes the program PID 1 of a container made by a daemon. Its argument
+/// is the socket on which the runner waits for it, or with [`relay::WAITS`] where it waits for the
+/// relay.
 pub const CONTAINER_NAME: &str = "runner-container";
-/// Its exit code where it has found nobody.
+/// Its exit code if nobody answers.
 pub const NOT_REACHED: i32 = 73;
-/// File name (`argv[0]`) that makes the program the way to PID 1 where the runner has no other (see
-/// [`relay`]).
+/// File name (`argv[0]`) that makes the program the relay to PID 1, if the runner has no other
+/// connection (see [`relay`]).
 pub const RELAY_NAME: &str = "runner-relay";
 /// File name (`argv[0]`) that makes the program the blocking shim.
 pub const BREAKPOINT_NAME: &str = "codebuild-breakpoint";
@@ -53,17 +54,19 @@ pub const RESUME_NAME: &str = "codebuild-resume";
 pub const HASH_FILES_NAME: &str = "codebuild-hash-files";
 /// File name (`argv[0]`) that makes the program run a build's part of the tests.
 pub const TESTS_RUN_NAME: &str = "codebuild-tests-run";
-/// The file in `/codebuild/readonly` that says which part that is: its number and how many there are.
+/// The file in `/codebuild/readonly` with the build's part of the tests: its index and the number
+/// of parts.
 pub const SHARD_NAME: &str = "shard";
 /// File name (`argv[0]`) that makes the program answer git.
 pub const CREDENTIAL_NAME: &str = "git-credential-helper";
-/// File name (`argv[0]`) that makes the program read and write files for the runner (see [`files`]).
+/// File name (`argv[0]`) that makes the program read and write files for the runner (see
+/// [`files`]).
 pub const FILES_NAME: &str = "runner-files";
-/// File name (`argv[0]`) that makes the program what an image's entrypoint runs.
+/// File name (`argv[0]`) of the program that an image's entrypoint runs.
 pub const AGENT_NAME: &str = "runner-agent";
-/// The commands of a build, in the directory that comes last in its PATH.
+/// The commands of a build, in the last directory on its PATH.
 pub const COMMANDS: [&str; 4] = [BREAKPOINT_NAME, RESUME_NAME, HASH_FILES_NAME, TESTS_RUN_NAME];
-/// Variable with what the program answers git: lines of `https://USER:PASSWORD@HOST`.
+/// Variable with the program's credentials for git: lines of `https://USER:PASSWORD@HOST`.
 pub const GIT_CREDENTIALS: &str = "CODEBUILD_GIT_CREDENTIALS";
 
 /// Length of a [`Header`] on the wire, in bytes.
@@ -74,13 +77,13 @@ pub const REPLY_LEN: usize = 24;
 pub const MAX_BODY: usize = 8 << 20;
 /// Most descriptors one request carries: standard input, output and error.
 pub const MAX_FDS: usize = 3;
-/// Commands and opens that may be under way at once. One more is answered with `EAGAIN`.
+/// Most commands and opens in progress. One more fails with `EAGAIN`.
 pub const MAX_JOBS: usize = 1024;
 
 /// Request kinds, runner to PID 1.
 pub mod request {
-    /// Start a program. Body: [`super::ExecHead`], groups, strings. Descriptors: 3, 2 without an input
-    /// for it alone, 0 with a pty.
+    /// Start a program. Body: [`super::ExecHead`], groups, strings. Descriptors: 3; 2 with
+    /// [`super::flags::NULL_INPUT`]; 0 with [`super::flags::PTY`].
     pub const EXEC: u32 = 1;
     /// Send a signal to one job. Body: signal `u32`, scope `u32` (see [`super::scope`]).
     pub const SIGNAL: u32 = 2;
@@ -88,28 +91,28 @@ pub mod request {
     pub const KILL_ALL: u32 = 3;
     /// Open a path inside the container. Body: flags `u32`, mode `u32`, path, NUL.
     pub const OPEN: u32 = 4;
-    /// Connect to something that listens inside the container. Body: one of [`super::family`] `u32`;
-    /// for TCP the port `u32`, the scope of an IPv6 address `u32`, and the address; for a unix socket its path and a NUL, a
-    /// NUL first where it has no place in the file system.
+    /// Connect to a listener inside the container. Body: one of [`super::family`] `u32`; for TCP
+    /// the port `u32`, the scope of an IPv6 address `u32`, and the address; for a unix socket its
+    /// path and a NUL, with a leading NUL for an abstract name.
     pub const DIAL: u32 = 5;
-    /// For the other end of a relay, which alone takes it, because the master of a terminal is not here:
-    /// its size. Body: rows `u16`, columns `u16`.
+    /// Set a terminal's size. Only a relay's other end accepts it, because there the runner does
+    /// not have the master. Body: rows `u16`, columns `u16`.
     pub const RESIZE: u32 = 6;
-    /// Answer with `ALIVE`. No body.
+    /// Reply with `ALIVE`. No body.
     pub const PING: u32 = 7;
-    /// Stop what jobs with [`super::flags::OF_BUILD`] have started, themselves among it, until nothing of it
-    /// runs; with the descriptor of a group's `cgroup.procs`, put it there and stop nothing. No body.
-    /// `STILL` follows.
+    /// Stop the programs of jobs with [`super::flags::OF_BUILD`] and everything they started, until
+    /// none of it runs. With the descriptor of a group's `cgroup.procs`, move them there instead of
+    /// stopping them. No body. `STILL` follows.
     pub const FREEZE: u32 = 8;
-    /// Let it go on. No body.
+    /// Let them go on. No body.
     pub const THAW: u32 = 9;
-    /// Listen in the container's network. Body: as of `DIAL`, for TCP.
+    /// Listen in the container's network. Body as for `DIAL` with TCP.
     pub const LISTEN: u32 = 10;
-    /// Say whether anybody lives in the container but PID 1. No body. `COUNTED` follows.
+    /// Report whether any process besides PID 1 lives in the container. No body. `COUNTED` follows.
     pub const CENSUS: u32 = 11;
 }
 
-/// How a `DIAL` request names what it connects to, and a `LISTEN` request where it listens.
+/// How a `DIAL` or `LISTEN` request gives its address.
 pub mod family {
     /// TCP over IPv4: 4 bytes of address.
     pub const INET: u32 = 2;
@@ -121,15 +124,15 @@ pub mod family {
 
 /// Reply kinds, PID 1 to runner.
 pub mod reply {
-    /// First message of all: `a` is [`super::ABI_VERSION`].
+    /// The first message: `a` is [`super::ABI_VERSION`].
     pub const HELLO: u32 = 1;
-    /// The master of the terminal of a job that was asked for with a pty.
+    /// The master of a job's terminal, if it has a pty.
     pub const TERMINAL: u32 = 2;
     /// The job's program has ended: `a` is the wait status as the kernel gives it.
     pub const EXITED: u32 = 3;
-    /// The job came to nothing: `a` is a [`super::stage`], `b` the errno.
+    /// The job failed: `a` is a [`super::stage`], `b` the errno.
     pub const FAILED: u32 = 4;
-    /// The path is open, the connection made, or the port listened at; the descriptor comes along.
+    /// The path is open, the connection made, or the port listening; the descriptor comes with it.
     pub const OPENED: u32 = 5;
     /// After `KILL_ALL`: no process is left but PID 1.
     pub const ALL_GONE: u32 = 6;
@@ -137,13 +140,13 @@ pub mod reply {
     pub const ALIVE: u32 = 7;
     /// After `FREEZE`.
     pub const STILL: u32 = 8;
-    /// After `CENSUS`: `a` is 0 where nobody lives but PID 1.
+    /// After `CENSUS`: `a` is 0 if only PID 1 lives.
     pub const COUNTED: u32 = 9;
 }
 
 /// What a job was doing when it failed; the `a` of a `FAILED` reply.
 pub mod stage {
-    /// The request itself was malformed. `errno` is `EINVAL` or `E2BIG`.
+    /// The request was malformed. `errno` is `EINVAL` or `E2BIG`.
     pub const REQUEST: u32 = 1;
     /// No room for another job, or no process could be made.
     pub const FORK: u32 = 2;
@@ -151,7 +154,7 @@ pub mod stage {
     pub const PTY: u32 = 3;
     /// Standard input, output or error could not be put in place.
     pub const STDIO: u32 = 4;
-    /// Group or user could not be taken on.
+    /// Switching the group or user failed.
     pub const USER: u32 = 5;
     /// The working directory could not be entered.
     pub const CHDIR: u32 = 6;
@@ -159,56 +162,57 @@ pub mod stage {
     pub const EXEC: u32 = 7;
     /// The path could not be opened.
     pub const OPEN: u32 = 8;
-    /// The process vanished without a word (killed before it could execute).
+    /// The process disappeared silently (killed before it could execute).
     pub const LOST: u32 = 9;
     /// The connection could not be made.
     pub const DIAL: u32 = 10;
     /// The build's processes could not all be stopped.
     pub const FREEZE: u32 = 11;
-    /// The address could not be listened at.
+    /// Listening at the address failed.
     pub const LISTEN: u32 = 12;
 }
 
 /// Bits of [`ExecHead::flags`].
 pub mod flags {
-    /// Open a pseudo-terminal and make it the controlling one; no descriptors come with the request.
+    /// Open a pseudo-terminal and make it the controlling terminal; the request carries no
+    /// descriptors.
     pub const PTY: u32 = 1;
     /// A working directory that cannot be entered becomes `/` instead of a failure.
     pub const CWD_OR_ROOT: u32 = 2;
-    /// The program runs as the user of PID 1, and its user, group and groups are not looked at.
+    /// The program runs as PID 1's user; the request's user, group and groups are ignored.
     pub const KEEP_USER: u32 = 4;
-    /// Standard input is PID 1's own, the container's /dev/null; two descriptors come with the
-    /// request, for output and error.
+    /// Standard input is PID 1's own, the container's /dev/null; the request carries two
+    /// descriptors, for output and error.
     pub const NULL_INPUT: u32 = 8;
-    /// The program gets the toolbox, where the container has one.
+    /// The program gets the toolbox, if the container has one.
     pub const TOOLBOX: u32 = 16;
-    /// The program is the build's, and what it leaves behind too: `FREEZE` stops it.
+    /// The program and its descendants belong to the build: `FREEZE` stops them.
     pub const OF_BUILD: u32 = 32;
 }
 
-/// Whom a `SIGNAL` request reaches.
+/// The processes that a `SIGNAL` request reaches.
 pub mod scope {
     /// The job's own process.
     pub const PROCESS: u32 = 0;
     /// Its process group.
     pub const GROUP: u32 = 1;
-    /// Every process of its session, jobs in the background included.
+    /// Every process of its session, including background jobs.
     pub const SESSION: u32 = 2;
 }
 
-/// What comes before each request's body.
+/// Precedes each request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// Length of the body, in bytes.
     pub body_len: u32,
     /// One of [`request`].
     pub kind: u32,
-    /// Names the job in replies; chosen by the runner, never reused.
+    /// Identifies the job in replies; chosen by the runner, never reused.
     pub id: u64,
 }
 
 impl Header {
-    /// The header as it travels.
+    /// The header as sent.
     #[must_use]
     pub fn to_bytes(self) -> [u8; HEADER_LEN] {
         let mut bytes = [0; HEADER_LEN];
@@ -218,7 +222,7 @@ impl Header {
         bytes
     }
 
-    /// Reads a header; any bytes make one, its fields are judged by the reader.
+    /// Reads a header. Any bytes make one; the reader checks its fields.
     #[must_use]
     pub fn from_bytes(bytes: &[u8; HEADER_LEN]) -> Self {
         Header {
@@ -236,14 +240,14 @@ pub struct Pid1Reply {
     pub kind: u32,
     /// Meaning depends on the kind.
     pub a: u32,
-    /// The request this answers; 0 where there is none.
+    /// The request that this answers; 0 if none.
     pub id: u64,
     /// Meaning depends on the kind.
     pub b: u32,
 }
 
 impl Pid1Reply {
-    /// The reply as it travels.
+    /// The reply as sent.
     #[must_use]
     pub fn to_bytes(self) -> [u8; REPLY_LEN] {
         let mut bytes = [0; REPLY_LEN];
@@ -254,7 +258,7 @@ impl Pid1Reply {
         bytes
     }
 
-    /// Reads a reply; any bytes make one, its fields are judged by the reader.
+    /// Reads a reply. Any bytes make one; the reader checks its fields.
     #[must_use]
     pub fn from_bytes(bytes: &[u8; REPLY_LEN]) -> Self {
         Pid1Reply {
@@ -269,9 +273,9 @@ impl Pid1Reply {
 /// Length of an [`ExecHead`] on the wire, in bytes.
 pub const EXEC_HEAD_LEN: usize = 28;
 
-/// The fixed part of an `EXEC` body. After it: `groups` numbers of 4 bytes, then, each ended by NUL,
-/// the working directory, the search path for a program without a slash, `argc` arguments and
-/// `envc` variables.
+/// The fixed part of an `EXEC` body. It is followed by `groups` numbers of 4 bytes, and then by
+/// NUL-terminated strings: the working directory, the search path for a program without a slash,
+/// `argc` arguments and `envc` variables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExecHead {
     /// Bits of [`flags`].
@@ -293,7 +297,7 @@ pub struct ExecHead {
 }
 
 impl ExecHead {
-    /// The fixed part as it travels.
+    /// The fixed part as sent.
     #[must_use]
     pub fn to_bytes(self) -> [u8; EXEC_HEAD_LEN] {
         let mut bytes = [0; EXEC_HEAD_LEN];
@@ -324,7 +328,7 @@ impl ExecHead {
     }
 }
 
-/// Messages of the shim socket: one request a connection, one byte back.
+/// Messages of the shim socket: one request per connection, one byte back.
 pub mod shim {
     /// Block until resumed. Body: uid `u32`, gid `u32`, working directory, NUL, then each variable
     /// with its NUL.
@@ -332,7 +336,7 @@ pub mod shim {
     /// Release the breakpoint that waits longest. No body.
     pub const RESUME: u32 = 2;
 
-    /// Length of what comes before a body: body length `u32`, kind `u32`.
+    /// Length of a request's head in bytes: body length `u32`, kind `u32`.
     pub const HEAD_LEN: usize = 8;
     /// Longest body, in bytes.
     pub const MAX_BODY: usize = 4 << 20;
@@ -341,7 +345,7 @@ pub mod shim {
     pub const RESUMED: u8 = 0;
     /// Nothing is paused; the resume did nothing.
     pub const NOTHING_PAUSED: u8 = 1;
-    /// The runner takes no more breakpoints at once.
+    /// The runner accepts no more breakpoints at once.
     pub const TOO_MANY: u8 = 2;
     /// The breakpoint is released, and another one still waits.
     pub const ONE_RESUMED: u8 = 3;

@@ -1,39 +1,39 @@
-//! The words between the runner and the relay, the program through which it reaches a PID 1 that is on
-//! another machine: numbers and layouts.
+//! The words (messages) between the runner and the relay, the program through which it reaches a
+//! PID 1 on another machine: numbers and layouts.
 //!
-//! Each word is a [`super::Header`], whose id names a channel, and a body. A channel is one descriptor's
-//! bytes, in one direction or both; its number follows from the job it belongs to ([`channel`]), so that
-//! nobody has to ask for one.
+//! Each word is a [`super::Header`], whose id names a channel, and a body. A channel carries the
+//! bytes of one descriptor, in one direction or both. Its number follows from its job
+//! ([`channel`]), so it need not be requested.
 
-/// Name of the socket on which PID 1 waits for the relay, in the directory above that of the programs.
+/// Name of the socket on which PID 1 waits for the relay, in the parent directory of the programs.
 pub const SOCKET: &str = "init.sock";
-/// Argument after the socket that has PID 1 wait there instead of connecting.
+/// Argument after the socket that makes PID 1 wait there instead of connecting.
 pub const WAITS: &str = "waits";
-/// Argument after the directory that has the relay listen for shims.
+/// Argument after the directory that makes the relay listen for shims.
 pub const SHIMS: &str = "shims";
 /// How long PID 1 waits for the relay, and the relay for PID 1, in milliseconds.
 pub const PATIENCE_MS: u32 = 60_000;
 
-/// Bytes that may be under way in one direction of a channel.
+/// Most bytes in flight in one direction of a channel.
 pub const WINDOW: usize = 256 << 10;
 /// Longest body of a [`DATA`].
 pub const MAX_DATA: usize = 32 << 10;
 /// Longest body of any word: a request with its header, or a reply with a file's contents.
 pub const MAX_BODY: usize = super::MAX_BODY + 64;
-/// Channels that are open at once; a job has three at most.
+/// Most open channels; a job has three at most.
 pub const MAX_CHANNELS: usize = 512;
-/// How many of them may be connections of shims.
+/// Most of them that may be connections of shims.
 pub const MAX_SHIMS: usize = 64;
-/// Channels from here on are connections of shims.
+/// First channel number for connections of shims.
 pub const FIRST_SHIM: u64 = 1 << 63;
 
 /// A job's standard input.
 pub const INPUT: u64 = 0;
-/// Its standard output, and with it its standard error where the two are one.
+/// Its standard output, including standard error if the two are one.
 pub const OUTPUT: u64 = 1;
 /// Its standard error.
 pub const ERROR: u64 = 2;
-/// The descriptor of a reply to it.
+/// The descriptor that comes with a reply.
 pub const GIVEN: u64 = 3;
 
 /// The number of a job's channel.
@@ -42,29 +42,30 @@ pub const fn channel(job: u64, which: u64) -> u64 {
     job << 2 | which
 }
 
-/// To the relay: a request to PID 1, its header first. What would be its descriptors are channels.
+/// To the relay: a request to PID 1, starting with its header. Channels replace descriptors.
 pub const REQUEST: u32 = 1;
 /// Both ways: bytes of a channel.
 pub const DATA: u32 = 2;
-/// Both ways: no more bytes come.
+/// Both ways: no more bytes follow.
 pub const END: u32 = 3;
-/// Both ways: no more bytes are taken.
+/// Both ways: no more bytes are accepted.
 pub const STOP: u32 = 4;
-/// Both ways: as many more bytes may be sent, `u32`.
+/// Both ways: allows this many more bytes, `u32`.
 pub const CREDIT: u32 = 5;
 /// To the relay: the size of a terminal, rows `u16`, columns `u16`.
 pub const RESIZE: u32 = 6;
-/// To the relay: what a file that was opened for writing holds from now on: its mode `u32`, contents.
+/// To the relay: the new state of a file opened for writing: its mode `u32`, contents.
 pub const PUT: u32 = 7;
-/// From the relay: a reply of PID 1's, what its descriptor is, as one of the three below `u32`, and what
-/// comes with that.
+/// From the relay: a reply of PID 1, the kind of its descriptor as one of the three below `u32`,
+/// and the data of that kind.
 pub const REPLY: u32 = 8;
 /// From the relay: a shim has connected.
 pub const SHIM: u32 = 9;
 
-/// There is no descriptor.
+/// No descriptor.
 pub const NOTHING: u32 = 0;
-/// It is a channel, [`GIVEN`], in both directions.
+/// A channel, [`GIVEN`], in both directions.
 pub const STREAM: u32 = 1;
-/// It is a regular file: its mode `u32`, its contents. One opened for writing takes [`PUT`] until [`END`].
+/// A regular file: its mode `u32`, its contents. One opened for writing accepts [`PUT`] until
+/// [`END`].
 pub const FILE: u32 = 2;

@@ -1,11 +1,11 @@
-//! Which sockets a build may make.
+//! The sockets that a build may make.
 //!
-//! Read by the filter of system calls (`runner-sandbox`) and, for the sockets a filter cannot look at, by
-//! `sockets` in this crate.
+//! Used by the system call filter (`runner-sandbox`) and, for sockets that a filter cannot check,
+//! by `sockets` in this crate.
 
-/// Families a build may have: those that stay within a network namespace and that programs use. Of the
-/// others some reach past every namespace (AF_VSOCK, AF_QIPCRTR), some are ways into the kernel that no
-/// build needs (AF_ALG, AF_TIPC). None at all is for the kernel to refuse.
+/// Families a build may use: those that stay within a network namespace and that programs need. Of
+/// the others, some reach beyond every namespace (AF_VSOCK, AF_QIPCRTR), and some open parts of the
+/// kernel that no build needs (AF_ALG, AF_TIPC). AF_UNSPEC is left for the kernel to refuse.
 pub const FAMILIES: [u32; 6] = [
     0,  // AF_UNSPEC
     1,  // AF_UNIX
@@ -13,16 +13,16 @@ pub const FAMILIES: [u32; 6] = [
     10, // AF_INET6
     NETLINK, 17, // AF_PACKET
 ];
-/// AF_NETLINK, all but [`AUDIT`].
+/// AF_NETLINK, except [`AUDIT`].
 pub const NETLINK: u32 = 16;
-/// NETLINK_AUDIT: the machine's own log of what its users do, whatever the namespace.
+/// NETLINK_AUDIT: the machine's log of its users' actions, whatever the namespace.
 pub const AUDIT: u32 = 9;
-/// What is said of it: as by a kernel without audit, so that `useradd` and PAM go on without.
+/// The error for [`AUDIT`]: as from a kernel without audit, so that `useradd` and PAM go on.
 pub const NO_AUDIT: i32 = 93; // EPROTONOSUPPORT
-/// What is said of other families.
+/// The error for other families.
 pub const NO_FAMILY: i32 = 1; // EPERM
 
-/// The error in place of a socket, where a build may have none of that kind.
+/// The error if a build may not have this kind of socket.
 #[must_use]
 pub fn refusal(family: u32, protocol: u32) -> Option<i32> {
     if !FAMILIES.contains(&family) {

@@ -1,9 +1,9 @@
-//! Reads and writes files for the runner: walks trees and sends them, takes trees and makes them.
+//! Reads and writes files for the runner: lists and sends trees, receives and creates trees.
 //!
-//! Started by the runner in the container, as any program is, so that every path means what it means
-//! there and every right is the container's. Fed with requests on standard input, answers on standard output
-//! (`abi::files`); ends with its input. Everything works below a root, name by name, without following a
-//! link unless the request says so; no FIFO or device is ever opened.
+//! The runner starts it in the container like any program, so every path means what it means there
+//! and every access has the container's rights. Requests come on standard input, replies go to
+//! standard output (`abi::files`); it ends with its input. Everything happens below a root, name by
+//! name, and links are followed only on request; no FIFO or device is ever opened.
 
 mod output;
 mod places;
@@ -23,9 +23,9 @@ use tell::TreeLister;
 const OK: i32 = 0;
 const FAILED: i32 = 1;
 
-/// The program.
+/// Runs the program and returns its exit code.
 pub(crate) fn run() -> i32 {
-    // What is made gets the mode that it is asked to have.
+    // New files get exactly the requested mode.
     sys::umask(0);
     sys::nodes::raise_descriptor_limit();
     let (Ok(mut requests), Ok(mut output), Ok(mut teller)) =
@@ -40,7 +40,7 @@ pub(crate) fn run() -> i32 {
         match kind {
             request::ROOT => open_root(&mut places, &mut output, body),
             request::SYNC => output.sync(),
-            // Without a root the rest makes no sense; the failure was reported already.
+            // Without a root the other requests make no sense; the failure has been reported.
             _ if !places.has_root() => {}
             request::SELECT => {
                 let flags = u32_at(body, 0).unwrap_or(0);
@@ -80,7 +80,7 @@ struct NodeRequest<'a> {
     flags: u32,
     facts: FileFacts,
     path: &'a [u8],
-    /// Where a link leads, or the file that gets another name.
+    /// A link's target, or the file that gets another name.
     target: &'a [u8],
 }
 

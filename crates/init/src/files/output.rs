@@ -1,14 +1,14 @@
-//! Replies, gathered into large writes.
+//! Gathers replies into large writes.
 //!
-//! Fed by all of `files`; writes standard output.
+//! Called by all of `files`; writes standard output.
 
 use crate::abi::files::{FileFacts, HEAD_LEN, MAX_DATA, end, reply};
 use crate::sys::nodes::Stat;
 use crate::sys::{self, Errno, Fd, Pages};
 
-/// As much as a pipe can be made to hold, and less than what stays in a processor's cache.
+/// As much as a pipe can hold, and little enough for a processor's cache.
 const ROOM: usize = 2 * MAX_DATA;
-/// A read shorter than this is not worth the call while the buffer can be emptied first.
+/// Smallest useful read, in bytes; with less room the buffer is flushed first.
 const LEAST_READ: usize = 16 << 10;
 
 pub(super) struct OutputBuffer {
@@ -22,7 +22,7 @@ impl OutputBuffer {
         Ok(OutputBuffer { stdout: Fd::from_number(1), buffer: Pages::new(ROOM)?, filled: 0 })
     }
 
-    /// Sends what has been gathered. Without a reader there is nothing left to do.
+    /// Sends everything gathered. Without a reader there is nothing left to do.
     pub(super) fn flush(&mut self) {
         let mut rest = &self.buffer.bytes()[..self.filled];
         while !rest.is_empty() {
@@ -68,7 +68,7 @@ impl OutputBuffer {
         self.put(reply::SYNC, &[]);
     }
 
-    /// Lets `read` put data right where it is sent from, at most `wanted` bytes; how many it put there.
+    /// Lets `read` put at most `wanted` bytes directly into the send buffer. Returns their number.
     pub(super) fn read_data(
         &mut self,
         wanted: usize,

@@ -1,17 +1,18 @@
-//! Where a path lies: the root, and the directory above the path.
+//! Finds the place of a path: the root and the path's parent directory.
 //!
-//! Used by `tell` and `take`. The directory of the last path is kept: the next path is mostly beside it.
+//! Used by `tell` and `take`. The last directory is cached, because the next path is usually in it
+//! as well.
 
 use crate::path::Path;
 use crate::sys::nodes::{self, Stat};
 use crate::sys::{self, Errno, Fd, SysResult};
 
-/// Mode of a directory that had to be made for what is in it.
+/// Mode of a directory created only for its contents.
 const IMPLIED_MODE: u32 = 0o755;
 
 pub(super) struct PlaceCache {
     root: Option<Fd>,
-    /// Path of the directory that was found last, below the root; empty for the root itself.
+    /// Path of the cached directory, relative to the root; empty for the root itself.
     above: Path,
     place: Option<Fd>,
     followed: bool,
@@ -20,11 +21,11 @@ pub(super) struct PlaceCache {
 /// How links and missing directories along a path are treated.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Traversal {
-    /// Links are followed.
+    /// Follow links.
     Following,
     /// A link is an error.
     Strict,
-    /// A link is an error, and what is missing is made.
+    /// A link is an error; missing directories are created.
     Making,
 }
 
@@ -37,7 +38,7 @@ impl PlaceCache {
         self.root.is_some()
     }
 
-    /// Goes to another root, making it where it is missing and that is wanted.
+    /// Opens another root. With `makes`, creates it if missing.
     pub(super) fn open_root(&mut self, path: &[u8], makes: bool) -> SysResult<Stat> {
         self.forget();
         self.root = None;
@@ -60,7 +61,7 @@ impl PlaceCache {
         Ok(stat)
     }
 
-    /// Finds the directory above a path; [`Self::place`] is that directory from now on.
+    /// Finds a path's parent directory, which [`Self::place`] then returns.
     pub(super) fn find(&mut self, path: &Path, way: Traversal) -> SysResult<()> {
         let follows = way == Traversal::Following;
         if self.above.text() == path.parent() && self.followed == follows {
@@ -91,7 +92,7 @@ impl PlaceCache {
         }
     }
 
-    /// The directory that was found last.
+    /// The last directory found.
     pub(super) fn place(&self) -> Option<&Fd> {
         self.place.as_ref().or(self.root.as_ref())
     }
@@ -100,14 +101,14 @@ impl PlaceCache {
         self.root.as_ref()
     }
 
-    /// Forgets the directory that was found last.
+    /// Forgets the last directory found.
     pub(super) fn forget(&mut self) {
         self.above.truncate(0);
         self.place = None;
     }
 }
 
-/// Goes down from a directory, name by name, through no link. `path` is where that leads so far.
+/// Descends from a directory name by name without following links. `path` is the part done so far.
 pub(super) fn enter(root: &Fd, path: &mut Path, below: &[u8], makes: bool) -> SysResult<Fd> {
     path.truncate(0);
     let mut here: Option<Fd> = None;
@@ -131,7 +132,7 @@ pub(super) fn enter(root: &Fd, path: &mut Path, below: &[u8], makes: bool) -> Sy
     here.ok_or(Errno::INVAL)
 }
 
-/// Makes a directory and those above it, as `mkdir -p` does: through links.
+/// Creates a directory and its parents like `mkdir -p`, following links.
 fn make_way(path: &[u8]) -> SysResult<()> {
     let mut so_far = Path::new();
     let mut here = sys::open_directory(if path[0] == b'/' { b"/\0" } else { b".\0" })?;
@@ -141,7 +142,7 @@ fn make_way(path: &[u8]) -> SysResult<()> {
         }
         match nodes::make_directory(&here, so_far.last(), IMPLIED_MODE) {
             Ok(()) | Err(Errno::EXIST) => {}
-            // Not ours to write to, but the directory may be there.
+            // Not writable for us, but the directory may exist.
             Err(errno) => {
                 if nodes::open_place_below(&here, so_far.last(), true).is_err() {
                     return Err(errno);

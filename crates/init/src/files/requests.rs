@@ -1,13 +1,13 @@
-//! Requests cut out of standard input.
+//! Splits standard input into requests.
 //!
-//! Feeds `files`. Whatever has been answered goes out before more input is waited for.
+//! Used by `files`. All pending replies are sent before waiting for more input.
 
 use super::output::OutputBuffer;
 use crate::abi::files::{HEAD_LEN, MAX_DATA};
 use crate::abi::u32_at;
 use crate::sys::{self, Errno, Fd, Pages};
 
-/// Room for the longest request and a good part of those that follow.
+/// Room for the longest request and a good part of the following ones.
 const ROOM: usize = 2 * (MAX_DATA + HEAD_LEN);
 
 pub(super) struct RequestBuffer {
@@ -22,7 +22,7 @@ impl RequestBuffer {
         Ok(RequestBuffer { stdin: Fd::from_number(0), buffer: Pages::new(ROOM)?, start: 0, end: 0 })
     }
 
-    /// The next request's kind and body; `None` at the end of input, and where that is none of ours.
+    /// The next request's kind and body; `None` at the end of input or if it is malformed.
     pub(super) fn next(&mut self, output: &mut OutputBuffer) -> Option<(u32, &[u8])> {
         let length = loop {
             let waiting = &self.buffer.bytes()[self.start..self.end];

@@ -1,7 +1,7 @@
-//! Makes what the runner sends.
+//! Creates the files that the runner sends.
 //!
-//! Fed by `files`. A file that is there keeps its content until the new one is whole; a directory that
-//! is there stays; a link is replaced and never followed.
+//! Called by `files`. An existing file keeps its content until the new one is complete; an existing
+//! directory stays; a link is replaced and never followed.
 
 use super::NodeRequest;
 use super::output::OutputBuffer;
@@ -14,13 +14,13 @@ use crate::path::Path;
 use crate::sys::nodes;
 use crate::sys::{self, Errno, Fd, SysResult};
 
-/// What a file is called until it takes another's place.
+/// Name prefix of a file that will replace another.
 const PART: &[u8] = b".runner-part-";
-/// How many such names are tried.
+/// How many such names to try.
 const PARTS: i32 = 1000;
-/// Mode of a file that is not whole yet.
+/// Mode of an incomplete file.
 const UNFINISHED: u32 = 0o600;
-/// What the owner of a directory needs to fill it.
+/// Mode bits that a directory's owner needs to fill it.
 const FILLABLE: u32 = 0o700;
 
 pub(super) struct Taker {
@@ -28,16 +28,16 @@ pub(super) struct Taker {
     file: Option<File>,
 }
 
-/// A file on its way in.
+/// A file being received.
 struct File {
     fd: Fd,
-    /// Its name for now, where another file has the right one.
+    /// Its temporary name, if another file has the final one.
     part: Option<Path>,
     flags: u32,
     facts: FileFacts,
 }
 
-/// What failed, and why.
+/// The stage that failed, and the errno.
 struct TakeFailure(u32, Errno);
 
 impl Taker {
@@ -145,12 +145,12 @@ impl Taker {
 
     pub(super) fn end(&mut self, places: &mut PlaceCache, output: &mut OutputBuffer) {
         let Some(file) = &self.file else { return };
-        // A hole at the end, and space that was asked for and does not come.
+        // For a hole at the end, or announced data that does not come.
         if let Err(errno) = nodes::set_length(&file.fd, file.facts.size) {
             return self.give_up(places, output, errno);
         }
         if let Err(errno) = dress(&file.fd, file.flags, &file.facts) {
-            // The content is there, which is worth more than nothing.
+            // Keep the content, which is worth more than nothing.
             output.failed(stage::SET, errno, self.path.text());
         }
         if let (Some(part), Some(place)) = (&file.part, places.place())
@@ -162,7 +162,7 @@ impl Taker {
         self.file = None;
     }
 
-    /// Removes a name; that of a directory only where nothing is in it.
+    /// Removes a name. A directory must be empty.
     pub(super) fn remove(
         &mut self,
         places: &mut PlaceCache,
@@ -180,14 +180,14 @@ impl Taker {
             }),
             Err(errno) => Err(errno),
         };
-        // It may have been the directory that was found last.
+        // It may have been the cached directory.
         places.forget();
         if let Err(errno) = removed {
             output.failed(stage::REMOVE, errno, path);
         }
     }
 
-    /// Removes a file that did not become whole.
+    /// Removes an incomplete file.
     pub(super) fn abandon(&mut self, places: &mut PlaceCache) {
         if let (Some(file), Some(place)) = (self.file.take(), places.place()) {
             let name = file.part.as_ref().map_or(self.path.last(), Path::last);
@@ -196,7 +196,7 @@ impl Taker {
     }
 }
 
-/// Owner before mode: a change of owner takes bits of the mode away.
+/// Sets the owner before the mode, because chown clears mode bits.
 fn dress(fd: &Fd, flags: u32, facts: &FileFacts) -> SysResult<()> {
     let owned =
         if flags & make::OWNER != 0 { nodes::set_owner(fd, facts.uid, facts.gid) } else { Ok(()) };
@@ -217,7 +217,7 @@ fn dress_link(place: &Fd, name: &[u8], flags: u32, facts: &FileFacts) -> SysResu
     Ok(())
 }
 
-/// Makes something; if a name is in the way that is no directory's, in its place.
+/// Creates an entry. Replaces anything in the way except a directory.
 fn replacing(place: &Fd, name: &[u8], make: impl Fn() -> SysResult<()>) -> SysResult<()> {
     match make() {
         Err(Errno::EXIST) => {
@@ -236,8 +236,8 @@ fn make_directory(place: &Fd, name: &[u8], mode: u32) -> SysResult<()> {
                 return Err(Errno::EXIST);
             }
             if there & FILLABLE != FILLABLE {
-                // Closed to its owner until now; its mode comes at the end. A user who may not open it
-                // hears so when something is to be made in it.
+                // It was closed to its owner; its mode comes at the end. A user who may not open it
+                // gets an error on creating something in it.
                 let opened = nodes::open_to_list(place, name, false);
                 let _ = opened.and_then(|dir| nodes::set_mode(&dir, there & 0o7777 | FILLABLE));
             }
@@ -257,7 +257,7 @@ fn link(root: &Fd, target: &Path, place: &Fd, name: &[u8]) -> SysResult<()> {
     replacing(place, name, || nodes::add_name((from, target.last()), (place, name)))
 }
 
-/// A new file, under another name where its own is taken.
+/// Creates a file, under a temporary name if its own is taken.
 fn create(place: &Fd, name: &[u8]) -> SysResult<(Fd, Option<Path>)> {
     match nodes::create(place, name, UNFINISHED) {
         Err(Errno::EXIST) => {}

@@ -1,6 +1,6 @@
-//! Tells what is at a path, below it, and in it.
+//! Reports paths, with the files below them and their content.
 //!
-//! Fed by `files` with one selection after the other.
+//! `files` passes one selection at a time.
 
 use super::output::OutputBuffer;
 use super::places::{PlaceCache, Traversal};
@@ -10,17 +10,17 @@ use crate::path::{PATH_MAX, Path};
 use crate::sys::nodes::{self, Stat};
 use crate::sys::{self, Errno, Fd, Pages};
 
-/// Bytes of a directory, or of a file of the kernel's, that are read at once.
+/// Bytes read at once of a directory or of one of the kernel's files.
 const CHUNK: usize = 32 << 10;
 
 pub(super) struct TreeLister {
     path: Path,
-    /// Names of the directories that are being walked, one below the other.
+    /// Names in the directories being walked, one below the other.
     names: NameList,
     chunk: Pages,
 }
 
-/// The directories above, to notice when one comes again.
+/// The parent directories, to detect a loop.
 struct Ancestors<'a> {
     stat: &'a Stat,
     next: Option<&'a Ancestors<'a>>,
@@ -68,7 +68,7 @@ impl TreeLister {
         }
     }
 
-    /// What is under the last name of the path, in the directory `place`.
+    /// Reports the entry with the path's last name in the directory `place`.
     fn entry(
         &mut self,
         output: &mut OutputBuffer,
@@ -78,7 +78,7 @@ impl TreeLister {
     ) {
         let follows = flags & select::FOLLOW != 0;
         let stat = match nodes::stat(place, self.path.last(), follows) {
-            // A link that leads nowhere, or round in a circle.
+            // A dangling link, or a loop.
             Err(_) if follows => nodes::stat(place, self.path.last(), false),
             done => done,
         };
@@ -133,7 +133,7 @@ impl TreeLister {
         self.inside(output, &dir, flags, &Ancestors { stat, next: above });
     }
 
-    /// All that is in a directory, in the order of the names.
+    /// Reports a directory's contents, sorted by name.
     fn inside(&mut self, output: &mut OutputBuffer, dir: &Fd, flags: u32, above: &Ancestors<'_>) {
         let first = match self.names.read(dir, self.chunk.bytes_mut()) {
             Ok(first) => first,
@@ -146,14 +146,14 @@ impl TreeLister {
                 self.entry(output, dir, flags, Some(above));
                 self.path.truncate(length);
             } else {
-                // Everything below it as well; only the directory's path is reported.
+                // This skips everything below it as well; only the directory's path is reported.
                 output.failed(stage::FIND, Errno::NAMETOOLONG, self.path.text());
             }
         }
         self.names.truncate(first);
     }
 
-    /// A file that was a regular one a moment ago.
+    /// Reports a file that was regular a moment ago.
     fn file(&mut self, output: &mut OutputBuffer, place: &Fd, follows: bool) {
         let opened = nodes::open_to_read(place, self.path.last(), follows)
             .and_then(|file| Ok((nodes::stat_open(&file)?, file)));
@@ -163,7 +163,7 @@ impl TreeLister {
             Err(errno) => return output.failed(stage::OPEN, errno, self.path.text()),
         };
         if stat.size == 0 {
-            // Files of the kernel's say so and have something in them all the same.
+            // The kernel's files report size zero but may have content.
             let got = read_small(&file, self.chunk.bytes_mut());
             stat.size = got as u64;
             output.entry(&stat, self.path.text(), b"");
@@ -194,7 +194,7 @@ fn content(output: &mut OutputBuffer, file: &Fd, stat: &Stat) -> sys::SysResult<
         if may_have_holes {
             let data = match nodes::next_data(file, at) {
                 Ok(data) => data.unwrap_or(size).min(size),
-                // This file system does not tell.
+                // This file system does not report holes.
                 Err(_) => at,
             };
             if data > at {
@@ -210,7 +210,7 @@ fn content(output: &mut OutputBuffer, file: &Fd, stat: &Stat) -> sys::SysResult<
             match output.read_data(wanted, |into| nodes::read_at(file, into, at)) {
                 Err(Errno::INTR) => {}
                 Ok(got @ 1..) => at += got as u64,
-                // Cut meanwhile, or not to be read: what is missing is filled up.
+                // Truncated meanwhile, or unreadable: fill the rest with zeros.
                 done => {
                     output.hole(size - at);
                     return Err(done.err().unwrap_or(Errno::STALE));

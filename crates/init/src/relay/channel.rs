@@ -1,7 +1,7 @@
 //! A channel: a descriptor in the container whose bytes come from the runner, go there, or both.
 //!
-//! Kept by `channels`. Never waits: what the descriptor does not take now is kept in a ring, and what the
-//! runner does not take yet stays where it is.
+//! Owned by `channels`. Never blocks: bytes that the descriptor does not accept yet are kept in a
+//! ring, and bytes that the runner does not accept yet stay in the descriptor.
 
 use super::words::WordStreams;
 use crate::abi::relay;
@@ -9,14 +9,14 @@ use crate::sys::{self, Errno, Fd, POLLIN, POLLOUT, Pages, PollFd, SysResult, nod
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ChannelKind {
-    /// The end of a pipe that a program reads.
+    /// A pipe from which a program reads.
     Input,
-    /// The end of a pipe that programs write.
+    /// A pipe to which programs write.
     Output,
     /// The master of a terminal.
     Terminal,
     Socket,
-    /// A regular file that is replaced as a whole.
+    /// A regular file, replaced as a whole.
     File,
 }
 
@@ -24,23 +24,23 @@ pub(super) struct RelayChannel {
     pub(super) id: u64,
     kind: ChannelKind,
     fd: Fd,
-    /// What goes to the runner, while there is more.
+    /// Bytes to the runner, until they end.
     source: Option<OutputSource>,
-    /// What comes from the runner, while there is more.
+    /// Bytes from the runner, until they end.
     sink: Option<ChannelSink>,
 }
 
 struct OutputSource {
-    /// Bytes that may be sent before more are asked for.
+    /// Bytes that may be sent before the next credit.
     window: usize,
-    /// Bytes that were there when the program ended and have not been sent.
+    /// Bytes available when the program ended and not sent yet.
     owed: usize,
 }
 
 #[derive(Default)]
 struct ChannelSink {
     ring: Option<Ring>,
-    /// Nothing comes after what waits.
+    /// Nothing follows the waiting bytes.
     is_ending: bool,
 }
 
@@ -60,12 +60,12 @@ impl RelayChannel {
         Ok(RelayChannel { id, kind, fd, source, sink })
     }
 
-    /// Whether it belongs to a job's output.
+    /// Whether it carries a job's output.
     pub(super) fn is_output_of(&self, job: u64) -> bool {
         self.source.is_some() && self.id < relay::FIRST_SHIM && self.id >> 2 == job
     }
 
-    /// What it waits for; an idle place where that is the runner.
+    /// The event to poll for; idle while it waits for the runner.
     pub(super) fn wanted(&self) -> PollFd {
         let reads = self.source.as_ref().is_some_and(|source| source.window > 0);
         let writes = self.sink.as_ref().is_some_and(ChannelSink::has_bytes);
@@ -77,7 +77,7 @@ impl RelayChannel {
         }
     }
 
-    /// Moves what it has and takes; whether it is still of use.
+    /// Moves bytes both ways. Returns whether the channel is still open.
     pub(super) fn pass(&mut self, words: &mut WordStreams) -> SysResult<bool> {
         self.write(words)?;
         self.read(words)?;
@@ -88,7 +88,7 @@ impl RelayChannel {
         self.source.is_some() || self.sink.is_some() || self.kind == ChannelKind::File
     }
 
-    /// Sends one piece to the runner; whether there may be another.
+    /// Sends one piece to the runner. Returns whether there may be another.
     fn read(&mut self, words: &mut WordStreams) -> SysResult<bool> {
         let Some(source) = &mut self.source else { return Ok(false) };
         if source.window == 0 {
@@ -102,7 +102,7 @@ impl RelayChannel {
             }
             Err(Errno::INTR) => return Ok(true),
             Err(Errno::AGAIN) => source.owed = 0,
-            // The master of a terminal without a program ends in an error.
+            // A terminal's master ends with an error when no program has it open.
             Ok(0) | Err(_) => {
                 self.source = None;
                 words.tell(relay::END, self.id, &[])?;
@@ -123,7 +123,7 @@ impl RelayChannel {
                     Err(Errno::INTR) => {}
                     Err(Errno::AGAIN) => return Ok(()),
                     Err(_) => {
-                        // Nobody reads it any more.
+                        // It has no reader any more.
                         self.sink = None;
                         return words.tell(relay::STOP, self.id, &[]);
                     }
@@ -139,12 +139,12 @@ impl RelayChannel {
         Ok(())
     }
 
-    /// The program has ended: what it has written by now goes out before the end is reported.
+    /// The program has ended: its output so far is sent before the end is reported.
     pub(super) fn settle(&mut self, words: &mut WordStreams) -> SysResult<bool> {
         if let Some(source) = &mut self.source {
             source.owed = match self.kind {
-                // What was written to a terminal may not have arrived at its master: a read that finds
-                // nothing is all that tells.
+                // Output to a terminal may not have reached its master yet: only a read that finds
+                // nothing tells.
                 ChannelKind::Terminal => usize::MAX,
                 _ => sys::stream::readable(&self.fd),
             };
@@ -152,7 +152,8 @@ impl RelayChannel {
         self.pay(words)
     }
 
-    /// Sends what is owed, as far as the runner takes it; whether the channel is still of use.
+    /// Sends the owed bytes as far as the runner accepts them. Returns whether the channel is still
+    /// open.
     pub(super) fn pay(&mut self, words: &mut WordStreams) -> SysResult<bool> {
         while self.owes() && self.read(words)? {}
         Ok(self.is_open())
@@ -162,7 +163,7 @@ impl RelayChannel {
         self.source.as_ref().is_some_and(|source| source.owed > 0)
     }
 
-    /// Does what the runner says; whether the channel is still of use.
+    /// Handles a message from the runner. Returns whether the channel is still open.
     pub(super) fn obey(
         &mut self,
         kind: u32,
@@ -176,7 +177,7 @@ impl RelayChannel {
                     self.write(words)?;
                 }
             }
-            // Nobody has it open any more; a terminal that is closed hangs up.
+            // The runner has closed it; closing a terminal hangs up.
             relay::END if matches!(self.kind, ChannelKind::File | ChannelKind::Terminal) => {
                 return Ok(false);
             }
@@ -197,7 +198,7 @@ impl RelayChannel {
             relay::RESIZE if self.kind == ChannelKind::Terminal => {
                 let size = (crate::abi::u16_at(body, 0), crate::abi::u16_at(body, 2));
                 if let (Some(rows), Some(cols)) = size {
-                    // It may have gone with its program.
+                    // It may be gone with its program.
                     let _ = sys::set_size(&self.fd, rows, cols);
                 }
             }
@@ -207,7 +208,7 @@ impl RelayChannel {
         Ok(self.is_open())
     }
 
-    /// New contents, under the same name. A full disk is the build's to find.
+    /// Replaces the file's contents. A full disk is for the build to notice.
     fn replace(&self, body: &[u8]) -> SysResult<()> {
         let mode = crate::abi::u32_at(body, 0).ok_or(Errno::INVAL)?;
         let contents = &body[4..];
@@ -238,7 +239,7 @@ impl ChannelSink {
     }
 }
 
-/// Bytes that wait, as many as may be under way.
+/// Waiting bytes, up to the most that may be in flight.
 struct Ring {
     pages: Pages,
     first: usize,
@@ -246,7 +247,7 @@ struct Ring {
 }
 
 impl Ring {
-    /// The bytes that come next, as far as they lie in one piece.
+    /// The next bytes, as far as they are contiguous.
     fn front(&self) -> &[u8] {
         let end = (self.first + self.count).min(relay::WINDOW);
         &self.pages.bytes()[self.first..end]
@@ -257,7 +258,7 @@ impl Ring {
         self.count -= count;
     }
 
-    /// An error where the runner sends more than it may.
+    /// Fails if the runner sends more than it may.
     fn put(&mut self, bytes: &[u8]) -> SysResult<()> {
         if self.count + bytes.len() > relay::WINDOW {
             return Err(Errno::TOOBIG);

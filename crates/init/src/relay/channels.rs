@@ -1,4 +1,4 @@
-//! All channels, and the ends of programs that wait for what the programs have written.
+//! All channels, and program exits that are held back until the output is sent.
 //!
 //! Used by the relay's loop.
 
@@ -9,9 +9,9 @@ use crate::sys::{PollFd, SysResult};
 
 pub(super) struct RelayChannels {
     places: [Option<RelayChannel>; relay::MAX_CHANNELS],
-    /// Places from here on have never been used.
+    /// Slots from here on have never been used.
     used: usize,
-    /// `EXITED` of programs whose output has not been sent whole.
+    /// `EXITED` replies of programs whose output is not completely sent.
     exits: [Option<Pid1Reply>; relay::MAX_CHANNELS],
 }
 
@@ -43,7 +43,7 @@ impl RelayChannels {
         }
     }
 
-    /// Says what each waits for; how many places that takes.
+    /// Fills the poll set with each channel's events. Returns the number of entries.
     pub(super) fn fill(&self, polled: &mut [PollFd]) -> usize {
         for (place, channel) in polled.iter_mut().zip(&self.places[..self.used]) {
             *place = channel.as_ref().map_or(PollFd::idle(), RelayChannel::wanted);
@@ -51,7 +51,7 @@ impl RelayChannels {
         self.used
     }
 
-    /// Moves what can be moved.
+    /// Moves bytes on all ready channels.
     pub(super) fn pass(&mut self, polled: &[PollFd], words: &mut WordStreams) -> SysResult<()> {
         for (at, ready) in polled.iter().enumerate() {
             if ready.is_any() {
@@ -61,7 +61,8 @@ impl RelayChannels {
         Ok(())
     }
 
-    /// Does what the runner says to a channel. One that has gone is no error: the message about it crossed this one.
+    /// Handles a message from the runner for a channel. A missing channel is no error: the message
+    /// crossed the report of its end.
     pub(super) fn obey(
         &mut self,
         kind: u32,
@@ -78,7 +79,7 @@ impl RelayChannels {
         }
     }
 
-    /// A program has ended: reported after all it has written.
+    /// A program has ended: report it after its output.
     pub(super) fn exited(&mut self, said: Pid1Reply, words: &mut WordStreams) -> SysResult<()> {
         for at in 0..self.used {
             if self.places[at].as_ref().is_some_and(|channel| channel.is_output_of(said.id)) {
@@ -94,7 +95,7 @@ impl RelayChannels {
         words.reply(said)
     }
 
-    /// Tells the ends of programs that owe nothing any more.
+    /// Reports the exits of programs whose output is sent.
     pub(super) fn tell_exits(&mut self, words: &mut WordStreams) -> SysResult<()> {
         for at in 0..self.exits.len() {
             if let Some(said) = self.exits[at]
@@ -114,7 +115,7 @@ impl RelayChannels {
             .any(|channel| channel.is_output_of(job) && channel.owes())
     }
 
-    /// Has a channel do something, and lets it go where that was the last of it.
+    /// Runs an action on a channel and drops the channel if that was its last.
     fn with(
         &mut self,
         at: usize,

@@ -1,9 +1,10 @@
-//! `runner-relay DIR [shims]`: the runner's end of PID 1's socket, where the runner itself is elsewhere.
+//! `runner-relay DIR [shims]`: connects to PID 1's socket for a runner on another machine.
 //!
-//! Started by the runner over a daemon's exec API, in the container of a PID 1 that waits at a socket in
-//! DIR. Speaks `abi::relay` on its input and output, and to PID 1 what the runner speaks everywhere:
-//! descriptors become channels, and channels descriptors. Takes the connections of shims as well, where
-//! there are to be any. When its input ends it ends, and with its end of the socket the container.
+//! The runner starts it over a daemon's exec API, in the container of a PID 1 that waits at a
+//! socket in DIR. It speaks `abi::relay` on its input and output, and the runner's usual protocol
+//! with PID 1: descriptors become channels, and channels descriptors. With `shims` it also accepts
+//! the shims' connections. It ends with its input; that closes the socket and so ends the
+//! container.
 
 mod channel;
 mod channels;
@@ -20,9 +21,9 @@ use words::WordStreams;
 
 const NOT_REACHED: i32 = abi::NOT_REACHED;
 const BROKEN: i32 = 70;
-/// Longest path of a socket.
+/// Longest path of a socket, in bytes.
 const PATH_MAX: usize = 108;
-/// Places in the poll set before those of the channels.
+/// Entries of the poll set before the channels.
 const FIXED: usize = 3;
 
 struct Relay {
@@ -34,7 +35,7 @@ struct Relay {
     next_shim: u64,
 }
 
-/// The program.
+/// Runs the program and returns its exit code.
 pub(crate) fn run(dir: &[u8], wants_shims: bool) -> i32 {
     sys::hide_from_tracers();
     sys::set_name(c"runner-relay");
@@ -53,7 +54,7 @@ pub(crate) fn run(dir: &[u8], wants_shims: bool) -> i32 {
     }
 }
 
-/// Connects to PID 1, which may not have got as far as to listen.
+/// Connects to PID 1, which may not be listening yet.
 fn reach(dir: &[u8]) -> Option<Fd> {
     let mut path = [0; PATH_MAX];
     let path = path_in(dir, relay::SOCKET, &mut path)?;
@@ -126,9 +127,9 @@ impl Relay {
         }
     }
 
-    /// A shim has connected.
+    /// Accepts a shim's connection.
     fn let_in(&mut self) -> SysResult<()> {
-        // One that has gone again is nobody's loss.
+        // It may have disconnected already.
         let Some(Ok(shim)) = self.shims.as_ref().map(sys::stream::accept) else { return Ok(()) };
         let id = self.next_shim;
         self.next_shim += 1;
@@ -138,12 +139,12 @@ impl Relay {
         Ok(())
     }
 
-    /// One reply of PID 1's; whether it is still there.
+    /// Reads a reply of PID 1. Returns whether PID 1 is still there.
     fn hear(&mut self) -> SysResult<bool> {
         let mut bytes = [0; REPLY_LEN];
         let mut fds = [None, None, None];
         match sys::receive(&self.control, &mut bytes, &mut fds) {
-            // So short a message comes whole.
+            // A message this short arrives whole.
             Ok(REPLY_LEN) => {}
             Err(Errno::AGAIN | Errno::INTR) => return Ok(true),
             _ => return Ok(false),
@@ -158,7 +159,7 @@ impl Relay {
         Ok(true)
     }
 
-    /// The descriptor of a reply, as the runner can have it.
+    /// Passes on a reply's descriptor in a form that the runner can use.
     fn hand_over(&mut self, said: Pid1Reply, fd: Fd) -> SysResult<()> {
         const KIND: u32 = 0o170_000;
         const SOCKET: u32 = 0o140_000;
@@ -169,12 +170,12 @@ impl Relay {
             _ if said.kind == reply::TERMINAL => ChannelKind::Terminal,
             SOCKET => ChannelKind::Socket,
             REGULAR => ChannelKind::File,
-            // The runner has no use for the rest: neither would it have locally.
+            // The runner has no use for other kinds, just as on its own machine.
             _ => return self.words.failed(said.id, stage::OPEN, Errno::INVAL),
         };
         if kind != ChannelKind::File {
             if !self.channels.has_room(1) {
-                // Closed, which ends a terminal's program.
+                // Closing it ends a terminal's program.
                 return self.words.failed(said.id, stage::FORK, Errno::AGAIN);
             }
             self.channels.add(RelayChannel::new(id, fd, kind)?);
@@ -191,7 +192,7 @@ impl Relay {
         while got < size {
             match nodes::read_at(&fd, &mut contents.bytes_mut()[got..size], got as u64) {
                 Ok(more @ 1..) => got += more,
-                // Cut meanwhile, or opened as a place only.
+                // Truncated meanwhile, or opened with O_PATH.
                 _ => break,
             }
         }
@@ -210,7 +211,7 @@ impl Relay {
         }
     }
 
-    /// Passes a request on, with pipes where the runner would have sent its own.
+    /// Passes a request on, with pipes in place of the runner's descriptors.
     fn ask(&mut self, body: &[u8]) -> SysResult<()> {
         let (head, rest) = body.split_at_checked(HEADER_LEN).ok_or(Errno::INVAL)?;
         let header = Header::from_bytes(head.try_into().map_err(|_| Errno::INVAL)?);
@@ -241,7 +242,7 @@ impl Relay {
         let number = |at: usize| theirs.get(at).and_then(Option::as_ref).map_or(-1, Fd::number);
         match kinds.len() {
             0 => self.pass_on(body, &[]),
-            // Output and error are one.
+            // Output and error are one pipe.
             1 => self.pass_on(body, &[number(0), number(0)]),
             _ => self.pass_on(body, &[number(0), number(1), number(2)]),
         }

@@ -1,11 +1,11 @@
-//! Words of `abi::relay`, read from standard input and written to standard output.
+//! Reads words of `abi::relay` from standard input and writes them to standard output.
 //!
-//! Used by the rest of the relay. Both are waited for: the runner sends whole words and always reads.
+//! Used by the rest of the relay. Both calls block: the runner sends whole words and always reads.
 
 use crate::abi::{HEADER_LEN, Header, Pid1Reply, REPLY_LEN, relay, reply};
 use crate::sys::{self, Errno, Fd, Pages, SysResult};
 
-/// The two streams, and room to put a word together.
+/// The two streams, and a buffer for a word.
 pub(super) struct WordStreams {
     input: Fd,
     output: Fd,
@@ -22,7 +22,7 @@ impl WordStreams {
         &self.input
     }
 
-    /// The next word, its body at the beginning of `body`; none when the runner has gone.
+    /// The next word, with its body at the start of `body`; `None` if the runner is gone.
     pub(super) fn next(&self, body: &mut Pages) -> SysResult<Option<Header>> {
         let mut head = [0; HEADER_LEN];
         if !self.fill(&mut head)? {
@@ -46,7 +46,7 @@ impl WordStreams {
         Ok(true)
     }
 
-    /// Says a word.
+    /// Sends a word.
     pub(super) fn tell(&mut self, kind: u32, id: u64, parts: &[&[u8]]) -> SysResult<()> {
         let length: usize = parts.iter().map(|part| part.len()).sum();
         let head = Header { body_len: length as u32, kind, id }.to_bytes();
@@ -64,7 +64,7 @@ impl WordStreams {
         write_all(&self.output, &word[..at])
     }
 
-    /// Says what a channel has, at most `most` bytes of it; how much that was.
+    /// Reads at most `most` bytes from a channel and sends them. Returns their number.
     pub(super) fn tell_read(
         &mut self,
         id: u64,
@@ -83,7 +83,7 @@ impl WordStreams {
         Ok(Ok(got))
     }
 
-    /// Says what PID 1 has said, where that has no descriptor.
+    /// Sends a reply of PID 1 that has no descriptor.
     pub(super) fn reply(&mut self, said: Pid1Reply) -> SysResult<()> {
         self.reply_with(relay::channel(said.id, relay::GIVEN), said, relay::NOTHING, &[])
     }
@@ -104,7 +104,7 @@ impl WordStreams {
         }
     }
 
-    /// Reports that a job has failed here.
+    /// Reports a job that failed here.
     pub(super) fn failed(&mut self, job: u64, stage: u32, errno: Errno) -> SysResult<()> {
         self.reply(Pid1Reply { kind: reply::FAILED, a: stage, id: job, b: errno.0 as u32 })
     }

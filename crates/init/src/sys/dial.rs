@@ -1,4 +1,4 @@
-//! Connections to what listens, and listening: addresses as the kernel lays them out.
+//! Connecting and listening: addresses in the kernel's layout.
 //!
 //! A part of `sys`, made for `dial`.
 
@@ -9,10 +9,10 @@ const AF_UNIX: u16 = 1;
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 
-/// Longest path that fits into an address, its NUL not counted.
+/// Longest path that fits into an address, in bytes, without its NUL.
 pub(crate) const UNIX_PATH_MAX: usize = 107;
 
-/// An address: at most a unix socket's, of 110 bytes.
+/// A socket address. The longest is a unix socket's, of 110 bytes.
 pub(crate) struct Address {
     bytes: [u8; 112],
     length: usize,
@@ -47,7 +47,7 @@ impl Address {
         all
     }
 
-    /// A path, or after a NUL a name outside of the file system; `None` where it is too long.
+    /// The address of a path or, after a NUL, of an abstract name; `None` if it is too long.
     pub(crate) fn unix(path: &[u8]) -> Option<Self> {
         if path.len() > UNIX_PATH_MAX {
             return None;
@@ -60,7 +60,7 @@ impl Address {
         Some(all)
     }
 
-    /// Where it lies, and its length.
+    /// Its memory address and length.
     pub(super) fn raw(&self) -> (usize, usize) {
         (self.bytes.as_ptr() as usize, self.length)
     }
@@ -70,7 +70,7 @@ impl Address {
     }
 }
 
-/// Connects; waits for as long as that takes, for TCP half a minute at most.
+/// Connects and waits as long as that takes, for TCP half a minute at most.
 pub(crate) fn connect(address: &Address) -> SysResult<Fd> {
     const SOCK_STREAM_CLOEXEC: usize = 1 | O_CLOEXEC;
     let family = address.family();
@@ -79,10 +79,10 @@ pub(crate) fn connect(address: &Address) -> SysResult<Fd> {
     if family != AF_UNIX {
         const IPPROTO_TCP: usize = 6;
         const TCP_SYNCNT: usize = 7;
-        // Asked for again after 1, 2, 4 and 8 seconds.
+        // Retries after 1, 2, 4 and 8 seconds.
         let again = 4_i32;
         let value = &raw const again as usize;
-        // SAFETY: the kernel reads one number of four bytes. What it says is of no interest.
+        // SAFETY: the kernel reads one number of four bytes. The result does not matter.
         let _ = unsafe {
             syscall(nr::SETSOCKOPT, [socket.arg(), IPPROTO_TCP, TCP_SYNCNT, value, 4, 0])
         };

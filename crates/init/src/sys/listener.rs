@@ -1,16 +1,16 @@
-//! The listener of a filter of system calls, and what it takes to make a call in somebody's place.
+//! The listener of a system call filter, and the calls needed to act for another process.
 //!
 //! A part of `sys`, made for `sockets`.
 
 use super::{Errno, Fd, IoVec, SysResult, checked, plain};
 use crate::arch::{nr, syscall};
 
-/// A system call that waits for an answer, as the kernel describes it.
+/// A system call that waits for an answer, in the kernel's layout.
 #[repr(C)]
 #[derive(Default)]
 pub(crate) struct SeccompNotice {
     pub(crate) id: u64,
-    /// The thread that makes it.
+    /// The thread that made the call.
     pub(crate) thread: u32,
     flags: u32,
     pub(crate) number: i32,
@@ -43,8 +43,8 @@ const ADD: usize = 0x4018_2103;
 /// The added descriptor is the call's result.
 const ADD_AND_ANSWER: u32 = 2;
 
-/// The next call. Does not wait where the descriptor can be read and nobody else reads it: each call that was
-/// ever made can be taken once, also one that was given up meanwhile, which is an error.
+/// The next call. Does not block if the descriptor is readable and nothing else reads it: every
+/// call can be taken once, and one that was given up meanwhile returns an error.
 pub(crate) fn next(listener: &Fd) -> SysResult<SeccompNotice> {
     let mut notice = SeccompNotice::default();
     // SAFETY: the kernel writes one notice, of the size in the request's number, over zeros.
@@ -54,7 +54,7 @@ pub(crate) fn next(listener: &Fd) -> SysResult<SeccompNotice> {
     Ok(notice)
 }
 
-/// Whether the call still waits: its thread's number has not come to mean somebody else.
+/// Whether the call still waits, so that its thread's id cannot have been reused.
 pub(crate) fn is_waiting(listener: &Fd, id: u64) -> bool {
     // SAFETY: the kernel reads one number.
     checked(unsafe {
@@ -63,7 +63,7 @@ pub(crate) fn is_waiting(listener: &Fd, id: u64) -> bool {
     .is_ok()
 }
 
-/// Ends a call with an error. One that has its answer already is left alone.
+/// Ends a call with an error. Ignores a call that has been answered.
 pub(crate) fn refuse(listener: &Fd, id: u64, errno: Errno) {
     let answer = NotifyAnswer { id, value: 0, error: -errno.0, flags: 0 };
     // SAFETY: the kernel reads one answer, of the size in the request's number.
@@ -83,13 +83,13 @@ pub(crate) fn hand_over(listener: &Fd, id: u64, fd: &Fd, closes_on_exec: bool) -
     .map(drop)
 }
 
-/// Reads somebody's memory: all of `words` or nothing.
+/// Reads another process's memory: all of `words` or nothing.
 pub(crate) fn read_words(thread: u32, at: usize, words: &mut [u32]) -> SysResult<()> {
     let len = size_of_val(words);
     let here = IoVec { base: words.as_mut_ptr() as usize, len };
     let there = IoVec { base: at, len };
     let (here, there) = (&raw const here as usize, &raw const there as usize);
-    // SAFETY: the kernel writes into `words` alone; the other address is looked up in the other process.
+    // SAFETY: the kernel writes only into `words`; the other address is in the other process.
     let got =
         checked(unsafe { syscall(nr::PROCESS_VM_READV, [thread as usize, here, 1, there, 1, 0]) })?;
     if got == len { Ok(()) } else { Err(Errno::FAULT) }
@@ -102,14 +102,14 @@ pub(crate) fn socket(family: u32, kind: u32, protocol: u32) -> SysResult<Fd> {
     Ok(Fd(made as i32))
 }
 
-/// Takes on who somebody is as far as sockets ask for it: group, user of what is made, and of the
-/// capabilities no more than they have.
+/// Takes on another process's identity as far as sockets depend on it: its group, its file system
+/// user, and no more capabilities than it has.
 pub(crate) fn act_for(uid: u32, gid: u32, capabilities: u64) -> SysResult<()> {
-    // Where the map has one group only there are none to give up.
+    // If the map has only one group, there are none to drop.
     let _ = plain(nr::SETGROUPS, [0; 6]);
     let gid = gid as usize;
     plain(nr::SETRESGID, [gid, gid, gid, 0, 0, 0])?;
-    // Has no error: what it returns is what was there before.
+    // This call returns the previous value instead of an error.
     plain(nr::SETFSUID, [uid as usize, 0, 0, 0, 0, 0])?;
     let mut sets = capability_sets()?;
     for (set, half) in sets.iter_mut().zip([capabilities as u32, (capabilities >> 32) as u32]) {
@@ -122,7 +122,7 @@ pub(crate) fn act_for(uid: u32, gid: u32, capabilities: u64) -> SysResult<()> {
     set_capabilities(&sets)
 }
 
-/// Keeps what was inherited from those who come after.
+/// Clears the inheritable capabilities, so that no later program gets them.
 pub(crate) fn end_inheritance() -> SysResult<()> {
     let mut sets = capability_sets()?;
     for set in &mut sets {
@@ -140,7 +140,7 @@ struct Capabilities {
     inheritable: u32,
 }
 
-/// Version of the layout, and this process.
+/// The version of the layout, and 0 for this process.
 const CAPABILITY_HEADER: [u32; 2] = [0x2008_0522, 0];
 
 fn capability_sets() -> SysResult<[Capabilities; 2]> {

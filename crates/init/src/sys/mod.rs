@@ -1,6 +1,6 @@
 //! The system calls this program makes, each as a function that cannot be misused from safe code.
 //!
-//! Used by every other module; stands on `arch_*` alone. A failed call is an [`Errno`].
+//! Used by every other module; depends on `arch_*` alone. A failed call is an [`Errno`].
 
 pub(crate) mod dial;
 mod files;
@@ -55,7 +55,7 @@ const O_NOCTTY: usize = 0o400;
 const O_NONBLOCK: usize = 0o4000;
 const O_CLOEXEC: usize = 0o2_000_000;
 
-/// A descriptor that is closed when it goes out of scope.
+/// A descriptor, closed when dropped.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Fd(i32);
 
@@ -65,7 +65,7 @@ impl Fd {
         Fd(number)
     }
 
-    /// Gives the number away; nobody closes it any more.
+    /// Gives the number away; nothing closes it any more.
     pub(crate) fn into_number(self) -> i32 {
         let number = self.0;
         core::mem::forget(self);
@@ -88,7 +88,7 @@ impl Drop for Fd {
     }
 }
 
-/// A call that takes numbers only, so that nothing in memory can go wrong.
+/// Makes a call that takes only numbers, so that no memory can be misused.
 fn plain(nr: usize, args: [usize; 6]) -> SysResult<usize> {
     // SAFETY: every caller in this file passes numbers, not pointers, for this call.
     checked(unsafe { syscall(nr, args) })
@@ -118,14 +118,14 @@ pub(crate) fn read(fd: &Fd, bytes: &mut [u8]) -> SysResult<usize> {
     })
 }
 
-/// Writes a line to standard error; for a message nobody could act on if it failed.
+/// Writes a line to standard error. Errors are ignored, because nobody could act on them.
 pub(crate) fn complain(text: &[u8]) {
     let stderr = Fd(2);
     let _ = write(&stderr, text);
     core::mem::forget(stderr);
 }
 
-/// Writes to standard output, all of it unless nobody reads.
+/// Writes to standard output: everything, unless nobody reads it.
 pub(crate) fn say(mut text: &[u8]) {
     let stdout = Fd(1);
     while let Ok(written @ 1..) = write(&stdout, text) {
@@ -137,7 +137,7 @@ pub(crate) fn say(mut text: &[u8]) {
     core::mem::forget(stdout);
 }
 
-/// Memory straight from the kernel, zeroed, given back when dropped.
+/// Memory straight from the kernel, zeroed, freed when dropped.
 pub(crate) struct Pages {
     at: *mut u8,
     len: usize,
@@ -162,7 +162,7 @@ impl Pages {
         unsafe { core::slice::from_raw_parts_mut(self.at, self.len) }
     }
 
-    /// The same memory as words; a mapping starts at a page, so it is aligned for them.
+    /// The same memory as words; a mapping starts at a page, so it is aligned.
     pub(crate) fn words_mut(&mut self) -> &mut [usize] {
         let words = self.len / size_of::<usize>();
         // SAFETY: aligned, owned, initialised, and any bytes make a number.
@@ -188,7 +188,7 @@ impl PollFd {
         PollFd { fd: fd.0, events, revents: 0 }
     }
 
-    /// Asks for nothing.
+    /// An entry that waits for nothing.
     pub(crate) const fn idle() -> Self {
         PollFd { fd: -1, events: 0, revents: 0 }
     }
@@ -202,7 +202,7 @@ impl PollFd {
     }
 }
 
-/// Waits, without a limit, until one of the descriptors is ready.
+/// Waits, without a time limit, until one of the descriptors is ready.
 pub(crate) fn poll(fds: &mut [PollFd]) -> SysResult<usize> {
     // SAFETY: the slice is valid for reads and writes while the call runs; no time, no mask.
     checked(unsafe { syscall(nr::PPOLL, [fds.as_mut_ptr() as usize, fds.len(), 0, 0, 8, 0]) })
@@ -225,7 +225,7 @@ struct MsgHdr {
     flags: usize,
 }
 
-/// One control message with room for three descriptors, laid out as the kernel aligns it.
+/// A control message with room for three descriptors, in the kernel's alignment.
 #[repr(C, align(8))]
 struct RightsMsg {
     len: usize,
@@ -242,7 +242,7 @@ const MSG_DONTWAIT: usize = 0x40;
 const MSG_NOSIGNAL: usize = 0x4000;
 const MSG_CMSG_CLOEXEC: usize = 0x4000_0000;
 
-/// Sends bytes, and a descriptor with them, without ever waiting.
+/// Sends bytes, with a descriptor if given. Never blocks.
 pub(crate) fn send(socket: &Fd, bytes: &[u8], fd: Option<&Fd>) -> SysResult<usize> {
     let iov = IoVec { base: bytes.as_ptr() as usize, len: bytes.len() };
     let mut rights = RightsMsg {
@@ -265,7 +265,7 @@ pub(crate) fn send(socket: &Fd, bytes: &[u8], fd: Option<&Fd>) -> SysResult<usiz
         message.control = &raw const rights as usize;
         message.control_len = RIGHTS_HEAD + size_of::<usize>();
     }
-    // SAFETY: `message` and all it points to live until the call returns.
+    // SAFETY: `message` and everything it points to live until the call returns.
     checked(unsafe {
         syscall(
             nr::SENDMSG,
@@ -274,8 +274,8 @@ pub(crate) fn send(socket: &Fd, bytes: &[u8], fd: Option<&Fd>) -> SysResult<usiz
     })
 }
 
-/// Receives bytes, and up to three descriptors with them, without ever waiting. Zero bytes: the
-/// other end is closed. More descriptors than asked for are an error.
+/// Receives bytes and up to three descriptors. Never blocks. Zero bytes mean that the other end is
+/// closed. More descriptors than expected are an error.
 pub(crate) fn receive(
     socket: &Fd,
     bytes: &mut [u8],
@@ -292,8 +292,8 @@ pub(crate) fn receive(
         control_len: RIGHTS_HEAD + size_of::<i32>() * crate::abi::MAX_FDS,
         flags: 0,
     };
-    // SAFETY: `message` and all it points to live until the call returns, writable where the kernel
-    // writes.
+    // SAFETY: `message` and everything it points to live until the call returns, writable where the
+    // kernel writes.
     let got = checked(unsafe {
         syscall(
             nr::RECVMSG,
@@ -320,7 +320,7 @@ fn pair(kind: usize) -> SysResult<(Fd, Fd)> {
     Ok((Fd(fds[0]), Fd(fds[1])))
 }
 
-/// Two connected ends that keep messages apart, closed on exec.
+/// Two connected ends that keep messages apart, close-on-exec.
 pub(crate) fn message_pair() -> SysResult<(Fd, Fd)> {
     const SOCK_SEQPACKET_CLOEXEC: usize = 5 | O_CLOEXEC;
     pair(SOCK_SEQPACKET_CLOEXEC)
@@ -340,15 +340,15 @@ pub(crate) fn connect(path: &[u8]) -> SysResult<Fd> {
     Ok(socket)
 }
 
-/// Makes a second process. The child gets `Ok(0)`.
+/// Forks this process. The child gets `Ok(0)`.
 ///
-/// No vfork: the parent is PID 1, and it must not wait while a child's exec hangs on a dead mount.
+/// Not vfork: the parent is PID 1, which must not wait while a child's exec hangs on a dead mount.
 pub(crate) fn fork() -> SysResult<i32> {
     // SAFETY: with SIGCHLD alone this is fork: the child has its own copy of memory and stack.
     checked(unsafe { syscall(nr::CLONE, [SIGCHLD as usize, 0, 0, 0, 0, 0]) }).map(|pid| pid as i32)
 }
 
-/// The next ended child and its wait status; `None` while all that are left still run.
+/// Reaps the next ended child, with its wait status; `None` if all others still run.
 pub(crate) fn reap() -> SysResult<Option<(i32, u32)>> {
     const WNOHANG: usize = 1;
     let mut status = 0_u32;
@@ -359,7 +359,7 @@ pub(crate) fn reap() -> SysResult<Option<(i32, u32)>> {
     Ok(if pid == 0 { None } else { Some((pid as i32, status)) })
 }
 
-/// `pid` as kill(2) reads it: below zero a group, -1 everybody else.
+/// `pid` as in kill(2): below zero a group, -1 all other processes.
 pub(crate) fn kill(pid: i32, signal: i32) -> SysResult<()> {
     plain(nr::KILL, [pid as usize, signal as usize, 0, 0, 0, 0]).map(drop)
 }
@@ -380,19 +380,19 @@ pub(crate) fn gid() -> u32 {
     plain(nr::GETGID, [0; 6]).unwrap_or(0) as u32
 }
 
-/// Every signal back to its default: a Rust parent ignores SIGPIPE, and exec would pass that on.
+/// Resets every signal to its default: a Rust parent ignores SIGPIPE, and exec would pass that on.
 pub(crate) fn default_signals() {
     let default = [0_usize; 4];
     for signal in 1..=64 {
-        // SAFETY: an all-zero action means SIG_DFL with no flags, for any signal. KILL and STOP
-        // are refused, which is no harm.
+        // SAFETY: an all-zero action means SIG_DFL with no flags, for any signal. KILL and STOP are
+        // refused, which does no harm.
         let _ = checked(unsafe {
             syscall(nr::RT_SIGACTION, [signal, default.as_ptr() as usize, 0, 8, 0, 0])
         });
     }
 }
 
-/// A write without a reader is an error and no end.
+/// Makes a write without a reader an error instead of a fatal signal.
 pub(crate) fn ignore_broken_pipes() {
     const SIGPIPE: usize = 13;
     const SIG_IGN: usize = 1;
@@ -405,13 +405,13 @@ pub(crate) fn ignore_broken_pipes() {
 
 fn signal_mask(mask: u64) {
     const SIG_SETMASK: usize = 2;
-    // SAFETY: the mask is 8 bytes, as said in the last argument.
+    // SAFETY: the mask is 8 bytes, as the last argument says.
     let _ = checked(unsafe {
         syscall(nr::RT_SIGPROCMASK, [SIG_SETMASK, &raw const mask as usize, 0, 8, 0, 0])
     });
 }
 
-/// Lets every signal through, as a new program expects.
+/// Unblocks every signal, as a new program expects.
 pub(crate) fn unblock_signals() {
     signal_mask(0);
 }
@@ -421,20 +421,20 @@ pub(crate) fn child_signals() -> SysResult<Fd> {
     const NONBLOCK_CLOEXEC: usize = O_NONBLOCK | O_CLOEXEC;
     let mask: u64 = 1 << (SIGCHLD - 1);
     signal_mask(mask);
-    // SAFETY: the mask is 8 bytes, as said in the third argument.
+    // SAFETY: the mask is 8 bytes, as the third argument says.
     checked(unsafe {
         syscall(nr::SIGNALFD4, [usize::MAX, &raw const mask as usize, 8, NONBLOCK_CLOEXEC, 0, 0])
     })
     .map(|fd| Fd(fd as i32))
 }
 
-/// Keeps other processes, root among them, from reading this one through /proc.
+/// Keeps other processes, root included, from reading this one through /proc.
 pub(crate) fn hide_from_tracers() {
     const PR_SET_DUMPABLE: usize = 4;
     let _ = plain(nr::PRCTL, [PR_SET_DUMPABLE, 0, 0, 0, 0, 0]);
 }
 
-/// The name that process lists show.
+/// Sets the name shown in process lists.
 pub(crate) fn set_name(name: &core::ffi::CStr) {
     const PR_SET_NAME: usize = 15;
     // SAFETY: the kernel reads a C string of at most 16 bytes.
@@ -446,19 +446,19 @@ pub(crate) fn umask(mask: u32) {
     let _ = plain(nr::UMASK, [mask as usize, 0, 0, 0, 0, 0]);
 }
 
-/// Closes the descriptor on the next exec.
+/// Marks the descriptor close-on-exec.
 pub(crate) fn close_on_exec(fd: &Fd) -> SysResult<()> {
     const F_SETFD: usize = 2;
     const FD_CLOEXEC: usize = 1;
     plain(nr::FCNTL, [fd.arg(), F_SETFD, FD_CLOEXEC, 0, 0, 0]).map(drop)
 }
 
-/// Puts a copy of `fd` at `number`, open across exec.
+/// Copies `fd` to `number`, open across exec.
 pub(crate) fn copy_to(fd: &Fd, number: i32) -> SysResult<()> {
     plain(nr::DUP3, [fd.arg(), number as usize, 0, 0, 0, 0]).map(drop)
 }
 
-/// Moves a descriptor to a number where it is expected, closing what was there.
+/// Moves a descriptor to an expected number and closes what was there.
 pub(crate) fn place(fd: Fd, number: i32) -> SysResult<()> {
     if fd.0 == number {
         fd.into_number();
@@ -471,20 +471,20 @@ pub(crate) fn new_session() -> SysResult<()> {
     plain(nr::SETSID, [0; 6]).map(drop)
 }
 
-/// Takes on groups and user, in the order in which the rights to do so are lost. `groups` holds
-/// four bytes each.
+/// Switches groups and user, in the order in which the rights to do so are lost. `groups` holds
+/// four bytes for each.
 pub(crate) fn become_user(uid: u32, gid: u32, groups: &[u8]) -> SysResult<()> {
-    // SAFETY: the slice holds `len / 4` numbers; the kernel copies them without asking alignment.
+    // SAFETY: the slice holds `len / 4` numbers; the kernel copies them regardless of alignment.
     checked(unsafe {
         syscall(nr::SETGROUPS, [groups.len() / 4, groups.as_ptr() as usize, 0, 0, 0, 0])
     })
-    // A user namespace of one group only has no say in this, and no other groups either.
+    // A user namespace with a single group does not allow this call, and has no other groups.
     .or_else(|errno| if errno == Errno::PERM && uid == 0 { Ok(0) } else { Err(errno) })?;
     plain(nr::SETRESGID, [gid as usize, gid as usize, gid as usize, 0, 0, 0])?;
     plain(nr::SETRESUID, [uid as usize, uid as usize, uid as usize, 0, 0, 0]).map(drop)
 }
 
-/// A descriptor that stays with one process whatever becomes of its number.
+/// A descriptor that stays with one process even if its pid is reused.
 pub(crate) fn pin(pid: i32) -> SysResult<Fd> {
     plain(nr::PIDFD_OPEN, [pid as usize, 0, 0, 0, 0, 0]).map(|fd| Fd(fd as i32))
 }
@@ -493,13 +493,13 @@ pub(crate) fn signal_pinned(process: &Fd, signal: i32) -> SysResult<()> {
     plain(nr::PIDFD_SEND_SIGNAL, [process.arg(), signal as usize, 0, 0, 0, 0]).map(drop)
 }
 
-/// Makes orphans among this process's descendants its children.
+/// Makes this process adopt its orphaned descendants.
 pub(crate) fn adopt_descendants() -> SysResult<()> {
     const PR_SET_CHILD_SUBREAPER: usize = 36;
     plain(nr::PRCTL, [PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0, 0]).map(drop)
 }
 
-/// A millisecond, for others to get on.
+/// Sleeps for a millisecond.
 pub(crate) fn rest() {
     let time = [0_u64, 1_000_000];
     // SAFETY: the kernel reads two numbers; there is nothing to poll.
@@ -516,8 +516,8 @@ pub(crate) fn shown_again(open: &Fd, path: &[u8]) -> Option<Fd> {
 
 /// A new pseudo-terminal of the given size in the devpts whose root is `devpts`: master and slave.
 ///
-/// The multiplexer is reached through a descriptor of the container's own devpts, so nothing the build does to /dev can
-/// divert it.
+/// The multiplexer is reached through a descriptor of the container's own devpts, so nothing the
+/// build does to /dev can divert it.
 pub(crate) fn open_pty(devpts: &Fd, rows: u16, cols: u16) -> SysResult<(Fd, Fd)> {
     const TIOCSPTLCK: usize = 0x4004_5431;
     const TIOCGPTPEER: usize = 0x5441;
@@ -539,7 +539,7 @@ pub(crate) fn open_pty(devpts: &Fd, rows: u16, cols: u16) -> SysResult<(Fd, Fd)>
 pub(crate) fn set_size(terminal: &Fd, rows: u16, cols: u16) -> SysResult<()> {
     const TIOCSWINSZ: usize = 0x5414;
     let size = [rows, cols, 0, 0];
-    // SAFETY: the call reads four numbers of 16 bits.
+    // SAFETY: the call reads four 16-bit numbers.
     checked(unsafe {
         syscall(nr::IOCTL, [terminal.arg(), TIOCSWINSZ, size.as_ptr() as usize, 0, 0, 0])
     })
@@ -554,7 +554,7 @@ pub(crate) fn take_terminal(terminal: &Fd, uid: u32) -> SysResult<()> {
     plain(nr::FCHOWN, [terminal.arg(), uid as usize, SAME_GROUP, 0, 0, 0]).map(drop)
 }
 
-/// Replaces this program; comes back only with a refusal.
+/// Replaces this program. Returns only on failure.
 ///
 /// # Safety
 /// `path` must end in NUL; `argv` and `envp` must be arrays of C strings that end in a null

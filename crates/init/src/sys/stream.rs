@@ -1,4 +1,4 @@
-//! System calls on pipes, sockets and terminals whose bytes are passed on, made for `relay`.
+//! System calls on the pipes, sockets and terminals that `relay` passes on.
 //!
 //! A part of `sys`.
 
@@ -17,13 +17,13 @@ pub(crate) fn listen(path: &[u8]) -> SysResult<Fd> {
     dial::listen(&Address::unix(path).ok_or(Errno::NAMETOOLONG)?)
 }
 
-/// Takes the name of a listener away; connections stay.
+/// Removes a listener's path; connections stay.
 pub(crate) fn unname(path: &[u8]) {
     const AT_FDCWD: usize = -100_isize as usize;
     let mut text = [0; UNIX_PATH_MAX + 1];
     if let Some(space) = text[..UNIX_PATH_MAX].get_mut(..path.len()) {
         space.copy_from_slice(path);
-        // SAFETY: the last byte is a NUL, whatever comes before. A name that stays is no harm.
+        // SAFETY: the last byte is a NUL, whatever comes before. A path that stays does no harm.
         let _ = unsafe { syscall(nr::UNLINKAT, [AT_FDCWD, text.as_ptr() as usize, 0, 0, 0, 0]) };
     }
 }
@@ -33,19 +33,19 @@ pub(crate) fn accept(listener: &Fd) -> SysResult<Fd> {
     plain(nr::ACCEPT4, [listener.arg(), 0, 0, O_CLOEXEC, 0, 0]).map(|number| Fd(number as i32))
 }
 
-/// Waits until there is something to read; an error after that many milliseconds.
+/// Waits until there is something to read; fails after this many milliseconds.
 pub(crate) fn wait_to_read(fd: &Fd, milliseconds: u32) -> SysResult<()> {
     let time = [u64::from(milliseconds / 1000), u64::from(milliseconds % 1000) * 1_000_000];
     let mut polled = [PollFd::new(fd, POLLIN)];
     let (at, until) = (polled.as_mut_ptr() as usize, time.as_ptr() as usize);
-    // SAFETY: one place is valid for reads and writes while the call runs, two numbers for reads.
+    // SAFETY: one entry is valid for reads and writes while the call runs, two numbers for reads.
     match checked(unsafe { syscall(nr::PPOLL, [at, 1, until, 0, 8, 0]) })? {
         0 => Err(Errno::AGAIN),
         _ => Ok(()),
     }
 }
 
-/// The ends for reading and for writing.
+/// A pipe: its reading end and its writing end.
 pub(crate) fn pipe() -> SysResult<(Fd, Fd)> {
     let mut fds = [0_i32; 2];
     // SAFETY: the kernel writes two numbers into `fds`.
@@ -53,7 +53,7 @@ pub(crate) fn pipe() -> SysResult<(Fd, Fd)> {
     Ok((Fd(fds[0]), Fd(fds[1])))
 }
 
-/// Reads and writes fail where they would have to wait.
+/// Makes reads and writes fail instead of blocking.
 pub(crate) fn never_wait(fd: &Fd) -> SysResult<()> {
     let flags = plain(nr::FCNTL, [fd.arg(), F_GETFL, 0, 0, 0, 0])?;
     plain(nr::FCNTL, [fd.arg(), F_SETFL, flags | O_NONBLOCK, 0, 0, 0]).map(drop)
@@ -65,7 +65,7 @@ pub(crate) fn is_writable(fd: &Fd) -> bool {
     plain(nr::FCNTL, [fd.arg(), F_GETFL, 0, 0, 0, 0]).is_ok_and(|flags| flags & O_ACCMODE != 0)
 }
 
-/// How many bytes are there to be read.
+/// The number of bytes ready to be read.
 pub(crate) fn readable(fd: &Fd) -> usize {
     const FIONREAD: usize = 0x541B;
     let mut count = 0_i32;
@@ -75,10 +75,10 @@ pub(crate) fn readable(fd: &Fd) -> usize {
     if asked.is_ok() { count.max(0) as usize } else { 0 }
 }
 
-/// Says to the other end that no more bytes come.
+/// Tells the other end that no more bytes follow.
 pub(crate) fn end_writing(socket: &Fd) {
     const SHUT_WR: usize = 1;
-    // It may have gone.
+    // The other end may be gone.
     let _ = plain(nr::SHUTDOWN, [socket.arg(), SHUT_WR, 0, 0, 0, 0]);
 }
 
@@ -88,7 +88,7 @@ pub(crate) fn write_at(file: &Fd, bytes: &[u8], at: u64) -> SysResult<usize> {
     checked(unsafe { syscall(nr::PWRITE64, args) })
 }
 
-/// Sends bytes, and up to three descriptors with them, without ever waiting.
+/// Sends bytes and up to three descriptors. Never blocks.
 pub(crate) fn send_with(socket: &Fd, bytes: &[u8], fds: &[i32]) -> SysResult<usize> {
     let iov = IoVec { base: bytes.as_ptr() as usize, len: bytes.len() };
     let mut rights = RightsMsg {
@@ -109,7 +109,7 @@ pub(crate) fn send_with(socket: &Fd, bytes: &[u8], fds: &[i32]) -> SysResult<usi
         flags: 0,
     };
     let how = MSG_DONTWAIT | MSG_NOSIGNAL;
-    // SAFETY: `message` and all it points to live until the call returns.
+    // SAFETY: `message` and everything it points to live until the call returns.
     checked(unsafe {
         syscall(nr::SENDMSG, [socket.arg(), &raw const message as usize, how, 0, 0, 0])
     })

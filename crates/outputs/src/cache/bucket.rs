@@ -1,7 +1,7 @@
 //! Caches in a bucket: one object each, `PREFIX/PROJECT/PATHS/KEY.tar.gz`.
 //!
-//! An object appears whole. It is fetched whole, and its digest compared, before anything of it is put
-//! in place: a build never finds half a cache. `upkeep` lists and removes them.
+//! An object appears whole. It is downloaded whole and its digest compared before anything is
+//! restored: a build never finds half a cache. `upkeep` lists and removes these objects.
 
 use super::super::meter::Meter;
 use super::super::{OutputError, hex};
@@ -21,13 +21,13 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 
 pub(super) const END: &str = ".tar.gz";
-/// Name of a cache without a key. No key looks like it.
+/// Name of a cache without a key. No encoded key looks like it.
 pub(super) const NO_KEY: &str = "%";
-/// In the object's metadata.
+/// Metadata key that holds the digest.
 pub(super) const DIGEST: &str = "runner-sha256";
 const ITEMS: &str = "runner-digest";
 pub(super) const COUNTS: &str = "runner-counts";
-/// Bytes passed on in one piece.
+/// Bytes passed on at a time.
 const CHUNK: usize = 256 << 10;
 
 fn folder(location: &Location, wanted: &WantedCache) -> Object {
@@ -40,7 +40,7 @@ fn object(location: &Location, wanted: &WantedCache) -> Object {
     Object { key: format!("{}/{key}{END}", folder.key), ..folder }
 }
 
-/// Whether the bucket has exactly this cache already.
+/// Whether the bucket already has exactly this cache.
 pub(super) async fn has(
     s3: &S3,
     location: &Location,
@@ -51,7 +51,7 @@ pub(super) async fn has(
     Ok(listed.iter().any(|listed| listed.key == object.key))
 }
 
-/// Puts a cache in place; the digest of what is in it, where there was one.
+/// Restores a cache. Returns the digest of its content, or `None` if there was no cache.
 pub(super) async fn restore(
     caching: &Caching,
     s3: &S3,
@@ -75,7 +75,7 @@ pub(super) async fn restore(
                 })
                 .collect();
             similar.sort();
-            // The newest; one that a prune removes in this very moment gives way to the next.
+            // Take the newest; if a prune removes it at this very moment, try the next.
             while download.is_none()
                 && let Some((_, object_key, name)) = similar.pop()
             {
@@ -122,7 +122,7 @@ pub(super) async fn restore(
     Ok(Some(told(ITEMS).unwrap_or_default()))
 }
 
-/// Files and bytes of a cache, as its metadata has them.
+/// Number of files and bytes of a cache, parsed from its metadata.
 pub(super) fn counts(text: Option<&str>) -> (u64, u64) {
     let (files, bytes) = text.and_then(|text| text.split_once(' ')).unwrap_or_default();
     let number = |text: &str| text.parse().unwrap_or(0);
@@ -192,7 +192,7 @@ fn unpack(archive: &File, side: &[u8], requests: &mut FileRequests) -> Result<()
             _ => {}
         }
     }
-    // From the inside out.
+    // Innermost first.
     for (path, item) in directories.iter().rev() {
         finish_directory(requests, item, path)?;
     }

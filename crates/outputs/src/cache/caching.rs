@@ -1,6 +1,6 @@
-//! What all code that moves caches needs: places, and where messages go.
+//! What all code that moves caches needs: the places, and where messages go.
 //!
-//! Made by the driver. What is done with it is in `cache`, and for buckets in `bucket`.
+//! Made by the driver and used by `cache` and, for buckets, by `bucket`.
 
 use super::super::transfer::{Keeper, keep};
 use super::super::{OutputError, Workplace};
@@ -10,7 +10,7 @@ use super::names::WantedCache;
 use runner_core::event::Notice;
 use runner_engine::files::FilesProgram;
 
-/// What moves caches.
+/// Shared state for saving and restoring caches.
 pub struct Caching {
     pub at: Workplace,
 }
@@ -43,7 +43,8 @@ impl Caching {
         self.note(format!("cache{of}: restored {files} file(s), {bytes} bytes{how}")).await;
     }
 
-    /// A large cache that could be a layer, if this user's runner had saved it here, says so.
+    /// Reports a large cache that was copied but could be a layer if this user's runner had saved
+    /// it here.
     pub(super) async fn tell_why_copied(&self, entry: &CacheEntry) {
         let could_be_layer =
             || entry.trees().is_some_and(|trees| self.at.container.can_hold(&trees));

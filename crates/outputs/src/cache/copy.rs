@@ -1,4 +1,4 @@
-//! A cache of a folder, copied into the container.
+//! Copies a cache from a folder into the container.
 
 use super::super::OutputError;
 use super::caching::Caching;
@@ -15,7 +15,7 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Bytes passed on in one piece.
+/// Bytes passed on at a time.
 const CHUNK: usize = 256 << 10;
 
 /// Copies the cache, and returns it.
@@ -44,7 +44,7 @@ pub(super) async fn restore(
     Ok(entry)
 }
 
-/// What did not work, in a few words.
+/// Briefly reports what failed.
 pub(super) async fn tell(caching: &Caching, failures: &FileFailures) {
     if let Some(first) = failures.first.first() {
         let more = failures.count - 1;
@@ -57,13 +57,13 @@ struct CacheCopy<'a> {
     requests: &'a mut FileRequests,
     remarks: &'a Remarks,
     side: &'a [u8],
-    /// Where the tree is, for messages.
+    /// Path of the tree, for messages.
     place: &'a Path,
 }
 
-/// Why a walk has stopped.
+/// Why a walk stopped.
 enum WalkStop {
-    /// A directory that cannot be read.
+    /// A directory could not be read.
     Walk(io::Error),
     Item(OutputError),
 }
@@ -75,7 +75,7 @@ impl From<io::Error> for WalkStop {
 }
 
 impl CacheCopy<'_> {
-    /// All that is in a tree of the cache.
+    /// Copies everything in one tree of the cache.
     fn tree(&mut self, tree: &beneath::Dir) -> Result<(), OutputError> {
         let mut directories = Vec::new();
         let mut buffer = vec![0; CHUNK];
@@ -87,7 +87,7 @@ impl CacheCopy<'_> {
                 }
                 FileType::Symlink => self.link(&found).map_err(WalkStop::Item)?,
                 FileType::RegularFile => self.file(&found, &mut buffer).map_err(WalkStop::Item)?,
-                // Nothing of ours.
+                // Something the runner did not put there.
                 _ => {}
             }
             Ok(())
@@ -96,14 +96,14 @@ impl CacheCopy<'_> {
             WalkStop::Walk(error) => OutputError::folder("read", self.place)(error),
             WalkStop::Item(error) => error,
         })?;
-        // From the inside out.
+        // Innermost first.
         for (path, item) in directories.iter().rev() {
             finish_directory(self.requests, item, path)?;
         }
         Ok(())
     }
 
-    /// What was read, or why not, with its place.
+    /// Adds the place to the error of a read.
     fn read<T>(
         &self,
         found: &beneath::WalkItem<'_>,
@@ -153,7 +153,7 @@ impl CacheCopy<'_> {
         self.requests.end().map_err(broken)
     }
 }
-/// Asks for an item; the content of a file follows.
+/// Requests an item; the content of a file follows.
 pub(super) fn make_item(
     requests: &mut FileRequests,
     item: &CacheItem,
@@ -168,7 +168,7 @@ pub(super) fn make_item(
     requests.make(&node(facts), path, target).map_err(broken)
 }
 
-/// Mode and time of a directory that is cached itself, once all is in it.
+/// Sets mode and time of a cached directory after its content was written.
 pub(super) fn finish_directory(
     requests: &mut FileRequests,
     item: &CacheItem,
@@ -181,7 +181,8 @@ pub(super) fn finish_directory(
 }
 
 fn node(facts: FileFacts) -> NewFile {
-    // What is made is root's as it is, or the caller's where there is no other.
+    // Files of root keep the owner they are created with: root, or the caller if there is no other
+    // user.
     let owner = if (facts.uid, facts.gid) == (0, 0) { 0 } else { make::OWNER };
     NewFile { flags: make::TIMES | owner, facts }
 }

@@ -1,5 +1,5 @@
-//! A cache of a folder as it is read: what it says of itself, and its trees. All of it is believed as much as
-//! any process that could write there.
+//! Reads a cache from a folder: its description and its trees. None of it is trusted more than any
+//! process that could write there.
 
 use super::super::OutputError;
 use super::gather::{CacheItem, ROOT, SOURCE};
@@ -21,18 +21,18 @@ pub(super) const FACTS: &str = "entry.json";
 pub(super) const DETAILS: &str = "details.json";
 pub(super) const SIGNATURE: &str = "signature";
 pub(super) const LOCK: &str = "lock";
-/// Most bytes of a cache's own description. Keys are far shorter.
+/// Maximum size of a cache's description in bytes. Keys are far shorter.
 const MOST_FACTS: u64 = 64 << 10;
-/// Most bytes of details: those of some hundred thousand directories.
+/// Maximum size of the details in bytes: enough for some hundred thousand directories.
 pub(super) const MOST_DETAILS: u64 = 64 << 20;
 const MOST_SIGNATURE: u64 = 256;
 
-/// What a cache says of itself.
+/// A cache's description of itself.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EntryFacts {
     pub project: String,
-    /// Digest of the paths it was made of.
+    /// Digest of the cached paths.
     pub paths: String,
     pub key: Option<String>,
     /// Milliseconds since 1970.
@@ -41,16 +41,16 @@ pub struct EntryFacts {
     pub bytes: u64,
     /// Digest of names, sizes and times.
     pub(super) digest: String,
-    /// Whether all of it is root's, with nine bits of mode.
+    /// Whether every item belongs to root and has only the nine permission bits as its mode.
     pub(super) is_plain: bool,
 }
 
-/// What the stored tree does not show about the cached files.
+/// Facts about the cached files that the stored tree does not show.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct TreeDetails {
     /// Names of directories that are cached themselves.
     directories: Vec<String>,
-    /// Names, owner, group and mode of what is not plain.
+    /// Names, owners, groups and modes of the items that are not plain.
     odd: Vec<(String, u32, u32, u32)>,
 }
 
@@ -70,19 +70,19 @@ impl TreeDetails {
     }
 }
 
-/// A cache. Nobody can remove it while this lives.
+/// A cache, protected from removal while this value lives.
 #[derive(Debug)]
 pub struct CacheEntry {
     pub facts: EntryFacts,
-    /// Whether this user's runner has saved it, here.
+    /// Whether this user's runner saved it on this machine.
     pub is_ours: bool,
     dir: Dir,
-    /// Where it is, for messages.
+    /// Its path, for messages.
     place: PathBuf,
     _lock: File,
 }
 
-/// What a cache says of itself, as it stands there.
+/// A cache's raw description.
 pub(super) fn words(dir: &Dir) -> io::Result<Vec<u8>> {
     dir.read_small(FACTS, MOST_FACTS)
 }
@@ -104,35 +104,35 @@ impl CacheEntry {
         Some(CacheEntry { facts, is_ours, dir, place: place.to_path_buf(), _lock: lock })
     }
 
-    /// Whether it takes longer to copy than a container takes to be made once more.
+    /// Whether copying it takes longer than creating the container again.
     pub(super) fn is_large(&self) -> bool {
         is_large_cache(self.facts.files, self.facts.bytes)
     }
 
-    /// Its trees as layers, where those are all that there is to it.
+    /// Its trees as layers, if they are all that the cache consists of.
     pub(super) fn trees(&self) -> Option<CachedTrees> {
         let tree = |side| self.tree(side).ok().map(Arc::new);
         self.facts.is_plain.then_some(())?;
         Some(CachedTrees { source: tree(SOURCE)?, root: tree(ROOT)? })
     }
 
-    /// Its tree of one side.
+    /// The tree of one side.
     pub(super) fn tree(&self, side: &[u8]) -> Result<Dir, OutputError> {
         let tree = self.dir.open([b"tree/", side].concat());
         tree.map_err(OutputError::folder("open a tree of", &self.place))
     }
 
-    /// Where it is, for messages.
+    /// Its path, for messages.
     pub(super) fn place(&self) -> &Path {
         &self.place
     }
 
-    /// The folder of caches that it is in.
+    /// The cache folder that contains it.
     pub(super) fn folder(&self) -> &Path {
         self.place.ancestors().nth(2).unwrap_or(&self.place)
     }
 
-    /// What its items are, as far as the tree does not tell: cached directories, owners and modes.
+    /// The details of its items that the tree does not show: cached directories, owners and modes.
     pub(super) fn details(&self) -> Result<Remarks, OutputError> {
         let read = || -> io::Result<TreeDetails> {
             Ok(serde_json::from_slice(&self.dir.read_small(DETAILS, MOST_DETAILS)?)?)
@@ -154,7 +154,7 @@ fn now() -> rustix::fs::Timestamps {
     rustix::fs::Timestamps { last_access: now, last_modification: now }
 }
 
-/// What a tree does not tell.
+/// Details that a tree does not show.
 #[derive(Debug, Default)]
 pub(super) struct Remarks {
     directories: HashSet<Vec<u8>>,

@@ -1,4 +1,4 @@
-//! What of a container a cache is made of.
+//! Selects the files of a container that go into a cache.
 
 use super::super::listing::{Links, ListedPath, ListingStart, list};
 use super::super::transfer::{Chosen, TransferRequest, converse};
@@ -11,22 +11,22 @@ use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-/// What lies below the source directory, whose place differs from build to build.
+/// Root of files below the source directory, whose path differs from build to build.
 pub(super) const SOURCE: &[u8] = b"source";
-/// What lies anywhere else.
+/// Root of all other files.
 pub(super) const ROOT: &[u8] = b"root";
 
 /// A file, directory or link of a cache.
 #[derive(Clone, Debug)]
 pub(super) struct CacheItem {
     pub(super) facts: FileFacts,
-    /// Of a link.
+    /// Target, if it is a link.
     pub(super) target: Option<Vec<u8>>,
-    /// A directory on the way to what is cached, and not cached itself.
+    /// A directory on the way to a cached path, not cached itself.
     pub(super) is_passed: bool,
 }
 
-/// Everything, by its name in the cache: [`SOURCE`] or [`ROOT`] and the path below it.
+/// All items by their name in the cache: [`SOURCE`] or [`ROOT`], and the path below it.
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
     pub(super) items: BTreeMap<Vec<u8>, CacheItem>,
@@ -42,7 +42,7 @@ pub(super) struct CacheOrigin<'a> {
     pub(super) container: &'a dyn Container,
     /// `CODEBUILD_SRC_DIR`.
     pub(super) source: &'a str,
-    /// What is left out.
+    /// What to leave out.
     pub(super) leavings: &'a PriorLeavings,
     pub(super) teller: &'a Reporter,
 }
@@ -82,7 +82,7 @@ pub(super) async fn gather(
     Ok(gathered)
 }
 
-/// What directories are like.
+/// Reads the facts of the directories.
 async fn look(
     container: &dyn Container,
     source: &str,
@@ -117,7 +117,7 @@ fn name(path: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Side, and the path below it.
+/// Splits a name into its side and the path below it.
 pub(super) fn parts(name: &[u8]) -> Option<(&[u8], &[u8])> {
     let slash = name.iter().position(|&byte| byte == b'/')?;
     let (side, path) = (&name[..slash], &name[slash + 1..]);
@@ -125,7 +125,8 @@ pub(super) fn parts(name: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 impl Gathered {
-    /// Whether everything lies in directories that are there, too. A program that is not ours may say anything.
+    /// Checks that every item's parent directory is listed too: the program in the container is not
+    /// trusted.
     fn check(&self) -> Result<(), OutputError> {
         for name in self.items.keys() {
             let slash = name.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
@@ -149,7 +150,7 @@ impl Gathered {
         self.items.values().filter(|item| item.is_file()).map(|item| item.facts.size).sum()
     }
 
-    /// Regular files, to be read, by their names in the cache.
+    /// The regular files to read, by their names in the cache.
     pub(super) fn chosen(&self, source: &str) -> Vec<Chosen> {
         let files = self.items.iter().filter(|(_, item)| item.is_file());
         files
@@ -167,7 +168,7 @@ impl Gathered {
             .collect()
     }
 
-    /// Differs where anything differs that a build can see, but for the times of directories.
+    /// Differs if anything visible to a build differs, except the times of directories.
     pub(super) fn digest(&self) -> String {
         let mut digest = Sha256::new();
         for (name, item) in self.items.iter().filter(|(_, item)| !item.is_passed) {
@@ -197,7 +198,7 @@ impl CacheItem {
         self.facts.kind() == runner_wire::abi::files::REGULAR
     }
 
-    /// Whether a file of the caller's with these nine bits of mode stands for it.
+    /// Whether a file owned by the caller with these nine mode bits represents it fully.
     pub(super) fn is_plain(&self) -> bool {
         let FileFacts { mode, uid, gid, .. } = self.facts;
         (uid, gid) == (0, 0) && (self.target.is_some() || mode & 0o7000 == 0)
@@ -229,7 +230,7 @@ mod tests {
         );
         assert_eq!(check(&[("source/f", REGULAR), ("source/f/d", DIRECTORY)]), refused("f/d", "f"));
         assert_eq!(check(&[("source/d/e", DIRECTORY)]), refused("d/e", "d"));
-        // Of the other side.
+        // Names of the other side.
         let apart = [("root/d", DIRECTORY), ("source/d/e", REGULAR)];
         assert_eq!(check(&apart), refused("d/e", "d"));
     }

@@ -1,42 +1,42 @@
-//! A cache as it is listed, wherever it is kept, and which of many have to go.
+//! A cache as listed, wherever it is stored, and the choice of caches to remove.
 
 use super::super::OutputError;
 use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
-/// A cache that nobody has used for so long has to go.
+/// A cache unused for this long is removed.
 pub const OLDEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// And the ones not used for longest, beyond so much in all.
+/// Beyond this total size, the least recently used caches are removed.
 pub const LARGEST: u64 = 10 << 30;
 
 /// One line of the list of caches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedCache {
-    /// What it is called where it is kept.
+    /// Its identifier in the store.
     pub id: String,
     pub project: String,
-    /// Digest of the paths it was made of.
+    /// Digest of the paths that were cached.
     pub paths: String,
     pub key: Option<String>,
     pub files: u64,
-    /// What it takes where it is kept.
+    /// Size in the store.
     pub bytes: u64,
     /// Milliseconds since 1970.
     pub created: u64,
-    /// When it was last restored, or, where nobody takes note of that, saved.
+    /// When it was last restored, or saved if the store does not record uses.
     pub used: SystemTime,
 }
 
-/// What a prune has done.
+/// The result of a prune.
 #[derive(Debug)]
 pub struct Pruned {
     pub removed: Vec<ListedCache>,
-    /// Saved anew since they were looked at, and left.
+    /// Caches saved again since they were listed, and therefore kept.
     pub renewed: usize,
-    /// What else stays, and why.
+    /// Why other caches could not be removed.
     pub failures: Vec<OutputError>,
-    /// Uploads that nobody completes, thrown away.
+    /// Incomplete uploads that were aborted.
     pub abandoned: Result<usize, OutputError>,
 }
 
@@ -46,8 +46,8 @@ impl From<Vec<ListedCache>> for Pruned {
     }
 }
 
-/// Of these, the newest first: what was not used since `before`, what is older than another of its name, and
-/// beyond `most` bytes what was not used for longest.
+/// The caches to remove, of a list sorted newest first: those not used since `before`, those
+/// superseded by a newer one of the same name, and beyond `most` bytes the least recently used.
 pub(super) fn superfluous(
     listed: Vec<ListedCache>,
     before: SystemTime,
@@ -77,7 +77,7 @@ pub(super) fn superfluous(
 mod tests {
     use super::*;
 
-    /// Of a key, so many bytes, used at that second.
+    /// A cache with this key, of this many bytes, last used at this second.
     fn cache(key: &str, bytes: u64, used: u64) -> ListedCache {
         ListedCache {
             id: format!("{key}-{used}"),
@@ -102,7 +102,7 @@ mod tests {
         };
         assert_eq!(gone(0, 40), [""; 0]);
         assert_eq!(gone(0, 39), ["a-20"]);
-        // What has gone for its age takes no room.
+        // Caches removed for their age take no room.
         assert_eq!(gone(30, 30), ["a-20"]);
         assert_eq!(gone(31, 10), ["b-30", "a-20", "d-40"]);
         assert_eq!(gone(100, 0), ["d-40", "c-50", "b-30", "a-20"]);

@@ -1,8 +1,8 @@
-//! The cache: what one build leaves for the next.
+//! The cache: files that one build keeps for the next.
 //!
-//! Asked for by the driver in DOWNLOAD_SOURCE and in UPLOAD_ARTIFACTS. Trouble with it is reported and never
-//! fails a build. A cache with a key is saved once and never changed; one without is saved anew when
-//! something in it has changed.
+//! Called by the driver in DOWNLOAD_SOURCE and in UPLOAD_ARTIFACTS. Problems are reported and never
+//! fail a build. A cache with a key is saved once and never changed; one without is saved again
+//! when something in it has changed.
 
 mod bucket;
 mod caching;
@@ -38,13 +38,13 @@ use runner_engine::files::FilesProgram;
 use std::path::Path;
 use std::time::SystemTime;
 
-/// Where caches are, and whose.
+/// Where caches are stored, and for whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheTo {
     pub store: OutputStore,
-    /// Caches are found by builds of this name only.
+    /// Project name; only builds of this project find the cache.
     pub project: String,
-    /// Who signs those of a folder.
+    /// Signs the caches in a folder.
     pub signer: Signer,
 }
 
@@ -53,7 +53,8 @@ impl CacheTo {
         CacheFolder::signed(path, &self.signer)
     }
 
-    /// Removes what is old, and what is too much; once the build uses none of it any more.
+    /// Removes old caches and those beyond the size limit. Call it once the build no longer uses
+    /// any.
     pub fn tidy(&self) -> Result<(), OutputError> {
         match &self.store {
             OutputStore::Folder(path) => {
@@ -64,7 +65,7 @@ impl CacheTo {
         }
     }
 
-    /// In AWS's words.
+    /// The cache in AWS's terms.
     pub fn facts(&self) -> CacheFacts {
         match &self.store {
             OutputStore::Folder(path) => {
@@ -78,20 +79,20 @@ impl CacheTo {
     }
 }
 
-/// What is known of a build's cache between its two ends.
+/// State of a build's cache, from its restore to its save.
 #[derive(Debug, Default)]
 pub struct CacheState {
     wanted: Option<WantedCache>,
-    /// Digest of what was restored.
+    /// Digest of the restored cache.
     restored: Option<String>,
-    /// Keeps what the build sees from being removed.
+    /// Protects what the build sees from removal.
     entry: Option<CacheEntry>,
 }
 
 impl Caching {
-    /// Which cache is meant, and, in a folder, whether there is one. `before` is what was found before the
-    /// container was there. What goes wrong with a folder goes wrong again, and is reported, when the
-    /// cache is restored.
+    /// Resolves which cache is meant and, in a folder, looks for it. `before` is the result of the
+    /// search made before the container existed. An error of the folder is not reported here: it
+    /// recurs, and is reported, when the cache is restored.
     pub async fn find(&self, cache: &spec::Cache, to: &CacheTo, before: CacheState) -> CacheState {
         let wanted = match self.wanted(cache, to).await {
             Ok(wanted) => wanted,
@@ -110,7 +111,8 @@ impl Caching {
         CacheState { wanted: Some(wanted), restored: None, entry }
     }
 
-    /// Puts the cache in place. Returns what saving needs later. `found` may be in the container already.
+    /// Restores the cache. Returns what saving needs later. `found` may already be in the
+    /// container.
     pub async fn restore(
         &self,
         cache: &spec::Cache,
@@ -195,7 +197,7 @@ impl Caching {
             }
         };
         if is_there {
-            // What a key stands for does not change.
+            // A key's content never changes.
             return Ok(());
         }
         let patterns = patterns(&cache.paths, &self.at.values, &self.at.source);
@@ -249,7 +251,7 @@ impl Caching {
         saved.map_err(|error| OutputError::Other(error.to_string()))?
     }
 
-    /// Resolves what the buildspec asks for.
+    /// Resolves the buildspec's cache settings.
     async fn wanted(&self, cache: &spec::Cache, to: &CacheTo) -> Result<WantedCache, String> {
         let secrets = self.at.secrets.get();
         let evaluate = async |text: &String| {
@@ -271,9 +273,9 @@ impl Caching {
 }
 
 impl CacheTo {
-    /// A key in which nobody can read a secret, and which stands for no other: in a folder each secret has a
-    /// pseudonym. In a bucket, whose caches are for other machines, too, nothing can be in a secret's place that
-    /// only those with the secret could tell.
+    /// A key that reveals no secret and matches no other key. In a folder each secret is replaced
+    /// by a pseudonym. A bucket's caches are also for other machines: there, no replacement exists
+    /// that only those who know the secret could compute.
     fn without_secrets(
         &self,
         text: &str,
@@ -299,8 +301,8 @@ impl CacheTo {
 }
 
 impl CacheState {
-    /// A cache of a folder that can be found without a container, because nothing in its key has to be
-    /// evaluated. What goes wrong here goes wrong again, and is reported, when it is restored.
+    /// Looks for a cache in a folder before there is a container; possible if nothing in its key
+    /// has to be evaluated. An error here recurs, and is reported, when the cache is restored.
     pub fn found_before(cache: &spec::Cache, to: &CacheTo) -> Self {
         let mut keys = cache.key.iter().chain(&cache.fallback_keys);
         let OutputStore::Folder(path) = &to.store else { return CacheState::default() };
@@ -316,12 +318,13 @@ impl CacheState {
         CacheState { entry, wanted: Some(wanted), restored: None }
     }
 
-    /// Files and bytes of the cache that was found in a folder.
+    /// Number of files and bytes of the cache found in a folder.
     pub fn found(&self) -> Option<(u64, u64)> {
         self.entry.as_ref().map(|entry| (entry.facts.files, entry.facts.bytes))
     }
 
-    /// The trees that may be part of a container: those of a cache that this user's runner has saved here.
+    /// The trees that may become part of a container: only those of a cache that this user's runner
+    /// saved here.
     pub fn trees(&self) -> Option<CachedTrees> {
         self.entry.as_ref().filter(|entry| entry.is_ours)?.trees()
     }

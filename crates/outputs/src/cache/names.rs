@@ -1,13 +1,13 @@
-//! Which cache is meant, and names that hold any bytes.
+//! Which cache is meant, and names that can encode any bytes.
 
 use super::super::hex;
 use runner_core::spec;
 use sha2::{Digest, Sha256};
 
-/// Bytes of the digest of paths.
+/// Bytes kept of the digest of the paths.
 const PATHS: usize = 8;
 
-/// Whether a text can be the digest of paths.
+/// Whether a text can be a digest of paths.
 pub(super) fn is_paths(text: &str) -> bool {
     text.len() == 2 * PATHS && text.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
 }
@@ -15,10 +15,10 @@ pub(super) fn is_paths(text: &str) -> bool {
 #[derive(Clone, Debug)]
 pub(super) struct WantedCache {
     pub(super) project: String,
-    /// Digest of the paths.
+    /// Digest of the cached paths.
     pub(super) paths: String,
     pub(super) key: Option<String>,
-    /// Beginnings of keys that will do.
+    /// Prefixes of keys that are accepted as fallback.
     pub(super) fallback: Vec<String>,
 }
 
@@ -39,8 +39,8 @@ impl WantedCache {
     }
 }
 
-/// Any bytes as text of few characters, which keeps beginnings: those of a text are those of what it is
-/// made of.
+/// Encodes any bytes with a small set of characters. It preserves prefixes: a prefix of the bytes
+/// encodes to a prefix of the text.
 pub(super) fn encode(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for &byte in bytes {

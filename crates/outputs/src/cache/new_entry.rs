@@ -1,4 +1,4 @@
-//! A cache of a folder that is being made.
+//! A cache being written to a folder.
 
 use super::super::OutputError;
 use super::super::folder::{OutputDirectory, times};
@@ -19,23 +19,23 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Mode of a directory while it is filled.
 const DIRECTORY: u32 = 0o755;
 
-/// A cache that is being made. Removed unless it is finished.
+/// A cache being written. Removed unless it is finished.
 pub(super) struct NewEntry {
-    /// Where finished ones go.
+    /// Directory of finished caches.
     entries: Dir,
-    /// Where those are that are being made.
+    /// Directory of unfinished caches.
     new: Dir,
-    /// Bytes that caches share.
+    /// Directory of content shared between caches.
     content: Dir,
-    /// Its name.
+    /// Name of the cache.
     id: String,
     dir: Dir,
-    /// Where it will be, for messages.
+    /// Final path, for messages.
     place: PathBuf,
     lock: Option<File>,
 }
 
-/// The folders of a cache's folder.
+/// The subdirectories of a cache folder.
 pub(super) struct Folders {
     pub(super) entries: Dir,
     pub(super) new: Dir,
@@ -51,7 +51,7 @@ impl NewEntry {
                 let lock = dir.create(LOCK)?;
                 lock.set_permissions(Permissions::from_mode(0o644))?;
                 lock.lock()?;
-                // Before it was locked, a sweep may have taken it for a leftover and removed it.
+                // Before the lock was taken, a sweep may have removed it as a leftover.
                 if is_there(&lock)? {
                     return Ok((dir, lock));
                 }
@@ -62,7 +62,7 @@ impl NewEntry {
         Ok(NewEntry { entries, new, content, id, dir, place, lock: Some(lock) })
     }
 
-    /// Where its files go, by their names.
+    /// The directory its files are written to, by name.
     pub(super) fn place(&self) -> Result<OutputDirectory, OutputError> {
         Ok(OutputDirectory { dir: self.tree()?, path: self.place.join("tree") })
     }
@@ -81,7 +81,7 @@ impl NewEntry {
         move |source| OutputError::Folder { doing, path, source }
     }
 
-    /// Makes directories and links; files follow.
+    /// Creates directories and links; the files follow.
     pub(super) fn make_others(&self, gathered: &Gathered) -> Result<(), OutputError> {
         let tree = self.tree()?;
         for side in [SOURCE, ROOT] {
@@ -115,7 +115,7 @@ impl NewEntry {
         done.map_err(|source| OutputError::Folder { doing, path: path(), source })
     }
 
-    /// Writes its description, and gives it its name.
+    /// Writes the description and moves the cache to its final name.
     pub(super) fn finish(
         mut self,
         wanted: &WantedCache,
@@ -124,7 +124,7 @@ impl NewEntry {
     ) -> Result<EntryFacts, OutputError> {
         let mut details = TreeDetails::default();
         let tree = self.tree()?;
-        // From the inside out: a directory may be closed to writing.
+        // Innermost first: a directory's mode may forbid writing.
         for (name, item) in gathered.items.iter().rev() {
             if item.is_directory() {
                 let dressed = tree.dress(name, item.facts.mode, &times(&item.facts));
@@ -158,7 +158,7 @@ impl NewEntry {
         }
         let moved = self.new.rename(&self.id, &self.entries, &self.id);
         moved.map_err(self.failed("make", ""))?;
-        // From here on it is anybody's to use and to remove.
+        // From here on any runner may use or remove the cache.
         self.lock = None;
         Ok(facts)
     }

@@ -1,9 +1,9 @@
-//! How a cache shows that this user's runner has saved it, here (docs/adr/0062).
+//! How a cache shows that this user's runner saved it on this machine (docs/adr/0062).
 //!
-//! A cache's folder may come from anywhere: out of a clone, off another machine, from another user. What this
-//! runner saves it signs with a key that stands in the state folder alone. The signature covers what a cache
-//! says of itself, its name, and the very directories it was made of: a copy, by whatever means, is signed by
-//! nobody.
+//! A cache folder may come from anywhere: out of a clone, from another machine, from another user.
+//! The runner signs what it saves with a key that exists only in the state folder. The signature
+//! covers the cache's description, its name, and the identity of its directories: a copy, however
+//! made, has no valid signature.
 
 use super::super::hex;
 use super::super::shared::Naming;
@@ -16,10 +16,10 @@ use sha2::Sha256;
 use std::fmt;
 use std::io;
 
-/// Digits that stand in a cache's key for a secret.
+/// Digits that replace a secret in a cache's key.
 const DIGITS: usize = 16;
 
-/// Signs caches, and knows its own signatures. Without a key it does neither.
+/// Signs caches and verifies its own signatures. Without a key it does neither.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Signer(Option<[u8; 32]>);
 
@@ -29,13 +29,13 @@ impl fmt::Debug for Signer {
     }
 }
 
-/// What is signed.
+/// The signed data.
 pub(super) struct Signed<'a> {
-    /// The folder of the cache.
+    /// Folder of the cache.
     pub(super) dir: &'a Dir,
-    /// Its name.
+    /// Name of the cache.
     pub(super) id: &'a [u8],
-    /// What it says of itself.
+    /// Description of the cache.
     pub(super) words: &'a [u8],
 }
 
@@ -44,20 +44,21 @@ impl Signer {
         Signer(Some(key))
     }
 
-    /// The signature; none without a key.
+    /// The signature; `None` without a key.
     pub(super) fn sign(&self, signed: &Signed<'_>) -> io::Result<Option<String>> {
         let Some(mac) = self.of(signed)? else { return Ok(None) };
         Ok(Some(hex(&mac.finalize().into_bytes())))
     }
 
-    /// Whether it is one of this signer's.
+    /// Whether the signature is one of this signer's.
     pub(super) fn knows(&self, signed: &Signed<'_>, signature: &[u8]) -> bool {
         let bytes = unhex(signature);
         let (Ok(Some(mac)), Some(bytes)) = (self.of(signed), bytes) else { return false };
         mac.verify_slice(&bytes).is_ok()
     }
 
-    /// What stands for a secret in a cache's key: always the same, and no help in guessing it without the key.
+    /// Replaces a secret in a cache's key: always the same for one secret, and of no help in
+    /// guessing it without the key.
     pub(super) fn pseudonym(&self, secret: &[u8]) -> Option<String> {
         let mut mac = self.begin("pseudonym of a secret")?;
         mac.update(secret);
@@ -66,7 +67,7 @@ impl Signer {
         Some(digits)
     }
 
-    /// How files are called that caches share: as nobody without the key can call them.
+    /// Names shared files so that nobody without the key can compute the names.
     pub(super) fn naming(&self) -> Option<Naming> {
         let begun = self.begin("name of a file")?;
         Some(Box::new(move |content, facts| {
@@ -102,8 +103,8 @@ impl Signer {
     }
 }
 
-/// What no copy of a directory has in common with it: its number and, where the file system keeps it, when it
-/// was made. Numbers of devices are left out, since they change when a machine starts anew.
+/// What no copy of a directory shares with it: its inode number and, if the file system records it,
+/// its creation time. Device numbers are left out, since they change when a machine reboots.
 fn identity(dir: &Dir) -> io::Result<[u8; 24]> {
     let wanted = StatxFlags::INO | StatxFlags::BTIME;
     let facts = statx(dir, c"", AtFlags::EMPTY_PATH, wanted)?;
@@ -155,14 +156,14 @@ mod tests {
         assert!(
             !signer.knows(&of(&one), &signature.as_bytes()[..62]) && !signer.knows(&of(&one), b"")
         );
-        // Nobody's.
+        // Signed by nobody.
         assert_eq!(Signer::default().sign(&of(&one))?, None);
         assert!(!Signer::default().knows(&of(&one), b""));
-        // It stays that of the cache under another name, and is not that of what takes its place.
+        // The signature still holds for the renamed cache, and not for what takes its place.
         fs::rename(&place, bed.path().join("moved"))?;
         let (moved, replaced) = (Dir::top(&bed.path().join("moved"))?, make(&place)?);
         assert!(knows(&of(&moved)) && !knows(&of(&replaced)));
-        // Through no link.
+        // Links are not followed.
         fs::rename(bed.path().join("moved/tree/root"), bed.path().join("root"))?;
         std::os::unix::fs::symlink(bed.path().join("root"), bed.path().join("moved/tree/root"))?;
         assert!(!knows(&of(&one)));

@@ -1,6 +1,6 @@
-//! A cache as one file: a tar, squeezed by all processors.
+//! A cache as one file: a tar, compressed on all processors.
 //!
-//! Names and times that a plain tar cannot hold stand in records before them, as POSIX has it (pax).
+//! Names and times that a plain tar cannot hold are stored in preceding records, as in POSIX (pax).
 
 use super::super::meter::Meter;
 use super::super::transfer::{Chosen, Keeper};
@@ -17,7 +17,7 @@ use std::path::PathBuf;
 const BLOCK: u64 = 512;
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
-/// Writes one.
+/// Writes a cache archive.
 pub(super) struct TarKeeper {
     out: Gzip<Summed>,
     place: PathBuf,
@@ -26,7 +26,7 @@ pub(super) struct TarKeeper {
     padding: u64,
 }
 
-/// A file, and the digest of what went into it.
+/// A file, and the digest of the bytes written to it.
 struct Summed {
     file: File,
     digest: Sha256,
@@ -45,7 +45,7 @@ impl Write for Summed {
 }
 
 impl TarKeeper {
-    /// Begins with directories and links.
+    /// Writes directories and links first.
     pub(super) fn new(
         file: File,
         place: PathBuf,
@@ -63,7 +63,7 @@ impl TarKeeper {
         Ok(tar)
     }
 
-    /// Completes it; the file and its digest.
+    /// Completes the archive. Returns the file and its digest.
     pub(super) fn finish(mut self) -> Result<(File, String), OutputError> {
         let place = self.place.clone();
         let finish = move || -> io::Result<(File, String)> {
@@ -133,11 +133,11 @@ impl TarKeeper {
     }
 }
 
-/// A record of our own: a directory that is only passed.
+/// The runner's own record: marks a directory that is only on the way to cached paths.
 pub(super) const PASSED: &str = "RUNNER.passed";
 
 fn record(records: &mut Vec<u8>, key: &str, value: &[u8]) {
-    // A length counts itself.
+    // The length includes its own digits.
     let rest = key.len() + value.len() + 3;
     let mut length = rest + 1;
     while length != rest + length.to_string().len() {
@@ -174,7 +174,7 @@ impl Keeper for TarKeeper {
     }
 
     fn link(&mut self, _: &Chosen, _: &[u8]) -> Result<(), OutputError> {
-        // They have all come before.
+        // Links were all written at the start.
         Ok(())
     }
 }

@@ -1,10 +1,10 @@
-//! Caches in a bucket, listed and removed: `runner cache` for buckets.
+//! Lists and removes caches in a bucket: `runner cache` for buckets.
 //!
-//! A cache is one object, so it is whole until it is gone, whatever the order in which several go; a build
-//! that fetches one meanwhile has all of it or puts nothing in place. What could go wrong is to remove
-//! something else: an object whose name only looks like a cache's, or a cache that a build has saved anew
-//! since it was listed. So each is looked at, says by its metadata that it is one, and goes only as it was
-//! then.
+//! A cache is one object, so it is whole until it is removed, whatever the order of removals; a
+//! build that downloads one meanwhile gets all of it or restores nothing. The danger is removing
+//! something else: an object whose key only looks like a cache's, or a cache saved again since it
+//! was listed. So each object is checked, must identify itself as a cache in its metadata, and is
+//! removed only if it has not changed since.
 
 use super::super::OutputError;
 use super::bucket::{COUNTS, DIGEST, END, NO_KEY, counts};
@@ -18,19 +18,19 @@ use std::collections::HashMap;
 use std::future::ready;
 use std::time::{Duration, SystemTime};
 
-/// Objects that are looked at at once.
+/// Objects checked at once.
 const AT_ONCE: usize = 16;
-/// Parts of an upload that was begun so long ago belong to nobody any more: no cache takes that long.
+/// Parts of an upload begun this long ago are abandoned: no cache takes that long.
 const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A bucket with caches, or a part of one.
+/// A bucket with caches, or a part of a bucket.
 #[derive(Debug)]
 pub struct CacheBucket {
     s3: S3,
     location: Location,
 }
 
-/// What an object's key says.
+/// The parts of an object's key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct ObjectKey {
     object: String,
@@ -40,17 +40,17 @@ struct ObjectKey {
 }
 
 impl CacheBucket {
-    /// With the credentials, Region and endpoint that builds have. No call is made.
+    /// Uses the credentials, Region and endpoint that builds have. Makes no call.
     pub async fn new(location: Location, identity: &CloudIdentity) -> Self {
         CacheBucket { s3: S3::new(&Amazon::load(identity).await), location }
     }
 
-    /// Everything in it, the newest first.
+    /// All caches, newest first.
     pub async fn list(&self) -> Result<Vec<ListedCache>, OutputError> {
         Ok(self.look().await?.into_iter().map(|(listed, _)| listed).collect())
     }
 
-    /// Removes what was not saved since `before`, and beyond `most` bytes the oldest.
+    /// Removes caches not saved since `before`, and the oldest beyond `most` bytes.
     pub async fn prune(&self, before: SystemTime, most: u64) -> Result<Pruned, OutputError> {
         let (mut listed, mut etags) = (Vec::new(), HashMap::new());
         for (entry, etag) in self.look().await? {
@@ -71,7 +71,7 @@ impl CacheBucket {
         })
     }
 
-    /// What every key has to begin with.
+    /// The prefix of every key.
     fn prefix(&self) -> String {
         match self.location.prefix.as_str() {
             "" => String::new(),
@@ -79,7 +79,7 @@ impl CacheBucket {
         }
     }
 
-    /// Everything in it, the newest first, with what tells whether it has changed since.
+    /// All caches, newest first, each with the tag that shows whether it has changed since.
     async fn look(&self) -> Result<Vec<(ListedCache, Option<String>)>, OutputError> {
         let (bucket, prefix) = (&self.location.bucket, self.prefix());
         let mut named = Vec::new();
@@ -94,7 +94,7 @@ impl CacheBucket {
         Ok(found)
     }
 
-    /// One of them; `None` where it is gone already, or no cache.
+    /// One cache; `None` if it is gone or not a cache.
     async fn look_at(
         &self,
         named: ObjectKey,
@@ -118,7 +118,7 @@ impl CacheBucket {
         )))
     }
 
-    /// Multipart uploads that killed runners left behind.
+    /// Aborts multipart uploads that killed runners left behind.
     async fn throw_away_abandoned(&self) -> Result<usize, OutputError> {
         let (bucket, prefix) = (&self.location.bucket, self.prefix());
         let before = since_1970().saturating_sub(ABANDONED).as_secs();
@@ -138,12 +138,12 @@ fn since_1970() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
-/// What a key says, if it is one of a cache below that prefix.
+/// Parses a key; `None` if it is not a cache's key below that prefix.
 fn name(prefix: &str, object: String) -> Option<ObjectKey> {
     let rest = object.strip_prefix(prefix)?.strip_suffix(END)?;
     let (project, rest) = rest.split_once('/')?;
     let (paths, key) = rest.split_once('/')?;
-    // Only in the spelling used here, not in an equivalent one.
+    // Only the spelling used here is accepted, not an equivalent one.
     let text = |encoded: &str| {
         String::from_utf8(decode(encoded)?).ok().filter(|text| encode(text.as_bytes()) == encoded)
     };

@@ -1,8 +1,8 @@
-//! Reports: files of test results and coverage, read in the container and made into reports.
+//! Reports: test and coverage files, read from the container and turned into reports.
 //!
-//! Asked for by the driver in UPLOAD_ARTIFACTS, after the artifacts, also after a failed BUILD. A file
-//! that is refused fails the phase, and so does a group whose files are not there, as in AWS
-//! (docs/adr/0066), whether or not anybody wants a copy.
+//! Called by the driver in UPLOAD_ARTIFACTS, after the artifacts, also after a failed BUILD. As in
+//! AWS, a rejected file fails the phase, and so does a group without files (docs/adr/0066), even if
+//! no copy was requested.
 
 mod reader;
 
@@ -29,53 +29,53 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long CodeBuild looks for reports that nobody has named.
+/// How long CodeBuild searches for reports that the buildspec does not name.
 const DISCOVERY: Duration = Duration::from_secs(5);
-/// Most of one file that is read in such a search, and of all of them.
+/// Maximum bytes read of one file in such a search, and of all files together.
 const MAX_DISCOVERED: u64 = 16 << 20;
 const MAX_DISCOVERED_IN_ALL: u64 = 256 << 20;
 /// Most files of a report.
 const MAX_FILES: usize = 20_000;
-/// Directories in which other people's reports lie.
+/// Directories that contain other people's reports.
 const FOREIGN: [&[u8]; 2] = [b"node_modules", b".git"];
-/// Variables by which a build steers the search.
+/// Variable with which a build controls the search.
 const DISCOVER: &str = "CODEBUILD_CONFIG_AUTO_DISCOVER";
 const DISCOVER_DIR: &str = "CODEBUILD_CONFIG_AUTO_DISCOVER_DIR";
 
-/// What is to be made of reports.
+/// What to do with reports.
 #[derive(Clone, Debug)]
 pub struct Reports {
-    /// A folder of the build's own, in which they are kept.
+    /// The build's own folder, in which reports are kept.
     pub kept: PathBuf,
-    /// Where a copy goes, with the files as they are, if it does.
+    /// Where to copy the reports and the original files, if requested.
     pub dir: Option<PathBuf>,
-    /// Whether those are looked for that nobody has named.
+    /// Whether to search for reports that the buildspec does not name.
     pub discovers: bool,
     pub project: String,
-    /// What no report may show.
+    /// Values that no report may show.
     pub secrets: Secrets,
-    /// Now, in seconds since 1970.
+    /// Current time, in seconds since 1970.
     pub created: f64,
 }
 
-/// A group and what is to be called by its name.
+/// A group and its names.
 struct NamedGroup {
     group: ReportGroupReader,
     arn: String,
     group_arn: String,
-    /// The name of its folder.
+    /// Name of the group's folder.
     folder: String,
 }
 
 /// Where reports go besides the build's own folder.
 struct ReportCopies {
     place: Option<OutputDirectory>,
-    /// Names of folders that are taken, there and in the build's folder.
+    /// Folder names already used, there and in the build's folder.
     taken: HashSet<String>,
 }
 
 impl Reports {
-    /// Reads the reports of the groups, or, where none is named, those that can be found.
+    /// Reads the reports of the groups or, if none is named, the reports it can find.
     pub async fn collect(
         &self,
         collector: &Collector,
@@ -85,7 +85,7 @@ impl Reports {
         let staging = match staging {
             Ok(staging) => staging,
             Err(error) => {
-                // Read and shown they are all the same.
+                // The reports are still read and shown.
                 collector.at.teller.warn(format!("reports are not written: {error}")).await;
                 None
             }
@@ -116,7 +116,7 @@ impl Reports {
         verdict.context().map_or(Ok(()), Err)
     }
 
-    /// The place for what is not whole yet, and the directory in it that is filled.
+    /// The staging place, and the directory in it to fill.
     fn staging(&self, build: &str) -> Result<Option<(Staging, OutputDirectory)>, OutputError> {
         let make = |dir: &PathBuf| {
             let staging = Staging::make(dir, &name(build))?;
@@ -126,7 +126,7 @@ impl Reports {
         self.dir.as_ref().map(make).transpose()
     }
 
-    /// Where a group's files go as they are, if they do.
+    /// Where a group's original files are copied, if requested.
     fn raw(
         &self,
         collector: &Collector,
@@ -169,7 +169,7 @@ impl Reports {
         NamedGroup { group: ReportGroupReader::new(name, format), arn, group_arn, folder }
     }
 
-    /// One group of the buildspec.
+    /// Processes one group of the buildspec.
     async fn one(
         &self,
         collector: &Collector,
@@ -243,7 +243,7 @@ impl Reports {
         }
     }
 
-    /// Looks for files that are reports, whatever the buildspec says, unless the build does not want it.
+    /// Searches for report files, unless the build has turned the search off.
     async fn discover(&self, collector: &Collector, copies: &mut ReportCopies) {
         let teller = &collector.at.teller;
         if collector
@@ -260,7 +260,7 @@ impl Reports {
         let seconds = DISCOVERY.as_secs();
         for line in [
             format!("Set report auto-discover timeout to {seconds} seconds"),
-            // The second blank is CodeBuild's.
+            // CodeBuild prints the second blank, too.
             "Expanding base directory path:  .".to_owned(),
             "Assembling file list".to_owned(),
             "Expanding .".to_owned(),
@@ -351,7 +351,7 @@ impl Reports {
         Ok(groups)
     }
 
-    /// Tells what a report comes to, and writes it.
+    /// Shows a report's result and writes it.
     async fn finish(
         &self,
         collector: &Collector,
@@ -379,7 +379,7 @@ impl Reports {
         group
     }
 
-    /// The place in the build's folder.
+    /// The directory in the build's folder.
     fn own(&self) -> Result<OutputDirectory, OutputError> {
         let path = self.kept.join(INNER);
         let dir = Dir::make_top(&path, 0o700).map_err(OutputError::folder("make", &path))?;
@@ -407,7 +407,7 @@ fn write(
     })
 }
 
-/// What is chosen for a group, in the terms of artifacts.
+/// A group's file selection, expressed as an artifact.
 fn selection(wanted: &ReportGroup) -> Artifact {
     Artifact {
         files: wanted.files.clone(),
@@ -421,7 +421,8 @@ fn selection(wanted: &ReportGroup) -> Artifact {
     }
 }
 
-/// A group whose files could not all be read. That this machine could not keep them is no fault of theirs.
+/// The group after some files could not be read. A failure to store them here is not the files'
+/// fault.
 fn refused(mut group: ReportGroupReader, error: &OutputError) -> ReportGroupReader {
     match error {
         OutputError::Folder { .. } => group.problem(error.to_string()),
@@ -430,21 +431,21 @@ fn refused(mut group: ReportGroupReader, error: &OutputError) -> ReportGroupRead
     group
 }
 
-/// Where a build makes reports that go into a folder before they are whole.
+/// Staging path of a build's reports in a folder.
 pub fn staging(folder: &Path, build: &str) -> PathBuf {
     Staging::place(folder, &name(build))
 }
 
-/// Artifacts may go to the same folder.
+/// Differs from the name for artifacts, which may go to the same folder.
 fn name(build: &str) -> String {
     format!("{build}-reports")
 }
 
-/// Where all of it is made.
+/// Subdirectory that everything is written to.
 const INNER: &str = "reports";
 
 impl ReportCopies {
-    /// A group's folder; its name is the buildspec's to choose, and a build's variables may be in it.
+    /// A group's folder; the buildspec chooses its name, which may contain the build's variables.
     fn folder(&mut self, name: &str) -> String {
         let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         let plain: String = name.chars().map(|c| if fits(c) { c } else { '_' }).take(200).collect();

@@ -1,4 +1,4 @@
-//! What is done with each report file: it is read, and kept as it is where that is wanted.
+//! Handles each report file: reads it, and keeps the original if requested.
 //!
 //! Used by `reports`, on a thread that may block.
 
@@ -11,13 +11,13 @@ use runner_host::beneath::join;
 use runner_wire::files::FileFacts;
 use std::path::PathBuf;
 
-/// Makes something of a file.
+/// Receives report files.
 pub(super) trait Takes {
-    /// `bytes` are none of a file that is larger than anything that is read.
+    /// `bytes` is `None` for a file larger than the limit.
     fn take(&mut self, file: ReportFile, bytes: Option<&[u8]>);
 }
 
-/// All files are one group's.
+/// All files belong to one group.
 impl Takes for ReportGroupReader {
     fn take(&mut self, file: ReportFile, bytes: Option<&[u8]>) {
         match bytes {
@@ -30,7 +30,7 @@ impl Takes for ReportGroupReader {
     }
 }
 
-/// Each file is what it looks like; a group a format.
+/// The format of each file is detected; there is one group per format.
 impl Takes for Vec<ReportGroupReader> {
     fn take(&mut self, file: ReportFile, bytes: Option<&[u8]>) {
         let Some(bytes) = bytes else { return };
@@ -49,15 +49,15 @@ pub(super) struct RawKeeper {
     pub(super) keeper: FolderKeeper,
     pub(super) secrets: Secrets,
     pub(super) sources: SourceDirectories,
-    /// Where all reports go, and the path below it.
+    /// Root of all reports, and the path below it.
     pub(super) dir: PathBuf,
     pub(super) path: Vec<u8>,
-    /// What is not kept, and why.
+    /// Files that were not kept, with the reason.
     pub(super) left_out: Vec<String>,
 }
 
 impl RawKeeper {
-    /// Keeps a file; `bytes` are none of one that is too large to be looked through.
+    /// Keeps a file; `bytes` is `None` if it is too large to be searched for secrets.
     fn keep(
         &mut self,
         file: &Chosen,
@@ -90,13 +90,13 @@ pub(super) struct ReportReader<T> {
     pub(super) taker: T,
     pub(super) raw: Option<RawKeeper>,
     source: String,
-    /// The file that is read.
+    /// The file being read.
     file: Option<(Chosen, FileFacts)>,
     bytes: Vec<u8>,
 }
 
 impl<T: Takes> ReportReader<T> {
-    /// `source` is the directory that paths are shown from.
+    /// Paths are shown relative to `source`.
     pub(super) fn new(taker: T, raw: Option<RawKeeper>, source: &str) -> Self {
         ReportReader { taker, raw, source: source.to_owned(), file: None, bytes: Vec::new() }
     }
@@ -149,7 +149,7 @@ impl<T: Takes> Keeper for ReportReader<T> {
         Ok(())
     }
 
-    /// Links are read, and none stays one.
+    /// Links are read as files; none stays a link.
     fn link(&mut self, _: &Chosen, _: &[u8]) -> Result<(), OutputError> {
         Ok(())
     }

@@ -1,7 +1,7 @@
-//! Deflate on every processor: blocks of bytes go in, and come back compressed in any order.
+//! Deflate on every processor: blocks of bytes go in and come back compressed, in any order.
 //!
-//! Used by the ZIP writer and by the caches' archives. A large file is cut into blocks, each of which
-//! ends on a byte, so that they can be put one after the other; [`END`] closes them.
+//! Used by the ZIP writer and for cache archives. A large file is cut into blocks, each of which
+//! ends on a byte boundary, so that they can be concatenated; [`END`] terminates them.
 
 use crc32fast::Hasher;
 use flate2::{Compress, Compression, FlushCompress, Status};
@@ -10,31 +10,31 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::{io, thread};
 
-/// Bytes of a block; what one processor works on at a time.
+/// Bytes of a block, the unit of work of one processor.
 pub(super) const BLOCK: usize = 1 << 20;
 /// An empty last block.
 pub(super) const END: [u8; 2] = [0x03, 0x00];
-/// As zip and gzip have it.
+/// The default level of zip and gzip.
 const LEVEL: u32 = 6;
-/// What begins a block is tried first; where it does not shrink, the block is not worth the time.
+/// The start of a block is tried first; if it does not shrink, the block is stored.
 const SAMPLE: usize = 16 << 10;
 
 /// How a piece is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DeflatePiece {
-    /// All of a file: a whole stream, or the bytes as they are where that is shorter.
+    /// All of a file: a complete stream, or the bytes unchanged if that is shorter.
     Whole,
     /// Part of a file.
     Block,
 }
 
-/// A piece, squeezed.
+/// A compressed piece.
 #[derive(Clone)]
 pub(super) struct Squeezed {
-    /// Of the bytes that went in.
+    /// Checksum of the input.
     pub crc: Hasher,
     pub length: usize,
-    /// Whether `bytes` are deflated; else they are as they went in.
+    /// Whether `bytes` are deflated; otherwise they are the input.
     pub is_deflated: bool,
     pub bytes: Vec<u8>,
 }
@@ -45,7 +45,7 @@ struct DeflateJob {
     answer: SyncSender<Vec<Squeezed>>,
 }
 
-/// Threads that squeeze.
+/// Compression threads.
 pub(super) struct Pool {
     jobs: Option<SyncSender<DeflateJob>>,
     threads: Vec<JoinHandle<()>>,
@@ -55,7 +55,7 @@ impl Pool {
     /// One thread for each processor.
     pub(super) fn new() -> io::Result<Self> {
         let count = thread::available_parallelism().map_or(1, usize::from);
-        // Room for as many as are worked on: nobody waits for work.
+        // Capacity equals the number of threads, so that none waits for work.
         let (jobs, queue) = sync_channel::<DeflateJob>(count);
         let queue = Arc::new(Mutex::new(queue));
         let mut pool = Pool { jobs: Some(jobs), threads: Vec::new() };
@@ -67,12 +67,12 @@ impl Pool {
         Ok(pool)
     }
 
-    /// How many pieces can be under way before one has to be taken.
+    /// How many pieces can be queued before one has to be taken.
     pub(super) fn depth(&self) -> usize {
         self.threads.len() * 2 + 1
     }
 
-    /// Squeezes some pieces; they come out of the receiver, in order.
+    /// Compresses some pieces; the results come out of the receiver, in order.
     pub(super) fn squeeze(
         &self,
         pieces: Vec<Vec<u8>>,
@@ -80,7 +80,7 @@ impl Pool {
     ) -> Receiver<Vec<Squeezed>> {
         let (answer, squeezed) = sync_channel(1);
         if let Some(jobs) = &self.jobs {
-            // Threads that are gone leave the receiver without an answer; it reports that.
+            // If the threads are gone, the receiver gets no answer and reports that.
             let _ = jobs.send(DeflateJob { pieces, kind, answer });
         }
         squeezed
@@ -91,7 +91,7 @@ impl Drop for Pool {
     fn drop(&mut self) {
         self.jobs = None;
         for thread in self.threads.drain(..) {
-            // A thread that panicked has given no answer, which was noticed.
+            // A panicked thread gave no answer, and the receiver has noticed.
             let _ = thread.join();
         }
     }
@@ -103,7 +103,7 @@ fn worker(queue: &Mutex<Receiver<DeflateJob>>) {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
         let squeezed = job.pieces.into_iter().map(|piece| state.squeeze(piece, job.kind)).collect();
-        // Nobody waits for it where something else went wrong meanwhile.
+        // The receiver is gone if something else failed meanwhile.
         let _ = job.answer.send(squeezed);
     }
 }
@@ -111,7 +111,7 @@ fn worker(queue: &Mutex<Receiver<DeflateJob>>) {
 struct Squeezer {
     usual: Compress,
     stored: Compress,
-    /// A block of nothing but zeros: a sparse file has many.
+    /// The result for a block of zeros, cached because a sparse file has many.
     zeros: Option<Squeezed>,
 }
 
@@ -160,7 +160,7 @@ impl Squeezer {
     }
 }
 
-/// Whether there is nothing but zeros.
+/// Whether all bytes are zero.
 fn is_zero(bytes: &[u8]) -> bool {
     static ZEROS: [u8; 4096] = [0; 4096];
     bytes.chunks(ZEROS.len()).all(|chunk| *chunk == ZEROS[..chunk.len()])
@@ -168,11 +168,11 @@ fn is_zero(bytes: &[u8]) -> bool {
 
 fn deflate(state: &mut Compress, input: &[u8], flush: FlushCompress) -> Vec<u8> {
     state.reset();
-    // What does not shrink grows by five bytes for each 16 KiB, at most.
+    // Incompressible input grows by at most five bytes for each 16 KiB.
     let mut output = Vec::with_capacity(input.len() + input.len() / 2048 + 128);
     loop {
         let taken = usize::try_from(state.total_in()).unwrap_or(usize::MAX).min(input.len());
-        // Its only error is that of a dictionary that is missing, and there is none.
+        // Its only error is a missing dictionary, and none is used.
         let status = state.compress_vec(&input[taken..], &mut output, flush);
         let is_all = state.total_in() == input.len() as u64;
         let is_done = match flush {

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::mpsc::Receiver;
 
-/// Squeezes what is written.
+/// Compresses what is written.
 pub(crate) struct Gzip<W: Write> {
     out: W,
     pool: Pool,
@@ -30,13 +30,13 @@ impl<W: Write> Gzip<W> {
         })
     }
 
-    /// Completes it; where it was written to.
+    /// Completes the stream. Returns the inner writer.
     pub(crate) fn finish(mut self) -> io::Result<W> {
         self.cut()?;
         self.take(0)?;
         self.out.write_all(&END)?;
         self.out.write_all(&self.crc.clone().finalize().to_le_bytes())?;
-        // As much of the length as there is room for.
+        // The low 32 bits of the length.
         self.out.write_all(&self.length.to_le_bytes()[..4])?;
         self.out.flush()?;
         Ok(self.out)

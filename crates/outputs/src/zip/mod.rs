@@ -1,8 +1,8 @@
-//! ZIP files, written from one end to the other while all processors deflate.
+//! Writes ZIP files sequentially while all processors deflate.
 //!
-//! Used for artifacts. What is in memory is bounded, whatever the number and the size of the files.
-//! Files whose squeezed form fits into memory have their sizes before them, as every reader takes
-//! them; those of others come after them. Beyond 65 535 files or 4 GiB it becomes a ZIP64.
+//! Used for artifacts. Memory is bounded, whatever the number and size of the files. Files whose
+//! compressed form fits into memory have their sizes in the header, which every reader accepts;
+//! those of other files follow the data. Beyond 65 535 files or 4 GiB the ZIP becomes a ZIP64.
 
 mod deflate;
 mod gzip;
@@ -15,25 +15,25 @@ use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::mpsc::Receiver;
 
-/// Small files are squeezed together, up to so many bytes or files.
+/// Small files are compressed together, up to this many bytes or files.
 const BATCH_BYTES: usize = 512 << 10;
 const BATCH_FILES: usize = 512;
-/// Squeezed bytes of one file that are kept until its sizes are known.
+/// Compressed bytes of one file held until its sizes are known.
 const HELD: usize = 32 << 20;
-/// A file expected to be this large gets room for a size that 32 bits do not hold.
+/// A file expected to be this large gets a 64-bit size field.
 const LARGE: u64 = 3 << 30;
 const MAX_32: u64 = 0xFFFF_FFFF;
 const MAX_16: u64 = 0xFFFF;
 
 #[derive(Clone, Debug)]
 pub(crate) struct ZipMember {
-    /// Any bytes; parts by slashes.
+    /// Any bytes; components are separated by slashes.
     pub name: Vec<u8>,
     /// Type and permissions, as in `st_mode`.
     pub mode: u32,
     /// Seconds since 1970.
     pub modified: i64,
-    /// As many bytes as it is thought to have.
+    /// Expected size in bytes.
     pub size: u64,
 }
 
@@ -43,7 +43,7 @@ pub(crate) struct ZipWriter<W> {
     at: u64,
     pool: Pool,
     queue: VecDeque<Pending>,
-    /// Small files that are not under way yet.
+    /// Small files not handed out yet.
     batch: Vec<(ZipMember, Vec<u8>)>,
     batch_bytes: usize,
     current: Option<CurrentMember>,
@@ -55,11 +55,11 @@ pub(crate) struct ZipWriter<W> {
 struct CurrentMember {
     member: ZipMember,
     bytes: Vec<u8>,
-    /// Whether a part of it is under way.
+    /// Whether a first block of it was handed out.
     is_cut: bool,
 }
 
-/// What has been handed out, in the order of the file.
+/// Work handed out, in file order.
 enum Pending {
     Batch(Vec<ZipMember>, Receiver<Vec<Squeezed>>),
     Begin(ZipMember),
@@ -67,14 +67,14 @@ enum Pending {
     End,
 }
 
-/// A large file that is being written.
+/// A large file being written.
 struct OpenMember {
     member: ZipMember,
     crc: Hasher,
     length: u64,
     squeezed: u64,
     held: Vec<Vec<u8>>,
-    /// Where its header was written, if it was.
+    /// Offset of its header, if it was written.
     header: Option<u64>,
 }
 
@@ -94,7 +94,7 @@ impl<W: Write> ZipWriter<W> {
         })
     }
 
-    /// Begins a file; the one before must have been ended.
+    /// Begins a file; the previous one must have been ended.
     pub(crate) fn begin(&mut self, member: ZipMember) -> io::Result<()> {
         if member.name.len() as u64 > MAX_16 {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a ZIP takes no longer names"));
@@ -103,7 +103,7 @@ impl<W: Write> ZipWriter<W> {
         Ok(())
     }
 
-    /// Adds to the file that was begun.
+    /// Adds bytes to the current file.
     pub(crate) fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let Some(current) = &mut self.current else { return Ok(()) };
@@ -118,7 +118,7 @@ impl<W: Write> ZipWriter<W> {
         Ok(())
     }
 
-    /// Ends it.
+    /// Ends the current file.
     pub(crate) fn end(&mut self) -> io::Result<()> {
         let Some(current) = self.current.take() else { return Ok(()) };
         if current.is_cut {
@@ -137,7 +137,7 @@ impl<W: Write> ZipWriter<W> {
         self.take(self.pool.depth())
     }
 
-    /// Completes the ZIP; where everything was written to.
+    /// Completes the ZIP. Returns the inner writer.
     pub(crate) fn finish(mut self) -> io::Result<W> {
         self.send_batch();
         self.take(0)?;
@@ -147,7 +147,7 @@ impl<W: Write> ZipWriter<W> {
         let mut end = Vec::new();
         if self.files >= MAX_16 || start >= MAX_32 || length >= MAX_32 {
             let place = self.at;
-            // The end of a ZIP64, and where that is.
+            // The ZIP64 end record and its locator.
             end.extend_from_slice(b"PK\x06\x06");
             end.extend_from_slice(&44_u64.to_le_bytes());
             end.extend_from_slice(&[45, 3, 45, 0]);
@@ -173,7 +173,7 @@ impl<W: Write> ZipWriter<W> {
         Ok(self.out)
     }
 
-    /// Sends a block of the current file on its way.
+    /// Hands out a block of the current file.
     fn cut(&mut self) -> io::Result<()> {
         // Files keep their order.
         self.send_batch();
@@ -198,7 +198,7 @@ impl<W: Write> ZipWriter<W> {
         self.queue.push_back(Pending::Batch(members, squeezed));
     }
 
-    /// Writes what comes first until no more than so much is under way.
+    /// Writes the oldest results until no more than `most` are outstanding.
     fn take(&mut self, most: usize) -> io::Result<()> {
         while self.queue.len() > most {
             let Some(first) = self.queue.pop_front() else { break };
@@ -326,12 +326,12 @@ struct CentralEntry<'m> {
     squeezed: u64,
     is_deflated: bool,
     at: u64,
-    /// Whether checksum and sizes come after the bytes.
+    /// Whether checksum and sizes follow the data.
     sizes_follow: bool,
 }
 
 impl CentralEntry<'_> {
-    /// Whether its sizes take 64 bits in its local header.
+    /// Whether its local header needs 64-bit sizes.
     fn is_large(&self) -> bool {
         if self.sizes_follow {
             return self.member.size >= LARGE;
@@ -339,7 +339,7 @@ impl CentralEntry<'_> {
         self.length >= MAX_32 || self.squeezed >= MAX_32
     }
 
-    /// What stands in front of it.
+    /// The local header.
     fn local(&self) -> Vec<u8> {
         let mut header = b"PK\x03\x04".to_vec();
         header.extend_from_slice(&self.common());
@@ -362,7 +362,7 @@ impl CentralEntry<'_> {
         header
     }
 
-    /// What stands in the directory.
+    /// The central directory entry.
     fn central(&self) -> Vec<u8> {
         let mut header = b"PK\x01\x02".to_vec();
         // Made on Unix.
@@ -378,7 +378,7 @@ impl CentralEntry<'_> {
             extra.extend_from_slice(&wide(&beyond));
         }
         self.name_and(&mut header, &extra);
-        // Comment, disk, inner attributes.
+        // Comment, disk, internal attributes.
         header.extend_from_slice(&[0; 6]);
         header.extend_from_slice(&(self.member.mode << 16).to_le_bytes());
         header.extend_from_slice(&low_32(self.at));
@@ -387,7 +387,7 @@ impl CentralEntry<'_> {
         header
     }
 
-    /// What stands behind it, where its sizes were not known before.
+    /// The data descriptor, for sizes that were not known in advance.
     fn sizes(&self) -> Vec<u8> {
         let mut sizes = b"PK\x07\x08".to_vec();
         sizes.extend_from_slice(&self.crc.to_le_bytes());
@@ -412,7 +412,7 @@ impl CentralEntry<'_> {
         common
     }
 
-    /// When it was changed, to the second and without a time zone.
+    /// The modification time, in seconds, without a time zone.
     fn times(&self) -> Vec<u8> {
         match i32::try_from(self.member.modified) {
             Ok(modified) => [&b"UT\x05\x00\x01"[..], &modified.to_le_bytes()].concat(),
@@ -434,17 +434,17 @@ fn wide(values: &[u64]) -> Vec<u8> {
     extra
 }
 
-/// A value in two bytes, or the sign that it stands elsewhere.
+/// A value in two bytes, or the marker that it is stored elsewhere.
 fn low_16(value: u64) -> [u8; 2] {
     u16::try_from(value).unwrap_or(u16::MAX).to_le_bytes()
 }
 
-/// A value in four bytes, or the sign that it stands elsewhere.
+/// A value in four bytes, or the marker that it is stored elsewhere.
 fn low_32(value: u64) -> [u8; 4] {
     u32::try_from(value).unwrap_or(u32::MAX).to_le_bytes()
 }
 
-/// A time as MS-DOS has it, in UTC, where builds live: time of day, then date.
+/// A time in MS-DOS format, in UTC as in builds: time of day, then date.
 fn dos_time(modified: i64) -> [u8; 4] {
     let time = jiff::Timestamp::from_second(modified).unwrap_or_default();
     let time = time.to_zoned(jiff::tz::TimeZone::UTC);
@@ -454,7 +454,7 @@ fn dos_time(modified: i64) -> [u8; 4] {
             small(time.hour()) << 11 | small(time.minute()) << 5 | (small(time.second()) / 2),
             (year - 1980) << 9 | small(time.month()) << 5 | small(time.day()),
         ),
-        // The first of January 1980 and the end of 2107 are as far as it goes.
+        // The format covers 1 January 1980 to the end of 2107.
         0..1980 => (0, 1 << 5 | 1),
         _ => (23 << 11 | 59 << 5 | 29, 127 << 9 | 12 << 5 | 31),
     };

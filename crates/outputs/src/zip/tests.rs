@@ -27,7 +27,7 @@ fn python(script: &str, path: &Path) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Bytes that do not shrink, always the same.
+/// Incompressible bytes, always the same.
 fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x9E37_79B9_7F4A_7C15_u64;
     std::iter::repeat_with(move || {
@@ -96,7 +96,7 @@ for i in z.infolist():
     assert!(unzip.status.success(), "{unzip:?}");
 }
 
-/// More than a ZIP without extensions can count.
+/// More files than a ZIP without extensions can count.
 #[test]
 fn two_hundred_thousand_files() {
     let bed = tempfile::tempdir().expect("a directory");
@@ -114,11 +114,11 @@ print(len(z.namelist()), z.read('d99/f199999'))
     assert_eq!(unzip.stdout, b"abc", "{unzip:?}");
 }
 
-/// Sizes that 32 bits do not hold, and that come after the bytes, because those do not fit into memory.
+/// Sizes beyond 32 bits, stored after the data because it does not fit into memory.
 #[test]
 fn five_gigabytes() {
     struct Sparse(Vec<u8>, u64);
-    // The ZIP itself would be large: what is not header or directory is thrown away.
+    // The ZIP itself would be large: everything but headers and directory is discarded.
     impl Write for Sparse {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             if bytes.len() < 4096 {
@@ -142,7 +142,7 @@ fn five_gigabytes() {
     zip.end().expect("ended");
     let Sparse(kept, total) = zip.finish().expect("finished");
     assert!(total < 100 << 20, "{total}");
-    // The descriptor behind the bytes, with its sizes of eight bytes.
+    // The data descriptor, with its 8-byte sizes.
     let at = kept.windows(4).position(|w| w == b"PK\x07\x08").expect("sizes follow");
     let length = u64::from_le_bytes(kept[at + 16..at + 24].try_into().expect("eight bytes"));
     assert_eq!(length, size);

@@ -1,39 +1,40 @@
-//! Where this process stands in the hierarchies of control groups: pure, from the kernel's two texts.
+//! Finds this process's place in the control group hierarchies. Pure: parses two of the kernel's
+//! texts.
 //!
-//! Used by `group`. Version 1 has a hierarchy for each controller or a few of them, version 2 one for
-//! all, and a hybrid machine has both, with a controller in one of them only.
+//! Used by `group`. Version 1 has a hierarchy for each controller or a few of them, version 2 a
+//! single one. A hybrid machine has both, with each controller in only one of them.
 #![forbid(unsafe_code)]
 
 use crate::mounts::unescape;
 use std::path::{Component, Path, PathBuf};
 
-/// Which rules a hierarchy follows.
+/// The version of a hierarchy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Version {
     One,
     Two,
 }
 
-/// A hierarchy that is mounted here.
+/// A mounted hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hierarchy {
     pub(crate) version: Version,
-    /// Its controllers and its name as the kernel has them: `cpu`, `name=systemd`; none for version 2,
-    /// where every group has a list of its own.
+    /// Its controllers and name as the kernel writes them: `cpu`, `name=systemd`. Empty for version
+    /// 2, where every group lists its own.
     pub(crate) options: Vec<String>,
-    /// Where it is mounted.
+    /// Its mount point.
     pub(crate) mount: PathBuf,
-    /// The directory of the group that this process is in.
+    /// The directory of this process's own group.
     pub(crate) own: PathBuf,
 }
 
-/// The hierarchies whose mount shows this process's own group, from `/proc/self/mountinfo` and
-/// `/proc/self/cgroup`.
+/// The hierarchies whose mount shows this process's own group. The arguments are the texts of
+/// `/proc/self/mountinfo` and `/proc/self/cgroup`.
 pub(crate) fn hierarchies(mountinfo: &str, cgroup: &str) -> Vec<Hierarchy> {
     let mut found: Vec<Hierarchy> = Vec::new();
     for mount in mounts(mountinfo) {
         let Some(path) = path_in(cgroup, &mount) else { continue };
-        // A mount may show a part of the hierarchy only: the one that a container was given.
+        // A mount may show only a part of the hierarchy, for example a container's.
         let Some(below) = below(&mount.root, path) else { continue };
         let own =
             if below == Path::new("") { mount.point.clone() } else { mount.point.join(below) };
@@ -48,7 +49,7 @@ pub(crate) fn hierarchies(mountinfo: &str, cgroup: &str) -> Vec<Hierarchy> {
     found
 }
 
-/// Mounts of hierarchies.
+/// The mounts of hierarchies.
 pub(crate) fn mounts(mountinfo: &str) -> impl Iterator<Item = HierarchyMount> {
     mountinfo.lines().filter_map(HierarchyMount::parse)
 }
@@ -58,13 +59,13 @@ pub(crate) struct HierarchyMount {
     pub(crate) version: Version,
     /// As [`Hierarchy::options`].
     pub(crate) options: Vec<String>,
-    /// The group that is its root.
+    /// The group at the mount's root.
     root: PathBuf,
     pub(crate) point: PathBuf,
 }
 
 impl HierarchyMount {
-    /// A line such as `35 31 0:31 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory`.
+    /// Parses a line such as `35 31 0:31 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory`.
     fn parse(line: &str) -> Option<Self> {
         let (place, kind) = line.split_once(" - ")?;
         let mut place = place.split(' ').skip(3);
@@ -83,7 +84,7 @@ impl HierarchyMount {
     }
 }
 
-/// What of a mount's options names the hierarchy.
+/// The mount options that name the hierarchy.
 fn controllers_of(options: &str) -> Vec<String> {
     const OTHERS: [&str; 6] =
         ["rw", "ro", "xattr", "clone_children", "cpuset_v2_mode", "favordynmods"];
@@ -91,7 +92,7 @@ fn controllers_of(options: &str) -> Vec<String> {
     options.split(',').filter(|option| !is_other(option)).map(str::to_owned).collect()
 }
 
-/// The group of this process in the hierarchy of a mount: a line such as `4:memory:/build` or, for
+/// This process's group in the hierarchy of a mount, from a line such as `4:memory:/build` or, for
 /// version 2, `0::/build`.
 fn path_in<'a>(cgroup: &'a str, mount: &HierarchyMount) -> Option<&'a Path> {
     cgroup.lines().find_map(|line| {
@@ -108,10 +109,10 @@ fn path_in<'a>(cgroup: &'a str, mount: &HierarchyMount) -> Option<&'a Path> {
     })
 }
 
-/// A group relative to the root of a mount, where that shows it.
+/// A group relative to a mount's root, if the mount shows it.
 fn below(root: &Path, path: &Path) -> Option<PathBuf> {
     let below = path.strip_prefix(root).ok()?;
-    // Above the root of this process's namespace of groups the kernel writes `..`.
+    // The kernel writes `..` for groups above the root of this cgroup namespace.
     let is_plain = below.components().all(|part| matches!(part, Component::Normal(_)));
     is_plain.then(|| below.to_path_buf())
 }
@@ -169,7 +170,7 @@ mod tests {
             "712 700 0:31 /docker/abc /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n";
         let found = own(mounts, "4:memory:/docker/abc/inner\n");
         assert_eq!(found[0].2, "/sys/fs/cgroup/memory/inner");
-        // Somebody else's part, and a group outside of this namespace.
+        // Another container's part, and a group outside of this namespace.
         assert_eq!(own(mounts, "4:memory:/docker/other\n"), []);
         let outside = "31 30 0:31 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n";
         assert_eq!(own(outside, "4:memory:/../x\n"), []);

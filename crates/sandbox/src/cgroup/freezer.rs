@@ -1,7 +1,7 @@
-//! A group of version 2 in which what a build runs stands still, and does not notice.
+//! A version 2 control group in which a build's processes are frozen without noticing.
 //!
-//! Used by the engine of this program's own. The runner makes it, below the group that the container is in,
-//! and PID 1 fills it: the numbers of processes are its own namespace's.
+//! Used by our own engine. The runner makes it below the container's group, and PID 1 moves the
+//! processes there, because pids are those of its own namespace.
 #![forbid(unsafe_code)]
 
 use super::find::{Version, hierarchies};
@@ -12,7 +12,7 @@ use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long the kernel may take until all of it stands still.
+/// How long the kernel may take to freeze all of them.
 const FREEZES: Duration = Duration::from_millis(500);
 
 fn is_frozen(events: &mut File) -> io::Result<bool> {
@@ -22,17 +22,17 @@ fn is_frozen(events: &mut File) -> io::Result<bool> {
     Ok(text.lines().any(|line| line == "frozen 1"))
 }
 
-/// The group.
+/// The control group, which is thawed and removed with its processes when dropped.
 #[derive(Debug)]
 pub struct Freezer {
     dir: PathBuf,
 }
 
 impl Freezer {
-    /// Where the group of a container in these groups goes, if it can have one.
+    /// The directory for a container's freezer below its groups, if it can have one.
     #[must_use]
     pub fn place(groups: &ContainerGroups, name: &str) -> Option<PathBuf> {
-        // What divides its group itself would find its processes in another one.
+        // A container that divides its own group would find its processes moved.
         if groups.leaf().is_some() {
             return None;
         }
@@ -46,32 +46,32 @@ impl Freezer {
         Some(two.own.join(name))
     }
 
-    /// Makes it at such a place.
+    /// Creates the group in this directory.
     ///
     /// # Errors
-    /// The kernel, or who owns the group above, does not allow it.
+    /// The kernel or the parent group's owner does not allow it.
     pub fn make(dir: PathBuf) -> io::Result<Self> {
         fs::create_dir(&dir)?;
         let freezer = Freezer { dir };
-        // The topmost group of a machine has none, nor have kernels before 5.2.
+        // A machine's top group has no such file, nor do kernels before 5.2.
         freezer.file("cgroup.freeze").map(|_| freezer)
     }
 
-    /// Takes the numbers of processes, one a write.
+    /// The file that takes pids, one per write.
     ///
     /// # Errors
-    /// It is not ours to open.
+    /// The file cannot be opened.
     pub fn processes(&self) -> io::Result<File> {
         self.file("cgroup.procs")
     }
 
-    /// Stops what is in it, and waits until it stands still. Otherwise all of it goes on.
+    /// Freezes all processes in the group and waits until they are frozen. On failure they go on.
     ///
     /// # Errors
-    /// It does not stand still in time.
+    /// They are not frozen in time.
     pub fn freeze(&self) -> io::Result<()> {
         self.stop().inspect_err(|_| {
-            // Without a group nothing stands still.
+            // If the group is gone, nothing is frozen.
             let _ = self.thaw();
         })
     }
@@ -82,7 +82,7 @@ impl Freezer {
         let until = Instant::now() + FREEZES;
         while !is_frozen(&mut events)? {
             let left = until.saturating_duration_since(Instant::now());
-            // The file is news to its readers whenever something in it changes.
+            // The kernel signals readers of the file at each change.
             let mut news = [PollFd::new(&events, PollFlags::PRI)];
             let left = Timespec::try_from(left).map_err(io::Error::other)?;
             if rustix::event::poll(&mut news, Some(&left))? == 0 {
@@ -92,7 +92,7 @@ impl Freezer {
         Ok(())
     }
 
-    /// Lets it go on.
+    /// Thaws the processes.
     ///
     /// # Errors
     /// The group is gone.
@@ -104,7 +104,7 @@ impl Freezer {
         OpenOptions::new().write(true).open(self.dir.join(name))
     }
 
-    /// Where it is.
+    /// The group's directory.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -113,7 +113,7 @@ impl Freezer {
 
 impl Drop for Freezer {
     fn drop(&mut self) {
-        // What is still in it is ended with it; whatever is in the way, the next command's sweep tries again.
+        // Kills what is still in it. If something goes wrong, the next command's sweep tries again.
         let _ = self.thaw();
         let _ = remove(&self.dir);
     }

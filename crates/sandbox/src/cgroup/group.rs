@@ -1,7 +1,7 @@
-//! Groups of a container: made, joined, read and removed.
+//! A container's control groups: creates, joins, reads and removes them.
 //!
-//! Used by the engines. What cannot be had is a [`Problem`] and no failure: most users of a machine may
-//! make no groups.
+//! Used by the engines. A missing feature is a [`Problem`] rather than a failure: most users may
+//! create no groups.
 #![forbid(unsafe_code)]
 
 use super::find::{Hierarchy, Version, hierarchies};
@@ -17,37 +17,37 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The part of a second over which processors are shared out, in microseconds.
+/// The period for CPU quotas, in microseconds.
 const PERIOD: u64 = 100_000;
-/// Name of the group in which the programs of a container with privileges are, below its own: the
-/// kernel gives a group of version 2 that has processes no children with controllers.
+/// Name of the child group for the programs of a privileged container: in version 2 a group with
+/// processes cannot give controllers to children.
 const LEAF: &str = "init";
 
-/// Groups that a container is to have.
+/// The groups planned for a container.
 #[derive(Clone, Debug)]
 pub struct Plan {
     name: String,
     limits: ResourceLimits,
-    /// Whether there is to be a group in every hierarchy, to be divided further from inside.
+    /// Whether to make a group in every hierarchy, which the container may divide further.
     whole: bool,
     hierarchies: Vec<Hierarchy>,
 }
 
-/// A limit that does not hold.
+/// A limit that is not enforced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The controller that is lacking.
+    /// The missing controller.
     pub controller: &'static str,
     /// Why.
     pub cause: String,
 }
 
-/// Looks for the places of a container's groups, all called `name`.
+/// Plans a container's groups, all named `name`.
 ///
-/// `whole`: one in every hierarchy, which what runs in the container may divide further.
+/// `whole`: a group in every hierarchy, which the container may divide further.
 ///
 /// # Errors
-/// The kernel does not tell where this process is.
+/// The kernel does not report this process's groups.
 pub fn plan(name: &str, limits: ResourceLimits, whole: bool) -> io::Result<Plan> {
     let mountinfo = fs::read_to_string("/proc/self/mountinfo")?;
     let cgroup = fs::read_to_string("/proc/self/cgroup")?;
@@ -55,32 +55,32 @@ pub fn plan(name: &str, limits: ResourceLimits, whole: bool) -> io::Result<Plan>
     Ok(Plan { name: name.to_owned(), limits, whole, hierarchies })
 }
 
-/// A limit as the files of a group have it.
+/// A limit as written to a group's files.
 struct LimitSetting {
     controller: &'static str,
-    /// Files and values. One that is not there is none that would matter, but for the first.
+    /// Files and values. Only the first file must exist; the others matter only if they exist.
     files: Vec<(&'static str, String)>,
 }
 
 impl Plan {
-    /// For groups that are there already.
+    /// A plan for existing groups.
     pub(super) fn of(limits: ResourceLimits, hierarchies: Vec<Hierarchy>) -> Self {
         Plan { name: String::new(), limits, whole: false, hierarchies }
     }
 
-    /// Every directory that may be made.
+    /// Every directory that may be created.
     #[must_use]
     pub fn directories(&self) -> Vec<PathBuf> {
         self.hierarchies.iter().filter_map(|hierarchy| self.place(hierarchy)).collect()
     }
 
-    /// Where the group of a hierarchy goes, if there is a place.
+    /// The directory for the group in a hierarchy, if there is a place.
     fn place(&self, hierarchy: &Hierarchy) -> Option<PathBuf> {
         let above = match hierarchy.version {
             Version::One => Some(&*hierarchy.own),
-            // The topmost group of a machine is the only one with processes, as this one, that has
-            // children with controllers. Any other would be asked in vain for memory, and for
-            // processors would become one of threads, whose children take no process.
+            // Only a machine's top group may have both processes, such as this one, and children
+            // with controllers. Any other group would refuse the memory controller, and for CPU
+            // would become a threaded one, whose children accept no processes.
             Version::Two if is_top(&hierarchy.own) => Some(&*hierarchy.own),
             Version::Two if hierarchy.own == hierarchy.mount => None,
             Version::Two => hierarchy.own.parent(),
@@ -88,7 +88,7 @@ impl Plan {
         Some(above?.join(&self.name))
     }
 
-    /// Makes them, and sets the limits.
+    /// Creates the groups and sets the limits.
     #[must_use]
     pub fn make(&self) -> (ContainerGroups, Vec<Problem>) {
         let mut groups = ContainerGroups::default();
@@ -114,7 +114,7 @@ impl Plan {
         }
         if self.whole {
             for hierarchy in &self.hierarchies {
-                // Without it, what runs in the container cannot divide it, and will say so.
+                // If this fails, programs in the container cannot divide it and will say so.
                 let _ = groups.of(self, hierarchy, &[]);
                 for controller in controllers(&hierarchy.mount) {
                     let _ = groups.of(self, hierarchy, &[&controller]);
@@ -122,7 +122,7 @@ impl Plan {
             }
             groups.make_leaf();
         }
-        // One in which nothing was set is of no use.
+        // A group without a limit is useless.
         if !self.whole {
             groups.groups.retain(|group| {
                 let is_used = !group.controllers.is_empty();
@@ -144,24 +144,24 @@ impl Plan {
     }
 }
 
-/// Whether a group of version 2 is the topmost of the machine, and not only of what is seen of it.
+/// Whether a version 2 group is the machine's top one, not just the top of the visible part.
 fn is_top(group: &Path) -> bool {
     group.join("cgroup.controllers").exists() && !group.join("cgroup.type").exists()
 }
 
-/// What a group of version 2 has; nothing in version 1.
+/// A version 2 group's controllers; empty for version 1.
 fn controllers(group: &Path) -> Vec<String> {
     let list = fs::read_to_string(group.join("cgroup.controllers")).unwrap_or_default();
     list.split_ascii_whitespace().map(str::to_owned).collect()
 }
 
-/// Whether a controller is in a file that lists some.
+/// Whether a file lists a controller.
 fn listed(file: &Path, controller: &str) -> bool {
     let list = fs::read_to_string(file).unwrap_or_default();
     list.split_ascii_whitespace().any(|listed| listed == controller)
 }
 
-/// A limit that may be wanted.
+/// A limit that can be requested.
 #[derive(Clone, Copy)]
 enum LimitKind {
     Memory,
@@ -170,12 +170,12 @@ enum LimitKind {
 }
 
 impl LimitKind {
-    /// For version 1.
+    /// The settings for version 1.
     fn one(self, limits: &ResourceLimits) -> Option<LimitSetting> {
         let (controller, files) = match self {
             LimitKind::Memory => {
                 let bytes = limits.memory?.to_string();
-                // The second is there where swap is counted; without it, swap is left open.
+                // The second file exists if swap is counted; without it, swap is not limited.
                 let both = ("memory.memsw.limit_in_bytes", bytes.clone());
                 ("memory", vec![("memory.limit_in_bytes", bytes), both])
             }
@@ -189,7 +189,7 @@ impl LimitKind {
         Some(LimitSetting { controller, files })
     }
 
-    /// For version 2.
+    /// The settings for version 2.
     fn two(self, limits: &ResourceLimits) -> Option<LimitSetting> {
         let (controller, files) = match self {
             LimitKind::Memory => {
@@ -203,14 +203,14 @@ impl LimitKind {
     }
 }
 
-/// Microseconds of each period.
+/// CPU time in each period, in microseconds.
 fn quota(limits: &ResourceLimits) -> Option<u64> {
     let thousandths = u64::from(limits.cpus?.0);
-    // The kernel takes no less than a thousandth of a second.
+    // The kernel accepts no less than a millisecond.
     Some((thousandths * PERIOD / 1000).max(1000))
 }
 
-/// Groups of a container, removed when they go out of scope; by then nothing may run in them.
+/// A container's groups, removed when dropped; nothing may run in them by then.
 #[derive(Debug, Default)]
 pub struct ContainerGroups {
     groups: Vec<ControlGroup>,
@@ -221,7 +221,7 @@ pub struct ContainerGroups {
 struct ControlGroup {
     version: Version,
     dir: PathBuf,
-    /// What is limited here.
+    /// The controllers with a limit here.
     controllers: Vec<&'static str>,
 }
 
@@ -232,22 +232,23 @@ impl ContainerGroups {
         self.groups.is_empty()
     }
 
-    /// The group below its own that a container's PID 1 has to join once its own is the root of what it
-    /// sees.
+    /// The child group that a container's PID 1 must join once its own group is the root of its
+    /// view.
     #[must_use]
     pub fn leaf(&self) -> Option<&Path> {
         self.leaf.as_deref()
     }
 
-    /// Lets what runs in the container divide them, once its PID 1 is where [`Self::leaf`] says: the
-    /// kernel takes no process into a group that gives controllers to children.
+    /// Lets programs in the container divide the groups. Call it once PID 1 has joined
+    /// [`Self::leaf`]: a group that gives controllers to children accepts no processes.
     pub fn open_for_division(&self) {
         for group in self.groups.iter().filter(|_| self.leaf.is_some()) {
             group.open_for_division();
         }
     }
 
-    /// Ways into them for a process that is about to be made. Where there is none, [`Self::add`] puts it there.
+    /// Ways into them for a process that is about to be made. Where there is none, [`Self::add`]
+    /// puts it there.
     #[must_use]
     pub fn doors(&self) -> GroupDoors {
         let mut doors = GroupDoors::default();
@@ -283,7 +284,7 @@ impl ContainerGroups {
         Ok(())
     }
 
-    /// How often the limits were in the way.
+    /// How often the limits were hit.
     #[must_use]
     pub fn pressure(&self) -> Pressure {
         let mut pressure = Pressure::default();
@@ -304,13 +305,13 @@ impl ContainerGroups {
         pressure
     }
 
-    /// The container's own group of version 2, where it has one.
+    /// The container's own version 2 group, if it has one.
     pub(super) fn version_two(&self) -> Option<&Path> {
         let two = self.groups.iter().find(|group| group.version == Version::Two);
         two.map(|group| &*group.dir)
     }
 
-    /// Bytes of memory that are taken in it; nothing where no group counts them.
+    /// Memory in use, in bytes; `None` if no group counts it.
     #[must_use]
     pub fn memory(&self) -> Option<u64> {
         let counts = |group: &&ControlGroup| group.controllers.contains(&"memory");
@@ -322,13 +323,13 @@ impl ContainerGroups {
         fs::read_to_string(group.dir.join(file)).ok()?.trim().parse().ok()
     }
 
-    /// Takes a group that somebody else has made.
+    /// Adopts a group made by someone else.
     pub(super) fn watch(&mut self, hierarchy: &Hierarchy, controller: &'static str) {
         let (version, dir) = (hierarchy.version, hierarchy.own.clone());
         self.groups.push(ControlGroup { version, dir, controllers: vec![controller] });
     }
 
-    /// The group in a hierarchy, made if need be, with these controllers.
+    /// The group in a hierarchy with these controllers, created if needed.
     fn of(
         &mut self,
         plan: &Plan,
@@ -355,10 +356,10 @@ impl ContainerGroups {
         Ok(&mut self.groups[index])
     }
 
-    /// Makes the group for PID 1 of a container that divides its own.
+    /// Creates the group for PID 1 of a container that divides its own group.
     fn make_leaf(&mut self) {
         let two = self.groups.iter().find(|group| group.version == Version::Two);
-        // On a hybrid machine there is nothing to divide in version 2.
+        // On a hybrid machine version 2 has nothing to divide.
         let Some(group) = two.filter(|group| group.has_controllers()) else { return };
         let leaf = group.dir.join(LEAF);
         if fs::create_dir(&leaf).is_ok() {
@@ -381,7 +382,7 @@ impl ControlGroup {
         Ok(())
     }
 
-    /// What stands behind a word in one of its files.
+    /// The value after a key in one of its files.
     fn count(&self, file: &str, word: &str) -> u64 {
         let text = fs::read_to_string(self.dir.join(file)).unwrap_or_default();
         let value = text.lines().find_map(|line| line.strip_prefix(word)?.strip_prefix(' '));
@@ -392,7 +393,7 @@ impl ControlGroup {
         !controllers(&self.dir).is_empty()
     }
 
-    /// Gives all that this group has to its children, now that it has no processes.
+    /// Gives all of the group's controllers to its children, now that it has no processes.
     fn open_for_division(&self) {
         if self.version != Version::Two {
             return;
@@ -406,19 +407,19 @@ impl ControlGroup {
 impl Drop for ContainerGroups {
     fn drop(&mut self) {
         for group in &self.groups {
-            // Whatever is in the way, the next command's sweep has another try.
+            // If something goes wrong, the next command's sweep tries again.
             let _ = remove(&group.dir);
         }
     }
 }
 
-/// Has the children of the group above `dir` get controllers; nothing to do in version 1.
+/// Enables controllers for the children of `dir`'s parent; version 1 needs nothing.
 fn enable(hierarchy: &Hierarchy, dir: &Path, controllers: &[&str]) -> Result<(), String> {
     if hierarchy.version == Version::One {
         return Ok(());
     }
     let parent = dir.parent().unwrap_or(&hierarchy.mount);
-    // From the top: a group has only what the one above it gives.
+    // From the top: a group has only the controllers that its parent gives.
     let below = parent.strip_prefix(&hierarchy.mount).unwrap_or(Path::new(""));
     let mut above = vec![hierarchy.mount.clone()];
     for part in below {
@@ -438,23 +439,24 @@ fn enable(hierarchy: &Hierarchy, dir: &Path, controllers: &[&str]) -> Result<(),
 
 fn make(dir: &Path) -> Result<(), String> {
     fs::create_dir(dir).map_err(|error| format!("cannot make {}: {error}", dir.display()))?;
-    // Without processors and memory nodes a group of version 1 takes no process.
+    // Without CPUs and memory nodes, a version 1 group accepts no processes.
     for file in ["cpuset.cpus", "cpuset.mems"] {
         let own = dir.join(file);
         if fs::read_to_string(&own).is_ok_and(|text| text.trim().is_empty())
             && let Some(text) = dir.parent().and_then(|up| fs::read_to_string(up.join(file)).ok())
         {
-            // In version 2 an empty one is all there is, and the file above may be missing.
+            // In version 2 an empty file is normal, and the parent's may be missing.
             let _ = fs::write(&own, text);
         }
     }
     Ok(())
 }
 
-/// Removes a group, those below it, and what still runs in them. One that is not there is no failure.
+/// Removes a group with its child groups and kills what still runs in them. A missing group is no
+/// error.
 ///
 /// # Errors
-/// It could not be removed.
+/// The group could not be removed.
 pub fn remove(dir: &Path) -> io::Result<()> {
     /// The kernel takes a moment to forget a process that has ended.
     const TRIES: u32 = 200;
@@ -478,13 +480,13 @@ pub fn remove(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Kills what is in a group; whether there was anything.
+/// Kills all processes in a group. Returns whether there were any.
 fn end_all(dir: &Path) -> bool {
     let list = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
     let mut found = false;
     for pid in list.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)) {
         let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
-        // The number may be somebody else's by now; the descriptor holds on to one process.
+        // The pid may have been reused; the descriptor refers to one process.
         let is_still_there = fs::read_to_string(dir.join("cgroup.procs"))
             .is_ok_and(|list| list.lines().any(|line| line.parse() == Ok(pid.as_raw_pid())));
         if !is_still_there {
@@ -504,7 +506,7 @@ fn end_all(dir: &Path) -> bool {
 mod tests {
     use super::*;
 
-    /// A group as its files show it.
+    /// Imitates a group's files.
     fn group(dir: &Path, is_top: bool) -> PathBuf {
         fs::create_dir_all(dir).expect("a directory");
         fs::write(dir.join("cgroup.controllers"), "cpu memory\n").expect("a file");
@@ -529,7 +531,7 @@ mod tests {
         };
         assert_eq!(place(&top, &top), Some(top.join("x")));
         assert_eq!(place(&top, &session), Some(top.join("x")));
-        // What is above the group of a container, it does not see.
+        // A container does not see the groups above its own.
         assert_eq!(place(&container, &container), None);
     }
 }

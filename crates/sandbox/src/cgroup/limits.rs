@@ -1,15 +1,15 @@
-//! Limits, and what a kernel has done to keep them.
+//! Resource limits, and how often the kernel has enforced them.
 #![forbid(unsafe_code)]
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// What a container may use of the machine.
+/// Limits on a container's use of the machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResourceLimits {
-    /// Bytes of memory; there is no swap beside it.
+    /// Bytes of memory; no swap in addition.
     pub memory: Option<u64>,
-    /// Time of processors.
+    /// CPU time.
     pub cpus: Option<Cpus>,
     /// Processes and threads, PID 1 included.
     pub pids: Option<u32>,
@@ -38,17 +38,17 @@ impl fmt::Display for Cpus {
     }
 }
 
-/// How often a limit was in the way, since the container began.
+/// How often a limit was hit since the container started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pressure {
-    /// Processes killed for want of memory.
+    /// Processes killed because memory ran out.
     pub oom_kills: u64,
-    /// Processes and threads that were not made.
+    /// Processes and threads that could not be created.
     pub refused_forks: u64,
 }
 
 impl Pressure {
-    /// What has come on top since an earlier look.
+    /// The increase since an earlier reading.
     #[must_use]
     pub fn since(self, earlier: Pressure) -> Pressure {
         Pressure {

@@ -1,10 +1,10 @@
-//! Control groups: what a container may use of the machine, and what became of its limits.
+//! Control groups: limits on a container's resources, and how often it hits them.
 //!
-//! Used by the engines that start our own init. A container gets groups of its own only when limits are
-//! asked for, or with privileges, since joining them takes longer than all the rest of a start
-//! (decision 24). They are made below the group that the runner itself is in, so that its own limits hold
-//! for them as well. [`plan`] says which directories these will be, so that they can be written down
-//! before they are made.
+//! Used by the engines that start our own init. A container gets its own groups only if limits are
+//! requested, or with privileges, because joining them takes longer than the rest of a start
+//! (decision 24). They are made below the runner's own group, so that its limits apply to them as
+//! well. [`plan`] says which directories these will be, so that they can be recorded before they
+//! are made.
 
 mod find;
 mod freezer;

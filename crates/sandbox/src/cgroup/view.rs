@@ -1,6 +1,6 @@
-//! What a container sees at /sys/fs/cgroup.
+//! Mounts a container's /sys/fs/cgroup.
 //!
-//! Used by `kernel_dirs`, in the container's own namespace of control groups.
+//! Used by `kernel_dirs` in the container's own cgroup namespace.
 #![forbid(unsafe_code)]
 
 use super::find::{HierarchyMount, Version, mounts};
@@ -13,10 +13,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-/// Where every program looks for control groups.
+/// Where programs look for control groups.
 pub(crate) const PLACE: &str = "/sys/fs/cgroup";
 
-/// Puts the hierarchies there: those of the container's own, whose root is what it is in, else the
+/// Mounts the hierarchies there: the container's own, with its group as the root, or else the
 /// host's. `is_bare`: the /sys below does not have the host's yet.
 pub(crate) fn show(root: &InRoot, groups: Option<&GroupsSpec>, is_bare: bool) -> io::Result<()> {
     let host = Path::new(PLACE);
@@ -25,7 +25,7 @@ pub(crate) fn show(root: &InRoot, groups: Option<&GroupsSpec>, is_bare: bool) ->
     }
     let own = groups.map(|groups| show_own(root, groups));
     match own {
-        // In a user namespace the kernel may not let them be mounted.
+        // In a user namespace the kernel may refuse to mount them.
         None | Some(Err(_)) if is_bare => {
             let host_groups = copy(host, true)?;
             make_read_only(&host_groups)?;
@@ -51,7 +51,7 @@ fn show_own(root: &InRoot, groups: &GroupsSpec) -> io::Result<()> {
         let mount = match version {
             Version::Two => kernel("cgroup2", &[], attributes)?,
             Version::One => {
-                // One with a name has no controllers, and has to be asked for so.
+                // A named hierarchy has no controllers and must be requested as such.
                 let none = options.iter().any(|option| option.starts_with("name="));
                 let options: Vec<&str> = none
                     .then_some("none")
@@ -68,7 +68,7 @@ fn show_own(root: &InRoot, groups: &GroupsSpec) -> io::Result<()> {
     {
         return root.attach(mount, place);
     }
-    // Each in a directory of its own, as the host has them.
+    // Each in its own directory, as on the host.
     let list = kernel("tmpfs", &["mode=0755", "size=64k"], NO_SUID_DEV_EXEC)?;
     root.attach(&list, place)?;
     for (point, mount) in &hierarchies {
@@ -76,7 +76,7 @@ fn show_own(root: &InRoot, groups: &GroupsSpec) -> io::Result<()> {
     }
     for entry in fs::read_dir(place)? {
         let path = entry?.path();
-        // `cpu` and `cpuacct` are links where both are in one hierarchy.
+        // `cpu` and `cpuacct` are links if one hierarchy has both.
         if let Ok(to) = fs::read_link(&path) {
             root.link(&path, &to)?;
         }

@@ -1,6 +1,6 @@
-//! Groups that a daemon has put a container into: looked at, never made or removed.
+//! Reads the groups that a daemon made for a container; never creates or removes any.
 //!
-//! Used by the engines `docker` and `podman`, where daemon and runner share a kernel.
+//! Used by the engines `docker` and `podman` if daemon and runner share a kernel.
 #![forbid(unsafe_code)]
 
 use super::find::{Version, hierarchies};
@@ -15,10 +15,11 @@ use std::path::Path;
 #[derive(Debug)]
 pub struct WatchedGroups(ManuallyDrop<ContainerGroups>);
 
-/// Looks for the groups that limit a process as it was wished; what is not limited comes back, too.
+/// Finds the groups that enforce the requested limits on a process. Also returns a problem for each
+/// limit that is not enforced.
 ///
 /// # Errors
-/// The kernel does not tell where the process is.
+/// The kernel does not report the process's groups.
 pub fn watch(pid: u32, limits: ResourceLimits) -> io::Result<(WatchedGroups, Vec<Problem>)> {
     let mountinfo = fs::read_to_string("/proc/self/mountinfo")?;
     let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
@@ -49,20 +50,20 @@ pub fn watch(pid: u32, limits: ResourceLimits) -> io::Result<(WatchedGroups, Vec
 }
 
 impl WatchedGroups {
-    /// How often the limits were in the way.
+    /// How often the limits were hit.
     #[must_use]
     pub fn pressure(&self) -> Pressure {
         self.0.pressure()
     }
 
-    /// Bytes of memory that are taken; nothing where that is not counted.
+    /// Memory in use, in bytes; `None` if it is not counted.
     #[must_use]
     pub fn memory(&self) -> Option<u64> {
         self.0.memory()
     }
 }
 
-/// Whether there is a limit at all.
+/// Whether any limit is set.
 fn is_set(version: Version, controller: &str, dir: &Path) -> bool {
     let file = match (version, controller) {
         (Version::One, "memory") => "memory.limit_in_bytes",
@@ -73,6 +74,6 @@ fn is_set(version: Version, controller: &str, dir: &Path) -> bool {
     };
     let text = fs::read_to_string(dir.join(file)).unwrap_or_default();
     let first = text.split_ascii_whitespace().next().and_then(|number| number.parse::<i64>().ok());
-    // "max", -1, or for memory nearly all that a number holds: none.
+    // "max", -1, or for memory a value near the maximum mean no limit.
     first.is_some_and(|number| (1..i64::MAX / 2).contains(&number))
 }

@@ -1,10 +1,11 @@
-//! Which system calls a build may make: one table for both instruction sets.
+//! The system calls that a build may make: one table for both instruction sets.
 //!
-//! Read by `filter`, which makes a program of it, and by `profile`, for daemons. The list began as Docker's
-//! default profile of June 2026 (adr/0075); numbers are those of arch/x86/entry/syscalls of Linux.
+//! `filter` turns it into a program, and `profile` into a profile for daemons. The list began as
+//! Docker's default profile of June 2026 (adr/0075); numbers are those of arch/x86/entry/syscalls
+//! in Linux.
 #![forbid(unsafe_code)]
 
-/// A system call, by its name and its numbers.
+/// A system call: its name and its numbers.
 #[derive(Clone, Copy)]
 pub(super) struct SystemCall {
     pub(super) name: &'static str,
@@ -12,7 +13,7 @@ pub(super) struct SystemCall {
     pub(super) i386: Option<u16>,
 }
 
-/// `name 64 32`: a call and its numbers, `_` where an instruction set has none.
+/// `name 64 32`: a call and its numbers, or `_` if an instruction set lacks it.
 macro_rules! calls {
     ($($name:ident $x86_64:tt $i386:tt,)*) => {
         &[$(SystemCall {
@@ -25,7 +26,7 @@ macro_rules! calls {
     (@ $number:literal) => { Some($number) };
 }
 
-/// Whatever their arguments are.
+/// Allowed with any arguments.
 #[rustfmt::skip]
 pub(super) const ALLOWED: &[SystemCall] = calls! {
     accept 43 _, accept4 288 364, access 21 33, adjtimex 159 124, alarm 37 27, arch_prctl 158 384,
@@ -106,7 +107,7 @@ pub(super) const ALLOWED: &[SystemCall] = calls! {
     waitid 247 284, waitpid _ 7, write 1 4, writev 20 146,
 };
 
-/// Forms of long ago, for programs of that time: they do what those above do.
+/// Obsolete forms of the calls above, for old programs.
 #[rustfmt::skip]
 pub(super) const ALLOWED_OLD: &[SystemCall] = calls! {
     nice _ 34, oldfstat _ 28, oldlstat _ 84, oldolduname _ 59, oldstat _ 18, olduname _ 109,
@@ -114,7 +115,7 @@ pub(super) const ALLOWED_OLD: &[SystemCall] = calls! {
     ssetmask _ 69,
 };
 
-/// The kernel has them, and a build may not: "not permitted", as in a container of Docker's.
+/// Calls that a build may not make: "not permitted", as in a Docker container.
 #[rustfmt::skip]
 pub(super) const REFUSED: &[SystemCall] = calls! {
     acct 163 51, add_key 248 286, bpf 321 357, clock_settime 227 264, clock_settime64 _ 404,
@@ -132,22 +133,22 @@ pub(super) const REFUSED: &[SystemCall] = calls! {
     uselib 134 86, userfaultfd 323 374, ustat 136 62, vhangup 153 111, vm86 _ 166, vm86old _ 113,
 };
 
-/// Programs try them and do without: "no such call", as whatever this table does not name. The flags of
-/// clone3 lie behind a pointer, where a filter cannot look; the rings of io_uring make calls that no
-/// filter sees; mounts are told by /proc as well.
+/// Calls that programs try and can do without: "no such call", as for any call not in this table.
+/// The flags of clone3 are behind a pointer, where a filter cannot look; io_uring makes calls that
+/// no filter sees; /proc lists mounts as well.
 #[rustfmt::skip]
 pub(super) const ABSENT: &[SystemCall] = calls! {
     clone3 435 435, io_uring_enter 426 426, io_uring_register 427 427, io_uring_setup 425 425,
     listmount 458 458, statmount 457 457,
 };
 
-/// Flags decide.
+/// Depends on the flags.
 pub(super) const CLONE: &[SystemCall] = calls! { clone 56 120, };
-/// Flags decide.
+/// Depends on the flags.
 pub(super) const UNSHARE: &[SystemCall] = calls! { unshare 272 310, };
-/// The persona decides.
+/// Depends on the persona.
 pub(super) const PERSONALITY: &[SystemCall] = calls! { personality 135 136, };
-/// The family decides, and the protocol.
+/// Depends on the family and the protocol.
 pub(super) const SOCKET: &[SystemCall] = calls! { socket 41 359, };
-/// The older way to all calls of sockets, by which C libraries of 32-bit programs still make them.
+/// The older entry to all socket calls, which C libraries of 32-bit programs still use.
 pub(super) const SOCKETCALL: &[SystemCall] = calls! { socketcall _ 102, };

@@ -1,8 +1,8 @@
-//! The table of calls as the kernel takes it: a program that looks a call's number up by halving.
+//! Compiles the table of calls into a BPF program that finds a call's number by binary search.
 //!
-//! Made by the compiler. Linux itself remembers which calls are allowed whatever their arguments
-//! (`seccomp_cache`), as far as the way to them loads nothing but architecture and number; so the order
-//! in which they are looked up costs little, and only checked calls run the program each time.
+//! Built at compile time. Linux itself caches which calls are allowed regardless of arguments
+//! (`seccomp_cache`), as long as their path loads only architecture and number. So the search costs
+//! little, and only calls with checked arguments run the program each time.
 #![forbid(unsafe_code)]
 
 use super::calls::{
@@ -13,7 +13,7 @@ use libc::{BPF_ABS, BPF_ALU, BPF_AND, BPF_JEQ, BPF_JGE, BPF_JMP, BPF_K, BPF_LD, 
 use libc::{SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO, SECCOMP_RET_USER_NOTIF, sock_filter};
 use runner_init::abi::sockets::{AUDIT, FAMILIES, NETLINK, NO_AUDIT, NO_FAMILY};
 
-/// Offsets in what the kernel hands to a filter. Arguments have 64 bits, the low half first.
+/// Offsets in the kernel's input to a filter. Arguments have 64 bits, the low half first.
 const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
 const FIRST_ARGUMENT: u32 = 16;
@@ -23,20 +23,21 @@ const THIRD_ARGUMENT: u32 = 32;
 const ARCH_X86_64: u32 = 0xC000_003E;
 const ARCH_I386: u32 = 0x4000_0003;
 
-/// Every kind of namespace that clone(2) could make.
+/// The flags of every kind of namespace that clone(2) can make.
 pub(super) const NEW_NAMESPACES: u32 = 0x7E02_0000;
-/// What unshare(2) parts without a namespace: CLONE_VM, FS, FILES, SIGHAND, THREAD and SYSVSEM.
+/// What unshare(2) may separate without a namespace: CLONE_VM, FS, FILES, SIGHAND, THREAD and
+/// SYSVSEM.
 pub(super) const PARTED: u32 = 0x0005_0F00;
-/// PER_LINUX and PER_LINUX32, both also with UNAME26, and the question which one it is.
+/// PER_LINUX and PER_LINUX32, each also with UNAME26, and the query for the current one.
 pub(super) const PERSONAS: [u32; 5] = [0, 8, 0x2_0000, 0x2_0008, u32::MAX];
-/// The call of socketcall(2) that makes a socket: its family lies behind a pointer.
+/// The subcall of socketcall(2) that makes a socket: its family is behind a pointer.
 const SOCKETCALL_SOCKET: u32 = 1;
 
 const ALLOW: u32 = SECCOMP_RET_ALLOW;
 const PERM: u32 = SECCOMP_RET_ERRNO | libc::EPERM as u32;
 const NOSYS: u32 = SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
 
-/// What becomes of a call.
+/// The treatment of a call.
 #[derive(Clone, Copy)]
 enum FilterAction {
     Unnamed,
@@ -51,7 +52,7 @@ enum FilterAction {
 }
 
 impl FilterAction {
-    /// Calls side by side with the same one are a run.
+    /// Whether adjacent calls with these actions form one run.
     const fn is_like(self, other: Self) -> bool {
         match (self, other) {
             (
@@ -63,7 +64,7 @@ impl FilterAction {
     }
 }
 
-/// Numbers below this one are looked up; there are none of a call beyond.
+/// The table covers numbers below this; no call has a higher one.
 const NUMBERS: usize = 512;
 
 /// The whole filter.
@@ -79,7 +80,7 @@ pub(crate) static PROGRAM: [sock_filter; LENGTH] = {
 const LENGTH: usize = CODE.length;
 const CODE: Code = Code::build();
 
-/// A program under construction.
+/// A program being built.
 struct Code {
     code: [sock_filter; Code::MOST],
     length: usize,
@@ -92,7 +93,7 @@ impl Code {
         let mut code = Code { code: [statement(0, 0); Code::MOST], length: 0 };
         code.push(load(ARCH));
         code.push(jump(BPF_JEQ, ARCH_X86_64, 1, 0));
-        // Past the native rules, which are too many for a conditional jump.
+        // Skips the native rules, which are too many for a conditional jump.
         let skip = code.length;
         code.push(statement(0, 0));
         code.look_up(&answers(false));
@@ -108,8 +109,8 @@ impl Code {
         self.length += 1;
     }
 
-    /// The rules of one instruction set. Those of the x32 ABI, which nothing uses any more, have numbers
-    /// beyond all others and do not exist.
+    /// The rules of one instruction set. The obsolete x32 ABI has higher numbers than any call
+    /// here, so its calls do not exist.
     const fn look_up(&mut self, answers: &[FilterAction; NUMBERS]) {
         let mut starts = [0; NUMBERS];
         let mut runs = 0;
@@ -146,7 +147,7 @@ impl Code {
         self.halve(answers, starts, middle, to);
     }
 
-    /// Ends the program, one way or another.
+    /// Ends the program with an action.
     const fn answer(&mut self, answer: FilterAction) {
         match answer {
             FilterAction::Unnamed | FilterAction::Absent => self.push(ret(NOSYS)),
@@ -185,7 +186,7 @@ impl Code {
         }
     }
 
-    /// Allows what has none of these bits.
+    /// Allows a value without any of these bits.
     const fn none_of(&mut self, bits: u32) {
         self.push(statement(BPF_ALU | BPF_AND | BPF_K, bits));
         self.push(jump(BPF_JEQ, 0, 1, 0));
@@ -193,7 +194,7 @@ impl Code {
         self.push(ret(ALLOW));
     }
 
-    /// Allows what is one of these.
+    /// Allows these values.
     const fn one_of(&mut self, values: &[u32], otherwise: u32) {
         let mut at = 0;
         while at < values.len() {
@@ -205,7 +206,7 @@ impl Code {
     }
 }
 
-/// What becomes of each number of an instruction set.
+/// The action for each number of an instruction set.
 const fn answers(is_old: bool) -> [FilterAction; NUMBERS] {
     let mut answers = [FilterAction::Unnamed; NUMBERS];
     let lists = [
@@ -265,7 +266,7 @@ const fn jump(condition: u32, k: u32, yes: u8, no: u8) -> sock_filter {
 mod tests {
     use super::*;
 
-    /// The kernel's machine, as far as filters use it.
+    /// Runs a filter as the kernel does, as far as filters need it.
     fn run(arch: u32, number: u32, arguments: [u64; 3]) -> u32 {
         let mut data = [0; 64];
         data[0..4].copy_from_slice(&number.to_le_bytes());
@@ -316,7 +317,7 @@ mod tests {
         for number in [17, 222, 471, 512, 0x4000_0014, u32::MAX] {
             assert_eq!(run(ARCH_I386, number, [0; 3]), NOSYS, "{number}");
         }
-        // An instruction set of another machine.
+        // Another machine's instruction set.
         assert_eq!(run(0xC000_00B7, 0, [0; 3]), NOSYS);
     }
 
@@ -350,7 +351,7 @@ mod tests {
         // The kind that shares its bit with a signal.
         assert_eq!(unshare(0x80), PERM);
         assert_eq!(unshare(1 << 32), PERM);
-        // A thread, a process, and parts of one.
+        // A thread, a process, and a partial unshare.
         assert_eq!(clone(0x3d_0f00), ALLOW);
         assert_eq!(clone(17), ALLOW);
         assert_eq!(unshare(0x600), ALLOW);
@@ -367,7 +368,7 @@ mod tests {
                 assert_eq!(socket(family, 0), wanted, "{family}");
             }
             assert_eq!(socket(libc::AF_VSOCK as u64, 0), refuse(libc::EPERM));
-            // The kernel looks at the low half alone.
+            // The kernel uses only the low half.
             assert_eq!(socket(1 << 32 | libc::AF_VSOCK as u64, 0), refuse(libc::EPERM));
             assert_eq!(socket(libc::AF_NETLINK as u64, 9), refuse(libc::EPROTONOSUPPORT));
             assert_eq!(socket(libc::AF_INET as u64, 9), ALLOW);

@@ -1,9 +1,9 @@
 //! The system call filter of a build container.
 //!
-//! Used by `child`, run by the kernel at each system call. A list of what may be called (`calls`), in the
-//! native instruction set and in that of 32-bit programs, as a program (`filter`) that the compiler has
-//! made: a start copies it into the kernel and nothing else. What is not named does not exist, what is
-//! named and refused is not permitted; nobody is killed (adr/0075).
+//! Used by `child`; the kernel runs it at each system call. `calls` lists the allowed calls, in the
+//! native instruction set and that of 32-bit programs. `filter` turns the list into a program at
+//! compile time, so that a start only copies it into the kernel. Calls that are not listed do not
+//! exist; calls listed as refused are not permitted; nothing is killed (adr/0075).
 #![forbid(unsafe_code)]
 
 mod calls;

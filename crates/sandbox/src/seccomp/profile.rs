@@ -1,7 +1,8 @@
-//! The table of calls in the words of daemons, who make filters of their own.
+//! The table of calls as a profile for daemons, which make their own filters.
 //!
-//! Used by the engines `docker` and `podman`: the walls there are those of this version, and not of the
-//! daemon's. What a filter leaves to PID 1 elsewhere (`socketcall`) it has to allow here.
+//! Used by the engines `docker` and `podman`, so that containers there have this version's
+//! restrictions rather than the daemon's. The call that our filter elsewhere leaves to PID 1
+//! (`socketcall`) must be allowed here.
 #![forbid(unsafe_code)]
 
 use super::calls::{
@@ -12,7 +13,7 @@ use super::filter::{NEW_NAMESPACES, PARTED, PERSONAS};
 use runner_init::abi::sockets::{AUDIT, FAMILIES, NETLINK, NO_AUDIT, NO_FAMILY};
 use serde_json::{Value, json};
 
-/// A profile as Docker and Podman read it.
+/// The profile as Docker and Podman read it.
 #[must_use]
 pub fn seccomp_profile() -> String {
     let mut rules: Vec<Value> =
@@ -21,7 +22,7 @@ pub fn seccomp_profile() -> String {
     rules.push(refuse(ABSENT, libc::ENOSYS, &[]));
     for (calls, kept) in [(CLONE, !u64::from(NEW_NAMESPACES)), (UNSHARE, u64::from(PARTED))] {
         rules.push(allow(calls, &[masked(!kept, 0)]));
-        // A rule has no way to say "any of them".
+        // A rule cannot say "any of these bits".
         let refused = (0..u32::BITS).map(|bit| 1 << bit).filter(|bit| !kept & bit != 0);
         rules.extend(refused.map(|bit| refuse(calls, libc::EPERM, &[masked(bit, bit)])));
     }
@@ -30,7 +31,7 @@ pub fn seccomp_profile() -> String {
     json!({
         "defaultAction": "SCMP_ACT_ERRNO",
         "defaultErrnoRet": libc::ENOSYS,
-        // A program for another processor may run in an emulator of this one's.
+        // A program for another CPU may run in an emulator of this one's.
         "archMap": [
             architecture("X86_64", &["X86", "X32"]),
             architecture("AARCH64", &["ARM"]),
@@ -76,7 +77,7 @@ fn argument(index: u32, comparison: &str, value: u32) -> Value {
     json!({"index": index, "value": value, "op": format!("SCMP_CMP_{comparison}")})
 }
 
-/// Of the first argument these bits, and what they are.
+/// A condition on these bits of the first argument.
 fn masked(bits: u64, value: u64) -> Value {
     json!({"index": 0, "value": bits, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ"})
 }

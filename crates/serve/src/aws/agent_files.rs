@@ -1,4 +1,5 @@
-//! The host's own configuration of AWS's agent: the file that was named, and that of the state folder.
+//! Configuration files of AWS's agent on this host: the one the user named, and the one in the
+//! state folder.
 
 use runner_core::agent::{AgentConfig, DocumentProblem, MAX_BYTES, PropertyLayer};
 use runner_folder::state::Home;
@@ -10,10 +11,10 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Its name in the state folder.
+/// The file's name in the state folder.
 const NAME: &str = "amazon-ssm-agent.json";
 
-/// A file that cannot be used.
+/// A configuration file that cannot be used.
 #[derive(Debug)]
 pub struct AgentError {
     path: PathBuf,
@@ -42,10 +43,10 @@ impl fmt::Display for AgentError {
     }
 }
 
-/// What holds on this host, and what there is to say of the files, a sentence each.
+/// The agent's configuration on this host, and notices about the files, a sentence each.
 ///
 /// # Errors
-/// A file cannot be read, or says what it cannot say; one that was named has to be there.
+/// If a file cannot be read or has wrong content, or the named file does not exist.
 pub fn agent_config(
     home: &Home,
     named: Option<&Path>,
@@ -73,7 +74,7 @@ pub fn agent_config(
     Ok((AgentConfig::of_host(named, own), notices))
 }
 
-/// What stands in a file, if it is there.
+/// The content of a file, if it exists.
 fn text(path: &Path) -> io::Result<Option<String>> {
     // Opening a FIFO would wait for its other end.
     let flags = OFlags::NONBLOCK.union(OFlags::CLOEXEC).bits().cast_signed();

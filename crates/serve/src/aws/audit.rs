@@ -1,4 +1,4 @@
-//! What the audit has of a call: a record in CloudTrail's form, without what is not to be read.
+//! Audit records of calls: in CloudTrail's form, without secrets.
 
 use super::call::{AwsCall, OperationName, RefusedCall};
 use super::endpoint::{Endpoint, Origin};
@@ -10,10 +10,10 @@ use crate::http::ConnectionEnds;
 use http::request::Parts;
 use serde_json::Value;
 
-/// Longest text of a client that is kept.
+/// Most characters of a client's user agent that are kept.
 const MAX_TEXT: usize = 200;
-/// Operations by which a user has something done in a build: none is carried out that leaves no record. What ends
-/// something is carried out anyway.
+/// Operations by which a user acts in a build. They are refused if they cannot be recorded.
+/// Operations that end something are carried out anyway.
 const ACCOUNTABLE: [&str; 8] = [
     "ssm:StartSession",
     "ssm:ResumeSession",
@@ -24,13 +24,13 @@ const ACCOUNTABLE: [&str; 8] = [
     "codebuild:StartBuildBatch",
     "codebuild:RetryBuildBatch",
 ];
-/// Not recorded at each call.
+/// An operation that is not recorded at each call.
 const LOOKUP: &str = "cloudtrail:LookupEvents";
 
-/// A request, as the audit has it.
+/// A request's source and id, for its record.
 pub(super) struct AuditedRequest {
     source: CallSource,
-    /// The id that the client is given.
+    /// The id sent to the client.
     pub(super) request_id: String,
 }
 
@@ -61,10 +61,10 @@ fn identity(origin: &Origin) -> CallerIdentity {
 }
 
 impl Endpoint {
-    /// Makes sure that a call which has to leave a record can leave one.
+    /// Checks that a call which needs a record can get one.
     ///
     /// # Errors
-    /// It cannot, and the caller is a user; or their calls come faster than records are kept of.
+    /// If it cannot, for calls of users; or if a key's changes come faster than the audit allows.
     pub(super) async fn accountable(
         &self,
         call: &AwsCall,
@@ -90,7 +90,7 @@ impl Endpoint {
         })
     }
 
-    /// Records what was asked for, and how it was answered.
+    /// Records a call and its outcome.
     pub(super) async fn record(
         &self,
         call: &AwsCall,
@@ -114,7 +114,7 @@ impl Endpoint {
             .asking(shown.parameters(&call.body), is_read_only)
             .judged(resources, judged.by);
         let record = match answer {
-            // What was read is no part of it.
+            // The record leaves out what was read.
             Ok(_) if is_read_only => record,
             Ok(CallAnswer::Members(answer)) => record.answered(shown.elements(answer)),
             // Only what reads is answered so.
@@ -129,11 +129,11 @@ impl Endpoint {
         } else {
             audit.write(record);
         }
-        // Before it is answered.
+        // The record is on disk before the client gets its response.
         audit.written().await;
     }
 
-    /// Records what was done at the page and is no operation of AWS's.
+    /// Records an action of the page that is not an operation of AWS.
     pub(super) async fn record_deed(
         &self,
         origin: &Origin,
@@ -155,7 +155,7 @@ impl Endpoint {
         self.gateway.audit.written().await;
     }
 
-    /// Records a call that could not be read, or of something that is not offered.
+    /// Records a call that could not be read, or of an operation that is not offered.
     pub(super) async fn record_unread(
         &self,
         name: &OperationName,
@@ -173,7 +173,7 @@ impl Endpoint {
         self.gateway.audit.written().await;
     }
 
-    /// Records a call that was not let in.
+    /// Records a call that failed authentication.
     pub(super) async fn record_refused(
         &self,
         name: &OperationName,
@@ -187,7 +187,7 @@ impl Endpoint {
     }
 }
 
-/// A resource by its ARN; none for what is no single thing.
+/// The resource of an ARN; `None` if it names no single thing.
 fn resource(arn: String) -> Option<AuditResource> {
     let mut parts = arn.splitn(6, ':').skip(2);
     let (service, rest) = (parts.next()?, parts.nth(2)?);

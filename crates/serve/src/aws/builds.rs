@@ -1,6 +1,6 @@
-//! The builds of this machine as AWS's calls see them: records, live ones included.
+//! The builds of this machine as AWS's calls see them, live ones included.
 //!
-//! A live build's record is made from its log, which is read on from where it was read last.
+//! A live build's record comes from its log, which is read on from the last position.
 
 use super::call::RefusedCall;
 use runner_client::{ClientError, SharedClient};
@@ -19,18 +19,18 @@ use std::collections::hash_map::Entry;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Logs that are kept open before it is looked which of them have ended.
+/// Open logs above which those of ended builds are closed.
 const FOLLOWED: usize = 64;
 
-/// A build.
+/// A build with its record.
 #[derive(Clone, Debug)]
 pub(crate) struct VisibleBuild {
     pub(crate) record: Build,
     pub(crate) dir: BuildDir,
     pub(crate) uuid: String,
-    /// It has not ended.
+    /// Whether it has not ended.
     pub(crate) is_live: bool,
-    /// What it is as a task.
+    /// The build as a task of ECS.
     pub(super) task: Task,
 }
 
@@ -59,7 +59,7 @@ impl Builds {
         Builds { home: home.clone(), logs: Arc::default(), clusters }
     }
 
-    /// The state folder they are in.
+    /// The state folder of the builds.
     pub(super) fn home(&self) -> &Home {
         &self.home
     }
@@ -69,8 +69,8 @@ impl Builds {
         self.tasks().of(uuid)
     }
 
-    /// What builds are as tasks, by one look. Where that cannot be read there is no such build: rules about its cluster and
-    /// its tags would not hold.
+    /// What builds are as tasks, by one look. Where that cannot be read there is no such build:
+    /// rules about its cluster and its tags would not hold.
     pub(super) fn tasks(&self) -> BuildTasks {
         let table = self.clusters.current().inspect_err(|error| {
             tracing::error!(%error, "the clusters cannot be read, so no build can be shown");
@@ -80,12 +80,13 @@ impl Builds {
 
     /// The build with this uuid.
     pub(super) async fn get(&self, uuid: &str) -> Option<VisibleBuild> {
-        // Nothing else names a folder.
+        // Only a uuid names a folder.
         let uuid = uuid::Uuid::try_parse(uuid).ok()?.hyphenated().to_string();
         self.read(move |builds| builds.one(&uuid)).await.flatten()
     }
 
-    /// The live build that is meant, by the rule of every verb; otherwise what there is.
+    /// The live build that the user means, found as every verb finds one. The error lists the
+    /// candidates.
     pub(super) async fn find(&self, wanted: &str) -> Result<VisibleBuild, String> {
         let wanted = wanted.to_owned();
         let found = self.read(move |builds| {
@@ -96,19 +97,19 @@ impl Builds {
         found.await.unwrap_or_else(|| Err("the builds could not be looked through".to_owned()))
     }
 
-    /// All of them, the newest first.
+    /// All builds, the newest first.
     pub(super) async fn all(&self) -> Result<Vec<VisibleBuild>, RefusedCall> {
         self.list(|home| Ok(all_builds(home)?.0)).await
     }
 
-    /// Those that have not ended, the newest first.
+    /// Builds that have not ended, the newest first.
     pub(super) async fn live(&self) -> Result<Vec<VisibleBuild>, RefusedCall> {
         let mut live = self.list(live_builds).await?;
         live.retain(|known| known.is_live);
         Ok(live)
     }
 
-    /// Where the state folder cannot be read, that is said: an empty list would be another answer.
+    /// Fails if the state folder cannot be read: an empty list would be wrong.
     async fn list(
         &self,
         look: fn(&Home) -> Result<Vec<state::KnownBuild>, StateError>,
@@ -132,7 +133,7 @@ impl Builds {
         known
     }
 
-    /// Reads files, where that holds up nobody else.
+    /// Reads files on a blocking thread.
     async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Builds) -> T + Send + 'static,
@@ -154,7 +155,7 @@ impl Builds {
         }
         let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
         if !dir.path().exists() {
-            // It has been deleted; an open log would go on telling of it.
+            // The build was deleted, but its open log would still show it.
             logs.remove(uuid);
             return None;
         }
@@ -185,7 +186,7 @@ fn follow<'a>(
 }
 
 impl VisibleBuild {
-    /// How it stands, from its owner.
+    /// Asks the owner for the build's status.
     pub(crate) async fn status(&self) -> Result<ControlStatus, ClientError> {
         match SharedClient::connect(&self.dir).await?.ask(&ControlRequest::Status).await? {
             ControlResponse::Status(status) => Ok(status),
@@ -193,7 +194,7 @@ impl VisibleBuild {
         }
     }
 
-    /// What its image says of AWS's agent.
+    /// Asks for the agent's settings in the build's image.
     pub(super) async fn image_agent(&self) -> Result<Option<PropertyLayer>, ClientError> {
         match SharedClient::connect(&self.dir).await?.ask(&ControlRequest::Agent).await? {
             ControlResponse::Agent { image, .. } => Ok(image),

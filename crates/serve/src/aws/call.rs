@@ -1,8 +1,8 @@
-//! Calls and answers in the protocols of AWS's services: JSON 1.1, rpc-v2-cbor where a service lists
-//! it, and the query protocol of STS.
+//! Requests and responses in the protocols of AWS's services: JSON 1.1, rpc-v2-cbor for services
+//! that list it, and the query protocol of STS, IAM and EC2.
 //!
-//! A service is found by what the request names, never by host or by the service it is signed for:
-//! the plugin sends Session Manager's calls to wherever the ECS client was sent.
+//! The target or action in a request selects the service, never the host or the signed service
+//! name: the plugin sends Session Manager's calls to the endpoint of the ECS client.
 
 use super::operations::{self, AwsService, CallAnswer, Operation, offered};
 use super::others;
@@ -15,17 +15,17 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::borrow::Cow;
 
-/// How a client talks.
+/// The protocol of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Protocol {
     Json,
     Cbor,
     Query,
-    /// As Query; errors are written otherwise.
+    /// Like `Query`, with another form of errors.
     Ec2,
 }
 
-/// A call.
+/// A call that was read.
 #[derive(Debug)]
 pub(super) struct AwsCall {
     pub(super) operation: &'static Operation,
@@ -33,14 +33,14 @@ pub(super) struct AwsCall {
 }
 
 impl AwsCall {
-    /// The body as an operation wants it.
+    /// The body, parsed as an operation's input.
     pub(super) fn input<T: DeserializeOwned>(&self) -> Result<T, RefusedCall> {
         T::deserialize(&self.body)
             .map_err(|error| RefusedCall::new("ValidationException", error.to_string()))
     }
 }
 
-/// A call that is answered with an error.
+/// An error response to a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RefusedCall {
     pub(crate) code: &'static str,
@@ -59,13 +59,13 @@ impl RefusedCall {
     }
 }
 
-/// Whether a request is a call in one of the protocols there are.
+/// Whether a request is a call in one of these protocols.
 pub(super) fn is_one(parts: &Parts) -> bool {
     let is_named = protocol(parts) != Protocol::Json || parts.headers.contains_key("x-amz-target");
     parts.method == Method::POST && is_named
 }
 
-/// In which protocol a request is made.
+/// The protocol of a request.
 pub(super) fn protocol(parts: &Parts) -> Protocol {
     let header = |name: &str| parts.headers.get(name).map(HeaderValue::as_bytes);
     if header("smithy-protocol") == Some(b"rpc-v2-cbor") {
@@ -85,15 +85,15 @@ pub(super) fn protocol(parts: &Parts) -> Protocol {
     }
 }
 
-/// What a request calls its operation, whether or not there is one.
+/// The service and operation that a request names, which may not exist.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct OperationName {
-    /// As actions are named, where the service is known.
+    /// The service's prefix in IAM actions; the name from the request if the service is unknown.
     pub(super) service: String,
     pub(super) operation: String,
 }
 
-/// How a request names what it asks for.
+/// The operation that a request names.
 pub(super) fn named(parts: &Parts, protocol: Protocol, body: &[u8]) -> OperationName {
     let (prefix, operation) = match protocol {
         Protocol::Json => {
@@ -121,7 +121,7 @@ fn both((one, other): (&str, &str)) -> (String, String) {
     (one.to_owned(), other.to_owned())
 }
 
-/// Reads a call.
+/// Reads a call from a request.
 pub(super) fn read(parts: &Parts, protocol: Protocol, body: &[u8]) -> Result<AwsCall, RefusedCall> {
     let unreadable = |error: String| RefusedCall::new("SerializationException", error);
     match protocol {
@@ -142,7 +142,7 @@ pub(super) fn read(parts: &Parts, protocol: Protocol, body: &[u8]) -> Result<Aws
             Ok(AwsCall { operation, body })
         }
         Protocol::Cbor => {
-            // Only services that list the protocol.
+            // CodeBuild alone lists this protocol.
             let path: Vec<&str> = parts.uri.path().split('/').collect();
             let ["", "service", "CodeBuild_20161006", "operation", name] = path[..] else {
                 return Err(unknown(None, parts.uri.path()));
@@ -167,7 +167,7 @@ fn offered_by(service: AwsService, name: &str) -> Result<&'static Operation, Ref
     operations::find(service, name).ok_or_else(|| unknown(Some(service), name))
 }
 
-/// The answer to a call of something that is not offered.
+/// The error for an operation that is not offered.
 pub(super) fn unknown(service: Option<AwsService>, operation: &str) -> RefusedCall {
     let shown: String = operation.chars().filter(|c| !c.is_control()).take(120).collect();
     let code = match service {
@@ -178,7 +178,7 @@ pub(super) fn unknown(service: Option<AwsService>, operation: &str) -> RefusedCa
     RefusedCall::new(code, format!("{shown} is not offered by this endpoint, which has {offered}"))
 }
 
-/// Fields as forms and addresses have them.
+/// The fields of a form or a query string.
 pub(crate) fn form(body: &[u8]) -> Value {
     let text = String::from_utf8_lossy(body);
     let fields = text.split('&').filter_map(|pair| pair.split_once('='));
@@ -204,7 +204,7 @@ fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Fields that are times in the services' models.
+/// Whether the services' models declare this field as a time.
 fn is_time(name: &str) -> bool {
     matches!(
         name,
@@ -226,7 +226,7 @@ fn is_time(name: &str) -> bool {
     )
 }
 
-/// Writes an answer to the request that has this id.
+/// Writes the response to the request with this id.
 pub(super) fn write(
     protocol: Protocol,
     operation: Option<&Operation>,
@@ -287,7 +287,7 @@ fn ec2(operation: Option<&Operation>, answer: &Result<Value, RefusedCall>, id: &
             let name = operation.map_or("", |operation| operation.name);
             let space = "xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\"";
             let fields = elements(value, "item");
-            // Only of an operation that is offered: its name is plain.
+            // The operation is offered, so its name needs no escaping.
             return format!(
                 "<{name}Response {space}><requestId>{id}</requestId>{fields}</{name}Response>"
             );
@@ -301,7 +301,7 @@ fn ec2(operation: Option<&Operation>, answer: &Result<Value, RefusedCall>, id: &
     )
 }
 
-/// A value as XML: members under their names, items of lists as `item` says.
+/// A value as XML: members under their own names, items of lists under `item`.
 fn elements(value: &Value, item: &str) -> String {
     let element = |name: &str, value: &Value| format!("<{name}>{}</{name}>", elements(value, item));
     match value {
@@ -323,7 +323,7 @@ fn xml(operation: Option<&Operation>, answer: &Result<Value, RefusedCall>, id: &
         Ok(value) => {
             let operation = operation.map_or("", |operation| operation.name);
             let fields = elements(value, "member");
-            // Only of an operation that is offered: its name is plain.
+            // The operation is offered, so its name needs no escaping.
             format!(
                 "<{operation}Response {space}><{operation}Result>{fields}</{operation}Result>\
                  <ResponseMetadata><RequestId>{id}</RequestId></ResponseMetadata>\
@@ -343,7 +343,7 @@ fn xml(operation: Option<&Operation>, answer: &Result<Value, RefusedCall>, id: &
 mod tests {
     use super::*;
 
-    /// Also of calls that cannot be read or are refused.
+    /// The name is found for unreadable and refused calls as well.
     #[test]
     fn what_calls_name() {
         let named = |headers: &[(&str, &str)], path: &str, protocol, body: &str| {

@@ -1,6 +1,6 @@
-//! From a request to an answer: who calls, what for, and what is noted of it.
+//! Handles a request: authenticates the caller, runs the call and records it.
 //!
-//! Who gets this far is the server's to say (`crate::http`).
+//! The server decides which connections get this far (`crate::http`).
 
 use super::audit::AuditedRequest;
 use super::call::{self, Protocol, RefusedCall};
@@ -13,7 +13,7 @@ use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use std::sync::Arc;
 
-/// AWS's calls, and whatever else nobody takes: clients of other services hear that they are not offered.
+/// AWS's calls, and every other request: clients of other services get a refusal.
 pub(super) struct Calls(pub(super) Arc<Endpoint>);
 
 impl Site for Calls {
@@ -76,20 +76,20 @@ async fn answer(
         endpoint.record(&call, &origin, &asked, &answer).await;
         call::write(protocol, Some(call.operation), answer, &asked.request_id)
     });
-    // A client that goes before the answer leaves a record all the same.
+    // A client that leaves before the response still causes a record.
     performing.await.unwrap_or_else(|error| {
         tracing::error!(%error, "a call was not answered");
         plain(StatusCode::INTERNAL_SERVER_ERROR, "this is a fault of the runner itself")
     })
 }
 
-/// A POST request that names no operation.
+/// The response to a POST request that names no operation.
 fn not_a_call() -> HttpResponse {
     let refusal = call::unknown(None, "(no X-Amz-Target)");
     call::write(Protocol::Json, None, Err(refusal), &uuid::Uuid::new_v4().to_string())
 }
 
-/// In the words that clients of AWS know.
+/// An authentication error with the code that AWS's clients know.
 fn refusal(error: AuthError, protocol: Protocol) -> RefusedCall {
     let (code, message) = match error {
         AuthError::Missing => (

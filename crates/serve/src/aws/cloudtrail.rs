@@ -1,4 +1,4 @@
-//! CloudTrail: what was done, found in the audit.
+//! CloudTrail: finds past actions in the audit.
 
 use super::call::RefusedCall;
 use super::endpoint::{Endpoint, Origin};
@@ -111,7 +111,7 @@ impl OperationInput for LookupEvents {
         let lookup = self.lookup()?;
         let gateway = Arc::clone(&endpoint.gateway);
         let failed = |text: String| RefusedCall::new("InternalFailure", text).with_status(500);
-        // What has happened in sessions up to now is on its way.
+        // Waits for records of sessions that are not yet written.
         gateway.audit.written().await;
         let found = tokio::task::spawn_blocking(move || gateway.audit.lookup(&lookup))
             .await
@@ -132,7 +132,7 @@ impl OperationInput for LookupEvents {
     }
 }
 
-/// A record, as CloudTrail lists it.
+/// A record in CloudTrail's event form.
 fn event(text: &str, record: &Value) -> Value {
     let time = record["eventTime"].as_str().and_then(|time| time.parse::<Timestamp>().ok());
     let resources: Vec<Value> = record["resources"]

@@ -1,4 +1,4 @@
-//! What becomes of output on its way to AWS, for those who look: the audit, and the records of commands.
+//! Reports deliveries to AWS in the audit and in the records of commands.
 
 use crate::deliveries::{DeliveryOutcome, Hears};
 use crate::gateway::{Audit, AuditDetails, AuditRecord, CallerIdentity};
@@ -6,7 +6,7 @@ use runner_core::agent::AgentConfig;
 use runner_folder::state::{Commands, Home, JobOf, SpoolJob};
 use std::sync::Arc;
 
-/// Keeps what becomes of jobs.
+/// A callback that records the outcome of delivery jobs.
 pub(super) fn hears(audit: &Arc<Audit>, home: &Home, agent: &AgentConfig) -> Hears {
     let (audit, commands) = (Arc::clone(audit), Commands::of(home));
     let (home, agent) = (home.clone(), agent.clone());
@@ -36,7 +36,7 @@ pub(super) fn hears(audit: &Arc<Audit>, home: &Home, agent: &AgentConfig) -> Hea
     })
 }
 
-/// Removes the output of a command that has arrived, where it is not to stay.
+/// Removes the delivered output of a command, unless it is to stay.
 fn clean(job: &SpoolJob, commands: &Commands, home: &Home, agent: &AgentConfig) {
     let JobOf::Command { id, node, .. } = &job.of else { return };
     let Ok(Some(found)) = commands.find(id) else { return };
@@ -54,7 +54,7 @@ fn clean(job: &SpoolJob, commands: &Commands, home: &Home, agent: &AgentConfig) 
     }
 }
 
-/// Why output has not arrived; nothing where it has.
+/// Why output has not arrived; empty if it has.
 fn why(outcome: &DeliveryOutcome) -> String {
     match outcome {
         DeliveryOutcome::Arrived => String::new(),

@@ -1,4 +1,5 @@
-//! EC2, as far as it is asked about where a task runs: one subnet of one network that is not there, without endpoints.
+//! EC2, as far as clients ask where a task runs: one subnet in one made-up network, without
+//! endpoints.
 
 use super::call::RefusedCall;
 use super::endpoint::{Endpoint, Origin};
@@ -8,12 +9,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// The subnet that tasks say they are in.
+/// The subnet given for all tasks.
 pub(super) const SUBNET: &str = "subnet-00000000";
-/// Its network.
+/// The network of that subnet.
 const VPC: &str = "vpc-00000000";
 
-/// The fields of a call, under the names that lists are flattened to.
+/// The fields of a call, with flattened names for list items.
 type Ec2Fields = BTreeMap<String, String>;
 
 #[derive(Deserialize)]

@@ -1,4 +1,4 @@
-//! The endpoint: what services answer with, and who may call.
+//! The endpoint: state shared by the services, and authentication of callers.
 
 use super::builds::Builds;
 use super::delivered;
@@ -32,27 +32,28 @@ use tokio::sync::Notify;
 /// Who may call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndpointAccess {
-    /// Whoever signs with this machine's key pair, or with a user's key.
+    /// Callers that sign with this machine's key pair or a user's key.
     Signed,
-    /// Programs of this user on this machine as well, signed with whatever keys or not at all. A build's are none.
+    /// In addition, this user's programs on this machine, with any signature or none. Programs of a
+    /// build are excluded.
     Local,
 }
 
-/// What an endpoint is made of.
+/// The parts of an endpoint.
 pub struct EndpointParts {
     pub keys: KeyPair,
     pub access: EndpointAccess,
     pub users: Users,
     pub agent: AgentConfig,
-    /// Projects and the queue, where there are any.
+    /// Projects and the queue, if the endpoint offers them.
     pub service: Option<Arc<Service>>,
-    /// As whom AWS is called.
+    /// The identity for calls to AWS.
     pub identity: CloudIdentity,
-    /// Whether sessions begin only where AWS gets what they show.
+    /// Whether sessions may begin only if they are logged at AWS.
     pub requires_log: bool,
 }
 
-/// What answers.
+/// The shared state behind all operations.
 pub struct Endpoint {
     pub(super) builds: Builds,
     pub(super) gateway: Arc<Gateway>,
@@ -65,33 +66,33 @@ pub struct Endpoint {
     owner: PolicyCaller,
     pub(super) users: Arc<Users>,
     pub(super) agent: AgentConfig,
-    /// Projects and the queue, where there are any.
+    /// Projects and the queue, if the endpoint offers them.
     pub(super) service: Option<Arc<Service>>,
-    /// Whether sessions begin only where AWS gets what they show.
+    /// Whether sessions may begin only if they are logged at AWS.
     pub(super) requires_log: bool,
-    /// Tells that a user has called.
+    /// Signals that a user has called.
     user_called: Notify,
-    /// The keys' secrets, of the users as they were last.
+    /// The keys' secrets, with the version of the users they belong to.
     secrets: Mutex<Option<(Arc<Directory>, Secrets)>>,
-    /// Secrets of keys in AWS's files that calls were signed with, by the keys' ids.
+    /// Secrets of keys in AWS's files that have signed calls, by key id.
     in_files: Mutex<BTreeMap<String, String>>,
 }
 
-/// Where a call comes from.
+/// The origin of a call.
 #[derive(Debug)]
 pub(super) struct Origin {
     pub(super) caller: PolicyCaller,
-    /// The endpoint as the caller knows it.
+    /// The endpoint's host as the caller knows it.
     pub(super) host: String,
     /// The Region that the call was signed for.
     pub(super) region: String,
-    /// What the call tells, by condition keys. Empty for the owner.
+    /// The call's condition keys. Empty for the owner.
     pub(super) facts: iam::RequestContext,
-    /// What the audit is to have of it.
+    /// The decision, for the audit.
     judged: Mutex<Judged>,
 }
 
-/// What a call was judged on, and the statement that has decided.
+/// The resources of a call, and the statement that decided.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Judged {
     pub(super) resources: Vec<String>,
@@ -109,13 +110,13 @@ impl Origin {
         Origin { caller, host, region, facts, judged: Mutex::default() }
     }
 
-    /// Keeps what the call is about.
+    /// Notes the call's resources.
     pub(super) fn is_about(&self, resources: &[ResourceNames]) {
         let names = resources.iter().filter_map(|resource| resource.names.first().cloned());
         self.lock().resources = names.collect();
     }
 
-    /// Keeps what has decided.
+    /// Notes the statement that decided.
     pub(super) fn decided(&self, by: Option<String>) {
         self.lock().by = by;
     }
@@ -128,19 +129,19 @@ impl Origin {
         self.judged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where a client connects to a session.
+    /// The WebSocket address of a session.
     pub(super) fn stream_url(&self, session: &str) -> String {
         format!("ws://{}{}{session}?role=publish_subscribe", self.host, crate::gateway::PATH)
     }
 }
 
 impl Endpoint {
-    /// For the builds of a state folder.
+    /// An endpoint for the builds of a state folder.
     pub fn new(home: &Home, parts: EndpointParts) -> Arc<Self> {
         Self::with_policy(home, parts, Box::new(UserPolicies))
     }
 
-    /// For callers that something else judges.
+    /// An endpoint with another policy for its callers.
     pub(super) fn with_policy(
         home: &Home,
         parts: EndpointParts,
@@ -195,14 +196,14 @@ impl Endpoint {
         let in_files = self.in_files.lock().unwrap_or_else(PoisonError::into_inner);
         let all = directory.secrets().chain([self.keys.secret.as_str()]);
         let all = all.chain(in_files.values().map(String::as_str));
-        // Fails for more bytes than a file of users may have.
+        // Fails only for more bytes than a file of users may have.
         let secrets =
             Secrets::new(all.map(|secret| secret.as_bytes().to_vec())).unwrap_or_default();
         *known = Some((directory, secrets.clone()));
         secrets
     }
 
-    /// Keeps a secret out of the audit that stands in no file of users.
+    /// Keeps a secret from AWS's files out of the audit.
     fn hide(&self, id: &str, secret: &str) {
         let mut in_files = self.in_files.lock().unwrap_or_else(PoisonError::into_inner);
         if in_files.get(id).is_some_and(|known| known == secret) {
@@ -216,7 +217,8 @@ impl Endpoint {
         *self.secrets.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Ends every session for this reason, and every command; for those that run it waits a while, where that is wanted.
+    /// Ends every session with this reason, and every command. If `waits`, gives commands some time
+    /// to end.
     pub async fn close(&self, reason: &str, waits: bool) {
         let given = self.agent.is_given("Mgs.StopTimeoutMillis");
         let longest = given.then(|| self.agent.sessions_stop());
@@ -225,12 +227,12 @@ impl Endpoint {
         self.gateway.audit.written().await;
     }
 
-    /// Who everything here belongs to.
+    /// The owner of everything here.
     pub(super) fn owner(&self) -> &PolicyCaller {
         &self.owner
     }
 
-    /// Who makes a call.
+    /// Authenticates the caller.
     pub(super) async fn authenticate(
         &self,
         parts: &Parts,
@@ -241,7 +243,7 @@ impl Endpoint {
         if verified.is_ok() || self.access == EndpointAccess::Signed {
             return verified;
         }
-        // Whatever it is signed with: clients sign with the keys they find.
+        // The signature does not matter: clients sign with any keys they find.
         let home = self.home.clone();
         match visit.is_ours(move || reapers(&home)).await {
             Ok(()) => Ok(self.owner.clone()),
@@ -249,7 +251,7 @@ impl Endpoint {
         }
     }
 
-    /// Who has signed a call: the owner, or one of the users.
+    /// The signer of a call: the owner or a user.
     async fn signer(&self, parts: &Parts, body: &[u8]) -> Result<PolicyCaller, AuthError> {
         let now = SystemTime::now();
         let claimed = sigv4::claimed(parts).map(|(id, _)| id).filter(|id| *id != self.keys.id);
@@ -271,7 +273,7 @@ impl Endpoint {
         sigv4::verify(parts, body, own, now).map(|()| self.owner.clone())
     }
 
-    /// What a call tells about a user, by condition keys. The owner's calls are not judged by any.
+    /// The condition keys of a user's call. The owner's calls have none, since no policy applies.
     pub(super) fn facts(
         &self,
         caller: &PolicyCaller,
@@ -287,7 +289,7 @@ impl Endpoint {
         let agent = parts.headers.get("user-agent").and_then(|agent| agent.to_str().ok());
         facts.set("aws:PrincipalAccount", ACCOUNT);
         facts.set("aws:ResourceAccount", ACCOUNT);
-        // Whatever it is signed for: all builds are there.
+        // The real Region, whatever the call is signed for: all builds are there.
         facts.set("aws:RequestedRegion", REGION);
         facts.set("aws:SecureTransport", "false");
         facts.set("aws:SourceIp", ends.peer.ip().to_canonical().to_string());
@@ -299,15 +301,15 @@ impl Endpoint {
         facts
     }
 
-    /// Has the sessions of a user looked after, one that the call has opened among them.
+    /// Wakes the check for sessions of removed users, for a session that this call may have opened.
     pub(super) fn look_after(&self, caller: &PolicyCaller) {
         if caller.bound.is_some() {
             self.user_called.notify_one();
         }
     }
 
-    /// Ends sessions of users who are no longer there, or whose key is no longer good, as soon as that is seen. Rests
-    /// while no user has called.
+    /// Ends sessions of users who were removed or whose key is no longer valid. Sleeps until a user
+    /// calls.
     pub(super) async fn expel_users(&self) {
         loop {
             self.user_called.notified().await;
@@ -317,7 +319,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether sessions of users are open.
+    /// Ends such sessions now. Returns whether sessions of users are still open.
     pub(super) async fn expel_some(&self) -> bool {
         let directory = self.users.current();
         let mut open = self.gateway.list(true);
@@ -328,7 +330,7 @@ impl Endpoint {
                 Some((user, _)) => Some(user),
                 None => profiles::of_key(&directory, key).await.map(|(user, _)| user),
             };
-            // Another user may have got the name meanwhile, and the key with it.
+            // Meanwhile another user may have got the name, and the key with it.
             if owner.is_none_or(|user| user_id(user) != facts.user_id) {
                 let _ = self.gateway.terminate(&facts.id, "the user's key is no longer good").await;
             }
@@ -337,7 +339,7 @@ impl Endpoint {
     }
 }
 
-/// A user who has signed a call.
+/// The caller for a user's signature.
 fn signed_by(user: &iam::IamUser, key: &str, directory: &Arc<Directory>) -> PolicyCaller {
     PolicyCaller {
         name: user.name.clone(),
@@ -348,18 +350,18 @@ fn signed_by(user: &iam::IamUser, key: &str, directory: &Arc<Directory>) -> Poli
     }
 }
 
-/// The first process of each live build, as this machine counts them. A daemon's containers have a pid
-/// namespace of their own, which tells them apart anyway.
+/// The first process of each live build, in this machine's pids. Containers of a daemon have their
+/// own pid namespace, which tells them apart anyway.
 fn reapers(home: &Home) -> Vec<u32> {
     let live = live_builds(home).unwrap_or_default();
     live.iter().filter_map(|known| EngineFolder::of(known.dir.path()).first_process()).collect()
 }
 
-/// How often users are looked for who are no longer there, while they have sessions.
+/// Pause between checks for removed users, while users have sessions.
 const EXPELLED: Duration = Duration::from_secs(30);
 
-/// Keys in AWS's files whose secrets are remembered.
+/// Most keys of AWS's files whose secrets are remembered.
 const MOST_IN_FILES: usize = 100;
 
-/// Longest body of a call.
+/// Most bytes of a call's body.
 pub(super) const MAX_BODY: usize = 4 * message::MAX_PAYLOAD;

@@ -1,40 +1,40 @@
-//! What of requests and answers is not to be read in the audit.
+//! Hides secrets of requests and responses from the audit.
 
 use crate::gateway::HIDDEN;
 use runner_core::mask::Secrets;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-/// Longer texts are shown by their length and their hash.
+/// Bytes of a text above which only its length and hash are shown.
 const MAX_TEXT: usize = 4 << 10;
-/// The same of documents.
+/// The same limit for documents.
 const MAX_CONTENT: usize = 1 << 10;
-/// Requests and answers that are longer than this altogether are shown by their length.
+/// Bytes of a request or response above which only its length is shown.
 const MAX_BYTES: usize = 16 << 10;
-/// Members that are secrets wherever they stand, in lower case.
+/// Members that are secrets everywhere, in lower case.
 const SECRETS: [&str; 5] =
     ["tokenvalue", "secretaccesskey", "sessiontoken", "authorization", "password"];
-/// Members that hold variables, in lower case: their names are shown, their values are not.
+/// Members that hold variables, in lower case: names are shown, values are hidden.
 const VARIABLES: [&str; 3] =
     ["environment", "environmentvariables", "environmentvariablesoverride"];
 
-/// How one call is shown.
+/// Shows the content of one call.
 pub(super) struct ShownCall<'s> {
     action: &'static str,
     secrets: &'s Secrets,
 }
 
 impl<'s> ShownCall<'s> {
-    /// Of calls of this action; `secrets` are replaced wherever they stand.
+    /// For calls of this action; replaces `secrets` everywhere.
     pub(super) fn new(action: &'static str, secrets: &'s Secrets) -> Self {
         ShownCall { action, secrets }
     }
 
-    /// The members of a request, as CloudTrail writes their names.
+    /// The members of a request, named as in CloudTrail.
     pub(super) fn parameters(&self, body: &Value) -> Value {
         let mut shown = self.bounded(body);
         if let Value::Object(members) = &mut shown {
-            // Of the query protocol.
+            // These belong to the query protocol.
             members.retain(|name, _| name != "action" && name != "version");
             if members.is_empty() {
                 return Value::Null;
@@ -43,7 +43,7 @@ impl<'s> ShownCall<'s> {
         shown
     }
 
-    /// The members of an answer.
+    /// The members of a response.
     pub(super) fn elements(&self, answer: &Value) -> Value {
         match self.bounded(answer) {
             Value::Object(members) if members.is_empty() => Value::Null,
@@ -51,7 +51,7 @@ impl<'s> ShownCall<'s> {
         }
     }
 
-    /// Why a call was refused. Where parameters are hidden, so are texts that may repeat them.
+    /// The message of a refusal. Hidden if it might repeat hidden parameters.
     pub(super) fn message(&self, code: &str, text: &str) -> String {
         match self.action {
             "ssm:SendCommand" if !code.starts_with("AccessDenied") => HIDDEN.to_owned(),
@@ -71,7 +71,7 @@ impl<'s> ShownCall<'s> {
         if length <= MAX_BYTES { shown } else { json!({"omitted": format!("{length} bytes")}) }
     }
 
-    /// A value, and the name of the member it is.
+    /// A value; `name` is the member that holds it.
     fn value(&self, value: &Value, name: &str) -> Value {
         match value {
             Value::Object(members) if name == "parameters" => self.arguments(members),
@@ -102,7 +102,7 @@ impl<'s> ShownCall<'s> {
         self.value(value, name)
     }
 
-    /// What AWS hides of single operations.
+    /// Members that AWS hides in single operations.
     fn hides(&self, name: &str) -> bool {
         matches!(
             (self.action, name),
@@ -120,7 +120,7 @@ impl<'s> ShownCall<'s> {
         shown
     }
 
-    /// What a document is given: the names are the document's.
+    /// A document's parameters: their names come from the document.
     fn arguments(&self, members: &Map<String, Value>) -> Value {
         let one = |(name, value): (&String, &Value)| (name.clone(), self.value(value, ""));
         Value::Object(members.iter().map(one).collect())

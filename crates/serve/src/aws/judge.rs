@@ -1,21 +1,22 @@
-//! Whether a call may go on: everything it is about is put to the policy, and what decided is kept for the audit.
+//! Decides whether a call may go on: checks each of its resources against the policy and notes the
+//! deciding statement for the audit.
 
 use super::endpoint::{Endpoint, Origin};
 use super::operations::{DOCUMENT_CHECK, RequestScope};
 use super::policy::{ConditionKeys, Question, Verdict};
 use super::resources::ResourceNames;
 
-/// What decided against a call.
+/// Why a call is denied.
 enum Against<'r> {
     Statement(&'r ResourceNames, String),
     Nothing(&'r ResourceNames),
 }
 
 impl Endpoint {
-    /// Whether a caller may do something with everything that it is about.
+    /// Checks a caller's action on every resource of a call.
     ///
     /// # Errors
-    /// They may not; why, for the caller. Which statement says so is for the audit alone.
+    /// If it is not allowed, with the reason for the caller. The audit alone names the statement.
     pub(super) fn judge(
         &self,
         origin: &Origin,
@@ -32,7 +33,7 @@ impl Endpoint {
                 origin.decided(by);
                 return Ok(());
             }
-            // Who has begun it may go on with it, as long as nothing says otherwise.
+            // The user who began it may go on with it, unless a statement denies that.
             Err(Against::Nothing(_)) if scope.begun_by.as_ref() == Some(&origin.caller.user_id) => {
                 origin.decided(Some("the caller has begun it".to_owned()));
                 return Ok(());
@@ -51,7 +52,7 @@ impl Endpoint {
         ))
     }
 
-    /// Whether a caller may do something with one thing. What decides is not kept: this is asked of many.
+    /// Checks one resource without noting the decision, since callers filter lists with it.
     pub(super) fn allows(
         &self,
         origin: &Origin,
@@ -64,8 +65,8 @@ impl Endpoint {
         matches!(self.policy.judge(&origin.caller, &question), Verdict::Allowed(_))
     }
 
-    /// Where no document is named, the default one is judged only if nothing allows the call but statements that ask for
-    /// the check of documents.
+    /// If no document is named, the default one is checked only if the call is allowed by nothing
+    /// but statements that ask for the check of documents.
     fn with_default<'s>(
         &self,
         origin: &Origin,
@@ -88,7 +89,8 @@ impl Endpoint {
         }
     }
 
-    /// Every one has to be allowed. A statement that denies one of them says more than that none allows another.
+    /// Requires every resource to be allowed. An explicit deny for one takes precedence over a
+    /// missing allow for another.
     fn all<'s>(
         &self,
         origin: &Origin,

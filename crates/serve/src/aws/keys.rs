@@ -1,7 +1,7 @@
-//! The key pair of this machine's endpoints: made when it is first needed, and kept.
+//! The key pair of this machine's endpoints, made on first use and kept.
 //!
-//! A file in the form AWS's tools read credentials from, for the caller alone. What it opens is what
-//! the caller could do anyway, with `runner attach`.
+//! A credentials file in the format of AWS's tools, readable by the caller alone. It grants only
+//! what the caller could do anyway, with `runner attach`.
 
 use aws_credential_types::Credentials;
 use runner_folder::state::random;
@@ -12,9 +12,9 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// The profile under which it stands in the file.
+/// The profile of the key pair in the file.
 pub const PROFILE: &str = "runner";
-/// What AWS's access key ids are made of.
+/// The alphabet of AWS's access key ids.
 const LETTERS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
 /// A new access key: its id and its secret.
@@ -40,12 +40,12 @@ pub struct KeyPair {
 }
 
 impl KeyPair {
-    /// Where that of this state folder is, or will be.
+    /// The path of this state folder's file, which may not exist yet.
     pub fn place(home: &Home) -> PathBuf {
         home.root().join("aws-credentials")
     }
 
-    /// The one of this state folder.
+    /// The key pair of this state folder, made if missing.
     pub fn open(home: &Home) -> Result<Self, StateError> {
         let path = Self::place(home);
         let failed = |doing| move |error| StateError::new(doing, &Self::place(home), error);
@@ -63,7 +63,7 @@ impl KeyPair {
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let pair = Self::make(&path).map_err(failed("make"))?;
-                // Of two that are made at once the file holds one.
+                // If two processes make it at once, the file holds one of them.
                 let text = fs::read_to_string(&path).map_err(failed("read"))?;
                 Ok(Self::parse(&text, &path).unwrap_or(pair))
             }
@@ -71,7 +71,7 @@ impl KeyPair {
         }
     }
 
-    /// The one of this state folder, where it has one already.
+    /// The key pair of this state folder, if it exists.
     pub fn existing(home: &Home) -> Result<Option<Self>, StateError> {
         match fs::symlink_metadata(Self::place(home)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -79,12 +79,12 @@ impl KeyPair {
         }
     }
 
-    /// As calls are signed with it.
+    /// Credentials for signing calls.
     pub fn credentials(&self) -> Credentials {
         Credentials::new(&self.id, &self.secret, None, None, "runner")
     }
 
-    /// Where it is.
+    /// The file's path.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -1,4 +1,4 @@
-//! KMS: what the key of encrypted sessions is. AWS answers, asked with this program's own credentials.
+//! KMS: describes the key of encrypted sessions by asking AWS with this program's own credentials.
 
 use super::call::RefusedCall;
 use super::endpoint::{Endpoint, Origin};
@@ -9,7 +9,7 @@ use runner_core::arn::arn;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Longest name of a key.
+/// Most bytes of a key's name.
 const MOST: usize = 2048;
 
 #[derive(Deserialize)]
@@ -46,7 +46,7 @@ impl OperationInput for DescribeKey {
     }
 }
 
-/// AWS's own refusal where its code is one that this call has; the rest is in the text.
+/// AWS's refusal, if this call may have its code; otherwise a general one with the text.
 fn refusal(error: &CallError) -> RefusedCall {
     const CODES: [&str; 4] = [
         "NotFoundException",

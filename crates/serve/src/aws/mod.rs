@@ -1,10 +1,11 @@
-//! AWS's calls, answered for the builds of this machine: Session Manager, ECS Exec, CodeBuild, CloudWatch Logs, STS, IAM,
-//! CloudTrail, and of KMS what a key is.
+//! AWS's calls, served for the builds of this machine: Session Manager, ECS Exec, CodeBuild,
+//! CloudWatch Logs, STS, IAM, CloudTrail, and KMS's description of a key.
 //!
-//! `calls` gets a request from the server (`crate::http`), `sigv4` says who sent it, `call` reads it and finds its
-//! row in the one table of `operations`, a file a service answers it, `call` writes the answer as the client's
-//! protocol wants it, and `audit` records both. Sessions are the `gateway`'s. Offered by `runner run --enable-session`, and by
-//! `runner serve`; the answers are the same.
+//! `calls` gets a request from the server (`crate::http`), `sigv4` authenticates it, `call` reads
+//! it and finds its row in the table of `operations`, the file of its service handles it, `call`
+//! writes the response in the client's protocol, and `audit` records both. Sessions belong to the
+//! `gateway`. Offered by `runner run --enable-session` and by `runner serve`, with the same
+//! responses.
 
 mod agent_files;
 mod audit;

@@ -1,8 +1,8 @@
-//! Services that are not offered and speak REST: errors that their clients can read.
+//! Services that are not offered and speak REST: errors in a form that their clients can read.
 //!
-//! `aws s3 ls` comes here where AWS_ENDPOINT_URL is set for every service. The signature names the service. Nothing
-//! verifies it, since it decides on the shape of the answer alone. Used by `server`, for requests that neither `call`
-//! nor the gateway reads.
+//! `aws s3 ls` comes here if AWS_ENDPOINT_URL is set for every service. The signature names the
+//! service. It is not verified, since it only selects the form of the error. Used by `calls`, for
+//! requests that neither `call` nor the gateway reads.
 
 use super::operations::offered;
 use crate::http::{Body, HttpResponse};
@@ -10,17 +10,17 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
 
-/// How a service writes its errors.
+/// The form of a service's errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shape {
-    /// An error alone.
+    /// A bare error.
     S3,
-    /// An error in an answer.
+    /// An error inside a response.
     Xml,
     Json,
 }
 
-/// The service a request is signed for; `None` where it is not signed.
+/// The service that a request is signed for; `None` without a signature.
 pub(super) fn service(parts: &Parts) -> Option<String> {
     let signature = parts.headers.get(http::header::AUTHORIZATION)?.to_str().ok()?;
     let scope = signature.split_once("Credential=")?.1.split([',', ' ']).next()?;
@@ -30,7 +30,7 @@ pub(super) fn service(parts: &Parts) -> Option<String> {
     is_name.then(|| name.to_owned())
 }
 
-/// Says that a service is not offered, in its own way.
+/// Refuses a request in the service's own form.
 pub(super) fn refuse(service: &str, method: &Method) -> HttpResponse {
     let shape = match service {
         "s3" | "s3express" => Shape::S3,
@@ -39,7 +39,7 @@ pub(super) fn refuse(service: &str, method: &Method) -> HttpResponse {
     };
     let id = uuid::Uuid::new_v4().to_string();
     let message = format!("{service} is not offered by this endpoint, which has {}", offered());
-    // Codes upon which no client tries again.
+    // Codes that no client retries.
     let (status, code) = match shape {
         Shape::S3 => (StatusCode::NOT_IMPLEMENTED, "NotImplemented"),
         Shape::Xml | Shape::Json => (StatusCode::BAD_REQUEST, "UnknownOperationException"),
@@ -67,7 +67,7 @@ pub(super) fn refuse(service: &str, method: &Method) -> HttpResponse {
     let headers = response.headers_mut();
     headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert("x-amzn-errortype", HeaderValue::from_static(code));
-    // The request's body, which may be an object of any length, is not read.
+    // The request's body stays unread; it may be an object of any length.
     headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     if let Ok(id) = HeaderValue::from_str(&id) {
         headers.insert("x-amzn-requestid", id);

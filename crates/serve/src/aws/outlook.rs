@@ -1,4 +1,4 @@
-//! What sessions in a build would meet at AWS, before anybody asks for one: for `runner doctor`.
+//! Predicts how sessions in a build would fare at AWS, for `runner doctor`.
 
 use super::builds::Builds;
 use super::call::RefusedCall;
@@ -12,19 +12,19 @@ use runner_core::destination::Destinations;
 use runner_folder::state::{Documents, Home};
 use std::sync::Arc;
 
-/// What a kind of session needs of AWS.
+/// The AWS resources that a kind of session needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Needs {
-    /// Where what it shows is to be.
+    /// The log targets.
     pub logs: Destinations,
-    /// The key of AWS KMS that it is encrypted with.
+    /// The key of AWS KMS for encryption.
     pub key: Option<String>,
 }
 
-/// What sessions of Session Manager need, by the preferences.
+/// The needs of Session Manager's sessions, from the preferences.
 ///
 /// # Errors
-/// The preferences cannot be read.
+/// If the preferences cannot be read.
 pub async fn session_needs(home: &Home) -> Result<Needs, String> {
     let documents = Documents::of(home);
     let read = move || documents::preferences(&documents);
@@ -37,10 +37,10 @@ pub async fn session_needs(home: &Home) -> Result<Needs, String> {
     Ok(Needs { logs: preferences.logs, key })
 }
 
-/// What sessions of ECS Exec need, by the configuration of the build's cluster.
+/// The needs of ECS Exec's sessions, from the configuration of the build's cluster.
 ///
 /// # Errors
-/// The cluster cannot be read.
+/// If the cluster cannot be read.
 pub async fn task_needs(home: &Home, uuid: &str) -> Result<Needs, String> {
     let builds = Builds::of(home);
     let known = builds.get(uuid).await.ok_or("its cluster cannot be read")?;
@@ -52,11 +52,11 @@ pub async fn task_needs(home: &Home, uuid: &str) -> Result<Needs, String> {
     Ok(Needs { logs, key })
 }
 
-/// AWS, as an endpoint with this configuration would call it from here.
+/// Checks AWS in the way an endpoint with this configuration would call it from here.
 pub struct Outlook(Arc<Deliveries>);
 
 impl Outlook {
-    /// For the state folder's endpoints.
+    /// Uses the settings of the state folder's endpoints.
     pub fn new(home: &Home, identity: CloudIdentity, agent: &AgentConfig) -> Self {
         let settings = DeliverySettings {
             identity,
@@ -67,17 +67,17 @@ impl Outlook {
         Outlook(Deliveries::new(home, settings, Arc::new(|_, _| ())))
     }
 
-    /// Whether a session may begin that is logged there, and whether each place is there.
+    /// Whether a session with these log targets may begin, and whether each target exists.
     pub async fn logs(&self, to: Destinations) -> CheckedDestinations {
         let mut seen = self.0.check(to, true);
         let _ = seen.wait_for(Option::is_some).await;
         seen.borrow().clone().unwrap_or_default()
     }
 
-    /// The ARN of a key, and whether it can be used.
+    /// The ARN of a key, and whether it is enabled.
     ///
     /// # Errors
-    /// AWS KMS does not say so: why.
+    /// If AWS KMS cannot be asked or refuses, with the reason.
     pub async fn key(&self, key: &str) -> Result<(String, bool), String> {
         let described = self.0.describe_key(key, REGION).await;
         let described = described.map_err(|error| error.to_string())?;

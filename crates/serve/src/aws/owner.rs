@@ -1,5 +1,5 @@
-//! What the page asks for. Who is at it has a link that only the owner can make, so it is asked in the owner's name, and
-//! judged and recorded as a call that is signed.
+//! Requests from the page. Its visitor has a link that only the owner can make, so requests run in
+//! the owner's name. They are checked and recorded like signed calls.
 
 use super::audit::AuditedRequest;
 use super::builds::VisibleBuild;
@@ -14,7 +14,7 @@ use runner_service::db::builds::BuildProgress;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// The owner, asking for one thing.
+/// The owner, making one request.
 #[derive(Clone)]
 pub(crate) struct Owner(Arc<OwnerCaller>);
 
@@ -23,17 +23,17 @@ struct OwnerCaller {
     asked: AuditedRequest,
 }
 
-/// Something that AWS has no operation for.
+/// An action that is not an operation of AWS.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deed {
-    /// As the audit names it.
+    /// The name in the audit.
     pub(crate) name: &'static str,
     pub(crate) action: &'static str,
     pub(crate) is_read_only: bool,
 }
 
 impl Endpoint {
-    /// Who asks from the page.
+    /// The caller for a request from the page.
     pub(crate) fn at_page(&self, parts: &Parts, visit: &Visit) -> Owner {
         let caller = self.owner().clone();
         let facts = self.facts(&caller, parts, visit.ends);
@@ -50,7 +50,7 @@ impl Endpoint {
         self.builds.get(uuid).await
     }
 
-    /// Whether the build with this uuid waits in the queue: it has no folder yet.
+    /// Whether the build with this uuid waits in the queue, without a folder.
     pub(crate) async fn waits(&self, uuid: &str) -> bool {
         let Some(service) = &self.service else { return false };
         let found = service.build(uuid).await.ok().flatten();
@@ -58,7 +58,7 @@ impl Endpoint {
             .is_some_and(|row| matches!(row.state, BuildProgress::Queued | BuildProgress::Starting))
     }
 
-    /// Performs one of CodeBuild's operations.
+    /// Performs an operation of CodeBuild.
     pub(crate) async fn codebuild(
         &self,
         owner: &Owner,
@@ -76,10 +76,10 @@ impl Endpoint {
         answer?.into_members()
     }
 
-    /// Whether something may be done with a build.
+    /// Checks an action on a build.
     ///
     /// # Errors
-    /// It may not; that is recorded.
+    /// If it is not allowed. The refusal is recorded.
     pub(crate) async fn permit(
         &self,
         owner: &Owner,
@@ -95,11 +95,11 @@ impl Endpoint {
         judged
     }
 
-    /// Whether something may be done with a batch that the service does not know. A refusal is recorded, and the deed as well
-    /// where that is wanted.
+    /// Checks an action on a batch that the service does not know. Records refusals, and also
+    /// allowed actions if `is_recorded`.
     ///
     /// # Errors
-    /// It may not.
+    /// If it is not allowed.
     pub(crate) async fn permit_batch(
         &self,
         owner: &Owner,
@@ -118,7 +118,7 @@ impl Endpoint {
         judged
     }
 
-    /// Records what was done with a build, or why not.
+    /// Records an action on a build, or its refusal.
     pub(crate) async fn note(
         &self,
         owner: &Owner,

@@ -1,16 +1,16 @@
-//! Lists that are given out a page at a time.
+//! Lists that are returned page by page.
 //!
-//! Used by the services. A page begins behind what the last one ended with, so that what is new pushes
-//! nothing onto a page twice.
+//! Used by the services. A page begins after the last item of the previous one, so new items cause
+//! no repetition.
 
-/// Some of a list.
+/// A part of a list.
 pub(super) struct ListPage<'a, T> {
     pub(super) items: &'a [T],
-    /// What the client names to get the next page, where there is one.
+    /// The token for the next page, if there is one.
     pub(super) next: Option<&'a str>,
 }
 
-/// A page of at most so many; `None` where what the client names is none of the list.
+/// A page of at most `most` items; `None` if the token matches no item.
 pub(super) fn page<'a, T>(
     all: &'a [T],
     name: impl Fn(&'a T) -> &'a str,

@@ -1,7 +1,8 @@
-//! Places at AWS that callers name for output: whether there can be such, and whether they may have something written
-//! there.
+//! Validates the buckets and log groups that callers name for output, and checks whether the
+//! callers may write there.
 //!
-//! What is written goes there with the rights of this machine's owner: whom policies bind needs the same rights here.
+//! Output is sent with the rights of this machine's owner, so users under policies need the same
+//! rights here.
 
 use super::call::RefusedCall;
 use super::endpoint::{Endpoint, Origin};
@@ -10,10 +11,10 @@ use runner_cloud::s3::Location;
 use runner_core::arn::arn;
 use runner_core::destination::Destinations;
 
-/// A member of a call, and what it says.
+/// A call's member and its value.
 type CallMember<'a> = (&'a str, &'a str);
 
-/// What is wrong with the name of a bucket; nothing with none.
+/// The error in a bucket's name; `None` if it is empty or valid.
 pub(super) fn wrong_bucket((member, name): CallMember<'_>) -> Option<String> {
     if name.is_empty() {
         return None;
@@ -24,10 +25,10 @@ pub(super) fn wrong_bucket((member, name): CallMember<'_>) -> Option<String> {
     name.contains('/').then(|| format!("{member} is the name of a bucket alone"))
 }
 
-/// What is wrong with what keys begin with.
+/// The error in a key's prefix.
 pub(super) fn wrong_prefix((member, prefix): CallMember<'_>) -> Option<String> {
     let is_long = prefix.chars().count() > 500;
-    // A request for such a key is for another one.
+    // HTTP clients would resolve such a part and write to another key.
     let leads_elsewhere = prefix.split('/').any(|part| part == "." || part == "..");
     (is_long || leads_elsewhere || prefix.chars().any(char::is_control)).then(|| {
         format!(
@@ -36,21 +37,21 @@ pub(super) fn wrong_prefix((member, prefix): CallMember<'_>) -> Option<String> {
     })
 }
 
-/// Whether it can stand in the name of a log group.
+/// Whether a log group's name may contain this character.
 pub(super) fn is_of_group(c: char) -> bool {
     c.is_ascii_alphanumeric() || "_-/.#".contains(c)
 }
 
-/// What is wrong with the name of a log group; nothing with none.
+/// The error in a log group's name; `None` if it is empty or valid.
 pub(super) fn wrong_group((member, name): CallMember<'_>) -> Option<String> {
     (name.len() > 512 || !name.chars().all(is_of_group))
         .then(|| format!("{member} has 1 to 512 of a-z A-Z 0-9 _ - / . #"))
 }
 
-/// Whether a caller may have something written there.
+/// Checks whether a caller may write to these targets.
 ///
 /// # Errors
-/// They may not.
+/// If they may not.
 pub(super) fn may_write(
     to: &Destinations,
     origin: &Origin,

@@ -1,90 +1,91 @@
-//! Who may do what: the one place that is asked before an operation does anything.
+//! Access control: the one place that decides before an operation does anything.
 //!
-//! `operations` asks, for every operation and each thing that a request names. Whoever holds the machine's key pair is
-//! the owner of these builds and may do everything; users may do what their policies say.
+//! `operations` asks for every operation and each resource that a request names. The holder of the
+//! machine's key pair owns these builds and may do everything; users may do what their policies
+//! allow.
 
 use super::resources::ResourceNames;
 use runner_core::iam::{self, Directory, IamUser, PolicyDecision};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
-/// Who calls.
+/// The caller of an operation.
 #[derive(Clone, Debug)]
 pub(super) struct PolicyCaller {
-    /// Their name in ids of sessions.
+    /// The name used in ids of sessions.
     pub(super) name: String,
-    /// As AWS names them.
+    /// The ARN.
     pub(super) arn: String,
-    /// The id that outlasts their name.
+    /// An id that survives a change of the name.
     pub(super) user_id: String,
-    /// Their access key; the one there is where calls need no signature.
+    /// The access key; the owner's for calls without a signature.
     pub(super) key_id: String,
-    /// Whose policies bind them; nobody's where they are the owner.
+    /// The user whose policies apply; `None` for the owner.
     pub(super) bound: Option<Bound>,
 }
 
-/// A user, as the file had them when they called.
+/// A user, as in the file at the time of the call.
 #[derive(Clone, Debug)]
 pub(super) struct Bound {
     pub(super) directory: Arc<Directory>,
     pub(super) user: String,
 }
 
-/// The id of a user: their own, or, where the file has none, the same for one name, always.
+/// The id of a user: from the file, else derived from the name.
 pub(super) fn user_id(user: &IamUser) -> String {
     user.id.clone().unwrap_or_else(|| id_of_name(&user.name))
 }
 
-/// The id of a user whose file says nothing of it.
+/// The id derived from a user's name.
 pub(super) fn id_of_name(name: &str) -> String {
     format!("AIDA{}", letters_of(&format!("a user of runner: {name}")))
 }
 
-/// The id of a group, likewise.
+/// The id derived from a group's name.
 pub(super) fn group_id(name: &str) -> String {
     format!("AGPA{}", letters_of(&format!("a group of runner: {name}")))
 }
 
-/// What ids of IAM are made of, after their kind.
+/// The part of an IAM id after its kind.
 fn letters_of(text: &str) -> String {
     const LETTERS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
     let digest = Sha256::digest(text);
     digest.iter().take(17).map(|byte| char::from(LETTERS[usize::from(byte & 31)])).collect()
 }
 
-/// Condition keys of one operation as IAM names them, and their values.
+/// Condition keys of one operation by IAM's names, and their values.
 pub(super) type ConditionKeys = Vec<(&'static str, String)>;
 
-/// What is asked of a policy.
+/// A question to a policy.
 pub(super) struct Question<'q> {
     pub(super) action: &'static str,
     pub(super) resource: &'q ResourceNames,
-    /// What the operation knows.
+    /// Condition keys from the operation.
     pub(super) context: &'q ConditionKeys,
-    /// What the request has named itself: tags that it gives.
+    /// Condition keys that contain names from the request: tags that it sets.
     pub(super) requested: &'q [(String, String)],
-    /// What the call itself tells: who, from where, when. Empty for the owner.
+    /// Condition keys from the call itself: caller, address, time. Empty for the owner.
     pub(super) facts: &'q iam::RequestContext,
 }
 
-/// What a policy says.
+/// A policy's decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// By this statement, where it was one.
+    /// Allowed, by this statement if there is one.
     Allowed(Option<String>),
-    /// By a statement that denies.
+    /// Denied by this statement.
     Denied(String),
-    /// By none that allows.
+    /// No statement allows it.
     NotAllowed,
 }
 
-/// Decides.
+/// Decides about calls.
 pub(super) trait Policy: Send + Sync {
-    /// Whether `caller` may do what is asked for.
+    /// Whether `caller` may do this.
     fn judge(&self, caller: &PolicyCaller, question: &Question<'_>) -> Verdict;
 }
 
-/// Everything for the owner, for users what their policies say.
+/// Allows the owner everything, and users what their policies say.
 #[derive(Debug)]
 pub(super) struct UserPolicies;
 
@@ -110,7 +111,7 @@ impl Policy for UserPolicies {
     }
 }
 
-/// Adds a thing's tags, under every name that services have for them.
+/// Adds a resource's tags, under each service's key for them.
 pub(super) fn tagged(context: &mut iam::RequestContext, resource: &ResourceNames) {
     for (key, value) in &resource.tags {
         for prefix in ["aws:ResourceTag", "ssm:resourceTag", "ecs:ResourceTag"] {
@@ -119,7 +120,7 @@ pub(super) fn tagged(context: &mut iam::RequestContext, resource: &ResourceNames
     }
 }
 
-/// Adds what is known of a user whoever asks: who they are, and their tags.
+/// Adds the condition keys that always hold for a user: identity and tags.
 pub(super) fn identified(context: &mut iam::RequestContext, user: &IamUser, arn: &str) {
     context.set("aws:username", user.name.as_str());
     context.set("aws:userid", user_id(user));

@@ -1,11 +1,11 @@
-//! Keys of users that stand in the host's AWS files: read at each call, so that what `aws sso login` or a person has
-//! changed there holds at once.
+//! Users' keys from the host's AWS files. Read at each call, so that changes by `aws sso login` or
+//! by hand take effect at once.
 
 use aws_credential_types::Credentials;
 use runner_cloud::KeysInFiles;
 use runner_core::iam::{Directory, IamUser};
 
-/// Whose key this is, and the whole of it.
+/// The user of a key, and the credentials.
 pub(super) async fn of_key<'d>(
     directory: &'d Directory,
     id: &str,
@@ -14,7 +14,7 @@ pub(super) async fn of_key<'d>(
     let keys = match KeysInFiles::read().await {
         Ok(keys) => keys,
         Err(error) => {
-            // Anybody can cause this by a call.
+            // Debug level, since anyone can cause this by a call.
             tracing::debug!(error, "cannot read AWS's files");
             return None;
         }
@@ -30,7 +30,7 @@ fn found<'d>(
     let all = directory.profiles().filter_map(|(user, name)| Some((user, keys(name)?)));
     let mut all = all.filter(|(_, keys)| keys.access_key_id() == id);
     let first = all.next()?;
-    // A key in profiles of two users is nobody's: it would be a guess.
+    // A key in the profiles of two users is refused: a choice would be a guess.
     all.all(|(user, _)| user.name == first.0.name).then_some(first)
 }
 

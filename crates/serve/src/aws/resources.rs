@@ -1,7 +1,7 @@
-//! What access is judged on: builds, tasks, clusters, sessions and documents by their names in AWS's form.
+//! The resources of access checks: builds, tasks, clusters, sessions and documents by their ARNs.
 //!
-//! A build is a task as well, so a rule about either concerns both. What a request names and nobody finds has the name
-//! that was typed: a caller who may not ask is refused whether or not it is there.
+//! A build is a task as well, so a rule about either covers both. A missing resource keeps the name
+//! from the request: a caller without permission is refused whether or not it exists.
 
 use super::builds::VisibleBuild;
 use super::targets::{CLUSTER, TARGET, is_task, parts_of_task, task_id};
@@ -9,16 +9,17 @@ use runner_core::arn::{REGION, arn};
 use runner_folder::state::{CommandNode, Task};
 use std::borrow::Cow;
 
-/// One thing, by its names.
+/// One resource with its names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ResourceNames {
-    /// The names it was called by: a rule that allows has to match one of them.
+    /// The names in the call: a rule that allows must match one of them.
     pub(super) names: Vec<String>,
-    /// Its other names, and those of what it belongs to: a rule that denies counts for these, too.
+    /// Its other names, and those of its project and cluster: a rule that denies applies to these,
+    /// too.
     pub(super) also: Vec<String>,
     /// Its tags.
     pub(super) tags: Vec<(Cow<'static, str>, String)>,
-    /// How a refusal names it: as it was typed, whether or not it is there.
+    /// Its name in refusals: as requested, whether or not it exists.
     pub(super) shown: String,
 }
 
@@ -27,23 +28,22 @@ impl ResourceNames {
         ResourceNames { shown: name.clone(), names: vec![name], ..ResourceNames::default() }
     }
 
-    /// All there is, for operations that name nothing.
+    /// Everything, for operations that name no resource.
     pub(super) fn all() -> Self {
         ResourceNames::named("*".to_owned())
     }
 
-    /// A cluster, by its name or its ARN.
+    /// A cluster, given by name or ARN.
     pub(super) fn cluster(name: &str) -> Self {
         ResourceNames::named(cluster_arn(name))
     }
 
-    /// A session.
     pub(super) fn session(id: &str) -> Self {
         ResourceNames::named(arn("ssm", &format!("session/{id}")))
     }
 
-    /// A document, by its name or its ARN: the one that is carried out, whatever stands before its name. Those
-    /// of AWS are in nobody's account.
+    /// A document, given by name or ARN: the one that would run, whatever precedes its name. AWS's
+    /// own documents belong to no account.
     pub(super) fn document(name: &str) -> Self {
         let name = last(name);
         ResourceNames::named(match name.starts_with("AWS-") {
@@ -52,13 +52,13 @@ impl ResourceNames {
         })
     }
 
-    /// With these tags.
+    /// Adds these tags.
     pub(super) fn tagged(mut self, tags: impl IntoIterator<Item = (String, String)>) -> Self {
         self.tags.extend(tags.into_iter().map(|(key, value)| (key.into(), value)));
         self
     }
 
-    /// A build that CodeBuild was asked about. AWS's rules for these calls name projects.
+    /// A build in a call of CodeBuild. AWS's rules for these calls name projects.
     pub(super) fn build(id: &str, known: Option<&VisibleBuild>) -> Self {
         match known {
             Some(known) => ResourceNames {
@@ -75,7 +75,7 @@ impl ResourceNames {
         }
     }
 
-    /// A project, by its name or its ARN.
+    /// A project, given by name or ARN.
     pub(super) fn project(name: &str) -> Self {
         let full = if is_arn(name) {
             name.to_owned()
@@ -89,7 +89,7 @@ impl ResourceNames {
         }
     }
 
-    /// A build of a project that has no folder yet: by the names that it will have, and as a task.
+    /// A project's build without a folder, by the names it will have, also as a task.
     pub(super) fn waiting(id: &str, project: &str, uuid: &str, as_task: Option<&Task>) -> Self {
         let own = format!("{project}:{uuid}");
         let cluster = as_task.map_or(CLUSTER, |task| &task.cluster);
@@ -107,7 +107,7 @@ impl ResourceNames {
         }
     }
 
-    /// The same, where ECS was asked about it.
+    /// The same build in a call of ECS.
     pub(super) fn waiting_task(shown: &str, project: &str, uuid: &str, task: &Task) -> Self {
         let of = ResourceNames::waiting("", project, uuid, Some(task));
         let (names, also) = (of.names, of.also);
@@ -121,7 +121,7 @@ impl ResourceNames {
         }
     }
 
-    /// A batch, by its project and its uuid where it is there.
+    /// A batch, with its project and uuid if it exists.
     pub(super) fn batch(id: &str, found: Option<(&str, &str)>) -> Self {
         let shown = match is_arn(id) {
             true => id.to_owned(),
@@ -139,13 +139,13 @@ impl ResourceNames {
         }
     }
 
-    /// A group of logs, with the projects whose logs are in it.
+    /// A log group, with the projects whose logs it holds.
     pub(super) fn log_group(arn: &str, projects: &[String]) -> Self {
         let project_arns = projects.iter().map(|name| project_named(name));
         ResourceNames {
             names: vec![arn.to_owned(), format!("{arn}:*")],
             also: project_arns.collect(),
-            // Of one project it is that project's.
+            // Logs of a single project carry its tag.
             tags: match projects {
                 [project] => vec![("codebuild:project".into(), project.clone())],
                 _ => Vec::new(),
@@ -154,7 +154,7 @@ impl ResourceNames {
         }
     }
 
-    /// A stream of logs, which is that of a build, if it is there.
+    /// A log stream, with its build if that exists.
     pub(super) fn log_stream(
         arn: &str,
         group: &str,
@@ -171,10 +171,10 @@ impl ResourceNames {
         resource
     }
 
-    /// A build that ECS was asked about: a task of this cluster.
+    /// A build in a call of ECS: a task of this cluster.
     pub(super) fn task(cluster: &str, task: &str, known: Option<&VisibleBuild>) -> Self {
         let id = known.map_or_else(|| last(task).to_owned(), task_id);
-        // One that is in another cluster is judged there as well.
+        // A build in another cluster is checked there as well.
         let elsewhere = known.filter(|known| known.task.cluster != last(cluster));
         let elsewhere = elsewhere.into_iter().flat_map(|known| {
             [task_arn(&known.task.cluster, &id), cluster_arn(&known.task.cluster)]
@@ -193,7 +193,7 @@ impl ResourceNames {
         }
     }
 
-    /// A node that a command was sent to, whether or not its build is still there.
+    /// A node that a command was sent to, even if its build is gone.
     pub(super) fn node(node: &CommandNode, as_task: Option<&Task>) -> Self {
         let cluster = as_task.map_or(CLUSTER, |task| &task.cluster);
         let build = arn("codebuild", &format!("build/{}", node.build));
@@ -211,7 +211,7 @@ impl ResourceNames {
         }
     }
 
-    /// A build that a session or a command is for.
+    /// The target of a session or a command.
     pub(super) fn target(target: &str, known: Option<&VisibleBuild>) -> Self {
         if is_task(target) {
             let (cluster, task) = parts_of_task(target).unwrap_or((CLUSTER, target));
@@ -227,14 +227,14 @@ impl ResourceNames {
         }
         let typed = target.strip_prefix(TARGET).unwrap_or(target);
         let mut resource = ResourceNames::build(typed, known);
-        // Rules for sessions name machines, not projects; one that denies may.
+        // Rules for sessions name machines, not projects, but a rule may deny a project.
         let project = resource.names.split_off(1);
         resource.also.extend(project);
         resource
     }
 }
 
-/// How the id of a managed node begins.
+/// The prefix of a managed node's id.
 const NODE: &str = "mi-";
 
 /// A build's id as a managed node.
@@ -244,7 +244,7 @@ pub fn node_id(uuid: &str) -> String {
     format!("{NODE}{digits}")
 }
 
-/// What a build is tagged with.
+/// The tags of a build.
 pub(super) fn tags(known: &VisibleBuild) -> Vec<(Cow<'static, str>, String)> {
     let own: [(Cow<'static, str>, String); 2] = [
         ("codebuild:project".into(), known.record.project_name.clone()),
@@ -257,12 +257,12 @@ fn tags_of_task(task: &Task) -> impl Iterator<Item = (Cow<'static, str>, String)
     task.tags.iter().map(|(key, value)| (key.clone().into(), value.clone()))
 }
 
-/// The ARN of a cluster, by its name or its ARN.
+/// The ARN of a cluster, given by name or ARN.
 pub(super) fn cluster_arn(name: &str) -> String {
     if is_arn(name) { name.to_owned() } else { arn("ecs", &format!("cluster/{name}")) }
 }
 
-/// The ARN of a task of a cluster that is named so.
+/// The ARN of a task in this cluster.
 pub(super) fn task_arn(cluster: &str, id: &str) -> String {
     arn("ecs", &format!("task/{}/{id}", last(cluster)))
 }
@@ -295,7 +295,7 @@ fn is_arn(name: &str) -> bool {
     name.starts_with("arn:")
 }
 
-/// What follows the last slash of an ARN; a name as it is.
+/// The part after the last slash; a name stays unchanged.
 pub(super) fn last(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or(name)
 }
@@ -355,7 +355,7 @@ mod tests {
         ] {
             assert!(resource.also.contains(&also), "{also}");
         }
-        // Where nobody finds it, it has the name that was typed.
+        // A missing target keeps the name from the request.
         assert_eq!(ResourceNames::target("mi-x", None).names[0].rsplit('/').next(), Some("mi-x"));
     }
 
@@ -367,7 +367,7 @@ mod tests {
             format!("arn:aws:ssm:{REGION}::document/AWS-StartSSHSession")
         );
         assert_eq!(name("mine"), format!("arn:aws:ssm:{REGION}:{ACCOUNT}:document/mine"));
-        // As the document is found that is carried out.
+        // Matches the document that would run.
         for text in ["arn:x/AWS-StartSSHSession", "mine/AWS-StartSSHSession"] {
             assert_eq!(name(text), name("AWS-StartSSHSession"), "{text}");
         }

@@ -1,4 +1,4 @@
-//! The endpoint at an address: AWS's calls, and beside them the websockets of sessions.
+//! Serves the endpoint at an address: AWS's calls, and the websockets of sessions.
 
 use super::calls::Calls;
 use super::endpoint::Endpoint;
@@ -9,25 +9,25 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// An endpoint that is being served.
+/// A running endpoint.
 pub struct EndpointServer {
     endpoint: Arc<Endpoint>,
     http: http::HttpServer,
     expelling: JoinHandle<()>,
     sweeping: JoinHandle<()>,
-    /// Whether it lets commands that run come to their end.
+    /// Whether closing waits for running commands.
     waits: bool,
 }
 
 impl EndpointServer {
-    /// Serves until it is closed, with other sites beside it, which are offered each request first.
+    /// Serves until closed. The sites in `beside` see each request first.
     pub fn start(
         listener: TcpListener,
         endpoint: Arc<Endpoint>,
         beside: Vec<Box<dyn http::Site>>,
     ) -> Self {
         let mut sites = beside;
-        // A request for a websocket is a call of nothing, so those are looked for first.
+        // A websocket request is no call, so the gateway comes before the calls.
         sites.push(Box::new(Channels(Arc::clone(&endpoint.gateway))));
         sites.push(Box::new(Calls(Arc::clone(&endpoint))));
         let keeper = Arc::clone(&endpoint);
@@ -42,20 +42,20 @@ impl EndpointServer {
         EndpointServer { endpoint, http, expelling, sweeping, waits: false }
     }
 
-    /// Commands that are carried out, and how long they may go on once this is closed.
+    /// The number of running commands, and how long they may go on once this is closed.
     #[must_use]
     pub fn commands(&self) -> (usize, Duration) {
         self.endpoint.commands.running()
     }
 
-    /// Lets commands that run come to their end before it closes, for as long as that may take.
+    /// Makes closing wait for running commands, up to their time limits.
     #[must_use]
     pub fn waiting(self) -> Self {
         EndpointServer { waits: true, ..self }
     }
 
-    /// Takes no more calls, tells every session why it ends, and waits, a little, until all have
-    /// heard.
+    /// Takes no more calls, tells every session why it ends, and waits briefly for the clients to
+    /// receive it.
     pub async fn close(&self, reason: &str) {
         self.http.close();
         self.expelling.abort();

@@ -1,7 +1,7 @@
-//! Signature Version 4, verified.
+//! Verifies Signature Version 4.
 //!
-//! The request is put into its canonical form once more, signed with our own copy of the secret, and
-//! the two signatures are compared. Keys and the chain of signatures come from `aws-sigv4`.
+//! Rebuilds the request's canonical form, signs it with our copy of the secret, and compares the
+//! two signatures. Signing keys come from `aws-sigv4`.
 
 use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
 use http::request::Parts;
@@ -10,20 +10,20 @@ use sha2::{Digest, Sha256};
 use std::time::{Duration, SystemTime};
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
-/// How far a client's clock may be off.
+/// Largest accepted difference of a client's clock.
 const MAX_SKEW: Duration = Duration::from_secs(15 * 60);
 const TIME_FORMAT: &str = "%Y%m%dT%H%M%SZ";
 
-/// Why a request is not who it says it is.
+/// Why a request was not authenticated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum AuthError {
-    /// It says nothing.
+    /// It is not signed.
     Missing,
-    /// What it says cannot be understood.
+    /// The signature cannot be parsed.
     Incomplete(String),
-    /// Another key than ours.
+    /// The key is unknown.
     UnknownKey,
-    /// Another signature, or one of another time.
+    /// The signature is wrong or from another time.
     Mismatch(String),
 }
 
@@ -32,18 +32,18 @@ pub(super) enum AuthError {
 pub(super) struct Key<'k> {
     pub(super) id: &'k str,
     pub(super) secret: &'k str,
-    /// What belongs to a key that is good for a while.
+    /// The session token of temporary keys.
     pub(super) token: Option<&'k str>,
 }
 
 impl<'k> Key<'k> {
-    /// One that is good for ever.
+    /// A key that does not expire.
     pub(super) fn lasting(id: &'k str, secret: &'k str) -> Self {
         Key { id, secret, token: None }
     }
 }
 
-/// The key and the Region that a request says it is signed with and for. Nothing of it is verified.
+/// The key id and the Region that a request claims. Unverified.
 pub(super) fn claimed(parts: &Parts) -> Option<(&str, &str)> {
     let (_, scope) = text(&parts.headers, "authorization")?.split_once("Credential=")?;
     let mut scope = scope.split(['/', ',', ' ']);
@@ -51,7 +51,7 @@ pub(super) fn claimed(parts: &Parts) -> Option<(&str, &str)> {
     Some((id, region))
 }
 
-/// Verifies a request.
+/// Verifies a request's signature.
 ///
 /// # Errors
 /// See [`AuthError`].
@@ -109,11 +109,11 @@ pub(super) fn verify(
             "the signature does not match: is it the secret of this endpoint's key?".to_owned(),
         ));
     }
-    // After the signature: who does not know the secret learns nothing, not even our time.
+    // Checked last: a caller without the secret learns nothing, not even our time.
     skew(date, time, now).map_or(Ok(()), |text| Err(AuthError::Mismatch(text)))
 }
 
-/// In AWS's words, with both times: which of the two clocks is wrong, a person has to see.
+/// AWS's message about the time, with both clocks, so that a person can see which one is wrong.
 fn skew(date: &str, time: SystemTime, now: SystemTime) -> Option<String> {
     let minutes = MAX_SKEW.as_secs() / 60;
     let (earliest, latest) = (now - MAX_SKEW, now + MAX_SKEW);
@@ -130,7 +130,7 @@ fn skew(date: &str, time: SystemTime, now: SystemTime) -> Option<String> {
     })
 }
 
-/// A time as it stands in a signature.
+/// A time in the form of signatures.
 fn stamp(time: SystemTime) -> String {
     let time = jiff::Timestamp::try_from(time).unwrap_or(jiff::Timestamp::MAX);
     time.strftime(TIME_FORMAT).to_string()
@@ -169,7 +169,7 @@ fn canonical(parts: &Parts, names: &[&str], signed: &str, hash: &str) -> Option<
     Some(format!("{}\n{path}\n{query}\n{headers}\n{signed}\n{hash}", parts.method))
 }
 
-/// A path with each of its parts encoded once more, as every service but S3 wants it.
+/// A path with each part encoded again, as every service but S3 requires.
 fn encoded(path: &str) -> String {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(byte);
     path.bytes()
@@ -193,7 +193,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Compares without telling, by the time it takes, how much was right.
+/// Compares in constant time.
 fn same(shown: &[u8], wanted: &[u8]) -> bool {
     shown.len() == wanted.len()
         && shown.iter().zip(wanted).fold(0, |differences, (a, b)| differences | (a ^ b)) == 0
@@ -216,7 +216,7 @@ mod tests {
         moment("20260101T120000Z").expect("a time")
     }
 
-    /// As a client that uses the real library signs it.
+    /// A request signed by the real library, like a client's.
     fn signed(secret: &str, uri: &str, at: SystemTime) -> Parts {
         signed_with(secret, None, uri, at)
     }

@@ -1,7 +1,7 @@
-//! What the policies would say: the evaluator's answers without a call.
+//! Simulates policies: the evaluator's answers without a call.
 //!
-//! Asked by IAM's operations and by `runner iam simulate`. Names of builds and their tasks mean the builds, with all
-//! their names and tags, so that the answer is the one that a call would get.
+//! Used by IAM's operations and by `runner iam simulate`. Names of builds and tasks stand for the
+//! builds with all names and tags, so the result is the same as for a call.
 
 use super::builds::{Builds, VisibleBuild};
 use super::keys::KeyPair;
@@ -15,12 +15,12 @@ use runner_folder::state::Home;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// The name of the role that tasks have.
+/// The name of the tasks' role.
 pub(super) const ROLE: &str = "runner-build";
-/// How long credentials may take to be found.
+/// Longest wait for credentials.
 const SOON: Duration = Duration::from_secs(5);
 
-/// What is asked.
+/// The input of a simulation.
 #[derive(Clone, Debug, Default)]
 pub struct Simulation {
     pub actions: Vec<String>,
@@ -30,27 +30,27 @@ pub struct Simulation {
     pub context: Vec<(String, Vec<String>)>,
 }
 
-/// What one action on one resource comes to.
+/// The result for one action on one resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Simulated {
     pub action: String,
     pub resource: String,
     /// `allowed`, `explicitDeny` or `implicitDeny`.
     pub decision: &'static str,
-    /// The statement that decides.
+    /// The deciding statement.
     pub by: Option<String>,
-    /// Condition keys that the policies ask for and nothing gives.
+    /// Condition keys that the policies use and nobody supplied.
     pub missing: Vec<String>,
 }
 
-/// Whose policies are asked.
+/// Whose policies to simulate.
 pub(super) enum SimulatedIdentity<'d> {
     Owner,
-    /// The role that tasks have: this program itself, and whoever it calls AWS as.
+    /// The tasks' role: this program itself, and its identity at AWS.
     Role,
     User(&'d iam::IamUser),
     Group(&'d iam::IamGroup),
-    /// Nobody's in particular.
+    /// Policies that belong to nobody.
     Policies(&'d [IamPolicy]),
 }
 
@@ -60,7 +60,7 @@ pub(super) fn user_arn(name: &str) -> String {
 }
 
 impl<'d> SimulatedIdentity<'d> {
-    /// What an ARN names, if it is there.
+    /// The identity of an ARN, if it exists.
     pub(super) fn named(arn: &str, directory: &'d Directory) -> Option<Self> {
         let rest = arn.strip_prefix("arn:aws:iam::")?.strip_prefix(ACCOUNT)?;
         match rest.strip_prefix(':')?.split_once('/')? {
@@ -82,10 +82,10 @@ impl<'d> SimulatedIdentity<'d> {
     }
 }
 
-/// Asks for one user of a state folder.
+/// Simulates one user of a state folder.
 ///
 /// # Errors
-/// There is no such user; who there is.
+/// If there is no such user; lists the existing ones.
 pub async fn simulate(
     home: &Home,
     users: &Users,
@@ -102,7 +102,7 @@ pub async fn simulate(
     Ok(ask(&builds, &identity, &directory, &subject, asked).await)
 }
 
-/// Asks for every action on every resource.
+/// Simulates every action on every resource.
 pub(super) async fn ask<'d>(
     builds: &Builds,
     identity: &CloudIdentity,
@@ -141,8 +141,8 @@ pub(super) async fn ask<'d>(
     answers
 }
 
-/// What the role of tasks may: what happens inside this program, and at AWS what whoever this program calls it as may, which
-/// nobody but AWS knows.
+/// The decision for the tasks' role. It may use what happens inside this program. At AWS it may do
+/// what this program's identity may, which only AWS knows.
 fn of_role(action: &str, has_identity: bool) -> &'static str {
     let service = action.split(':').next().unwrap_or_default().to_ascii_lowercase();
     match service.as_str() {
@@ -152,8 +152,8 @@ fn of_role(action: &str, has_identity: bool) -> &'static str {
     }
 }
 
-/// Whether this program has credentials for AWS. The machine's own pair, which is found where AWS's clients are told of it,
-/// is none.
+/// Whether this program has credentials for AWS. The machine's own key pair does not count; it is
+/// found if AWS's clients are pointed at it.
 async fn has_identity(home: &Home, identity: &CloudIdentity) -> bool {
     let amazon = Amazon::load(identity).await;
     let asked = tokio::time::timeout(SOON, amazon.credentials()).await;
@@ -172,7 +172,7 @@ fn decided(decision: &PolicyDecision<'_>) -> (&'static str, Option<String>) {
     (decision.name(), by)
 }
 
-/// What an ARN names: a build with all its names, anything else by that name alone.
+/// The resource of an ARN: a build with all its names, or just this name.
 async fn resource(arn: &str, builds: &Builds) -> ResourceNames {
     let known = match arn.splitn(6, ':').collect::<Vec<_>>()[..] {
         [_, _, "ecs", _, _, thing] if thing.starts_with("task/") => builds.get(last(thing)).await,
@@ -189,12 +189,12 @@ async fn resource(arn: &str, builds: &Builds) -> ResourceNames {
         Some(known) => ResourceNames::build(arn, Some(known)),
         None => ResourceNames::default(),
     };
-    // By the name that was asked about, whatever else it is called.
+    // Checked under the given name, whatever its other names are.
     resource.names = vec![arn.to_owned()];
     resource
 }
 
-/// What is given goes before what is known.
+/// The condition keys; given ones override known ones.
 fn context(
     subject: &SimulatedIdentity<'_>,
     resource: &ResourceNames,

@@ -1,4 +1,4 @@
-//! Session Manager: sessions begin, go on, end, and are listed.
+//! Session Manager: start, resume, terminate and list sessions.
 
 use super::builds::VisibleBuild;
 use super::call::RefusedCall;
@@ -31,7 +31,7 @@ pub(super) struct StartSession {
 }
 
 impl OperationInput for StartSession {
-    /// The build, or why there is none.
+    /// The target build, or why there is none.
     type Subject = Result<VisibleBuild, String>;
 
     async fn subject(
@@ -107,8 +107,8 @@ impl OperationInput for StartSession {
     }
 }
 
-/// What a session is to be, and which version of its document says so. Documents are read now, once for the session:
-/// what changes in them concerns later ones.
+/// A session's plan, and the version of its document. Documents are read once, now; later changes
+/// affect later sessions only.
 async fn begin(
     name: Option<&str>,
     parameters: Option<&GivenParameters>,
@@ -118,7 +118,7 @@ async fn begin(
 ) -> Result<(PlannedSession, Option<u64>), RefusedCall> {
     let preferences = match documents::find(endpoint, PREFERENCES, Some("$LATEST")).await {
         Ok(found) => Some(found),
-        // Until somebody makes it, defaults hold.
+        // Without this document defaults apply.
         Err(refusal) if refusal.code == "InvalidDocument" => None,
         Err(refusal) => return Err(refusal),
     };
@@ -143,7 +143,7 @@ async fn begin(
     Ok((planned, document.map(|found| found.version)))
 }
 
-/// A session, with what rules can ask of it: who has started it, and where.
+/// A session as a resource, with condition keys for its starter and its target.
 fn session(id: &str, endpoint: &Endpoint) -> RequestScope {
     let scope = RequestScope::of([ResourceNames::session(id)]);
     match endpoint.gateway.facts(id) {
@@ -184,8 +184,8 @@ impl OperationInput for ResumeSession {
             "SessionId": self.session_id,
             "StreamUrl": origin.stream_url(&self.session_id),
         });
-        // Without a token the client knows that the session is over; any error it would repeat for a
-        // minute and then hang.
+        // A response without a token tells the client that the session is over. Any error would
+        // make it retry for a minute and then hang.
         if let Some(token) = resumed.map_err(|error| no_session(&error))? {
             answer["TokenValue"] = json!(token);
         }

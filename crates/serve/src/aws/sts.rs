@@ -1,4 +1,4 @@
-//! STS: who am I.
+//! STS: tells callers who they are.
 
 use super::call::RefusedCall;
 use super::endpoint::{Endpoint, Origin};

@@ -1,6 +1,6 @@
-//! What clients name when they want in, builds and tasks, and whether sessions can be opened there.
+//! The targets of sessions, builds and tasks, and whether sessions can be opened in them.
 //!
-//! Used by `ssm` and `ecs`, which begin sessions.
+//! Used by `ssm` and `ecs`, which start sessions.
 
 use super::builds::VisibleBuild;
 use super::call::RefusedCall;
@@ -9,28 +9,29 @@ use crate::gateway::{NoSession, SessionPlan};
 use runner_core::agent::AgentConfig;
 use std::time::Duration;
 
-/// What is put before a build's uuid in a target.
+/// The prefix of a build's uuid in a target.
 pub(super) const TARGET: &str = "codebuild:";
-/// The cluster that is meant where none is named.
+/// The cluster of calls that name none.
 pub(super) const CLUSTER: &str = runner_folder::state::DEFAULT_CLUSTER;
-/// Sessions in tasks end after this long without input, whatever is configured.
+/// Sessions in tasks end after this long without input, whatever the configuration says.
 pub(super) const ECS_IDLE: Duration = Duration::from_secs(20 * 60);
 
-/// The cluster and the task of `ecs:<cluster>_<task>_<runtime>`. Names of clusters may have underscores.
+/// The cluster and the task in `ecs:<cluster>_<task>_<runtime>`. Cluster names may contain
+/// underscores.
 pub(super) fn parts_of_task(target: &str) -> Option<(&str, &str)> {
     let mut parts = target.strip_prefix("ecs:")?.rsplitn(3, '_');
     let (runtime, task, cluster) = (parts.next()?, parts.next()?, parts.next()?);
     (runtime.starts_with(task) && !cluster.is_empty()).then_some((cluster, task))
 }
 
-/// The cluster, and the uuid of the build, that `ecs:<cluster>_<task>_<runtime>` names.
+/// The cluster and the build's uuid in `ecs:<cluster>_<task>_<runtime>`.
 pub(super) fn task_of_target(target: &str) -> Option<(&str, String)> {
     let (cluster, task) = parts_of_task(target)?;
     let uuid = uuid::Uuid::try_parse(task).ok()?;
     Some((cluster, uuid.hyphenated().to_string()))
 }
 
-/// The beginning of the uuid of the build that is the managed node `mi-<17 digits>`.
+/// The first characters of the build's uuid, from the managed node `mi-<17 digits>`.
 fn node_of_target(target: &str) -> Option<String> {
     let digits = target.strip_prefix("mi-")?;
     let is_digit = |c: char| matches!(c, '0'..='9' | 'a'..='f');
@@ -54,22 +55,22 @@ pub(super) fn no_session(error: &NoSession) -> RefusedCall {
     }
 }
 
-/// A build that sessions can be opened in.
+/// A build that can take sessions.
 pub(super) struct Reachable {
     pub(super) known: VisibleBuild,
-    /// How long a session may be without input.
+    /// How long a session may last without input.
     pub(super) idle: Duration,
-    /// Whether whoever started the build has said so.
+    /// Whether the user who started the build set that limit.
     pub(super) is_idle_given: bool,
-    /// Whether that holds whatever preferences say.
+    /// Whether that limit overrides preferences.
     pub(super) is_idle_fixed: bool,
-    /// The longest a session may be open.
+    /// The longest duration of a session.
     pub(super) longest: Option<Duration>,
-    /// Whether sessions that AWS gets no log of are refused.
+    /// Whether sessions without a log at AWS are refused.
     pub(super) requires_log: bool,
 }
 
-/// The one live build that a target names: `codebuild:BUILD`, BUILD alone, that of a task, or that of a managed node.
+/// The only live build of a target: `codebuild:BUILD`, BUILD alone, a task or a managed node.
 pub(super) async fn resolve(target: &str, endpoint: &Endpoint) -> Result<VisibleBuild, String> {
     let found = if is_task(target) {
         match task_of_target(target) {
@@ -93,7 +94,7 @@ pub(super) fn is_task(target: &str) -> bool {
     target.starts_with("ecs:")
 }
 
-/// A task's id: its build's uuid, without dashes.
+/// A task's id: the build's uuid without dashes.
 pub(super) fn task_id(known: &VisibleBuild) -> String {
     known.uuid.replace('-', "")
 }
@@ -103,7 +104,7 @@ fn not_connected(target: &str, why: &str) -> String {
     format!("{} is not connected: {}.", shown(target), shown(why))
 }
 
-/// The build of a target, if sessions can be opened in it; otherwise why not.
+/// The build of a target, if it can take sessions; else the reason.
 pub(super) async fn reachable(target: &str, known: VisibleBuild) -> Result<Reachable, String> {
     let mut reachable = check(known).await.map_err(|why| not_connected(target, &why))?;
     if is_task(target) {
@@ -113,7 +114,7 @@ pub(super) async fn reachable(target: &str, known: VisibleBuild) -> Result<Reach
     Ok(reachable)
 }
 
-/// Whether sessions can be opened in it; otherwise why not.
+/// The build with its limits, if it can take sessions; else the reason.
 pub(super) async fn check(known: VisibleBuild) -> Result<Reachable, String> {
     let build = &known.record.id;
     if !known.is_live {
@@ -138,7 +139,7 @@ pub(super) async fn check(known: VisibleBuild) -> Result<Reachable, String> {
     })
 }
 
-/// A session as it is to be in a build: logged, where somebody demands it.
+/// The session's plan. If a log is demanded, requires one.
 pub(super) fn demanded(
     plan: SessionPlan,
     requires_log: bool,
@@ -152,7 +153,7 @@ pub(super) fn demanded(
     }
 }
 
-/// The agent's configuration in a build: that of this endpoint, and what the image adds.
+/// The agent's configuration in a build: this endpoint's, restricted further by the image's.
 pub(super) async fn agent_of(
     known: &VisibleBuild,
     endpoint: &Endpoint,

@@ -1,7 +1,8 @@
-//! The users of an endpoint: the file that names them, which is read again when it has changed.
+//! The users of an endpoint, from a file that is reread after changes.
 //!
-//! `$RUNNER_HOME/iam.json`, where there is one, or the file that `--iam` names. What is wrong with it is said, all of
-//! it, and what it said before stays in force. IAM's operations change the first; the second is only read.
+//! The file is `$RUNNER_HOME/iam.json`, if it exists, or the one named by `--iam`. If it has
+//! errors, all of them are reported and its last valid version stays in force. IAM's operations
+//! change the first file; the second is only read.
 
 use super::call::RefusedCall;
 use super::iam::IamDocument;
@@ -19,14 +20,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-/// The longest file of users.
+/// Most bytes of a file of users.
 const MAX_BYTES: u64 = 1 << 20;
-/// Ids of ECS's sessions begin so.
+/// The prefix of ids of ECS's sessions.
 const ECS_SESSIONS: &str = "ecs-execute-command";
-/// A file that was written so short a time ago may be written again without looking different.
+/// A file written this recently may be rewritten without a visible change of its stamp.
 const SETTLED: Duration = Duration::from_secs(1);
 
-/// Why users cannot be had.
+/// Why users cannot be loaded.
 #[derive(Debug)]
 pub struct UsersError {
     path: PathBuf,
@@ -57,11 +58,11 @@ impl fmt::Display for UsersError {
     }
 }
 
-/// The users there are.
+/// The users and their file.
 #[derive(Debug)]
 pub struct Users {
     path: PathBuf,
-    /// Whether the file has to be there.
+    /// Whether the file must exist.
     is_named: bool,
     known: Mutex<KnownUsers>,
 }
@@ -69,34 +70,34 @@ pub struct Users {
 #[derive(Debug, Default)]
 struct KnownUsers {
     directory: Arc<Directory>,
-    /// The file it was read from; `None` where that has to be looked at again.
+    /// The stamp of the file as last read; `None` if it must be read again.
     from: Option<UsersFileStamp>,
-    /// What was said to be wrong with the file since.
+    /// The errors last reported for the file.
     said: Option<String>,
 }
 
-/// By what a file is known to be the same.
+/// Identifies a version of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum UsersFileStamp {
     Missing,
     File { place: (u64, u64), len: u64, changed: (i64, i64), modified: (i64, i64) },
 }
 
-/// The machine's owner, as ids of their sessions begin.
+/// The machine's owner: the user name, and its form in ids of sessions.
 pub(super) fn owner() -> (String, String) {
     let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
     let name = user.map_or_else(|| "unknown".to_owned(), |user| user.name);
     let is_plain = |c: &char| c.is_ascii_alphanumeric() || *c == '-';
-    // Part of ids, which are part of paths.
+    // Ids are parts of paths.
     let plain = name.chars().filter(is_plain).take(40).collect();
     (name, plain)
 }
 
 impl Users {
-    /// Those of a file, or of the state folder, which may have none.
+    /// Opens the named file, or the one in the state folder, which may be missing.
     ///
     /// # Errors
-    /// The file is there and cannot be used, or is wrong; all that is wrong with it.
+    /// If the file cannot be used or has errors; lists all errors.
     pub fn open(home: &Home, named: Option<&Path>) -> Result<Self, UsersError> {
         let path = named.map_or_else(|| home.root().join("iam.json"), Path::to_path_buf);
         let users = Users { path, is_named: named.is_some(), known: Mutex::default() };
@@ -109,7 +110,7 @@ impl Users {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// As the file has them now. One that is wrong changes nothing.
+    /// The users in the file now. An invalid file changes nothing.
     pub(super) fn current(&self) -> Arc<Directory> {
         let mut known = self.lock();
         if known.from.is_none() || self.stamp().ok() != known.from {
@@ -124,7 +125,7 @@ impl Users {
                         text.lines().for_each(|line| say(&format!("error: {line}")));
                         known.said = Some(text);
                     }
-                    // Half of a file that was being written looks wrong as well: it is read again.
+                    // A file that is only half written looks invalid as well, so it is read again.
                     known.from = None;
                 }
             }
@@ -132,7 +133,7 @@ impl Users {
         Arc::clone(&known.directory)
     }
 
-    /// The file as it stands, to be looked at.
+    /// The current file, for reading or changing.
     pub(super) fn document(&self) -> Result<IamDocument, RefusedCall> {
         let broken = |error: String| RefusedCall::new("ServiceFailure", error).with_status(500);
         let text = match self.opened().map_err(|error| broken(error.to_string()))? {
@@ -143,8 +144,8 @@ impl Users {
         IamDocument::read(&text).map_err(|error| broken(error.to_string()))
     }
 
-    /// Changes the file in the state folder, which is made where it is missing. What would be wrong is refused, and
-    /// nothing is changed.
+    /// Changes the file in the state folder and creates it if missing. A change that would make it
+    /// invalid is refused and has no effect.
     pub(super) fn change<T>(
         &self,
         change: impl FnOnce(&mut IamDocument) -> Result<T, RefusedCall>,
@@ -160,7 +161,7 @@ impl Users {
             let text = format!("cannot change {path}: {error}");
             RefusedCall::new("ServiceFailure", text).with_status(500)
         };
-        // One change at a time, in whatever process.
+        // One change at a time, across processes.
         let _changing = self.locked().map_err(failed)?;
         let mut document = self.document()?;
         let done = change(&mut document)?;
@@ -178,7 +179,7 @@ impl Users {
         })?;
         write_durably(&self.path, text.as_bytes()).map_err(failed)?;
         give(&self.path).map_err(failed)?;
-        // Its stamp may be the one it had.
+        // The new stamp may equal the old one.
         self.lock().from = None;
         Ok(done)
     }
@@ -212,10 +213,10 @@ impl Users {
         Ok((directory, is_settled.then(|| stamp(&metadata))))
     }
 
-    /// The file and its text; `None` where there is none and none has to be.
+    /// The file and its text; `None` if it is missing and need not exist.
     fn opened(&self) -> Result<Option<(Metadata, String)>, UsersError> {
         let unreadable = |error| self.failed(UsersFileError::Unreadable(error));
-        // Nothing waits for whoever is at the other end of a FIFO.
+        // Opening a FIFO must not block.
         let flags = OFlags::NONBLOCK.union(OFlags::CLOEXEC).bits().cast_signed();
         let file = match OpenOptions::new().read(true).custom_flags(flags).open(&self.path) {
             Ok(file) => file,
@@ -250,7 +251,7 @@ fn stamp(metadata: &Metadata) -> UsersFileStamp {
     }
 }
 
-/// Whether nobody but this user can have written it, or can read the secrets in it.
+/// Checks that only this user can have written the file and can read its secrets.
 fn safe(metadata: &Metadata) -> Result<(), &'static str> {
     let owners =
         [Some(nix::unistd::geteuid().as_raw()), Some(0), caller().map(|caller| caller.uid)];
@@ -309,7 +310,7 @@ mod tests {
         assert!(error.contains("iam.json:1:") && error.contains("this is no JSON"), "{error}");
         write(&path, "eve", 0o600);
         assert_eq!(names(&users), ["eve"]);
-        // Without the file there are no users; one that was named has to be there.
+        // Without the default file there are no users; a named file must exist.
         std::fs::remove_file(&path).expect("removed");
         assert!(names(&users).is_empty());
         assert!(Users::open(&home, Some(&path)).is_err());
@@ -331,7 +332,7 @@ mod tests {
         add(&users, "ann").expect("added");
         assert_eq!(names(&users), ["ann"]);
         assert_eq!(std::fs::metadata(&path).expect("a file").mode() & 0o777, 0o600);
-        // Names that the file may not have.
+        // Names that the file rejects.
         let before = std::fs::read_to_string(&path).expect("a file");
         for (name, code) in
             [("Ann", "EntityAlreadyExists"), ("ann-b", "InvalidInput"), ("a/b", "InvalidInput")]
@@ -339,7 +340,7 @@ mod tests {
             assert_eq!(add(&users, name).expect_err(name).code, code, "{name}");
         }
         assert_eq!(std::fs::read_to_string(&path).expect("a file"), before);
-        // At once, from several endpoints.
+        // Concurrent changes from several endpoints.
         std::thread::scope(|scope| {
             for number in 0..4 {
                 let home = home.clone();
@@ -352,7 +353,7 @@ mod tests {
             }
         });
         assert_eq!(names(&users).len(), 21);
-        // One that is wrong is not changed, and one that was named is somebody else's.
+        // An invalid file is not changed, and a named file is read only.
         std::fs::write(&path, "{").expect("written");
         assert_eq!(add(&users, "eve").expect_err("wrong").code, "ServiceFailure");
         write(&path, "eve", 0o600);

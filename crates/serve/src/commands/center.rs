@@ -1,4 +1,4 @@
-//! What carries commands out.
+//! The center: runs commands and keeps their records.
 
 use super::lanes::Lanes;
 use super::run::{Around, NodeRun};
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 /// How long records are kept.
 const RECORDS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Counts a command as one that runs, until it goes, however that is.
+/// Counts a command as running until this is dropped.
 struct CommandPermit<'c>(&'c watch::Sender<usize>);
 
 impl Drop for CommandPermit<'_> {
@@ -25,18 +25,18 @@ impl Drop for CommandPermit<'_> {
     }
 }
 
-/// A command that is wanted, with what it is to be done with.
+/// A command to run, with its steps and builds.
 pub struct CommandOrder {
     pub command: SentCommand,
     pub steps: Vec<DocumentStep>,
-    /// The folders of its nodes, in their order.
+    /// The folders of the command's nodes, in the same order.
     pub builds: Vec<BuildDir>,
     pub max_concurrency: usize,
-    /// Whether few nodes begin first, and more as they succeed.
+    /// Whether to start few nodes first, and more as they succeed.
     pub ramps_up: bool,
 }
 
-/// A command that is not carried out.
+/// Why a command was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum NotSent {
     #[error("as many commands wait at {0} as may")]
@@ -47,17 +47,17 @@ pub enum NotSent {
     Unkept(#[from] io::Error),
 }
 
-/// How far a stop has come.
+/// The progress of a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum StopProgress {
     No,
-    /// Nothing begins any more.
+    /// Nothing new starts.
     Begun,
-    /// What runs is ended.
+    /// Running scripts are ended.
     Now,
 }
 
-/// Carries commands out, and keeps them.
+/// Runs commands and stores their records.
 pub struct Center {
     pub store: Commands,
     agent: AgentConfig,
@@ -69,7 +69,7 @@ pub struct Center {
 }
 
 impl Center {
-    /// Of a state folder.
+    /// A center for a state folder.
     pub fn new(
         home: &Home,
         agent: &AgentConfig,
@@ -87,7 +87,7 @@ impl Center {
         })
     }
 
-    /// Begins to carry a command out. It is on disk when this comes back.
+    /// Starts a command. Its record is on disk when this returns.
     pub async fn send(self: &Arc<Self>, order: CommandOrder) -> Result<(), NotSent> {
         if *self.stop.borrow() != StopProgress::No {
             return Err(NotSent::Stopping);
@@ -117,7 +117,7 @@ impl Center {
         Ok(())
     }
 
-    /// Removes what is old.
+    /// Removes old records.
     pub async fn sweep(&self) {
         let (store, kept) = (self.store.clone(), self.agent.command_outputs_kept());
         let swept =
@@ -128,26 +128,26 @@ impl Center {
         }
     }
 
-    /// Commands that are carried out, and how long they may go on once this stops.
+    /// The number of running commands, and how long they may go on once this stops.
     pub fn running(&self) -> (usize, Duration) {
         (*self.running.borrow(), self.agent.commands_stop())
     }
 
-    /// Begins nothing any more; waits for what runs, where that is wanted, and ends it then.
+    /// Starts nothing new, waits for running commands if `waits`, and then ends them.
     pub async fn close(&self, waits: bool) {
         self.stop.send_replace(StopProgress::Begun);
         let mut running = self.running.subscribe();
-        // The build may be ending: its scripts then record that as their reason.
+        // If the build is ending, its scripts then record that as their reason.
         let patience = if waits { self.agent.commands_stop() } else { BRIEF };
         let all = running.wait_for(|count| *count == 0);
         let _ = tokio::time::timeout(patience, all).await;
         self.stop.send_replace(StopProgress::Now);
-        // Longer than any script takes to be ended.
+        // Longer than ending any script takes.
         let _ = tokio::time::timeout(LAST, running.wait_for(|count| *count == 0)).await;
     }
 }
 
-/// How long what runs is waited for where nobody wants to wait.
+/// How long a shutdown that does not wait gives running commands.
 const BRIEF: Duration = Duration::from_secs(1);
-/// How long the end of what runs may take.
+/// How long ending the scripts may take.
 const LAST: Duration = Duration::from_secs(5);

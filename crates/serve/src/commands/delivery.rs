@@ -1,4 +1,4 @@
-//! What a step of a command writes, on its way to AWS.
+//! Sends the output of a command's steps to AWS.
 
 use crate::deliveries::{Deliveries, DeliveryWriter};
 use runner_core::arn::REGION;
@@ -9,7 +9,7 @@ use runner_folder::state::{
 use runner_host::clock;
 use std::sync::Arc;
 
-/// Sends what steps of one command write.
+/// Sends the output of one command's steps.
 #[derive(Clone)]
 pub(super) struct Delivery {
     deliveries: Arc<Deliveries>,
@@ -21,7 +21,8 @@ impl Delivery {
         Delivery { deliveries: Arc::clone(deliveries), command: Arc::new(command.clone()) }
     }
 
-    /// Begins with a step at a node. Nothing where nobody wants that; and where it cannot be begun, why.
+    /// Starts the delivery of a step at a node. `None` without targets; the error says why it
+    /// cannot start.
     pub(super) async fn begin(
         &self,
         node: &CommandNode,

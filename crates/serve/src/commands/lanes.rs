@@ -1,13 +1,13 @@
-//! How many scripts run at a node at once, and how many wait for that.
+//! Limits how many scripts run at a node, and how many wait.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Invocations that wait at a node beside those that run.
+/// Most invocations that wait at a node, besides the running ones.
 const WAITING: usize = 50;
 
-/// The nodes at which anything runs or waits.
+/// The nodes with running or waiting invocations.
 #[derive(Debug)]
 pub(super) struct Lanes {
     workers: usize,
@@ -29,7 +29,7 @@ pub(super) struct InLane {
 }
 
 impl Lanes {
-    /// With so many scripts at a node at once.
+    /// Lanes with this many scripts at a node at once.
     pub(super) fn new(workers: usize) -> Arc<Self> {
         Arc::new(Lanes { workers, lanes: Mutex::default() })
     }
@@ -38,7 +38,7 @@ impl Lanes {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets an invocation in at a node; none where too many wait there.
+    /// Admits an invocation at a node; `None` if too many wait there.
     pub(super) fn enter(self: &Arc<Self>, node: &str) -> Option<InLane> {
         let mut table = self.table();
         let lane = table.entry(node.to_owned()).or_insert_with(|| Lane {
@@ -55,12 +55,12 @@ impl Lanes {
 }
 
 impl InLane {
-    /// How many scripts may run at the node at once.
+    /// Most scripts that run at the node at once.
     pub(super) fn workers(&self) -> usize {
         self.lanes.workers
     }
 
-    /// A place to run, in the order of arrival.
+    /// Waits for a place to run, in order of arrival.
     pub(super) async fn place(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.places).acquire_owned().await.ok()
     }

@@ -1,9 +1,10 @@
-//! Run Command: scripts in builds, for AWS's clients.
+//! Run Command: runs scripts in builds for AWS's clients.
 //!
-//! `aws` answers the calls: it asks [`Center`] to carry a command out and reads its state from the state folder
-//! (`runner_folder::state::Commands`), where each process that serves finds those of all. One task a command (`run`)
-//! does what `runner_core::run_command` decides, one a node (`node`) takes the document's steps in turn, and
-//! `script` runs one of them, as a client of the build's control socket. `lanes` bounds what runs at a node at once.
+//! `aws` serves the calls: it passes commands to [`Center`] and reads their state from the state
+//! folder (`runner_folder::state::Commands`), where each serving process finds the commands of all.
+//! Each command has a task (`run`), which follows the decisions of `runner_core::run_command`. Each
+//! node has a task (`node`), which takes the document's steps in turn. `script` runs one step as a
+//! client of the build's control socket. `lanes` limits the scripts at a node.
 
 mod center;
 mod delivery;

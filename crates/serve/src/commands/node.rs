@@ -1,4 +1,4 @@
-//! A command at one node: waits for a place, then takes the document's steps in turn.
+//! A command at one node: waits for a place, then runs the document's steps in turn.
 
 use super::delivery::Delivery;
 use super::lanes::InLane;
@@ -18,43 +18,43 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
-/// How long until a node that does not answer is asked again.
+/// Pause before a node that does not respond is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Orders to a node. A later one replaces those before it.
+/// Orders to a node. A later variant replaces earlier ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum NodeOrder {
     Wait,
-    /// Run.
+    /// Run the steps.
     Begin,
-    /// End what runs: somebody wants that.
+    /// End the running script: a user cancelled the command.
     Cancel,
-    /// End what runs: this program stops.
+    /// End the running script: this program is shutting down.
     Stop,
-    /// It is over, and has not begun.
+    /// End without having started.
     Withdraw,
 }
 
-/// What a node says.
+/// A message from a node.
 #[derive(Debug)]
 pub(super) enum NodeMessage {
-    /// It does not answer.
+    /// The node does not respond.
     Delayed(usize),
-    /// It has a place and a connection, and waits for Begin.
+    /// It has a place and a connection and waits for `Begin`.
     Ready(usize),
-    /// Its steps stand like this.
+    /// The current state of its steps.
     Steps(usize, Vec<StepState>),
-    /// It is over there.
+    /// The command has ended at the node.
     Ended { node: usize, details: StatusDetails, trace: String, steps: Vec<StepState> },
 }
 
-/// Where it is.
+/// A node and the id of its command.
 pub(super) struct NodePlace {
     pub(super) node: CommandNode,
     pub(super) command: String,
 }
 
-/// What is to be done at one node.
+/// The work at one node.
 pub(super) struct NodeWork {
     pub(super) number: usize,
     pub(super) at: NodePlace,
@@ -65,7 +65,7 @@ pub(super) struct NodeWork {
     pub(super) owned: Arc<OwnedCommand>,
     pub(super) told: watch::Receiver<NodeOrder>,
     pub(super) said: mpsc::Sender<NodeMessage>,
-    /// For its scripts, beside those that say where they are.
+    /// Variables for the scripts, besides those that identify the node.
     pub(super) variables: Vec<(String, String)>,
     pub(super) delivery: Delivery,
 }
@@ -74,7 +74,7 @@ impl NodeWork {
     pub(super) async fn run(mut self) {
         let mut told = self.told.clone();
         let withdrawn = async {
-            // Its command has gone: so does this.
+            // The command's task is gone, so this ends as well.
             let _ = told.wait_for(|told| *told == NodeOrder::Withdraw).await;
         };
         let ready = tokio::select! {
@@ -97,7 +97,7 @@ impl NodeWork {
         self.end(details, trace, steps).await;
     }
 
-    /// A place there, and a connection to it; or why there is none.
+    /// A place and a connection, or why there is none.
     async fn ready(&self) -> Result<(tokio::sync::OwnedSemaphorePermit, SharedClient), String> {
         let ended = || "the build has ended".to_owned();
         let place = self.lane.place().await.ok_or_else(ended)?;
@@ -114,11 +114,12 @@ impl NodeWork {
         }
     }
 
-    /// A connection by which the build lets a script run beside those of others.
+    /// A connection on which the build has granted a place for a script.
     async fn link(&self) -> Result<SharedClient, ClientError> {
         let mut link = SharedClient::connect(&self.build).await?;
         link.send(&control::ControlRequest::ScriptPlace { limit: self.lane.workers() }).await?;
-        // However long others take: what is asked for next finds out whether the build answers.
+        // Without a time limit, as other scripts may take long: the next request shows whether the
+        // build still responds.
         let frame = link.next().await?.ok_or(ClientError::Closed)?;
         match serde_json::from_slice(&frame) {
             Ok(control::ControlResponse::Done) => Ok(link),
@@ -132,7 +133,7 @@ impl NodeWork {
         let _ = self.said.send(said).await;
     }
 
-    /// Takes the steps in turn; what they come to.
+    /// Runs the steps in turn. Returns their outcome.
     async fn carry_out(&mut self, link: SharedClient) -> (StatusDetails, String, Vec<StepState>) {
         let all = Arc::clone(&self.steps);
         let mut run = DocumentRun::new(all.to_vec());
@@ -262,7 +263,7 @@ impl NodeWork {
         script::run(run).await
     }
 
-    /// Keeps what answers have of a step that is over.
+    /// Stores the results of an ended step for later responses.
     async fn keep(&self, name: &CommandStep, ended: EndedStep, ran: Ran) {
         let (owned, node, step) = (Arc::clone(&self.owned), self.at.node.clone(), name.clone());
         let id = self.at.command.clone();
@@ -288,7 +289,7 @@ impl NodeWork {
     }
 }
 
-/// Adds a line to what a script has written.
+/// Appends a line to a script's output.
 fn add(file: &mut script::OutputFile, text: &str) -> io::Result<()> {
     if text.is_empty() {
         return Ok(());
@@ -298,7 +299,7 @@ fn add(file: &mut script::OutputFile, text: &str) -> io::Result<()> {
     file.file.write_all(format!("{start}{text}").as_bytes())
 }
 
-/// Status and details of a step, in AWS's words.
+/// The status and details of a step, in AWS's terms.
 fn step_status(outcome: StepOutcome) -> (String, String) {
     let (status, details) = match outcome {
         StepOutcome::Skipped => ("Success", "Skipped"),

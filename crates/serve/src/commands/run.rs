@@ -1,7 +1,7 @@
-//! One command, from its beginning to its end: does what its course says, and keeps how it stands.
+//! Runs one command from beginning to end: follows its course and stores its state.
 //!
-//! The only writer of the command's records. Nodes tell it what happens; whether a node begins is decided here, so that
-//! one that was withdrawn never does.
+//! The only writer of the command's records. Nodes report what happens, but only this task lets a
+//! node begin, so a withdrawn node never does.
 
 use super::center::{CommandOrder, StopProgress};
 use super::delivery::Delivery;
@@ -22,7 +22,7 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::net::unix::pipe::{OpenOptions, Receiver};
 use tokio::sync::{mpsc, watch};
 
-/// A command that is being carried out.
+/// A running command.
 pub(super) struct NodeRun {
     command: SentCommand,
     owned: Arc<OwnedCommand>,
@@ -37,19 +37,19 @@ pub(super) struct NodeRun {
     around: Around,
 }
 
-/// What commands are carried out with.
+/// What all commands share.
 pub(super) struct Around {
     pub(super) agent: AgentConfig,
     pub(super) audit: Arc<Audit>,
     pub(super) deliveries: Arc<Deliveries>,
 }
 
-/// What happens to a command.
+/// An event in the life of a command.
 enum CommandEvent {
     Said(NodeMessage),
-    /// What has not begun is not to begin.
+    /// The time to start is over for nodes that have not begun.
     Late,
-    /// Somebody wants it ended at this node.
+    /// A user cancels the command at this node.
     Cancel(String),
     Stop(StopProgress),
 }
@@ -69,7 +69,7 @@ impl NodeRun {
         stop: watch::Receiver<StopProgress>,
         around: Around,
     ) -> io::Result<Self> {
-        // For writing as well: it has no end then, however many come and go.
+        // Opened for writing as well, so that it never ends, however many writers come and go.
         let cancels = OpenOptions::new().read_write(true).open_receiver(owned.cancel_path())?;
         let (to_us, said) = mpsc::channel(16);
         let CommandOrder { command, steps, builds, max_concurrency, ramps_up } = order;
@@ -120,7 +120,7 @@ impl NodeRun {
         self.end().await;
     }
 
-    /// The next thing that happens. Nothing is lost where the wait is given up.
+    /// The next event. Cancel safe.
     async fn next(&mut self, is_late: bool, stop: StopProgress) -> CommandEvent {
         tokio::select! {
             Some(said) = self.said.recv() => CommandEvent::Said(said),
@@ -156,7 +156,7 @@ impl NodeRun {
         }
     }
 
-    /// Takes what has happened, and does what follows. Of invocations that end by it, this is said.
+    /// Applies an event and carries out its effects. `trace` explains invocations that end by it.
     async fn apply(&mut self, input: CourseInput, trace: &str) {
         for effect in self.course.apply(input) {
             match effect {
@@ -174,7 +174,7 @@ impl NodeRun {
                         }
                     }
                     if details == StatusDetails::InProgress {
-                        // It goes on while this is written.
+                        // The node starts while its state is saved.
                         self.tell(node, NodeOrder::Begin);
                     }
                     self.save(node).await;
@@ -186,7 +186,7 @@ impl NodeRun {
         }
     }
 
-    /// Records the end at a node, and removes its outputs where they are to be removed at once.
+    /// Records the end at a node, and removes its outputs if they are to go at once.
     fn has_ended(&self, node: usize, details: StatusDetails) {
         let (Some(at), Some(place)) = (self.nodes.get(node), self.command.nodes.get(node)) else {
             return;
@@ -201,7 +201,7 @@ impl NodeRun {
             details.name(),
             code,
         ));
-        // What AWS is to have goes when it has it.
+        // Output for AWS is removed after its delivery.
         if command.destinations.is_empty() && self.around.agent.removes_outputs(details, false) {
             let (owned, place) = (Arc::clone(&self.owned), place.clone());
             let steps = command.steps.clone();
@@ -247,7 +247,7 @@ impl NodeRun {
         tokio::spawn(work.run());
     }
 
-    /// Keeps how it stands at a node.
+    /// Saves the state at a node.
     async fn save(&mut self, node: usize) {
         let (Some(at), Some(place)) = (self.nodes.get_mut(node), self.command.nodes.get(node))
         else {
@@ -263,7 +263,7 @@ impl NodeRun {
         }
     }
 
-    /// It is over everywhere.
+    /// Ends the command, which has ended at all nodes.
     async fn end(mut self) {
         let count = self.command.nodes.len();
         self.command.ended = (0..count).map(|node| self.course.details(node)).collect();
@@ -277,14 +277,14 @@ impl NodeRun {
     }
 }
 
-/// Variables of scripts that the agent's configuration says.
+/// The scripts' variables from the agent's configuration.
 fn variables(agent: &AgentConfig) -> Vec<(String, String)> {
     let region = agent.region().unwrap_or_else(|| REGION.to_owned());
     let profile = agent.shared_profile().map(|profile| ("AWS_PROFILE".to_owned(), profile));
     [("AWS_SSM_REGION_NAME".to_owned(), region)].into_iter().chain(profile).collect()
 }
 
-/// How far a stop has come, once that is further.
+/// Waits until the shutdown has progressed further than `than`.
 async fn further(stop: &mut watch::Receiver<StopProgress>, than: StopProgress) -> StopProgress {
     let now = stop.wait_for(|now| *now > than).await.map(|now| *now);
     match now {

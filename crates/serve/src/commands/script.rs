@@ -1,4 +1,4 @@
-//! One script: runs it in a build and keeps what it writes, until it ends or is to end.
+//! Runs one script in a build and stores its output, until it ends or must end.
 
 use super::node::NodeOrder;
 use crate::deliveries::DeliveryWriter;
@@ -17,15 +17,15 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-/// Bytes read at once, and kept in memory at most.
+/// Bytes read at once, and the most kept in memory.
 const CHUNK: usize = 64 << 10;
-/// What the script's pipes are made to hold, where the machine lets us.
+/// The wanted capacity of the script's pipes in bytes, if the machine allows it.
 const PIPE: usize = 256 << 10;
 /// How long a script has between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
-/// How long its build may take to say that it is dead.
+/// Longest wait for the build to report the script's death.
 const DEAD: Duration = Duration::from_secs(5);
-/// What is said of a build that says no more.
+/// The message for a build that no longer responds.
 const HAS_ENDED: &str = "the build has ended";
 
 /// A script to run.
@@ -35,33 +35,34 @@ pub(super) struct RunScript {
     pub(super) files: [File; 2],
     pub(super) timeout: Duration,
     pub(super) told: watch::Receiver<NodeOrder>,
-    /// Hears that there is more for AWS.
+    /// Told about new output for AWS.
     pub(super) writing: Option<Arc<DeliveryWriter>>,
 }
 
-/// What is left of a script beside how it ended.
+/// What remains of a script besides its end.
 #[derive(Debug, Default)]
 pub(super) struct Ran {
     pub(super) files: Option<[OutputFile; 2]>,
-    /// Lines for its errors.
+    /// Lines to append to its errors.
     pub(super) notes: Vec<String>,
-    /// Why not all it wrote is kept.
+    /// Why some output was not stored.
     pub(super) unkept: Option<String>,
-    /// It was ended because this program stops.
+    /// Whether it was ended because this program is shutting down.
     pub(super) is_stopped: bool,
 }
 
-/// A file that one of its outputs goes to.
+/// The file of one output.
 #[derive(Debug)]
 pub(super) struct OutputFile {
     pub(super) file: File,
     pub(super) is_at_line_start: bool,
-    /// Bytes that may still be kept.
+    /// Bytes that may still be stored.
     room: u64,
     failed: Option<String>,
 }
 
-/// Most of one output that is kept: a script that says the same for hours would fill the disk of the endpoint.
+/// Most bytes stored of one output. Otherwise a script that repeats itself for hours would fill the
+/// endpoint's disk.
 const MOST_OUTPUT: u64 = 256 << 20;
 
 impl OutputFile {
@@ -69,7 +70,7 @@ impl OutputFile {
         OutputFile { file, is_at_line_start: true, room: MOST_OUTPUT, failed: None }
     }
 
-    /// Keeps bytes. Where that fails the script goes on: what it does is worth more than what it says.
+    /// Stores bytes. If that fails, the script goes on: its work matters more than its output.
     fn write(&mut self, bytes: &[u8]) {
         if self.failed.is_some() {
             return;
@@ -87,7 +88,7 @@ impl OutputFile {
     }
 }
 
-/// Runs it.
+/// Runs a script.
 pub(super) async fn run(run: RunScript) -> (ScriptEnd, Ran) {
     let RunScript { mut link, asked, files, timeout, mut told, writing } = run;
     let mut ran = Ran::default();
@@ -96,7 +97,7 @@ pub(super) async fn run(run: RunScript) -> (ScriptEnd, Ran) {
     let opened = tokio::select! {
         opened = link.ask(&request) => opened,
         why = is_to_end(&mut told) => {
-            // The build ends what it has started when its client goes.
+            // The build ends what it started for a client that disconnects.
             drop(link);
             return never_run(why, outputs);
         }
@@ -113,7 +114,7 @@ pub(super) async fn run(run: RunScript) -> (ScriptEnd, Ran) {
     let end = follow(link, timeout, told, &mut ran).await;
     let mut kept = Vec::new();
     for mut copy in copies {
-        // The script has ended. A copy that still hangs is given up.
+        // The script has ended. Gives up a copy that still hangs.
         match tokio::time::timeout(DEAD, &mut copy).await {
             Ok(Ok(output)) => kept.push(output),
             _ => {
@@ -128,7 +129,7 @@ pub(super) async fn run(run: RunScript) -> (ScriptEnd, Ran) {
     (end, ran)
 }
 
-/// What a script is that was ended before it ran.
+/// The result of a script ended before it ran.
 pub(super) fn never_run(why: ScriptEndReason, outputs: [OutputFile; 2]) -> (ScriptEnd, Ran) {
     let is_stopped = why == ScriptEndReason::Stopped;
     (why.end(), Ran { files: Some(outputs), is_stopped, ..Ran::default() })
@@ -144,7 +145,7 @@ pub(super) fn not_run(
         // 125 is this program's code for its own failures; clients of AWS get 1.
         ClientError::Refused { code: 125, message } => ScriptEnd::NotStarted(1, message),
         ClientError::Refused { code, message } => ScriptEnd::NotStarted(code.into(), message),
-        // It may have run: it is not tried again.
+        // The script may have run, so it is not retried.
         error @ (ClientError::Silent | ClientError::Stopped { .. }) => {
             ScriptEnd::Gone(error.to_string())
         }
@@ -153,7 +154,7 @@ pub(super) fn not_run(
     (end, ran)
 }
 
-/// Why a script is ended from here.
+/// Why this side ends a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ScriptEndReason {
     Late,
@@ -171,16 +172,16 @@ impl ScriptEndReason {
     }
 }
 
-/// Resolves when somebody wants it ended.
+/// Resolves when the script must end.
 pub(super) async fn is_to_end(told: &mut watch::Receiver<NodeOrder>) -> ScriptEndReason {
     match told.wait_for(|told| *told >= NodeOrder::Cancel).await.map(|told| *told) {
         Ok(NodeOrder::Cancel) => ScriptEndReason::Cancelled,
-        // Its command has gone.
+        // The command's task is gone.
         _ => ScriptEndReason::Stopped,
     }
 }
 
-/// Follows it to its end.
+/// Follows a script to its end.
 async fn follow(
     mut link: SharedClient,
     timeout: Duration,
@@ -188,7 +189,7 @@ async fn follow(
     ran: &mut Ran,
 ) -> ScriptEnd {
     let mut until = Instant::now() + timeout;
-    // Why it is being ended, and how far that is.
+    // Why it is being ended, and whether it was killed.
     let mut why: Option<ScriptEndReason> = None;
     let mut is_killed = false;
     loop {
@@ -219,7 +220,7 @@ async fn follow(
                     is_killed = true;
                     until = signal(&link, Signal::SIGKILL, DEAD).await;
                 }
-                // The build does not answer: dropping the link asks it to kill the script.
+                // The build does not respond: dropping the link asks it to kill the script.
                 Some(why) => return why.end(),
             },
             ended = is_to_end(&mut told), if why.is_none() => {
@@ -231,7 +232,8 @@ async fn follow(
     }
 }
 
-/// Sends a signal to its process group; until when to wait for what comes of it.
+/// Sends a signal to the script's process group. Returns the time until which to wait for the
+/// effect.
 async fn signal(link: &SharedClient, signal: Signal, wait: Duration) -> Instant {
     // If it is not delivered, the next signal follows after the wait.
     let request = ControlRequest::Signal(signal as i32);
@@ -240,7 +242,7 @@ async fn signal(link: &SharedClient, signal: Signal, wait: Duration) -> Instant 
     Instant::now() + wait
 }
 
-/// Keeps what it writes.
+/// Starts tasks that store the script's output.
 fn copies(
     fds: Vec<OwnedFd>,
     outputs: [OutputFile; 2],
@@ -251,7 +253,7 @@ fn copies(
     }
     let mut copies = Vec::new();
     for (fd, output) in fds.into_iter().zip(outputs) {
-        // Larger pipes are fewer changes between processes; without them it works as well.
+        // Larger pipes mean fewer context switches; smaller ones work as well.
         let _ = rustix::pipe::fcntl_setpipe_size(&fd, PIPE);
         let from = Receiver::from_owned_fd(fd)?;
         copies.push(tokio::spawn(copy(from, output, writing.cloned())));

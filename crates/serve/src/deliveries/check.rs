@@ -1,18 +1,18 @@
-//! Whether a session may begin whose transcript goes to these places: the texts are those of AWS's agent, but for a cause
-//! that it does not tell.
+//! Checks whether a session may begin with these log targets. The messages are those of AWS's
+//! agent, with added causes.
 
 use super::Deliveries;
 use runner_cloud::{CLOUDWATCH_LOGS, SIMPLE_STORAGE, logs};
 use runner_core::destination::{Bucket, Destinations, LogGroup};
 
-/// What is known of places.
+/// The result of a check.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CheckedDestinations {
-    /// Why nothing may begin.
+    /// Why no session may begin.
     pub refusal: Option<String>,
-    /// What the person is to know: sentences.
+    /// Sentences for the user.
     pub notices: Vec<String>,
-    /// Those places that there are.
+    /// The usable targets.
     pub to: Destinations,
 }
 
@@ -23,17 +23,17 @@ const NO_ENCRYPTION: &str = "We couldn't start the session because encryption is
                              S3 bucket. Either encrypt the bucket or choose an option to enable logging without \
                              encryption.";
 
-/// Why there is no session that has to be logged and is not, for this reason: a sentence.
+/// The refusal of a session that must be logged and cannot be: the reason and a sentence.
 pub(crate) fn not_logged(why: &str) -> String {
     format!("{why} Sessions begin only where they are logged: --require-session-log.")
 }
 
-/// What is known of one place.
+/// The result for one target.
 enum DestinationFinding {
     Fine,
-    /// Nothing is to begin.
+    /// No session may begin.
     Refused(String),
-    /// It does not take anything.
+    /// The target takes no log.
     Missing(String),
 }
 
@@ -103,7 +103,7 @@ impl Deliveries {
             Err(error) if thoroughly => {
                 DestinationFinding::Missing(format!("log group {name}: {error}"))
             }
-            // Who may not look may still be allowed to write.
+            // A caller without the right to look may still be allowed to write.
             Err(error) => {
                 tracing::debug!(%error, group = name, "cannot look for a log group");
                 DestinationFinding::Fine

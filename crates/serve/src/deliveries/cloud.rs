@@ -1,4 +1,5 @@
-//! AWS as this endpoint calls it: as the host's files say now, and never this endpoint itself.
+//! Clients of AWS with the identity in the host's current files. They never call this endpoint
+//! itself.
 
 use super::Deliveries;
 use runner_cloud::kms::{self, Sealed};
@@ -12,26 +13,26 @@ use std::time::Duration;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-/// How long clients last at least that have come to nothing.
+/// Minimum age of clients that may be replaced after a failure.
 const DOUBTED: Duration = Duration::from_secs(1);
 
 /// Clients of AWS.
 pub(super) struct Cloud {
     pub(super) amazon: Amazon,
     pub(super) s3: S3,
-    /// How the files were that they come from.
+    /// The version of the files that they were made from.
     files: FilesSeen,
     made: Instant,
 }
 
-/// A data key, as AWS KMS has encrypted it.
+/// A data key, encrypted by AWS KMS.
 #[derive(Clone, Debug)]
 pub struct SealedKey {
     pub key_id: String,
     pub bytes: Vec<u8>,
-    /// What it is bound to.
+    /// The encryption context it is bound to.
     pub context: Value,
-    /// The Region of its client, where it was made unless the key's ARN names another.
+    /// The client's Region, where the key was made unless its ARN names another.
     pub region: String,
 }
 
@@ -48,8 +49,8 @@ impl Deliveries {
             .with_endpoint(KMS, &settings.kms_endpoint)
     }
 
-    /// AWS for calls of this service, unless it leads back to here. Keys that somebody has renewed in AWS's files are
-    /// used from then on.
+    /// A client for this service, unless its endpoint leads back here. Keys renewed in AWS's files
+    /// apply at once.
     pub(super) async fn cloud(&self, service: CloudService) -> Result<Arc<Cloud>, String> {
         let files = tokio::task::spawn_blocking(FilesSeen::now).await;
         let files = files.map_err(|error| error.to_string())?;
@@ -67,7 +68,7 @@ impl Deliveries {
         self.leads_elsewhere(&cloud.amazon, service).await.map(|()| cloud)
     }
 
-    /// Something failed: the next call loads the credentials again.
+    /// Notes a failure: the next call loads the credentials again.
     pub(super) fn doubt(&self) {
         let mut known = self.known();
         if known.as_ref().is_some_and(|cloud| cloud.made.elapsed() >= DOUBTED) {
@@ -75,7 +76,7 @@ impl Deliveries {
         }
     }
 
-    /// Where an object is, for people.
+    /// The web address of an object, for people.
     pub fn object_url(&self, bucket: &str, key: &str) -> String {
         let known = self.known().clone();
         let amazon = known.as_ref().map(|cloud| &cloud.amazon);
@@ -88,7 +89,7 @@ impl Deliveries {
         }
     }
 
-    /// Where a log stream is, for people: AWS's console.
+    /// The address of a log stream in AWS's console, for people.
     pub fn stream_url(&self, group: &str, stream: &str) -> String {
         let known = self.known().clone();
         let region = known.as_ref().map_or(REGION, |cloud| cloud.amazon.region());
@@ -98,7 +99,7 @@ impl Deliveries {
         )
     }
 
-    /// Has AWS KMS read a data key.
+    /// Decrypts a data key with AWS KMS.
     pub async fn decrypt(&self, sealed: SealedKey) -> Result<Zeroizing<Vec<u8>>, String> {
         let failed = |error: &str| format!("Error calling KMS Decrypt API: {error}");
         let amazon = self.of_key(&sealed.key_id, &sealed.region).await;
@@ -109,7 +110,7 @@ impl Deliveries {
         key.map_err(|error| failed(&error.to_string()))
     }
 
-    /// What AWS KMS says of a key that a client in this Region has named.
+    /// Describes a key that a client in this Region names.
     pub async fn describe_key(&self, key_id: &str, region: &str) -> Result<Value, CallError> {
         let amazon = self.of_key(key_id, region).await;
         let amazon = amazon.map_err(|problem| CallError::Unreachable {
@@ -119,14 +120,15 @@ impl Deliveries {
         kms::describe(&amazon, key_id).await
     }
 
-    /// AWS in the Region of a key.
+    /// A client in a key's Region.
     async fn of_key(&self, key_id: &str, region: &str) -> Result<Amazon, String> {
         let region = region_of(key_id, region)?;
         let amazon = self.amazon().await.in_region(region);
         self.leads_elsewhere(&amazon, KMS).await.map(|()| amazon)
     }
 
-    /// That an endpoint is none of runner's own: what users set for their own clients reaches this program, too.
+    /// Refuses an endpoint of runner's own: variables that users set for their clients reach this
+    /// program, too.
     async fn leads_elsewhere(&self, amazon: &Amazon, service: CloudService) -> Result<(), String> {
         let Some(url) = amazon.given_endpoint(service) else { return Ok(()) };
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -144,7 +146,7 @@ impl Deliveries {
     }
 }
 
-/// Whether an endpoint is at one of these addresses, where runner listens.
+/// Whether a URL leads to one of these addresses, where runner listens.
 pub async fn leads_back(url: &str, mut own: Vec<SocketAddr>) -> bool {
     let Ok(uri) = url.parse::<http::Uri>() else { return false };
     let Some(host) = uri.host() else { return false };
@@ -155,7 +157,7 @@ pub async fn leads_back(url: &str, mut own: Vec<SocketAddr>) -> bool {
         return false;
     }
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    // A name that leads nowhere is an error of the call.
+    // An unknown host name is the call's own error.
     let Ok(found) = tokio::net::lookup_host((host, port)).await else { return false };
     let found: Vec<SocketAddr> = found.collect();
     found.iter().any(|found| own.iter().any(|own| is_same(*own, *found, is_of_this_machine)))
@@ -171,7 +173,8 @@ fn is_same(own: SocketAddr, found: SocketAddr, is_of_here: impl Fn(IpAddr) -> bo
         && (own_ip == found_ip || is_loopback || found_ip.is_unspecified() || is_reached())
 }
 
-/// Whether an address is one of this machine's: what is sent there comes from there. Nothing is sent.
+/// Whether an address belongs to this machine: then a socket connected to it has the same local
+/// address. Sends nothing.
 fn is_of_this_machine(ip: IpAddr) -> bool {
     let any: IpAddr = match ip {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -227,7 +230,7 @@ mod tests {
             ("[::ffff:127.0.0.1]:4599", "127.0.0.1:4599", true),
             ("127.0.0.1:4599", "127.0.0.1:4566", false),
             ("127.0.0.1:4599", "10.0.0.1:4599", false),
-            // Of this machine, which listens at all of its addresses.
+            // An address of this machine, when runner listens on all of them.
             ("0.0.0.0:4599", "10.0.0.1:4599", true),
             ("[::]:4599", "10.0.0.1:4599", true),
             ("0.0.0.0:4599", "10.0.0.1:4566", false),
@@ -242,9 +245,9 @@ mod tests {
     #[test]
     fn addresses_of_this_machine() {
         assert!(is_of_this_machine(Ipv4Addr::LOCALHOST.into()));
-        // One that is kept for documents, and nobody's.
+        // An address reserved for documentation, which belongs to nobody.
         assert!(!is_of_this_machine(IpAddr::from([192, 0, 2, 1])));
-        // The one that this machine is known by outside, where it is connected.
+        // This machine's outside address, if it has a network.
         let outside = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
             socket.connect("192.0.2.1:1")?;
             socket.local_addr()

@@ -1,8 +1,9 @@
-//! What sessions show and commands write, on its way to AWS.
+//! Delivers output of sessions and commands to AWS.
 //!
-//! Fed by `gateway` and `commands` with jobs that lie in the state folder (`folder::state::spool`) until all of them
-//! has arrived: a process that is killed loses nothing, and the next endpoint goes on. Nothing here is waited for, but
-//! where somebody asks for a session that is to be logged in an encrypted place only.
+//! Fed by `gateway` and `commands` with jobs, which stay in the state folder
+//! (`folder::state::spool`) until all output has arrived: a killed process loses nothing, and the
+//! next endpoint continues. Nobody waits for a delivery. Only a session that demands a log, or an
+//! encrypted target, waits for the check of its targets.
 
 mod check;
 mod cloud;
@@ -24,24 +25,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 
-/// How long what is new waits for more.
+/// How long to wait for more output before sending.
 const GATHER: Duration = Duration::from_secs(1);
 /// Pauses between attempts.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
-/// How long it is tried at all.
+/// How long a delivery is retried at all.
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
-/// How long what is under way may take when the endpoint ends. The rest stays for the next one.
+/// How long running deliveries may take when the endpoint ends. The rest is left to the next one.
 const GRACE: Duration = Duration::from_secs(3);
-/// How often jobs are looked for that other processes have left.
+/// Pause between searches for jobs left by other processes.
 const LOOK: Duration = Duration::from_secs(300);
-/// Jobs of other processes that are sent at once.
+/// Most jobs of other processes sent at once.
 const AT_ONCE: usize = 4;
-/// How often a writer is looked for whose session has ended, and how long.
+/// Pause between checks whether an ended session's writer is done, and how long to check.
 const LET_GO: Duration = Duration::from_millis(50);
 const LET_GO_LONGEST: Duration = Duration::from_secs(10);
 
-/// Who calls AWS, and where.
+/// The identity and endpoints for calls to AWS.
 #[derive(Clone, Debug)]
 pub struct DeliverySettings {
     pub identity: CloudIdentity,
@@ -50,24 +51,24 @@ pub struct DeliverySettings {
     pub kms_endpoint: String,
 }
 
-/// What has become of a job.
+/// The outcome of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeliveryOutcome {
-    /// All of it has arrived.
+    /// All output has arrived.
     Arrived,
-    /// It is tried again; what is in the way.
+    /// It will be retried; the reason.
     Delayed(String),
-    /// It is no longer tried.
+    /// It is given up; the reason.
     GivenUp(String),
 }
 
-/// Hears what becomes of jobs, on a thread that may block.
+/// Called with the outcome of jobs, on a blocking thread.
 pub type Hears = Arc<dyn Fn(&SpoolJob, &DeliveryOutcome) + Send + Sync>;
 
-/// How a job's output stands.
+/// The state of a job's output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeliveryProgress {
-    /// Grows with what is written.
+    /// Grows with every write.
     written: u64,
     end: DeliveryEnd,
 }
@@ -76,35 +77,35 @@ pub struct DeliveryProgress {
 enum DeliveryEnd {
     #[default]
     No,
-    /// As soon as its writer lets go.
+    /// Ended once its writer lets go of the files.
     Soon,
     Now,
 }
 
-/// Tells how a job's output stands. One that is dropped says that it ends.
+/// Reports the state of a job's output. Dropping it reports the end.
 #[derive(Debug)]
 pub struct DeliveryWriter(watch::Sender<DeliveryProgress>);
 
 impl DeliveryWriter {
-    /// Something was written.
+    /// Reports new output.
     pub fn wrote(&self) {
         self.0.send_modify(|progress| progress.written += 1);
     }
 
-    /// Nothing more will be.
+    /// Reports the end of the output.
     pub fn ended(&self) {
         self.0.send_modify(|progress| progress.end = DeliveryEnd::Now);
     }
 }
 
-/// All that is on its way to AWS from this endpoint.
+/// The deliveries of this endpoint.
 pub struct Deliveries {
     spool: Spool,
     home: Home,
     settings: DeliverySettings,
-    /// The clients that were made last.
+    /// The most recent clients.
     cloud: Mutex<Option<Arc<Cloud>>>,
-    /// Where this endpoint listens.
+    /// The addresses where this endpoint listens.
     own: Mutex<Vec<SocketAddr>>,
     hears: Hears,
     active: watch::Sender<usize>,
@@ -127,17 +128,17 @@ impl Deliveries {
         })
     }
 
-    /// The endpoint listens there: AWS is elsewhere.
+    /// Notes an address of this endpoint, so that it is never taken for AWS.
     pub fn listens_at(&self, address: SocketAddr) {
         self.own.lock().unwrap_or_else(PoisonError::into_inner).push(address);
     }
 
-    /// As whom AWS is called.
+    /// The identity for calls to AWS.
     pub fn identity(&self) -> &CloudIdentity {
         &self.settings.identity
     }
 
-    /// The same for [`SpoolJob::identity`].
+    /// The identity's form in [`SpoolJob::identity`].
     fn identity_name(&self) -> String {
         match &self.settings.identity {
             CloudIdentity::Default => String::new(),
@@ -146,7 +147,8 @@ impl Deliveries {
         }
     }
 
-    /// Looks whether something may go to these places; `thoroughly`, whether each of them is there as well.
+    /// Checks whether logs may go to these targets; `thoroughly` also checks that each target
+    /// exists.
     pub fn check(
         self: &Arc<Self>,
         to: Destinations,
@@ -161,7 +163,7 @@ impl Deliveries {
         seen
     }
 
-    /// Begins to send what is written from now on.
+    /// Starts sending what is written from now on.
     pub async fn begin(self: &Arc<Self>, job: SpoolJob) -> io::Result<DeliveryWriter> {
         let spool = self.spool.clone();
         let job = SpoolJob { identity: self.identity_name(), ..job };
@@ -172,7 +174,7 @@ impl Deliveries {
         Ok(DeliveryWriter(progress))
     }
 
-    /// Goes on with what other processes have left, now and later.
+    /// Takes over jobs left by other processes, again and again.
     pub async fn sweep(self: Arc<Self>) {
         loop {
             let spool = self.spool.clone();
@@ -189,7 +191,8 @@ impl Deliveries {
         }
     }
 
-    /// Sends what another process has left, if that called AWS as this one does: elsewhere it would come into another's account.
+    /// Takes over a job if its process had this identity at AWS: with another, the output would
+    /// land in another account.
     async fn take_up(self: &Arc<Self>, owned: OwnedJob) {
         if owned.job.identity == self.identity_name() {
             let ends = DeliveryProgress { written: 0, end: DeliveryEnd::Soon };
@@ -200,7 +203,7 @@ impl Deliveries {
         }
     }
 
-    /// Lets what is under way arrive, for a moment.
+    /// Gives running deliveries a moment to finish.
     pub async fn close(&self) {
         self.is_closing.send_replace(true);
         let mut active = self.active.subscribe();
@@ -234,7 +237,7 @@ impl Deliveries {
         let mut closing = self.is_closing.subscribe();
         let mut pause = FIRST_PAUSE;
         loop {
-            // Seen before anything is read, so that nothing is taken for the end too early.
+            // Read before the files, so that the end is not assumed too early.
             let seen = *progress.borrow_and_update();
             let is_over = seen.end != DeliveryEnd::No || progress.has_changed().is_err();
             if !is_over && !grows {
@@ -242,7 +245,7 @@ impl Deliveries {
                 continue;
             }
             let sent = {
-                // Those of this process wait for nobody.
+                // Jobs of this process need no place.
                 let _place = if is_left { self.places.acquire().await.ok() } else { None };
                 match is_over && seen.end != DeliveryEnd::Now {
                     true => sending.send_last(self).await,
@@ -254,7 +257,7 @@ impl Deliveries {
                 Ok(()) => {
                     pause = FIRST_PAUSE;
                     let _ = progress.changed().await;
-                    // Others may follow. The end waits for nothing.
+                    // More output may follow. The end cuts this wait short.
                     let over = progress.wait_for(|progress| progress.end != DeliveryEnd::No);
                     let _ = tokio::time::timeout(GATHER, over).await;
                 }
@@ -269,7 +272,7 @@ impl Deliveries {
                     }
                     tokio::select! {
                         () = tokio::time::sleep(pause) => {}
-                        // The next endpoint goes on.
+                        // The next endpoint continues.
                         _ = closing.wait_for(|closing| *closing) => return,
                     }
                     pause = (pause * 2).min(LONGEST_PAUSE);
@@ -280,7 +283,7 @@ impl Deliveries {
 
     async fn tell(&self, job: &SpoolJob, outcome: &DeliveryOutcome) {
         let (hears, job, outcome) = (Arc::clone(&self.hears), job.clone(), outcome.clone());
-        // One that is not heard of is in the log of this program.
+        // If this fails, the outcome is in this program's log only.
         let _ = tokio::task::spawn_blocking(move || hears(&job, &outcome)).await;
     }
 
@@ -297,7 +300,7 @@ fn is_too_old(job: &SpoolJob) -> bool {
     age > i64::try_from(LONGEST.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// One that is counted as long as it lives.
+/// Counts a delivery as active until this is dropped.
 struct Counted<'a>(&'a watch::Sender<usize>);
 
 impl Drop for Counted<'_> {

@@ -1,4 +1,4 @@
-//! One job on its way: its sources to a log group and to a bucket.
+//! Sends one job: its sources go to a log group and to a bucket.
 
 use super::{Deliveries, LET_GO, LET_GO_LONGEST};
 use runner_cloud::logs::LogStream;
@@ -15,21 +15,21 @@ use std::io;
 use std::sync::Arc;
 use tokio::time::Instant;
 
-/// The next piece of a source.
+/// The next part of a source.
 struct Window {
     batch: EventBatch,
     /// When it was written.
     time: WallTime,
-    /// Bytes that were read.
+    /// Bytes read.
     length: usize,
-    /// Whether nothing comes behind it.
+    /// Whether nothing follows it.
     is_all: bool,
 }
 
 /// A job that is being sent.
 pub(super) struct Sending {
     owned: Arc<OwnedJob>,
-    /// As it stands; the file may be a step behind.
+    /// The current state; the file may be a step behind.
     job: SpoolJob,
     streams: Vec<LogStream>,
 }
@@ -54,7 +54,7 @@ impl Sending {
         &self.job
     }
 
-    /// Works with the files on a thread that may block.
+    /// Works with the files on a blocking thread.
     async fn with_files<T: Send + 'static>(
         &self,
         work: impl FnOnce(&OwnedJob) -> io::Result<T> + Send + 'static,
@@ -64,7 +64,7 @@ impl Sending {
         done.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(|error| error.to_string())
     }
 
-    /// Waits until nobody writes any more; that does not become so is an error.
+    /// Waits until no process writes any more. Fails after a time limit.
     async fn until_let_go(&self) -> Result<(), String> {
         let until = Instant::now() + LET_GO_LONGEST;
         while self.with_files(OwnedJob::is_written_to).await? {
@@ -76,7 +76,7 @@ impl Sending {
         Ok(())
     }
 
-    /// Sends what there is once nobody writes any more.
+    /// Sends the rest once no process writes any more.
     pub(super) async fn send_last(&mut self, to: &Deliveries) -> Result<(), String> {
         self.until_let_go().await?;
         self.send(to, true).await
@@ -87,13 +87,13 @@ impl Sending {
         self.with_files(move |owned| owned.save(&job)).await
     }
 
-    /// Keeps what is in the way; whether it was not known.
+    /// Stores the problem. Returns whether it is a new one.
     pub(super) async fn is_new(&mut self, problem: &str) -> bool {
         if self.job.problem == problem {
             return false;
         }
         problem.clone_into(&mut self.job.problem);
-        // Then it is told once more another time.
+        // If saving fails, the problem is reported again later.
         let _ = self.save().await;
         true
     }
@@ -104,7 +104,7 @@ impl Sending {
         removed.unwrap_or_else(|error| Err(io::Error::other(error)))
     }
 
-    /// Sends what is new, and all of it where nothing more comes. One place that fails keeps nothing from the other.
+    /// Sends new output, and all of it if `is_over`. A failing target does not hold up the other.
     pub(super) async fn send(&mut self, to: &Deliveries, is_over: bool) -> Result<(), String> {
         let mut problems: Vec<String> = Vec::new();
         for source in 0..self.job.sources.len() {
@@ -119,7 +119,7 @@ impl Sending {
         if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
     }
 
-    /// What is next of a source.
+    /// The next part of a source.
     async fn window(&self, at: usize, form: Form, is_over: bool) -> Result<Window, String> {
         let (from, context) = (self.job.sources[at].sent, self.job.context.clone());
         self.with_files(move |owned| {
@@ -153,7 +153,7 @@ impl Sending {
             if batch.bytes > 0 || self.job.sources[at].is_streamed {
                 self.save().await?;
             }
-            // A window that was full may have more behind it.
+            // More may follow a full window.
             let is_last = is_at_end && length < events::MOST;
             if batch.bytes == 0 || is_last {
                 return Ok(());

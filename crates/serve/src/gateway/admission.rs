@@ -1,6 +1,6 @@
-//! The door: a request becomes a websocket, and whoever shows a token on it becomes a session's client.
+//! Admission: turns a request into a websocket, and the holder of a token into a session's client.
 //!
-//! Fed by the server (`crate::http`), feeds `session` by way of `registry`.
+//! Fed by the server (`crate::http`); passes clients to `session` through `registry`.
 
 use super::registry::Gateway;
 use super::socket::{Socket, SocketMessage};
@@ -17,13 +17,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
-/// Where sockets are opened: this, and the session's id.
+/// The path prefix of sockets, before the session's id.
 pub const PATH: &str = "/v1/data-channel/";
-/// How long a client may take to show its token, and how long that message may be.
+/// How long a client may take to send its token, and most bytes of that message.
 const PATIENCE: Duration = Duration::from_secs(10);
 const MAX_TOKEN_MESSAGE: usize = 4096;
 
-/// The channels of a gateway's sessions: whatever asks for a websocket.
+/// The channels of a gateway's sessions: takes every request for a websocket.
 pub struct Channels(pub Arc<Gateway>);
 
 impl Site for Channels {
@@ -39,11 +39,11 @@ impl Site for Channels {
     }
 }
 
-/// Takes a request for a websocket. Whoever asks is let in: a client that is refused by HTTP tries
-/// again for seconds and then hangs without a word. Who they are, the token says.
+/// Takes a request for a websocket. Accepts every client, since one refused by HTTP retries for
+/// seconds and then hangs silently. The token authenticates it afterwards.
 ///
 /// # Errors
-/// It is no such request.
+/// If this is no such request.
 pub(super) fn upgrade(
     mut request: Request<Incoming>,
     gateway: &Arc<Gateway>,
@@ -70,7 +70,8 @@ pub(super) fn upgrade(
                 Err(error) => tracing::debug!(%error, "a client that is gone before it was there"),
             }
         };
-        // A client that loses its place before it has shown a token asks for another token, and comes back.
+        // A client that loses its place before it has sent a token asks for another token and comes
+        // back.
         tokio::select! {
             () = admitted => {}
             () = place.is_lost() => {}
@@ -109,27 +110,26 @@ async fn admit(mut socket: Socket, session: &str, gateway: &Gateway) {
             socket.keep();
             session.attach(socket).await;
         }
-        // Said in the way that the client shows to its user, and then it is over: any other end
-        // makes it try again.
+        // Refuses in a way that the client shows to its user. Any other end would make it retry.
         Err(reason) => refuse(socket, session, &reason).await,
     }
 }
 
-/// The first message, if it is a short one. Its kind is not looked at.
+/// The first message, if it is short. Its kind does not matter.
 async fn first_text(socket: &mut Socket) -> Option<String> {
     loop {
         match socket.next().await {
             SocketMessage::Message(bytes) if bytes.len() <= MAX_TOKEN_MESSAGE => {
                 return String::from_utf8(bytes.into()).ok();
             }
-            // A client's first ping may come before.
+            // A client's first ping may come earlier.
             SocketMessage::Sign | SocketMessage::Room => {}
             SocketMessage::Message(_) | SocketMessage::Lost => return None,
         }
     }
 }
 
-/// Tells the client why it is not let in, and gives it time to hear that.
+/// Tells the client why it is refused, and gives it time to receive that.
 async fn refuse(mut socket: Socket, session: &str, reason: &str) {
     let id = Id(*uuid::Uuid::new_v4().as_bytes());
     let now = u64::try_from(runner_host::clock::wall().0 / 1000).unwrap_or_default();

@@ -1,6 +1,6 @@
-//! How a session stands, as its task says and everybody else sees.
+//! The state of a session, set by its task and read by everyone else.
 //!
-//! Written by `session` and by `registry`, which gives out tokens; each change is a line of the audit.
+//! Written by `session` and by `registry`, which issues tokens. Each change is a line of the audit.
 
 use super::audit::{Audit, AuditDetails, AuditRecord, CallerIdentity};
 use super::time::Clock;
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How a session stands.
+/// The status of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionStatus {
     Connecting,
@@ -40,7 +40,7 @@ pub struct SessionFacts {
     pub target: String,
     pub document: Option<String>,
     pub version: Option<u64>,
-    /// What its client is told when it begins.
+    /// The message for its client at the start.
     pub notice: String,
     pub reason: Option<String>,
     pub owner: String,
@@ -52,25 +52,25 @@ pub struct SessionFacts {
     /// Why it ended.
     pub details: String,
     pub longest: Option<Duration>,
-    /// Where AWS keeps what it shows.
+    /// The log targets at AWS.
     pub logs: Destinations,
-    /// The key of AWS KMS that it is encrypted with.
+    /// The key of AWS KMS for encryption.
     pub key: Option<String>,
 }
 
-/// What a session's task and everybody else share.
+/// The state that a session's task shares with others.
 #[derive(Debug)]
 pub(super) struct SessionShared {
     facts: Mutex<SessionFacts>,
     token: Mutex<Option<SessionToken>>,
-    /// Bytes that were typed and that were shown.
+    /// Bytes of input and of output.
     carried: (AtomicU64, AtomicU64),
     audit: Arc<Audit>,
     pub(super) clock: Clock,
 }
 
 impl SessionShared {
-    /// Of a session that is just beginning.
+    /// The state of a new session.
     pub(super) fn new(facts: SessionFacts, audit: Arc<Audit>, clock: Clock) -> Self {
         SessionShared {
             facts: Mutex::new(facts),
@@ -85,12 +85,12 @@ impl SessionShared {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// As it stands now.
+    /// The current state.
     pub(super) fn facts(&self) -> SessionFacts {
         self.lock().clone()
     }
 
-    /// It ends, or will soon; the first reason counts.
+    /// Sets the reason of the end. The first reason counts.
     pub(super) fn ends_because(&self, reason: &str) {
         let mut facts = self.lock();
         if facts.details.is_empty() {
@@ -130,19 +130,19 @@ impl SessionShared {
         self.record(facts, &details);
     }
 
-    /// What its client is told when it begins, and where what it shows is kept.
+    /// Sets the message for the client and the log targets.
     pub(super) fn begins_with(&self, notice: &str, logs: Destinations) {
         let mut facts = self.lock();
         notice.clone_into(&mut facts.notice);
         facts.logs = logs;
     }
 
-    /// What it shows is not kept where it is to be.
+    /// Records that the session's log has not arrived.
     pub(super) fn not_logged(&self, why: &str) {
         self.record(self.lock(), &AuditDetails::SessionNotLogged { why: why.to_owned() });
     }
 
-    /// Somebody connects through a forwarded port.
+    /// Records a connection through a forwarded port.
     pub(super) fn port_connected(&self, host: &str, port: u16) {
         self.record(self.lock(), &AuditDetails::PortConnected { host: host.to_owned(), port });
     }
@@ -154,12 +154,12 @@ impl SessionShared {
         self.audit.write(record);
     }
 
-    /// So many bytes have come from the client.
+    /// Counts bytes from the client.
     pub(super) fn took(&self, bytes: usize) {
         self.carried.0.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// So many bytes go to the client.
+    /// Counts bytes to the client.
     pub(super) fn gave(&self, bytes: usize) {
         self.carried.1.fetch_add(bytes as u64, Ordering::Relaxed);
     }
@@ -168,17 +168,17 @@ impl SessionShared {
         self.token.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Another token; the one before is no longer good.
+    /// Issues a new token, which replaces the previous one.
     pub(super) fn new_token(&self) -> io::Result<String> {
         let (token, text) = SessionToken::new(self.clock.now())?;
         *self.token() = Some(token);
         Ok(text)
     }
 
-    /// Takes the token that was given out last, if this is its text and it is still good.
+    /// Uses up the latest token, if this is its text and it has not expired.
     pub(super) fn take_token(&self, text: &str) -> Result<(), &'static str> {
         let mut token = self.token();
-        // A wrong guess costs the right one nothing.
+        // A wrong guess does not use up the token.
         let Some(taken) = token.take_if(|token| token.is(text)) else {
             return Err("the token is wrong, or was used before");
         };
@@ -188,7 +188,7 @@ impl SessionShared {
         Ok(())
     }
 
-    /// Whether a token was given out that nobody has shown yet and that is still good.
+    /// Whether an unused token is still valid.
     pub(super) fn expects_somebody(&self) -> bool {
         let now = self.clock.now();
         self.token().as_ref().is_some_and(|token| !token.has_expired(now))

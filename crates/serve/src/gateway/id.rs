@@ -1,8 +1,8 @@
-//! Ids of sessions: the caller's name, random digits, and a mark.
+//! Ids of sessions: the caller's name, random digits and a mark.
 //!
-//! By the mark an endpoint knows an id that an earlier endpoint has given out. A client whose endpoint was killed asks
-//! the next one for its session; on an error it repeats the call for a minute and then hangs. The mark is no secret:
-//! tokens decide who gets in.
+//! The mark shows an endpoint that an earlier endpoint issued an id. A client whose endpoint was
+//! killed asks the next one for its session; on an error it would repeat the call for a minute and
+//! then hang. The mark is no secret: tokens decide who gets in.
 
 use runner_folder::state::random;
 use sha2::{Digest, Sha256};
@@ -17,7 +17,7 @@ pub(super) fn new(name: &str) -> io::Result<String> {
     Ok(format!("{start}{}", mark(&start)))
 }
 
-/// Whether an endpoint of this program has given out this id.
+/// Whether an endpoint of this program issued this id.
 pub(super) fn is_ours(id: &str) -> bool {
     let split = id.len().checked_sub(MARK).and_then(|at| id.split_at_checked(at));
     split.is_some_and(|(start, end)| mark(start) == end)

@@ -1,10 +1,10 @@
-//! The message gateway and the session agent in one: sessions of AWS's own clients.
+//! The message gateway and the session agent in one, for sessions of AWS's own clients.
 //!
-//! A session begins with a call that `aws` answers: [`Gateway::open`] gives out an id and a token. A
-//! client shows the token on a websocket (`admission`), and one task a session (`session`) joins that
-//! socket, the protocol's state machine (`runner_wire::ssm`) and what runs in the container (`agent`).
-//! The latter is an ordinary client of the build's control socket, whosever build it is. A session
-//! outlives its sockets: another token, another socket, and it goes on.
+//! A session begins with a call to `aws`: [`Gateway::open`] issues an id and a token. A client
+//! sends the token on a websocket (`admission`). One task per session (`session`) joins that
+//! socket, the protocol's state machine (`runner_wire::ssm`) and the program in the container
+//! (`agent`). The agent is an ordinary client of the build's control socket. A session outlives its
+//! sockets: with a new token and a new socket it goes on.
 
 mod admission;
 mod agent;

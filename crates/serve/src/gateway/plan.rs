@@ -1,4 +1,4 @@
-//! What a session is to be: made from a call by `aws::documents`, carried out by `agent`.
+//! The plan of a session, made from a call by `aws::documents` and carried out by `agent`.
 
 use crate::deliveries::not_logged;
 use runner_core::destination::Destinations;
@@ -6,31 +6,31 @@ use runner_wire::ssm::handshake::SessionType;
 use serde_json::Value;
 use std::net::IpAddr;
 
-/// A session, as asked for.
+/// A session to start.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SessionPlan {
     pub kind: SessionType,
-    /// What the client is told about a port session; null otherwise.
+    /// The properties of a port session, sent to the client; null otherwise.
     pub properties: Value,
     pub work: SessionWork,
-    /// Who runs it; nobody in particular is root.
+    /// The user that runs the session; `None` for root.
     pub user: Option<User>,
-    /// Shown to the person when the session begins; empty for nothing.
+    /// Shown to the user at the start; empty for none.
     pub message: String,
-    /// Addresses that connections never go to.
+    /// Addresses that connections must not reach.
     pub denied: Vec<IpAddr>,
-    /// Why it ends as soon as it has begun.
+    /// Why the session ends right after its start.
     pub fails: Option<String>,
-    /// Where AWS keeps what it shows.
+    /// The log targets at AWS.
     pub logs: Destinations,
-    /// Whether it begins only where they are there and take it.
+    /// Whether the session requires that its log targets exist and accept the log.
     pub must_be_logged: bool,
-    /// The key of AWS KMS that it is encrypted with.
+    /// The key of AWS KMS for encryption.
     pub key: Option<String>,
 }
 
 impl SessionPlan {
-    /// One of root's, without a word.
+    /// A session of root without a message.
     pub fn new(kind: SessionType, properties: Value, work: SessionWork) -> Self {
         let (message, denied) = (String::new(), Vec::new());
         SessionPlan {
@@ -47,10 +47,10 @@ impl SessionPlan {
         }
     }
 
-    /// Has it begin only where AWS gets what it shows.
+    /// Makes the session require a log at AWS.
     ///
     /// # Errors
-    /// It cannot be logged, or is not to be: why.
+    /// If it cannot be logged or has no log target, with the reason.
     pub fn requiring_log(self) -> Result<Self, String> {
         let why = match (self.kind, self.logs.is_empty()) {
             (SessionType::Port, _) => "Port forwarding sessions are not logged.",
@@ -63,42 +63,42 @@ impl SessionPlan {
     }
 }
 
-/// A user of the container.
+/// A user in the container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     pub name: String,
-    /// Made where there is none of this name.
+    /// Whether to create a missing user.
     pub is_made: bool,
 }
 
-/// What runs at this end.
+/// The work at this end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionWork {
-    /// The container's shell on a terminal, with this typed first.
+    /// The container's shell on a terminal; types `profile` first.
     Shell { profile: String },
-    /// This program on a terminal.
+    /// A program on a terminal.
     Interactive(Vec<String>),
-    /// This program without one.
+    /// A program without a terminal.
     Command { argv: Vec<String>, outputs: Outputs },
-    /// Connections to there; raw, the session is the one connection.
+    /// Connections to a port; if `is_raw`, a single one that is the session.
     Ports { to: Destination, is_raw: bool },
 }
 
 /// How a command's output reaches the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outputs {
-    /// In the order it is written.
+    /// In the order of writing.
     Merged,
-    /// Output and errors apart, and the exit code at the end.
+    /// Output and errors apart, with the exit code at the end.
     Apart {
-        /// Put before what begins a line of output.
+        /// Inserted at the start of each line of output.
         stdout_prefix: String,
-        /// The same of errors.
+        /// Inserted at the start of each line of errors.
         stderr_prefix: String,
     },
 }
 
-/// Where connections go, as seen in the container.
+/// The target of connections, as seen in the container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
     /// A name or an address; empty for the container itself.

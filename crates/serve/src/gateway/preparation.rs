@@ -1,7 +1,7 @@
-//! What comes before a session that is encrypted, or that AWS keeps a transcript of: its key, and whether its places are
-//! as they are to be.
+//! Prepares a session that is encrypted or logged at AWS: gets its key and checks its log targets.
 //!
-//! Made by `registry` when the session is asked for, so that AWS is asked while its client is still on its way.
+//! Made by `registry` when the session is requested, so that AWS is asked while the client is still
+//! connecting.
 
 use super::registry::SessionRequest;
 use crate::deliveries::{CheckedDestinations, Deliveries, DeliveryWriter, SealedKey, not_logged};
@@ -20,64 +20,64 @@ use std::pin::Pin;
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// Random bytes that a client shows to have the key by.
+/// Random bytes by which a client proves that it has the key.
 const PROOF: usize = 64;
 
-/// What is there once something was waited for.
+/// The result of a preparation.
 pub(super) enum PreparationResult {
     /// The session's keys.
     Key(Result<Box<Cipher>, String>),
-    /// It may begin.
+    /// The session may begin, or was refused.
     Begun(Box<BegunSession>),
-    /// It has begun, and this was found out meanwhile.
+    /// Findings about a session that has already begun.
     Late(Vec<String>),
 }
 
-/// Something that is waited for.
+/// A pending preparation.
 pub(super) type PreparationFuture = Pin<Box<dyn Future<Output = PreparationResult> + Send>>;
 
 /// How a session begins.
 #[derive(Default)]
 pub(super) struct BegunSession {
-    /// It does not.
+    /// Why it does not begin.
     pub(super) refusal: Option<String>,
-    /// Said to the person first of all.
+    /// Sentences shown to the user first.
     pub(super) notices: Vec<String>,
-    /// Where AWS keeps what it shows.
+    /// The log targets at AWS.
     pub(super) to: Destinations,
     pub(super) writing: Option<DeliveryWriter>,
-    /// What is not known yet.
+    /// A check that is still pending.
     pub(super) rest: Option<PreparationFuture>,
 }
 
-/// What is needed before a session begins.
+/// What a session needs before it begins.
 pub(super) struct SessionPreparation {
     deliveries: Arc<Deliveries>,
     key: Option<KmsKey>,
     proof: [u8; PROOF],
     nonce: [u8; 12],
     needs_challenge: bool,
-    /// The Region that its client makes data keys in.
+    /// The Region where its client makes data keys.
     region: String,
-    /// The access key that its client has, as far as it is known.
+    /// The client's access key, as far as it is known.
     key_id: String,
     session: String,
     target: String,
-    /// What AWS gets of it.
+    /// The log to keep at AWS.
     log: Option<SessionLogPlan>,
 }
 
-/// What AWS gets of a session.
+/// The log of a session at AWS.
 struct SessionLogPlan {
     job: SpoolJob,
-    /// What is known of its places.
+    /// The check of its targets.
     check: watch::Receiver<Option<CheckedDestinations>>,
-    /// Whether there is no session without it.
+    /// Whether the session must not begin without it.
     must: bool,
 }
 
 impl SessionPreparation {
-    /// For a session that is asked for. AWS is asked from now on.
+    /// Prepares a requested session. Starts to ask AWS now.
     pub(super) fn new(
         id: &str,
         asked: &SessionRequest,
@@ -111,22 +111,22 @@ impl SessionPreparation {
         })
     }
 
-    /// What the session is encrypted with.
+    /// The key for encryption.
     pub(super) fn key(&self) -> Option<KmsKey> {
         self.key.clone()
     }
 
-    /// What its client is to show.
+    /// The bytes that its client must return encrypted.
     pub(super) fn proof(&self) -> &[u8] {
         &self.proof
     }
 
-    /// Whether the session begins only when it is told to.
+    /// Whether the session must wait for a preparation.
     pub(super) fn takes_time(&self) -> bool {
         self.key.is_some() || self.log.is_some()
     }
 
-    /// Has AWS KMS read the data key that the client has had made.
+    /// Decrypts the client's data key with AWS KMS.
     pub(super) fn read_key(&self, made: DataKey) -> Result<PreparationFuture, String> {
         let Some(key) = &self.key else { return Err("this session has no key".to_owned()) };
         if self.needs_challenge && !made.has_challenge {
@@ -151,7 +151,7 @@ impl SessionPreparation {
         }))
     }
 
-    /// Why there is no session, with what explains that AWS does not know whom its client calls as.
+    /// The reason of a failure, with an explanation if AWS does not know the client's access key.
     pub(super) fn explained(&self, reason: &str) -> String {
         const STRANGER: [&str; 3] =
             ["UnrecognizedClient", "InvalidClientTokenId", "security token included"];
@@ -163,7 +163,7 @@ impl SessionPreparation {
         }
     }
 
-    /// Begins to keep what the session shows, once it is known that it may begin.
+    /// Begins the log, once it is known whether the session may begin.
     pub(super) fn begin(&mut self) -> PreparationFuture {
         let deliveries = Arc::clone(&self.deliveries);
         let log = self.log.take();
@@ -181,7 +181,7 @@ async fn begin(deliveries: &Arc<Deliveries>, log: SessionLogPlan) -> BegunSessio
     let SessionLogPlan { mut job, mut check, must } = log;
     let mut begun = BegunSession::default();
     if must || job.to.must_be_encrypted() {
-        // Its sender says something before it is gone.
+        // The sender sends a result before it is dropped.
         let _ = check.wait_for(Option::is_some).await;
     }
     let known = check.borrow().clone();
@@ -194,7 +194,7 @@ async fn begin(deliveries: &Arc<Deliveries>, log: SessionLogPlan) -> BegunSessio
             }
             job.to = checked.to;
         }
-        // Nobody waits for AWS.
+        // The session does not wait for AWS.
         None => {
             begun.rest = Some(Box::pin(async move {
                 let _ = check.wait_for(Option::is_some).await;
@@ -219,14 +219,14 @@ async fn begin(deliveries: &Arc<Deliveries>, log: SessionLogPlan) -> BegunSessio
     begun
 }
 
-/// What is to be sent of a session.
+/// The delivery job of a session's log.
 fn job(id: &str, asked: &SessionRequest) -> SpoolJob {
     let mut to = asked.plan.logs.clone();
     if let Some(group) = &mut to.group
         && group.form == Form::Json
         && asked.plan.kind == SessionType::NonInteractiveCommands
     {
-        // As AWS's agent has it.
+        // As AWS's agent does.
         group.form = Form::AtEnd;
     }
     let name = format!("{id}.log");

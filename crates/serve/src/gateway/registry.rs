@@ -1,6 +1,7 @@
-//! The sessions there are and were: ids, tokens, how each stands.
+//! The open and ended sessions: ids, tokens and states.
 //!
-//! Asked by `aws`; the sockets come from `admission`. Held in memory: sessions end with this process.
+//! Called by `aws`; sockets come from `admission`. Kept in memory, since sessions end with this
+//! process.
 
 use super::audit::{Audit, AuditRecord, CallerIdentity};
 use super::facts::{SessionFacts, SessionShared, SessionStatus};
@@ -24,43 +25,43 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
-/// Sessions that may be open at once: this part of the limit of descriptors, and at most so many.
+/// Open sessions: a divisor of the descriptor limit, and an upper bound.
 const SESSIONS: (usize, usize) = (16, 1000);
-/// Ended ones that are remembered.
+/// Most ended sessions that are remembered.
 const MAX_HISTORY: usize = 1000;
-/// Sockets that have not shown a token yet: of all sessions, and of one. Ids are no secret.
+/// Sockets without a token yet: of all sessions, and of one. Ids are no secret.
 const WAITING: (usize, usize) = (256, 4);
-/// The same of sessions that do not exist, until their clients have heard so.
+/// Such sockets of unknown sessions, until their clients have got the refusal.
 const LOST: usize = 16;
 
-/// A session that is wanted.
+/// A session to open.
 pub struct SessionRequest {
-    /// Put before the random part of its id.
+    /// Precedes the random part of its id.
     pub prefix: String,
     pub target: String,
     pub document: Option<String>,
-    /// Which version of the document counts, where there is one.
+    /// The version of the document, if there is one.
     pub version: Option<u64>,
     pub reason: Option<String>,
-    /// Who asks, as an ARN.
+    /// The caller's ARN.
     pub owner: String,
-    /// Their id, which outlasts their name.
+    /// The caller's id, which survives a change of the name.
     pub user_id: String,
-    /// The access key they ask with.
+    /// The caller's access key.
     pub key_id: String,
-    /// Closed when nothing was typed for so long.
+    /// Closes the session after this long without input.
     pub idle: Duration,
-    /// Closed when it was open for so long.
+    /// Closes the session after this duration.
     pub longest: Option<Duration>,
     pub build: BuildDir,
     pub plan: SessionPlan,
-    /// What holds for AWS's agent in the build.
+    /// The configuration of AWS's agent in the build.
     pub agent: AgentConfig,
-    /// The Region that its client has signed for.
+    /// The Region that the client signed for.
     pub region: String,
 }
 
-/// There is no session.
+/// Why there is no session.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoSession {
     #[error("the session {0} does not exist")]
@@ -73,7 +74,7 @@ pub enum NoSession {
     Random(String),
 }
 
-/// A session that is open.
+/// An open session.
 #[derive(Clone, Debug)]
 pub(super) struct Handle {
     shared: Arc<SessionShared>,
@@ -82,9 +83,9 @@ pub(super) struct Handle {
 }
 
 impl Handle {
-    /// Gives it a client.
+    /// Gives the session a client.
     pub(super) async fn attach(&self, socket: Socket) {
-        // One that has ended meanwhile closes the socket by dropping it.
+        // If the session has ended meanwhile, this drops and closes the socket.
         let _ = self.orders.send(SessionOrder::Attach(Box::new(socket))).await;
     }
 }
@@ -125,7 +126,7 @@ impl Gateway {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a client that has not shown a token. Clients of sessions that do not exist share a few.
+    /// A place for a client without a token yet. Clients of unknown sessions share a few.
     pub(super) fn waiting_place(&self, id: &str) -> Option<Slot<String>> {
         match self.handle(id) {
             Ok(Some(_)) => self.waiting.enter(id.to_owned()),
@@ -133,7 +134,7 @@ impl Gateway {
         }
     }
 
-    /// Begins a session: its id, and the token that lets a client in.
+    /// Opens a session. Returns its id, and the token that admits a client.
     pub fn open(self: &Arc<Self>, asked: SessionRequest) -> Result<(String, String), NoSession> {
         let failed = |error: io::Error| NoSession::Random(error.to_string());
         let mut table = self.table();
@@ -212,8 +213,8 @@ impl Gateway {
         self.open.send_modify(|count| *count = count.saturating_sub(1));
     }
 
-    /// Another token for a session whose client has lost its socket; none for one that is over. The
-    /// one before is no longer good.
+    /// A new token for a session whose client has lost its socket; `None` if the session is over.
+    /// The previous token becomes invalid.
     pub async fn resume(&self, id: &str) -> Result<Option<String>, NoSession> {
         let Some(handle) = self.handle(id)? else { return Ok(None) };
         let text =
@@ -222,7 +223,7 @@ impl Gateway {
         Ok(goes_on.then_some(text))
     }
 
-    /// Ends a session. One that has ended has ended.
+    /// Ends a session. Does nothing if it has ended already.
     pub async fn terminate(&self, id: &str, reason: &str) -> Result<(), NoSession> {
         if let Some(handle) = self.handle(id)? {
             let _ = handle.orders.send(SessionOrder::Terminate(reason.to_owned())).await;
@@ -230,7 +231,7 @@ impl Gateway {
         Ok(())
     }
 
-    /// `None` for a session that is over, of this endpoint or of an earlier one.
+    /// An open session; `None` if it is over, in this endpoint or an earlier one.
     fn handle(&self, id: &str) -> Result<Option<Handle>, NoSession> {
         let table = self.table();
         match table.open.get(id) {
@@ -240,14 +241,14 @@ impl Gateway {
         }
     }
 
-    /// How a session stands or stood, where it is remembered.
+    /// The state of a session, open or remembered.
     pub fn facts(&self, id: &str) -> Option<SessionFacts> {
         let table = self.table();
         let open = table.open.get(id).map(|handle| handle.shared.facts());
         open.or_else(|| table.history.iter().find(|facts| facts.id == id).cloned())
     }
 
-    /// Takes a token; the session it is for.
+    /// Uses up a token. Returns its session.
     pub(super) fn present(&self, id: &str, text: &str) -> Result<Handle, String> {
         let refuse = |why: &str| {
             let asked = json!({"sessionId": id});
@@ -266,7 +267,7 @@ impl Gateway {
         }
     }
 
-    /// Sessions that are open, or were, the newest first.
+    /// Open or ended sessions, the newest first.
     pub fn list(&self, is_active: bool) -> Vec<SessionFacts> {
         let table = self.table();
         let mut list: Vec<SessionFacts> = if is_active {
@@ -278,15 +279,15 @@ impl Gateway {
         list
     }
 
-    /// Ends every session for this reason; resolves when their clients have been told, and have had so long to take
-    /// what came before.
+    /// Ends every session with this reason. Resolves when clients have been told and have had
+    /// `longest` to take earlier output.
     pub async fn close(&self, reason: &str, longest: Option<Duration>) {
         let handles: Vec<Handle> = self.table().open.values().cloned().collect();
         for handle in handles {
             let _ = handle.orders.try_send(SessionOrder::ShutDown(reason.to_owned(), longest));
         }
         let mut open = self.open.subscribe();
-        // Longer than any session takes to say its last.
+        // Longer than any session takes to end.
         let longest = longest.unwrap_or(Duration::from_secs(2)) + Duration::from_secs(2);
         let _ = tokio::time::timeout(longest, open.wait_for(|count| *count == 0)).await;
     }

@@ -1,9 +1,9 @@
-//! One session: a socket, the channel's state machine, and what runs in the container, joined in one
-//! task.
+//! One session: a task that joins a socket, the channel's state machine and the program in the
+//! container.
 //!
-//! Started by `registry`. It never waits for a client: what the client does not read is not made, what
-//! the program does not take is not acknowledged, so a session's memory is bounded by the channel's
-//! window whoever is at the other end.
+//! Started by `registry`. A session never waits for a client. It produces no more output than the
+//! client reads, and acknowledges no more input than the program takes, so the channel's window
+//! bounds its memory, whatever the client does.
 
 use super::agent::{Agent, AgentMessage};
 use super::facts::{SessionShared, SessionStatus};
@@ -24,59 +24,61 @@ use tokio::sync::mpsc;
 
 /// How long a client may take for the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(15);
-/// What is said where something takes longer.
+/// Messages for steps that take too long.
 const NOT_ANSWERED: &str = "the client has not answered the handshake";
 const NOT_ENCRYPTED: &str = "The session could not be encrypted in time.";
 const NOT_CHECKED: &str = "Couldn't start the session because AWS has not said in time whether its log can go there as it is to.";
-/// What AWS's agent says.
+/// The message of AWS's agent.
 const ENCRYPTED: &str = "This session is encrypted using AWS KMS.";
-/// How long what was sent last may take to be acknowledged where a session was ended from this side. A program
-/// that ends by itself leaves its client as long as a session may be idle: whoever has stopped their terminal
-/// for a while is still to see everything.
+/// How long the last output may wait for acknowledgement if this side ended the session. After a
+/// program ends by itself, the client has the whole idle time, so that a user who has stopped their
+/// terminal for a while still sees everything.
 const DRAIN: Duration = Duration::from_secs(2);
-/// A client that is silent for so long is asked whether it is still there.
+/// Silence after which a client is asked whether it is still there.
 pub(super) const PING_AFTER: Duration = Duration::from_secs(30);
-/// One that is silent for so long is gone: a connection can be lost without either end being told.
+/// Silence after which a client counts as gone, since a connection can break without notice to
+/// either end.
 pub(super) const LOST_AFTER: Duration = Duration::from_secs(75);
 
-/// How long a session may go on.
+/// How long a session may last.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SessionLimits {
     /// Without input.
     pub(super) idle: Duration,
-    /// At all.
+    /// In total.
     pub(super) longest: Option<Duration>,
 }
 
-/// What a session is told from outside.
+/// An order to a session's task.
 pub(super) enum SessionOrder {
-    /// Here is a client. It takes the place of any other.
+    /// Use this client, and drop any earlier one.
     Attach(Box<Socket>),
-    /// A token was given out: somebody will come.
+    /// A token was issued: a client will come.
     Expect,
-    /// End, for this reason; none where that is what the client wants.
+    /// End, for this reason; empty if the client asks for it.
     Terminate(String),
-    /// The same, and without waiting for a client that is not there; what was said last has so long to arrive.
+    /// End without waiting for an absent client; the last output has this long to arrive.
     ShutDown(String, Option<Duration>),
 }
 
-/// How far a session has come.
+/// The stage of a session.
 enum SessionStage {
-    /// Nobody has shown the token yet.
+    /// No client has sent the token yet.
     Waiting,
-    /// A client was asked who it is, or something else is waited for, so long; what is said then.
+    /// Waiting until then for the client's handshake or a preparation, with a message if it is
+    /// late.
     Handshake {
         until: Duration,
         late: &'static str,
     },
-    /// Something runs.
+    /// The program runs.
     Running,
-    /// Nothing runs any more; what it said last is on its way.
+    /// The program has ended; its last output is on its way.
     Draining {
         reason: String,
         until: Duration,
     },
-    /// The client was told that it is over, and is given time to leave.
+    /// The client was told of the end and has time to leave.
     Lingering {
         until: Duration,
     },
@@ -94,16 +96,16 @@ pub(super) struct SessionTask {
     plan: SessionPlan,
     limits: SessionLimits,
     started: Duration,
-    /// When the client did something last.
+    /// When the client last did something.
     active: Duration,
-    /// When anything came from it last.
+    /// When anything last came from the client.
     heard: Duration,
-    /// It has been asked since then whether it is still there.
+    /// Whether the client has been pinged since then.
     is_asked: bool,
     preparation: SessionPreparation,
-    /// What is waited for before it begins, or while it goes on.
+    /// A preparation before or during the session.
     preparing: Option<PreparationFuture>,
-    /// Tells that there is more for AWS, where AWS keeps what is shown.
+    /// Reports new output for the log at AWS, if there is one.
     writing: Option<DeliveryWriter>,
 }
 
@@ -143,7 +145,7 @@ impl SessionTask {
         Now { since: self.shared.clock.now(), wall_ms }
     }
 
-    /// Until the session is over.
+    /// Runs until the session is over.
     pub(super) async fn run(mut self) {
         let clock = self.shared.clock.clone();
         loop {
@@ -170,7 +172,7 @@ impl SessionTask {
         self.shared.set(SessionStatus::Terminated);
     }
 
-    /// Moves on what can be moved on.
+    /// Makes all progress that is possible now.
     fn step(&mut self) {
         let now = self.now();
         if let SessionStage::Draining { reason, until } = &self.stage
@@ -190,10 +192,10 @@ impl SessionTask {
         }
     }
 
-    /// When there is something to do though nothing happens.
+    /// The next time at which something is due without an event.
     fn wake(&self) -> Duration {
         let mut wake = match self.stage {
-            // A token's life ends unseen; it is looked at now and then.
+            // An expired token causes no event, so it is checked regularly.
             SessionStage::Waiting => self.shared.clock.now() + Duration::from_secs(5),
             SessionStage::Handshake { until, .. } | SessionStage::Lingering { until } => until,
             SessionStage::Draining { until, .. } if self.socket.is_some() => until,
@@ -206,7 +208,7 @@ impl SessionTask {
         if let Some(socket) = &self.socket {
             let silent_for = if self.is_asked { LOST_AFTER } else { PING_AFTER };
             wake = wake.min(self.heard + silent_for);
-            // Whoever does not read has no use for the same again.
+            // A client that does not read has no use for retransmissions.
             if let Some(deadline) = self.channel.deadline().filter(|_| socket.has_room()) {
                 wake = wake.min(deadline);
             }
@@ -214,7 +216,7 @@ impl SessionTask {
         wake
     }
 
-    /// Looks at every clock.
+    /// Handles everything that is due.
     fn look(&mut self) {
         let now = self.now();
         let time = now.since;
@@ -256,7 +258,7 @@ impl SessionTask {
         let now = self.now();
         match order {
             SessionOrder::Attach(socket) => {
-                // The old one is closed before the new one takes over what is on its way.
+                // Closes the old socket before the new one takes over unacknowledged output.
                 self.socket = None;
                 self.channel.detach();
                 if let SessionStage::Lingering { .. } | SessionStage::Over = self.stage {
@@ -269,7 +271,7 @@ impl SessionTask {
                 self.channel.attach(now);
                 match &mut self.stage {
                     SessionStage::Waiting => {
-                        // The client calls AWS KMS meanwhile, several times where it must.
+                        // Meanwhile the client calls AWS KMS, several times if necessary.
                         let (longest, late) = match self.preparation.key() {
                             Some(_) => (2 * HANDSHAKE, NOT_ENCRYPTED),
                             None => (HANDSHAKE, NOT_ANSWERED),
@@ -288,7 +290,7 @@ impl SessionTask {
             SessionOrder::Expect => self.active = now.since,
             SessionOrder::Terminate(reason) => self.stop(&reason),
             SessionOrder::ShutDown(reason, drain) => match (&self.stage, &self.socket) {
-                // It has its own reason, and is about to tell it.
+                // It has its own reason and is about to send it.
                 (SessionStage::Lingering { .. }, Some(_)) => {}
                 _ => self.stop_within(&reason, drain.unwrap_or(DRAIN)),
             },
@@ -315,12 +317,12 @@ impl SessionTask {
         }
     }
 
-    /// Something that the client has said.
+    /// Handles an event from the client.
     fn happened(&mut self, event: ChannelEvent, now: Now) {
         let begins =
             matches!(event, ChannelEvent::Key(_) | ChannelEvent::Answered | ChannelEvent::Ready(_));
         if begins && !matches!(self.stage, SessionStage::Handshake { .. }) {
-            // It was ended while its client answered.
+            // The session was ended while its client responded.
             return;
         }
         match event {
@@ -359,7 +361,7 @@ impl SessionTask {
         }
     }
 
-    /// Something runs from here on.
+    /// Starts the program.
     fn begin(&mut self, version: &ClientVersion) {
         let name = self.channel.config().session.clone();
         let (build, mode) = (self.build.clone(), self.channel.is_multiplexed(version));
@@ -368,13 +370,13 @@ impl SessionTask {
         self.agent = Some(Agent::start(plan, version, mode, build, name, shared, is_spooled));
         self.stage = SessionStage::Running;
         self.active = self.now().since;
-        // Its client may be gone meanwhile, and comes back to it.
+        // The client may be gone meanwhile; it can come back to the session.
         if self.socket.is_some() {
             self.shared.set(SessionStatus::Connected);
         }
     }
 
-    /// Waits for something, but not for long.
+    /// Waits for a preparation, for a limited time.
     fn await_this(&mut self, preparing: PreparationFuture, late: &'static str) {
         self.preparing = Some(preparing);
         self.stage = SessionStage::Handshake { until: self.now().since + HANDSHAKE, late };
@@ -419,7 +421,7 @@ impl SessionTask {
         }
     }
 
-    /// Says what was not known when the session began.
+    /// Reports findings that came after the session began.
     fn found_late(&mut self, notices: &[String]) {
         for notice in notices {
             self.shared.not_logged(notice);
@@ -432,7 +434,7 @@ impl SessionTask {
         }
     }
 
-    /// The client is gone; it may come back with another socket.
+    /// Handles a lost client, which may come back with another socket.
     fn lost(&mut self) {
         self.socket = None;
         self.channel.detach();
@@ -456,14 +458,14 @@ impl SessionTask {
         }
     }
 
-    /// Nothing runs any more. The client gets the rest, and is told then.
+    /// Ends the session after its program: sends the rest to the client, then the reason.
     fn end(&mut self, reason: &str) {
         if let SessionStage::Draining { .. } | SessionStage::Lingering { .. } | SessionStage::Over =
             self.stage
         {
             return;
         }
-        // What still runs ends with its connection.
+        // Dropping the agent's connection ends what still runs.
         self.agent = None;
         self.writing = None;
         self.preparing = None;
@@ -472,8 +474,8 @@ impl SessionTask {
         self.stage = SessionStage::Draining { reason: reason.to_owned(), until };
     }
 
-    /// The end from this side, told if there is somebody to tell. One that has ended already keeps its own
-    /// reason.
+    /// Ends the session from this side, and tells the client if there is one. A session that has
+    /// ended already keeps its own reason.
     fn stop(&mut self, reason: &str) {
         self.stop_within(reason, DRAIN);
     }
@@ -489,7 +491,7 @@ impl SessionTask {
         }
     }
 
-    /// It is over, and there is nobody to tell.
+    /// Ends the session without telling a client.
     fn over(&mut self, reason: &str) {
         self.agent = None;
         self.writing = None;

@@ -1,4 +1,4 @@
-//! A client's websocket, read and written at once.
+//! A client's websocket, read and written at the same time.
 //!
 //! Made by `admission`, owned by `session`.
 
@@ -18,9 +18,9 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
-/// Bytes that wait for the client to read them. Beyond that nothing more is made for it.
+/// Bytes queued for the client. Beyond that no more output is produced for it.
 const MAX_QUEUED: usize = 256 << 10;
-/// How long a client has to go away by itself after its last message.
+/// How long a client has to leave by itself after its last message.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 /// A websocket.
@@ -28,21 +28,20 @@ pub(super) struct Socket {
     stream: WebSocketStream<TokioIo<Upgraded>>,
     queue: VecDeque<Message>,
     queued: usize,
-    /// Written, but perhaps not sent.
+    /// Whether written data may not have been sent yet.
     is_dirty: bool,
-    /// Its connection's place.
+    /// The place of its connection.
     guest: Arc<Guest>,
     kept: Option<KeptPeer>,
 }
 
-/// What a socket has to say.
+/// An event of a socket.
 #[derive(Debug)]
 pub(super) enum SocketMessage {
-    /// A message.
     Message(Bytes),
-    /// The client is there, and says no more than that.
+    /// A sign that the client is alive.
     Sign,
-    /// There is room again for what is to be sent.
+    /// There is room in the queue again.
     Room,
     /// The client is gone.
     Lost,
@@ -63,12 +62,13 @@ impl Socket {
         Socket { stream, queue: VecDeque::new(), queued: 0, is_dirty: false, guest, kept: None }
     }
 
-    /// The client has shown who it is: its connection is not closed to make room for others.
+    /// Keeps the connection from being closed to make room for others, since the client has
+    /// authenticated.
     pub(super) fn keep(&mut self) {
         self.kept = Some(self.guest.keep());
     }
 
-    /// Whether the client reads what it is sent.
+    /// Whether the client reads fast enough for more output.
     pub(super) fn has_room(&self) -> bool {
         self.queued < MAX_QUEUED
     }
@@ -82,8 +82,7 @@ impl Socket {
         self.queue.push_back(Message::Ping(Bytes::from_static(b"there?")));
     }
 
-    /// Sends what waits to be sent, and resolves with what has come. Nothing is lost where the wait is
-    /// given up.
+    /// Sends queued data and resolves with the next event. Cancel safe.
     pub(super) async fn next(&mut self) -> SocketMessage {
         poll_fn(|context| self.poll(context)).await
     }
@@ -92,7 +91,7 @@ impl Socket {
         let had_room = self.has_room();
         match self.poll_write(context) {
             Poll::Ready(Err(())) => return Poll::Ready(SocketMessage::Lost),
-            // Whoever waits for room looks again.
+            // Tells a caller that waits for room.
             _ if !had_room && self.has_room() => return Poll::Ready(SocketMessage::Room),
             _ => {}
         }
@@ -100,12 +99,12 @@ impl Socket {
             Some(Ok(Message::Binary(bytes))) => SocketMessage::Message(bytes),
             Some(Ok(Message::Text(text))) => SocketMessage::Message(text.into()),
             Some(Ok(Message::Ping(_))) => {
-                // Answered by the library when something is written next.
+                // The library responds at the next write.
                 self.is_dirty = true;
                 SocketMessage::Sign
             }
             Some(Ok(Message::Pong(_) | Message::Frame(_))) => SocketMessage::Sign,
-            // A message that is too long among others: as any loss, it is mended by a new socket.
+            // A message that is too long, for example: like any loss, a new socket repairs it.
             Some(Ok(Message::Close(_)) | Err(_)) | None => SocketMessage::Lost,
         })
     }
@@ -128,7 +127,7 @@ impl Socket {
         Poll::Ready(Ok(()))
     }
 
-    /// Until the client has gone, or has had the time to.
+    /// Waits until the client has left, for a limited time.
     pub(super) async fn linger(mut self) {
         let gone = async { while !matches!(self.next().await, SocketMessage::Lost) {} };
         let _ = tokio::time::timeout(LINGER, gone).await;

@@ -1,5 +1,5 @@
-//! Sessions and their clocks: a client on a websocket in memory, a program behind a control socket, and
-//! time that passes when it is told to.
+//! Sessions and their clocks: a client on a websocket in memory, a program behind a control socket,
+//! and a clock that the tests set.
 
 use super::admission::upgrade;
 use super::facts::SessionStatus;
@@ -34,10 +34,10 @@ use tokio_tungstenite::tungstenite::Message;
 
 const SECOND: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(3600);
-/// How long anything may take before a test calls it hung, by the machine's clock.
+/// How long anything may take, by the machine's clock, before a test counts as hung.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A gateway whose clock is turned by hand, and the control socket of a build.
+/// A gateway with a clock under the test's control, and the control socket of a build.
 struct Rig {
     gateway: Arc<Gateway>,
     hands: watch::Sender<Duration>,
@@ -62,7 +62,7 @@ impl Rig {
         Rig { gateway, hands, owner, build, _home: dir }
     }
 
-    /// A shell's session: its id and its first token.
+    /// Opens a shell session. Returns its id and first token.
     fn open(&self) -> (String, String) {
         let work = SessionWork::Shell { profile: String::new() };
         let plan = SessionPlan::new(SessionType::StandardStream, Value::Null, work);
@@ -85,13 +85,13 @@ impl Rig {
         self.gateway.open(asked).expect("a session")
     }
 
-    /// Time passes, and everybody has noticed.
+    /// Advances the clock and lets all tasks notice.
     async fn turn(&self, by: Duration) {
         self.hands.send_modify(|now| *now += by);
         settle().await;
     }
 
-    /// A client's socket, through the same door as those of the network.
+    /// Connects a client's socket through the same admission as network clients.
     async fn dial(&self, session: &str) -> Client {
         let (near, far) = duplex(1 << 20);
         let gateway = Arc::clone(&self.gateway);
@@ -103,7 +103,7 @@ impl Rig {
             let mut builder = http1::Builder::new();
             let served =
                 builder.timer(TokioTimer::new()).serve_connection(TokioIo::new(far), service);
-            // However it ends, the client sees that.
+            // The client sees any end.
             let _ = served.with_upgrades().await;
         });
         let url = format!("ws://localhost{PATH}{session}");
@@ -117,7 +117,7 @@ impl Rig {
         client
     }
 
-    /// The shell that a session asks its build for.
+    /// Accepts the session's request for a shell.
     async fn program(&self) -> Program {
         let (stream, _) = self.owner.accept().await.expect("a client");
         let (terminal, end) = std::os::unix::net::UnixStream::pair().expect("a terminal");
@@ -136,7 +136,7 @@ impl Rig {
         program
     }
 
-    /// How a session stands, and why it does not any more.
+    /// A session's status, and why it ended.
     fn facts(&self, id: &str) -> (SessionStatus, String) {
         let all = [self.gateway.list(true), self.gateway.list(false)].concat();
         let facts = all.into_iter().find(|facts| facts.id == id).expect("known");
@@ -144,7 +144,8 @@ impl Rig {
     }
 }
 
-/// Lets every task do what it can do now. All they wait for is in memory, or a clock that stands still.
+/// Lets every task do what it can do now. They all wait for memory only, or for a clock that stands
+/// still.
 async fn settle() {
     for _ in 0..200 {
         tokio::task::yield_now().await;
@@ -155,12 +156,12 @@ async fn settle() {
 struct Program {
     stream: UnixStream,
     decoder: FrameDecoder,
-    /// What stands for the terminal.
+    /// Stands in for the terminal.
     terminal: std::os::unix::net::UnixStream,
 }
 
 impl Program {
-    /// The next frame; none when the session has let go of it.
+    /// The next frame; `None` once the session has closed the connection.
     async fn frame(&mut self) -> Option<Vec<u8>> {
         loop {
             if let Some(frame) = self.decoder.next_frame().expect("frames") {
@@ -188,7 +189,7 @@ impl Program {
     }
 }
 
-/// What a client hears.
+/// An event at the client.
 #[derive(Debug, PartialEq)]
 enum Heard {
     Output(i64, Payload, Vec<u8>),
@@ -229,12 +230,12 @@ impl Client {
             Some(Ok(Message::Ping(_))) => Heard::Asked,
             _ => Heard::Lost,
         };
-        // Answers to pings go out with what is written next.
+        // Responses to pings go out with the next write.
         let _ = self.socket.flush().await;
         heard
     }
 
-    /// What has come and was not looked at.
+    /// The next event, if it has arrived already.
     async fn hear_now(&mut self) -> Option<Heard> {
         settle().await;
         tokio::select! {
@@ -261,7 +262,7 @@ impl Client {
         self.socket.send(Message::binary(encode(&head, body))).await.expect("sent");
     }
 
-    /// The whole handshake, up to a terminal of a known size.
+    /// Performs the whole handshake, up to the terminal's size.
     async fn shake_hands(&mut self) {
         assert!(matches!(self.hear().await, Heard::Output(0, Payload::HandshakeRequest, _)));
         self.acknowledge(0).await;
@@ -277,12 +278,12 @@ impl Client {
     }
 }
 
-/// A session with a shell that runs.
+/// A session with a running shell.
 async fn running(rig: &Rig) -> (String, Client, Program) {
     let (id, token) = rig.open();
     let mut client = rig.connect(&id, &token).await;
     client.shake_hands().await;
-    // An acknowledgement waits a little for something to travel with.
+    // An acknowledgement waits a little for output to travel with.
     assert_eq!(client.hear_now().await, None);
     rig.turn(Duration::from_millis(2)).await;
     assert_eq!(client.hear().await, Heard::Acknowledged(1));
@@ -291,7 +292,7 @@ async fn running(rig: &Rig) -> (String, Client, Program) {
     (id, client, program)
 }
 
-/// In the channel, as everything is refused: by HTTP it would make the client hang.
+/// Refused in the channel: a refusal by HTTP would make the client hang.
 #[tokio::test]
 async fn an_expired_token() {
     let rig = Rig::new();
@@ -301,7 +302,7 @@ async fn an_expired_token() {
     let mut other = rig.connect(&id, &late).await;
     let closed = Heard::Closed("the token has expired; start the session again".to_owned());
     assert_eq!(other.hear().await, closed);
-    // It is spent; the session and its client are as they were.
+    // The token is used up; the session and its client are unchanged.
     let mut other = rig.connect(&id, &late).await;
     let closed = Heard::Closed("the token is wrong, or was used before".to_owned());
     assert_eq!(other.hear().await, closed);
@@ -314,7 +315,7 @@ async fn an_expired_token() {
     assert_eq!(rig.facts(&id).0, SessionStatus::Connected);
 }
 
-/// A session that nobody comes to is gone when its token is.
+/// A session without a client ends with its token.
 #[tokio::test]
 async fn a_token_that_nobody_shows() {
     let rig = Rig::new();
@@ -329,8 +330,8 @@ async fn a_token_that_nobody_shows() {
     assert_eq!(rig.gateway.resume(&id).await, Ok(None));
 }
 
-/// A connection of which one half is gone tells nobody. The client may come back until the session has
-/// been idle for too long; then what runs is let go of, too.
+/// A half-open connection is noticed by nobody. The client may come back until the session has been
+/// idle for too long; then its program ends, too.
 #[tokio::test]
 async fn a_client_that_is_dead() {
     let rig = Rig::new();
@@ -339,7 +340,7 @@ async fn a_client_that_is_dead() {
     assert_eq!(rig.facts(&id).0, SessionStatus::Connected);
     rig.turn(SECOND).await;
     assert_eq!(rig.facts(&id).0, SessionStatus::Disconnected);
-    // The socket is closed; before that the client was asked, and once.
+    // The socket is closed, after a single ping.
     assert_eq!(client.hear().await, Heard::Asked);
     assert_eq!(client.hear().await, Heard::Lost);
     rig.turn(IDLE - LOST_AFTER - SECOND).await;
@@ -352,7 +353,7 @@ async fn a_client_that_is_dead() {
     assert_eq!(program.frame().await, None);
 }
 
-/// Its answers to pings are sign enough, however long nobody types.
+/// Responses to pings keep the connection alive, even if nobody types.
 #[tokio::test]
 async fn a_client_that_only_answers_pings() {
     let rig = Rig::new();
@@ -363,7 +364,7 @@ async fn a_client_that_only_answers_pings() {
         settle().await;
         assert_eq!(rig.facts(&id).0, SessionStatus::Connected);
     }
-    // They are no input, though: a session in which nobody types comes to its end.
+    // They are no input, though: a session without typing ends.
     for _ in 60..119 {
         rig.turn(PING_AFTER).await;
         assert_eq!(client.hear_now().await, Some(Heard::Asked));
@@ -395,7 +396,7 @@ async fn a_client_that_never_answers_the_handshake() {
     assert_eq!(rig.facts(&id), (SessionStatus::Terminated, reason));
 }
 
-/// A client leaves at the word that it is over, whatever is still on its way to it.
+/// A client leaves when told of the end, whatever output is still on its way.
 #[tokio::test]
 async fn the_last_output_comes_before_the_end() {
     let rig = Rig::new();
@@ -409,7 +410,7 @@ async fn the_last_output_comes_before_the_end() {
     assert_eq!(client.hear().await, Heard::Closed(String::new()));
 }
 
-/// A person may have stopped their terminal.
+/// A user may have stopped their terminal.
 #[tokio::test]
 async fn a_client_that_takes_its_time_over_the_last_output() {
     let rig = Rig::new();
@@ -427,7 +428,7 @@ async fn a_client_that_takes_its_time_over_the_last_output() {
     assert_eq!(client.hear().await, Heard::Closed(String::new()));
 }
 
-/// It is waited for, and not by an endpoint that is being stopped.
+/// The session waits for it, but a stopping endpoint does not.
 #[tokio::test]
 async fn a_client_that_does_not_acknowledge_the_last_output() {
     let rig = Rig::new();

@@ -1,25 +1,25 @@
-//! Time, as sessions and tokens have it.
+//! The clock of sessions and tokens.
 //!
-//! Handed to `registry` by whoever makes the gateway, and by it to all that wait: nothing in here asks
-//! the machine itself, so that an hour without a client is a moment in a test.
+//! Whoever makes the gateway passes it to `registry`, which hands it on. Nothing here reads the
+//! machine's clock directly, so an hour without a client takes a moment in a test.
 
 use runner_host::clock;
 use std::time::Duration;
 #[cfg(test)]
 use tokio::sync::watch;
 
-/// A clock, and a way to wait for it.
+/// A clock to read and to wait for.
 #[derive(Clone, Debug)]
 pub enum Clock {
-    /// The machine's, its sleep included.
+    /// The machine's clock; it counts time asleep.
     Machine,
-    /// One that a test turns forward.
+    /// A clock that a test advances.
     #[cfg(test)]
     Turned(watch::Receiver<Duration>),
 }
 
 impl Clock {
-    /// Since some moment, never going back.
+    /// The time since an arbitrary start; never goes back.
     pub(super) fn now(&self) -> Duration {
         match self {
             Clock::Machine => clock::boot(),

@@ -1,4 +1,4 @@
-//! Tokens: whoever shows one may speak for its session, once.
+//! Tokens: each admits one client to its session, once.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -7,10 +7,10 @@ use sha2::{Digest, Sha256};
 use std::io;
 use std::time::Duration;
 
-/// How long a token is good for if nobody shows it.
+/// How long an unused token is valid.
 const LIFE: Duration = Duration::from_secs(60);
 
-/// What is kept of a token that was given out: enough to know it again, not to show it.
+/// An issued token: its digest, which can verify but not reveal it.
 #[derive(Debug)]
 pub(super) struct SessionToken {
     digest: [u8; 32],
@@ -18,7 +18,7 @@ pub(super) struct SessionToken {
 }
 
 impl SessionToken {
-    /// A new one, and its text.
+    /// A new token and its text.
     pub(super) fn new(now: Duration) -> io::Result<(Self, String)> {
         let text = URL_SAFE_NO_PAD.encode(random::<32>()?);
         let digest = Sha256::digest(text.as_bytes()).into();
@@ -29,8 +29,8 @@ impl SessionToken {
         now >= self.until
     }
 
-    /// Whether this is its text. How long the answer takes tells nothing about the right one: digests
-    /// are compared, and all of them.
+    /// Whether this is the token's text. Compares whole digests, so that the time taken reveals
+    /// nothing.
     pub(super) fn is(&self, text: &str) -> bool {
         let shown: [u8; 32] = Sha256::digest(text.as_bytes()).into();
         shown.iter().zip(self.digest).fold(0, |differences, (a, b)| differences | (a ^ b)) == 0

@@ -1,4 +1,4 @@
-//! Answers.
+//! HTTP responses.
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode};
@@ -9,14 +9,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::sync::mpsc;
 
-/// An answer.
+/// A response.
 pub type HttpResponse = Response<Body>;
 
-/// What an answer says.
+/// The body of a response.
 #[derive(Debug)]
 pub enum Body {
     Whole(Full<Bytes>),
-    /// Parts, as they are made. After an error the connection breaks off, so that nobody takes a part for all.
+    /// Parts, as they are produced. An error breaks the connection off, so that nobody takes a part
+    /// for the whole.
     Parts(mpsc::Receiver<io::Result<Bytes>>),
 }
 
@@ -61,7 +62,7 @@ impl hyper::body::Body for Body {
     }
 }
 
-/// A line of text.
+/// A response with a line of text.
 pub fn plain(status: StatusCode, text: &str) -> HttpResponse {
     let mut response = Response::new(Body::from(Bytes::from(format!("{text}\n"))));
     *response.status_mut() = status;

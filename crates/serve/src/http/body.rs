@@ -1,4 +1,4 @@
-//! Bodies of requests: whole, in time, and no longer than a site takes.
+//! Reads bodies of requests, within limits of time and size.
 
 use super::answer::{HttpResponse, plain};
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use std::time::Duration;
 /// How long a request's head may take, and its body.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Why there is no body.
+/// Why a body was not read.
 #[derive(Debug)]
 pub struct BodyError {
     status: StatusCode,
@@ -23,16 +23,16 @@ impl BodyError {
         (self.status, self.text)
     }
 
-    /// What the client hears.
+    /// The error response.
     pub fn answer(&self) -> HttpResponse {
         plain(self.status, &self.text)
     }
 }
 
-/// Reads a body of at most so many bytes.
+/// Reads a body of at most `most` bytes.
 ///
 /// # Errors
-/// It is longer, or does not come in time.
+/// If it is longer, or does not arrive in time.
 pub async fn read_body(body: Incoming, most: usize) -> Result<Bytes, BodyError> {
     match tokio::time::timeout(PATIENCE, Limited::new(body, most).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),

@@ -1,9 +1,9 @@
-//! An HTTP server on this machine's network: who is let in, whatever they ask for.
+//! An HTTP server on this machine's network, with the admission rules for all requests.
 //!
-//! It knows none of the services that answer. Each is a [`Site`], which says what requests it takes and answers them:
-//! AWS's calls are one (`aws`), the websockets of their sessions another (`gateway`). What holds for all of them is here:
-//! the places that connections have, `Host` and `Origin`, how long a request may take and how long it may be, and who
-//! is at the other end.
+//! The server knows no service. Each service is a [`Site`], which selects and handles its requests:
+//! AWS's calls are one (`aws`), the websockets of their sessions another (`gateway`). The rules for
+//! all of them are here: places for connections, `Host` and `Origin`, limits of time and size, and
+//! who is at the other end.
 
 mod answer;
 mod body;

@@ -1,12 +1,11 @@
-//! Which process is at the other end of a connection on this machine.
+//! Finds the process at the other end of a connection on this machine.
 //!
-//! Asked only about requests that do not show who sent them, where those are allowed: they are meant for
-//! programs of the user who runs the server, and a build shares the machine's network with them. The kernel
-//! tells the user and the inode of the other socket (`peers`); the processes that have this inode open are looked for
-//! in /proc. A
-//! process that cannot be found is a stranger: a build could hide its socket from us, but it cannot put
-//! it into a process outside. Between fork and exec a program's child has all its sockets open, and may
-//! have ended a moment later: then they are looked for again.
+//! Used only for unsigned requests, where those are allowed: they are meant for programs of the
+//! user who runs the server, and a build may share the machine's network with them. The kernel
+//! tells the user and the inode of the other socket (`peers`); processes that have this inode open
+//! are found in /proc. A process that cannot be found is a stranger: a build could hide its socket
+//! from us, but it cannot put it into a process outside. Between fork and exec a program's child
+//! has all its sockets open and may have ended a moment later; then the search is repeated.
 
 use super::site::ConnectionEnds;
 use runner_host::peers;
@@ -14,14 +13,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// How often they are looked for. A build could go on for ever to have processes that come and go.
+/// Most searches. A build could make processes come and go for ever.
 const LOOKS: usize = 10;
 
-/// Checks that the process at the other end is one of this user's outside of every build. `reapers` are the first
-/// processes of builds without containers.
+/// Checks that the process at the other end belongs to this user and to no build. `reapers` are the
+/// first processes of builds without containers.
 ///
 /// # Errors
-/// It is not, or cannot be found; why, for the caller.
+/// If it does not, or cannot be found, with the reason for the caller.
 pub(super) fn is_ours(ends: ConnectionEnds, reapers: &[u32]) -> Result<(), &'static str> {
     let owner = peers::owner(ends.peer, ends.local)
         .ok_or("the other end is not a process of this machine")?;
@@ -43,14 +42,14 @@ pub(super) fn is_ours(ends: ConnectionEnds, reapers: &[u32]) -> Result<(), &'sta
     Err("the process at the other end cannot be found")
 }
 
-/// Why a process is none of ours.
+/// Why a process is not accepted.
 enum Stranger {
     Known(&'static str),
-    /// It went while it was looked at.
+    /// It ended during the check.
     Gone,
 }
 
-/// Whether all of them are this user's, outside of every build.
+/// Checks that all these processes belong to this user and to no build.
 fn judge(owners: &[u32], reapers: &[u32]) -> Result<(), Stranger> {
     let own = namespace("self").map_err(|_| Stranger::Known("this program cannot be looked at"))?;
     for pid in owners {
@@ -65,7 +64,7 @@ fn judge(owners: &[u32], reapers: &[u32]) -> Result<(), Stranger> {
     Ok(())
 }
 
-/// What it means that something of a process cannot be read.
+/// The meaning of a failure to read a process's files.
 fn stranger(error: &io::Error) -> Stranger {
     match error.kind() {
         io::ErrorKind::NotFound => Stranger::Gone,
@@ -98,7 +97,7 @@ fn namespace(pid: &str) -> io::Result<PathBuf> {
     fs::read_link(Path::new("/proc").join(pid).join("ns/pid"))
 }
 
-/// A process and those it comes from.
+/// A process and its ancestors.
 fn ancestors(mut pid: u32) -> io::Result<Vec<u32>> {
     let mut line = vec![pid];
     while pid > 1 {
@@ -130,7 +129,7 @@ mod tests {
             let (_server, peer) = listener.accept().expect("a connection");
             let ends = ConnectionEnds { peer, local: address };
             assert_eq!(is_ours(ends, &[]), Ok(()));
-            // Whoever comes from a build's reaper is of the build.
+            // A descendant of a build's reaper belongs to the build.
             let me = std::process::id();
             assert!(is_ours(ends, &[me]).is_err());
             drop(client);
@@ -139,7 +138,7 @@ mod tests {
         assert!(is_ours(ConnectionEnds { peer: nobody, local: nobody }, &[]).is_err());
     }
 
-    /// Each of them has our connection open until it executes its program.
+    /// Each child has our connection open until it executes its program.
     #[test]
     fn children_that_come_and_go_are_ours() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -1,4 +1,4 @@
-//! The listening end: connections, their places, and which site gets a request.
+//! The server: accepts connections, limits their number and passes requests to sites.
 
 use super::answer::{HttpResponse, plain};
 use super::body::PATIENCE;
@@ -17,28 +17,29 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// Connections at once, websockets among them: this part of the limit of descriptors, and at most so many.
+/// Connections at once, including websockets: a divisor of the descriptor limit, and an upper
+/// bound.
 const CONNECTIONS: (usize, usize) = (4, 2048);
-/// How long requests that are being answered are waited for at the end.
+/// How long to wait for open requests at the end.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
-/// What is served at an address, in the order in which a request is offered to them.
+/// The sites at an address, in the order in which they see a request.
 type Sites = Arc<[Box<dyn Site>]>;
 
-/// Listens. An address that is none of this machine's own is for whoever can reach it.
+/// Listens at an address. If it is no loopback address, anyone who can reach it may connect.
 pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
-/// Sites that are being served.
+/// A running server.
 pub struct HttpServer {
-    /// Requests that are being answered.
+    /// The number of open requests.
     busy: watch::Sender<usize>,
     accepting: tokio::task::JoinHandle<()>,
 }
 
 impl HttpServer {
-    /// Serves until it is closed.
+    /// Serves until closed.
     pub fn start(listener: TcpListener, sites: Vec<Box<dyn Site>>) -> Self {
         let busy = watch::Sender::new(0);
         let listener = PeerListener::new(listener, share(CONNECTIONS.0, CONNECTIONS.1));
@@ -46,12 +47,12 @@ impl HttpServer {
         HttpServer { busy, accepting }
     }
 
-    /// Takes no more connections.
+    /// Accepts no more connections.
     pub fn close(&self) {
         self.accepting.abort();
     }
 
-    /// Waits, a little, until all requests are answered.
+    /// Waits briefly until all requests are answered.
     pub async fn settle(&self) {
         let mut busy = self.busy.subscribe();
         let _ = tokio::time::timeout(LAST_ANSWERS, busy.wait_for(|busy| *busy == 0)).await;
@@ -81,7 +82,7 @@ async fn serve(
     busy: &watch::Sender<usize>,
     guest: &Arc<Guest>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    // A key that is pressed does not wait for the next one.
+    // A key press must not wait for the next one.
     stream.set_nodelay(true)?;
     let ends = ConnectionEnds { peer, local: stream.local_addr()? };
     let verdict = &Arc::new(PeerVerdict::default());
@@ -100,7 +101,7 @@ async fn serve(
     Ok(())
 }
 
-/// Counts a request that is being answered, also where its connection is closed meanwhile.
+/// Counts an open request, even if its connection is closed meanwhile.
 struct Busy<'a>(&'a watch::Sender<usize>);
 
 impl<'a> Busy<'a> {

@@ -1,4 +1,4 @@
-//! What answers some of the requests to an address.
+//! The interface of a site, which handles some of the requests to an address.
 
 use super::answer::HttpResponse;
 use super::peer;
@@ -10,21 +10,21 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// An answer that is being made.
+/// A pending response.
 pub type Answering<'a> = Pin<Box<dyn Future<Output = HttpResponse> + Send + 'a>>;
 
-/// What answers requests of one kind.
+/// Handles one kind of request.
 pub trait Site: Send + Sync {
-    /// Whether a request is for it. The first site that says so gets the request.
+    /// Whether a request is for this site. The first site that accepts it gets it.
     fn takes(&self, request: &Request<Incoming>) -> bool;
 
-    /// Whether a page of this origin may ask, by way of `host`. No page may, unless a site says otherwise: a
-    /// program that is no browser names no origin.
+    /// Whether a page of this origin may make requests through `host`. By default no page may;
+    /// programs other than browsers send no origin.
     fn allows(&self, _origin: &HeaderValue, _host: &str) -> bool {
         false
     }
 
-    /// Answers a request.
+    /// Handles a request.
     fn answer<'a>(&'a self, request: Request<Incoming>, visit: &'a Visit) -> Answering<'a>;
 }
 
@@ -35,11 +35,12 @@ pub struct ConnectionEnds {
     pub local: SocketAddr,
 }
 
-/// How long it is known of a connection that a program of this user's is at its other end: a client that asks often is
-/// looked for once.
+/// How long it is known of a connection that a program of this user's is at its other end: a client
+/// that asks often is looked for once.
 const KNOWN: Duration = Duration::from_secs(1);
 
-/// When the program at the other end of a connection was last found to be one of this user's, outside of every build.
+/// When the program at the other end of a connection was last found to be one of this user's,
+/// outside of every build.
 #[derive(Debug, Default)]
 pub struct PeerVerdict(Mutex<Option<Instant>>);
 
@@ -54,24 +55,24 @@ impl PeerVerdict {
     }
 }
 
-/// Where a request comes from, and how.
+/// The origin of a request.
 #[derive(Debug)]
 pub struct Visit {
     pub ends: ConnectionEnds,
     /// This server as the client knows it: a name or an address, and a port.
     pub host: String,
-    /// The connection's place.
+    /// The place of the connection.
     pub guest: Arc<Guest>,
     /// What is known of the connection's other end.
     pub peer: Arc<PeerVerdict>,
 }
 
 impl Visit {
-    /// Whether a program of this user has sent it, outside of every build. `reapers` finds the first processes of
-    /// builds without containers; it may read files.
+    /// Checks that a program of this user sent it, outside every build. `reapers` returns the first
+    /// processes of builds without containers; it may read files.
     ///
     /// # Errors
-    /// Why not.
+    /// If not, with the reason.
     pub async fn is_ours(
         &self,
         reapers: impl FnOnce() -> Vec<u32> + Send + 'static,

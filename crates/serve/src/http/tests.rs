@@ -1,4 +1,4 @@
-//! A server with two sites, over real connections.
+//! A server with two sites, tested over real connections.
 
 use super::*;
 use http::{HeaderValue, Request, StatusCode};
@@ -7,10 +7,10 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Answers below its path with its path.
+/// A site that handles the requests below a path.
 struct Below {
     path: &'static str,
-    /// Whether pages of this server may ask.
+    /// Whether pages of this server may make requests.
     has_pages: bool,
 }
 
@@ -41,7 +41,7 @@ async fn served() -> (HttpServer, SocketAddr) {
     (HttpServer::start(listener, vec![site("/page", true), site("/call", false)]), address)
 }
 
-/// The status of an answer.
+/// Sends a request and returns the response's status.
 async fn ask(address: SocketAddr, path: &str, headers: &str, sent: &str) -> u16 {
     let mut stream = TcpStream::connect(address).await.expect("a connection");
     let length = sent.len();
@@ -67,7 +67,7 @@ async fn each_request_gets_to_its_site() {
     server.settle().await;
 }
 
-/// What one site allows, the site beside it does not.
+/// A page allowed by one site is not allowed by the next.
 #[tokio::test]
 async fn a_page_gets_no_further_than_its_site() {
     let (_server, address) = served().await;
@@ -77,7 +77,7 @@ async fn a_page_gets_no_further_than_its_site() {
     assert_eq!(ask(address, "/call", &own, "").await, 403);
     for origin in ["Origin: http://evil.example\r\n", "Origin: null\r\n", "Origin:\r\n"] {
         assert_eq!(ask(address, "/page", &format!("{host}{origin}"), "").await, 403);
-        // One that is allowed helps no other.
+        // An allowed origin does not cover a second one.
         assert_eq!(ask(address, "/page", &format!("{own}{origin}"), "").await, 403);
     }
     let strange = format!("Host: evil.example\r\nOrigin: http://{address}\r\n");

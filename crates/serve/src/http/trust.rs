@@ -1,14 +1,14 @@
-//! Requests that nobody answers: those made by way of another's name, and those of pages.
+//! Refuses requests made through a foreign host name, and requests of foreign pages.
 //!
-//! Browsers always say where a page comes from, and no client of ours does. A name in Host that is not `localhost`
-//! could be anybody's who points it here, so only that and plain addresses are known.
+//! Browsers always send a page's origin, and none of our clients does. Anyone can point a name
+//! other than `localhost` here, so `Host` must be that or a plain address.
 
 use super::answer::{HttpResponse, plain};
 use super::site::Site;
 use http::{HeaderMap, StatusCode};
 use std::net::{IpAddr, SocketAddr};
 
-/// The host a request is for, if it is one that nobody else can point here.
+/// The request's host, if nobody else can point it here.
 pub(super) fn host(headers: &HeaderMap, local: SocketAddr) -> Option<&str> {
     let host = headers.get(http::header::HOST)?.to_str().ok()?;
     let (name, port) = match host.rsplit_once(':') {
@@ -17,21 +17,21 @@ pub(super) fn host(headers: &HeaderMap, local: SocketAddr) -> Option<&str> {
     };
     let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     let is_known = name.eq_ignore_ascii_case("localhost") || address.is_ok();
-    // Another port is fine where somebody forwards one.
+    // Another port is fine: someone may forward it.
     (is_known && port > 0 && local.port() > 0).then_some(host)
 }
 
-/// The refusal of a request that names no such host.
+/// Refuses a request without such a host.
 pub(super) fn strange_host() -> HttpResponse {
     plain(StatusCode::FORBIDDEN, "call this endpoint by its address")
 }
 
-/// Whether a site answers this: what no page has sent, or a page that the site allows.
+/// Whether a site accepts a request: no page sent it, or the site allows the page.
 pub(super) fn is_allowed(site: &dyn Site, headers: &HeaderMap, host: &str) -> bool {
     headers.get_all(http::header::ORIGIN).iter().all(|origin| site.allows(origin, host))
 }
 
-/// The refusal of any other page.
+/// Refuses any other page.
 pub(super) fn strange_page() -> HttpResponse {
     plain(StatusCode::FORBIDDEN, "this endpoint is not for pages in a browser")
 }

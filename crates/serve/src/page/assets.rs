@@ -1,7 +1,7 @@
-//! The page itself, as `web/dist` has it.
+//! The files of the page, from `web/dist`.
 //!
-//! Names have a digest of all files in them, so that a browser may keep what it has got. Compressed once, when somebody
-//! asks for the first time.
+//! Paths contain a digest of all files, so browsers may cache them. Files are compressed once, at
+//! the first request.
 
 use super::guard;
 use crate::http::{Body, HttpResponse, plain};
@@ -41,7 +41,7 @@ static ASSETS: [Asset; 5] = [
 ];
 const INDEX: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../web/dist/index.html"));
 
-/// What stands in their paths.
+/// The digest in their paths.
 static VERSION: LazyLock<String> = LazyLock::new(|| {
     let mut digest = Sha256::new();
     for asset in &ASSETS {
@@ -50,7 +50,7 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
     digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 });
 
-/// The page. Styles that its scripts make have to show a value that is another one each time.
+/// The page. Styles made by its scripts must carry a nonce that is new each time.
 pub(super) fn index() -> HttpResponse {
     let Ok(random) = random::<16>() else {
         return plain(StatusCode::INTERNAL_SERVER_ERROR, "there is no randomness");
@@ -67,12 +67,12 @@ pub(super) fn index() -> HttpResponse {
     guard::with_rules(answer, &policy)
 }
 
-/// A file of it: `VERSION/NAME`.
+/// A file of the page: `VERSION/NAME`.
 pub(super) fn asset(path: &str, headers: &HeaderMap) -> HttpResponse {
     let name = path.split_once('/').filter(|(version, _)| *version == *VERSION);
     let found = name.and_then(|(_, name)| ASSETS.iter().find(|asset| asset.name == name));
     let Some(asset) = found else {
-        // A page of another version asks for what this one does not have; it is to be loaded anew.
+        // A page of another version asks for missing files; it must be reloaded.
         return guard::close(plain(StatusCode::NOT_FOUND, "this page is of another version"));
     };
     let accepted = headers.get(http::header::ACCEPT_ENCODING).and_then(|it| it.to_str().ok());
@@ -100,7 +100,7 @@ fn of(kind: &'static str, bytes: Bytes) -> HttpResponse {
 
 fn gzip(bytes: &[u8]) -> Bytes {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-    // Into memory nothing fails.
+    // Writing to memory cannot fail.
     let _ = encoder.write_all(bytes);
     Bytes::from(encoder.finish().unwrap_or_default())
 }
@@ -121,7 +121,7 @@ mod tests {
         assert!(all + INDEX.len() <= 600 << 10, "{all}");
     }
 
-    /// Nothing of the page runs that is not a file of it.
+    /// The page runs nothing that is not in its files.
     #[test]
     fn nothing_stands_inline() {
         assert_eq!(INDEX.matches("<script").count(), 1);
@@ -131,7 +131,7 @@ mod tests {
         for inline in ["<style", " style=", " onclick", " onload", "javascript:"] {
             assert!(!INDEX.contains(inline), "{inline}");
         }
-        // Text of builds is never read as HTML.
+        // Text from builds is never read as HTML.
         let page = ASSETS.iter().find(|asset| asset.name == "page.js").expect("the page");
         let script = std::str::from_utf8(page.bytes).expect("text");
         for unsafe_sink in

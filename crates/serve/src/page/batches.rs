@@ -1,7 +1,7 @@
-//! The batch of a build: how it stands, and its builds.
+//! The batch of a build: its state and its builds.
 //!
-//! A batch of `runner batch` is a record in the state folder, which its own process keeps; one that `StartBuildBatch` has
-//! begun is the service's, and asked for as AWS's clients ask for it.
+//! A batch of `runner batch` is a record in the state folder, kept by its own process. A batch of
+//! `StartBuildBatch` belongs to the service, and the page requests it like AWS's clients.
 
 use super::WebPage;
 use super::builds::{PAGE, brief};
@@ -16,7 +16,7 @@ use std::io;
 
 const GET_BATCH: Deed =
     Deed { name: "GetBatch", action: "codebuild:BatchGetBuildBatches", is_read_only: true };
-/// What of a record is shown.
+/// The members of a record that are shown.
 const SHOWN: [&str; 10] = [
     "id",
     "buildBatchNumber",
@@ -30,15 +30,15 @@ const SHOWN: [&str; 10] = [
     "phases",
 ];
 
-/// A batch as it stands.
+/// A batch's current state.
 struct BatchView {
     record: Value,
-    /// Whether the service has it: the others are stopped where they were begun.
+    /// Whether it belongs to the service; other batches are stopped where they were started.
     is_of_service: bool,
 }
 
 impl WebPage {
-    /// The batch that a build is part of.
+    /// The batch that a build belongs to.
     pub(super) async fn batch(
         &self,
         asked: &VisitorRequest,
@@ -70,7 +70,7 @@ impl WebPage {
                 "mayFail": group["ignoreFailure"],
                 "status": summary["buildStatus"],
                 "uuid": uuid_of(summary),
-                // None where it has not begun, or is not kept any more.
+                // Null if it has not begun or is no longer kept.
                 "build": begun,
                 "earlier": earlier.collect::<Vec<_>>(),
             })
@@ -83,7 +83,7 @@ impl WebPage {
         json(&shown)
     }
 
-    /// Does something with the batch of a build.
+    /// Acts on the batch of a build.
     pub(super) async fn of_batch(
         &self,
         asked: &VisitorRequest,
@@ -134,7 +134,7 @@ impl WebPage {
     }
 }
 
-/// The id of the build that stands for a group now.
+/// The id of the group's current build.
 fn id_of(group: &Value) -> Option<&str> {
     Some(group["currentBuildSummary"]["arn"].as_str()?.rsplit_once('/')?.1)
 }

@@ -1,4 +1,4 @@
-//! Builds: listed, looked at, and what is done with them.
+//! Builds: lists them, shows them and acts on them.
 
 use super::WebPage;
 use super::reply::{Refused, done, json};
@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 use std::io;
 use std::sync::Arc;
 
-/// Builds of one page of the list.
+/// Builds on one page of the list.
 pub(super) const PAGE: usize = 50;
-/// What of a record a list shows.
+/// The members of a record shown in a list.
 const SHOWN: [&str; 9] = [
     "id",
     "buildNumber",
@@ -35,14 +35,14 @@ const PAUSE: Deed = Deed { name: "PauseBuild", action: "runner:PauseBuild", is_r
 const DECIDE: Deed = Deed { name: "Decide", action: "runner:Decide", is_read_only: false };
 const GET_VARIABLES: Deed =
     Deed { name: "GetVariables", action: "runner:GetVariables", is_read_only: true };
-/// Most changed files of a run that are named, and most bytes of all names.
+/// Most changed files named for a run, and most bytes of all names.
 const MOST_CHANGES: usize = 1000;
 const MOST_BYTES: usize = 1 << 20;
-/// Most runs whose changes are looked at.
+/// Most runs whose changes are shown.
 const MOST_RUNS: usize = 10_000;
 
 impl WebPage {
-    /// Some builds, the newest first.
+    /// A page of builds, the newest first.
     pub(super) async fn list(&self, asked: &VisitorRequest) -> Result<HttpResponse, Refused> {
         asked.may_act()?;
         let is_first = asked.visitor.looks_first("builds".to_owned());
@@ -67,7 +67,7 @@ impl WebPage {
         json(&json!({"builds": builds, "next": listed["nextToken"]}))
     }
 
-    /// All that is known of one.
+    /// The details of a build.
     pub(super) async fn build(&self, known: &VisibleBuild) -> Result<HttpResponse, Refused> {
         json(&json!({
             "record": known.record,
@@ -76,7 +76,7 @@ impl WebPage {
         }))
     }
 
-    /// Does something with one.
+    /// Acts on a build.
     pub(super) async fn act(
         &self,
         asked: &VisitorRequest,
@@ -100,7 +100,7 @@ impl WebPage {
             "decide" => {
                 let decision = serde_json::from_value::<Decision>(body);
                 let decision = decision.map_err(|error| Refused::bad(error.to_string()))?;
-                // Not the text: a secret may stand in it.
+                // Leaves out the text, which may contain a secret.
                 let with = json!({"decision": decision.kind().verb()});
                 self.tell(asked, known, DECIDE, ControlRequest::Decide(decision), with).await
             }
@@ -108,7 +108,7 @@ impl WebPage {
         }
     }
 
-    /// Asks a build's owner for something, as a verb does.
+    /// Sends a request to a build's owner, like a verb of the command line.
     pub(super) async fn tell(
         &self,
         asked: &VisitorRequest,
@@ -137,7 +137,7 @@ impl WebPage {
         .await
     }
 
-    /// Has CodeBuild's operation performed.
+    /// Performs an operation of CodeBuild.
     pub(super) async fn perform(
         &self,
         asked: &VisitorRequest,
@@ -167,7 +167,8 @@ impl WebPage {
         json(&all.collect::<Vec<_>>())
     }
 
-    /// What runs have changed in the files, as far as that was kept: of each the first, of all so many.
+    /// The files that runs have changed, as far as that was recorded; the number of files for each
+    /// run and of runs is limited.
     pub(super) async fn changes(
         &self,
         asked: &VisitorRequest,
@@ -201,12 +202,12 @@ fn changes(ledger: &Ledger) -> io::Result<Vec<Value>> {
     all.collect()
 }
 
-/// What a list shows of a record.
+/// The members of a record for a list.
 pub(super) fn brief(record: &Value) -> Value {
     SHOWN.iter().map(|name| ((*name).to_owned(), record[*name].clone())).collect()
 }
 
-/// Does something to its end: a client that goes before the answer leaves a record all the same.
+/// Runs work to its end, so that it is recorded even if the client leaves before the response.
 pub(super) async fn whole<T: Send + 'static>(
     work: impl Future<Output = Result<T, Refused>> + Send + 'static,
 ) -> Result<T, Refused> {

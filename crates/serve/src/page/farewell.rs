@@ -1,4 +1,5 @@
-//! The end of an endpoint that ends with its build: whoever follows the build hears how it has ended.
+//! The end of an endpoint that ends with its build: visitors who follow the build learn how it
+//! ended.
 
 use runner_host::clock;
 use std::collections::HashMap;
@@ -6,14 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// How long they have to ask once more.
+/// How long followers have to ask once more.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Who has not asked for so long has gone.
+/// A follower who has not asked for this long is gone.
 const GONE: Duration = Duration::from_secs(3);
-/// Most who are known to follow.
+/// Most followers that are tracked.
 const MOST: usize = 256;
 
-/// Who follows which build: since when they have had their last answer; none while they wait for one.
+/// The followers of builds, each with the time of the last response; `None` while a request is
+/// pending.
 #[derive(Clone, Debug, Default)]
 pub struct Followers(Arc<FarewellInner>);
 
@@ -24,7 +26,7 @@ struct FarewellInner {
 }
 
 impl Followers {
-    /// A visitor asks what has come.
+    /// Notes that a visitor waits for news.
     pub(super) fn asks(&self, visitor: u64, uuid: &str) -> FarewellWait {
         let key = (visitor, uuid.to_owned());
         let mut known = self.lock();
@@ -34,7 +36,7 @@ impl Followers {
         FarewellWait { followers: self.clone(), key }
     }
 
-    /// Waits, a little, until all who follow have heard of the end.
+    /// Waits briefly until all followers have learned of the end.
     pub async fn hear(&self) {
         let heard = async {
             loop {
@@ -57,14 +59,14 @@ impl Followers {
     }
 }
 
-/// One who waits for an answer. Who goes before it has gone.
+/// A pending request. A follower who leaves before the response is forgotten.
 pub(super) struct FarewellWait {
     followers: Followers,
     key: (u64, String),
 }
 
 impl FarewellWait {
-    /// They have been told, of the end perhaps.
+    /// Notes the response. A follower who was told of the end is done.
     pub(super) fn told(self, is_over: bool) {
         if let Some(since) = self.followers.lock().get_mut(&self.key).filter(|_| !is_over) {
             *since = Some(clock::boot());

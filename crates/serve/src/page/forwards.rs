@@ -1,7 +1,8 @@
-//! Ports of this machine that somebody forwards into a build, and whether HTTP is served there.
+//! Local ports that are forwarded into a build, and whether HTTP is served there.
 //!
-//! `runner port-forward` tells the build's owner where it listens, and the owner has seen that it does. Whether a link makes
-//! sense is asked there, with the one request that asks a server for nothing, where that is this machine alone.
+//! `runner port-forward` tells the build's owner where it listens, and the owner has seen that it
+//! does. Whether a link makes sense is asked there, with the one request that asks a server for
+//! nothing, where that is this machine alone.
 
 use super::WebPage;
 use super::reply::{Refused, json};
@@ -17,15 +18,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-/// Most that are shown of a build.
+/// Most forwards shown for a build.
 const MOST: usize = 16;
-/// How long a server has to say that it speaks HTTP.
+/// How long a server has to respond in HTTP.
 const PATIENCE: Duration = Duration::from_secs(3);
 const GET_FORWARDS: Deed =
     Deed { name: "GetForwards", action: "runner:GetForwards", is_read_only: true };
 
 impl WebPage {
-    /// Those behind which HTTP is served, by where they listen.
+    /// The addresses of forwards behind which HTTP is served.
     pub(super) async fn forwards(
         &self,
         asked: &VisitorRequest,
@@ -48,7 +49,7 @@ impl WebPage {
     }
 }
 
-/// As the page shows them: what is forwarded, and the address of this machine that leads there.
+/// The forwards in the page's form: both ends, and the local address that leads there.
 pub(super) fn shown(status: &ControlStatus) -> Vec<Value> {
     let shown = |(line, address): (&ForwardLine, SocketAddr)| json!({"local": line.local, "remote": line.remote, "address": address.to_string()});
     listed(status).map(shown).collect()
@@ -58,7 +59,7 @@ fn listed(status: &ControlStatus) -> impl Iterator<Item = (&ForwardLine, SocketA
     status.forwards.iter().filter_map(|line| Some((line, reached(&line.local)?))).take(MOST)
 }
 
-/// Where a program of this machine reaches what listens there.
+/// The address at which a program on this machine reaches a forward.
 fn reached(local: &str) -> Option<SocketAddr> {
     let mut address: SocketAddr = local.parse().ok()?;
     match address.ip() {
@@ -98,7 +99,7 @@ mod tests {
             ("0.0.0.0:80", Some("127.0.0.1:80")),
             ("[::]:80", Some("[::1]:80")),
             ("192.0.2.7:80", Some("192.0.2.7:80")),
-            // What is no address becomes no link.
+            // What is no address gets no link.
             ("localhost:80", None),
             ("javascript:alert(1)", None),
             ("127.0.0.1", None),

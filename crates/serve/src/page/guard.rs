@@ -1,9 +1,9 @@
-//! Where requests to the page come from, and what a browser may not do with its answers.
+//! Rules on the origin of requests to the page, and on what a browser may do with the responses.
 
 use crate::http::{ConnectionEnds, HttpResponse};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// What holds for every answer. A page of somebody else's gets nothing of it, not even as an image.
+/// Headers of every response. A foreign page cannot load it, not even as an image.
 const CLOSED: [(HeaderName, &str); 5] = [
     (http::header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (http::header::REFERRER_POLICY, "no-referrer"),
@@ -11,10 +11,10 @@ const CLOSED: [(HeaderName, &str); 5] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
 ];
-/// What answers that are no page may have done with them: nothing.
+/// The policy of responses that are no page: a browser may do nothing with them.
 const NOTHING: &str = "default-src 'none'; frame-ancestors 'none'; sandbox";
 
-/// Whether a request comes from this machine, and from the page itself where a browser says where from.
+/// Checks that a request comes from this machine and, if a browser tells, from the page itself.
 pub(super) fn is_from_here(ends: ConnectionEnds, headers: &HeaderMap) -> Result<(), &'static str> {
     let is_here = |address: std::net::SocketAddr| address.ip().to_canonical().is_loopback();
     if !is_here(ends.local) || !is_here(ends.peer) {
@@ -22,28 +22,28 @@ pub(super) fn is_from_here(ends: ConnectionEnds, headers: &HeaderMap) -> Result<
     }
     let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
     match site {
-        // `none`: typed, or opened by another program.
+        // `none`: the address was typed, or opened by another program.
         None | Some(b"same-origin" | b"none") => Ok(()),
-        // A link somewhere else may lead to the page: it shows nothing to whoever has no key.
+        // A foreign link may lead to the page, which shows nothing without a key.
         Some(_) if is_visit(headers) => Ok(()),
         Some(_) => Err("another page has no business here"),
     }
 }
 
-/// Whether it is a person who goes there, in a tab of its own.
+/// Whether a user navigates to the page in a tab.
 fn is_visit(headers: &HeaderMap) -> bool {
     let is = |name: &str, value: &[u8]| headers.get(name).is_some_and(|it| it.as_bytes() == value);
     is("sec-fetch-mode", b"navigate") && is("sec-fetch-dest", b"document")
 }
 
-/// Whether a request says that it comes from the page of this server. Browsers always say so of what changes something,
-/// and of websockets.
+/// Whether a request claims to come from this server's page. Browsers always send the origin with
+/// changes and websockets.
 pub(super) fn is_of_page(headers: &HeaderMap, host: &str) -> bool {
     let origin = headers.get(http::header::ORIGIN).map(HeaderValue::as_bytes);
     origin.and_then(|origin| origin.strip_prefix(b"http://")) == Some(host.as_bytes())
 }
 
-/// The same answer, of which nothing is kept and nothing is run.
+/// The response, with rules against storing and running it.
 pub(super) fn close(answer: HttpResponse) -> HttpResponse {
     let mut answer = with_rules(answer, NOTHING);
     let no_store = HeaderValue::from_static("no-store");
@@ -51,7 +51,7 @@ pub(super) fn close(answer: HttpResponse) -> HttpResponse {
     answer
 }
 
-/// The same answer with the rules for all, and this policy.
+/// The response with the general rules and this policy.
 pub(super) fn with_rules(mut answer: HttpResponse, policy: &str) -> HttpResponse {
     let headers = answer.headers_mut();
     for (name, value) in CLOSED {
@@ -97,7 +97,7 @@ mod tests {
         let here = ends("127.0.0.1:1", "127.0.0.1:2");
         let from = |site: &str| is_from_here(here, &headers(&[("sec-fetch-site", site)])).is_ok();
         assert!(from("same-origin") && from("none"));
-        // `same-site` is another port of this machine: a server of a build, perhaps.
+        // `same-site` is another port of this machine, perhaps a build's server.
         assert!(!from("same-site") && !from("cross-site") && !from("x"));
         let by_link = [
             ("sec-fetch-site", "cross-site"),

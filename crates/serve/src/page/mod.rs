@@ -1,9 +1,10 @@
-//! The page: builds, their logs and terminals, in a browser of the caller's.
+//! The page: builds, their logs and terminals in the caller's browser.
 //!
-//! A site beside AWS's calls (`crate::http`). A link, made by a program of the caller, opens it once (`links` in
-//! `runner_folder`); from there on a browser shows who it is by a cookie and a key (`visitors`). `guard` has the rules on
-//! where requests come from and what answers forbid, `assets` the page itself, `log` a build's log by rows. What a visitor
-//! has done is asked of `aws`, which judges and records it. docs/trust-zones.md has what each rule is against.
+//! A site beside AWS's calls (`crate::http`). A link, made by a program of the caller, opens the
+//! page once (`links` in `runner_folder`); from then on a cookie and a key identify the browser
+//! (`visitors`). `guard` has the rules for requests and responses, `assets` the files of the page,
+//! `log` a build's log by rows. Visitors' actions go through `aws`, which checks and records them.
+//! docs/trust-zones.md explains what each rule protects against.
 
 mod assets;
 mod batches;
@@ -34,9 +35,9 @@ use terminals::Terminals;
 use tokio::sync::Semaphore;
 use visitors::Visitors;
 
-/// Looks through whole logs at once.
+/// Most scans of whole logs at once.
 const SCANS: usize = 2;
-/// Logs that are being downloaded.
+/// Most downloads at once.
 const DOWNLOADS: usize = 32;
 
 /// The page of an endpoint.
@@ -67,7 +68,7 @@ impl WebPage {
 }
 
 impl WebPage {
-    /// Who follows builds.
+    /// The visitors who follow builds.
     pub fn followers(&self) -> Followers {
         self.followers.clone()
     }
@@ -77,7 +78,7 @@ impl Site for WebPage {
     fn takes(&self, request: &Request<Incoming>) -> bool {
         let path = request.uri().path();
         if path == "/" {
-            // What is signed is a call of some service of AWS's.
+            // A signed request is a call of one of AWS's services.
             let is_signed = request.headers().contains_key(http::header::AUTHORIZATION);
             return request.method() == Method::GET
                 && !is_signed
@@ -96,7 +97,7 @@ impl Site for WebPage {
                 return guard::close(plain(StatusCode::FORBIDDEN, why));
             }
             if visit.host.split(':').next().is_some_and(|it| it.eq_ignore_ascii_case("localhost")) {
-                // Somebody else may listen at the same port of `::1`, where browsers look first.
+                // Another program may listen at the same port of `::1`, which browsers try first.
                 let why = "open the page at 127.0.0.1, not at localhost";
                 return guard::close(plain(StatusCode::FORBIDDEN, why));
             }

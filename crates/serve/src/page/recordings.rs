@@ -1,4 +1,4 @@
-//! Sessions of a build that were kept (`--session-log`), to be played.
+//! Kept sessions of a build (`--session-log`), for replay.
 
 use super::WebPage;
 use super::reply::{Refused, json};
@@ -16,12 +16,12 @@ use tokio::sync::mpsc;
 
 const GET_RECORDING: Deed =
     Deed { name: "GetRecording", action: "runner:GetRecording", is_read_only: true };
-/// Bytes sent at once, and how many such blocks wait.
+/// Bytes sent at once, and how many such blocks may be queued.
 const BLOCK: usize = 64 << 10;
 const WAITING: usize = 4;
 
 impl WebPage {
-    /// Those of a build.
+    /// The kept sessions of a build.
     pub(super) async fn recordings(
         &self,
         asked: &VisitorRequest,
@@ -40,7 +40,7 @@ impl WebPage {
         json(&shown.collect::<Vec<Value>>())
     }
 
-    /// One of them, as it lies there.
+    /// The recording of one session, as stored.
     pub(super) async fn recording(
         &self,
         asked: &VisitorRequest,
@@ -58,7 +58,7 @@ impl WebPage {
         tokio::task::spawn_blocking(move || {
             let _places = places;
             if let Err(error) = send(&found, &sender) {
-                // Nobody is there to hear it where the client has gone.
+                // A client that is gone does not see the error.
                 let _ = sender.blocking_send(Err(error));
             }
         });
@@ -68,7 +68,7 @@ impl WebPage {
         Ok(answer)
     }
 
-    /// Sessions of a build of which the times were kept. What they show is the owner's alone to see.
+    /// A build's sessions with recorded times. Only the owner may see their content.
     async fn kept(
         &self,
         asked: &VisitorRequest,

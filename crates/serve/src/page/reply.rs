@@ -1,4 +1,4 @@
-//! Answers to the page's scripts.
+//! Responses to the page's scripts.
 
 use crate::aws::RefusedCall;
 use crate::http::{Body, BodyError, HttpResponse, plain};
@@ -8,7 +8,7 @@ use runner_client::ClientError;
 use serde::Serialize;
 use std::io;
 
-/// Why something is not done.
+/// Why a request is refused.
 #[derive(Debug)]
 pub(super) struct Refused {
     pub(super) status: StatusCode,
@@ -36,7 +36,7 @@ impl Refused {
         Refused::new(StatusCode::TOO_MANY_REQUESTS, "too much at once; try again")
     }
 
-    /// Of a build that has not begun: it is to be asked for again.
+    /// The build has not begun: the page asks again later.
     pub(super) fn waits() -> Self {
         Refused::new(StatusCode::TOO_EARLY, "the build waits in the queue")
     }
@@ -76,7 +76,7 @@ impl From<ClientError> for Refused {
     }
 }
 
-/// Something as JSON.
+/// A JSON response.
 pub(super) fn json(value: &impl Serialize) -> Result<HttpResponse, Refused> {
     let text = serde_json::to_vec(value).map_err(io::Error::other)?;
     let mut answer = Response::new(Body::from(Bytes::from(text)));
@@ -85,7 +85,7 @@ pub(super) fn json(value: &impl Serialize) -> Result<HttpResponse, Refused> {
     Ok(answer)
 }
 
-/// That it is done.
+/// An empty response for success.
 pub(super) fn done() -> HttpResponse {
     let mut answer = Response::new(Body::from(Bytes::new()));
     *answer.status_mut() = StatusCode::NO_CONTENT;

@@ -1,4 +1,4 @@
-//! What the page's scripts ask for, by its path.
+//! Routes of the page's requests, by path.
 
 use super::WebPage;
 use super::forwards::shown;
@@ -17,14 +17,14 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Longest body of a request.
+/// Most bytes of a request's body.
 const MAX_BODY: usize = 256 << 10;
 /// The header with a visitor's key.
 const KEY: &str = "x-runner-key";
-/// Looking at a log.
+/// Reads a log.
 const GET_LOG: Deed = Deed { name: "GetLog", action: "logs:GetLogEvents", is_read_only: true };
 
-/// Places of a visitor and of all, which are given back when this goes.
+/// A permit of the visitor and one of all visitors, returned when dropped.
 pub(super) type VisitorPermits = [OwnedSemaphorePermit; 2];
 
 /// A request of a visitor.
@@ -48,7 +48,7 @@ impl VisitorRequest {
         self.text(name).is_some()
     }
 
-    /// Whether more than looking is allowed.
+    /// Refuses visitors who may only look.
     pub(super) fn may_act(&self) -> Result<(), Refused> {
         match self.visitor.is_owner() {
             true => Ok(()),
@@ -110,7 +110,7 @@ impl WebPage {
         }
     }
 
-    /// Takes a link, and says how the browser shows from now on who it is.
+    /// Redeems a link. The response carries the browser's cookie and key.
     async fn enter(&self, body: &[u8], visit: &Visit) -> Result<HttpResponse, Refused> {
         #[derive(Deserialize)]
         struct Shown {
@@ -165,7 +165,7 @@ impl WebPage {
         json(&told(&asked.visitor.may))
     }
 
-    /// The build that is meant, if the visitor may look at it.
+    /// The requested build, if the visitor may see it.
     async fn known(&self, asked: &VisitorRequest, uuid: &str) -> Result<VisibleBuild, Refused> {
         let gone = || Refused::not_found("there is no such build");
         if !asked.visitor.sees(uuid) {
@@ -223,7 +223,7 @@ impl WebPage {
         }
     }
 
-    /// What has come since a version of the log; where there is nothing, it may be waited for.
+    /// The changes since a version of the log. May wait until there are some.
     async fn log(
         &self,
         asked: &VisitorRequest,
@@ -262,7 +262,7 @@ impl WebPage {
             answer["record"] = json!(known.record);
             answer["folder"] = json!(known.dir.path());
         }
-        // An endpoint that ends with its build is gone before it could be asked for this.
+        // An endpoint that ends with its build cannot serve another request for this.
         if news.is_over()
             && let Some(ended) = self.endpoint.known(&known.uuid).await
         {
@@ -310,7 +310,7 @@ impl WebPage {
 }
 
 impl WebPage {
-    /// A place among those who download something: the visitor's own, and one of all.
+    /// Permits for a download: one of the visitor's own, one of all.
     pub(super) fn download(&self, asked: &VisitorRequest) -> Result<VisitorPermits, Refused> {
         let place = |places: &Arc<Semaphore>| {
             Arc::clone(places).try_acquire_owned().map_err(|_| Refused::busy())
@@ -318,8 +318,8 @@ impl WebPage {
         Ok([place(&asked.visitor.downloads)?, place(&self.downloads)?])
     }
 
-    /// Waits for a place among those who look through something whole. A visitor waits for their last look first, so that
-    /// one who asks for many holds up nobody else.
+    /// Waits for permits to scan something whole. A visitor waits for their own last scan first, so
+    /// that many requests of one visitor hold up nobody else.
     pub(super) async fn turn(&self, asked: &VisitorRequest) -> Result<VisitorPermits, Refused> {
         let place = async |places: &Arc<Semaphore>| {
             Arc::clone(places).acquire_owned().await.map_err(|_| Refused::busy())
@@ -342,13 +342,13 @@ pub(super) fn unknown() -> Refused {
     Refused::new(StatusCode::UNAUTHORIZED, text)
 }
 
-/// The cookie's name: browsers send cookies to every port of a host.
+/// The cookie's name. It contains the port, since browsers send cookies to every port of a host.
 pub(super) fn cookie_name(host: &str) -> String {
     let port = host.rsplit_once(':').map_or("80", |(_, port)| port);
     format!("runner_{port}")
 }
 
-/// The value of a cookie. Where there are two of one name, none is right.
+/// The value of a cookie. `None` if two have the same name.
 pub(super) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let lines = headers.get_all(http::header::COOKIE).iter();
     let pairs = lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(';'));

@@ -1,10 +1,10 @@
-//! Secrets that browsers show: kept as digests.
+//! Secrets of browsers, stored as digests.
 
 use runner_folder::state::random;
 use sha2::{Digest as _, Sha256};
 use std::io;
 
-/// What is kept of a secret: enough to know it again, not to show it.
+/// The digest of a secret, which can verify but not reveal it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SecretDigest([u8; 32]);
 
@@ -19,7 +19,7 @@ impl SecretDigest {
         SecretDigest(Sha256::digest(text.as_bytes()).into())
     }
 
-    /// How long the answer takes tells nothing about the right one.
+    /// Compares in constant time.
     pub(super) fn is(self, other: SecretDigest) -> bool {
         self.0.iter().zip(other.0).fold(0, |differences, (a, b)| differences | (a ^ b)) == 0
     }

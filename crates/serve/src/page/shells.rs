@@ -1,4 +1,4 @@
-//! Shells that are opened at the page, and those who come to them.
+//! Shells opened on the page, and the browsers connected to them.
 
 use super::WebPage;
 use super::builds::whole;
@@ -16,13 +16,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// A shell in a build.
+/// Opens a shell in a build.
 const OPEN_SHELL: Deed =
     Deed { name: "OpenShell", action: "ssm:StartSession", is_read_only: false };
-/// A look at one.
+/// Watches a shell.
 const WATCH_SHELL: Deed =
     Deed { name: "WatchShell", action: "ssm:ResumeSession", is_read_only: true };
-/// Longest name of a tab.
+/// Most bytes of a tab's name.
 const MAX_TAB: usize = 64;
 
 impl WebPage {
@@ -54,7 +54,8 @@ impl WebPage {
         .await
     }
 
-    /// Lets a browser to a shell, by a websocket. It can send no header of its own: its key comes as a protocol.
+    /// Connects a browser to a shell by a websocket. Browsers cannot add headers to it, so the key
+    /// comes as a protocol.
     pub(super) async fn join(
         &self,
         mut request: Request<Incoming>,

@@ -1,4 +1,4 @@
-//! Tickets: by one a browser itself fetches a file, without the key, which only scripts can show.
+//! Tickets, with which a browser fetches a file itself, since only scripts can send the key.
 
 use super::secret::SecretDigest;
 use runner_host::clock;
@@ -6,25 +6,25 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// How long a ticket is good for.
+/// How long a ticket is valid.
 const LIFE: Duration = Duration::from_secs(60);
-/// Tickets of one visitor at once; the first makes room.
+/// Most tickets of one visitor; a new one replaces the oldest.
 const MOST: usize = 64;
 
-/// Those of a visitor.
+/// The tickets of a visitor.
 #[derive(Debug, Default)]
 pub(super) struct Tickets(Mutex<Vec<Ticket>>);
 
 #[derive(Debug)]
 struct Ticket {
     digest: SecretDigest,
-    /// Of the build it is for.
+    /// The uuid of its build.
     uuid: String,
     until: Duration,
 }
 
 impl Tickets {
-    /// A new one, for the log of a build.
+    /// A new ticket for a build's log.
     pub(super) fn make(&self, uuid: &str) -> io::Result<String> {
         let (digest, text) = SecretDigest::new()?;
         let mut tickets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -35,7 +35,7 @@ impl Tickets {
         Ok(text)
     }
 
-    /// Whether it is one; it is none from then on.
+    /// Uses up a ticket. Returns whether it was valid.
     pub(super) fn take(&self, text: &str, uuid: &str) -> bool {
         let (digest, now) = (SecretDigest::of(text), clock::boot());
         let mut tickets = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,9 +1,9 @@
-//! Who has opened the page: browsers, by a cookie and a key.
+//! Visitors of the page: browsers, identified by a cookie and a key.
 //!
-//! The cookie alone would not do: browsers send it to every port of this machine, to a build's server among them. The key
-//! lies where scripts of this page alone can read it, and goes out in a header; a script that got hold of the key alone
-//! would have no cookie. Both are kept as digests, in memory: an endpoint that starts at an address which another program
-//! has had meanwhile knows nobody.
+//! The cookie alone would not do: browsers send it to every port of this machine, including a
+//! build's server. Only scripts of this page can read the key, which they send in a header; a
+//! script that steals the key has no cookie. Both are stored as digests, in memory. So an endpoint
+//! that takes over an address from another program knows nobody.
 
 use super::secret::SecretDigest;
 use super::ticket::Tickets;
@@ -16,20 +16,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
-/// How long a visitor is known after they have been heard of last.
+/// How long a visitor is remembered after the last request.
 const LIFE: Duration = Duration::from_secs(12 * 60 * 60);
-/// Visitors at once; the one that has been silent for longest makes room.
+/// Most visitors; a new one replaces the one silent for longest.
 const MOST: usize = 64;
-/// Requests of one visitor that wait for something to happen.
+/// Most waiting requests of one visitor.
 const WAITS: usize = 64;
-/// Terminals that one visitor is connected to.
+/// Most terminal connections of one visitor.
 const SOCKETS: usize = 64;
-/// Files that one visitor downloads: others find a place whatever one does with theirs.
+/// Most downloads of one visitor, so that others can download, too.
 const DOWNLOADS: usize = 4;
-/// Things of which a visitor's first look is recorded.
+/// Most things whose first view by a visitor is recorded.
 const MOST_SEEN: usize = 4096;
 
-/// Those who have opened it.
+/// All visitors.
 #[derive(Debug, Default)]
 pub(super) struct Visitors(Mutex<Vec<VisitorEntry>>);
 
@@ -41,7 +41,7 @@ struct VisitorEntry {
     visitor: Arc<Visitor>,
 }
 
-/// One of them.
+/// A visitor.
 #[derive(Debug)]
 pub(super) struct Visitor {
     pub(super) id: u64,
@@ -49,20 +49,20 @@ pub(super) struct Visitor {
     pub(super) waits: Arc<Semaphore>,
     pub(super) sockets: Arc<Semaphore>,
     pub(super) downloads: Arc<Semaphore>,
-    /// The one look through something whole that is a visitor's.
+    /// The visitor's only permit to scan something whole.
     pub(super) scan: Arc<Semaphore>,
     pub(super) tickets: Tickets,
     seen: Mutex<HashSet<String>>,
 }
 
-/// What a browser shows from now on.
+/// What a browser sends from now on.
 pub(super) struct Credentials {
     pub(super) cookie: String,
     pub(super) key: String,
 }
 
 impl Visitors {
-    /// Takes in one who has shown a link.
+    /// Adds a visitor with a link.
     pub(super) fn enter(&self, may: LinkFor) -> io::Result<Credentials> {
         static LAST: AtomicU64 = AtomicU64::new(0);
         let ((cookie, cookie_text), (key, key_text)) = (SecretDigest::new()?, SecretDigest::new()?);
@@ -88,13 +88,13 @@ impl Visitors {
         Ok(Credentials { cookie: cookie_text, key: key_text })
     }
 
-    /// Who shows both.
+    /// The visitor with this cookie and key.
     pub(super) fn find(&self, cookie: &str, key: &str) -> Option<Arc<Visitor>> {
         let key = SecretDigest::of(key);
         self.find_by(cookie, |entry| entry.key.is(key))
     }
 
-    /// Who shows a cookie, and a ticket instead of the key.
+    /// The visitor with this cookie, and a ticket instead of the key.
     pub(super) fn with_ticket(
         &self,
         cookie: &str,
@@ -116,7 +116,7 @@ impl Visitors {
         Some(Arc::clone(&entry.visitor))
     }
 
-    /// Forgets one who shows both.
+    /// Forgets the visitor with this cookie and key.
     pub(super) fn leave(&self, cookie: &str, key: &str) {
         let (cookie, key) = (SecretDigest::of(cookie), SecretDigest::of(key));
         self.lock().retain(|entry| !(entry.cookie.is(cookie) && entry.key.is(key)));
@@ -128,12 +128,12 @@ impl Visitors {
 }
 
 impl Visitor {
-    /// Whether they may do more than look.
+    /// Whether the visitor may do more than look.
     pub(super) fn is_owner(&self) -> bool {
         self.may == LinkFor::Owner
     }
 
-    /// Whether they may look at this build.
+    /// Whether the visitor may see this build.
     pub(super) fn sees(&self, uuid: &str) -> bool {
         match &self.may {
             LinkFor::Owner => true,
@@ -141,7 +141,7 @@ impl Visitor {
         }
     }
 
-    /// Whether it is their first look at something.
+    /// Whether the visitor sees something for the first time.
     pub(super) fn looks_first(&self, what: String) -> bool {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.len() >= MOST_SEEN {

@@ -1,4 +1,4 @@
-//! Batches as data: how far one is, what its builds are asked for with, its record. Pure.
+//! Batches as data: their progress, the settings of their builds, their record. Pure.
 
 pub mod order;
 pub mod record;
@@ -8,12 +8,12 @@ pub use crate::db::batches::{BatchProgress, Single};
 use runner_core::batch::BatchPlan;
 use runner_core::phase::{PhaseContext, Status};
 
-/// The build that gets the source and reads which builds there are.
+/// The build that gets the source and reads the list of builds from it.
 pub const DOWNLOAD: &str = "DOWNLOAD_SOURCE";
-/// The build that puts together what the others have left.
+/// The build that combines the artifacts of the others.
 pub const COMBINE: &str = "COMBINE_ARTIFACTS";
 
-/// What the source says of a batch.
+/// A batch's definition, read from the source.
 #[derive(Clone, Debug)]
 pub struct PlannedBatch {
     pub plan: BatchPlan,

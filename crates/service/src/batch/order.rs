@@ -1,4 +1,4 @@
-//! What builds of a batch are asked for with: the batch's, the build's own, and what overrides leave of that.
+//! Settings of a batch's builds: from the batch, the build's own, and the overrides.
 
 use super::{COMBINE, DOWNLOAD};
 use crate::db::batches::Batch;
@@ -7,15 +7,15 @@ use runner_core::batch::{BatchBuildSettings, PlannedBuild, Restrictions};
 use runner_core::spec::MOST_BUILDS;
 use serde_json::{Value, json};
 
-/// How long a batch may take, in minutes, where nothing else is said.
+/// Default timeout of a batch, in minutes.
 const TIMEOUT: i64 = 480;
-/// The least and the most of it, as in AWS.
+/// Valid timeouts in minutes, as in AWS.
 const TIMEOUTS: std::ops::RangeInclusive<i64> = 5..=2160;
 
-/// What is to be built, of a project and the input of StartBuildBatch.
+/// Merges a project with the input of StartBuildBatch.
 ///
 /// # Errors
-/// Everything that keeps it from running here.
+/// Everything that prevents it from running here.
 pub fn of_batch(
     name: &str,
     given: &Value,
@@ -46,19 +46,19 @@ pub fn of_batch(
     }))
 }
 
-/// How long a batch may take, in milliseconds.
+/// The timeout of a batch, in milliseconds.
 #[must_use]
 pub fn patience(order: &Value) -> i64 {
     minutes(&order["project"]["buildBatchConfig"]) * 60_000
 }
 
-/// The same in minutes.
+/// The timeout of a batch, in minutes.
 #[must_use]
 pub fn minutes(config: &Value) -> i64 {
     config["timeoutInMins"].as_i64().unwrap_or(TIMEOUT).clamp(*TIMEOUTS.start(), *TIMEOUTS.end())
 }
 
-/// What the project allows its batches.
+/// A project's restrictions on its batches.
 #[must_use]
 pub fn restrictions(project: &Value, sessions: bool) -> Restrictions {
     let limits = &project["buildBatchConfig"]["restrictions"];
@@ -70,21 +70,22 @@ pub fn restrictions(project: &Value, sessions: bool) -> Restrictions {
     }
 }
 
-/// The most builds of a batch.
+/// Maximum number of builds in a batch.
 #[must_use]
 pub fn most(limits: &Value) -> usize {
     let most = limits["maximumBuildsAllowed"].as_u64().and_then(|most| usize::try_from(most).ok());
     most.filter(|most| *most > 0).unwrap_or(MOST_BUILDS).min(MOST_BUILDS)
 }
 
-/// Whether artifacts of its builds are put together.
+/// Whether the artifacts of its builds are combined.
 #[must_use]
 pub fn combines(order: &Value) -> bool {
     let project = &order["project"];
     project["buildBatchConfig"]["combineArtifacts"] == true && project["artifacts"]["type"] == "S3"
 }
 
-/// Who starts builds of a batch, as AWS names them: the role of the batch, in one session for all.
+/// The initiator of a batch's builds, as AWS names it: the batch's role, in one session for all
+/// builds.
 fn initiator(batch: &Batch) -> String {
     let role = text(&batch.order["project"]["buildBatchConfig"]["serviceRole"]);
     let name = role.rsplit('/').next().unwrap_or_default();
@@ -105,13 +106,13 @@ fn build(batch: &Batch, project: &Value, sessions: bool, identifier: &str, more:
     })
 }
 
-/// Of the build that gets the source.
+/// Settings of the build that gets the source.
 #[must_use]
 pub fn download(batch: &Batch) -> Value {
     build(batch, &batch.order["project"], false, DOWNLOAD, json!({}))
 }
 
-/// Of the build that puts artifacts together.
+/// Settings of the build that combines artifacts.
 #[must_use]
 pub fn combine(batch: &Batch) -> Value {
     let builds = &batch.progress.machine.plan().builds;
@@ -119,9 +120,10 @@ pub fn combine(batch: &Batch) -> Value {
     build(batch, &batch.order["project"], false, COMBINE, json!({"parts": parts}))
 }
 
-/// Of one of its builds.
+/// Settings of one of its builds.
 ///
 /// # Errors
+/// Everything that prevents it from running here.
 /// Everything that keeps it from running here.
 pub fn child(batch: &Batch, planned: &PlannedBuild) -> Result<Value, Vec<String>> {
     let base = &batch.order["project"];
@@ -153,7 +155,8 @@ pub fn child(batch: &Batch, planned: &PlannedBuild) -> Result<Value, Vec<String>
     Ok(build(batch, &project, sessions, name, more))
 }
 
-/// What a build has of its own, as overrides of StartBuild; what the batch was started with goes before.
+/// A build's own settings as overrides of StartBuild; those that the batch was started with take
+/// precedence.
 fn overrides(own: &BatchBuildSettings, order: &Value) -> Value {
     let has = |list: &str, name: &str| {
         order[list].as_array().into_iter().flatten().any(|known| known == name)

@@ -1,4 +1,4 @@
-//! Records of batches, as BatchGetBuildBatches answers.
+//! Records of batches, in the form of BatchGetBuildBatches.
 
 use super::{DOWNLOAD, order};
 use crate::db::batches::Batch;
@@ -15,7 +15,7 @@ pub fn arn_of(batch: &Batch) -> String {
     arn("codebuild", &format!("build-batch/{}", batch.id()))
 }
 
-/// A batch as it stands.
+/// The current record of a batch.
 #[must_use]
 pub fn shown(batch: &Batch) -> Value {
     let progress = &batch.progress;
@@ -54,7 +54,7 @@ pub fn shown(batch: &Batch) -> Value {
     Value::Object(record)
 }
 
-/// The first answer to StartBuildBatch, as AWS gives it.
+/// The first response to StartBuildBatch, as AWS gives it.
 #[must_use]
 pub fn first(batch: &Batch) -> Value {
     let mut record = shown(batch);
@@ -66,7 +66,8 @@ pub fn first(batch: &Batch) -> Value {
     record
 }
 
-/// Its phases. One that a person has stopped is over at once, though its last builds are just ending.
+/// A batch's phases. A batch stopped by a person ends at once, even while its last builds are still
+/// ending.
 fn phases(batch: &Batch) -> (Vec<BatchPhase>, Status) {
     let machine = &batch.progress.machine;
     let mut phases = machine.phases().to_vec();
@@ -83,7 +84,7 @@ fn phases(batch: &Batch) -> (Vec<BatchPhase>, Status) {
     }
 }
 
-/// How a batch stands for whoever asks.
+/// The batch's status as shown to clients.
 pub(crate) fn status(batch: &Batch) -> Status {
     phases(batch).1
 }
@@ -111,7 +112,7 @@ fn groups(batch: &Batch) -> Value {
         }
         let mut group = json!(group);
         let places = &progress.places;
-        // Indexed, a member that is not there would be there.
+        // Indexing would add a missing member.
         let prior = group.get_mut("priorBuildSummaryList").and_then(Value::as_array_mut);
         prior.into_iter().flatten().for_each(|run| place(run, places));
         place(&mut group["currentBuildSummary"], places);
@@ -134,7 +135,7 @@ fn place(run: &mut Value, places: &std::collections::BTreeMap<String, String>) {
     }
 }
 
-/// What the project says of its batches, with what AWS fills in.
+/// The project's batch settings, completed with AWS's defaults.
 fn config(given: &Value) -> Value {
     let mut config = given.clone();
     config["timeoutInMins"] = json!(order::minutes(given));

@@ -1,4 +1,4 @@
-//! Batches: those that live, and those that have ended.
+//! Table of batches: live ones and ended ones.
 
 use super::DbError;
 use super::builds::BuildProgress;
@@ -18,37 +18,37 @@ pub struct Batch {
     pub seq: i64,
     pub project: String,
     pub number: i64,
-    /// Live, ended or gone.
+    /// Live, ended or deleted.
     pub state: BuildProgress,
-    /// As AWS names it.
+    /// AWS's name of the status.
     pub status: String,
     /// Milliseconds since 1970, as all times here.
     pub requested: i64,
     /// When its time is up.
     pub deadline: Option<i64>,
-    /// What is to be built (`batch::order`).
+    /// The batch's settings (`batch::order`).
     pub order: Value,
     pub progress: BatchProgress,
 }
 
-/// How far a batch is.
+/// A batch's progress.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BatchProgress {
     pub machine: BatchMachine,
     pub download: Single,
     pub combine: Option<Single>,
-    /// The commit that all builds are of.
+    /// The commit that all its builds use.
     pub commit: Option<String>,
-    /// When a person has stopped it.
+    /// When a person stopped it.
     pub stopped: Option<WallTime>,
     pub reports: BTreeSet<String>,
-    /// Where builds have left artifacts, by their ARNs.
+    /// Where builds have left artifacts, by build ARN.
     pub places: BTreeMap<String, String>,
-    /// What has become of all of them, put together.
+    /// The location of the combined artifacts.
     pub artifacts: Option<Value>,
 }
 
-/// A build that stands in no buildspec.
+/// A build that no buildspec lists.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Single {
     pub arn: String,
@@ -63,13 +63,13 @@ impl Single {
         Single { arn, requested, status: Status::InProgress, prior: Vec::new() }
     }
 
-    /// Its run, as a record has it.
+    /// A summary of its run for the record.
     #[must_use]
     pub fn summary(&self, identifier: &str) -> BuildSummary {
         BuildSummary::new(&self.arn, self.requested, self.status.name(), identifier)
     }
 
-    /// The same, to be run anew.
+    /// A copy for a new run.
     #[must_use]
     pub fn again(&self, arn: String, requested: WallTime, identifier: &str) -> Self {
         let mut prior = self.prior.clone();
@@ -122,7 +122,7 @@ pub fn get_all(connection: &Connection, uuids: &[String]) -> Result<Vec<Option<B
     uuids.iter().map(|uuid| get(connection, uuid)).collect()
 }
 
-/// Those in a state, the first that was asked for first.
+/// Batches in a state, in order of their requests.
 pub fn in_state(connection: &Connection, state: BuildProgress) -> Result<Vec<Batch>, DbError> {
     let text = format!("SELECT {COLUMNS} FROM batch WHERE state = ?1 ORDER BY seq");
     let mut query = connection.prepare_cached(&text)?;
@@ -130,7 +130,7 @@ pub fn in_state(connection: &Connection, state: BuildProgress) -> Result<Vec<Bat
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Those that live past their deadline, the first that was asked for first.
+/// Live batches past their deadline, in order of their requests.
 pub fn late(connection: &Connection, now: i64) -> Result<Vec<Batch>, DbError> {
     let text = format!(
         "SELECT {COLUMNS} FROM batch WHERE state = 'live' AND deadline <= ?1 ORDER BY deadline, seq"
@@ -140,7 +140,7 @@ pub fn late(connection: &Connection, now: i64) -> Result<Vec<Batch>, DbError> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Uuids of those that have succeeded.
+/// Uuids of batches that have succeeded.
 pub fn succeeded(connection: &Connection) -> Result<Vec<String>, DbError> {
     let text = "SELECT uuid FROM batch WHERE state = 'ended' AND status = 'SUCCEEDED'";
     let mut query = connection.prepare_cached(text)?;
@@ -148,7 +148,7 @@ pub fn succeeded(connection: &Connection) -> Result<Vec<String>, DbError> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Takes a batch in; its `seq` is given here.
+/// Inserts a batch and assigns its `seq`.
 pub fn insert(connection: &Connection, batch: &Batch) -> Result<(), DbError> {
     let Batch { uuid, project, number, state, status, requested, deadline, .. } = batch;
     let text = "INSERT INTO batch
@@ -172,7 +172,7 @@ fn written(progress: &BatchProgress) -> Result<Vec<u8>, DbError> {
     serde_json::to_vec(progress).map_err(|error| DbError::Sqlite(error.to_string()))
 }
 
-/// Keeps how far a batch is now, and what is to be built of it.
+/// Updates a batch's progress and settings.
 pub fn put(connection: &Connection, batch: &Batch) -> Result<(), DbError> {
     let text =
         "UPDATE batch SET state = ?2, status = ?3, deadline = ?4, request = ?5, progress = ?6, ended = ?7
@@ -195,7 +195,7 @@ fn ended(batch: &Batch) -> Option<i64> {
     Some(((end.start_time * 1000.0) as i64).max(batch.requested))
 }
 
-/// Takes a batch out whose folder is gone.
+/// Deletes the row of a batch whose folder is gone.
 pub fn forget(connection: &Connection, uuid: &str) -> Result<(), DbError> {
     connection.prepare_cached("DELETE FROM batch WHERE uuid = ?1")?.execute([uuid])?;
     Ok(())
@@ -208,7 +208,7 @@ pub fn forget_old(connection: &Connection, before: i64) -> Result<(), DbError> {
     Ok(())
 }
 
-/// The builds that a batch has or has had, by their uuids.
+/// Uuids of the builds that a batch has or has had.
 pub fn builds(connection: &Connection, uuid: &str) -> Result<Vec<String>, DbError> {
     let text = "SELECT uuid FROM build WHERE batch = ?1 ORDER BY seq";
     let mut query = connection.prepare_cached(text)?;
@@ -216,18 +216,18 @@ pub fn builds(connection: &Connection, uuid: &str) -> Result<Vec<String>, DbErro
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// What of them a list has.
+/// Which batches a list shows.
 #[derive(Clone, Debug, Default)]
 pub struct BatchFilter {
     pub project: Option<String>,
-    /// As AWS names it.
+    /// AWS's name of the status.
     pub status: Option<String>,
 }
 
-/// What a list goes on behind.
+/// The position after which a list continues.
 pub type AfterBatch = (i64, i64);
 
-/// Ids in the order in which they were asked for, with what the list goes on behind.
+/// Ids in order of their requests, with the position after which the list continues.
 pub fn list(
     connection: &Connection,
     filter: &BatchFilter,

@@ -1,4 +1,4 @@
-//! Builds: those that wait, those that live, and an index of those that have ended.
+//! Table of builds: queued and live ones, and an index of ended ones.
 
 use super::streams::NOT_ENDED;
 use super::{DbError, projects};
@@ -7,15 +7,15 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
-/// How far a build is.
+/// A build's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BuildProgress {
     Queued,
-    /// Its process is being started; its folder may be there.
+    /// Its process is being started; its folder may exist.
     Starting,
     Live,
     Ended,
-    /// Deleted, here or with its folder.
+    /// Deleted, by the service or together with its folder.
     Gone,
 }
 
@@ -30,7 +30,7 @@ impl BuildProgress {
         }
     }
 
-    /// Whether its process may be there.
+    /// Whether it may have a process.
     #[must_use]
     pub fn has_process(self) -> bool {
         matches!(self, BuildProgress::Starting | BuildProgress::Live)
@@ -112,16 +112,16 @@ pub struct StoredBuild {
     pub project: String,
     pub number: i64,
     pub state: BuildProgress,
-    /// As AWS names it.
+    /// AWS's name of the status.
     pub status: String,
     /// Milliseconds since 1970, as all times here.
     pub requested: i64,
-    /// When it no longer waits.
+    /// When it stops waiting.
     pub deadline: Option<i64>,
-    /// What is to be built (`order`); none where `runner run` has begun it.
+    /// The build's settings (`order`); `None` if `runner run` started it.
     pub order: Option<Value>,
     pub record: Option<FinalRecord>,
-    /// Its log's group and stream, as CloudWatch Logs names them.
+    /// Group and stream of its log, as in CloudWatch Logs.
     pub log: Option<(String, String)>,
 }
 
@@ -131,7 +131,7 @@ impl StoredBuild {
         format!("{}:{}", self.project, self.uuid)
     }
 
-    /// The batch that it belongs to, by its uuid, and its name in there.
+    /// The uuid of its batch, and its name in the batch.
     #[must_use]
     pub fn batch(&self) -> Option<(&str, &str)> {
         let member = &self.order.as_ref()?["batch"];
@@ -201,7 +201,7 @@ pub fn get_all(
     uuids.iter().map(|uuid| Ok(query.query_row([uuid], shown).optional()?)).collect()
 }
 
-/// Those in a state, the first that was asked for first.
+/// Builds in a state, in order of their requests.
 pub fn in_state(
     connection: &Connection,
     state: BuildProgress,
@@ -212,7 +212,7 @@ pub fn in_state(
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Those that have waited until their deadline, the first that was asked for first.
+/// Queued builds past their deadline, in order of their requests.
 pub fn late(connection: &Connection, now: i64) -> Result<Vec<StoredBuild>, DbError> {
     let text = format!(
         "SELECT {COLUMNS} FROM build WHERE state = 'queued' AND deadline <= ?1 ORDER BY deadline, seq"
@@ -222,7 +222,7 @@ pub fn late(connection: &Connection, now: i64) -> Result<Vec<StoredBuild>, DbErr
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// A build that waits, or is about to begin.
+/// A build that is queued or about to begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueuedBuild {
     /// `<project>:<uuid>`.
@@ -233,7 +233,7 @@ pub struct QueuedBuild {
     pub requested: i64,
 }
 
-/// Those that wait, the first first.
+/// Queued builds, first one first.
 pub fn waiting(connection: &Connection) -> Result<Vec<QueuedBuild>, DbError> {
     let text = "SELECT uuid, project, requested FROM build WHERE state IN ('queued', 'starting')
         ORDER BY seq";
@@ -258,7 +258,7 @@ const NEXT_DEADLINE: &str = "SELECT min(deadline) FROM
     UNION ALL SELECT min(deadline) FROM batch WHERE state = 'live')";
 const NEXT_SEQ: &str = "SELECT coalesce(max(seq), 0) + 1 FROM build";
 const LIVE_OF_OTHERS: &str = "SELECT uuid, state, origin = 'serve', requested, has_folder FROM build WHERE state = 'live' AND origin = 'run'";
-/// What is asked so often that none of it may go through all builds.
+/// Frequent queries, none of which may scan all builds.
 #[cfg(test)]
 pub(crate) const OFTEN: [&str; 7] = [
     QUEUED,
@@ -270,7 +270,8 @@ pub(crate) const OFTEN: [&str; 7] = [
     LIVE_OF_OTHERS,
 ];
 
-/// The one that has waited longest. Builds of batches wait for their project's limit as well, and let others pass.
+/// The queued build that has waited longest. Builds of batches also wait for their project's limit,
+/// and let others pass.
 pub fn first_queued(connection: &Connection) -> Result<Option<StoredBuild>, DbError> {
     let mut full: HashMap<String, bool> = HashMap::new();
     let mut query = connection.prepare_cached(QUEUED)?;
@@ -294,7 +295,7 @@ pub fn first_queued(connection: &Connection) -> Result<Option<StoredBuild>, DbEr
     Ok(None)
 }
 
-/// Whether as many builds of a project run as it allows.
+/// Whether a project's limit of running builds is reached.
 fn is_full(connection: &Connection, project: &str) -> Result<bool, DbError> {
     let Some(project) = projects::get(connection, project)? else { return Ok(false) };
     let Some(limit) = project.given["concurrentBuildLimit"].as_i64() else { return Ok(false) };
@@ -304,30 +305,31 @@ fn is_full(connection: &Connection, project: &str) -> Result<bool, DbError> {
     Ok(running >= limit)
 }
 
-/// How many wait, those of batches aside: no limit refuses a batch.
+/// Number of queued builds without those of batches: no limit rejects a batch.
 pub fn queued(connection: &Connection) -> Result<usize, DbError> {
     let count: i64 = connection.prepare_cached(QUEUED_SINGLE)?.query_row([], |row| row.get(0))?;
     Ok(usize::try_from(count).unwrap_or_default())
 }
 
-/// How many of a project's builds wait or live, those of `runner run` aside, and those of batches that wait.
+/// Number of a project's queued or live builds, without those of `runner run` and queued ones of
+/// batches.
 pub fn active(connection: &Connection, project: &str) -> Result<usize, DbError> {
     let count: i64 =
         connection.prepare_cached(ACTIVE_OF_PROJECT)?.query_row([project], |row| row.get(0))?;
     Ok(usize::try_from(count).unwrap_or_default())
 }
 
-/// The earliest time at which one no longer waits, or a batch's time is up.
+/// The earliest time at which a build stops waiting or a batch's time is up.
 pub fn next_deadline(connection: &Connection) -> Result<Option<i64>, DbError> {
     Ok(connection.prepare_cached(NEXT_DEADLINE)?.query_row([], |row| row.get(0))?)
 }
 
-/// The place in the queue of whatever comes next.
+/// The next place in the queue.
 fn next_seq(connection: &Connection) -> Result<i64, DbError> {
     Ok(connection.prepare_cached(NEXT_SEQ)?.query_row([], |row| row.get(0))?)
 }
 
-/// Takes a build in, behind all others; its `seq` is given here.
+/// Inserts a build behind all others and assigns its `seq`.
 pub fn insert(connection: &Connection, build: &StoredBuild) -> Result<(), DbError> {
     let StoredBuild {
         uuid,
@@ -368,16 +370,17 @@ pub fn insert(connection: &Connection, build: &StoredBuild) -> Result<(), DbErro
     Ok(())
 }
 
-/// After which nothing of a build was logged, by its final record. The clock may have been set back meanwhile.
+/// The time after which nothing of a build was logged, from its final record. The clock may have
+/// been set back meanwhile.
 fn last_time(record: &Value) -> i64 {
     let phases = record["phases"].as_array().map_or(&[][..], Vec::as_slice);
     let times = phases.iter().flat_map(|phase| [&phase["startTime"], &phase["endTime"]]);
     let times = times.chain([&record["startTime"], &record["endTime"]]).filter_map(Value::as_f64);
-    // Times of records are cut.
+    // Times in records are truncated.
     times.fold(0.0, f64::max) as i64 * 1000 + 1000
 }
 
-/// Moves a build on, if it is where it is thought to be.
+/// Changes a build's state, if it is in the expected one.
 pub fn advance(
     connection: &Connection,
     uuid: &str,
@@ -388,7 +391,7 @@ pub fn advance(
     Ok(connection.prepare_cached(text)?.execute(params![uuid, from, to])? == 1)
 }
 
-/// Notes the end of a build, once: whether it is news.
+/// Records the end of a build, once. Returns whether it was new.
 pub fn end(
     connection: &Connection,
     uuid: &str,
@@ -403,14 +406,14 @@ pub fn end(
     Ok(connection.prepare_cached(text)?.execute(values)? == 1)
 }
 
-/// Sets when a build no longer waits.
+/// Sets when a build stops waiting.
 pub fn set_deadline(connection: &Connection, uuid: &str, deadline: i64) -> Result<(), DbError> {
     let text = "UPDATE build SET deadline = ?2 WHERE uuid = ?1";
     connection.prepare_cached(text)?.execute(params![uuid, deadline])?;
     Ok(())
 }
 
-/// Sets a build's automatic retries to none.
+/// Sets a build's automatic retries to zero.
 pub fn without_retries(connection: &Connection, build: &StoredBuild) -> Result<(), DbError> {
     let Some(mut order) = build.order.clone() else { return Ok(()) };
     order["autoRetryConfig"]["autoRetryLimit"] = json!(0);
@@ -421,17 +424,17 @@ pub fn without_retries(connection: &Connection, build: &StoredBuild) -> Result<(
     Ok(())
 }
 
-/// Takes a build out whose folder is gone, whatever it was.
+/// Deletes the row of a build whose folder is gone, whatever its state.
 pub fn forget(connection: &Connection, uuid: &str) -> Result<(), DbError> {
     connection.prepare_cached("DELETE FROM build WHERE uuid = ?1")?.execute([uuid])?;
     Ok(())
 }
 
-/// What the index needs of a row.
+/// The columns of a row that the index needs.
 pub struct Indexed {
     pub uuid: String,
     pub state: BuildProgress,
-    /// The service's own.
+    /// Whether the service started it.
     pub is_own: bool,
     pub requested: i64,
     pub has_folder: bool,
@@ -447,7 +450,7 @@ fn indexed(row: &Row<'_>) -> rusqlite::Result<Indexed> {
     })
 }
 
-/// All that is known.
+/// All rows.
 pub fn known(connection: &Connection) -> Result<Vec<Indexed>, DbError> {
     let mut query = connection
         .prepare_cached("SELECT uuid, state, origin = 'serve', requested, has_folder FROM build")?;
@@ -455,17 +458,17 @@ pub fn known(connection: &Connection) -> Result<Vec<Indexed>, DbError> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Those of `runner run` that live.
+/// Live builds of `runner run`.
 pub fn live_of_others(connection: &Connection) -> Result<Vec<Indexed>, DbError> {
     let mut query = connection.prepare_cached(LIVE_OF_OTHERS)?;
     let rows = query.query_map([], indexed)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// What a list goes on behind.
+/// The position after which a list continues.
 pub type AfterBuild = (i64, i64);
 
-/// Ids in the order in which they were asked for, with what the list goes on behind.
+/// Ids in order of their requests, with the position after which the list continues.
 pub fn list(
     connection: &Connection,
     project: Option<&str>,
@@ -490,7 +493,7 @@ pub fn list(
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// How many of the service's own builds have a process.
+/// Number of the service's own builds that have a process.
 pub fn running(connection: &Connection) -> Result<usize, DbError> {
     let text =
         "SELECT count(*) FROM build WHERE state IN ('starting', 'live') AND origin = 'serve'";
@@ -498,7 +501,7 @@ pub fn running(connection: &Connection) -> Result<usize, DbError> {
     Ok(usize::try_from(count).unwrap_or_default())
 }
 
-/// Forgets what the folders tell again.
+/// Deletes the rows that can be read from the folders again.
 pub fn forget_found(connection: &Connection) -> Result<(), DbError> {
     connection.execute("DELETE FROM build WHERE origin = 'run' AND state != 'gone'", [])?;
     Ok(())

@@ -1,7 +1,7 @@
-//! The database of `runner serve`: what no build's folder can tell. One file, one writer.
+//! The database of `runner serve`: what cannot be read from build folders. One file, one writer.
 //!
-//! Whatever is answered is on disk before: a transaction of the writer ends with a sync, which all that wait share.
-//! Statements stand in one file a table.
+//! Every response is preceded by a write to disk: a transaction of the writer ends with a sync,
+//! shared by all waiting jobs. The statements of each table are in one source file.
 
 pub mod batches;
 pub mod builds;
@@ -23,14 +23,14 @@ use writer::DatabaseWriter;
 /// Name of the file in the state folder.
 pub const FILE: &str = "serve.db";
 
-/// A statement was not carried out, and nothing of its transaction.
+/// A statement failed, and its transaction was rolled back.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum DbError {
     #[error("no space left on the disk of the database: free some there")]
     Full,
     #[error("the database: {0}")]
     Sqlite(String),
-    /// A file beside it.
+    /// Error of a file next to the database.
     #[error("{0}")]
     File(String),
     #[error("the database takes nothing now")]
@@ -46,15 +46,15 @@ impl From<rusqlite::Error> for DbError {
     }
 }
 
-/// A connection to the database that another process serves, of this program's version.
+/// Connects to a database that another process serves; it must be of this program's version.
 pub(crate) fn open_served(folder: &Path) -> Result<Connection, DatabaseOpenError> {
     open::beside_server(&folder.join(FILE))
 }
 
-/// Builds that wait, as any process may see them; none where there is no database.
+/// The queued builds, readable by any process; empty if there is no database.
 ///
 /// # Errors
-/// It cannot be read now, or is of another version.
+/// The database cannot be read now, or has another version.
 pub fn waiting(folder: &Path) -> Result<Vec<builds::QueuedBuild>, DatabaseOpenError> {
     let path = folder.join(FILE);
     if !path.exists() {
@@ -63,7 +63,7 @@ pub fn waiting(folder: &Path) -> Result<Vec<builds::QueuedBuild>, DatabaseOpenEr
     Ok(builds::waiting(&open::beside_server(&path)?)?)
 }
 
-/// Does some work in a transaction of this connection; work that fails leaves nothing.
+/// Runs `work` in a transaction of this connection and rolls back if it fails.
 pub(crate) fn transaction<T, E: From<DbError>>(
     connection: &Connection,
     work: impl FnOnce(&Connection) -> Result<T, E>,
@@ -86,13 +86,15 @@ pub struct Db(Arc<DatabaseInner>);
 
 struct DatabaseInner {
     path: PathBuf,
-    // Closed first: the last one to go puts the log into the file, which a reader cannot.
+    // Closed first: the last connection to close merges the log into the file, which a reader
+    // cannot do.
     reader: Mutex<Connection>,
     writer: DatabaseWriter,
 }
 
 impl Db {
-    /// Opens that of a state folder, made where there is none. The caller holds the folder's `serve.lock`.
+    /// Opens the database of a state folder and creates it if missing. The caller holds the
+    /// folder's `serve.lock`.
     pub fn open(folder: &Path) -> Result<OpenedDatabase, DatabaseOpenError> {
         let path = folder.join(FILE);
         let (connection, told) = open::prepare(&path)?;
@@ -105,7 +107,7 @@ impl Db {
         Ok(OpenedDatabase { db, told: told.unwrap_or_default(), is_restored })
     }
 
-    /// Does some work in a transaction; answers when it is on disk. Work that fails leaves nothing.
+    /// Runs `work` in a transaction and resolves when it is on disk. Rolls back if it fails.
     pub async fn write<T, E>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
@@ -117,7 +119,7 @@ impl Db {
         self.submit(work).await.unwrap_or_else(|_| Err(DbError::Closed.into()))
     }
 
-    /// The same for threads.
+    /// Like `write`, for threads.
     pub fn write_now<T, E>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
@@ -142,7 +144,7 @@ impl Db {
             let result = work(connection);
             let is_done = result.is_ok();
             let tell = move |lost: Option<DbError>| {
-                // Who asked may have gone.
+                // The requester may be gone.
                 let _ = answer.send(match lost {
                     Some(error) if is_done => Err(error.into()),
                     _ => result,
@@ -153,7 +155,7 @@ impl Db {
         answered
     }
 
-    /// Looks something up; blocks.
+    /// Reads; blocks.
     pub fn read_now<T, E: From<DbError>>(
         &self,
         look: impl FnOnce(&Connection) -> Result<T, E>,
@@ -161,7 +163,7 @@ impl Db {
         look(&self.0.reader.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Looks something up where that holds up nobody else.
+    /// Reads on a thread where it blocks nobody else.
     pub async fn read<T, E>(
         &self,
         look: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
@@ -175,7 +177,7 @@ impl Db {
         read.await.unwrap_or_else(|_| Err(DbError::Closed.into()))
     }
 
-    /// Leaves a copy beside the database, for the case that it breaks.
+    /// Writes a copy next to the database, in case it is damaged later.
     pub fn back_up(&self) -> Result<(), DbError> {
         self.read_now(|connection| open::copy(connection, &open::beside(&self.0.path, "bak")))
     }

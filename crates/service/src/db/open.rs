@@ -1,4 +1,4 @@
-//! Opening the database: made, migrated, or, where it is broken, put aside.
+//! Opens the database: creates it, migrates it, or sets a damaged one aside.
 
 use super::{Db, DbError};
 use runner_host::users;
@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Each makes the version of its place, counted from 1, from the one before.
+/// Statement number n, counted from 1, migrates version n - 1 to version n.
 const MIGRATIONS: &[&str] = &[
     include_str!("schema/1.sql"),
     include_str!("schema/2.sql"),
@@ -16,26 +16,26 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/4.sql"),
     include_str!("schema/5.sql"),
 ];
-/// Bytes of a page, the smallest there is.
+/// The smallest page size in bytes.
 const SMALLEST: u64 = 512;
-/// Of a copy, until it has the database's name.
+/// Ending of a copy until it gets the database's name.
 const RESTORING: &str = "restoring";
-/// Stands in `kv` of a copy of some time ago, until its builds have been put right.
+/// Key in `kv` that marks an older copy until its builds have been checked.
 const RESTORED: &str = "restored";
 const RESTORED_WORDS: &str = "its last copy is in its place: projects since then are lost, and builds that it has as waiting \
      have ended: whether they have run it does not tell";
 /// "runr"
 const APPLICATION: i32 = 0x7275_6e72;
 
-/// A database, and what a person should know of how it was opened.
+/// An open database, and messages about how it was opened.
 pub struct OpenedDatabase {
     pub db: Db,
     pub told: Vec<String>,
-    /// It is a copy of some time ago, or new in the place of a broken one.
+    /// Whether it is an older copy, or new because the old one was damaged.
     pub is_restored: bool,
 }
 
-/// Why there is no database.
+/// Why the database could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseOpenError {
     #[error("{} is of version {found}, and this program knows {}", path.display(), MIGRATIONS.len())]
@@ -65,11 +65,12 @@ pub(super) fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch("PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON")
 }
 
-/// A connection for the writer, to a database of this version, and, where it was broken, what to tell.
+/// The writer's connection, to a database of this version, and messages if the old one was damaged.
 pub(super) fn prepare(path: &Path) -> Result<(Connection, Option<Vec<String>>), DatabaseOpenError> {
     let ready = beside(path, RESTORING);
     if !path.exists() && is_marked(&ready) {
-        // The process that put the broken one aside was killed before the copy was in its place.
+        // The process that set the damaged one aside was killed before it had put the copy in
+        // place.
         fs::rename(&ready, path)?;
         return Ok((whole(path)?, Some(vec![RESTORED_WORDS.to_owned()])));
     }
@@ -83,10 +84,10 @@ pub(super) fn prepare(path: &Path) -> Result<(Connection, Option<Vec<String>>), 
     }
 }
 
-/// A connection beside that of a process that serves, which looks after all else.
+/// A connection while another process serves the database, which takes care of everything else.
 pub(super) fn beside_server(path: &Path) -> Result<Connection, DatabaseOpenError> {
     have_descriptors()?;
-    // Not made: a server that is just starting makes its own.
+    // Never created here: a server that is just starting creates its own.
     let flags =
         rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
@@ -103,7 +104,7 @@ fn is_broken(error: &rusqlite::Error) -> bool {
 }
 
 fn whole(path: &Path) -> Result<Connection, DatabaseOpenError> {
-    // SQLite makes its files with the mode of the first.
+    // SQLite creates its files with the mode of the first one.
     OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
     users::give(path)?;
     have_descriptors()?;
@@ -134,7 +135,8 @@ fn whole(path: &Path) -> Result<Connection, DatabaseOpenError> {
     Ok(connection)
 }
 
-/// SQLite does not say that it could open no more files: database, log, shared memory, temporary ones.
+/// Checks that enough descriptors are left, since SQLite does not report that it could not open
+/// more files: database, log, shared memory, temporary ones.
 fn have_descriptors() -> io::Result<()> {
     const NEEDED: usize = 8;
     let spare: io::Result<Vec<_>> = (0..NEEDED).map(|_| fs::File::open("/dev/null")).collect();
@@ -152,7 +154,7 @@ fn version(connection: &Connection) -> rusqlite::Result<usize> {
         .map(|version| usize::try_from(version).unwrap_or(usize::MAX))
 }
 
-/// Makes what is missing, a version at a time, each whole or not at all.
+/// Runs missing migrations, one version at a time, each entirely or not at all.
 fn migrate(
     connection: &Connection,
     path: &Path,
@@ -178,7 +180,7 @@ fn migrate(
     Ok(())
 }
 
-/// Copies the database to a place, which has it whole or as it was.
+/// Copies the database to a path, which then holds the whole copy or its previous content.
 pub(super) fn copy(connection: &Connection, to: &Path) -> Result<(), DbError> {
     let new = beside(to, "new");
     let failed = |error: io::Error| DbError::File(format!("{}: {error}", to.display()));
@@ -193,11 +195,12 @@ pub(super) fn copy(connection: &Connection, to: &Path) -> Result<(), DbError> {
     fs::rename(&new, to).map_err(failed)
 }
 
-/// Marks a copy, before it has the database's name, as one of some time ago: the next process to open it must know, even if
+/// Marks a copy as old before it gets the database's name: the next process that opens it must
+/// know, even if this one is killed.
 /// this one is killed.
 fn mark(path: &Path) -> Result<(), DatabaseOpenError> {
     let copy = Connection::open(path)?;
-    // One file, with nothing beside it.
+    // One file, with nothing next to it.
     copy.query_row("PRAGMA journal_mode=DELETE", [], |_| Ok(()))?;
     copy.execute("INSERT OR REPLACE INTO kv VALUES (?1, '')", [RESTORED])?;
     drop(copy);
@@ -213,18 +216,18 @@ fn is_marked(path: &Path) -> bool {
     path.exists() && look().unwrap_or(false)
 }
 
-/// Whether a database is a copy that nobody has put right yet.
+/// Whether the database is an old copy whose builds have not been checked yet.
 pub(super) fn has_mark(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row("SELECT count(*) > 0 FROM kv WHERE k = ?1", [RESTORED], |row| row.get(0))
 }
 
-/// It has been put right.
+/// Removes the mark: the builds have been checked.
 pub fn unmark(connection: &Connection) -> Result<(), DbError> {
     connection.execute("DELETE FROM kv WHERE k = ?1", [RESTORED])?;
     Ok(())
 }
 
-/// Puts a broken database aside, and the last copy in its place, if that is whole.
+/// Sets a damaged database aside and puts the last copy in its place, if that is intact.
 fn put_aside(path: &Path) -> Result<Vec<String>, DatabaseOpenError> {
     let backup = beside(path, "bak");
     let is_whole = || -> rusqlite::Result<bool> {
@@ -297,7 +300,7 @@ mod tests {
         assert_eq!(at(&connection), (before + 1, known + 1));
         let copy = Connection::open(beside(&path, &format!("v{known}.bak"))).expect("a copy");
         assert_eq!(at(&copy), (before, known));
-        // This program does not know the new one.
+        // This program does not know the new version.
         drop(connection);
         let bytes = fs::read(&path).expect("a file");
         let found = known + 1;
@@ -307,7 +310,8 @@ mod tests {
         assert_eq!(fs::read(&path).expect("a file"), bytes, "a newer one is not touched");
     }
 
-    /// Builds of `runner run` are made anew from their folders; batches that have ended have an age.
+    /// Builds of `runner run` are made anew from their folders; batches that have ended have an
+    /// age.
     #[test]
     fn the_fifth_version() -> Result<(), DatabaseOpenError> {
         let dir = tempfile::tempdir()?;
@@ -347,7 +351,7 @@ mod tests {
             .expect("written");
         opened.db.back_up().expect("a copy");
         drop(opened);
-        // With the mark of a copy beside it.
+        // The mark of a copy is beside it.
         for (bytes, kept) in [(vec![b'x'; 8192], 2), (b"short".to_vec(), 2)] {
             fs::write(&path, bytes).expect("a file");
             let OpenedDatabase { db, told, .. } = Db::open(dir.path()).expect("a database");
@@ -359,7 +363,8 @@ mod tests {
                 .expect("a count");
             assert_eq!(count, kept);
         }
-        // As where the process was killed before the copy was in its place, and nothing beside it is of another file.
+        // As if the process was killed before the copy was in place; no file beside it belongs to
+        // another database.
         fs::copy(beside(&path, "bak"), beside(&path, RESTORING)).expect("a copy");
         mark(&beside(&path, RESTORING)).expect("marked");
         for file in [path.clone(), with(&path, "-wal"), with(&path, "-shm")] {

@@ -1,23 +1,23 @@
-//! Projects, as they were given.
+//! Table of projects, as they were given.
 
 use super::DbError;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::Value;
 
-/// A project as it is kept.
+/// A stored project.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Project {
     pub name: String,
-    /// What was given.
+    /// The settings given by the client.
     pub given: Value,
     /// Milliseconds since 1970, as all times here.
     pub created: i64,
     pub modified: i64,
-    /// Raised when caches are no longer good.
+    /// Incremented to invalidate caches.
     pub cache_epoch: i64,
 }
 
-/// By what a list is in order.
+/// Sort order of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProjectOrder {
     Name,
@@ -46,7 +46,7 @@ pub fn get(connection: &Connection, name: &str) -> Result<Option<Project>, DbErr
     Ok(connection.prepare_cached(&text)?.query_row([name], project).optional()?)
 }
 
-/// Keeps a project, new or changed.
+/// Inserts or replaces a project.
 pub fn put(connection: &Connection, project: &Project) -> Result<(), DbError> {
     let text = "INSERT INTO project (name, json, created, modified, cache_epoch) VALUES (?1, ?2, ?3, ?4, ?5)
         ON CONFLICT (name) DO UPDATE SET json = ?2, modified = ?4, cache_epoch = ?5";
@@ -67,10 +67,10 @@ pub fn delete(connection: &Connection, name: &str) -> Result<(), DbError> {
     Ok(())
 }
 
-/// What a list goes on behind: the value it is ordered by, and the name.
+/// The position after which a list continues: the sorted value, and the name.
 pub type AfterProject = (i64, String);
 
-/// Names in order, with what the list goes on behind.
+/// Sorted names, with the position after which the list continues.
 pub fn list(
     connection: &Connection,
     order: ProjectOrder,
@@ -79,7 +79,7 @@ pub fn list(
     most: usize,
 ) -> Result<Vec<(String, AfterProject)>, DbError> {
     let key = match order {
-        // A constant would be taken for the number of a column.
+        // A constant would be taken for a column number.
         ProjectOrder::Name => "created * 0",
         ProjectOrder::Created => "created",
         ProjectOrder::Modified => "modified",
@@ -99,7 +99,7 @@ pub fn list(
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// How many there are.
+/// Number of projects.
 pub fn count(connection: &Connection) -> Result<i64, DbError> {
     Ok(connection.query_row("SELECT count(*) FROM project", [], |row| row.get(0))?)
 }

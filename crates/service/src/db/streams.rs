@@ -1,12 +1,12 @@
-//! Logs of builds by the names of their groups and streams.
+//! Finds logs of builds by the names of their groups and streams.
 
 use super::DbError;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
-/// The end of a build that has not ended.
+/// End time of a build that has not ended.
 pub const NOT_ENDED: i64 = i64::MAX;
-/// Before the name of a project in that of its group.
+/// Prefix of a group's name, before the project's name.
 pub const PREFIX: &str = "/aws/codebuild/";
 /// States of builds that may have a log.
 const BEGUN: &str = "state IN ('starting', 'live', 'ended')";
@@ -17,22 +17,22 @@ pub struct StoredStream {
     pub uuid: String,
     pub project: String,
     pub name: String,
-    /// No line is of before.
+    /// No line is earlier.
     pub begun: i64,
-    /// No line is of after.
+    /// No line is later.
     pub ended: i64,
 }
 
-/// Which groups.
+/// Which groups to list.
 #[derive(Clone, Debug, Default)]
 pub struct GroupSelection {
     pub prefix: Option<String>,
-    /// What their names contain.
+    /// A part of their names.
     pub part: Option<String>,
     pub names: Option<Vec<String>>,
 }
 
-/// Which streams, in which order.
+/// Which streams to list, in which order.
 #[derive(Clone, Debug)]
 pub struct StreamQuery {
     pub group: String,
@@ -47,10 +47,10 @@ pub enum StreamOrder {
     LastEvent,
 }
 
-/// What a list of streams goes on behind.
+/// The position after which a list of streams continues.
 pub type AfterStream = (i64, String);
 
-/// Streams by their names.
+/// Selects streams by name.
 #[derive(Clone, Debug)]
 pub enum Names {
     All,
@@ -78,7 +78,7 @@ fn stream(row: &Row<'_>) -> rusqlite::Result<StoredStream> {
     })
 }
 
-/// Groups: of builds that are there, and one for each project.
+/// Groups of existing builds, and one for each project.
 pub fn groups(
     connection: &Connection,
     wanted: &GroupSelection,
@@ -159,7 +159,7 @@ pub fn list(
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Streams that may have lines of these times, the first to begin first.
+/// Streams that may have lines in this range of times, in order of their start.
 pub fn between(
     connection: &Connection,
     group: &str,

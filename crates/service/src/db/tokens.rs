@@ -1,39 +1,39 @@
-//! Idempotency tokens: what was made with them, as long as they are good.
+//! Idempotency tokens: what was created with them, while they are valid.
 
 use super::DbError;
 use runner_host::clock;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::fs;
 
-/// How long AWS keeps one.
+/// How long AWS keeps a token.
 const GOOD_MS: i64 = 5 * 60 * 1000;
 
-/// A token as a call brings it.
+/// A token sent with a call.
 #[derive(Clone, Debug)]
 pub struct RequestToken {
     pub operation: &'static str,
     pub caller: String,
     pub token: String,
-    /// Of the input without the token.
+    /// Digest of the input without the token.
     pub digest: Vec<u8>,
 }
 
-/// What there is with a token.
+/// The result of looking up a token.
 #[derive(Debug, PartialEq, Eq)]
 pub enum TokenLookup {
     Nothing,
-    /// The same call has made this before.
+    /// The same call has created this before.
     Same(String),
-    /// Another one has.
+    /// Another call used the token.
     Other,
 }
 
-/// Looks a token up; those that are no longer good are forgotten.
+/// Looks up a token; expired ones are deleted.
 pub fn find(connection: &Connection, token: &RequestToken) -> Result<TokenLookup, DbError> {
     find_at(connection, token, &TokenTime::read())
 }
 
-/// Keeps what was made with a token.
+/// Stores what was created with a token.
 pub fn keep(connection: &Connection, token: &RequestToken, result: &str) -> Result<(), DbError> {
     keep_at(connection, token, result, &TokenTime::read())
 }
@@ -60,7 +60,8 @@ fn find_at(
     token: &RequestToken,
     now: &TokenTime,
 ) -> Result<TokenLookup, DbError> {
-    // By the clock that does not jump, where it counts; one that was set back keeps them.
+    // Uses the boot clock, which does not jump, if the machine has not rebooted; otherwise the wall
+    // clock, and one that was set back keeps them.
     let forget = "DELETE FROM token WHERE CASE WHEN boot_id = ?1 THEN boot < ?2 ELSE wall < ?3 END";
     connection.prepare_cached(forget)?.execute(params![
         now.boot_id,
@@ -134,10 +135,10 @@ mod tests {
             assert_eq!(find_at(connection, &other, &at(100, 11, "a"))?, TokenLookup::Other);
             let elsewhere = RequestToken { caller: "you".to_owned(), ..token.clone() };
             assert_eq!(find_at(connection, &elsewhere, &at(100, 11, "a"))?, TokenLookup::Nothing);
-            // The clock on the wall jumps, forward and back.
+            // The wall clock jumps forward and back.
             assert_eq!(found(at(500, 14, "a")), same());
             assert_eq!(found(at(1, 14, "a")), same());
-            // After another start of the machine it is all there is.
+            // After a reboot, the wall clock is the only one.
             assert_eq!(found(at(104, 0, "b")), same());
             assert_eq!(found(at(106, 0, "b")), TokenLookup::Nothing);
             keep_at(connection, &token, "id", &at(100, 10, "a"))?;

@@ -1,4 +1,4 @@
-//! The one that writes: a thread, a queue of work, and one transaction for all that waits at a time.
+//! The writer: one thread, a queue of jobs, and one transaction for all jobs waiting at a time.
 
 use super::DbError;
 use rusqlite::Connection;
@@ -7,12 +7,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
-/// Most works of one transaction.
+/// Maximum jobs of one transaction.
 const GROUP: usize = 256;
 
-/// Says what has become of a work, once that is certain: why it is lost all the same, if so.
+/// Sends a job's result once it is certain, with the error if it was lost after all.
 type Tell = Box<dyn FnOnce(Option<DbError>) + Send>;
-/// Whether it has been done, and who hears of it.
+/// Runs the job; returns whether it succeeded, and how to report it.
 pub(super) type WriteJob = Box<dyn FnOnce(&Connection) -> (bool, Tell) + Send>;
 
 pub(super) struct DatabaseWriter {
@@ -30,14 +30,14 @@ impl DatabaseWriter {
 
     pub(super) fn submit(&self, work: WriteJob) {
         if let Some(queue) = &*self.queue.lock().unwrap_or_else(PoisonError::into_inner) {
-            // A writer that has gone drops it, which its asker sees.
+            // If the writer is gone, the job is dropped, which its requester notices.
             let _ = queue.send(work);
         }
     }
 }
 
 impl Drop for DatabaseWriter {
-    /// What is waiting is still done.
+    /// Waiting jobs are still done.
     fn drop(&mut self) {
         self.queue.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
@@ -57,7 +57,7 @@ impl Turns {
         }
     }
 
-    /// Does a work, and with it what has come meanwhile: what follows from a work shares its write to the disk.
+    /// Runs a job together with those that arrived meanwhile, so that jobs share one write to disk.
     fn turn(&self, first: WriteJob, queue: &Receiver<WriteJob>) {
         let mut told_later: Vec<Tell> = Vec::new();
         let done = self.connection.execute_batch("BEGIN IMMEDIATE").and_then(|()| {

@@ -1,7 +1,7 @@
-//! Lines of a group that match, of all its streams, in the order of their times.
+//! Matching lines of all streams of a group, ordered by time.
 //!
-//! A stream is opened when its time has come, and read a piece at a time, so that what a request costs follows from what it
-//! looks at and not from what the group holds.
+//! A stream is opened when its time has come and read piece by piece, so that a request's cost
+//! depends on what it examines and not on the size of the group.
 
 use super::pattern::FilterPattern;
 use super::stream::{LogLine, PAGE, StreamPlace, read_on};
@@ -14,11 +14,11 @@ use std::collections::BinaryHeap;
 use std::collections::VecDeque;
 use std::io;
 
-/// Most bytes of text that one request reads.
+/// Maximum bytes of text that one request reads.
 const LOOKS_AT: usize = 16 << 20;
-/// Bytes of a stream that are read at once, where few are open.
+/// Bytes of a stream read at once while few are open.
 const PIECE: usize = 64 << 10;
-/// The same where many are open, so that all that waits stays below what a request may read.
+/// The same while many are open, so that buffered text stays below the limit of a request.
 const SMALLEST: usize = 1 << 10;
 
 /// Which lines to find.
@@ -26,28 +26,28 @@ const SMALLEST: usize = 1 << 10;
 pub struct LogFilter {
     pub group: String,
     pub names: streams::Names,
-    /// From the first to the second, both included.
+    /// First and last time, both included.
     pub start: Option<i64>,
     pub end: Option<i64>,
     pub pattern: FilterPattern,
     pub limit: usize,
-    /// Goes on behind this line.
+    /// Continue after this line.
     pub after: Option<LineKey>,
 }
 
-/// Orders lines of all streams: time, stream, number.
+/// Orders the lines of all streams: time, stream, number.
 pub type LineKey = (i64, u64, u64);
 
-/// The lines found, and where to go on.
+/// The lines found, and where to continue.
 #[derive(Debug, Default)]
 pub struct FilteredLines {
-    /// Names of streams with their lines.
+    /// Lines with the names of their streams.
     pub entries: Vec<(String, LineKey, LogLine)>,
     /// The last line that was read, if there may be more.
     pub next: Option<LineKey>,
 }
 
-/// A number for a stream, the same after every start.
+/// A number for a stream, stable across restarts.
 #[must_use]
 pub fn number(stream: &StoredStream) -> u64 {
     let digest = Sha256::digest(stream.uuid.as_bytes());
@@ -62,16 +62,17 @@ struct StreamCursor {
     is_end: bool,
 }
 
-/// All streams of a request, as one.
+/// Merges all streams of a request.
 struct Merge<'a> {
     filter: &'a LogFilter,
     reader: &'a StreamReader,
-    /// Streams not opened yet, in the order of their first lines.
+    /// Streams not opened yet, ordered by their first lines.
     later: VecDeque<StoredStream>,
     open: Vec<StreamCursor>,
-    /// The line that waits first in each that is open.
+    /// The first buffered line of each open stream.
     order: BinaryHeap<Reverse<(LineKey, usize)>>,
-    /// Bytes of lines that have been taken: what was read of others waits, and would be read again by the next request.
+    /// Bytes of lines that have been taken. Buffered lines of other streams do not count: the next
+    /// request would read them again.
     looked: usize,
 }
 
@@ -117,7 +118,7 @@ impl LogFilter {
         Ok(found)
     }
 
-    /// Lines before this time are skipped.
+    /// The earliest time of wanted lines; earlier ones are skipped.
     fn since(&self) -> Option<i64> {
         let after = self.after.map(|(time, ..)| time);
         self.start.max(after)
@@ -130,7 +131,7 @@ impl LogFilter {
 }
 
 impl Merge<'_> {
-    /// The first of all lines that wait, and the stream that has it.
+    /// The earliest buffered line, and its stream.
     fn first(&mut self) -> Option<(LineKey, usize)> {
         loop {
             let next = self.order.peek().map(|Reverse(first)| *first);
@@ -154,7 +155,7 @@ impl Merge<'_> {
         }
     }
 
-    /// Takes the first line of all, which this stream has.
+    /// Takes the earliest line, which this stream has.
     fn take(&mut self, at: usize) -> Option<LogLine> {
         self.order.pop();
         let entry = self.open[at].waiting.pop_front();
@@ -163,7 +164,7 @@ impl Merge<'_> {
         entry
     }
 
-    /// Reads on until a wanted line waits, or the end.
+    /// Reads on until a wanted line is buffered, or to the end.
     fn fill(&mut self, at: usize) {
         let piece = (LOOKS_AT / 4 / self.open.len()).clamp(SMALLEST, PIECE);
         let cursor = &mut self.open[at];
@@ -177,7 +178,7 @@ impl Merge<'_> {
                 cursor.waiting.pop_front();
             }
             if cursor.is_end {
-                // Nothing of it is kept but its name.
+                // Only its name is still needed.
                 (cursor.place, cursor.waiting) = Default::default();
                 return;
             }
@@ -195,7 +196,7 @@ impl Merge<'_> {
     }
 }
 
-/// A log that cannot be read does not keep the others of its group.
+/// A log that cannot be read does not hide the others of its group.
 fn told<T>(stream: &StoredStream, read: Result<T, LogError>) -> Option<T> {
     read.map_err(|error| match &error {
         LogError::NoStream => {}

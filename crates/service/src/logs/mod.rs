@@ -1,7 +1,8 @@
-//! The logs of builds, as CloudWatch Logs shows logs: groups, streams, events.
+//! The logs of builds in the form of CloudWatch Logs: groups, streams, events.
 //!
-//! Nothing is copied: an event is a line of CodeBuild's log, cut from the build's own files when somebody asks. For each stream,
-//! one place in a quarter of a megabyte is remembered, so that following a log costs only what is new.
+//! Nothing is copied: an event is a line of CodeBuild's log, read from the build's own files on
+//! request. For each stream, one position per quarter of a megabyte is remembered, so that
+//! following a log costs only what is new.
 
 mod filter;
 mod pattern;
@@ -21,10 +22,10 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use stream::StreamIndex;
 
-/// Streams whose places are remembered.
+/// Number of streams whose positions are remembered.
 const REMEMBERED: usize = 1024;
 
-/// Why a log is not read.
+/// Why a log could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     #[error("The specified log group does not exist.")]
@@ -41,7 +42,7 @@ pub enum LogError {
 #[derive(Default)]
 pub(crate) struct StreamIndexes {
     known: HashMap<String, (u64, Arc<Mutex<StreamIndex>>)>,
-    /// Counts accesses, to forget the index not used for longest.
+    /// Counts accesses, to find the least recently used index.
     looks: u64,
 }
 
@@ -64,12 +65,12 @@ impl StreamIndexes {
 #[derive(Clone, Debug)]
 pub struct DescribedStream {
     pub stream: StoredStream,
-    /// Times of its first and its last line so far.
+    /// Times of its first and its latest line.
     pub first: Option<i64>,
     pub last: Option<i64>,
 }
 
-/// Reads a number of streams. Blocks.
+/// Reads several streams. Blocks.
 pub(crate) struct StreamReader {
     home: Home,
     places: Arc<Mutex<StreamIndexes>>,
@@ -93,7 +94,7 @@ impl StreamReader {
         self.places.lock().unwrap_or_else(PoisonError::into_inner).of(uuid)
     }
 
-    /// Works on the places of a stream.
+    /// Works with the index of a stream.
     pub(crate) fn with<T>(
         &self,
         uuid: &str,
@@ -102,7 +103,7 @@ impl StreamReader {
         let index = self.index(uuid);
         let mut index = index.lock().unwrap_or_else(PoisonError::into_inner);
         work(&mut index, &self.dir(uuid)).map_err(|error| match error.kind() {
-            // It has been deleted meanwhile.
+            // It was deleted meanwhile.
             io::ErrorKind::NotFound => LogError::NoStream,
             _ => LogError::Read(uuid.to_owned(), error),
         })
@@ -117,7 +118,7 @@ pub(crate) fn has_group(db: &Db, group: &str) -> Result<(), LogError> {
 impl StreamReader {
     pub(crate) fn described(&self, stream: StoredStream) -> DescribedStream {
         let dir = self.dir(&stream.uuid);
-        // A log that cannot be read is listed all the same; reading it gives the error.
+        // An unreadable log is still listed; reading it returns the error.
         let first = stream::first_time(&dir).unwrap_or_default();
         let last = stream::last_time(&dir).unwrap_or_default();
         DescribedStream { stream, first, last: last.or(first) }

@@ -1,14 +1,15 @@
-//! Filter patterns of CloudWatch Logs, as far as they are about text. Pure.
+//! Filter patterns of CloudWatch Logs, as far as they concern text. Pure.
 //!
-//! Words that all have to be there, words of which one has to (`?a ?b`), words that may not be (`-a`), phrases in quotes,
-//! and regular expressions between percent signs. Patterns for JSON and for columns are refused.
+//! Words that must all occur, words of which one must (`?a ?b`), words that must not (`-a`), quoted
+//! phrases, and regular expressions between percent signs. Patterns for JSON and for columns are
+//! rejected.
 
 use regex_lite::{Regex, RegexBuilder};
 
-/// How large a compiled expression may be.
+/// Maximum size of a compiled expression in bytes.
 const REGEX_SIZE: usize = 256 << 10;
 
-/// Terms of which a line must have all, at least one, or none.
+/// Terms of which a line must contain all, at least one, or none.
 #[derive(Clone, Debug, Default)]
 pub struct FilterPattern {
     all: Vec<Term>,
@@ -32,7 +33,7 @@ impl Term {
 }
 
 impl FilterPattern {
-    /// Reads one.
+    /// Parses a pattern.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -55,7 +56,7 @@ impl FilterPattern {
             list.push(term);
             rest = after.trim_start();
         }
-        // As in AWS, where a choice stands beside anything else it counts for nothing.
+        // As in AWS, `?` terms are ignored next to any other term.
         if !pattern.all.is_empty() || !pattern.none.is_empty() {
             pattern.any.clear();
         }
@@ -94,7 +95,7 @@ fn term(text: &str) -> Result<(Term, &str), String> {
     Ok((Term::Text(word.to_owned()), after))
 }
 
-/// A phrase up to its quotation mark; a backslash takes the next character as it is.
+/// A phrase up to its closing quote; a backslash makes the next character literal.
 fn quoted(text: &str) -> Option<(Term, &str)> {
     let mut phrase = String::new();
     let mut chars = text.char_indices();

@@ -1,7 +1,8 @@
 //! One build's log as a stream of events.
 //!
-//! A line has a number, from 0, and a time, which never goes back; both follow from the build's files alone, so that they are
-//! the same after every start. Its [`StreamIndex`] knows places between lines.
+//! A line has a number, starting from 0, and a time, which never decreases; both depend only on the
+//! build's files, so that they are stable across restarts. A [`StreamIndex`] remembers positions
+//! between lines.
 
 use runner_core::event::EventBody;
 use runner_folder::events::{LineReader, LinesState, LogReader, OutputReader};
@@ -10,15 +11,16 @@ use std::collections::VecDeque;
 use std::fs;
 use std::io;
 
-/// Bytes of text from one place to the next.
+/// Bytes of text between two remembered positions.
 const STEP: usize = 256 << 10;
-/// Most bytes of a begun line that a place repeats, unless the last place is far away.
+/// Maximum bytes of an incomplete line that a position copies, unless the last position is far
+/// away.
 const SHORT: usize = 4 << 10;
 const FAR: usize = 16 * STEP;
-/// Bytes of a page, as CloudWatch Logs counts them, and what each event counts besides its text.
+/// Bytes of a page, as CloudWatch Logs counts them, and the overhead of each event.
 pub(super) const PAGE: usize = 1 << 20;
 pub(super) const OVERHEAD: usize = 26;
-/// Bytes at the end of the events among which the last line's is looked for.
+/// Bytes at the end of the events that are searched for the last line's.
 const TAIL: u64 = 64 << 10;
 
 /// One line of a stream.
@@ -36,7 +38,7 @@ impl LogLine {
     }
 }
 
-/// From `start` up to but not including `end`.
+/// A range of times from `start`, excluding `end`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TimeRange {
     pub start: Option<i64>,
@@ -60,7 +62,7 @@ pub enum From {
     Tail,
     /// Begins with the line of this number.
     Forward(u64),
-    /// Ends before it.
+    /// Ends before the line of this number.
     Backward(u64),
 }
 
@@ -68,20 +70,20 @@ pub enum From {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct LinePage {
     pub entries: Vec<LogLine>,
-    /// The number of the first line, and of the one behind the last.
+    /// Number of the first line, and of the one after the last.
     pub first: u64,
     pub next: u64,
 }
 
-/// A place between two events of the build's log.
+/// A position between two events of the build's log.
 #[derive(Clone, Debug, Default)]
 pub(super) struct StreamPlace {
-    /// In `events.jsonl`.
+    /// Offset in `events.jsonl`.
     position: u64,
     /// The number of the next line.
     pub(super) seq: u64,
     lines: LinesState,
-    /// The begun line, without its end.
+    /// The incomplete line so far.
     rest: Vec<u8>,
 }
 
@@ -92,15 +94,15 @@ impl StreamPlace {
     }
 }
 
-/// What reading on has found.
+/// The result of reading on.
 pub(super) struct Read {
     pub(super) entries: Vec<LogLine>,
     pub(super) bytes: usize,
-    /// There is nothing more so far.
+    /// Whether there is nothing more so far.
     pub(super) is_end: bool,
 }
 
-/// Reads on from a place, events until they have added so many bytes, or until there is no more.
+/// Reads events from a position until they have added this many bytes, or until there are no more.
 pub(super) fn read_on(dir: &BuildDir, place: &mut StreamPlace, most: usize) -> io::Result<Read> {
     let mut events = LogReader::open_at(dir, place.position)?;
     let mut output = OutputReader::open(dir)?;
@@ -131,18 +133,19 @@ pub(super) fn read_on(dir: &BuildDir, place: &mut StreamPlace, most: usize) -> i
     done.map(|()| read)
 }
 
-/// Places of a stream, in order.
+/// Remembered positions of a stream, in order.
 #[derive(Debug, Default)]
 pub(crate) struct StreamIndex {
     places: Vec<StreamPlace>,
-    /// Where reading goes on.
+    /// Where reading continues.
     end: StreamPlace,
-    /// Bytes of text since the last place.
+    /// Bytes of text since the last remembered position.
     since: usize,
 }
 
 impl StreamIndex {
-    /// Reads on until `is_enough` of the end so far, or what was there at first: a build may write faster than this reads.
+    /// Reads on until `is_enough` of the current end, or to what was the end at first: a build may
+    /// write faster than this reads.
     pub(super) fn reach(
         &mut self,
         dir: &BuildDir,
@@ -150,7 +153,7 @@ impl StreamIndex {
     ) -> io::Result<()> {
         let length = fs::metadata(dir.events())?.len();
         while !is_enough(&self.end) && self.end.position < length {
-            // An error keeps what was read so far; the next read begins there.
+            // After an error the previous end is kept; the next read begins there.
             let mut end = self.end.clone();
             let read = read_on(dir, &mut end, STEP)?;
             self.end = end;
@@ -166,13 +169,13 @@ impl StreamIndex {
         Ok(())
     }
 
-    /// The last place behind which are all lines from this time on.
+    /// The last position that precedes all lines from this time on.
     pub(super) fn before(&mut self, dir: &BuildDir, time: i64) -> io::Result<StreamPlace> {
         self.reach(dir, |end| end.time() >= time)?;
         Ok(self.nth(self.places.partition_point(|place| place.time() < time)))
     }
 
-    /// The place of this number; the first of all is the beginning.
+    /// The position with this index; the first is the start.
     fn nth(&self, number: usize) -> StreamPlace {
         number.checked_sub(1).map_or_else(StreamPlace::default, |at| self.places[at].clone())
     }
@@ -234,7 +237,7 @@ impl StreamIndex {
         Ok(LinePage { entries, first, next })
     }
 
-    /// The last lines of a range, from the end on a piece at a time.
+    /// The last lines of a range, read piece by piece from the end.
     fn backward(
         &mut self,
         dir: &BuildDir,
@@ -279,7 +282,7 @@ impl StreamIndex {
         Ok(LinePage { entries: entries.into(), first, next })
     }
 
-    /// The lines from a place on up to the line `stop`.
+    /// The lines from a position up to the line `stop`.
     fn piece(&self, dir: &BuildDir, number: usize, stop: u64) -> io::Result<Vec<LogLine>> {
         let mut place = self.nth(number);
         let mut all = Vec::new();
@@ -310,7 +313,7 @@ pub(super) fn first_time(dir: &BuildDir) -> io::Result<Option<i64>> {
     }
 }
 
-/// The time of the last event that adds to the text, as far as it is among the last.
+/// The time of the last event that adds text, if it is near the end.
 pub(super) fn last_time(dir: &BuildDir) -> io::Result<Option<i64>> {
     let mut reader = LogReader::open_near_end(dir, TAIL)?;
     let mut last = None;

@@ -1,4 +1,4 @@
-//! Streams and their pages, from real files.
+//! Tests of streams and their pages, with real files.
 
 use super::stream::{StreamIndex, last_time, read_on};
 use super::*;
@@ -41,7 +41,7 @@ fn texts(page: &LinePage) -> Vec<&str> {
     page.entries.iter().map(|entry| entry.text.trim_end()).collect()
 }
 
-/// A log of `count` lines, one a millisecond from 1000 on, each of `length` bytes.
+/// A log of `count` lines, one per millisecond from 1000 on, each of `length` bytes.
 fn log(dir: &BuildDir, count: i64, length: usize) -> LogWriter {
     let log = LogWriter::create(dir, format!("demo:{UUID}")).expect("a log");
     for number in 0..count {
@@ -76,7 +76,7 @@ fn all() -> TimeRange {
 fn pages_of_a_stream_meet_at_their_tokens() {
     let rig = Rig::new();
     let dir = rig.build(UUID);
-    // More than one place of the index.
+    // More than one position of the index.
     let log = log(&dir, 3000, 400);
     let mut index = StreamIndex::default();
     let mut page = |range: TimeRange, from: From, limit: usize| {
@@ -108,7 +108,7 @@ fn pages_of_a_stream_meet_at_their_tokens() {
         }
         assert_eq!(seen, 3000);
     }
-    // From one time on, up to another.
+    // From one time up to another.
     let range = TimeRange { start: Some(2500), end: Some(2503) };
     for from in [From::Head, From::Tail, From::Forward(0), From::Backward(3000)] {
         let some = page(range, from, 100);
@@ -118,7 +118,7 @@ fn pages_of_a_stream_meet_at_their_tokens() {
     assert_eq!((last.first, last.next), (1502, 1503));
     assert_eq!(page(range, From::Backward(1500), 9).first, 1500, "the same token");
     assert_eq!(page(range, From::Forward(1503), 9).next, 1503, "the same token");
-    // It grows: what the last token was of is what comes next.
+    // It grows: the last token leads to the new lines.
     log.append_output(1, b"new\nhalf", at(9000)).expect("written");
     assert_eq!(texts(&page(all(), From::Forward(3000), 9)), ["new"]);
     log.append([EventBody::BuildEnded { status: Status::Succeeded, reason: None }], at(9001))
@@ -131,7 +131,7 @@ fn pages_of_a_stream_meet_at_their_tokens() {
     assert_eq!(last_time(&dir).expect("a time"), Some(9000));
 }
 
-/// What is read from any place is what is read from the beginning.
+/// Reading from any position gives the same lines as reading from the start.
 #[test]
 fn a_place_forgets_nothing_of_what_was_before_it() {
     let rig = Rig::new();
@@ -159,7 +159,7 @@ fn a_place_forgets_nothing_of_what_was_before_it() {
     let mut place = stream::StreamPlace::default();
     let mut pieces = Vec::new();
     loop {
-        // An event at a time.
+        // One event at a time.
         let read = read_on(&dir, &mut place, 1).expect("read");
         pieces.extend(read.entries);
         if read.is_end {
@@ -173,7 +173,7 @@ fn a_place_forgets_nothing_of_what_was_before_it() {
     assert!(whole.windows(2).all(|two| two[0].time <= two[1].time), "times never go back");
 }
 
-/// Two streams of one group whose lines come by turns, and a third that has none of the time.
+/// Two streams of one group with alternating lines, and a third with none in the range.
 #[test]
 fn lines_of_a_group_are_in_the_order_of_their_times() {
     let rig = Rig::new();
@@ -226,7 +226,7 @@ fn lines_of_a_group_are_in_the_order_of_their_times() {
     assert_eq!(run(LogFilter { names, limit: 1000, ..asked }), 50);
 }
 
-/// What waits in other streams is not what a request has looked at: else each of them would tell one line.
+/// Buffered lines of other streams do not count as read: otherwise each page would hold one line.
 #[test]
 fn a_page_of_many_streams_is_a_whole_one() {
     const STREAMS: usize = 300;
@@ -256,13 +256,13 @@ fn a_page_of_many_streams_is_a_whole_one() {
     };
     let found = asked.run(&db, &reader).expect("found");
     assert_eq!(found.entries.len(), 20);
-    // A request that finds nothing comes to an end as well, far from where it has begun.
+    // A request that finds nothing also ends, far from where it began.
     let pattern = FilterPattern::parse("nothing").expect("a pattern");
     let found = LogFilter { pattern, ..asked }.run(&db, &reader).expect("found");
     assert!(found.next.is_some_and(|(time, ..)| time > 1000), "{:?}", found.next);
 }
 
-/// A look at a log that grows faster than it is read comes to an end.
+/// Reading a log that grows faster than it is read comes to an end.
 #[test]
 fn the_end_is_where_it_was() {
     let rig = Rig::new();
@@ -295,7 +295,7 @@ fn patterns() {
         ("\"sda1 disk\"", false),
         ("%sd[a-z][0-9]%", true),
         ("%^ERROR%", false),
-        // A choice beside anything else counts for nothing.
+        // `?` terms are ignored next to any other term.
         ("ERROR ?empty", true),
     ] {
         assert_eq!(

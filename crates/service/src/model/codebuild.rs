@@ -1,9 +1,9 @@
-//! Inputs of CodeBuild, member by member, as AWS describes them to its clients. A test holds them against that.
+//! Inputs of CodeBuild, member by member, from AWS's own description. A test compares the two.
 
 use super::shape::{MemberShape, TextPattern, list, matching, number, optional, required, text};
 use MemberShape::{Choice, Flag, Real, Record};
 
-/// The inputs of operations.
+/// Inputs by operation.
 pub(super) const INPUTS: &[(&str, &MemberShape)] = &[
     ("CreateProject", &CREATE_PROJECT_INPUT),
     ("UpdateProject", &UPDATE_PROJECT_INPUT),

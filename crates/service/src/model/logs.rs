@@ -1,9 +1,10 @@
-//! Inputs of CloudWatch Logs, as far as logs are read here. A test holds them against AWS's own description.
+//! Inputs of CloudWatch Logs, for the operations supported here. A test compares them with AWS's
+//! own description.
 
 use super::shape::{MemberShape, TextPattern, list, matching, number, optional, required, text};
 use MemberShape::{Choice, Flag, Record};
 
-/// The inputs of operations.
+/// Inputs by operation.
 pub(super) const INPUTS: &[(&str, &MemberShape)] = &[
     ("DescribeLogGroups", &DESCRIBE_LOG_GROUPS_REQUEST),
     ("DescribeLogStreams", &DESCRIBE_LOG_STREAMS_REQUEST),

@@ -1,4 +1,4 @@
-//! What AWS lets its clients send, and how it says what is wrong with the rest. Pure.
+//! The inputs that AWS accepts, and its error messages for all others. Pure.
 
 mod codebuild;
 mod logs;
@@ -14,7 +14,7 @@ pub enum DescribedService {
     Logs,
 }
 
-/// Inputs of a service, by the names of its operations.
+/// Inputs of a service, by operation.
 #[must_use]
 pub fn inputs(service: DescribedService) -> &'static [(&'static str, &'static MemberShape)] {
     match service {
@@ -23,7 +23,7 @@ pub fn inputs(service: DescribedService) -> &'static [(&'static str, &'static Me
     }
 }
 
-/// Holds an input against its description. What is not described passes.
+/// Checks an input against its description. Undescribed members pass.
 ///
 /// # Errors
 /// Everything that is wrong with it.
@@ -36,7 +36,7 @@ pub fn validate(
     shape.map_or(Ok(()), |(_, shape)| check(shape, input))
 }
 
-/// An input without members that no description has, and without those that are null: as if they had not been sent.
+/// Removes undescribed and null members from an input, as if they had not been sent.
 #[must_use]
 pub fn known(service: DescribedService, operation: &str, input: &Value) -> Value {
     let shape = inputs(service).iter().find(|(name, _)| *name == operation);

@@ -1,12 +1,12 @@
-//! Descriptions of inputs, and what holds an input against one.
+//! Descriptions of inputs, and the check of an input against one.
 
 use serde_json::Value;
 use std::fmt;
 
-/// What a member may be.
+/// The valid values of a member.
 #[derive(Debug)]
 pub enum MemberShape {
-    /// So many characters at least and at most, of these kinds.
+    /// Minimum and maximum length in characters, and the allowed characters.
     Text {
         min: usize,
         max: usize,
@@ -36,7 +36,7 @@ pub struct RecordMember {
     pub shape: &'static MemberShape,
 }
 
-/// Which characters a text may have.
+/// The characters a text may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TextPattern {
     ProjectName,
@@ -74,7 +74,7 @@ pub(super) const fn list(of: &'static MemberShape, min: usize, max: usize) -> Me
 }
 
 impl TextPattern {
-    /// As AWS writes it.
+    /// The pattern as AWS writes it.
     #[must_use]
     pub fn text(self) -> &'static str {
         match self {
@@ -110,15 +110,15 @@ impl TextPattern {
     }
 }
 
-/// Unicode's separators, as far as they are whitespace.
+/// Unicode separators that are whitespace.
 fn is_separator(c: char) -> bool {
     c.is_whitespace() && !c.is_control()
 }
 
-/// What is wrong with an input.
+/// The problems of an input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InputProblems {
-    /// A value of another type: the input cannot be read.
+    /// A value of the wrong type: the input cannot be read.
     Type(String),
     Constraints(Vec<String>),
 }
@@ -135,20 +135,20 @@ impl fmt::Display for InputProblems {
     }
 }
 
-/// Most characters of a value that a message repeats.
+/// Maximum characters of a value repeated in a message.
 const SHOWN: usize = 200;
 
-/// Holds a value against its description.
+/// Checks a value against its description.
 ///
 /// # Errors
-/// Everything that is wrong with it; of a wrong type, that alone.
+/// Everything that is wrong with it; a wrong type alone.
 pub(super) fn check(shape: &MemberShape, value: &Value) -> Result<(), InputProblems> {
     let mut walk = ShapeWalk { found: Vec::new() };
     walk.value(shape, value, "").map_err(InputProblems::Type)?;
     if walk.found.is_empty() { Ok(()) } else { Err(InputProblems::Constraints(walk.found)) }
 }
 
-/// A value with what its description knows, and nothing else.
+/// A value reduced to described members.
 pub(super) fn known(shape: &MemberShape, value: &Value) -> Value {
     match (shape, value) {
         (MemberShape::Record(members), Value::Object(given)) => {

@@ -1,5 +1,5 @@
-//! Projects by the rules that no description of inputs tells: what goes together, what AWS fills in, what an update
-//! leaves. Pure.
+//! Rules of projects beyond the description of inputs: valid combinations, AWS's defaults, the
+//! effect of an update. Pure.
 
 mod order;
 #[cfg(test)]
@@ -12,10 +12,10 @@ use runner_core::arn::{ACCOUNT, REGION, arn};
 use runner_core::spec::MOST_BUILDS;
 use serde_json::{Map, Value, json};
 
-/// Most automatic retries of a build, as in AWS.
+/// Maximum automatic retries of a build, as in AWS.
 const MOST_RETRIES: i64 = 10;
 
-/// What a project may be given, by AWS's names.
+/// Members that a project may have, by AWS's names.
 const MEMBERS: &[&str] = &[
     "description",
     "source",
@@ -46,7 +46,8 @@ pub fn project_arn(name: &str) -> String {
     arn("codebuild", &format!("project/{name}"))
 }
 
-/// The name of a project that is named by it or by its ARN. That of another account or region names none here.
+/// The name of a project given by name or ARN. An ARN of another account or region matches nothing
+/// here.
 #[must_use]
 pub fn name_of(named: &str) -> Option<&str> {
     match named.strip_prefix("arn:") {
@@ -55,13 +56,13 @@ pub fn name_of(named: &str) -> Option<&str> {
     }
 }
 
-/// What a new project is, of an input.
+/// A new project from an input.
 #[must_use]
 pub fn given(input: &Value) -> Value {
     updated(&json!({}), input)
 }
 
-/// What a project becomes by an input: absent is kept, what is there is replaced whole.
+/// A project after an update: absent members are kept, present ones are replaced entirely.
 #[must_use]
 pub fn updated(old: &Value, input: &Value) -> Value {
     let mut new = old.as_object().cloned().unwrap_or_default();
@@ -76,7 +77,7 @@ pub fn updated(old: &Value, input: &Value) -> Value {
     Value::Object(new)
 }
 
-/// What AWS takes for "none of it any more".
+/// Whether AWS treats this value as a removal.
 fn is_removal(name: &str, value: &Value) -> bool {
     match name {
         "buildBatchConfig" | "vpcConfig" => value.as_object().is_some_and(Map::is_empty),
@@ -85,7 +86,7 @@ fn is_removal(name: &str, value: &Value) -> bool {
     }
 }
 
-/// What is wrong with a project, all of it.
+/// All problems of a project.
 #[must_use]
 pub fn problems(project: &Value) -> Vec<String> {
     let mut found = Vec::new();
@@ -149,7 +150,7 @@ pub fn problems(project: &Value) -> Vec<String> {
     found
 }
 
-/// What is wrong with what a project says of its batches.
+/// Problems of a project's batch settings.
 pub(crate) fn batch_problems(config: &Value) -> Vec<String> {
     let mut found = Vec::new();
     if !config["serviceRole"].is_null() {
@@ -184,13 +185,13 @@ fn source(source: &Value, what: &str, found: &mut Vec<String>) {
     }
 }
 
-/// Whether its builds are to have privileges.
+/// Whether its builds are privileged.
 #[must_use]
 pub fn is_privileged(project: &Value) -> bool {
     project["environment"]["privilegedMode"] == true
 }
 
-/// Whether a buildspec is the text itself and no place.
+/// Whether a buildspec is the text itself rather than a path.
 #[must_use]
 pub fn is_inline(buildspec: &str) -> bool {
     buildspec.contains('\n') || buildspec.trim_start().starts_with("version")
@@ -215,7 +216,7 @@ fn artifacts(artifacts: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// Each is there, is a name, and is there once.
+/// Checks that each identifier is present, valid and unique.
 fn identifiers(items: &Value, member: &str, what: &str, found: &mut Vec<String>) {
     let mut seen = Vec::new();
     for item in list(items) {
@@ -247,7 +248,7 @@ fn role(role: &str, found: &mut Vec<String>) {
     }
 }
 
-/// A project as BatchGetProjects answers.
+/// A project in the form of BatchGetProjects.
 #[must_use]
 pub fn shown(project: &Project) -> Value {
     let mut shown = project.given.as_object().cloned().unwrap_or_default();

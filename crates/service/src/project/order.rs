@@ -1,9 +1,9 @@
-//! A project and the overrides of StartBuild, as one project; and whether a build of it can run here.
+//! Merges a project with the overrides of StartBuild, and checks whether such a build can run here.
 
 use super::{is_inline, list, problems, text};
 use serde_json::{Map, Value, json};
 
-/// Overrides that replace a member of the project whole.
+/// Overrides that replace a whole member of the project.
 const WHOLE: &[(&str, &str)] = &[
     ("secondarySourcesOverride", "secondarySources"),
     ("secondarySourcesVersionOverride", "secondarySourceVersions"),
@@ -43,18 +43,18 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     ("imagePullCredentialsTypeOverride", "imagePullCredentialsType"),
 ];
 
-/// What is to be built.
+/// The merged settings of a build.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Merged {
-    /// As a project.
+    /// In the form of a project.
     pub project: Value,
     pub has_sessions: bool,
 }
 
-/// Joins both.
+/// Merges a project with overrides.
 ///
 /// # Errors
-/// Everything that keeps it from running here.
+/// Everything that prevents it from running here.
 pub fn merge(name: &str, given: &Value, input: &Value) -> Result<Merged, Vec<String>> {
     let mut project = given.as_object().cloned().unwrap_or_default();
     project.insert("name".to_owned(), json!(name));
@@ -90,7 +90,7 @@ pub fn merge(name: &str, given: &Value, input: &Value) -> Result<Merged, Vec<Str
     }
 }
 
-/// Whether a build has privileges, and by whose word: the call's own, or the project's.
+/// Whether a build is privileged, and by whose setting: the call's or the project's.
 #[must_use]
 pub fn overridden_privileges(project: &Value, input: &Value) -> Option<&'static str> {
     if project["environment"]["privilegedMode"] != true {
@@ -115,7 +115,7 @@ fn object(value: Option<&Value>) -> Map<String, Value> {
     value.and_then(Value::as_object).cloned().unwrap_or_default()
 }
 
-/// What makes a difference to a build and cannot be had here.
+/// Settings that affect a build and are not supported here.
 fn unrunnable(project: &Value, found: &mut Vec<String>) {
     let mut say =
         |text: String| found.push(format!("Invalid input: this machine cannot run it: {text}"));
@@ -177,7 +177,7 @@ fn unrunnable(project: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// Whether a path leads out of the folder it starts from, by what it says.
+/// Whether a path, read as text, leads out of the folder it starts from.
 fn leaves_its_folder(path: &str) -> bool {
     path.starts_with('/') || path.split('/').any(|name| name == "..")
 }

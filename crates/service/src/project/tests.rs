@@ -1,4 +1,4 @@
-//! Rules of projects.
+//! Tests of the rules of projects.
 
 use super::*;
 

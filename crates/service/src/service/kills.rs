@@ -1,7 +1,8 @@
-//! Kills at any time of any write: what was answered stands, and nothing stands twice.
+//! Tests of kills during writes: what was answered stands, and nothing exists twice.
 //!
-//! The service runs in a process, this test program once more, which says what it was answered. Its builds wait: their starts
-//! over kills are tried with real processes (`tests/suite/service_faults.rs`).
+//! The service runs in a second process of this test program, which prints each answer it gets. Its
+//! builds stay queued: starts across kills are tested with real processes
+//! (`tests/suite/service_faults.rs`).
 
 use super::queue::{Launcher, ProcessWait, Start};
 use super::{Fault, Service, ServiceSettings};
@@ -19,11 +20,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-/// Says to this program that it is the one that is killed: the state folder, and how often that has been so.
+/// Tells this program that it is the process to kill: the state folder, and the number of kills so
+/// far.
 const FOLDER: &str = "RUNNER_TEST_KILLED_IN";
 const ROUND: &str = "RUNNER_TEST_KILLED_ROUND";
 const ROUNDS: usize = 50;
-/// The same with `cargo xtask test --extended`.
+/// Number of kills with `cargo xtask test --extended`.
 const LONG_NIGHT: usize = 500;
 
 struct Nobody;
@@ -74,7 +76,7 @@ fn block<T>(work: impl Future<Output = T>) -> T {
     runtime.expect("a runtime").block_on(work)
 }
 
-/// Every kind of write, one after the other, each said when it was answered.
+/// Every kind of write in turn; each answer is printed.
 async fn work(service: &Arc<Service>, round: &str) {
     let say = |text: String| {
         let mut out = std::io::stdout().lock();
@@ -114,10 +116,10 @@ async fn work(service: &Arc<Service>, round: &str) {
     }
 }
 
-/// What was answered, by the names of projects: the last answer of each kind, with the uuid that it told.
+/// Answers by project: the last of each kind, with the uuid it returned.
 type Answers = BTreeMap<String, BTreeMap<String, String>>;
 
-/// One life of the service, which ends in the middle of something; what it was answered.
+/// Runs the service once and kills it. Returns its answers.
 fn life(folder: &Path, round: usize, answers: &mut Answers) {
     let program = std::env::current_exe().expect("this program");
     let mut child = Command::new(program)
@@ -142,7 +144,8 @@ fn life(folder: &Path, round: usize, answers: &mut Answers) {
         }
         false
     };
-    // Each life is killed behind another answer, and a little later than the last one that was killed behind it.
+    // Each run is killed after a different answer, and a little later than the last run killed
+    // after that answer.
     let mut left = 1 + round % 13;
     while left > 0 {
         let line = lines.next().expect("it lives").expect("a line");
@@ -175,13 +178,13 @@ fn what_was_answered_stands() {
     block(async {
         for (name, did) in &answers {
             stands(&service, name, did).await;
-            // Tokens are good for five minutes.
+            // Tokens are valid for five minutes.
             if began.elapsed() < std::time::Duration::from_secs(240) {
                 asks_again(&service, name, did).await;
             }
         }
     });
-    // Nobody got a number twice.
+    // No number was assigned twice.
     let twice: i64 = service
         .db
         .read_now(|connection: &Connection| -> Result<i64, DbError> {
@@ -194,8 +197,8 @@ fn what_was_answered_stands() {
     assert_eq!(kinds.len(), 10, "{kinds:?}");
 }
 
-/// Looks whether what was answered of a project is so. What was being done when the service was killed may be done or not:
-/// that is the next that [`work`] does behind the last answer.
+/// Looks whether what was answered of a project is so. What was being done when the service was
+/// killed may be done or not: that is the next that [`work`] does behind the last answer.
 async fn stands(service: &Arc<Service>, name: &str, did: &BTreeMap<String, String>) {
     let has = |kind: &str| did.contains_key(kind);
     let number: usize = name.rsplit_once('-').expect("a name").1.parse().expect("a number");
@@ -247,7 +250,7 @@ async fn stands(service: &Arc<Service>, name: &str, did: &BTreeMap<String, Strin
     }
 }
 
-/// Who got no answer asks again, and gets what there is.
+/// A requester without an answer repeats the request and gets the existing result.
 async fn asks_again(service: &Arc<Service>, name: &str, did: &BTreeMap<String, String>) {
     let is_there = service.project(name).await.expect("a look").is_some();
     if is_there && !did.contains_key("delete") {

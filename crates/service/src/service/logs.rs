@@ -1,4 +1,4 @@
-//! The logs of builds: streams are found in the database, and read by `crate::logs`.
+//! The logs of builds: finds streams in the database and reads them with `crate::logs`.
 
 use super::Service;
 use crate::db::streams::{self, StoredStream};
@@ -14,7 +14,7 @@ impl Service {
         StreamReader::new(self.home.clone(), Arc::clone(&self.places))
     }
 
-    /// Reads the database and logs where that holds up nobody else.
+    /// Reads the database and logs on a thread where it blocks nobody else.
     async fn read_logs<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Db, &StreamReader) -> Result<T, LogError> + Send + 'static,
@@ -25,7 +25,7 @@ impl Service {
         read.await.unwrap_or(Err(LogError::Db(DbError::Closed)))
     }
 
-    /// Names of groups with the times of their beginning, in the order of their bytes.
+    /// Names of groups with their creation times, sorted by bytes.
     pub async fn log_groups(
         &self,
         wanted: streams::GroupSelection,
@@ -40,7 +40,7 @@ impl Service {
         .await
     }
 
-    /// The projects of which a group has logs, for the check of rights.
+    /// The projects whose logs are in a group, for the check of rights.
     pub async fn projects_of_group(&self, group: &str) -> Result<Vec<String>, DbError> {
         let group = group.to_owned();
         self.db.read(move |connection| streams::projects(connection, &group)).await
@@ -60,7 +60,7 @@ impl Service {
     /// Streams of a group.
     ///
     /// # Errors
-    /// There is no such group.
+    /// The group does not exist.
     pub async fn log_streams(
         &self,
         wanted: streams::StreamQuery,
@@ -96,7 +96,7 @@ impl Service {
     /// Lines of one stream.
     ///
     /// # Errors
-    /// There is no such stream.
+    /// The stream does not exist.
     pub async fn log_events(
         &self,
         group: String,
@@ -120,10 +120,10 @@ impl Service {
         .await
     }
 
-    /// Lines of a group that match.
+    /// Matching lines of a group.
     ///
     /// # Errors
-    /// There is no such group.
+    /// The group does not exist.
     pub async fn filter_log_events(&self, filter: LogFilter) -> Result<FilteredLines, LogError> {
         self.read_logs(move |db, reader| {
             has_group(db, &filter.group)?;

@@ -1,4 +1,4 @@
-//! The service: its database, its settings, and what is done with projects.
+//! The service: its database, its settings, and operations on projects.
 
 mod batches;
 #[cfg(test)]
@@ -25,23 +25,23 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use steady::Steady;
 
-/// Most projects of an account.
+/// Maximum number of projects.
 const MOST: i64 = 5000;
 
-/// How it is set up.
+/// Settings of the service.
 #[derive(Clone, Debug)]
 pub struct ServiceSettings {
-    /// Builds that run at once.
+    /// Maximum number of running builds.
     pub max_builds: usize,
-    /// Builds that wait.
+    /// Maximum number of queued builds.
     pub max_queued: usize,
-    /// Below which folders are taken as sources.
+    /// Folders below this one are accepted as sources.
     pub source_root: Option<PathBuf>,
-    /// Why builds may have no privileges, if so.
+    /// Why builds may not be privileged, if so.
     pub no_privileges: Option<&'static str>,
 }
 
-/// Why a call is not answered.
+/// Why a call failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Fault {
     #[error("{0}")]
@@ -72,11 +72,12 @@ pub struct Service {
 }
 
 impl Service {
-    /// Opens that of a state folder, whose `serve.lock` the caller holds; and what there is to tell. `rebuilds`: the
-    /// index of builds is made anew. Nothing starts before [`Self::take_up_all`].
+    /// Opens the service of a state folder, whose `serve.lock` the caller holds. Returns messages,
+    /// too. `rebuilds`: creates the index of builds again. Nothing starts before
+    /// [`Self::take_up_all`].
     ///
     /// # Errors
-    /// There is no database to be had.
+    /// The database cannot be opened.
     pub fn open(
         home: &Home,
         settings: ServiceSettings,
@@ -111,9 +112,9 @@ impl Service {
         Ok((service, told))
     }
 
-    /// Builds that wait, as they stand in a database of another day: no deadline is further away than when it was set,
-    /// whatever the clock has done since; and where the database is a copy of some time ago, what it has as waiting may
-    /// have run since then, and does not run again.
+    /// Corrects queued builds of a database opened later: no deadline may be further away than when
+    /// it was set, whatever the clock has done since. If the database is an older copy, builds
+    /// queued in it may have run since and do not run again.
     fn mend_queue(&self, is_restored: bool) -> Result<(), DbError> {
         let now = self.clock.now();
         let wall = clock::wall().epoch_millis();
@@ -149,7 +150,7 @@ impl Service {
         })
     }
 
-    /// Takes note of builds that others have begun or removed.
+    /// Updates the index with builds that others have started or removed.
     pub async fn refresh(&self) -> Result<(), DbError> {
         let (looks, db, home) = (Arc::clone(&self.looks), self.db.clone(), self.home.clone());
         let looked = tokio::task::spawn_blocking(move || looks.refresh(&db, &home));
@@ -206,7 +207,7 @@ impl Service {
             let change = move |connection: &Connection| {
                 let current =
                     projects::get(connection, &old.name)?.ok_or_else(|| no_project(&old.name))?;
-                // What is checked is what is kept: where it has changed since, all of it is done again.
+                // Keep only what was checked: if the project has changed meanwhile, start again.
                 if current.given != old.given {
                     return Ok(None);
                 }
@@ -215,14 +216,14 @@ impl Service {
                 Ok::<_, Fault>(Some(new))
             };
             if let Some(new) = self.db.write(change).await? {
-                // A higher limit may have room for a build of a batch that waits.
+                // A higher limit may make room for a queued build of a batch.
                 self.begin().await;
                 return Ok(new);
             }
         }
     }
 
-    /// A project by the rules, its folders included.
+    /// A project that passed all checks, including its folders.
     async fn checked(&self, given: Value) -> Result<Value, Fault> {
         let mut found = project::problems(&given);
         let root = self.settings.source_root.clone();
@@ -237,13 +238,13 @@ impl Service {
         if found.is_empty() { Ok(given) } else { Err(Fault::Invalid(found.join("; "))) }
     }
 
-    /// That one is not there is no error.
+    /// Deletes a project; a missing one is no error.
     pub async fn delete_project(&self, name: &str) -> Result<(), DbError> {
         let name = name.to_owned();
         self.db.write(move |connection| projects::delete(connection, &name)).await
     }
 
-    /// Makes caches of a project useless for builds to come.
+    /// Invalidates a project's caches for future builds.
     pub async fn invalidate_cache(&self, name: &str) -> Result<(), Fault> {
         let name = name.to_owned();
         let change = move |connection: &Connection| {
@@ -267,7 +268,7 @@ impl Service {
         self.db.read(list).await
     }
 
-    /// Leaves a copy of the database, when all is done.
+    /// Writes a copy of the database before closing.
     pub fn close(&self) -> Result<(), DbError> {
         self.db.back_up()
     }

@@ -1,6 +1,6 @@
-//! A clock that nobody can set: what the clock on the wall said when the service began, and the time since.
+//! A clock that nobody can set: the wall clock's time at the service's start, plus the time since.
 //!
-//! Deadlines are kept by it. A clock on the wall that is set meanwhile ends no build early and keeps none.
+//! Deadlines use it. Setting the wall clock meanwhile neither ends a build early nor keeps one.
 
 use runner_core::time::Timestamp;
 use runner_host::clock;

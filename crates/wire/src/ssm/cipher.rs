@@ -1,18 +1,18 @@
-//! The cipher of a session that is encrypted with a key of AWS KMS: AES-256 in Galois counter mode.
+//! Encryption of a session with a KMS key: AES-256-GCM.
 //!
-//! Used by `channel`. An encrypted payload is a nonce of 12 bytes, the bytes, and a tag of 16.
+//! Used by `channel`. An encrypted payload is a 12-byte nonce, the ciphertext, and a 16-byte tag.
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use zeroize::Zeroizing;
 
-/// Bytes of a data key: 32 for what goes to the client, 32 for what comes from it.
+/// Length of a data key in bytes: 32 for messages to the client, 32 for those from it.
 const KEY_LEN: usize = 64;
 
 /// The keys of a session.
 pub struct Cipher {
     to_client: LessSafeKey,
     from_client: LessSafeKey,
-    /// Of the next message to the client.
+    /// Nonce of the next message to the client.
     nonce: [u8; NONCE_LEN],
 }
 
@@ -23,7 +23,8 @@ impl std::fmt::Debug for Cipher {
 }
 
 impl Cipher {
-    /// With a data key, and a random number that nonces are counted from; `None` where the key has another length.
+    /// Makes the cipher from a data key and a random start value for nonces; `None` if the key has
+    /// the wrong length.
     #[must_use]
     pub fn new(key: &Zeroizing<Vec<u8>>, nonce: [u8; NONCE_LEN]) -> Option<Self> {
         let (to_client, from_client) =
@@ -32,7 +33,7 @@ impl Cipher {
         Some(Cipher { to_client: key(to_client)?, from_client: key(from_client)?, nonce })
     }
 
-    /// Encrypts what stands from there on in a message, in its place.
+    /// Encrypts a message in place, starting at offset `from`.
     pub fn seal(&mut self, message: &mut Vec<u8>, from: usize) {
         let nonce = self.nonce;
         self.count();
@@ -45,12 +46,13 @@ impl Cipher {
         );
         match sealed {
             Ok(tag) => message.extend_from_slice(tag.as_ref()),
-            // Only of bodies larger than any message. Nothing is better than what is in the clear.
+            // Only for bodies larger than any message. Sending nothing is better than sending it
+            // unencrypted.
             Err(_) => message.truncate(from),
         }
     }
 
-    /// What the client has encrypted; `None` where it has not, or somebody has changed it.
+    /// Decrypts a body from the client; `None` if it is not encrypted or was modified.
     #[must_use]
     pub fn open(&self, body: &[u8]) -> Option<Vec<u8>> {
         let (nonce, sealed) = body.split_at_checked(NONCE_LEN)?;
@@ -61,7 +63,7 @@ impl Cipher {
         Some(bytes)
     }
 
-    /// The next number, the lowest byte first.
+    /// Increments the nonce, lowest byte first.
     fn count(&mut self) {
         for byte in &mut self.nonce {
             *byte = byte.wrapping_add(1);
@@ -80,7 +82,7 @@ pub(super) mod tests {
         Zeroizing::new((0..64).collect())
     }
 
-    /// The same session's keys as its client has them.
+    /// The client's side of the same session.
     pub(in crate::ssm) fn of_client() -> Cipher {
         let mut swapped = key().to_vec();
         swapped.rotate_left(KEY_LEN / 2);
@@ -102,14 +104,14 @@ pub(super) mod tests {
             assert_eq!(message.len(), 4 + text.len() + 28);
             assert_eq!(client.open(&message[4..]).as_deref(), Some(text.as_bytes()));
             seen.push(message[4..16].to_vec());
-            // Whatever is changed of it.
+            // Any modification is detected.
             for at in 4..message.len() {
                 let mut changed = message.clone();
                 changed[at] ^= 1;
                 assert_eq!(client.open(&changed[4..]), None, "{at}");
             }
         }
-        // The lowest byte comes first, and the highest number is followed by nothing.
+        // The lowest byte comes first, and the highest value wraps to zero.
         assert_eq!(seen[0], [0xff; 12]);
         assert_eq!(seen[1], [0; 12]);
         assert_eq!((seen[2][0], seen[2][11]), (1, 0));

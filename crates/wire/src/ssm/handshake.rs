@@ -1,29 +1,30 @@
-//! The handshake: what session this is, and what the client makes of it.
+//! The texts of the handshake, which agrees on the session's type and encryption.
 //!
-//! The texts of the channel's first messages. Their order is `channel`'s business.
+//! `channel` decides the order of messages.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// The action by which a client has a data key made.
+/// The action with which a client creates a data key.
 const KMS_ENCRYPTION: &str = "KMSEncryption";
 
-/// Our version as clients compare it. Exactly four numbers: with three, every feature that depends on
-/// a version is silently off. High enough for multiplexed forwarding without keep-alive.
+/// Our version, which clients compare. It must have exactly four numbers: with three, clients
+/// silently disable every feature that depends on a version. It is high enough for multiplexed
+/// forwarding without keep-alive.
 pub const AGENT_VERSION: &str = "3.3.0.0";
 
-/// What runs at this end.
+/// The type of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionType {
     /// A shell on a terminal.
     StandardStream,
     /// A command on a terminal.
     InteractiveCommands,
-    /// A command without one.
+    /// A command without a terminal.
     NonInteractiveCommands,
-    /// Connections.
+    /// Forwarded connections.
     Port,
 }
 
@@ -40,16 +41,16 @@ impl SessionType {
     }
 }
 
-/// The key of AWS KMS that a session is to be encrypted with.
+/// The KMS key that encrypts a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KmsKey {
-    /// Its id, ARN or alias.
+    /// ID, ARN or alias.
     pub id: String,
-    /// Random, in base64: a part of what the data key is bound to, with clients that know of it.
+    /// Random text in base64. Clients that support it bind the data key to it.
     pub challenge: String,
 }
 
-/// The request's text. `properties` are sent for port sessions only.
+/// Makes the handshake request. `properties` are sent only for port sessions.
 #[must_use]
 pub fn request(kind: SessionType, properties: &Value, key: Option<&KmsKey>) -> String {
     let mut actions = vec![json!({
@@ -65,20 +66,20 @@ pub fn request(kind: SessionType, properties: &Value, key: Option<&KmsKey>) -> S
     json!({"AgentVersion": AGENT_VERSION, "RequestedClientActions": actions}).to_string()
 }
 
-/// The text that a client is to encrypt with its own key: what it gets is encrypted, as it reads with the other.
+/// Makes the challenge, which the client decrypts and encrypts again with its own key.
 #[must_use]
 pub fn challenge(sealed: &[u8]) -> String {
     json!({"Challenge": BASE64.encode(sealed)}).to_string()
 }
 
-/// What a client has answered to a challenge, still encrypted.
+/// Returns the client's answer to a challenge, still encrypted.
 #[must_use]
 pub fn challenge_response(text: &[u8]) -> Option<Vec<u8>> {
     let response: Value = serde_json::from_slice(text).ok()?;
     BASE64.decode(response.get("Challenge")?.as_str()?).ok()
 }
 
-/// The last word's text.
+/// Makes the last message of the handshake.
 #[must_use]
 pub fn complete(took: std::time::Duration, message: &str) -> String {
     #[derive(Serialize)]
@@ -89,7 +90,7 @@ pub fn complete(took: std::time::Duration, message: &str) -> String {
     }
     let handshake_time_to_complete = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
     let text = Complete { handshake_time_to_complete, customer_message: message };
-    // Two plain fields cannot fail to be written.
+    // Serializing two plain fields cannot fail.
     serde_json::to_string(&text).unwrap_or_default()
 }
 
@@ -115,21 +116,21 @@ struct Action {
     action_result: Value,
 }
 
-/// What a client that can do what it was asked has answered.
+/// The response of a client that supports the session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answered {
-    /// Its version.
+    /// Version of the client.
     pub version: ClientVersion,
-    /// The data key, as AWS KMS has encrypted it, where the session is to have one.
+    /// The data key, encrypted by KMS, if the session is encrypted.
     pub data_key: Option<DataKey>,
 }
 
-/// A data key that only AWS KMS can read.
+/// A data key that only KMS can decrypt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DataKey {
-    /// Its bytes.
+    /// The encrypted key.
     pub sealed: Vec<u8>,
-    /// Whether it is bound to the request's challenge, too.
+    /// Whether it is also bound to the challenge.
     pub has_challenge: bool,
 }
 
@@ -139,10 +140,10 @@ fn data_key(result: &Value) -> Option<DataKey> {
     (!sealed.is_empty()).then_some(DataKey { sealed, has_challenge })
 }
 
-/// What the client has answered, or why there will be no session.
+/// Parses the client's response.
 ///
 /// # Errors
-/// One sentence for the person: the client cannot do what it was asked, or the answer is none.
+/// One sentence for the user: the client does not support the session, or the response is invalid.
 pub fn response(text: &[u8]) -> Result<Answered, String> {
     const SUCCESS: i64 = 1;
     let response: Response = serde_json::from_slice(text)
@@ -167,7 +168,7 @@ pub fn response(text: &[u8]) -> Result<Answered, String> {
     Ok(Answered { version, data_key: sealed })
 }
 
-/// A client's version, number by number. One built from source says 1.2.0.0.
+/// A client's version, as numbers. A build from source reports 1.2.0.0.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientVersion(Vec<u32>);
 
@@ -177,13 +178,14 @@ impl ClientVersion {
         ClientVersion(numbers.unwrap_or_default())
     }
 
-    /// Whether it multiplexes connections.
+    /// Whether the client multiplexes connections.
     #[must_use]
     pub fn multiplexes(&self) -> bool {
         self.0.as_slice() >= [1, 1, 70].as_slice()
     }
 
-    /// Whether it knows errors and exit codes as such. One built from source is as new as they come.
+    /// Whether the client handles error output and exit codes. A build from source counts as the
+    /// newest version.
     #[must_use]
     pub fn tells_outputs_apart(&self) -> bool {
         self.0.as_slice() >= [1, 2, 312].as_slice() || self.0 == [1, 2, 0, 0]
@@ -243,7 +245,7 @@ mod tests {
         let key = KmsKey { id: "alias/k".to_owned(), challenge: "cmFuZG9t".to_owned() };
         let text = request(SessionType::StandardStream, &Value::Null, Some(&key));
         let text: Value = serde_json::from_str(&text).expect("JSON");
-        // In this order.
+        // In exactly this order.
         assert_eq!(text["RequestedClientActions"][0]["ActionType"], "SessionType");
         assert_eq!(
             text["RequestedClientActions"][1],

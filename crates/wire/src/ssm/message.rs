@@ -1,28 +1,28 @@
-//! One message of the data channel: a header of 120 bytes and a payload.
+//! A message of the data channel: a header of 120 bytes and a payload.
 //!
-//! Everything is big-endian. A header's own length field leaves out the last word, so it says 116.
+//! Everything is big-endian. The header's length field does not count its last word, so it is 116.
 
 use sha2::{Digest, Sha256};
 
-/// Bytes before a payload.
+/// Length of the header, in bytes.
 pub const HEADER_LEN: usize = 120;
-/// What the header says about its own length.
+/// The value of the header's length field.
 const ANNOUNCED_HEADER: u32 = 116;
-/// Longest payload that is taken from a client. Clients send 1 KiB at a time.
+/// Maximum payload accepted from a client, in bytes. Clients send 1 KiB at a time.
 pub const MAX_PAYLOAD: usize = 64 << 10;
 
-/// What a message is.
+/// The type of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageKind {
     /// Server to client, numbered.
     Output,
     /// Client to server, numbered.
     Input,
-    /// Either way: one numbered message has arrived.
+    /// Either way: acknowledges one numbered message.
     Acknowledge,
-    /// Server to client: it is over.
+    /// Server to client: the session is over.
     ChannelClosed,
-    /// Hints of a gateway that concern nobody here, and whatever else there may be.
+    /// Gateway hints that have no effect here, and unknown types.
     Other,
 }
 
@@ -50,32 +50,32 @@ impl MessageKind {
     }
 }
 
-/// What the payload of a numbered message is.
+/// The payload type of a numbered message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Payload {
-    /// Not one of a numbered message.
+    /// Not a numbered message.
     None,
-    /// Bytes of a terminal, of a program or of a connection.
+    /// Data of a terminal, a program or a connection.
     Bytes,
-    /// The client's terminal has this size.
+    /// New size of the client's terminal.
     Size,
     /// The server's first message.
     HandshakeRequest,
     /// The client's answer to it.
     HandshakeResponse,
-    /// The server's last word on it.
+    /// The server's last message of the handshake.
     HandshakeComplete,
-    /// What the client is to show that it has the session's key by.
+    /// Challenge for the client to prove that it has the session key.
     ChallengeRequest,
-    /// The client's answer to that.
+    /// The client's answer to the challenge.
     ChallengeResponse,
-    /// One of [`super::channel::Flag`].
+    /// A flag, such as `CONNECT_FAILED`.
     Flag,
-    /// What a program writes as errors.
+    /// Error output of a program.
     StdErr,
     /// `EXIT_CODE: n`.
     ExitCode,
-    /// Another one.
+    /// Any other type.
     Other(u32),
 }
 
@@ -115,50 +115,51 @@ impl Payload {
     }
 }
 
-/// A message that has arrived whole and unharmed.
+/// A complete and undamaged message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
-    /// What it is.
+    /// Type of the message.
     pub kind: MessageKind,
-    /// Its number in its direction; 0 where it has none.
+    /// Its number in its direction; 0 if it has none.
     pub sequence: i64,
-    /// Its name, as acknowledgements use it.
+    /// Its ID, which acknowledgements refer to.
     pub id: Id,
-    /// What its bytes are.
+    /// Type of the payload.
     pub payload: Payload,
-    /// Its bytes.
+    /// The payload.
     pub body: &'a [u8],
 }
 
-/// Why bytes are no message. Such bytes are dropped in silence: a sound peer sends them again.
+/// Why bytes are not a valid message. They are dropped silently, because a correct peer resends
+/// them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RejectedMessage {
     /// Shorter than a header.
     #[error("{0} bytes are no message")]
     Short(usize),
-    /// Another header than the one there is.
+    /// Unexpected header length.
     #[error("a header of {0} bytes")]
     Header(u32),
-    /// It says nothing about what it is.
+    /// No message type.
     #[error("a message without a type")]
     NoType,
-    /// No time of creation.
+    /// No creation time.
     #[error("a message without a date")]
     NoDate,
-    /// More or fewer bytes than announced, or more than are taken.
+    /// The payload's length differs from the announced one, or exceeds the limit.
     #[error("a payload of {there} bytes where {announced} are announced")]
     Length {
-        /// What the header says.
+        /// The announced length.
         announced: u32,
-        /// What came.
+        /// The actual length.
         there: usize,
     },
-    /// The digest is another.
+    /// Wrong digest.
     #[error("the digest does not fit the payload")]
     Digest,
 }
 
-/// A UUID's sixteen bytes, in the order of its text.
+/// The sixteen bytes of a UUID, in text order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Id(pub [u8; 16]);
 
@@ -174,10 +175,10 @@ impl std::fmt::Display for Id {
     }
 }
 
-/// Reads a message.
+/// Parses a message.
 ///
 /// # Errors
-/// The bytes are none; see [`RejectedMessage`].
+/// The bytes are invalid; see [`RejectedMessage`].
 pub fn parse(bytes: &[u8]) -> Result<Message<'_>, RejectedMessage> {
     let Some((header, body)) = bytes.split_at_checked(HEADER_LEN) else {
         return Err(RejectedMessage::Short(bytes.len()));
@@ -215,33 +216,33 @@ pub fn parse(bytes: &[u8]) -> Result<Message<'_>, RejectedMessage> {
     })
 }
 
-/// Whether a digest is that of a body. It finds damage, not forgery: everybody can make one. A client
-/// that writes half of it as text (`ssm-session`) does not always hash what it sends, which AWS does not
-/// mind either; a real digest that looks like that text does not occur.
+/// Checks the digest of a body. It detects damage, not forgery, because anybody can compute it. A
+/// client that writes half of the digest as text (`ssm-session`) does not always hash what it
+/// sends. AWS accepts that too, and a real digest never looks like such text.
 fn is_digest(digest: &[u8], body: &[u8]) -> bool {
     let is_text = digest.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     is_text || Sha256::digest(body)[..] == *digest
 }
 
-/// What stands in a header beside the payload.
+/// The fields of a header, except those of the payload's bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct MessageHeader {
-    /// What the message is.
+    /// Type of the message.
     pub kind: MessageKind,
-    /// Its number; 0 where it has none.
+    /// Its number; 0 if it has none.
     pub sequence: i64,
-    /// Its flags. Nobody acts on them.
+    /// Its flags, which no peer uses.
     pub flags: u64,
-    /// Its name.
+    /// Its ID.
     pub id: Id,
-    /// What its bytes are.
+    /// Type of the payload.
     pub payload: Payload,
-    /// When it was made, in milliseconds since 1970.
+    /// Creation time, in milliseconds since 1970.
     pub created_ms: u64,
 }
 
-/// Writes the header into the first [`HEADER_LEN`] bytes of a message whose payload stands behind
-/// them, so that a payload is read to where it is sent from.
+/// Writes the header into the first [`HEADER_LEN`] bytes of a message whose payload follows, so
+/// that the payload need not be copied.
 ///
 /// # Panics
 /// If there is no room for a header.
@@ -258,12 +259,12 @@ pub fn seal(message: &mut [u8], head: &MessageHeader) {
     header[72..80].copy_from_slice(&head.id.0[..8]);
     header[80..112].copy_from_slice(&Sha256::digest(&*body));
     header[112..116].copy_from_slice(&head.payload.number().to_be_bytes());
-    // Nobody makes one that long; a reader would refuse it.
+    // No message is that long, and a reader would reject it.
     let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
     header[116..].copy_from_slice(&length.to_be_bytes());
 }
 
-/// Room for a header and a payload of about this many bytes.
+/// Makes a buffer with space for a header, and capacity for a payload of about this size.
 #[must_use]
 pub fn buffer(payload: usize) -> Vec<u8> {
     let mut buffer = Vec::with_capacity(HEADER_LEN + payload);
@@ -271,7 +272,7 @@ pub fn buffer(payload: usize) -> Vec<u8> {
     buffer
 }
 
-/// A whole message.
+/// Encodes a complete message.
 #[must_use]
 pub fn encode(head: &MessageHeader, body: &[u8]) -> Vec<u8> {
     let mut message = buffer(body.len());
@@ -309,7 +310,7 @@ mod tests {
         digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
     }
 
-    /// As the real client writes it, byte by byte.
+    /// Exactly as the real client writes it.
     #[test]
     fn a_message_of_the_real_client() {
         let wanted = hex("

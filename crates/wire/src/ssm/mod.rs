@@ -1,8 +1,8 @@
-//! Session Manager's data channel, seen from the server: messages, handshake, acknowledgements.
+//! Session Manager's data channel, from the server's side: messages, handshake, acknowledgements.
 //!
-//! Bytes of a websocket go in, bytes for it and [`ChannelEvent`]s come out; nothing here knows a socket, a
-//! clock or a process. Fed by `crates/serve/src/gateway/session.rs`, which has all three. Facts about the protocol,
-//! and which of the client's traps each rule answers, stand where the rule is.
+//! Takes the bytes of a WebSocket and returns bytes for it and [`ChannelEvent`]s. Nothing here uses
+//! a socket, a clock or a process; `crates/serve/src/gateway/session.rs` has all three. Facts about
+//! the protocol, and the client bugs that a rule works around, are explained at that rule.
 
 pub mod channel;
 mod cipher;

@@ -1,35 +1,36 @@
-//! Numbered messages of the client, put in order again.
+//! Puts numbered messages of the client back in order.
 
 use super::message::Payload;
 use std::collections::BTreeMap;
 
-/// How far ahead of its turn a message may come, and how much may wait for its turn.
+/// How many numbers ahead of its turn a message may arrive, and the maximum bytes of waiting
+/// messages.
 const MAX_AHEAD: i64 = 4096;
 const MAX_BYTES: usize = 1 << 20;
-/// What a waiting message costs beside its bytes.
+/// Memory of a waiting message besides its payload, in bytes.
 const OVERHEAD: usize = 64;
 
-/// What may become of a message whose turn it is.
+/// Whether the caller can handle a message whose turn it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Readiness {
-    /// It is taken.
+    /// It handles the message.
     Takes,
-    /// It is kept until it can be taken.
+    /// It keeps the message until it can handle it.
     Keeps,
-    /// Nobody takes it now.
+    /// It cannot handle the message now.
     No,
 }
 
-/// What to do about a message.
+/// What to do with a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MessageTurn {
-    /// It is its turn: hand it on, acknowledge it, look for followers.
+    /// It is next: handle it, acknowledge it, then look for followers.
     Now,
-    /// Kept until its turn, or until somebody takes it, and acknowledged.
+    /// It waits until its turn, or until the caller can handle it. Acknowledge it.
     Early,
-    /// Known already. Acknowledged again, since the first acknowledgement may be lost.
+    /// A duplicate. Acknowledge it again, because the first acknowledgement may be lost.
     Again,
-    /// Not taken; the client sends it again.
+    /// Dropped; the client will resend it.
     Refused,
 }
 
@@ -41,7 +42,7 @@ pub(super) struct Receiver {
 }
 
 impl Receiver {
-    /// Judges a message. One whose turn it is, is counted as taken where it is to be.
+    /// Decides about a message. If it is next and can be handled, it counts as received.
     pub(super) fn turn(
         &mut self,
         sequence: i64,
@@ -74,7 +75,7 @@ impl Receiver {
         MessageTurn::Early
     }
 
-    /// The next one that has been waiting and whose turn it is now.
+    /// Returns the next waiting message whose turn it is now.
     pub(super) fn follower(&mut self) -> Option<(Payload, Vec<u8>)> {
         let (payload, body) = self.early.remove(&self.expected)?;
         self.bytes -= body.len() + OVERHEAD;

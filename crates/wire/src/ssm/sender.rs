@@ -1,34 +1,34 @@
-//! What was sent and is not acknowledged yet.
+//! Sent messages that are not acknowledged yet.
 //!
-//! Acknowledgements are single, not cumulative, and a client never repeats one. So a message whose
-//! acknowledgement went down with a socket stays here for ever unless something else shows that it
-//! has arrived; a sender that resends only its oldest message then sticks to that one and freezes.
-//! This one resends everything that is due, and forgets what a later acknowledgement proves.
+//! Acknowledgements are not cumulative, and a client never repeats one. If the acknowledgement of a
+//! message was lost with its socket, the message would stay here for ever. A sender that resends
+//! only its oldest message would then be stuck. This one resends everything that is due, and drops
+//! a message when a later acknowledgement proves its arrival.
 
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Messages, and bytes of them, that may be on their way.
+/// Maximum number and bytes of unacknowledged messages.
 const MAX_MESSAGES: usize = 512;
 pub(super) const MAX_BYTES: usize = 1 << 20;
-/// Most messages resent at once.
+/// Maximum number of messages resent at once.
 const BATCH: usize = 64;
-/// Least and most time before a message is sent again.
+/// Minimum and maximum time before a message is resent.
 const FIRST_PATIENCE: Duration = Duration::from_millis(200);
 const MAX_PATIENCE: Duration = Duration::from_secs(1);
-/// A client that answers nothing is asked less and less often.
+/// Maximum time between resends to a client that does not answer; the time grows up to it.
 const LONGEST: Duration = Duration::from_secs(4);
 
 #[derive(Debug)]
 struct Sent {
     sequence: i64,
     frame: Bytes,
-    /// When it was last sent on this socket.
+    /// Time of the last send on this socket.
     last: Duration,
-    /// How often on this socket.
+    /// Number of sends on this socket.
     times: u32,
-    /// It was on its way when another socket was lost.
+    /// Whether it was unacknowledged when an earlier socket was lost.
     is_carried_over: bool,
 }
 
@@ -40,8 +40,8 @@ pub(super) struct Sender {
     round_trip: Duration,
     variance: Duration,
     patience: Duration,
-    /// Whether a later acknowledgement proves an earlier arrival. It does not with a client that
-    /// takes nothing before somebody has connected to it.
+    /// Whether a later acknowledgement proves the arrival of an earlier message. This is not the
+    /// case for a client that handles nothing before somebody has connected to it.
     is_ordered: bool,
 }
 
@@ -62,7 +62,7 @@ impl Sender {
         self.is_ordered = false;
     }
 
-    /// The number the next message gets.
+    /// The number of the next message.
     pub(super) fn next_sequence(&self) -> i64 {
         self.next
     }
@@ -71,12 +71,12 @@ impl Sender {
         self.unacked.is_empty()
     }
 
-    /// Bytes that may still be sent.
+    /// Number of bytes that may still be sent.
     pub(super) fn room(&self) -> usize {
         if self.unacked.len() >= MAX_MESSAGES { 0 } else { MAX_BYTES.saturating_sub(self.bytes) }
     }
 
-    /// Keeps a message that is being sent, if there is a socket to send it on.
+    /// Keeps a message until it is acknowledged. It counts as sent only if there is a socket.
     pub(super) fn push(&mut self, frame: Bytes, now: Duration, is_attached: bool) {
         self.bytes += frame.len();
         self.unacked.push_back(Sent {
@@ -91,7 +91,7 @@ impl Sender {
 
     pub(super) fn acknowledged(&mut self, sequence: i64, now: Duration) {
         let Ok(at) = self.unacked.binary_search_by_key(&sequence, |sent| sent.sequence) else {
-            // A second one, or nonsense.
+            // A duplicate, or an unknown number.
             return;
         };
         let Some(sent) = self.unacked.remove(at) else { return };
@@ -100,8 +100,8 @@ impl Sender {
             self.measured(now.saturating_sub(sent.last));
         }
         if self.is_ordered && sent.times > 0 {
-            // What came over this socket before it has been seen; if it is not acknowledged, it was
-            // before, on a socket that was lost.
+            // Earlier messages on this socket have arrived. If one is not acknowledged, its
+            // acknowledgement was lost with an earlier socket.
             let bytes = &mut self.bytes;
             self.unacked.retain(|earlier| {
                 let is_proven =
@@ -120,7 +120,7 @@ impl Sender {
         self.patience = (self.round_trip + margin).min(MAX_PATIENCE);
     }
 
-    /// Everything again, in order: there is a new socket.
+    /// Returns all messages again, in order, for a new socket.
     pub(super) fn attached(&mut self, now: Duration) -> Vec<Bytes> {
         for sent in &mut self.unacked {
             sent.is_carried_over |= sent.times > 0;
@@ -130,7 +130,7 @@ impl Sender {
         self.unacked.iter().map(|sent| sent.frame.clone()).collect()
     }
 
-    /// Everything that has waited too long, in order.
+    /// Returns all overdue messages, in order.
     pub(super) fn overdue(&mut self, now: Duration) -> Vec<Bytes> {
         let patience = self.patience;
         let due = self.unacked.iter_mut().filter(|sent| due(sent, patience) <= now).take(BATCH);
@@ -142,7 +142,7 @@ impl Sender {
         .collect()
     }
 
-    /// When something is overdue next.
+    /// When the next message becomes overdue.
     pub(super) fn deadline(&self) -> Option<Duration> {
         self.unacked.iter().take(BATCH).map(|sent| due(sent, self.patience)).min()
     }
@@ -180,7 +180,8 @@ mod tests {
         assert_eq!(numbers(&sender.overdue(SECOND * 5)), [0, 2]);
     }
 
-    /// The acknowledgements of 0 and 1 were lost with the socket; the client will not repeat them.
+    /// The acknowledgements of 0 and 1 were lost with the socket, and the client will not repeat
+    /// them.
     #[test]
     fn lost_acknowledgements_freeze_nothing() {
         let mut sender = sender(2, Duration::ZERO);
@@ -192,8 +193,8 @@ mod tests {
         assert_eq!(sender.room(), MAX_BYTES);
     }
 
-    /// On the first socket nothing is proven: a client acknowledges what comes early while it cannot
-    /// take what comes first.
+    /// On the first socket nothing is proven: a client acknowledges later messages while it cannot
+    /// handle the first one.
     #[test]
     fn what_a_client_is_not_ready_for_is_kept() {
         let mut sender = sender(2, Duration::ZERO);

@@ -1,4 +1,4 @@
-//! What recorded/nextest.xml was made from.
+//! The source that recorded/nextest.xml was created from.
 
 pub fn price(cents: i64) -> String {
     assert!(cents >= 0, "a price cannot be negative");

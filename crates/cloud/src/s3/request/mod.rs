@@ -1,7 +1,7 @@
-//! Requests to S3: where a bucket is, how a request is signed, and how often it is made.
+//! Requests to S3: addresses of buckets, signing and retries.
 //!
-//! S3's own SDK is not used: it is the largest crate that this program would have (docs/adr/0230). What is tried
-//! again, how often and after which pause is as SDKs have it: `AWS_MAX_ATTEMPTS`, `AWS_RETRY_MODE`.
+//! S3's own SDK is not used: it would be the largest crate of this program (docs/adr/0230). Retries
+//! and pauses follow the SDKs: `AWS_MAX_ATTEMPTS`, `AWS_RETRY_MODE`.
 
 use super::xml;
 use crate::digest;
@@ -21,12 +21,12 @@ use std::time::Duration;
 
 /// How long a server may be silent before a request is made again.
 const SILENCE: Duration = Duration::from_secs(20);
-/// What is done where no configuration says otherwise.
+/// Defaults, used without configuration.
 const ATTEMPTS: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 
-/// Codes of refusals that may pass.
+/// Codes of refusals that a retry may overcome.
 const PASSING: &[&str] = &[
     "BandwidthLimitExceeded",
     "EC2ThrottledException",
@@ -54,7 +54,7 @@ const PASSING: &[&str] = &[
 pub(super) struct S3Request<'a> {
     method: Method,
     bucket: &'a str,
-    /// Empty for the bucket itself.
+    /// Empty for a request about the bucket itself.
     key: &'a str,
     query: Vec<(&'static str, String)>,
     headers: Vec<(String, String)>,
@@ -67,13 +67,13 @@ impl<'a> S3Request<'a> {
         S3Request { method, bucket, key, query, headers, body }
     }
 
-    /// A parameter; one without a value has an empty one.
+    /// Adds a parameter. Its value may be empty.
     pub(super) fn query(mut self, name: &'static str, value: impl fmt::Display) -> Self {
         self.query.push((name, value.to_string()));
         self
     }
 
-    /// A header, where there is a value for it.
+    /// Adds a header, if there is a value.
     pub(super) fn header(mut self, name: impl Into<String>, value: Option<&str>) -> Self {
         if let Some(value) = value {
             self.headers.push((name.into(), value.to_owned()));
@@ -86,7 +86,7 @@ impl<'a> S3Request<'a> {
         self
     }
 
-    /// With the body's checksum, which S3 compares with what has arrived and keeps.
+    /// Adds the body's checksum, which S3 verifies and stores.
     pub(super) async fn checked(self) -> Self {
         let body = self.body.clone();
         let sum = digest::of(body.len(), move || crc32(&body)).await;
@@ -94,10 +94,10 @@ impl<'a> S3Request<'a> {
     }
 }
 
-/// The header of a checksum.
+/// The header of a CRC-32 checksum.
 pub(super) const CRC32: &str = "x-amz-checksum-crc32";
 
-/// A checksum as S3 writes it.
+/// A checksum as S3 writes it: base64 of the big-endian value.
 pub(super) fn crc32(bytes: &[u8]) -> String {
     STANDARD.encode(crc32fast::hash(bytes).to_be_bytes())
 }
@@ -112,23 +112,23 @@ pub(super) struct S3Response {
 /// Why a request failed.
 #[derive(Debug)]
 pub(super) struct S3Failure {
-    /// The answer's status; `None` where there was none.
+    /// The response's status; `None` without a response.
     pub(super) status: Option<u16>,
-    /// S3's code; empty where it gives none.
+    /// S3's code; empty if it gives none.
     pub(super) code: String,
     pub(super) message: String,
-    /// The Region where the bucket is, where S3 says that it is not here.
+    /// The bucket's Region, if S3 says that it is another one.
     pub(super) region: Option<String>,
     may_pass: bool,
 }
 
 impl S3Failure {
-    /// No server was asked, or none can be.
+    /// A failure that a retry cannot overcome.
     fn lasting(message: String) -> Self {
         S3Failure { status: None, code: String::new(), message, region: None, may_pass: false }
     }
 
-    /// There was no answer, this time.
+    /// A missing response, which a retry may bring.
     fn silent(message: String) -> Self {
         S3Failure { may_pass: true, ..S3Failure::lasting(message) }
     }
@@ -143,12 +143,12 @@ impl S3Failure {
     }
 }
 
-/// Where requests go, and with whose credentials.
+/// Where requests go, and whose credentials they carry.
 #[derive(Debug)]
 pub(super) struct S3Client {
     amazon: Amazon,
     http: Result<reqwest::Client, String>,
-    /// Whether checksums are sent that S3 does not demand.
+    /// Whether to send checksums that S3 does not demand.
     pub(super) checks: bool,
     silence: Duration,
 }
@@ -157,12 +157,12 @@ impl S3Client {
     pub(super) fn new(amazon: &Amazon) -> Self {
         let wanted = amazon.config.request_checksum_calculation();
         let checks = !matches!(wanted, Some(RequestChecksumCalculation::WhenRequired));
-        // Silence is watched over by `patience`.
+        // `patience` watches for silence.
         let reach = Transport { connect: Some(CONNECT), read: None, is_proxied: true };
         S3Client { amazon: amazon.clone(), http: reach.client(), checks, silence: SILENCE }
     }
 
-    /// Makes a request whose answer's body is read by the caller.
+    /// Sends a request. The caller reads the response's body.
     pub(super) async fn stream(&self, request: &S3Request<'_>) -> Result<Response, S3Failure> {
         let mut attempts = self.attempts();
         loop {
@@ -173,7 +173,7 @@ impl S3Client {
         }
     }
 
-    /// Makes a request and reads the answer.
+    /// Sends a request and reads the response.
     pub(super) async fn call(&self, request: &S3Request<'_>) -> Result<S3Response, S3Failure> {
         let mut attempts = self.attempts();
         loop {
@@ -184,7 +184,8 @@ impl S3Client {
         }
     }
 
-    /// An error that comes as a success, as S3 tells some, is an error.
+    /// Sends once. An error document is an error, even with a success status, as S3 sometimes
+    /// sends.
     async fn call_once(&self, request: &S3Request<'_>) -> Result<S3Response, S3Failure> {
         let response = self.send(request).await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
@@ -195,7 +196,7 @@ impl S3Client {
         }
     }
 
-    /// The next bytes of an answer.
+    /// The next bytes of a response.
     pub(super) async fn chunk(&self, response: &mut Response) -> Result<Option<Bytes>, String> {
         match patience::next(self.silence, response.chunk()).await {
             Ok(chunk) => chunk.map_err(|error| chain(&error)),
@@ -212,7 +213,7 @@ impl S3Client {
         }
     }
 
-    /// Makes a request once.
+    /// Sends a request once.
     async fn send(&self, request: &S3Request<'_>) -> Result<Response, S3Failure> {
         let http = self.http.as_ref().map_err(|problem| S3Failure::lasting(problem.clone()))?;
         let credentials = self.amazon.credentials().await.map_err(|error| match error {
@@ -243,12 +244,12 @@ impl S3Client {
             return Ok(response);
         }
         let headers = response.headers().clone();
-        // A refusal that breaks off is a refusal.
+        // A refusal counts even if its body breaks off.
         let body = self.text(response).await.unwrap_or_default();
         Err(S3Failure::refusal(status, &headers, &body))
     }
 
-    /// The whole of an answer.
+    /// The whole body of a response.
     async fn text(&self, mut response: Response) -> Result<String, S3Failure> {
         let mut body = Vec::new();
         while let Some(chunk) = self.chunk(&mut response).await.map_err(S3Failure::silent)? {
@@ -279,15 +280,15 @@ impl S3Client {
         builder.body(request.body.clone()).map_err(|error| S3Failure::lasting(error.to_string()))
     }
 
-    /// The address of an object, or of its bucket.
+    /// The URL of an object, or of its bucket.
     fn place(&self, bucket: &str, key: &str) -> Result<String, S3Failure> {
-        // HTTP clients resolve such parts, however they are written, and would ask for another object.
+        // HTTP clients resolve such parts, in any spelling, and would ask for another object.
         if key.split('/').any(|part| matches!(part, "." | "..")) {
             let problem = "a key with `.` or `..` as one of its parts cannot be sent";
             return Err(S3Failure::lasting(problem.to_owned()));
         }
         let key = encoded(key, true);
-        // A server that is not AWS's has no name for each bucket.
+        // Servers other than AWS have no host name for each bucket.
         if let Some(endpoint) = self.amazon.given_endpoint(SIMPLE_STORAGE) {
             return Ok(format!("{}/{bucket}/{key}", endpoint.trim_end_matches('/')));
         }
@@ -302,7 +303,7 @@ impl S3Client {
     }
 }
 
-/// How often a request may still be made.
+/// The attempts left for a request.
 struct Attempts {
     left: u32,
     pause: Duration,
@@ -310,26 +311,26 @@ struct Attempts {
 }
 
 impl Attempts {
-    /// Waits before the next attempt; the failure comes back where there is none.
+    /// Waits before the next attempt; returns the failure if none is left.
     async fn again(&mut self, failure: S3Failure) -> Result<(), S3Failure> {
         if !failure.may_pass || self.left == 0 {
             return Err(failure);
         }
         tracing::debug!(?failure, left = self.left, "trying again");
         self.left -= 1;
-        // Others that were refused at the same time do not all come back at the same time.
+        // Clients that were refused at the same time should not all come back at the same time.
         tokio::time::sleep(self.pause.min(self.longest).mul_f64(fastrand::f64())).await;
         self.pause = self.pause.saturating_mul(2);
         Ok(())
     }
 }
 
-/// Whether a bucket has a host name that certificates are good for.
+/// Whether a certificate can cover the bucket's host name.
 fn has_a_name(bucket: &str) -> bool {
     bucket.len() <= 63 && !bucket.contains(['.', '_'])
 }
 
-/// Text as part of an address; slashes stay where it is a path.
+/// Percent-encodes text for a URL. Keeps slashes in a path.
 fn encoded(text: &str, is_path: bool) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {

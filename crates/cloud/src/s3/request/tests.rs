@@ -1,4 +1,4 @@
-//! Addresses, and what is tried again; requests themselves are tried against a server, end to end.
+//! Addresses and retries; requests themselves are tested against a server, end to end.
 
 use super::*;
 

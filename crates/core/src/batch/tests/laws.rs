@@ -1,8 +1,8 @@
-//! What holds in whatever order things happen.
+//! Properties that hold for every order of events.
 
 use super::*;
 
-/// Numbers that look like chance, the same each time.
+/// Deterministic pseudo-random numbers.
 struct Chance(u64);
 
 impl Chance {
@@ -27,7 +27,7 @@ const ENDS: [Status; 6] = [
     Status::InProgress,
 ];
 
-/// A graph without circles of up to so many builds.
+/// Makes an acyclic graph of up to 12 builds.
 fn any_plan(chance: &mut Chance) -> BatchPlan {
     let count = 1 + chance.below(12);
     let builds = (0..count).map(|at| {
@@ -43,7 +43,7 @@ fn any_plan(chance: &mut Chance) -> BatchPlan {
     BatchPlan { builds: builds.collect(), fast_fail: chance.one_in(3) }
 }
 
-/// What must hold whatever happens.
+/// Invariants of a batch.
 #[derive(Default)]
 struct Law {
     started: Vec<bool>,
@@ -103,7 +103,7 @@ fn no_order_of_events_reaches_an_illegal_state() {
             Law { started: vec![false; count], ended: vec![None; count], ..Law::default() };
         let effects = machine.begin(NOW);
         law.check(&machine, most, &effects);
-        // Many of them, of which most mean builds that do not run.
+        // Many inputs, because most concern builds that are not running.
         for _ in 0..400 {
             if law.finished.is_some() {
                 break;
@@ -136,7 +136,7 @@ fn no_order_of_events_reaches_an_illegal_state() {
             law.check(&machine, most, &effects);
         }
         let status = law.finished.unwrap_or_else(|| panic!("round {round} does not end"));
-        // It has succeeded where every build that must has, and only there.
+        // The batch succeeds exactly if every required build has succeeded.
         let is_well = (0..count).all(|at| match law.ended[at] {
             Some(Status::Succeeded) => true,
             Some(_) => machine.plan().builds[at].ignore_failure,
@@ -147,7 +147,7 @@ fn no_order_of_events_reaches_an_illegal_state() {
             is_well && !law.stopping,
             "round {round}: {status}"
         );
-        // Nobody is forgotten who could have run.
+        // No build that could have run is left out.
         if !law.stopping {
             for at in 0..count {
                 let build = &machine.plan().builds[at];
@@ -159,7 +159,7 @@ fn no_order_of_events_reaches_an_illegal_state() {
                 assert_eq!(law.started[at], could, "round {round}: build {at}");
             }
         }
-        // A batch that is over takes nothing any more, but to be run again.
+        // A finished batch accepts only a retry.
         assert_eq!(machine.apply(BatchInput::Ended(0, Status::Failed), NOW), []);
         assert_eq!(machine.apply(BatchInput::Stop, NOW), []);
         let what = if chance.one_in(2) { RetryType::All } else { RetryType::Failed };

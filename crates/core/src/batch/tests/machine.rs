@@ -1,4 +1,4 @@
-//! What starts, what stops, and the record of it.
+//! Which builds start and stop, and the resulting record.
 
 use super::*;
 
@@ -64,7 +64,7 @@ fn a_paused_build_leaves_its_place_to_others() {
     for at in 0..3 {
         assert_eq!(machine.apply(BatchInput::Paused(at), NOW), [BatchEffect::Start(at + 1)]);
     }
-    // So many alive, and no more.
+    // No more builds start than the limit of started builds allows.
     assert_eq!(machine.apply(BatchInput::Paused(3), NOW), []);
     assert_eq!(machine.apply(BatchInput::Resumed(2), NOW), []);
     assert_eq!(
@@ -100,12 +100,12 @@ fn a_plan_comes_when_the_source_is_there_and_again_with_a_retry() {
     machine.apply(BatchInput::Ended(0, Status::Failed), NOW);
     machine.retry(RetryType::All, |at| format!("second:{at}"), NOW).expect("again");
     machine.expand(graph("b c"), |at| format!("third:{at}"), NOW);
-    // What is kept of it is by name.
+    // Earlier runs are matched by name.
     let groups = serde_json::to_value(machine.groups()).expect("json");
     assert_eq!(groups[0]["currentBuildSummary"]["arn"], "second:1");
     assert_eq!(groups[0]["priorBuildSummaryList"][0]["buildStatus"], "STOPPED");
     assert_eq!(groups[1]["currentBuildSummary"]["arn"], "third:1");
-    // A machine that was written down goes on.
+    // A deserialized machine can go on.
     let text = serde_json::to_string(&machine).expect("json");
     let mut machine: BatchMachine = serde_json::from_str(&text).expect("the same");
     assert_eq!(machine.begin(NOW), [BatchEffect::Start(0), BatchEffect::Start(1)]);
@@ -186,7 +186,7 @@ fn the_record_is_as_aws_gives_it() {
     assert_eq!(failed["phases"][2]["durationInSeconds"], 2);
     assert_eq!(failed["phases"][3].get("endTime"), None);
 
-    // Again, what has failed: the id stays.
+    // A retry of the failed builds keeps the batch's ID.
     assert_eq!(machine.retry(RetryType::Failed, |at| format!("new:{at}"), later), Ok(()));
     assert_eq!(machine.retry(RetryType::All, |_| String::new(), later), Err(NotRetried::Running));
     assert_eq!(machine.begin(later), [BatchEffect::Start(0)]);

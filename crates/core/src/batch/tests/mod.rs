@@ -1,4 +1,4 @@
-//! Expansion by table; the machine by table and by law, whatever happens in whatever order.
+//! Tests of expansion by table, and of the machine by table and by randomized order.
 
 mod laws;
 mod machine;
@@ -9,7 +9,7 @@ use crate::phase::{PhaseContext, Status, StatusCode};
 use crate::spec::{self, Diagnostic};
 use crate::time::WallTime;
 
-/// A buildspec's batch, with phases, so that its builds need none of their own.
+/// Reads a buildspec's batch. The buildspec has phases, so its builds need none.
 fn read(batch: &str) -> Result<spec::BatchSpec, Vec<Diagnostic>> {
     let text = format!("version: 0.2\nphases: {{build: {{commands: [make]}}}}\nbatch:\n{batch}");
     spec::parse_batch(&text).map(|(spec, _)| spec.batch.expect("a batch"))
@@ -20,14 +20,14 @@ fn planned(batch: &str) -> BatchPlan {
     plan(&batch, &Restrictions::default()).expect("allowed")
 }
 
-/// Where an error stands, and what it says.
+/// Line and message of each error.
 fn refused(text: &str) -> Vec<(u32, String)> {
     let problems = spec::parse_batch(text).expect_err(text);
     let errors = problems.into_iter().filter(Diagnostic::is_error);
     errors.map(|problem| (problem.span.line, problem.message)).collect()
 }
 
-/// A graph in one word a build: `name`, `name<on,on`, with `?` behind a name that may fail.
+/// Builds a graph from words: `name` or `name<on,on`, with `?` after a name that may fail.
 fn graph(words: &str) -> BatchPlan {
     let tasks = words.split_whitespace().map(|word| {
         let (name, on) = word.split_once('<').unwrap_or((word, ""));

@@ -1,4 +1,4 @@
-//! Which builds there are.
+//! Which builds a batch expands to.
 
 use super::*;
 
@@ -79,7 +79,7 @@ fn a_fanout_has_so_many_parts() {
         && build.shard.is_some_and(|shard| shard.count == 3)));
 }
 
-/// A list of so many builds.
+/// A build list with this many builds.
 fn list(count: usize) -> String {
     let tasks = (0..count).map(|at| format!("    - identifier: b{at}\n"));
     format!("  build-list:\n{}", tasks.collect::<String>())
@@ -180,7 +180,7 @@ fn what_has_no_effect_is_told_and_runs() {
     let (_, told) = spec::parse_batch(text).expect("sound");
     let told: Vec<_> = told.iter().map(|it| (it.span.line, it.code.name())).collect();
     assert_eq!(told, [(7, "no-effect"), (8, "no-effect"), (9, "no-effect")]);
-    // One build does not care.
+    // A single build ignores the batch.
     assert_eq!(spec::parse(text).map(|(_, told)| told), Ok(Vec::new()));
 }
 

@@ -1,4 +1,4 @@
-//! What is wrong with documents, and where.
+//! Errors in documents, and their places.
 
 use super::*;
 
@@ -7,7 +7,7 @@ fn problems(text: &str) -> Vec<String> {
     found.iter().map(ToString::to_string).collect()
 }
 
-/// The one problem of a text contains these words.
+/// Asserts that a text has one problem, which contains these words.
 #[track_caller]
 fn refused(text: &str, wanted: &str) {
     let found = problems(text);
@@ -83,7 +83,7 @@ fn malformed_documents() {
     ] {
         refused(&statement("Deny", action, resource, condition), wanted);
     }
-    // What cannot match may stand where it allows.
+    // In a statement that allows, a value that never matches is accepted.
     read(&statement("Allow", "a:b", "*", r#""IpAddress": {"a:b": "10.0.0.0/33"}"#));
     let twice = r#"{"Sid": "A", "Effect": "Deny", "Action": "*", "Resource": "*"}"#;
     refused(&format!(r#"{{"Statement": [{twice}, {twice}]}}"#), "two statements have the Sid A");
@@ -106,7 +106,7 @@ fn a_file_of_users() {
     let (user, key) = directory.of_key("AKIAAAAAAAAAAAAAAAAA").expect("a key");
     assert_eq!((user.name.as_str(), key.secret.as_str()), ("ann", "0123456789abcdef"));
     assert!(!format!("{key:?}").contains("0123"));
-    // One that is not active is nobody's.
+    // An inactive key has no owner.
     assert!(directory.of_key("AKIABBBBBBBBBBBBBBBB").is_none());
     let policies: Vec<_> = directory.policies(user).collect();
     let named: Vec<String> =

@@ -1,8 +1,8 @@
-//! What holds for all policies, tried on many that a small generator makes.
+//! Properties of all policies, checked on generated ones.
 
 use super::*;
 
-/// Numbers that look like chance and are the same each time.
+/// Deterministic pseudo-random numbers.
 struct Dice(u64);
 
 impl Dice {
@@ -62,7 +62,7 @@ impl Dice {
         context
     }
 
-    /// Some of a thing's names, and the others.
+    /// Picks the names of a resource used in a request, and its other names.
     fn names(&mut self) -> (Vec<String>, Vec<String>) {
         let all = [
             "arn:aws:ecs:r:0:task/c/x",
@@ -120,7 +120,7 @@ fn more_denials_deny_more_and_order_does_not_matter() {
     assert!(seen.len() == 3 && seen.values().all(|count| *count > 60), "{seen:?}");
 }
 
-/// A value is text, whatever it is made of: it matches itself and nothing else.
+/// A variable's value is plain text: it matches only itself.
 #[test]
 fn what_is_substituted_is_never_a_pattern() {
     let policy = statement("Allow", "*", "arn:aws:ssm:r:0:session/${aws:username}-*", "");
@@ -143,7 +143,7 @@ fn what_is_substituted_is_never_a_pattern() {
     }
 }
 
-/// Whatever is read, reading it ends, and says something.
+/// Parsing any damaged document ends with a result.
 #[test]
 fn spoilt_documents_are_read_to_an_end() {
     let whole =

@@ -1,4 +1,4 @@
-//! The language, by tables.
+//! The policy language, by tables.
 
 mod documents;
 mod laws;
@@ -6,7 +6,7 @@ mod rules;
 
 use super::*;
 
-/// What a policy comes to for an action on one name.
+/// The decision of a policy for an action on one name.
 pub(super) fn judged(
     policy: &str,
     action: &str,
@@ -30,7 +30,7 @@ pub(super) fn context(facts: &[(&str, &str)]) -> RequestContext {
     context
 }
 
-/// A policy of one statement.
+/// A policy with one statement.
 pub(super) fn statement(effect: &str, action: &str, resource: &str, condition: &str) -> String {
     format!(
         r#"{{"Version": "2012-10-17", "Statement": {{"Effect": "{effect}", "Action": "{action}",

@@ -1,10 +1,10 @@
-//! What requests come to: the documented policies, the rules of the language.
+//! Decisions for documented policies, and for the rules of the language.
 
 use super::*;
 
 const ALLOW_ALL: &str = r#"{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}"#;
 
-/// ECS Exec by tag and cluster, as ECS's documentation has it.
+/// ECS Exec by tag and cluster, as in ECS's documentation.
 const BY_TAG: &str = r#"{
     "Version": "2012-10-17",
     "Statement": [
@@ -24,7 +24,7 @@ const BY_TAG: &str = r#"{
     ]
 }"#;
 
-/// Nobody in the container `production-app`.
+/// Denies access to the container `production-app`.
 const BY_CONTAINER: &str = r#"{
     "Version": "2012-10-17",
     "Statement": [
@@ -43,7 +43,7 @@ const BY_CONTAINER: &str = r#"{
     ]
 }"#;
 
-/// Tasks only with ECS Exec turned off.
+/// Allows tasks only with ECS Exec disabled.
 const TURNED_OFF: &str = r#"{
     "Version": "2012-10-17",
     "Statement": [
@@ -65,7 +65,7 @@ const TURNED_OFF: &str = r#"{
     ]
 }"#;
 
-/// No sessions beside ECS Exec, by cluster.
+/// Denies sessions other than ECS Exec, by cluster.
 const NO_SESSIONS: &str = r#"{
     "Version": "2012-10-17",
     "Statement": [
@@ -77,7 +77,7 @@ const NO_SESSIONS: &str = r#"{
     ]
 }"#;
 
-/// No sessions beside ECS Exec, by tag.
+/// Denies sessions other than ECS Exec, by tag.
 const NO_TAGGED_SESSIONS: &str = r#"{
     "Version": "2012-10-17",
     "Statement": [
@@ -94,7 +94,7 @@ const NO_TAGGED_SESSIONS: &str = r#"{
     ]
 }"#;
 
-/// Everybody ends their own sessions.
+/// Users may end only their own sessions.
 const OWN_SESSIONS: &str = r#"{
     "Version": "2012-10-17",
     "Statement": [
@@ -203,7 +203,7 @@ fn the_documented_policies() {
     }
 }
 
-/// One container has several names: a denial of one is a denial of all.
+/// One container has several names: denying one denies all.
 #[test]
 fn a_thing_is_denied_under_all_its_names() {
     let build = "arn:aws:codebuild:us-east-1:000000000000:build/demo:1".to_owned();
@@ -228,12 +228,13 @@ fn a_thing_is_denied_under_all_its_names() {
     // Case 9.
     let ours = NO_SESSIONS.replace("111122223333", "000000000000");
     assert_eq!(all(&ours), [("explicitDeny", "explicitDeny"); 3]);
-    // What allows is about the name that was used.
+    // A rule that allows applies only to the name used.
     let allow = ours.replace("Deny", "Allow");
     let yes_by_task =
         [("allowed", "implicitDeny"), ("allowed", "allowed"), ("allowed", "implicitDeny")];
     assert_eq!(all(&allow), yes_by_task);
-    // What is left out of what is allowed is left out under all names; all but one name is denied as it is written.
+    // An exclusion from an allow applies to all names. A deny of everything but one name is taken
+    // literally.
     let rest = |policy: &str| policy.replace(r#""Resource""#, r#""NotResource""#);
     assert_eq!(all(&rest(&allow)), [("allowed", "implicitDeny"); 3]);
     let but_by_task = [
@@ -356,9 +357,9 @@ fn variables() {
         ("Allow", r#""StringLike": {"k:b": "a${*}"}"#, name.clone(), "allowed"),
         ("Allow", r#""StringLike": {"k:a": "${*}"}"#, name.clone(), "implicitDeny"),
         ("Allow", r#""StringLike": {"k:e": "${$}{x}${?}"}"#, vec![("k:e", "${x}?")], "allowed"),
-        // A key with several values is no variable's.
+        // A key with several values cannot be a variable.
         ("Allow", r#""StringEquals": {"k:c": "${k:c}"}"#, name.clone(), "implicitDeny"),
-        // Without a value a variable matches nothing, and opens nothing.
+        // An unset variable matches nothing and allows nothing.
         ("Allow", r#""StringEquals": {"k:a": "${k:d}"}"#, name.clone(), "implicitDeny"),
         ("Allow", r#""StringNotEquals": {"k:a": "${k:d}"}"#, name.clone(), "implicitDeny"),
         ("Deny", r#""StringEquals": {"k:a": "${k:d}"}"#, name.clone(), "implicitDeny"),
@@ -380,7 +381,7 @@ fn variables() {
         let decision = judged(&policy, "x:Y", "arn:x", &context(&facts));
         assert_eq!(decision, wanted, "{effect} {condition}");
     }
-    // Nor does it in what is left out.
+    // The same holds in an exclusion.
     let rest =
         statement("Allow", "*", "arn:aws:s3:::${k:d}", "").replace("Resource", "NotResource");
     assert_eq!(judged(&rest, "x:Y", "arn:aws:s3:::b", &RequestContext::default()), "implicitDeny");

@@ -1,4 +1,4 @@
-//! A build at a breakpoint, or where it cannot go on: paused, resumed, its clock meanwhile.
+//! Pauses of a build: at `codebuild-breakpoint`, and where it cannot go on.
 
 use super::{
     BuildMachine, BuildState, EventBody, MachineEffect, MachineStep, Notice, ResumedBy, Timestamp,
@@ -17,16 +17,16 @@ impl BuildMachine {
         step: &mut MachineStep,
     ) {
         if !self.is_in_command() {
-            // A process left running by an earlier command, while nothing runs that could be
-            // paused.
+            // The call comes from a process left running by an earlier command, and no command runs
+            // that could be paused.
             step.effects.push(MachineEffect::Release { call });
             return;
         }
         self.pause(Cause::Called(call), directory, (None, None), now, step);
     }
 
-    /// Where sessions are enabled the build waits at its fault, which without a process to end it comes
-    /// to when it is resumed.
+    /// Handles a build that cannot go on. With sessions enabled it pauses first, and faults when it
+    /// is resumed.
     pub(super) fn get_stuck(&mut self, impasse: Impasse, now: Timestamp, step: &mut MachineStep) {
         let Impasse { directory, stuck, hint, fault } = impasse;
         if self.plan.facts.session_enabled && self.is_in_command() && !self.pauses.is_stuck() {
@@ -70,7 +70,7 @@ impl BuildMachine {
     }
 
     pub(super) fn resume(&mut self, by: ResumedBy, now: Timestamp, step: &mut MachineStep) {
-        // A stop at which a text runs goes on when that has ended.
+        // A stop during an evaluated text goes on when that text has ended.
         if matches!(self.state, BuildState::Evaluating { .. }) {
             return;
         }

@@ -1,7 +1,8 @@
-//! Checkpoints of a build, and the way back to one.
+//! Checkpoints of a build, and rewinds to them.
 //!
-//! One is taken before each run: on the way to it, and once more when the build leaves a stop before it, where people
-//! may have changed something. With each the machine keeps how the build stood.
+//! A checkpoint is taken before each run: when the command is reached, and again when the build
+//! leaves a stop before the run, because people may have changed something there. With each
+//! checkpoint, the machine saves its own state.
 
 use super::held::{AfterStop, FreezingRun};
 use super::running::RunningPhase;
@@ -17,14 +18,14 @@ use crate::machine::stops::Memory;
 use crate::phase::{Phase, Status};
 use std::time::Duration;
 
-/// What is kept of a build on its way.
+/// The checkpoints of a build so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct MachineCheckpoints {
     mode: CheckpointMode,
     last: CheckpointId,
-    /// Whether nothing can have changed since the last one.
+    /// Whether nothing can have changed since the last checkpoint.
     pub(super) is_fresh: bool,
-    /// Whether what the last run has changed is known, and nobody could change anything since.
+    /// Whether the last run's changes are known and nobody could change anything since.
     pub(super) is_seen: bool,
     marks: Vec<MachineMark>,
 }
@@ -34,15 +35,15 @@ enum CheckpointMode {
     #[default]
     Off,
     On,
-    /// The container cannot have any.
+    /// The container does not support checkpoints.
     Never(String),
 }
 
-/// How a build stood before a run.
+/// The state of a build before a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct MachineMark {
     run: u32,
-    /// Its checkpoint, or why it has none.
+    /// The checkpoint, or why there is none.
     checkpoint: Result<CheckpointId, String>,
     running: RunningPhase,
     phase: Phase,
@@ -57,16 +58,16 @@ struct MachineMark {
     stops: Memory,
 }
 
-/// A checkpoint that is being taken.
+/// A checkpoint in progress.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Saving {
     id: CheckpointId,
     running: RunningPhase,
-    /// Whether the command is run at once, or come to.
+    /// Whether the command launches afterwards, without another look at breakpoints.
     is_launch: bool,
 }
 
-/// A build that goes back.
+/// A rewind in progress.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Rewinding {
     mark: usize,
@@ -80,7 +81,7 @@ impl MachineCheckpoints {
         MachineCheckpoints { mode, ..MachineCheckpoints::default() }
     }
 
-    /// Why there are none.
+    /// Returns why there are no checkpoints, or `None` if there are.
     pub(super) fn lack(&self) -> Option<String> {
         match &self.mode {
             CheckpointMode::Off => Some(NO_CHECKPOINTS.to_owned()),
@@ -93,18 +94,18 @@ impl MachineCheckpoints {
         self.mode == CheckpointMode::On
     }
 
-    /// Whether one is to be taken before the next run.
+    /// Whether to take a checkpoint before the next run.
     pub(super) fn is_due(&self) -> bool {
         self.is_on() && !self.is_fresh
     }
 
-    /// A text of a person's has taken the number of the run to come.
+    /// Moves marks to the next number, because an evaluated text has taken theirs.
     pub(super) fn number_taken(&mut self, run: u32) {
         let marks = self.marks.iter_mut().rev();
         marks.take_while(|mark| mark.run == run).for_each(|mark| mark.run += 1);
     }
 
-    /// Numbers of the runs that count, `last` the newest of them.
+    /// Numbers of the runs that count, up to `last`.
     fn runs(&self, last: u32) -> Vec<u32> {
         let mut runs: Vec<u32> = self.marks.iter().map(|mark| mark.run).collect();
         runs.dedup();
@@ -112,7 +113,7 @@ impl MachineCheckpoints {
         runs
     }
 
-    /// The mark to go back to.
+    /// Finds the mark to go back to.
     fn find(&self, rewind: &Rewind, last: u32) -> Result<usize, String> {
         if let Some(why) = self.lack() {
             return Err(why);
@@ -166,14 +167,15 @@ impl MachineCheckpoints {
 }
 
 impl MachineMark {
-    /// A command that was left out gives its number to the next one.
+    /// Whether the mark precedes this run of this command. A skipped command leaves its number to
+    /// the next one, so the number alone is not enough.
     fn is_before(&self, run: u32, running: &RunningPhase) -> bool {
         self.run == run && self.running.place() == running.place()
     }
 }
 
 impl BuildMachine {
-    /// Keeps what there is before the command at hand is come to, or run.
+    /// Takes a checkpoint when the command is reached, or before it runs if `launch` is set.
     pub(super) fn save(
         &mut self,
         running: RunningPhase,
@@ -228,7 +230,7 @@ impl BuildMachine {
             ms,
         };
         let (facts, checkpoint) = match result {
-            // The one before says the same.
+            // The previous checkpoint has the same content.
             Ok(kept) if is_second && !kept.is_new => return,
             Ok(TakenCheckpoint { kind, why, entries, bytes, ms, .. }) => {
                 (CheckpointFacts { before: run, kind, why, entries, bytes, ms }, Ok(id))
@@ -262,7 +264,7 @@ impl BuildMachine {
         });
     }
 
-    /// Why a rewind does not apply, in one sentence.
+    /// Returns why a rewind is not possible, in one sentence.
     pub(super) fn refused_rewind(&self, rewind: &Rewind, at_hand: Option<u32>) -> Option<String> {
         self.checkpoints.find(&named(rewind, at_hand), self.commands).err()
     }
@@ -273,7 +275,7 @@ impl BuildMachine {
         Some(self.checkpoints.marks[mark].running.place())
     }
 
-    /// Goes back. What runs is killed with its container.
+    /// Starts a rewind. Running processes are killed with their container.
     pub(super) fn rewind(
         &mut self,
         rewind: Rewind,
@@ -335,7 +337,7 @@ impl BuildMachine {
         }
     }
 
-    /// Commands, clock and pauses are not restored: they only grow.
+    /// Restores a saved state. Run numbers, clock and pauses are kept, because they only grow.
     fn restore(&mut self, mark: &MachineMark) {
         self.phase = mark.phase;
         self.phase_started = mark.phase_started;
@@ -351,7 +353,7 @@ impl BuildMachine {
     }
 }
 
-/// Without a run, a command that runs once more is the one at hand.
+/// Resolves a rewind without a target: if it repeats a command, the target is the current run.
 fn named(rewind: &Rewind, at_hand: Option<u32>) -> Rewind {
     let is_again = matches!(rewind.then, Then::Retry { .. });
     let at_hand = at_hand.filter(|_| is_again).map(RunRef::Number);

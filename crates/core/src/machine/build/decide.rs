@@ -1,4 +1,4 @@
-//! What people decide at a stop: whether it applies, and what follows.
+//! User decisions at a stop: whether they apply, and what follows.
 
 use super::held::{AfterStop, CutRun, HeldBuild, applies_in_run};
 use super::{
@@ -15,13 +15,13 @@ const A_PROCESS_WAITS: &str =
 
 const NO_TEXT: &str = "an empty text runs nothing; `skip` leaves the command out";
 
-/// Why a variable cannot be set so.
+/// Returns why a variable cannot be set to a value.
 fn unfit(name: &str, value: Option<&str>) -> Option<String> {
     let has_nul = value.is_some_and(|value| value.contains('\0'));
     no_name(name).or_else(|| has_nul.then(|| "a value cannot hold a NUL byte".to_owned()))
 }
 
-/// Why it does not apply in the middle of a run.
+/// Returns why a decision does not apply during a run.
 fn refused_in_run(decision: &Decision) -> Option<String> {
     match decision {
         Decision::Retry { text: Some(text) } if text.trim().is_empty() => Some(NO_TEXT.to_owned()),
@@ -38,7 +38,7 @@ fn refused_in_run(decision: &Decision) -> Option<String> {
 }
 
 impl BuildMachine {
-    /// Why a decision does not apply now, in one sentence; nothing where it does.
+    /// Returns why a decision does not apply now, in one sentence; `None` if it does.
     #[must_use]
     pub fn refusal(&self, decision: &Decision) -> Option<String> {
         if let Decision::Set { name, value } = decision
@@ -62,7 +62,7 @@ impl BuildMachine {
         }
     }
 
-    /// Why the build cannot be stopped in the middle of a command now; nothing where it can.
+    /// Returns why the build cannot be paused during a command now; `None` if it can.
     #[must_use]
     pub fn pause_refusal(&self) -> Option<String> {
         let why = match &self.state {
@@ -143,7 +143,7 @@ impl BuildMachine {
         }
     }
 
-    /// The run that has failed, at a stop.
+    /// The failed run, at a stop.
     fn at_hand(&self) -> Option<u32> {
         match &self.state {
             BuildState::Held(held) => held.at_hand(),
@@ -221,7 +221,7 @@ impl BuildMachine {
         }
     }
 
-    /// What changes the build is told; going on does not.
+    /// The event for a decision that changes the build; `None` for a decision to go on.
     fn intervention(&self, decision: &Decision, by: Who) -> Option<EventBody> {
         let (place, text) = match decision {
             Decision::Resume | Decision::Step => return None,
@@ -237,7 +237,7 @@ impl BuildMachine {
             }
             Decision::Abort => (None, None),
             Decision::Eval { text } => (None, Some(text.clone())),
-            // What is typed may be a secret that nobody knows of yet.
+            // The value may be a secret that is not masked yet.
             Decision::Set { name, .. } => (None, Some(name.clone())),
         };
         let what = decision.kind();
@@ -295,7 +295,7 @@ impl BuildMachine {
         }
     }
 
-    /// Goes on from a place that was come to before. What stands before it stays as it is.
+    /// Goes on from a place that was reached before. Earlier places keep their results.
     fn rerun(&mut self, place: CommandPlace, now: Timestamp, step: &mut MachineStep) {
         self.failures.go_back(place);
         self.skip_to = None;
@@ -311,7 +311,7 @@ impl BuildMachine {
         }
         let running = RunningPhase::at(place);
         match self.phase_work(place.phase).is_some_and(|work| work.is_skipped(place)) {
-            // What the build's options leave out is run by nobody.
+            // Commands that the options skip do not run here either.
             true => self.arrive(running, now, step),
             false => self.launch(running, false, now, step),
         }
@@ -325,7 +325,7 @@ impl BuildMachine {
         };
         match failure {
             Some(failure) => {
-                // The end is told; nothing goes on.
+                // The pause ends with the build, and the held work does not go on.
                 if let Some(pause) = self.pauses.end_stop() {
                     self.resumed(&pause, ResumedBy::Ended, now, step);
                 }

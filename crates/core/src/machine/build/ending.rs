@@ -1,8 +1,8 @@
-//! A build that is ended from outside: stopped, timed out, or by a fault of ours.
+//! Ends a build early: it was stopped, timed out, or failed through a fault of ours.
 //!
-//! Its processes are asked to end and then made to; only then the phase is left, so that what they
-//! wrote last is still in the log. Nothing of that is waited for without end: where no answer comes,
-//! the build goes on to the next step, and last of all to its end.
+//! Its processes are asked to end, then killed. Only then does the phase end, so that their last
+//! output is still in the log. Each wait has a limit: without an answer, the build goes on to the
+//! next step until it is over.
 
 use super::{
     BuildMachine, BuildState, CommandOutcome, EventBody, MachineEffect, MachineStep, Notice,
@@ -12,27 +12,27 @@ use crate::phase::StatusCode;
 use crate::plan::BreakAction;
 use std::time::Duration;
 
-/// How long processes have between SIGTERM and SIGKILL when a build is ended from outside.
+/// Time between SIGTERM and SIGKILL for the processes of a build that ends early.
 const GRACE: Duration = Duration::from_secs(5);
-/// How long after SIGKILL they count as gone, whether that was heard or not.
+/// Time after SIGKILL until processes count as gone, even without an answer.
 const KILLED: Duration = Duration::from_secs(3);
-/// How long the rest may take once the build is ended from outside, or past its time limit.
+/// Time for the remaining work once the build ends early or is past its time limit.
 const CLEARING: Duration = Duration::from_secs(10);
-/// How long what is left of that may take for somebody in a hurry.
+/// Time for what is left of that work if the user asks to hurry.
 const HURRIED: Duration = Duration::from_secs(3);
 
-/// A build that is ended from outside.
+/// A build that ends early.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct BuildEnding {
     status: Status,
     contexts: Vec<PhaseContext>,
     command: Option<u32>,
     processes: ProcessesEnd,
-    /// Whether somebody is in a hurry.
+    /// Whether the user asked to hurry.
     is_hurried: bool,
 }
 
-/// How far the end of a build's processes is.
+/// How far the processes' end has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ProcessesEnd {
     Asked { kill_at: Duration },
@@ -40,7 +40,7 @@ enum ProcessesEnd {
     Gone,
 }
 
-/// When patience ends with what follows the end of the processes.
+/// Limits for the work after the processes' end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(super) struct Patience {
     hurry_at: Option<Duration>,
@@ -48,7 +48,7 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    /// An end that may begin to count at that time.
+    /// Limits that count from `time`.
     pub(super) fn from(time: Duration) -> Self {
         let hurry_at = time + CLEARING;
         Patience { hurry_at: Some(hurry_at), over_at: Some(hurry_at + HURRIED) }
@@ -94,13 +94,13 @@ impl BuildMachine {
                 }
             }
             BuildState::Finalizing if at_once => self.hurry(now, step),
-            // Too late to be stopped; but nobody waits as long for what is left to do any more.
+            // Too late to stop the build, but the wait for the remaining work becomes shorter.
             BuildState::Finalizing => {
                 let asked = Patience::from(now.boot);
                 self.patience.hurry_at = self.patience.hurry_at.min(asked.hurry_at);
                 self.patience.over_at = self.patience.over_at.min(asked.over_at);
             }
-            // Asked for already.
+            // Already ending.
             BuildState::Ending(_) | BuildState::Over => {}
             BuildState::New
             | BuildState::Provisioning
@@ -133,7 +133,7 @@ impl BuildMachine {
     pub(super) fn fault(&mut self, context: PhaseContext, now: Timestamp, step: &mut MachineStep) {
         match &mut self.state {
             BuildState::Over => {}
-            // It is going down already; only the verdict changes.
+            // Already ending; only the status changes.
             BuildState::Ending(ending) => {
                 ending.status = Status::Fault;
                 ending.contexts = vec![context.clone()];
@@ -156,7 +156,7 @@ impl BuildMachine {
         }
     }
 
-    /// A fault, and an answer that is not waited for any more.
+    /// Handles a fault whose answer will never come, so nothing waits for it.
     pub(super) fn lost(&mut self, context: PhaseContext, now: Timestamp, step: &mut MachineStep) {
         match &mut self.state {
             BuildState::Ending(ending) => match &mut ending.processes {
@@ -248,7 +248,7 @@ impl BuildMachine {
         self.complete(false, now, step);
     }
 
-    /// Ends the build from outside: no further phase, the running one gets this status.
+    /// Ends the build early: no further phase begins, and the current one gets this status.
     pub(super) fn end(
         &mut self,
         status: Status,

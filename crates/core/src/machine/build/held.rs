@@ -1,4 +1,4 @@
-//! A build at a stop: what it holds back, and what follows when it goes on. Also the run that stands still.
+//! A build at a stop, and what follows it. Also runs that are frozen.
 
 use super::{
     BreakpointId, BuildMachine, BuildState, CommandOutcome, EventBody, MachineEffect, MachineStep,
@@ -19,7 +19,7 @@ pub(super) struct HeldBuild {
 }
 
 impl HeldBuild {
-    /// The run that has failed.
+    /// Number of the failed run.
     pub(super) fn at_hand(&self) -> Option<u32> {
         match &self.next {
             AfterStop::Failed { running, .. } => Some(running.command),
@@ -28,39 +28,39 @@ impl HeldBuild {
     }
 }
 
-/// What goes on.
+/// What follows a stop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum AfterStop {
-    /// The command is run.
+    /// The command runs.
     Run(RunningPhase),
-    /// What follows the failure of a command.
+    /// The command's failure is handled.
     Failed {
         running: RunningPhase,
-        /// Whether somebody has changed the state of the shell meanwhile.
+        /// Whether an evaluated text may have changed the shell's state.
         has_evaluated: bool,
     },
     /// The phase ends.
     EndPhase(RunningPhase),
-    /// What follows the failure of a command that installs runtimes.
+    /// The failure of a command that installs runtimes is handled.
     Setup { setting_up: SettingUp, failure: PhaseContext, has_evaluated: bool },
 }
 
-/// A run that stands still, or is to.
+/// The frozen run, or the request to freeze it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct FreezingRun {
-    /// Breakpoints that ask for it, or have.
+    /// Breakpoints that caused the request.
     hit: Vec<BreakpointId>,
-    /// Whether a person has asked for it.
+    /// Whether a person made the request.
     by_hand: bool,
-    /// Whether it is asked for, and not answered.
+    /// Whether the request is not answered yet.
     is_asked: bool,
-    /// Whether it does.
+    /// Whether the run is frozen.
     pub(super) is_frozen: bool,
-    /// What follows the run, which somebody has ended.
+    /// What follows the run if a person cut it off.
     cut: Option<CutRun>,
 }
 
-/// What follows a run that somebody has ended.
+/// What follows a run that a person cut off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum CutRun {
     /// The next command of the list.
@@ -70,7 +70,7 @@ pub(super) enum CutRun {
 }
 
 impl BuildMachine {
-    /// Stops, and waits for what somebody decides.
+    /// Stops, and waits for a decision.
     pub(super) fn hold(
         &mut self,
         kind: StopKind,
@@ -108,7 +108,7 @@ impl BuildMachine {
         self.phase_work(running.phase).map(|work| running.text(&work)).unwrap_or_default()
     }
 
-    /// The line of the buildspec at which a command begins.
+    /// The buildspec line where a command begins.
     fn line_of(&self, place: CommandPlace) -> Option<u32> {
         let work = self.phase_work(place.phase)?;
         RunningPhase::at(place).written(&work).map(|command| command.span.line)
@@ -121,14 +121,14 @@ impl BuildMachine {
         }
     }
 
-    /// The stop is over.
+    /// Ends the pause of the stop.
     pub(super) fn leave_stop(&mut self, now: Timestamp, step: &mut MachineStep) {
         if let Some(pause) = self.pauses.end_stop() {
             self.resumed(&pause, ResumedBy::Decision, now, step);
         }
     }
 
-    /// Goes on as without the stop.
+    /// Goes on as if the build had not stopped.
     pub(super) fn go_on(&mut self, now: Timestamp, step: &mut MachineStep) {
         if self.freezing.is_frozen {
             return self.thaw(step);
@@ -142,7 +142,7 @@ impl BuildMachine {
         }
     }
 
-    /// Runs a text of a person's in the state of the build's commands.
+    /// Evaluates a text in the shell state of the build's commands.
     pub(super) fn evaluate(&mut self, text: String, now: Timestamp, step: &mut MachineStep) {
         let BuildState::Held(held) = &mut self.state else { return };
         match &mut held.next {
@@ -155,7 +155,7 @@ impl BuildMachine {
         self.commands += 1;
         self.checkpoints.number_taken(self.commands);
         self.command_started = now.boot;
-        // A run takes the build's time, whoever has asked for it.
+        // An evaluated text counts against the build's time limit.
         self.stopwatch.go_on(now.boot);
         step.events.push(EventBody::CommandStarted {
             command: self.commands,
@@ -196,13 +196,13 @@ impl BuildMachine {
         }
     }
 
-    /// A person asks for the run to stand still.
+    /// Handles a person's request to pause the run.
     pub(super) fn pause_by_hand(&mut self, step: &mut MachineStep) {
         self.freezing.by_hand |= self.in_run().is_some();
         self.freeze(step);
     }
 
-    /// Asks for the run to stand still.
+    /// Requests to freeze the run.
     pub(super) fn freeze(&mut self, step: &mut MachineStep) {
         let is_due = !self.freezing.is_frozen && !self.freezing.is_asked;
         if let Some((command, ..)) = self.in_run().filter(|_| is_due) {
@@ -220,15 +220,15 @@ impl BuildMachine {
     ) {
         let at_hand = self.in_run().filter(|(running, ..)| *running == command);
         let Some((run, place, text)) = at_hand.filter(|_| !self.freezing.is_frozen) else {
-            // It has ended meanwhile; what it has started goes on.
-            // Where another is to stand still already, that one's end lets go of all.
+            // The run has ended meanwhile; thaw whatever it started. If another run is about to
+            // freeze, the end of that one thaws everything.
             if result.is_ok() && !self.freezing.is_frozen && !self.freezing.is_asked {
                 step.effects.push(MachineEffect::Thaw);
             }
             return;
         };
         self.freezing.is_asked = false;
-        // Should it end all the same, it stops behind the run.
+        // If the run ends anyway, the build stops after it.
         let breakpoints = self.freezing.hit.clone();
         let Standstill { output, notice } = match result {
             Ok(standstill) => standstill,
@@ -249,7 +249,7 @@ impl BuildMachine {
         self.pause(Cause::Stop, self.directory(), (None, Some(stop)), now, step);
     }
 
-    /// What runs: its number, its place and its text.
+    /// The current run: number, place and text.
     fn in_run(&self) -> Option<(u32, Option<CommandPlace>, String)> {
         match &self.state {
             BuildState::Running(running) => {
@@ -262,14 +262,14 @@ impl BuildMachine {
         }
     }
 
-    /// Lets a run go on that stands still.
+    /// Thaws a frozen run.
     pub(super) fn thaw(&mut self, step: &mut MachineStep) {
         if std::mem::take(&mut self.freezing).is_frozen {
             step.effects.push(MachineEffect::Thaw);
         }
     }
 
-    /// Ends the run that stands still; what follows is known when it has ended.
+    /// Cuts off a frozen run. What follows is handled when the run has ended.
     pub(super) fn cut(&mut self, cut: CutRun, now: Timestamp, step: &mut MachineStep) {
         let Some((command, ..)) = self.in_run() else { return };
         self.leave_stop(now, step);
@@ -277,12 +277,12 @@ impl BuildMachine {
         step.effects.push(MachineEffect::Cut { command });
     }
 
-    /// What follows the run that has ended, if somebody has ended it.
+    /// Takes what follows the ended run, if a person cut it off.
     pub(super) fn take_cut(&mut self) -> Option<CutRun> {
         self.freezing.cut.take()
     }
 
-    /// A run has ended, whether it was to stand still or not.
+    /// Cleans up after a run has ended, frozen or not.
     pub(super) fn melt(&mut self, now: Timestamp, step: &mut MachineStep) {
         if self.freezing.is_frozen
             && let Some(pause) = self.pauses.end_stop()
@@ -290,7 +290,7 @@ impl BuildMachine {
             self.resumed(&pause, ResumedBy::Gone, now, step);
         }
         if self.freezing.cut.is_none() {
-            // It stops behind the run instead.
+            // The build stops after the run instead.
             self.stops.put_off(std::mem::take(&mut self.freezing.hit));
             self.stops.is_stepping |= self.freezing.by_hand;
         }
@@ -311,7 +311,7 @@ impl BuildMachine {
         }
     }
 
-    /// When a breakpoint looks at the run because of the time it has taken.
+    /// When a `longer` breakpoint has to look at the run.
     pub(super) fn looks_at_run(&self) -> Option<Duration> {
         let is_running = self.is_in_command() && !self.freezing.is_frozen;
         let longer = is_running.then(|| self.stops.longer(self.commands)).flatten()?;
@@ -342,7 +342,7 @@ impl BuildMachine {
     }
 }
 
-/// What can be decided in the middle of a run.
+/// The possible decisions during a run.
 const PAUSED: [DecisionKind; 7] = [
     DecisionKind::Resume,
     DecisionKind::Step,
@@ -354,7 +354,7 @@ const PAUSED: [DecisionKind; 7] = [
 ];
 
 impl BuildMachine {
-    /// What can be decided.
+    /// The possible decisions at a stop.
     pub(super) fn decisions(&self, kind: StopKind, next: &AfterStop) -> Vec<DecisionKind> {
         let mut list = decisions(next);
         if self.checkpoints.is_on() && !matches!(next, AfterStop::Setup { .. }) {
@@ -366,7 +366,7 @@ impl BuildMachine {
         list
     }
 
-    /// What can be decided in the middle of a run.
+    /// The possible decisions during a run of this build.
     fn decisions_in_run(&self) -> Vec<DecisionKind> {
         let mut list = PAUSED.to_vec();
         if self.checkpoints.is_on() && matches!(self.state, BuildState::Running(_)) {
@@ -376,7 +376,7 @@ impl BuildMachine {
     }
 }
 
-/// What can be decided in every build.
+/// The possible decisions without checkpoints.
 fn decisions(next: &AfterStop) -> Vec<DecisionKind> {
     use DecisionKind::{Abort, Edit, Eval, Rerun, Resume, Retry, Set, Skip, Step};
     let list: &[DecisionKind] = match next {
@@ -388,7 +388,7 @@ fn decisions(next: &AfterStop) -> Vec<DecisionKind> {
     list.to_vec()
 }
 
-/// Those that can be decided in the middle of a run.
+/// Whether a decision is possible during a run.
 pub(super) fn applies_in_run(decision: &Decision) -> bool {
     PAUSED.contains(&decision.kind())
 }

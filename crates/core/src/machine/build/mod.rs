@@ -1,7 +1,7 @@
-//! `BuildMachine::apply`: one input and the time in, events and effects out.
+//! `BuildMachine::apply`: takes one input and the time, returns events and effects.
 //!
-//! Fed by `crates/build/src/driver/run.rs`, which logs the events and then performs the effects. Everything here
-//! is a decision; nothing waits, reads or writes.
+//! `crates/build/src/driver/run.rs` calls it, logs the events and then performs the effects.
+//! Everything here only decides; nothing waits, reads or writes.
 
 mod breakpoint;
 mod checkpoints;
@@ -33,7 +33,7 @@ use setup::SettingUp;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A build. A clone goes its own way from here on: the same inputs bring the same steps.
+/// The state machine of a build. A clone is independent; the same inputs lead to the same steps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuildMachine {
     plan: Arc<BuildPlan>,
@@ -43,25 +43,25 @@ pub struct BuildMachine {
     command_started: Duration,
     commands: u32,
     last_exit: i32,
-    /// The worst that has happened to the build so far.
+    /// The worst status so far.
     status: Status,
     reason: Option<String>,
     pauses: OpenPauses,
     stopwatch: Stopwatch,
-    /// Failures of commands.
+    /// Failures of commands so far.
     failures: Failures,
-    /// The failure of a command that installs runtimes, left behind.
+    /// The failure of a runtime install command that the user skipped.
     setup_failure: Option<PhaseContext>,
-    /// When the phases of the buildspec were begun.
+    /// When each phase of the buildspec began.
     begun: [Duration; 4],
     stops: StopRules,
-    /// Commands before this place are not run.
+    /// Commands before this place are skipped.
     skip_to: Option<CommandPlace>,
-    /// Variables that the next run sets, and those it unsets.
+    /// Variables that the next run sets or unsets.
     set: Vec<(String, Option<String>)>,
     freezing: FreezingRun,
     checkpoints: MachineCheckpoints,
-    /// With what is left to do once the build's processes are gone.
+    /// Limits for the work after the build's processes are gone.
     patience: Patience,
 }
 
@@ -72,13 +72,13 @@ enum BuildState {
     Downloading(Box<PreparingBuild>),
     SettingUp(SettingUp),
     Running(RunningPhase),
-    /// What has been written is being kept.
+    /// A checkpoint is being taken.
     Saving(Box<Saving>),
-    /// It goes back.
+    /// A rewind is in progress.
     Rewinding(Box<Rewinding>),
-    /// Somebody decides what follows.
+    /// The build waits for a decision at a stop.
     Held(Box<HeldBuild>),
-    /// A text of theirs runs.
+    /// An evaluated text runs at a stop.
     Evaluating {
         held: Box<HeldBuild>,
         command: u32,
@@ -90,7 +90,7 @@ enum BuildState {
 }
 
 impl BuildMachine {
-    /// A build that has not begun.
+    /// Makes a build that has not begun.
     #[must_use]
     pub fn new(plan: Arc<BuildPlan>) -> Self {
         BuildMachine {
@@ -138,12 +138,12 @@ impl BuildMachine {
                 let pause = self.pauses.deadline(limits.break_timeout);
                 [build, pause, self.looks_at_run()].into_iter().flatten().min()
             }
-            // Somebody has been there, and the build's own time goes on.
+            // A person is present, and the build's time limit runs on.
             BuildState::Evaluating { .. } => self.stopwatch.deadline(limits.timeout),
         }
     }
 
-    /// Whether the build waits for somebody to let it go on.
+    /// Whether the build is paused.
     #[must_use]
     pub fn is_paused(&self) -> bool {
         self.pauses.is_paused()
@@ -155,13 +155,13 @@ impl BuildMachine {
         self.commands
     }
 
-    /// Whether a run stands still.
+    /// Whether the current run is frozen.
     #[must_use]
     pub fn is_frozen(&self) -> bool {
         self.freezing.is_frozen
     }
 
-    /// The evaluated text that runs, by its number.
+    /// Number of the evaluated text that runs, if there is one.
     #[must_use]
     pub fn evaluates(&self) -> Option<u32> {
         match &self.state {
@@ -170,22 +170,22 @@ impl BuildMachine {
         }
     }
 
-    /// Variables that the next run sets, and those it unsets.
+    /// Variables that the next run sets or unsets.
     #[must_use]
     pub fn to_be_set(&self) -> &[(String, Option<String>)] {
         &self.set
     }
 
-    /// What breakpoints need to know of runs.
+    /// What breakpoints need to know about runs.
     #[must_use]
     pub fn wants(&self) -> Wants {
         Wants { changes: self.checkpoints.is_on(), ..self.stops.wants() }
     }
 
-    /// Why a breakpoint can never be come to, where that is so.
+    /// Checks whether a breakpoint can ever be reached.
     ///
     /// # Errors
-    /// One sentence.
+    /// Why it cannot, in one sentence.
     pub fn check(&self, breakpoint: &Breakpoint) -> Result<(), String> {
         if breakpoint.wants_changes()
             && let Some(why) = self.checkpoints.lack()
@@ -195,18 +195,19 @@ impl BuildMachine {
         self.plan.work.as_ref().map_or(Ok(()), |work| work.takes(breakpoint))
     }
 
-    /// All breakpoints, with their numbers and whose they are.
+    /// All breakpoints, with their numbers and owners.
     pub fn breakpoints(&self) -> impl Iterator<Item = (BreakpointId, &str, &Breakpoint)> {
         self.stops.all()
     }
 
-    /// When it goes on or ends by itself, on the boot clock; none while somebody is there or it is not paused.
+    /// When the pause ends by itself, on the boot clock; `None` while a person is present or the
+    /// build is not paused.
     #[must_use]
     pub fn pause_ends(&self) -> Option<Duration> {
         self.pauses.deadline(self.plan.limits.break_timeout)
     }
 
-    /// When the build times out, on the boot clock; none while it is paused or over.
+    /// When the build times out, on the boot clock; `None` while it is paused or over.
     #[must_use]
     pub fn times_out(&self) -> Option<Duration> {
         match &self.state {
@@ -224,7 +225,7 @@ impl BuildMachine {
         }
     }
 
-    /// How the build ends, once it does.
+    /// The final status, once it is known.
     #[must_use]
     pub fn verdict(&self) -> Option<Status> {
         match &self.state {
@@ -242,11 +243,11 @@ impl BuildMachine {
         }
     }
 
-    /// Takes one input.
+    /// Applies one input.
     pub fn apply(&mut self, input: MachineInput, now: Timestamp) -> MachineStep {
         let mut step = MachineStep::default();
         if matches!(self.state, BuildState::New) && input != MachineInput::Start {
-            // The driver begins a build before it listens to anybody.
+            // The driver starts a build before it accepts other inputs.
             return step;
         }
         match input {
@@ -368,7 +369,7 @@ impl BuildMachine {
         self.state = BuildState::Provisioning;
         match &self.plan.work {
             Ok(_) => step.effects.push(MachineEffect::Provision),
-            // Nothing will run in it, so there is no need for a container.
+            // Nothing will run, so there is no need for a container.
             Err(_) => self.provisioned(Ok(ContainerFacts::default()), now, step),
         }
     }
@@ -381,7 +382,7 @@ impl BuildMachine {
     ) {
         match (&self.state, result) {
             (BuildState::Provisioning, Ok(container)) => {
-                // A buildspec that was rejected gets none.
+                // A rejected buildspec has no container.
                 if self.plan.work.is_ok() {
                     self.container_started(&container, step);
                 }
@@ -403,7 +404,7 @@ impl BuildMachine {
                 self.leave(Status::Fault, vec![context], now, step);
                 self.finalize(now, step);
             }
-            // It was stopped meanwhile; the driver drops what it got.
+            // The build was stopped meanwhile; the driver discards the result.
             _ => {}
         }
     }
@@ -496,7 +497,8 @@ impl BuildMachine {
         step.events.push(EventBody::Agent { text: text.to_owned() });
     }
 
-    /// Notes a failure. The first reason stays, but a fault of ours outweighs the build's own.
+    /// Records a failure. The first reason is kept, but our own fault outweighs the build's
+    /// failure.
     fn worsen(&mut self, status: Status, context: &PhaseContext) {
         if self.status == Status::Succeeded || status != Status::Failed {
             self.status = status;
@@ -509,7 +511,7 @@ impl BuildMachine {
     }
 }
 
-/// `CODEBUILD_LAST_EXIT` after a command.
+/// The value of `CODEBUILD_LAST_EXIT` after a command.
 fn exit_code(outcome: &CommandOutcome) -> i32 {
     match outcome {
         CommandOutcome::Exited(code) => *code,
@@ -518,7 +520,7 @@ fn exit_code(outcome: &CommandOutcome) -> i32 {
     }
 }
 
-/// In CodeBuild's words, and behind them what it does not say.
+/// CodeBuild's message, followed by the cause, which CodeBuild does not report.
 fn command_failure(text: &str, outcome: &CommandOutcome, cause: Option<&str>) -> PhaseContext {
     let cause = cause.map_or_else(String::new, |cause| format!(" ({cause})"));
     PhaseContext::new(

@@ -1,8 +1,8 @@
-//! DOWNLOAD_SOURCE, up to the commands that install runtimes: values, the image's entrypoint, the
-//! first command's variables, the cache, the catalog.
+//! DOWNLOAD_SOURCE, before the commands that install runtimes: values, the image's entrypoint, the
+//! variables of the first command, the cache, the catalog.
 //!
-//! One after the other, each asked for by an effect and left out where there is nothing to do. What
-//! comes when the build is being ended changes nothing.
+//! The steps run one after the other. An effect requests each one; a step without work is left out.
+//! Answers that arrive while the build is ending change nothing.
 
 use super::{
     BuildMachine, BuildState, EventBody, MachineEffect, MachineStep, Notice, PhaseContext,
@@ -20,14 +20,14 @@ use crate::runtimes;
 use crate::spec::Unset;
 use std::collections::BTreeMap;
 
-/// Most variables without a value that are named.
+/// Maximum number of unset variables to name.
 const MOST_UNSET: usize = 12;
 
-/// What has the runtimes that are not there.
+/// Advice on missing runtimes.
 const RUNTIMES: &str = "an image of CodeBuild's installs what is asked for, such as --image \
                         aws/codebuild/standard:7.0; one with these versions does as well";
 
-/// A variable with the lines of the buildspec that use it.
+/// A variable with the buildspec lines that use it.
 fn named(unset: &Unset) -> String {
     let mut lines = unset.lines();
     let is_cut = lines.len() > 3;
@@ -38,22 +38,22 @@ fn named(unset: &Unset) -> String {
     format!("{} ({word} {}{more})", unset.name, lines.join(", "))
 }
 
-/// What there is so far, and what is waited for.
+/// Progress of the preparation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct PreparingBuild {
     awaited: Awaited,
     container: ContainerFacts,
-    /// Variables of the image, as its entrypoint has left them.
+    /// Variables of the image, after its entrypoint has run.
     image: Variables,
-    /// Variables of Parameter Store and Secrets Manager.
+    /// Variables from Parameter Store and Secrets Manager.
     fetched: Fetched,
-    /// All variables, as the first command finds them.
+    /// All variables of the first command.
     variables: BTreeMap<String, String>,
-    /// For the log, once everything is there.
+    /// Log lines, written once everything is ready.
     lines: Vec<String>,
 }
 
-/// What the next answer is of.
+/// The awaited answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Awaited {
     #[default]
@@ -61,13 +61,13 @@ enum Awaited {
     Entrypoint,
     Shell,
     Cache,
-    /// The container once more.
+    /// The second container.
     Container,
-    /// The shell in that one.
+    /// The shell in the second container.
     NewShell,
     Restore,
     Catalog,
-    /// Versions of what is there without a catalog.
+    /// Versions of the installed runtimes, without a catalog.
     Runtimes,
 }
 
@@ -107,7 +107,7 @@ impl BuildMachine {
         }
     }
 
-    /// What the command line sets is not asked for.
+    /// The values to fetch, except those that the command line sets.
     fn wanted(&self, work: &PlannedWork) -> ValueRequests {
         let is_set = |name: &str| self.plan.layers.overrides.iter().any(|(set, _)| set == name);
         let parameters = work.parameters.iter().filter(|wanted| !is_set(&wanted.name));
@@ -155,7 +155,8 @@ impl BuildMachine {
         }
     }
 
-    /// Without privileges an entrypoint would wait for a daemon that cannot come up.
+    /// Runs the image's entrypoint. Without privileges it would wait for a daemon that cannot
+    /// start.
     fn run_entrypoint(&mut self, preparing: PreparingBuild, step: &mut MachineStep) {
         if !self.has_entrypoint(&preparing) {
             return self.open_shell(preparing, Awaited::Shell, step);
@@ -233,8 +234,8 @@ impl BuildMachine {
         }
     }
 
-    /// Once its key is known, a cache can be a layer as well. What an entrypoint has started, or
-    /// somebody's session, must not end with the container.
+    /// Handles the cache that was found. A large one becomes a layer in a new container, unless
+    /// that would end a session or processes of an entrypoint.
     pub(super) fn cache_found(&mut self, found: Option<FoundCache>, step: &mut MachineStep) {
         let Some(preparing) = self.prepared(Awaited::Cache) else { return };
         let is_worthwhile = found.is_some_and(|found| {
@@ -272,7 +273,8 @@ impl BuildMachine {
         }
     }
 
-    /// This machine is no image of CodeBuild's; looking would be one more process at each start.
+    /// Reads the catalog. This machine is not a CodeBuild image, so looking would only waste a
+    /// process.
     fn read_catalog(&mut self, preparing: PreparingBuild, now: Timestamp, step: &mut MachineStep) {
         if preparing.container.has_image {
             self.await_answer(preparing, Awaited::Catalog, SourcePreparation::ReadCatalog, step);
@@ -292,7 +294,8 @@ impl BuildMachine {
         }
     }
 
-    /// Without a catalog nothing is installed; the build finds what is there.
+    /// Chooses the runtimes. Without a catalog nothing is installed, and the build uses what is
+    /// there.
     fn choose_runtimes(
         &mut self,
         preparing: PreparingBuild,
@@ -343,7 +346,7 @@ impl BuildMachine {
         }
     }
 
-    /// Variables that commands use and that nothing has set by now.
+    /// Warns about variables that commands use and nothing has set.
     fn tell_unset(&self, variables: &BTreeMap<String, String>, step: &mut MachineStep) {
         let unset = self.plan.work.as_ref().map(|work| &work.unset[..]).unwrap_or_default();
         let unset: Vec<&Unset> =
@@ -383,7 +386,7 @@ impl BuildMachine {
         step.effects.push(MachineEffect::Prepare(preparation));
     }
 
-    /// What there is so far, where this is what is waited for.
+    /// Takes the preparation if it waits for this answer.
     fn prepared(&mut self, awaited: Awaited) -> Option<PreparingBuild> {
         match &mut self.state {
             BuildState::Downloading(preparing) if preparing.awaited == awaited => {

@@ -1,4 +1,4 @@
-//! The phases of the buildspec: one command after the other, and what follows its end.
+//! Runs the phases of the buildspec: one command after the other, and what follows each.
 
 use super::{
     BuildMachine, BuildState, CommandOutcome, CommandRun, EventBody, MachineEffect, MachineStep,
@@ -12,7 +12,7 @@ use crate::machine::stops::Here;
 use crate::spec::{OnFailure, SpecCommand};
 use std::time::Duration;
 
-/// A phase of the buildspec under way.
+/// The current phase of the buildspec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RunningPhase {
     pub(super) phase: UserPhase,
@@ -20,12 +20,12 @@ pub(super) struct RunningPhase {
     pub(super) block: Block,
     pub(super) index: usize,
     pub(super) command: u32,
-    /// The text somebody has given the command instead of the buildspec's.
+    /// A person's replacement for the command's text.
     pub(super) edited: Option<String>,
 }
 
 impl RunningPhase {
-    /// At a place of the buildspec.
+    /// Starts at a place of the buildspec.
     pub(super) fn at(place: CommandPlace) -> Self {
         let CommandPlace { phase, block, index } = place;
         RunningPhase { phase, retries: 0, block, index: index as usize, command: 0, edited: None }
@@ -41,12 +41,12 @@ impl RunningPhase {
         self.edited.clone().or_else(written).unwrap_or_default()
     }
 
-    /// Its line in the buildspec.
+    /// The command's line in the buildspec.
     fn line(&self, work: &PhaseWork) -> Option<u32> {
         self.written(work).map(|command| command.span.line).filter(|line| *line > 0)
     }
 
-    /// The command of the buildspec.
+    /// The command in the buildspec.
     pub(super) fn written<'w>(&self, work: &'w PhaseWork) -> Option<&'w SpecCommand> {
         let list = match self.block {
             Block::Finally => &work.finally,
@@ -55,7 +55,7 @@ impl RunningPhase {
         list.get(self.index)
     }
 
-    /// To the next command of the list.
+    /// Moves to the next command of the list.
     pub(super) fn advance(&mut self) {
         self.index += 1;
         self.edited = None;
@@ -84,8 +84,8 @@ impl BuildMachine {
         );
     }
 
-    /// Comes to the command `running` stands at, or to what follows the last one: stops there, leaves it
-    /// out, or runs it.
+    /// Handles the command at `running`, or what follows the last one: stops there, skips it, or
+    /// runs it.
     pub(super) fn arrive(
         &mut self,
         mut running: RunningPhase,
@@ -115,7 +115,7 @@ impl BuildMachine {
         }
     }
 
-    /// Stops before the command at hand, or runs it.
+    /// Stops before the current command, or runs it.
     pub(super) fn arrived(
         &mut self,
         running: RunningPhase,
@@ -148,7 +148,7 @@ impl BuildMachine {
         self.hold(kind, AfterStop::Run(running), hit, now, step);
     }
 
-    /// The command is not run. Where it has failed before, that is its last word.
+    /// Skips the command. If it has failed before, the failure stands.
     pub(super) fn skip(
         &mut self,
         running: &RunningPhase,
@@ -165,8 +165,8 @@ impl BuildMachine {
         });
     }
 
-    /// Runs the command `running` stands at, `again` with the variables and in the directory it has begun
-    /// with.
+    /// Runs the command at `running`. With `again`, it gets the variables and directory that its
+    /// last run began with.
     pub(super) fn launch(
         &mut self,
         mut running: RunningPhase,
@@ -201,7 +201,7 @@ impl BuildMachine {
         self.state = BuildState::Running(running);
     }
 
-    /// The run with the number given last, by root.
+    /// Makes the run for the last assigned number, as root.
     pub(super) fn command(&mut self, phase: Phase, text: String) -> CommandRun {
         let (set, unset): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.set).into_iter().partition(|(_, value)| value.is_some());
@@ -250,7 +250,7 @@ impl BuildMachine {
             BuildState::Evaluating { command: running, .. } if *running == command => {
                 self.evaluated(command, how.0, facts, now, step);
             }
-            // The build is being ended; how its command died is of no interest.
+            // The build is ending, so the command's result no longer matters.
             _ => {}
         }
     }
@@ -318,7 +318,7 @@ impl BuildMachine {
         self.fail(running, now, step);
     }
 
-    /// What follows a run that somebody has ended. It has failed, whatever comes next.
+    /// Handles the end of a run that a person cut off. It counts as failed, whatever follows.
     fn settle_cut(
         &mut self,
         mut running: RunningPhase,
@@ -343,7 +343,7 @@ impl BuildMachine {
         }
     }
 
-    /// What follows a failure: the phase once more, its finally, or its end.
+    /// Handles a failure: retries the phase, runs its `finally`, or ends it.
     pub(super) fn fail(
         &mut self,
         mut running: RunningPhase,
@@ -374,7 +374,7 @@ impl BuildMachine {
                 }
                 self.arrive(running, now, step);
             }
-            // The rest of the block is left out; the first failure of the phase is the one told.
+            // The rest of the block is skipped. The first failure of the phase is reported.
             Block::Finally => {
                 self.failures.leave(place);
                 self.finish_phase(running, now, step);
@@ -382,7 +382,7 @@ impl BuildMachine {
         }
     }
 
-    /// Comes to the end of a phase: stops there, or ends it.
+    /// Handles the end of a phase: stops there, or ends it.
     fn finish_phase(&mut self, running: RunningPhase, now: Timestamp, step: &mut MachineStep) {
         if self.stops.is_idle() {
             return self.end_user_phase(&running, now, step);
@@ -425,7 +425,7 @@ impl BuildMachine {
         }
     }
 
-    /// Where the build is, for breakpoints.
+    /// The current position, for breakpoints.
     pub(super) fn here<'h>(
         &self,
         phase: Phase,
@@ -436,7 +436,7 @@ impl BuildMachine {
         Here { phase, place, run, text, status: self.last_exit, elapsed: None }
     }
 
-    /// How long the run at hand has taken.
+    /// How long the current run has taken.
     pub(super) fn elapsed(&self, now: Timestamp) -> Duration {
         now.boot.saturating_sub(self.command_started)
     }
@@ -446,7 +446,7 @@ fn may_retry(work: &PhaseWork, running: &RunningPhase, failure: &PhaseContext) -
     let OnFailure::Retry(retry) = &work.on_failure else { return false };
     running.retries < retry.count
         && retry.pattern.as_deref().is_none_or(|pattern| {
-            // It parsed when the buildspec was read.
+            // The pattern was validated with the buildspec.
             regex_lite::Regex::new(pattern).is_ok_and(|regex| regex.is_match(&failure.message))
         })
 }

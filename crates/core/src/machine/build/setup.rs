@@ -1,4 +1,4 @@
-//! The end of DOWNLOAD_SOURCE: commands that install runtimes, and what the log says before the phases.
+//! The end of DOWNLOAD_SOURCE: commands that install runtimes, and the log lines before the phases.
 
 use super::held::{AfterStop, CutRun};
 use super::{
@@ -11,7 +11,7 @@ use crate::plan::PlannedWork;
 use crate::runtimes::SetupCommand;
 use crate::spec::UserPhase;
 
-/// Commands of the image's runtimes under way.
+/// Progress of the commands that install runtimes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SettingUp {
     left: std::collections::VecDeque<SetupCommand>,
@@ -22,12 +22,12 @@ pub(super) struct SettingUp {
 }
 
 impl SettingUp {
-    /// The command at hand with another text.
+    /// Replaces the current command's text.
     pub(super) fn with(self, text: Option<String>) -> Self {
         SettingUp { text: text.unwrap_or(self.text), ..self }
     }
 
-    /// Past the command at hand.
+    /// Moves past the current command.
     pub(super) fn past(self) -> Self {
         SettingUp { index: self.index + 1, ..self }
     }
@@ -44,7 +44,7 @@ impl BuildMachine {
         self.run_setup(SettingUp { left, command: 0, text, variables, index: 0 }, now, step);
     }
 
-    /// Runs the next command, or goes on where there is none.
+    /// Runs the next command, or begins the phases after the last one.
     pub(super) fn run_setup(
         &mut self,
         mut setting_up: SettingUp,
@@ -60,7 +60,8 @@ impl BuildMachine {
         }
     }
 
-    /// Runs the command at hand, `again` with the variables and in the directory it has begun with.
+    /// Runs the current command. With `again`, it gets the variables and directory that its last
+    /// run began with.
     pub(super) fn launch_setup(
         &mut self,
         mut setting_up: SettingUp,
@@ -112,7 +113,7 @@ impl BuildMachine {
         }
     }
 
-    /// What follows a run that somebody has ended.
+    /// Handles the end of a run that a person cut off.
     pub(super) fn setup_cut(
         &mut self,
         setting_up: SettingUp,
@@ -145,7 +146,7 @@ impl BuildMachine {
         step.events.extend(summary.into_iter().map(|text| EventBody::Agent { text }));
         match self.setup_failure.clone() {
             None => self.leave(Status::Succeeded, vec![PhaseContext::default()], now, step),
-            // Somebody has left it behind.
+            // A person skipped a failed command.
             Some(failure) => {
                 self.worsen(Status::Failed, &failure);
                 self.leave(Status::Failed, vec![failure], now, step);

@@ -1,4 +1,4 @@
-//! The table of decisions: each row with what a later green end comes to.
+//! The table of decisions. Each row also checks the status after a successful end.
 
 use super::stops::{LIST, edit, rerun, retry, skip, skip_to, who};
 use super::{Bed, EventBody, LIMITS, MachineInput, Phase, Status, TimeLimits};
@@ -16,7 +16,7 @@ fn resumed_it_goes_on_as_without_the_stop() {
     assert_eq!(bed.commands(), ["i", "a", "b", "f", "p"]);
     assert_eq!(bed.finished, Some(Status::Failed));
     assert_eq!(bed.interventions(), []);
-    // By a key, or by `codebuild-resume`, it is the same.
+    // A key or `codebuild-resume` does the same.
     let mut bed = Bed::stopping(LIST, &["before:build:2"], &[]);
     bed.send(MachineInput::Resume);
     bed.go(&[]);
@@ -33,7 +33,7 @@ fn a_retry_that_ends_well_clears_the_failure() {
     assert_eq!(bed.commands(), ["i", "a", "b", "b", "b", "c", "f", "p"]);
     assert_eq!(bed.finished, Some(Status::Succeeded));
     assert_eq!(bed.interventions(), [DecisionKind::Retry, DecisionKind::Retry]);
-    // With the variables and in the directory it has begun with, and as if nothing had failed.
+    // The retry has the variables and directory of the first run, and sees no failure.
     let again: Vec<_> = bed.runs.iter().map(|run| (run.again, run.succeeding)).collect();
     assert_eq!(again[1..5], [(false, true), (false, true), (true, true), (true, true)]);
     let record = record(bed.timeline.view().expect("a build"));
@@ -72,7 +72,7 @@ fn an_edited_text_runs_in_place_of_the_written_one() {
     assert_eq!(bed.commands(), ["i", "a", "b", "b2", "b2", "c", "f", "p"]);
     assert_eq!(bed.finished, Some(Status::Succeeded));
     assert_eq!(bed.interventions(), [DecisionKind::Edit, DecisionKind::Retry]);
-    // The failure that is told is that of the text that has run.
+    // The reported failure is that of the text that ran.
     (bed.machine, bed.finished) = (failure, None);
     bed.decide(Decision::Resume, &[]);
     assert_eq!(bed.finished, Some(Status::Failed));
@@ -103,7 +103,7 @@ fn a_command_that_is_skipped_before_it_runs_leaves_the_status_as_it_is() {
         assert_eq!(bed.commands(), ran, "{to}");
         assert_eq!((bed.finished, bed.skipped()), (Some(Status::Succeeded), skipped), "{to}");
     }
-    // A breakpoint on the way is one.
+    // A breakpoint on the way still stops the build.
     let mut bed = Bed::stopping(LIST, &["before:build:2", "before:build:finally"], &[]);
     bed.decide(skip_to("build:finally"), &[]);
     assert_eq!(bed.at(), "before build:finally:1");
@@ -122,7 +122,7 @@ fn a_failure_that_is_skipped_stands() {
     assert_eq!(bed.skipped(), 0, "it has run");
 }
 
-/// failed: `skip`, also after it was come to once more
+/// failed: `skip`, also after the place was reached again
 #[test]
 fn a_place_that_has_failed_and_whose_last_word_is_a_skip_is_failed() {
     let mut bed = Bed::stopping(LIST, &["failure", "before:build:2"], &["b"]);
@@ -133,7 +133,7 @@ fn a_place_that_has_failed_and_whose_last_word_is_a_skip_is_failed() {
     bed.decide(skip(), &[]);
     assert_eq!(bed.commands(), ["i", "a", "b", "a", "c", "f", "p"]);
     assert_eq!(bed.finished, Some(Status::Failed));
-    // Also where a run has ended well in between.
+    // The same after a successful run in between.
     let mut bed = Bed::stopping(LIST, &["failure", "before:build:2"], &[]);
     bed.decide(Decision::Resume, &["b"]);
     assert_eq!(bed.at(), "failed build:2");
@@ -145,7 +145,7 @@ fn a_place_that_has_failed_and_whose_last_word_is_a_skip_is_failed() {
     assert_eq!(bed.finished, Some(Status::Failed));
 }
 
-/// What was to be left out goes with the place that it led to.
+/// A rerun cancels an earlier skip.
 #[test]
 fn a_rerun_leaves_nothing_out() {
     let mut bed = Bed::stopping(LIST, &["before:build:1", "after:build"], &[]);
@@ -167,7 +167,7 @@ fn a_rerun_goes_on_from_there_and_the_runs_that_count_decide() {
     assert_eq!(bed.finished, Some(Status::Succeeded));
     assert_eq!(bed.interventions(), [DecisionKind::Rerun]);
 
-    // After a phase, to an earlier one: that one and the later ones are begun anew.
+    // After a phase, back to an earlier one: that phase and the later ones start again.
     let mut bed = Bed::stopping(LIST, &["after:post_build"], &["b"]);
     assert_eq!(bed.commands(), ["i", "a", "b", "f", "p"]);
     bed.decide(rerun("build:2"), &[]);
@@ -180,7 +180,7 @@ fn a_rerun_goes_on_from_there_and_the_runs_that_count_decide() {
     assert!(phases.is_sorted() && phases.len() == 11, "{phases:?}");
     assert!(record.phases[..10].iter().all(|phase| phase.phase_status == Some(Status::Succeeded)));
 
-    // What has failed in an earlier phase stays.
+    // A failure in an earlier phase stays.
     let source = LIST.replace("install: {", "install: {on-failure: CONTINUE, ");
     let mut bed = Bed::stopping(&source, &["after:build"], &["i"]);
     bed.decide(rerun("build"), &[]);
@@ -189,7 +189,7 @@ fn a_rerun_goes_on_from_there_and_the_runs_that_count_decide() {
     let reason = bed.timeline.view().and_then(|view| view.reason.clone()).unwrap_or_default();
     assert!(reason.contains("command: i."), "{reason}");
 
-    // And so does what has failed before the place.
+    // So does a failure before the place.
     let mut bed = Bed::stopping(LIST, &["failure", "before:build:3"], &["b"]);
     bed.decide(skip(), &[]);
     bed.decide(rerun("build:3"), &[]);
@@ -260,13 +260,13 @@ fn what_is_evaluated_and_set_never_fails_the_phase() {
         _ => None,
     });
     assert_eq!(block, Some(Block::Eval));
-    // The value of what is set stays out of the log.
+    // The value of a set variable stays out of the log.
     assert!(!bed.events.iter().any(|event| match event {
         EventBody::Intervened(done) => done.text.as_deref() == Some("2"),
         _ => false,
     }));
 
-    // At a failure the failure stays, and a retry keeps what was evaluated.
+    // At a failure, the failure stays, and a retry keeps the evaluated changes.
     let mut bed = Bed::stopping(LIST, &["failure"], &["b"]);
     bed.decide(eval(), &[]);
     assert_eq!(bed.at(), "failed build:2");
@@ -279,7 +279,7 @@ fn what_is_evaluated_and_set_never_fails_the_phase() {
     assert_eq!(bed.finished, Some(Status::Failed));
 }
 
-/// A text that never ends is the build's own time.
+/// An evaluated text counts against the build's time limit.
 #[test]
 fn what_is_evaluated_takes_the_builds_time() {
     let mut bed = Bed::stopping(LIST, &["before:build:2"], &[]);
@@ -296,7 +296,7 @@ fn what_is_evaluated_takes_the_builds_time() {
     assert_eq!(bed.finished, Some(Status::TimedOut));
 }
 
-/// nobody came
+/// nobody connects
 #[test]
 fn a_stop_that_nobody_comes_to_ends_by_itself() {
     for (breakpoint, failing, action, status) in [
@@ -337,7 +337,7 @@ fn what_does_not_apply_is_refused_in_one_sentence() {
     bed.refused(rerun("post_build:1"), "has not been come to yet");
     bed.decide(Decision::Resume, &[]);
     bed.refused(Decision::Resume, "is not stopped");
-    // A fault of ours is no failure of a command.
+    // Our own fault is not a command's failure.
     let mut bed = Bed::stopping(LIST, &["failure"], &["b"]);
     bed.send(MachineInput::Fault(crate::phase::PhaseContext::default()));
     bed.refused(retry(), "is not stopped");

@@ -1,11 +1,11 @@
-//! Ends that nobody answers: the machine comes to its own end all the same, and by when.
+//! Ends without answers: the machine still finishes, within its limits.
 
 use super::{Bed, FOUR, MachineInput, RunFacts};
 use crate::phase::{PhaseContext, Status, StatusCode};
 use std::time::Duration;
 
 impl Bed {
-    /// One whose first command runs, and whose processes and container answer nothing from here on.
+    /// A build whose first command runs, and whose processes and container no longer answer.
     fn mute() -> Self {
         let mut bed = Bed::new(FOUR);
         bed.send(MachineInput::Start);
@@ -14,7 +14,7 @@ impl Bed {
         bed
     }
 
-    /// Lets the machine's deadlines pass until it is over; how long that took.
+    /// Lets deadlines pass until the build is over. Returns the time it took.
     fn wait_out(&mut self) -> Duration {
         let begin = self.now;
         self.until_command();
@@ -61,7 +61,7 @@ fn a_time_limit_that_nobody_answers() {
     assert_eq!(bed.finished, Some(Status::TimedOut));
 }
 
-/// A build that has come to its end by itself, and whose container does not go.
+/// The build has ended by itself, but its container cannot be removed.
 #[test]
 fn what_is_left_of_a_build_hangs() {
     let hanging = || {
@@ -79,7 +79,7 @@ fn what_is_left_of_a_build_hangs() {
         bed.until_command();
         bed
     };
-    // By itself it has at least what is left of the build's time.
+    // Without a stop, it may use at least what is left of the build's time.
     let mut bed = hanging();
     assert!(bed.wait_out() > Duration::from_secs(60));
     assert_eq!((bed.finished, bed.is_clear), (Some(Status::Succeeded), false));
@@ -95,7 +95,7 @@ fn what_is_left_of_a_build_hangs() {
     }
 }
 
-/// Whoever was to answer has gone: nothing is waited for any more.
+/// If no answer can come any more, the machine does not wait for it.
 #[test]
 fn a_lost_answer_ends_the_build() {
     let mut bed = Bed::mute();

@@ -1,4 +1,4 @@
-//! What may follow what in a build's log, whatever happens to the build and in whatever order.
+//! Invariants of a build's log, for any inputs in any order.
 
 use super::{
     Bed, BuildFacts, BuildSetupError, CallId, CommandOutcome, ContainerFacts, Duration, EventBody,
@@ -16,7 +16,7 @@ use crate::plan::{Checkpointing, PlannedStops};
 use crate::spec::USER_PHASES;
 use std::collections::BTreeMap;
 
-/// What may follow what in a build's log, whatever happens to the build.
+/// Invariants of a build's log.
 #[derive(Default)]
 struct Law {
     last: Option<Phase>,
@@ -24,9 +24,9 @@ struct Law {
     command: Option<u32>,
     paused: Vec<PauseId>,
     pauses: PauseId,
-    /// The pause of the stop the build is at.
+    /// The pause of the current stop.
     stop: Option<PauseId>,
-    /// Places of the phases, with whether their last run has ended well.
+    /// Places of the phases, and whether their last run succeeded.
     places: BTreeMap<(Phase, Block, u32), Option<bool>>,
     at: Option<(Phase, Block, u32)>,
     is_over: bool,
@@ -70,7 +70,7 @@ impl Law {
                     match outcome.succeeded() {
                         true if failed_before => drop(self.places.insert(at, Some(true))),
                         true => {}
-                        // A rewind has ended it, or the end of the build.
+                        // A rewind or the end of the build has cut it off.
                         false if *outcome == CommandOutcome::Cut => {}
                         false => drop(self.places.insert(at, Some(false))),
                     }
@@ -115,7 +115,7 @@ impl Law {
                 self.stop.take_if(|stop| *stop == *pause);
             }
             EventBody::BuildEnded { status, .. } => {
-                // Nothing a person does turns a failure into a success, but a run that ended 0.
+                // Only a run that exits with 0 turns a failure into a success.
                 let is_failed = self.places.values().any(|last| *last != Some(true));
                 assert!(!is_failed || *status != Status::Succeeded, "{:?}", self.places);
                 assert_eq!(self.last, Some(Phase::Completed));
@@ -127,7 +127,7 @@ impl Law {
     }
 }
 
-/// Somebody decides something.
+/// A random decision.
 fn decision(random: &mut impl FnMut(usize) -> usize) -> MachineInput {
     let phase = USER_PHASES[random(4)];
     let block = [Block::Commands, Block::Finally][random(2)];
@@ -156,7 +156,7 @@ fn decision(random: &mut impl FnMut(usize) -> usize) -> MachineInput {
     MachineInput::Decide { decision, by }
 }
 
-/// Some breakpoints.
+/// Random breakpoints.
 fn breakpoints(random: &mut impl FnMut(usize) -> usize) -> Vec<Breakpoint> {
     let all = [
         "start",
@@ -174,7 +174,7 @@ fn breakpoints(random: &mut impl FnMut(usize) -> usize) -> Vec<Breakpoint> {
     some.map(|text| text.parse().expect("parses")).collect()
 }
 
-/// Some answer to what DOWNLOAD_SOURCE asks for.
+/// A random answer to a step of DOWNLOAD_SOURCE.
 fn preparation(random: &mut impl FnMut(usize) -> usize) -> MachineInput {
     let failed = BuildSetupError { context: PhaseContext::default(), hint: None, place: None };
     let fails = random(6) == 0;
@@ -204,7 +204,7 @@ fn preparation(random: &mut impl FnMut(usize) -> usize) -> MachineInput {
 
 #[test]
 fn no_order_of_inputs_breaks_the_law() {
-    // A small generator is enough: the point is the number of orders, not their beauty.
+    // A small generator is enough: only the variety of orders matters.
     let mut state = 0x9E37_79B9_7F4A_7C15_u64;
     let mut random = |below: usize| {
         state ^= state << 13;
@@ -226,7 +226,7 @@ fn no_order_of_inputs_breaks_the_law() {
         let cache = CacheFacts { r#type: String::new(), location: String::new() };
         let facts = BuildFacts { privileged: random(2) == 0, cache: Some(cache), ..facts() };
         let source = sources[round % sources.len()];
-        // Every other build has none.
+        // Every other build has no breakpoints.
         let all = if round % 2 == 0 { breakpoints(&mut random) } else { Vec::new() };
         let checkpoints = match round % 4 {
             0 => Checkpointing::Auto,
@@ -235,14 +235,14 @@ fn no_order_of_inputs_breaks_the_law() {
         let stops = PlannedStops { breakpoints: all, step: round % 14 == 0, checkpoints };
         let mut bed = Bed::with_stops(source, LIMITS, facts, EnvLayers::default(), stops);
         let mut law = Law::default();
-        // What DOWNLOAD_SOURCE waits for.
+        // The step that DOWNLOAD_SOURCE waits for.
         let mut asked = None;
         let mut calls = 0;
-        // What is being kept, or gone back to.
+        // The checkpoint or rewind in progress.
         let mut keeping = None;
         for _ in 0..80 {
             let command = u32::try_from(random(6)).unwrap_or(0);
-            // Most of the time about the one that runs.
+            // Mostly the current run.
             let command = law.command.filter(|_| random(3) > 0).unwrap_or(command);
             let input = match random(23) {
                 0..12 if keeping.is_some() => match keeping.take() {
@@ -317,7 +317,7 @@ fn no_order_of_inputs_breaks_the_law() {
             let now = Timestamp { wall: WallTime(0), boot: bed.now };
             let mark = (round % 8 < 4).then(|| (bed.machine.clone(), input.clone()));
             let step = bed.machine.apply(input, now);
-            // What a copy does is the same, and all of it.
+            // A clone behaves in exactly the same way.
             if let Some((mut mark, input)) = mark {
                 assert_eq!(mark.apply(input, now), step);
                 assert_eq!(mark, bed.machine);

@@ -1,4 +1,4 @@
-//! The machine as a table of stories: inputs in, the log and the verdict out, no process anywhere.
+//! Tests of the machine: inputs in, log and status out, without any process.
 
 mod decisions;
 mod ends;
@@ -30,44 +30,44 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Drives a machine through a whole build: every effect is answered at once, commands as `answers`
-/// says.
+/// Drives a machine through a whole build. Every effect is answered at once, and commands end as
+/// `failing` says.
 struct Bed {
     machine: BuildMachine,
     now: Duration,
     pending: VecDeque<MachineEffect>,
     log: Vec<String>,
     ran: Vec<(String, bool, i32)>,
-    /// What is found in DOWNLOAD_SOURCE.
+    /// The answers to steps of DOWNLOAD_SOURCE.
     world: World,
-    /// What was asked for there, in order.
+    /// The requested steps, in order.
     asked: Vec<SourcePreparation>,
     notices: Vec<Notice>,
-    /// CodeBuild's lines.
+    /// Log lines of CodeBuild's agent.
     lines: Vec<String>,
     finished: Option<Status>,
-    /// Whether nothing was left to be removed.
+    /// Whether everything of the build was removed.
     is_clear: bool,
-    /// All that is in the log, and what it comes to.
+    /// All events in the log, and the state folded from them.
     events: Vec<EventBody>,
     timeline: Timeline,
     runs: Vec<CommandRun>,
-    /// Whether nobody answers when processes are killed, or the build is to be finalized.
+    /// Whether kills and the finalization stay unanswered.
     is_mute: bool,
-    /// Checkpoints that were taken, and those that were gone back to.
+    /// Checkpoints that were taken, and those that were rewound to.
     saved: Vec<(CheckpointId, bool)>,
     rewound: Vec<CheckpointId>,
-    /// Why none is taken.
+    /// Why no checkpoint is taken.
     unkept: Option<Unkept>,
 }
 
-/// A checkpoint that was taken.
+/// A taken checkpoint.
 fn kept() -> TakenCheckpoint {
     let kind = CheckpointKind::Copied;
     TakenCheckpoint { kind, why: None, entries: 1, bytes: 2, ms: 3, is_new: true }
 }
 
-/// The answers to what DOWNLOAD_SOURCE asks for.
+/// The answers to steps of DOWNLOAD_SOURCE.
 struct World {
     container: ContainerFacts,
     values: Result<Fetched, BuildSetupError>,
@@ -274,7 +274,7 @@ impl Bed {
         }
     }
 
-    /// A whole build in which commands whose text is in `failing` exit with 3.
+    /// Runs a whole build. Commands whose text is in `failing` exit with 3.
     fn run(source: &str, failing: &[&str]) -> Self {
         let mut bed = Bed::new(source);
         bed.drive(failing);
@@ -304,7 +304,7 @@ impl Bed {
         self.ran.iter().map(|(text, ..)| text.as_str()).collect()
     }
 
-    /// The user phases and what follows, as `NAME STATUS`.
+    /// The user phases and the phases after them, as `NAME STATUS`.
     fn phases(&self) -> Vec<String> {
         self.log
             .iter()
@@ -345,7 +345,7 @@ fn what_follows_a_failure_depends_on_where_it_was() {
         ("i", &["i"][..], "INSTALL FAILED"),
         ("p", &["i", "p"], "PRE_BUILD FAILED"),
         ("b", &["i", "p", "b", "f", "g", "q"], "UPLOAD_ARTIFACTS SUCCEEDED"),
-        // The rest of a finally block is skipped, its failure is the phase's.
+        // The rest of a finally block is skipped, and its failure is the phase's.
         ("f", &["i", "p", "b", "f", "q"], "UPLOAD_ARTIFACTS SUCCEEDED"),
         ("q", &["i", "p", "b", "f", "g", "q"], "UPLOAD_ARTIFACTS SUCCEEDED"),
     ] {
@@ -406,7 +406,7 @@ fn a_stop_asks_first_and_insists_later() {
     bed.until_command();
     assert_eq!(bed.log.last().map(String::as_str), Some("SIGTERM"));
     assert_eq!(bed.machine.deadline(), Some(bed.now + Duration::from_secs(5)));
-    // A second one in the same tone changes nothing.
+    // A second stop of the same kind changes nothing.
     bed.send(MachineInput::Stop { at_once: false });
     assert!(bed.pending.is_empty());
     bed.now += Duration::from_secs(5);
@@ -429,7 +429,7 @@ fn time_at_a_breakpoint_does_not_count() {
     bed.now += Duration::from_secs(5000);
     bed.send(MachineInput::Tick);
     bed.send(MachineInput::SessionClosed { session: 1, how: String::new() });
-    // Nobody is there now: patience starts afresh.
+    // Nobody is connected now, so the timeout starts again.
     assert_eq!(bed.machine.deadline(), Some(bed.now + Duration::from_secs(10)));
     bed.send(MachineInput::Resume);
     assert_eq!(bed.machine.deadline(), Some(bed.now + Duration::from_secs(10)));
@@ -477,7 +477,7 @@ fn impasse() -> MachineInput {
 
 #[test]
 fn a_build_that_cannot_go_on_waits_where_somebody_may_look() {
-    // Resumed, or alone for too long.
+    // Resumed by a person, or by the timeout.
     for input in [MachineInput::Resume, MachineInput::Tick] {
         let mut bed = Bed::new(FOUR);
         bed.send(MachineInput::Start);
@@ -572,7 +572,7 @@ fn a_pause_has_its_number_from_the_machine() {
     bed.until_command();
     let hit = |call| MachineInput::BreakpointHit { call: CallId(call), directory: "/".to_owned() };
     let mut pauses = Vec::new();
-    // The numbers of calls are another count.
+    // Calls are numbered separately.
     for input in [hit(7), impasse(), hit(40)] {
         let now = Timestamp { wall: WallTime(0), boot: bed.now };
         pauses.extend(bed.machine.apply(input, now).events.into_iter().filter_map(|event| {

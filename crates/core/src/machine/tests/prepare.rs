@@ -1,4 +1,4 @@
-//! DOWNLOAD_SOURCE: what is asked for, in which order, and what its answers come to.
+//! DOWNLOAD_SOURCE: the requested steps, their order, and their results.
 
 use super::{
     Bed, BuildFacts, BuildSetupError, ContainerFacts, EnvLayers, FOUR, Fetched, FoundCache,
@@ -31,7 +31,7 @@ fn bed_of(source: &str, facts: BuildFacts) -> Bed {
     Bed::with_layers(source, LIMITS, facts, layers())
 }
 
-/// A build with a place for caches.
+/// A build with a cache location.
 fn cached() -> BuildFacts {
     let cache = CacheFacts { r#type: "LOCAL".to_owned(), location: "/c".to_owned() };
     BuildFacts { cache: Some(cache), ..facts() }
@@ -51,7 +51,7 @@ impl Bed {
         self.until_command();
     }
 
-    /// What was asked for, in a word each.
+    /// The requested steps, one word each.
     fn words(&self) -> Vec<&'static str> {
         let word = |asked: &SourcePreparation| match asked {
             SourcePreparation::FetchValues(_) => "values",
@@ -66,7 +66,7 @@ impl Bed {
         self.asked.iter().map(word).collect()
     }
 
-    /// A variable as the first command finds it.
+    /// A variable of the first command.
     fn variable(&self, name: &str) -> Option<&str> {
         let mut shells = self.asked.iter().filter_map(|asked| match asked {
             SourcePreparation::OpenShell { variables } => Some(variables),
@@ -82,7 +82,7 @@ fn only_what_is_needed_is_asked_for() {
     bed.begin();
     assert_eq!(bed.words(), ["shell"]);
     assert_eq!(bed.commands(), ["i"]);
-    // A cache in the buildspec, and no place for it; a place, and no cache in the buildspec.
+    // A cache in the buildspec without a location; a location without a cache in the buildspec.
     for (source, facts) in [(CACHE, facts()), (FOUR, cached())] {
         let mut bed = bed_of(source, facts);
         bed.begin();
@@ -116,7 +116,7 @@ fn values_become_variables_unless_the_command_line_sets_them() {
     let at = |text: &str| bed.lines.iter().position(|line| line == text);
     let first = at("Processing environment variables");
     assert!(first < at("Decrypting parameter store environment variables"), "{:?}", bed.lines);
-    // Nobody who prints what goes in and out prints a value.
+    // Debug output of inputs and effects contains no value.
     assert!(
         !format!("{:?}", MachineInput::ValuesFetched(bed.world.values.clone())).contains("t0ken")
     );
@@ -173,7 +173,7 @@ fn an_entrypoint_runs_with_privileges_only() {
         assert_eq!(bed.variable("GONE"), gone);
         if let SourcePreparation::RunEntrypoint { variables } = &bed.asked[0] {
             let names: Vec<&str> = variables.iter().map(|(name, _)| name.as_str()).collect();
-            // Not those of the buildspec.
+            // Without the variables of the buildspec.
             assert_eq!(names, ["HOST", "PATH", "GONE", "CODEBUILD_CI", "SET"]);
             assert!(bed.variable("PATH").is_some_and(|path| path.starts_with("/changed")));
         }
@@ -207,9 +207,9 @@ fn a_large_cache_is_a_layer_of_a_new_container_where_that_ends_nothing() {
         (Some(small), &plain, copied),
         (None, &plain, copied),
         (Some(FoundCache { can_be_layer: false, ..LARGE }), &plain, copied),
-        // Somebody's session would end.
+        // A session would end.
         (Some(FoundCache { has_guests: true, ..LARGE }), &plain, copied),
-        // It was found before the container was there.
+        // The cache was found before the container was ready.
         (Some(LARGE), &layered, copied),
     ] {
         let mut bed = bed_of(CACHE, cached());
@@ -219,7 +219,7 @@ fn a_large_cache_is_a_layer_of_a_new_container_where_that_ends_nothing() {
         assert_eq!(bed.words(), words, "{found:?}, {container:?}");
         assert_eq!(bed.commands(), ["b"]);
     }
-    // So would what an entrypoint has started.
+    // Processes of an entrypoint would end as well.
     let mut bed = bed_of(CACHE, BuildFacts { privileged: true, ..cached() });
     bed.world.container.has_entrypoint = true;
     bed.world.cache = Some(LARGE);

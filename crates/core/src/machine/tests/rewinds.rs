@@ -1,4 +1,4 @@
-//! Checkpoints, and the way back to one.
+//! Checkpoints, and rewinds to them.
 
 use super::stops::{LIST, edit, rerun, retry, skip, who};
 use super::{
@@ -23,7 +23,7 @@ impl Bed {
         Bed::with_stops(source, LIMITS, facts(), EnvLayers::default(), stops)
     }
 
-    /// Runs before which something was kept, or nothing.
+    /// Runs with a checkpoint before them, or with the reason why there is none.
     fn kept(&self) -> Vec<(u32, CheckpointKind)> {
         let of = |event: &EventBody| match event {
             EventBody::Checkpoint(facts) => Some((facts.before, facts.kind)),
@@ -59,19 +59,19 @@ fn clean() -> Decision {
 #[test]
 fn there_is_one_before_each_run_and_another_behind_a_stop() {
     let bed = Bed::keeping(LIST, &["before:build:2"], &[]);
-    // The stop is behind it.
+    // The checkpoint precedes the stop.
     assert_eq!(bed.kept().iter().map(|kept| kept.0).collect::<Vec<_>>(), [1, 2, 3]);
     assert_eq!(bed.at(), "before build:2");
     let mut bed = bed;
     bed.decide(Decision::Resume, &[]);
     assert_eq!(bed.kept().iter().map(|kept| kept.0).collect::<Vec<_>>(), [1, 2, 3, 3, 4, 5, 6]);
     assert_eq!(bed.finished, Some(Status::Succeeded));
-    // A retry begins with what its first run has begun with, and so does its checkpoint.
+    // A retry begins with the state of its first run, and so does its checkpoint.
     let mut bed = Bed::keeping(LIST, &["failure"], &["b"]);
     bed.decide(retry(), &[]);
     assert_eq!(bed.saved[3], (CheckpointId(4), true));
     assert!(bed.runs.iter().all(|run| !run.again));
-    // Without them there is nothing to do.
+    // Without checkpoints there is nothing to save.
     let bed = Bed::stopping(LIST, &["failure"], &[]);
     assert_eq!(bed.saved, []);
 }
@@ -111,7 +111,7 @@ fn runs_are_found_by_number_from_the_end_and_by_place() {
     bed.refused(rewind("post_build"), "has not been come to");
     bed.decide(rewind("2"), &[]);
     bed.refused(rewind("3"), "a rewind has gone back before it");
-    // The one at hand is known by its new number.
+    // The current run has its new number.
     bed.decide(rewind("5"), &[]);
     assert_eq!(bed.at(), "before build:1");
     bed.refused(clean(), "has not run yet");
@@ -132,14 +132,14 @@ fn the_phase_is_open_again() {
     assert!(phases.iter().all(|phase| phase.status != Status::Failed));
 }
 
-/// A place that has failed once, and whose last word is a skip.
+/// A place that failed once and was skipped last.
 #[test]
 fn a_rewind_and_a_skip_make_no_success() {
     let mut bed = Bed::keeping(LIST, &["failure"], &["b"]);
     bed.decide(rewind("-1"), &[]);
     bed.decide(skip(), &[]);
     assert_eq!((bed.commands().len(), bed.finished), (6, Some(Status::Failed)));
-    // From further back as well, over the place, and again after another rewind.
+    // The same from further back, skipping over the place, and after another rewind.
     let mut bed = Bed::keeping(LIST, &["failure"], &["b"]);
     bed.decide(rewind("1"), &[]);
     bed.decide(Decision::Skip { to: Some("build:3".parse().expect("a place")) }, &[]);
@@ -153,18 +153,18 @@ fn a_rewind_and_a_skip_make_no_success() {
     bed.decide(skip(), &[]);
     bed.decide(Decision::Resume, &[]);
     assert_eq!(bed.finished, Some(Status::Failed));
-    // What clears it is a run that ends well.
+    // Only a successful run clears it.
     let mut bed = Bed::keeping(LIST, &["failure"], &["b"]);
     bed.decide(rewind("-1"), &[]);
     bed.decide(edit("x"), &[]);
     assert_eq!(bed.finished, Some(Status::Succeeded));
-    // A failure that stood before the run stands.
+    // A failure from before the run stands.
     let mut bed = Bed::keeping(LIST, &["failure"], &["b"]);
     bed.decide(skip(), &["c"]);
     bed.decide(rewind("-1"), &[]);
     bed.decide(Decision::Resume, &[]);
     assert_eq!(bed.finished, Some(Status::Failed));
-    // An abort before the command is a stop, as before any.
+    // An abort before a command counts as a stop, as always.
     let mut bed = Bed::keeping(LIST, &["failure"], &["b"]);
     bed.decide(rewind("-1"), &[]);
     bed.send(MachineInput::Decide { decision: Decision::Abort, by: who() });
@@ -205,7 +205,7 @@ fn what_people_did_at_the_stop_comes_back_or_does_not() {
     other.decide(Decision::Rewind(Rewind { without_edits: true, ..to("3") }), &[]);
     assert_eq!(other.rewound, [CheckpointId(3)]);
     assert_eq!(other.machine.to_be_set().len(), 0);
-    // A text that somebody runs at the stop takes a number, and is no run of the list.
+    // An evaluated text takes a number, but is not a run of the list.
     let mut bed = Bed::keeping(LIST, &["before:build:2", "failure"], &[]);
     bed.decide(Decision::Eval { text: "x".to_owned() }, &[]);
     bed.decide(Decision::Resume, &["c"]);
@@ -254,7 +254,7 @@ fn where_there_is_none_it_says_why() {
     bed.decide(Decision::Rewind(Rewind { nearest: true, ..to("-1") }), &[]);
     assert_eq!(bed.at(), "before build:2");
     assert_eq!(bed.lost(), [(3, vec![3, 4])]);
-    // A place can be run again in the files as they are, whatever was kept.
+    // A place can run again with the current files, regardless of checkpoints.
     bed.decide(rerun("build:1"), &[]);
     assert_eq!(bed.at(), "before build:2");
     let run = RunRef::Number(5);

@@ -1,4 +1,4 @@
-//! Where a build stops, and what it is told there.
+//! Where a build stops, and the facts it knows there.
 
 use super::{
     Bed, CommandOutcome, EventBody, FOUR, LIMITS, MachineEffect, MachineInput, PlannedStops,
@@ -35,7 +35,7 @@ impl Bed {
         bed
     }
 
-    /// Decides, and runs on until it stops again or ends.
+    /// Applies a decision and runs on until the build stops again or ends.
     pub(super) fn decide(&mut self, decision: Decision, failing: &[&str]) {
         assert_eq!(self.machine.refusal(&decision), None, "{decision:?}");
         self.send(MachineInput::Decide { decision, by: who() });
@@ -47,7 +47,7 @@ impl Bed {
         view.stop.as_ref().map(|(_, stop)| stop).expect("a stop")
     }
 
-    /// Where it stands, as `KIND PLACE`.
+    /// The current stop, as `KIND PLACE`.
     pub(super) fn at(&self) -> String {
         let StopFacts { kind, place, .. } = self.stop();
         let place = place.map(|place| format!(" {place}")).unwrap_or_default();
@@ -57,7 +57,7 @@ impl Bed {
     pub(super) fn refused(&mut self, decision: Decision, why: &str) {
         let refusal = self.machine.refusal(&decision).unwrap_or_default();
         assert!(refusal.contains(why), "{decision:?}: {refusal:?}");
-        // Where nobody asks first, nothing follows either.
+        // Without asking first, the decision has no effect either.
         let before = self.machine.clone();
         self.send(MachineInput::Decide { decision, by: who() });
         assert_eq!(self.machine, before);
@@ -216,7 +216,7 @@ fn commands_that_install_runtimes_stop_at_their_failure() {
 #[test]
 fn a_change_of_a_variable_stops_behind_the_run() {
     let mut bed = Bed::stopping(LIST, &["change:A", "before:build:3 if $A == 2"], &["never"]);
-    // Nobody has told of any variable, so none has changed.
+    // No variables were reported, so none has changed.
     assert_eq!(bed.finished, Some(Status::Succeeded));
     assert!(bed.machine.wants().variables && !bed.machine.wants().output);
 
@@ -314,7 +314,7 @@ fn a_run_stands_still_in_its_middle() {
     bed.until_command();
     assert_eq!(bed.at(), "step build:1");
 
-    // It has ended before it could stand still, or while it did.
+    // The run ended before it froze, or while it was frozen.
     let (command, mut bed) = running(&[]);
     bed.send(ended(command));
     bed.pending.clear();
@@ -324,7 +324,7 @@ fn a_run_stands_still_in_its_middle() {
     bed.send(MachineInput::Frozen { command, result: Ok(Standstill::default()) });
     bed.send(ended(command));
     assert!(!bed.machine.is_paused() && bed.pending[0] == MachineEffect::Thaw);
-    // Who has asked for it finds it stopped behind the run.
+    // The build then stops after the run instead.
     for stood_still in [false, true] {
         let frozen = |command| MachineInput::Frozen { command, result: Ok(Standstill::default()) };
         let (command, mut bed) = running(&[]);
@@ -342,19 +342,19 @@ fn a_run_stands_still_in_its_middle() {
         assert_eq!((bed.at().as_str(), &bed.stop().breakpoints[..]), ("after", &[breakpoint][..]));
     }
 
-    // What cannot stand still is told.
+    // A failure to freeze is reported.
     let (command, mut bed) = running(&[]);
     bed.send(MachineInput::Frozen { command, result: Err("no freezer".to_owned()) });
     assert!(!bed.machine.is_paused());
     assert_eq!(bed.notices[0].text, "the command cannot be paused: no freezer");
 
-    // A stop of the build thaws first.
+    // Stopping the build thaws it first.
     let (command, mut bed) = running(&[]);
     bed.send(MachineInput::Frozen { command, result: Ok(Standstill::default()) });
     bed.decide(Decision::Abort, &[]);
     assert_eq!(bed.log[bed.log.len() - 2..], ["thaw", "SIGTERM"]);
 
-    // Breakpoints of the time it takes, and of what others watch for.
+    // `longer` breakpoints, and breakpoints that others watch.
     let (command, mut bed) = running(&["longer:30s", "output:/x/ if output =~ /xy/"]);
     let watched = bed.machine.wants().watched;
     assert_eq!((watched.len(), watched[0].0), (1, BreakpointId(3)));
@@ -391,18 +391,18 @@ fn a_run_that_stands_still_is_ended() {
         bed
     };
     let killed = || CommandOutcome::Signaled(9);
-    // Its failure stands, as at a failure.
+    // Its failure stands, as at a failed command.
     let bed = cut(skip(), killed());
     assert_eq!(bed.commands(), ["i", "a", "b", "c", "f", "p"]);
     assert_eq!(bed.finished, Some(Status::Failed));
-    // Run again, it is what it comes to.
+    // Run again, it counts as its new run ends.
     for (decision, text) in [(retry(), "b"), (edit("B"), "B")] {
         let bed = cut(decision, killed());
         assert_eq!(bed.commands(), ["i", "a", "b", text, "c", "f", "p"]);
         assert_eq!(bed.finished, Some(Status::Succeeded));
         assert!(bed.runs[3].again, "with the variables it has begun with");
     }
-    // It had ended well before it could be ended.
+    // It had succeeded before it could be killed.
     let bed = cut(skip(), CommandOutcome::Exited(0));
     assert_eq!(bed.finished, Some(Status::Succeeded));
     let bed = cut(retry(), CommandOutcome::Exited(0));
@@ -418,7 +418,7 @@ fn what_is_wanted_changes_in_a_run() {
     bed.send(MachineInput::SetBreakpoints { owner: "dap:1".to_owned(), breakpoints });
     let Some(MachineEffect::Watch(wants)) = bed.pending.pop_front() else { panic!("not told") };
     assert_eq!((wants.watched.len(), wants.scene), (1, true));
-    // Hits of one standstill are one, and a second is not asked for.
+    // Several hits during one freeze count once, and no second freeze is requested.
     for _ in 0..2 {
         bed.send(MachineInput::Watched { command, breakpoint: wants.watched[0].0, output: None });
     }

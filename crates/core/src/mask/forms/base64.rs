@@ -1,14 +1,14 @@
-//! A value in base64: by itself, as a part of something longer, and broken into lines.
+//! A value in base64: on its own, inside something longer, and split into lines.
 
 const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const URL_SAFE: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// Lengths of lines: of base64(1) and of mail, and of PEM.
+/// Line widths: 76 in base64(1) and mail, 64 in PEM.
 const WIDTHS: [usize; 2] = [76, 64];
-/// Shortest line that can be distinguished from harmless text.
+/// Shortest line that differs enough from harmless text.
 const MIN_ROW: usize = 8;
 
-/// In both alphabets, at all three offsets.
+/// The forms in both alphabets and at all three offsets.
 pub(super) fn forms(value: &[u8]) -> Vec<Vec<u8>> {
     let offsets = [STANDARD, URL_SAFE].into_iter().flat_map(|a| (0..3).map(move |at| (a, at)));
     let mut forms: Vec<Vec<u8>> =
@@ -23,13 +23,13 @@ pub(super) fn forms(value: &[u8]) -> Vec<Vec<u8>> {
     forms
 }
 
-/// By itself.
+/// The forms of a value encoded on its own.
 pub(super) fn alone(value: &[u8]) -> [Vec<u8>; 3] {
     encoded(value, 0, STANDARD)
 }
 
-/// What a value looks like in base64 when `shift` bytes (modulo 3) of something else come before it:
-/// the characters that are its alone, and these with the end it has when nothing comes after it.
+/// Encodes a value that follows `shift` bytes (modulo 3) of something else: the characters that
+/// depend only on the value, and the same with the ending it has if nothing follows.
 fn encoded(value: &[u8], shift: usize, alphabet: &[u8; 64]) -> [Vec<u8>; 3] {
     let bytes = [&[0_u8; 2][..shift], value].concat();
     let first = (shift * 8).div_ceil(6);

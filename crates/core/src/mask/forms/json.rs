@@ -1,15 +1,15 @@
-//! A text inside a JSON string, as the libraries of several languages write it, and inside a JSON string
-//! that is itself in one.
+//! A text inside a JSON string, as libraries of several languages write it, and inside a nested
+//! JSON string.
 
 use super::escaped;
 
-/// How a library goes beyond what JSON asks for.
+/// Escapes of a library beyond those that JSON requires.
 struct JsonStyle {
-    /// Written as `\uXXXX`.
+    /// Characters written as `\uXXXX`.
     coded: &'static str,
     is_ascii: bool,
     is_upper: bool,
-    /// Whether a backspace and a form feed have letters.
+    /// Whether backspace and form feed are written as letters.
     has_letters: bool,
 }
 

@@ -1,6 +1,6 @@
-//! A text inside XML and HTML: between tags, and as an attribute.
+//! A text inside XML and HTML: between tags, and in attributes.
 
-/// How a library writes the characters that it escapes.
+/// How a library escapes characters.
 type MarkupEscapes = &'static [(char, &'static str)];
 
 const STYLES: [MarkupEscapes; 8] = [
@@ -19,7 +19,7 @@ const STYLES: [MarkupEscapes; 8] = [
 
 pub(super) fn forms(text: &str) -> Vec<String> {
     let kept = STYLES.iter().map(|style| inside(text, style, false));
-    // Python's ElementTree writes numbers for what is not ASCII.
+    // Python's ElementTree writes non-ASCII characters as numbers.
     let numbered = STYLES.iter().skip(1).take(3).map(|style| inside(text, style, true));
     kept.chain(numbered).collect()
 }

@@ -1,7 +1,7 @@
-//! The faces a secret shows: as it is, and as programs write it down.
+//! The forms of a secret: the value itself, and the ways programs write it.
 //!
-//! Used by [`super::Secrets`]. A form that is too short to be told from harmless text is left out.
-//! docs/adr/0017 has the list.
+//! Used by [`super::Secrets`]. Forms that are too short to differ from harmless text are omitted.
+//! See docs/adr/0017 for the list.
 
 mod base64;
 mod json;
@@ -10,14 +10,14 @@ mod shell;
 
 use super::MIN_LENGTH;
 
-/// Lines of a value with several are masked on their own from this length on: terminals and log
-/// prefixes take them apart.
+/// Minimum length of a line in a multi-line value to be masked on its own. Terminals and log
+/// prefixes split such values.
 const MIN_LINE: usize = 8;
 
 const UPPER: &[u8; 16] = b"0123456789ABCDEF";
 const LOWER: &[u8; 16] = b"0123456789abcdef";
 
-/// All forms of a value, the value itself among them.
+/// All forms of a value, including the value itself.
 pub(super) fn of(value: &[u8]) -> Vec<Vec<u8>> {
     let mut forms = vec![value.to_vec()];
     let lines = value.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
@@ -42,7 +42,7 @@ pub(super) fn of(value: &[u8]) -> Vec<Vec<u8>> {
     forms
 }
 
-/// Percent-encoded but for letters, digits and what is in `plain`.
+/// Percent-encodes everything except letters, digits and the bytes in `plain`.
 fn percent(value: &[u8], plain: &[u8], digits: &[u8; 16], plus_for_space: bool) -> Vec<u8> {
     let mut encoded = Vec::with_capacity(value.len() * 3);
     for &byte in value {
@@ -58,7 +58,7 @@ fn percent(value: &[u8], plain: &[u8], digits: &[u8; 16], plus_for_space: bool) 
     encoded
 }
 
-/// With a backslash before each of these characters.
+/// Puts a backslash before each of these characters.
 fn escaped(text: &str, special: &str) -> String {
     let mut escaped = String::with_capacity(text.len() + 8);
     for c in text.chars() {

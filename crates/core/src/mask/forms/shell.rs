@@ -1,12 +1,12 @@
-//! A value as shells show it, so that it could be read again: `set -x`, `export -p`, `printf %q`. Python, fish
-//! and SQL quote in the same ways.
+//! A value as shells quote it: `set -x`, `export -p`, `printf %q`. Python, fish and SQL quote in
+//! the same ways.
 
 use super::escaped;
 
-/// What bash puts a backslash before, wherever it stands.
+/// Characters that bash always escapes with a backslash.
 const SPECIAL: &str = " !\"$&'()*,;<>?[\\]^`{|}";
 
-/// Inside single quotes, inside double quotes, and with backslashes alone.
+/// The forms inside single quotes, inside double quotes, and with backslashes only.
 pub(super) fn forms(text: &str) -> Vec<String> {
     vec![
         // bash; dash
@@ -24,8 +24,8 @@ pub(super) fn forms(text: &str) -> Vec<String> {
     ]
 }
 
-/// As `printf %q` has it: some characters matter at the beginning of a word only, where the value may not
-/// be.
+/// The form of `printf %q`. Some characters are escaped only at the start of a word, and the value
+/// may be in the middle.
 fn word(text: &str, is_at_start: bool) -> String {
     let mut word = String::with_capacity(text.len() + 8);
     let mut before = None;
@@ -45,8 +45,8 @@ fn word(text: &str, is_at_start: bool) -> String {
     word
 }
 
-/// Inside `$'...'`, of bash in a locale that has the characters and in one that has not, and inside the
-/// quotes of Python's `bytes`.
+/// The forms inside bash's `$'...'`, in a locale with the characters and in one without, and inside
+/// the quotes of Python's `bytes`.
 pub(super) fn of_bytes(value: &[u8]) -> [Vec<u8>; 3] {
     let octal = |byte: u8| format!("\\{byte:03o}");
     let hexadecimal = |byte: u8| format!("\\x{byte:02x}");
@@ -57,7 +57,7 @@ pub(super) fn of_bytes(value: &[u8]) -> [Vec<u8>; 3] {
     ]
 }
 
-/// Characters and what stands behind the backslash for them.
+/// Characters, and the letter after the backslash for each.
 type Letters = &'static [(u8, u8)];
 
 const BASH: Letters = &[

@@ -1,4 +1,4 @@
-//! Forms as programs print them.
+//! Forms as real programs print them.
 
 use super::*;
 
@@ -8,7 +8,7 @@ fn has(value: &str, form: &str) -> bool {
 
 #[test]
 fn the_ways_programs_write_a_value_down_are_forms_of_it() {
-    // Taken from base64(1), python3, bash, dash, jq, Go, .NET, xmllint and their like.
+    // Copied from base64(1), python3, bash, dash, jq, Go, .NET, xmllint and others.
     for (value, form) in [
         ("hunter2", "hunter2"),
         ("hunter2", "aHVudGVyMg=="),
@@ -62,7 +62,7 @@ fn the_ways_programs_write_a_value_down_are_forms_of_it() {
     ] {
         assert!(has(value, form), "{value}: {form}");
     }
-    // Bytes that are no text.
+    // Bytes that are not UTF-8.
     let forms = of(b"a\xffb'cd");
     for form in [&b"a\\377b\\'cd"[..], b"a\\xffb'cd", b"a%FFb%27cd"] {
         assert!(forms.iter().any(|found| found == form), "{}", form.escape_ascii());
@@ -72,7 +72,7 @@ fn the_ways_programs_write_a_value_down_are_forms_of_it() {
 #[test]
 fn lines_of_a_value_and_lines_of_base64() {
     let key: String = (0..6).map(|line| format!("{}{line}\n", "k".repeat(60))).collect();
-    // `sed 2q | tail -1 | base64`, with and without the end of the line
+    // `sed 2q | tail -1 | base64`, with and without the line break
     let line = format!("{}1", "k".repeat(60));
     let [own, _, padded] = base64::alone(line.as_bytes());
     for form in [line.as_bytes(), &own, &padded] {
@@ -92,7 +92,8 @@ fn lines_of_a_value_and_lines_of_base64() {
 #[test]
 fn what_needs_no_escaping_has_few_forms() {
     let value = b"wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
-    // It, base64 in two alphabets, percent-encoded in two ways, with slashes as PHP writes them, doubled.
+    // The value, base64 in two alphabets, two percent-encodings, slashes as PHP writes them,
+    // doubled quotes.
     assert!(of(value).len() <= 23, "{}", of(value).len());
     assert!(of(b"0123456789abcdef0123456789abcdef").len() <= 17);
 }

@@ -1,6 +1,6 @@
-//! Every key of a project in AWS's API, and what its value looks like.
+//! Every key of a project in AWS's API, with the shape of its value.
 //!
-//! Held against a file by `shape`; what the values mean is the neighbour's to say.
+//! `shape` compares a file with this table. The parent module interprets the values.
 
 use crate::spec::language::{LanguageKey, ValueShape, key, required};
 use ValueShape::{Any, Choice, Count, Flag, Map, Maps, Text, Texts};

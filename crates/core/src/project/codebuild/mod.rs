@@ -1,6 +1,6 @@
-//! A project in CodeBuild's own shape, as `aws codebuild batch-get-projects` prints it.
+//! Parses a project in CodeBuild's own format, as `aws codebuild batch-get-projects` prints it.
 //!
-//! Every key that AWS has is known, whether it means something here or not; any other is an error.
+//! Every key in AWS's API is accepted, even if it has no effect here. Any other key is an error.
 
 mod keys;
 #[cfg(test)]
@@ -16,13 +16,13 @@ use serde::{Deserialize, Serialize};
 /// A value with its place in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Located<T> {
-    /// What is written.
+    /// The value.
     pub value: T,
-    /// Where.
+    /// Its place in the file.
     pub span: Span,
 }
 
-/// Where a project has its buildspec.
+/// The buildspec of a project.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProjectBuildspec {
     /// A file below the source directory.
@@ -33,7 +33,7 @@ pub enum ProjectBuildspec {
     Object(String),
 }
 
-/// What the value of a project's variable is.
+/// The type of a project variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VariableKind {
@@ -50,9 +50,9 @@ pub enum VariableKind {
 pub struct ProjectVariable {
     /// Its name.
     pub name: String,
-    /// Its value, or where that is.
+    /// Its value, or a reference to it.
     pub value: String,
-    /// Which of both.
+    /// The type of the value.
     pub kind: VariableKind,
     /// Its place in the file.
     pub span: Span,
@@ -61,7 +61,7 @@ pub struct ProjectVariable {
 /// Where a project's artifacts go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProjectArtifacts {
-    /// None for the build's own.
+    /// Identifier of a secondary artifact; `None` for the primary one.
     pub identifier: Option<String>,
     /// `S3`, `NO_ARTIFACTS` or `CODEPIPELINE`.
     pub kind: String,
@@ -69,13 +69,13 @@ pub struct ProjectArtifacts {
     pub location: Option<String>,
     /// A prefix of the key.
     pub path: String,
-    /// Whether the build's id is part of the key.
+    /// Whether the key contains the build ID.
     pub has_build_id: bool,
     /// The name.
     pub name: Option<String>,
-    /// Whether they become one ZIP.
+    /// Whether the files are packed into one ZIP.
     pub is_zip: bool,
-    /// Whether the buildspec's name goes before this one.
+    /// Whether the buildspec's name overrides this one.
     pub override_name: bool,
 }
 
@@ -86,57 +86,57 @@ pub struct ProjectCache {
     pub kind: String,
     /// Bucket and prefix.
     pub location: Option<String>,
-    /// Modes of a local one.
+    /// Modes of a local cache.
     pub modes: Vec<String>,
-    /// Whose caches it shares.
+    /// Projects with the same namespace share caches.
     pub namespace: Option<String>,
 }
 
-/// A log group and the beginning of a stream's name.
+/// A log group, and the prefix of a stream's name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CloudWatchLogs {
-    /// The group, where it is not the usual one.
+    /// The group, if it is not the default one.
     pub group: Option<String>,
-    /// What the stream's name begins with.
+    /// Prefix of the stream's name.
     pub stream: Option<String>,
 }
 
-/// What a project file sets, as far as this program can use it.
+/// The settings of a project file that this program supports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProjectFile {
     /// Its name.
     pub name: Option<Located<String>>,
-    /// Its buildspec, where it is not `buildspec.yml`.
+    /// Its buildspec, if it is not `buildspec.yml`.
     pub buildspec: Option<Located<ProjectBuildspec>>,
     /// Its image.
     pub image: Option<Located<String>>,
-    /// Whether its builds may do what containers otherwise may not.
+    /// Whether its containers are privileged.
     pub privileged: Option<Located<bool>>,
     /// Its variables.
     pub variables: Vec<ProjectVariable>,
-    /// How long a build may run.
+    /// Time limit of a build, in minutes.
     pub timeout_minutes: Option<Located<u32>>,
-    /// Memory of its compute type, in GiB, and processors.
+    /// Memory (GiB) and number of processors of its compute type.
     pub compute: Option<Located<(u32, u32)>>,
-    /// The build's own artifacts.
+    /// The primary artifact.
     pub artifacts: Option<Located<ProjectArtifacts>>,
-    /// Further ones.
+    /// Secondary artifacts.
     pub secondary_artifacts: Vec<ProjectArtifacts>,
     /// Its cache.
     pub cache: Option<Located<ProjectCache>>,
-    /// Where its logs go.
+    /// CloudWatch Logs destination of its logs.
     pub cloudwatch: Option<Located<CloudWatchLogs>>,
     /// Bucket and prefix of its logs.
     pub s3_logs: Option<Located<String>>,
-    /// What it asks for and does not get here.
+    /// Settings that are not supported here.
     pub unheeded: Vec<Located<String>>,
 }
 
-/// Reads a project: the answer of BatchGetProjects, or one project alone. Of several, the one that is
-/// `wanted` by its name.
+/// Parses a project: the response of BatchGetProjects, or a single project. If there are several,
+/// `wanted` is the name of the one to use.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// Every problem with it.
 pub fn codebuild(text: &str, wanted: Option<&str>) -> Result<ProjectFile, Vec<Diagnostic>> {
     let node = json(text).map_err(|problem| vec![*problem])?;
     let project = choose(&node, wanted).map_err(|problem| vec![*problem])?;
@@ -264,7 +264,7 @@ fn flag(at: NodeSlot<'_>) -> Option<Located<bool>> {
     Some(Located { value: at.flag()?, span: at.span() })
 }
 
-/// A text with a line break, or one that begins like a buildspec, is the buildspec itself.
+/// A text with a line break, or one that begins like a buildspec, is an inline buildspec.
 fn buildspec(text: String) -> ProjectBuildspec {
     if text.contains('\n') || text.trim_start().starts_with("version") {
         ProjectBuildspec::Inline(text)
@@ -289,7 +289,7 @@ fn artifacts(map: NodeSlot<'_>) -> ProjectArtifacts {
     }
 }
 
-/// What AWS gives to a compute type: GiB of memory and processors.
+/// Memory (GiB) and processors of a compute type in AWS.
 fn compute(environment: NodeSlot<'_>) -> Option<Located<(u32, u32)>> {
     let at = environment.get("computeType");
     let own = environment.get("computeConfiguration");
@@ -306,7 +306,7 @@ fn compute(environment: NodeSlot<'_>) -> Option<Located<(u32, u32)>> {
     (value.0 > 0 && value.1 > 0).then(|| Located { value, span: at.span() })
 }
 
-/// What would make a difference to the build, and cannot be had here.
+/// Settings that would affect the build but are not supported here.
 fn unheeded(map: NodeSlot<'_>) -> Vec<Located<String>> {
     let list = |name: &str| (map.get(name), map.get(name).items().count() > 0);
     let (sources, has_sources) = list("secondarySources");

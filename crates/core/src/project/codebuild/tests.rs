@@ -1,4 +1,4 @@
-//! What the CLI prints, and what is wrong in it.
+//! Output of the AWS CLI, and errors in it.
 
 use super::*;
 

@@ -1,8 +1,8 @@
-//! What is counted and what is not, and what is doubted.
+//! Which cases count, and which files are doubted.
 
 use super::{ReportFormat, covered, letters, place, read, sound};
 
-/// Why the file may not be all of it.
+/// Why a file may be incomplete.
 fn doubts(format: ReportFormat, text: &str) -> Vec<String> {
     let contents = read(format, text.as_bytes());
     assert_eq!(contents.problem, None, "{text}");
@@ -40,7 +40,7 @@ fn test_code_is_no_source() {
         <file name='ATest.java' path='/w/ATest.java'><line num='2' count='1' type='stmt'/></file></package>\
         </testproject></coverage>";
     assert_eq!(covered(&sound(ReportFormat::CloverXml, text)), [("p/q/A.java", [1, 3, 0, 0])]);
-    // A condition is a statement as well, on one line.
+    // A condition also counts as a statement on the same line.
     let text = "<coverage clover='4' generated='1'><project><file path='/a'><metrics statements='1' \
         coveredstatements='1' conditionals='2' coveredconditionals='1'/><line num='2' count='3' type='stmt'/>\
         <line num='2' truecount='3' falsecount='0' type='cond'/></file></project></coverage>";
@@ -65,7 +65,7 @@ fn status_comes_from_children_as_well() {
         <message>m</message></failure></test-case><test-case name='N.Odd' result='Success'><failure/></test-case>\
         </results></test-suite></test-results>";
     assert_eq!(letters(&sound(ReportFormat::NunitXml, two)), "SFF");
-    // What a suite does after its cases; a suite around a failed case says so once more.
+    // A failed tear-down of a suite. A suite around a failed case repeats the failure.
     let three = "<test-run total='2' failed='1'><test-suite name='All' result='Failed'><failure><message>One or more \
         child tests had errors</message></failure><test-suite name='Down' result='Failed' site='TearDown'><failure>\
         <message>TearDown: no</message></failure><test-case name='a' result='Passed'/></test-suite>\
@@ -93,7 +93,7 @@ fn status_comes_from_children_as_well() {
         </suite></testng-results>";
     assert_eq!(letters(&sound(ReportFormat::TestngXml, testng)), "FS");
 
-    // A test that has failed although its rows have not.
+    // A failed test whose rows have passed.
     let trx = "<TestRun><Results><UnitTestResult testId='1' testName='Rows' outcome='Failed'><InnerResults>\
         <UnitTestResult testId='1' testName='Rows (1)' outcome='Passed'/></InnerResults></UnitTestResult></Results>\
         </TestRun>";
@@ -150,7 +150,7 @@ fn a_suite_whose_totals_make_no_sense_is_refused() {
         Some("InvalidInputException: Test summary: status count cannot be negative")
     );
     assert_eq!(letters(&contents), "FFF", "what is there is shown all the same");
-    // Others have no number of tests, or count what was skipped.
+    // Some tools have no test count, or include skipped tests.
     for fine in ["<testsuite failures='1'>", "<testsuite tests='2' failures='1' skipped='1'>"] {
         let text = format!(
             "{fine}<testcase><failure/></testcase><testcase><skipped/></testcase></testsuite>"
@@ -228,7 +228,8 @@ fn what_yields_nothing_is_doubted() {
         let found = doubts(format, text);
         assert!(found.len() == 1 && found[0].contains(doubt), "{text}: {found:?}");
     }
-    // Catch2 counts assertions, Surefire the last run alone; an inner suite's cases are the outer's, too.
+    // Catch2 counts assertions, Surefire only the last run, and an inner suite's cases count for
+    // the outer one.
     for text in [
         "<testsuites><testsuite tests='9' hostname='tbd'><testcase/></testsuite></testsuites>",
         "<testsuite tests='1'><testcase/><testcase/></testsuite>",

@@ -10,7 +10,7 @@ const PYTEST: &str = include_str!("../../../../../tests/reports/recorded/pytest.
 const JEST: &str = include_str!("../../../../../tests/reports/recorded/jest.xml");
 const NEXTEST: &str = include_str!("../../../../../tests/reports/recorded/nextest.xml");
 
-/// Statuses by their first letters, in order.
+/// The first letters of the statuses, in order.
 fn letters(contents: &Contents) -> String {
     contents.cases.iter().map(|case| case.status.name().chars().next().unwrap_or('?')).collect()
 }
@@ -53,7 +53,7 @@ fn junit_as_pytest_jest_and_nextest_write_it() {
 
 #[test]
 fn a_failure_without_words_is_told_by_what_the_case_has_written() {
-    // As a Rust test program writes it, by `--format junit`.
+    // As a Rust test program with `--format junit` writes it.
     let text = "<testsuites><testsuite name='test' package='test' id='0'><testcase classname='tests' \
                 name='few' time='0'><failure type='assert'/><system-out><![CDATA[]]>&#xA;<![CDATA[thread \
                 'tests::few' (12425) panicked at src/lib.rs:19:9:]]>&#xA;<![CDATA[assertion failed]]>\

@@ -1,8 +1,8 @@
-//! Files that are named alike, and files that are measured more than once.
+//! Files with the same name, and files measured several times.
 
 use super::*;
 
-/// Files of a group of these reports, in the shape of the API: path, lines, branches.
+/// The files of a group in the format of the API: path, lines, branches.
 fn united(format: ReportFormat, reports: &[(&str, &str)]) -> Vec<(String, [u64; 4])> {
     let mut group = ReportGroupReader::new("g".to_owned(), format);
     for (name, text) in reports {
@@ -52,7 +52,7 @@ fn modules_keep_their_files_apart() {
             ("mod-b/com/acme/App.java", [0, 10, 0, 0])
         ])
     );
-    // A report of each module, and one of both, of other tests.
+    // A report for each module, and one of other tests for both.
     let line = |ci: u32| format!("<line nr='3' mi='1' ci='{ci}'/><line nr='4' ci='0' mi='1'/>");
     let (one, other) = (jacoco("mod-a", &line(1)), jacoco("mod-b", &line(0)));
     let both = "<report name='it'><group name='mod-a'><package name='a'><sourcefile name='App.java'>\
@@ -76,7 +76,7 @@ fn jacocos_unit_and_integration_tests_unite() {
         united(ReportFormat::JacocoXml, &[("ut/j.xml", &unit), ("it/j.xml", &integration)]),
         named(&[("a/App.java", [2, 0, 1, 1])])
     );
-    // Where sums are all there is, the better is no more than the truth.
+    // With totals only, the better total is a lower bound.
     let sum = |covered: u32| {
         format!("<counter type='LINE' missed='{}' covered='{covered}'/>", 9 - covered)
     };
@@ -109,7 +109,7 @@ fn coberturas_sources_tell_files_apart() {
         united(ReportFormat::CoberturaXml, &[("a.xml", &one), ("b.xml", &other)]),
         named(&[("svc-a/main.py", [1, 1, 0, 0]), ("svc-b/main.py", [1, 1, 0, 0])])
     );
-    // The same file by another beginning of its path, and with other lines.
+    // The same file with a different path prefix and other lines.
     let more = cobertura(&["/src"], &[("svc-a/main.py", &[(2, 3), (7, 0)])]);
     assert_eq!(
         united(ReportFormat::CoberturaXml, &[("a.xml", &one), ("it/a.xml", &more)]),
@@ -132,7 +132,7 @@ fn without_a_place_the_lines_decide() {
         united(ReportFormat::CoberturaXml, &reports),
         named(&[("main.py", [2, 0, 0, 0]), ("main.py", [2, 1, 0, 0])])
     );
-    // Reports that lie beside each other are of one place.
+    // Reports in the same directory are about the same place.
     let part = cobertura(&[], &[("main.py", &[(9, 1)])]);
     assert_eq!(
         united(ReportFormat::CoberturaXml, &[("out/a.xml", &unit), ("out/b.xml", &part)]),

@@ -1,22 +1,22 @@
-//! What begins with a dollar, or a backtick.
+//! Parses expansions that begin with a dollar sign or a backtick.
 
 use super::{ShellReader, Use, is_name};
 
-/// What an expansion is.
+/// The kind of an expansion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Expansion {
-    /// No expansion: a dollar and nothing else.
+    /// A plain dollar sign.
     Literal,
-    /// A variable's value, or a number.
+    /// The value of a variable, or a number.
     Value,
-    /// What commands write, from the sort of program that writes no shell text.
+    /// The output of a `get-login` command, which sets no variables.
     Login,
-    /// What commands write.
+    /// The output of commands.
     Written,
 }
 
 impl ShellReader {
-    /// What follows a dollar, which is taken.
+    /// Parses what follows a dollar sign. Takes the dollar sign too.
     pub(super) fn dollar(&mut self, is_quoted: bool) -> Expansion {
         self.next();
         match self.peek(0) {
@@ -78,7 +78,7 @@ impl ShellReader {
         name
     }
 
-    /// Commands between backticks, in which a backslash keeps its neighbour from ending them.
+    /// Parses commands in backticks. A backslash escapes the next character.
     pub(super) fn backticks(&mut self) -> Expansion {
         self.next();
         let (begin, line) = (self.at, self.line);
@@ -102,7 +102,7 @@ impl ShellReader {
         self.written(begin, self.at)
     }
 
-    /// `${...}`, from behind its brace.
+    /// Parses `${...}`, after the brace.
     fn braces(&mut self, is_quoted: bool) {
         let line = self.line;
         if self.peek(0) == Some('#') && self.peek(1).is_some_and(|c| c != '}') {
@@ -122,14 +122,14 @@ impl ShellReader {
                 },
                 Some('=') => self.sets(name),
                 Some('-' | '+' | '?') => self.may_lack(name),
-                // No shell has it.
+                // Invalid in every shell.
                 _ => {}
             }
         }
         self.skip_braces(is_quoted);
     }
 
-    /// The rest up to the brace that ends it. What it holds is needed only where a value is missing.
+    /// Skips to the closing brace. The word inside matters only if a value is missing.
     fn skip_braces(&mut self, is_quoted: bool) {
         let mut depth = 1;
         while depth > 0 {
@@ -150,7 +150,7 @@ impl ShellReader {
         }
     }
 
-    /// Whether what begins with two parentheses ends with two.
+    /// Whether a text that begins with two parentheses ends with two.
     fn is_arithmetic(&self) -> bool {
         let mut depth = 0_usize;
         for (at, c) in self.chars.iter().enumerate().skip(self.at) {
@@ -162,7 +162,7 @@ impl ShellReader {
                         return self.chars.get(at + 1) == Some(&')');
                     }
                 }
-                // Quadratic otherwise, in a text of nothing else.
+                // Without this limit, a text of nothing else would take quadratic time.
                 _ if at - self.at > 4096 => return false,
                 _ => {}
             }
@@ -170,7 +170,7 @@ impl ShellReader {
         false
     }
 
-    /// Arithmetic, from its first parenthesis on. In it a name without a value is 0.
+    /// Parses arithmetic from its first parenthesis. A name without a value counts as 0.
     pub(super) fn arithmetic(&mut self, parentheses: usize) {
         self.skip(parentheses);
         let mut depth = parentheses;

@@ -1,7 +1,8 @@
-//! A reader of shell text: which variables it uses, which it sets, and where nobody can say.
+//! Parses shell code: which variables it uses and sets, and where anything may be set.
 //!
-//! Used by `unset`. It follows quotes, expansions, substitutions, here-documents and the builtins that set
-//! variables. It runs nothing and refuses nothing: what it cannot follow it leaves open.
+//! Used by `unset`. It understands quotes, expansions, substitutions, here-documents and the
+//! builtins that set variables. It runs nothing and rejects nothing: whatever it cannot parse stays
+//! undecided.
 
 mod expansion;
 mod simple;
@@ -9,30 +10,31 @@ mod simple;
 use simple::{ShellWord, Simple};
 use std::collections::BTreeSet;
 
-/// A variable that is expanded.
+/// A use of a variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Use {
     pub(super) name: String,
-    /// The line of the text, from 0.
+    /// The line in the text, from 0.
     pub(super) line: usize,
-    /// Whether a condition looks at it.
+    /// Whether a condition examines it.
     is_asked: bool,
 }
 
-/// Variables that a script uses and sets.
+/// The variables that a script uses and sets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ScriptVariables {
-    /// Those that it needs, in the order of the text.
+    /// Required variables, in text order.
     pub(super) uses: Vec<Use>,
-    /// Names that get a value somewhere in it.
+    /// Names that get a value somewhere in the script.
     pub(super) sets: BTreeSet<String>,
-    /// Names that may well be without a value: it asks for that, or has another one at hand.
+    /// Names that may be unset: the script checks for that, or has a default.
     pub(super) optional: BTreeSet<String>,
-    /// The line from which on anything may be set: it runs the text of a file, or of a program.
+    /// The line from which on anything may be set, because the script sources a file or evaluates
+    /// output.
     pub(super) open_from: Option<usize>,
 }
 
-/// Reads a text. What does not come to its end, a quotation for one, is said to use nothing.
+/// Parses a text. An incomplete text, such as one with an open quote, is reported to use nothing.
 pub(super) fn read(text: &str) -> ScriptVariables {
     let mut reader = ShellReader::new(text, 0);
     reader.commands(None);
@@ -43,17 +45,17 @@ pub(super) fn read(text: &str) -> ScriptVariables {
     reader.found
 }
 
-/// Whether a shell can hold a variable of that name.
+/// Whether a text is a valid name of a shell variable.
 fn is_name(text: &str) -> bool {
     crate::env::is_name(text)
 }
 
-/// What ends a word.
+/// Whether a character ends a word.
 fn is_separator(c: char) -> bool {
     c.is_whitespace() || matches!(c, ';' | '&' | '|' | '<' | '>' | '(' | ')')
 }
 
-/// Where a here-document ends, and whether something in it is expanded.
+/// The end of a here-document, and whether its content is plain text without expansions.
 struct HereDocument {
     end: String,
     is_plain: bool,
@@ -66,11 +68,11 @@ struct ShellReader {
     found: ScriptVariables,
     awaited: Vec<HereDocument>,
     is_broken: bool,
-    /// How many substitutions it is in.
+    /// Nesting of substitutions.
     depth: usize,
 }
 
-/// Deepest nesting that is followed.
+/// Maximum nesting that is parsed.
 const DEPTH: usize = 50;
 
 impl ShellReader {
@@ -109,7 +111,7 @@ impl ShellReader {
         }
     }
 
-    /// Reads commands up to `end`, which is taken, or the end of the text.
+    /// Parses commands up to and including `end`, or to the end of the text.
     fn commands(&mut self, end: Option<char>) {
         self.depth += 1;
         if self.depth > DEPTH {
@@ -184,7 +186,7 @@ impl ShellReader {
         }
     }
 
-    /// A word as it is written.
+    /// Takes a word as written.
     fn raw_word(&mut self) -> String {
         let mut word = String::new();
         while let Some(c) = self.peek(0).filter(|c| !is_separator(*c)) {
@@ -194,7 +196,7 @@ impl ShellReader {
         word
     }
 
-    /// The bodies of here-documents that begin on this line.
+    /// Takes the bodies of here-documents that begin on this line.
     fn here_documents(&mut self) {
         for HereDocument { end, is_plain } in std::mem::take(&mut self.awaited) {
             loop {
@@ -209,14 +211,14 @@ impl ShellReader {
                     break;
                 }
                 if !is_plain {
-                    // What it expands may go over several lines; what stands on one is read.
+                    // An expansion may span several lines; only the parts on one line are read.
                     self.part(&line, number, ShellReader::expanded);
                 }
             }
         }
     }
 
-    /// Reads a part of the text by itself.
+    /// Parses a part of the text separately.
     fn part(&mut self, text: &str, line: usize, read: impl FnOnce(&mut ShellReader)) {
         let mut reader = ShellReader::new(text, line);
         reader.depth = self.depth;
@@ -231,7 +233,7 @@ impl ShellReader {
         self.found.open_from = self.found.open_from.or(open_from);
     }
 
-    /// Text in which nothing is quoted but by a backslash.
+    /// Parses text in which only a backslash quotes.
     fn expanded(&mut self) {
         while let Some(c) = self.peek(0) {
             match c {
@@ -247,7 +249,7 @@ impl ShellReader {
         }
     }
 
-    /// One word, with what it expands.
+    /// Takes a word and its expansions.
     fn word(&mut self) -> ShellWord {
         let mut word =
             ShellWord { first_use: self.found.uses.len(), line: self.line, ..ShellWord::default() };
@@ -289,7 +291,7 @@ impl ShellReader {
                 c => {
                     word.literal(c);
                     self.next();
-                    // Values of an array.
+                    // The values of an array.
                     if c == '=' && self.peek(0) == Some('(') && word.is_assignment() {
                         self.next();
                         self.array();

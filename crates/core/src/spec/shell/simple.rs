@@ -1,17 +1,17 @@
-//! A simple command as its words come in: what its builtins set, and what its conditions ask for.
+//! Tracks a simple command word by word: what its builtins set, and what its conditions check.
 
 use super::expansion::Expansion;
 use super::{ScriptVariables, is_name};
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct ShellWord {
-    /// Its text, each expansion a NUL.
+    /// Its text, with a NUL for each expansion.
     pub(super) text: String,
     /// Whether a part of it is quoted.
     pub(super) is_quoted: bool,
-    /// Whether it is followed by `()`.
+    /// Whether `()` follows.
     pub(super) is_function: bool,
-    /// The first expansion, where the word begins with one.
+    /// The first expansion, if the word begins with one.
     pub(super) first: Option<Expansion>,
     pub(super) first_use: usize,
     pub(super) last_use: usize,
@@ -34,7 +34,7 @@ impl ShellWord {
         self.text.push('\0');
     }
 
-    /// The name that it gives a value.
+    /// The name that the word assigns to.
     fn assigned(&self) -> Option<&str> {
         let (name, _) = self.text.split_once('=')?;
         let name = name.strip_suffix('+').unwrap_or(name);
@@ -46,7 +46,7 @@ impl ShellWord {
         self.assigned().is_some()
     }
 
-    /// The name in it, with a value or without.
+    /// The name in the word, with or without a value.
     fn declared(&self) -> Option<&str> {
         self.assigned().or_else(|| is_name(&self.text).then_some(self.text.as_str()))
     }
@@ -65,7 +65,7 @@ enum ExpectedWord {
     FunctionName,
     /// The word that `case` looks at.
     Subject,
-    /// `in`, behind that.
+    /// `in`, after that word.
     In,
 }
 
@@ -73,13 +73,13 @@ enum ExpectedWord {
 pub(super) struct Simple {
     words: Vec<ShellWord>,
     awaited: ExpectedWord,
-    /// The next word is where a redirection goes.
+    /// The next word is the target of a redirection.
     pub(super) has_target: bool,
     /// Inside `[[`, where separators are operators.
     is_test: bool,
-    /// How many `case` are not at their `esac`.
+    /// Number of open `case` statements.
     cases: usize,
-    /// Behind `in` or `;;`: patterns.
+    /// After `in` or `;;`: patterns follow.
     is_pattern: bool,
     last_separator: Option<char>,
 }
@@ -174,7 +174,7 @@ impl Simple {
         }
     }
 
-    /// The command is complete.
+    /// Completes the command.
     pub(super) fn end(&mut self, found: &mut ScriptVariables) {
         if self.is_test {
             return;
@@ -204,9 +204,9 @@ fn run(command: &ShellWord, arguments: &[ShellWord], found: &mut ScriptVariables
             for word in arguments {
                 match word.assigned() {
                     Some(name) => set(found, name),
-                    // Nobody knows what names it has.
+                    // The names are unknown.
                     None if word.text.contains('\0') => open(found),
-                    // An array, or one that is empty from here on.
+                    // An array, or a variable that is empty from here on.
                     None if !matches!(name, "export" | "readonly") => {
                         word.declared().into_iter().for_each(|name| set(found, name));
                     }
@@ -251,13 +251,13 @@ fn run(command: &ShellWord, arguments: &[ShellWord], found: &mut ScriptVariables
     }
 }
 
-/// A condition compares: that there is no value is one of its answers.
+/// Marks the uses in a comparison: the script handles an unset variable.
 fn ask(word: &ShellWord, found: &mut ScriptVariables) {
     let uses = found.uses.get_mut(word.first_use..word.last_use);
     uses.into_iter().flatten().for_each(|used| used.is_asked = true);
 }
 
-/// `[ "$X" ]`: whether it has a value at all.
+/// Handles `[ "$X" ]`, which checks whether a variable has a value.
 fn ask_alone(arguments: &[ShellWord], found: &mut ScriptVariables) {
     let is_end = |word: &ShellWord| {
         matches!(word.text.as_str(), "]" | "]]" | "-a" | "-o" | "&&" | "||" | "(" | ")")
@@ -271,7 +271,7 @@ fn ask_alone(arguments: &[ShellWord], found: &mut ScriptVariables) {
     }
 }
 
-/// `-z`, `-n`, `-v`, or compared with nothing: it may have no value anywhere.
+/// Handles `-z`, `-n`, `-v` and comparisons with an empty text: the variable may be unset anywhere.
 fn ask_for_values(arguments: &[ShellWord], found: &mut ScriptVariables) {
     for (at, word) in arguments.iter().enumerate() {
         let next = arguments.get(at + 1);
@@ -279,7 +279,7 @@ fn ask_for_values(arguments: &[ShellWord], found: &mut ScriptVariables) {
             "-v" => {
                 found.optional.extend(next.map(|word| word.text.clone()));
             }
-            // A question about it, or about a file of its name.
+            // A test of the variable, or of a file with that name.
             operator if is_question(operator) => {
                 next.into_iter().for_each(|word| optional(word, found));
             }
@@ -296,7 +296,8 @@ fn ask_for_values(arguments: &[ShellWord], found: &mut ScriptVariables) {
     }
 }
 
-/// `-z`, `-n`, `-d`, ...; not `-a` and `-o`, which join conditions.
+/// Whether a text is a unary test: `-z`, `-n`, `-d`, ..., but not `-a` and `-o`, which join
+/// conditions.
 fn is_question(text: &str) -> bool {
     matches!(text.as_bytes(), [b'-', letter] if letter.is_ascii_alphabetic() && !b"ao".contains(letter))
 }

@@ -1,7 +1,7 @@
 //! `batch`: the builds of a batch build.
 //!
-//! What is wrong in any case is told whoever reads the file ([`batch`]); what stands in the way of a batch
-//! only, when it is read as one ([`check`]).
+//! [`batch`] reports problems that are wrong in any case. [`check`] reports those that matter only
+//! if the file is run as a batch.
 
 use super::super::diagnostic::{Diagnostic, DiagnosticCode};
 use super::super::model::{
@@ -13,12 +13,12 @@ use super::super::shape::nearest;
 use super::{env, graph, is_identifier, strings};
 use std::collections::HashSet;
 
-/// The most builds of a batch.
+/// Maximum number of builds in a batch.
 pub const MOST_BUILDS: usize = 100;
 
-/// The ways to name builds, of which a batch has one.
+/// The ways to define builds. A batch uses exactly one.
 const KINDS: [&str; 4] = ["build-list", "build-graph", "build-matrix", "build-fanout"];
-/// What CodeBuild calls the build by which a batch gets its source.
+/// CodeBuild's name for the build that downloads a batch's source.
 const RESERVED: &str = "DOWNLOAD_SOURCE";
 const COMPUTE_TYPES: [&str; 12] = [
     "BUILD_GENERAL1_SMALL",
@@ -34,7 +34,7 @@ const COMPUTE_TYPES: [&str; 12] = [
     "ATTRIBUTE_BASED_COMPUTE",
     "CUSTOM_INSTANCE_TYPE",
 ];
-/// Environment types that are as good as this machine.
+/// Environment types that this machine can stand in for.
 const TYPES_HERE: [&str; 3] = ["LINUX_CONTAINER", "LINUX_GPU_CONTAINER", "LINUX_EC2"];
 const TYPES_ELSEWHERE: [&str; 9] = [
     "WINDOWS_CONTAINER",
@@ -48,7 +48,7 @@ const TYPES_ELSEWHERE: [&str; 9] = [
     "MAC_ARM",
 ];
 
-/// The kinds of builds that are written.
+/// The ways used to define builds.
 fn kinds(map: NodeSlot<'_>) -> Vec<&'static str> {
     KINDS.into_iter().filter(|name| map.get(name).is_there()).collect()
 }
@@ -116,7 +116,7 @@ fn tasks(list: NodeSlot<'_>, is_graph: bool, problems: &mut Vec<Diagnostic>) -> 
     tasks
 }
 
-/// Settings of one build.
+/// Reads the settings of one build.
 fn settings(map: NodeSlot<'_>, problems: &mut Vec<Diagnostic>) -> BatchSettings {
     let environment = map.get("env");
     if environment.get("fleet").is_there() && environment.get("compute-type").is_there() {
@@ -177,13 +177,14 @@ fn matrix(map: NodeSlot<'_>, problems: &mut Vec<Diagnostic>) -> BatchMatrix {
     }
 }
 
-/// A key without a value counts as absent.
+/// Reads a dimension. A key without a value counts as absent.
 fn dimension(axis: Axis, at: NodeSlot<'_>) -> Option<Dimension> {
     let values = at.texts().into_iter().map(|Text { text, span, .. }| SpannedText { text, span });
     at.is_there().then(|| Dimension { axis, values: values.collect() })
 }
 
-/// What keeps the document from being run as a batch. `has_phases`: whether a build can use this file itself.
+/// Reports what keeps a document from running as a batch. `has_phases` says whether a build can use
+/// this file itself.
 pub(super) fn check(
     document: NodeSlot<'_>,
     has_phases: bool,
@@ -243,7 +244,7 @@ impl BatchCheck<'_> {
         self.problems.push(Diagnostic::new(DiagnosticCode::BadValue, span, message));
     }
 
-    /// Settings of one build. `at`: the place of the build as a whole.
+    /// Checks the settings of one build. `at` is the place of the build.
     fn settings(&mut self, map: NodeSlot<'_>, at: NodeSlot<'_>) {
         self.buildspecs(map.get("buildspec"), at);
         let environment = map.get("env");
@@ -256,7 +257,7 @@ impl BatchCheck<'_> {
         }
     }
 
-    /// How many builds there are of it.
+    /// Checks a matrix and returns its number of builds.
     fn matrix(&mut self, map: NodeSlot<'_>) -> u64 {
         let all = map.get("static").get("env");
         for name in ["image", "compute-type", "variables"] {

@@ -1,4 +1,4 @@
-//! `env`: the shell, variables, and where values come from.
+//! `env`: the shell, variables, and sources of their values.
 
 use super::super::diagnostic::{Diagnostic, DiagnosticCode};
 use super::super::model::{
@@ -9,9 +9,9 @@ use super::{FILE, at_most};
 use crate::env::is_name;
 use std::collections::HashSet;
 
-/// Colon-parted fields of an ARN of Secrets Manager.
+/// Number of colon-separated fields in a Secrets Manager ARN.
 const ARN_FIELDS: usize = 7;
-/// The version where none is asked for.
+/// The default version of a secret.
 const CURRENT: &str = "AWSCURRENT";
 
 pub(super) fn shell(written: Option<&Text>, problems: &mut Vec<Diagnostic>) -> SpecShell {
@@ -91,7 +91,7 @@ pub(super) fn exported(list: NodeSlot<'_>, problems: &mut Vec<Diagnostic>) -> Ve
     exported
 }
 
-/// Whether a reference names anything.
+/// Checks that a reference is not empty.
 fn names_something(value: &Text, problems: &mut Vec<Diagnostic>) -> bool {
     let is_empty = value.text.trim().is_empty();
     if is_empty {
@@ -133,10 +133,10 @@ fn reference(written: &Text, problems: &mut Vec<Diagnostic>) -> Option<SecretRef
     None
 }
 
-/// A reference that stands elsewhere than in a buildspec.
+/// Parses a reference outside of a buildspec.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The first problem with it.
 pub fn secret_reference(text: &str) -> Result<SecretReference, Box<Diagnostic>> {
     let mut problems = Vec::new();
     let written = Text::new(text, FILE);
@@ -146,8 +146,7 @@ pub fn secret_reference(text: &str) -> Result<SecretReference, Box<Diagnostic>> 
     })
 }
 
-/// Whether a shell can hold a variable of that name; told if not, or if it is not the author's to
-/// choose.
+/// Checks that a name is valid for a shell variable. Also reports reserved names.
 pub(super) fn check_name(name: &Text, problems: &mut Vec<Diagnostic>) -> bool {
     let fits = is_name(&name.text);
     if !fits {

@@ -1,21 +1,21 @@
-//! Builds that wait for others: names that nobody has, and circles.
+//! Checks dependencies between builds: unknown names and cycles.
 
 use super::super::diagnostic::{Diagnostic, DiagnosticCode};
 use super::super::read::Text;
 use std::collections::{HashMap, HashSet};
 
-/// Most names of a circle in a message.
+/// Maximum number of names of a cycle in a message.
 const MOST_NAMED: usize = 8;
 
-/// How far the search has got with a build.
+/// State of a build in the search.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum VisitMark {
-    /// On the path, at this place.
+    /// On the current path, at this index.
     On(usize),
     Done,
 }
 
-/// `waits`: each build that waits, with the name of what it waits for.
+/// `waits` lists each dependent build with the name of a dependency.
 pub(super) fn check(
     names: &HashSet<String>,
     waits: &[(String, Text)],
@@ -38,7 +38,7 @@ pub(super) fn check(
     }
 }
 
-/// Goes into the depth from a build, without recursion: a chain may be as long as the file.
+/// Depth-first search from a build, without recursion, because a chain may be as long as the file.
 fn search<'t>(
     start: &'t str,
     behind: &HashMap<&'t str, Vec<&'t Text>>,
@@ -48,7 +48,7 @@ fn search<'t>(
     let none = Vec::new();
     let next = |name: &str| behind.get(name).unwrap_or(&none).iter();
     let mut path = vec![(start, next(start))];
-    // What the build on the path at this place waits for.
+    // For each build on the path, the dependency that is being followed.
     let mut ways: Vec<&Text> = Vec::new();
     marks.insert(start, VisitMark::On(0));
     while let Some((name, rest)) = path.last_mut() {
@@ -68,7 +68,7 @@ fn search<'t>(
             Some(&VisitMark::On(from)) => {
                 let count = path.len() - from;
                 let circle = path[from..].iter().map(|(name, _)| *name);
-                // Told where it begins, at the first build of it that was met.
+                // Reported at the first build of the cycle that was found.
                 let span = ways.get(from).copied().unwrap_or(way).span;
                 problems.push(Diagnostic::new(DiagnosticCode::BadValue, span, told(circle, count)));
             }

@@ -1,7 +1,7 @@
-//! The tree to a buildspec that can be run, or to the reasons why not.
+//! Turns the tree into a valid buildspec, or reports why it cannot.
 //!
-//! Fed by `yaml` once `shape` has looked at the tree, feeds `plan`. Grammar of values, required keys,
-//! names; one file for each part of the document.
+//! Takes a tree that `shape` has checked; `plan` uses the result. Checks syntax of values, required
+//! keys and names. There is one file for each part of the document.
 
 mod batch;
 mod env;
@@ -17,21 +17,21 @@ use super::model::{BuildSpec, SpecVersion, USER_PHASES};
 use super::read::{NodeSlot, Text};
 use super::yaml::YamlNode;
 
-/// Where the file as a whole is meant.
+/// The place of the file as a whole.
 const FILE: Span = Span::new(1, 1, 1);
 
-/// What a buildspec is read for.
+/// The purpose of reading a buildspec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// One build; `batch` means nothing to it.
+    /// To run one build; `batch` is ignored.
     Build,
-    /// A batch.
+    /// To run a batch.
     Batch,
-    /// To say what is wrong with it.
+    /// To report all problems.
     Check,
 }
 
-/// Judges the document. `None` where no buildspec comes of it.
+/// Validates the document. Returns `None` if it has no valid version.
 pub(super) fn validate(
     node: &YamlNode,
     purpose: Purpose,
@@ -75,7 +75,7 @@ pub(super) fn validate(
         cache: outputs::cache(document.get("cache"), problems),
         proxy: outputs::proxy(document.get("proxy"), problems),
         batch: batch::batch(document.get("batch"), problems),
-        // Last, so that the rest is looked at in any case.
+        // Last, so that everything else is checked in any case.
         version: version?,
     })
 }
@@ -129,7 +129,8 @@ fn missing_phases(document: NodeSlot<'_>, purpose: Purpose, problems: &mut Vec<D
     });
 }
 
-/// What CodeBuild takes for the identifier of a source, an artifact or a build of a batch.
+/// Whether CodeBuild accepts a text as the identifier of a source, an artifact or a build in a
+/// batch.
 #[must_use]
 pub fn is_identifier(text: &str) -> bool {
     !text.is_empty()
@@ -137,7 +138,7 @@ pub fn is_identifier(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-/// Told of what there may be only so many of.
+/// Reports a list that is too long.
 fn at_most(
     most: usize,
     found: usize,

@@ -1,11 +1,11 @@
-//! What a build leaves and finds: `artifacts`, `reports`, `cache`, and the `proxy` for them.
+//! Outputs of a build and their settings: `artifacts`, `reports`, `cache` and `proxy`.
 
 use super::super::diagnostic::{Diagnostic, DiagnosticCode};
 use super::super::model::{Artifact, Artifacts, Cache, Proxy, ReportGroup};
 use super::super::read::NodeSlot;
 use super::{at_most, is_identifier, strings};
 
-/// Most of each that CodeBuild takes.
+/// Maximum number of each in CodeBuild.
 const MAX_REPORTS: usize = 5;
 const MAX_SECONDARY: usize = 12;
 const MAX_FALLBACK_KEYS: usize = 5;

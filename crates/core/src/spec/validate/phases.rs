@@ -1,12 +1,12 @@
-//! `phases`: users, commands, what follows a failure, runtimes.
+//! `phases`: users, commands, `on-failure`, runtimes.
 
 use super::super::diagnostic::{Diagnostic, DiagnosticCode};
 use super::super::model::{OnFailure, PhaseSpec, Retry, Runtime, SpecCommand, UserPhase};
 use super::super::read::{NodeSlot, Text};
 
-/// Most retries `on-failure: RETRY-<n>` can ask for.
+/// Maximum number of retries in `on-failure: RETRY-<n>`.
 const MAX_RETRIES: u32 = 100;
-/// Retries where no number is given.
+/// Default number of retries.
 const DEFAULT_RETRIES: u32 = 3;
 
 pub(super) fn phase(
@@ -30,7 +30,7 @@ pub(super) fn phase(
         commands: commands("commands"),
         finally: commands("finally"),
     };
-    // A list of what are no commands has been told already.
+    // Invalid commands were reported already.
     let is_empty = written.get("commands").items().next().is_none() && spec.commands.is_empty();
     if spec.present && is_empty && phase != UserPhase::Install {
         problems.push(
@@ -83,7 +83,8 @@ pub(super) fn runtimes(map: NodeSlot<'_>, problems: &mut Vec<Diagnostic>) -> Vec
     runtimes
 }
 
-/// `ABORT`, `CONTINUE`, `RETRY`, `RETRY-<count>`, `RETRY-<regex>` or `RETRY-<count>-<regex>`.
+/// Parses `ABORT`, `CONTINUE`, `RETRY`, `RETRY-<count>`, `RETRY-<regex>` or
+/// `RETRY-<count>-<regex>`.
 fn on_failure(written: &Text, problems: &mut Vec<Diagnostic>) -> OnFailure {
     let text = written.text.as_str();
     let mut refuse = |message: String, hint: &str| {

@@ -1,4 +1,4 @@
-//! Events to a tree: anchors, merge keys, limits.
+//! Builds a tree from parser events: anchors, merge keys, limits.
 
 use super::context::CollectionStack;
 use super::{
@@ -13,7 +13,7 @@ use std::rc::Rc;
 type Marked<'s> = (Event<'s>, granit_parser::Span);
 type Composed<T> = Result<T, Box<Diagnostic>>;
 
-/// The first document of a text.
+/// Parses the first document of a text.
 pub(super) fn document(source: &str) -> Composed<YamlDocument> {
     let options = granit_parser::options! { emit_comments: false, emit_anchor_events: true };
     let parser = Parser::new_from_str_with_options(source, options);
@@ -31,13 +31,13 @@ pub(super) fn document(source: &str) -> Composed<YamlDocument> {
 struct Composer<'s> {
     source: &'s str,
     parser: Parser<'s, StrInput<'s>>,
-    /// Nodes by the numbers of their anchors; none while a node is not whole.
+    /// Nodes by the number of their anchor; `None` while a node is incomplete.
     anchors: HashMap<usize, Option<Rc<YamlNode>>>,
-    /// Nodes that have been made, copies among them.
+    /// Number of nodes so far, including copies.
     nodes: usize,
     /// Bytes of their texts.
     bytes: usize,
-    /// What the parser is in the middle of.
+    /// The parser's current position in nested collections.
     context: CollectionStack,
 }
 
@@ -54,7 +54,7 @@ impl<'s> Composer<'s> {
             }
         };
         let root = self.node(event, span, 0)?;
-        // The end of the first document, and what comes after it.
+        // The end of the first document, and the start of another one.
         self.next()?;
         let next = match self.parser.next() {
             Some(Ok((Event::DocumentStart(..), span))) => Some(self.place(span)),
@@ -119,21 +119,22 @@ impl<'s> Composer<'s> {
                 let entries = self.entries(depth)?;
                 (anchor, YamlValue::Mapping(entries), tag.is_some(), None)
             }
-            // The parser makes no other event where a node belongs.
+            // The parser makes no other event for a node.
             _ => (0, YamlValue::Null, false, None),
         };
         let tag = at.tag_span().filter(|_| tag).and_then(|span| span.slice(self.source));
         let node = YamlNode { span, value, tag: tag.map(Box::from), block, is_plain };
         if anchor != 0 {
-            // What is kept for aliases counts as well: nested anchors would be kept many times.
+            // Nodes kept for aliases count as well, because nested anchors would be kept many
+            // times.
             let kept = self.copy(&node, None, depth)?;
             self.anchors.insert(anchor, Some(Rc::new(kept)));
         }
         Ok(node)
     }
 
-    /// A mapping's entries. Those of a map that is merged into it come where that is written, as far as the
-    /// mapping has none of their own.
+    /// Reads the entries of a mapping. Merged entries come at the place of the merge key, unless
+    /// the mapping has its own entry with that key.
     fn entries(&mut self, depth: usize) -> Composed<Vec<(YamlNode, YamlNode)>> {
         let mut entries: Vec<(YamlNode, YamlNode)> = Vec::new();
         let mut merges = Vec::new();
@@ -185,7 +186,7 @@ impl<'s> Composer<'s> {
         Ok(merged)
     }
 
-    /// What an alias stands for, as if it were written there.
+    /// Returns the node of an alias, as if it were written there.
     fn alias(&mut self, id: usize, at: granit_parser::Span, depth: usize) -> Composed<YamlNode> {
         let written = at.slice(self.source).unwrap_or_default();
         self.check_name(written.trim_start_matches('*'), "*", at)?;
@@ -202,7 +203,7 @@ impl<'s> Composer<'s> {
         }
     }
 
-    /// A copy of a node, and of all below it, at the place of an alias, or at its own.
+    /// Copies a node and everything below it, to the place of an alias or at its own place.
     fn copy(&mut self, node: &YamlNode, at: Option<Span>, depth: usize) -> Composed<YamlNode> {
         let span = at.map_or(node.span, |at| Span {
             written: node.span.written.or(Some(LineColumn::of(node.span))),
@@ -247,7 +248,7 @@ impl<'s> Composer<'s> {
         Ok(())
     }
 
-    /// The parser takes more for a name than CodeBuild's does: `&&` among it, and `*.js`.
+    /// Checks a name. The parser accepts more than CodeBuild's does, for example `&&` and `*.js`.
     fn check_name(&self, name: &str, sign: &str, at: granit_parser::Span) -> Composed<()> {
         let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         if !name.is_empty() && name.chars().all(fits) {
@@ -266,7 +267,7 @@ impl<'s> Composer<'s> {
     }
 }
 
-/// A scalar's value: nothing, or its text, whatever it looks like.
+/// Makes a scalar: null, or its text, whatever it looks like.
 fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&Tag>) -> YamlValue {
     let is_core = |name: &str| tag.is_some_and(|tag| tag.is_yaml_core_schema_tag(name));
     let is_forced = is_core("str") || tag.is_some_and(|tag| tag.parts() == ("", "!"));
@@ -277,7 +278,8 @@ fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&Tag>) -> YamlValu
     YamlValue::Scalar(text.into_owned())
 }
 
-/// Where the lines of a text below `|` stand. Its span begins with the first that is not empty.
+/// Position of the lines of a `|` block. The parser's span begins with the first line that is not
+/// empty.
 fn block(text: &str, at: &granit_parser::Span) -> Option<BlockScalar> {
     let empty = text.bytes().take_while(|byte| *byte == b'\n').count();
     if empty == text.len() {

@@ -1,24 +1,24 @@
-//! What the parser is in the middle of, as far as its events tell: which collections are open, and what
-//! each waits for.
+//! The parser's position in nested collections, as far as its events show: which collections are
+//! open, and what each one expects.
 //!
-//! Kept by `compose`, read by `syntax`.
+//! Updated by `compose`, used by `syntax`.
 
 use serde_yaml::granit_parser::{Event, Span, StructureStyle};
 
-/// Open collections, the innermost last.
+/// Open collections, innermost last.
 #[derive(Debug, Default)]
 pub(super) struct CollectionStack {
     open: Vec<OpenCollection>,
-    /// Where the last node has ended, in bytes.
+    /// End of the last node, in bytes.
     pub(super) last_end: usize,
 }
 
 #[derive(Debug)]
 pub(super) struct OpenCollection {
     pub(super) kind: CollectionKind,
-    /// A mapping's key has been seen, and not its value.
+    /// The mapping has a key without a value so far.
     pub(super) awaits_value: bool,
-    /// Its column, from 0.
+    /// Column of the collection, from 0.
     pub(super) column: usize,
 }
 
@@ -45,7 +45,7 @@ impl CollectionStack {
         self.innermost().is_some_and(OpenCollection::is_flow)
     }
 
-    /// Whether the outermost brackets begin where a key of the map around them would.
+    /// Whether the outermost brackets are where the next key of the enclosing map would be.
     pub(super) fn is_flow_a_key(&self) -> bool {
         let Some(first) = self.open.iter().position(OpenCollection::is_flow) else { return false };
         let around = first.checked_sub(1).and_then(|at| self.open.get(at));
@@ -54,7 +54,7 @@ impl CollectionStack {
         })
     }
 
-    /// Takes note of an event.
+    /// Processes a parser event.
     pub(super) fn saw(&mut self, event: &Event<'_>, span: &Span) {
         match event {
             Event::Scalar(..) | Event::Alias(_) => self.node(span.end.byte_offset()),

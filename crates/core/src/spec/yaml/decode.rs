@@ -1,12 +1,12 @@
-//! Bytes of a file to text: UTF-8, or UTF-16 with its mark, as CodeBuild's YAML library takes them.
+//! Decodes a file: UTF-8, or UTF-16 with a byte order mark, as CodeBuild's YAML library does.
 
 use crate::spec::diagnostic::{Diagnostic, DiagnosticCode, Span};
 use crate::text::utf16;
 
-/// The text of a file, without a byte order mark.
+/// Decodes a file and removes its byte order mark.
 ///
 /// # Errors
-/// The first place where it is no text.
+/// The first invalid byte.
 pub fn decode(mut bytes: Vec<u8>) -> Result<String, Box<Diagnostic>> {
     if let Some((text, bad)) = utf16(&bytes) {
         return match bad {

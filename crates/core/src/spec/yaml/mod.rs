@@ -1,9 +1,9 @@
-//! Text to a tree in which every node knows its place and every scalar keeps its text.
+//! Parses text into a tree with the place of every node and the exact text of every scalar.
 //!
-//! First step of the way; feeds `shape`. The sole owner of `serde_yaml` (docs/adr/0002, 0064): its parser
-//! makes events, [`compose`] a tree of them, and [`syntax`] says what is wrong with a text that is no YAML.
-//! A scalar is never read as a number or a truth value, because a shell variable or a version must not
-//! change its face.
+//! The first step of parsing; `shape` takes the result. Sole user of `serde_yaml` (docs/adr/0002,
+//! 0064): its parser makes events, [`compose`] builds a tree from them, and [`syntax`] explains
+//! syntax errors. Scalars are never converted to numbers or booleans, because a shell variable or a
+//! version must keep its exact text.
 
 mod compose;
 mod context;
@@ -17,61 +17,62 @@ pub use decode::decode;
 
 use super::diagnostic::{Diagnostic, DiagnosticCode, Span};
 
-/// Largest buildspec that is looked at, in bytes.
+/// Maximum size of a buildspec, in bytes.
 pub const MAX_BYTES: usize = 16 << 20;
-/// Most nodes in a buildspec, anchors expanded.
+/// Maximum number of nodes in a buildspec, with anchors expanded.
 const MAX_NODES: usize = 1_000_000;
-/// Deepest nesting. The language itself needs eight.
+/// Maximum nesting. The language itself needs eight.
 const MAX_DEPTH: usize = 64;
 
 /// A value with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct YamlNode {
-    /// Where it is used: where it is written, or where an alias stands for it.
+    /// The place where it is used: its own, or that of an alias for it.
     pub span: Span,
-    /// What is written there.
+    /// The value.
     pub value: YamlValue,
-    /// Its tag, as it is written.
+    /// Its tag, as written.
     pub tag: Option<Box<str>>,
-    /// Where the lines of its text stand, if each is a line of the file.
+    /// Position of its lines, if each is a line of the file.
     pub block: Option<BlockScalar>,
-    /// Whether it is a scalar without quotes and without a tag, which other languages read as a number or a truth value.
+    /// Whether it is a scalar without quotes and tag, which other languages may read as a number or
+    /// boolean.
     pub is_plain: bool,
 }
 
 /// Position of the lines of a `|` block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockScalar {
-    /// The file's line with the text's first.
+    /// The line in the file of the text's first line.
     pub line: u32,
-    /// Characters of indentation that are no part of the text.
+    /// Number of indentation characters that are not part of the text.
     pub indent: u32,
 }
 
 /// A YAML value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum YamlValue {
-    /// Nothing, `~` or `null`.
+    /// An empty value, `~` or `null`.
     Null,
-    /// A text, or whatever else a scalar may look like, as written (quotes and escapes resolved).
+    /// Any scalar as text, with quotes and escapes resolved.
     Scalar(String),
     /// A list.
     Sequence(Vec<YamlNode>),
-    /// Keys and values in the order of the file; a repeated key stands in it twice.
+    /// Keys and values in file order; repeated keys are kept.
     Mapping(Vec<(YamlNode, YamlNode)>),
 }
 
-/// The first document of a text, and where a second one begins.
+/// The first document of a text, and the start of a second one.
 #[derive(Clone, Debug)]
 pub struct YamlDocument {
     /// The first document.
     pub root: YamlNode,
-    /// Where a second one begins, of which nothing is looked at.
+    /// The start of a second document, which is ignored.
     pub next: Option<Span>,
 }
 
 impl YamlNode {
-    /// A value without a tag.
+    /// Makes a node without a tag.
     #[must_use]
     pub fn new(span: Span, value: YamlValue) -> Self {
         YamlNode { span, value, tag: None, block: None, is_plain: false }
@@ -79,7 +80,7 @@ impl YamlNode {
 }
 
 impl YamlValue {
-    /// What kind of value it is, for a message.
+    /// The type of the value, for messages.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
@@ -94,7 +95,7 @@ impl YamlValue {
 /// Parses the first document of a text.
 ///
 /// # Errors
-/// The first place where the text is not YAML; there is no telling what comes after it.
+/// The first syntax error; parsing cannot go on after it.
 pub fn parse(source: &str) -> Result<YamlDocument, Box<Diagnostic>> {
     if source.len() > MAX_BYTES {
         let message = format!(

@@ -185,7 +185,7 @@ fn hostile_text_is_refused_at_once() {
     assert_eq!(parse(bomb).expect_err("a bomb").code, DiagnosticCode::TooLarge);
     let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(1 << 20), "*a,".repeat(40));
     assert_eq!(parse(&long).expect_err("another").code, DiagnosticCode::TooLarge);
-    // Each anchor would keep all that is within it.
+    // Each anchor keeps everything inside it.
     let nested = format!("{}x{}", "&a [".repeat(60), ",x]".repeat(60));
     assert!(parse(&nested).is_ok());
     let deep = format!(

@@ -1,25 +1,25 @@
-//! Where the scalars of a text are written, and how: for who changes one and leaves the rest as it is.
+//! Where and how the scalars of a text are written, for replacing one and keeping the rest.
 
 use super::{MAX_BYTES, syntax};
 use crate::spec::diagnostic::{LineColumn, Span};
 use serde_yaml::granit_parser::{self, Event, Parser, ScalarStyle, StructureStyle};
 use std::ops::Range;
 
-/// A scalar, or an alias, as it is written.
+/// A scalar or an alias, as written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ScalarToken {
     pub(crate) place: LineColumn,
-    /// Its bytes; of a block without its header.
+    /// Its bytes; for a block, without the header.
     pub(crate) range: Range<usize>,
     pub(crate) style: ScalarForm,
-    /// The number of its anchor, or of the one it stands for; 0 without.
+    /// The number of its anchor, or of its alias's anchor; 0 for none.
     pub(crate) anchor: usize,
     pub(crate) has_tag: bool,
-    /// Whether it stands between brackets.
+    /// Whether it is inside brackets.
     pub(crate) is_flow: bool,
-    /// Column, from 0, of the list or map it stands in.
+    /// Column of the enclosing list or map, from 0.
     pub(crate) parent: usize,
-    /// Column, from 0, at which it begins; of a block that of its lines.
+    /// Column where it begins, from 0; for a block, that of its lines.
     pub(crate) column: usize,
 }
 
@@ -33,7 +33,7 @@ pub(crate) enum ScalarForm {
     Alias,
 }
 
-/// All of a text that has been found to be YAML; as far as it is.
+/// Returns the scalars of a valid YAML text; for an invalid one, those before the error.
 pub(crate) fn tokens(source: &str) -> Vec<ScalarToken> {
     let options = granit_parser::options! { emit_comments: false };
     let mut found = Vec::new();

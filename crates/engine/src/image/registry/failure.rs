@@ -1,18 +1,18 @@
-//! Why a registry gives nothing: what happened, and the message for the person who typed the image's name.
+//! Why a request to a registry failed, and the message for the user.
 
 use serde::Deserialize;
 use std::error::Error;
 
-/// Most of a refusal's text that is shown.
+/// Most characters shown of a refusal's text.
 const MOST_SHOWN: usize = 300;
 
-/// Why a registry gives nothing.
+/// A registry error, worded for the user.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct RegistryError {
     pub(crate) message: String,
     pub(crate) hint: Option<String>,
-    /// Somebody else may be given it: what is not for us is often not told from what is not there.
+    /// Another login may have access: registries often report a forbidden image as missing.
     pub(crate) is_refused: bool,
 }
 
@@ -25,19 +25,19 @@ impl RegistryError {
 /// Why one request failed.
 #[derive(Debug)]
 pub(super) enum RegistryFailure {
-    /// No connection.
+    /// The connection failed.
     Connect(String),
-    /// A connection that broke.
+    /// The connection broke.
     Broke(String),
-    /// A refusal.
+    /// The registry's error response.
     Status { status: u16, code: String, message: String },
-    /// A refusal of who gives out tokens.
+    /// A refusal by the token service.
     NotLetIn(String),
-    /// An answer that is not taken, whatever it holds.
+    /// A response that breaks a rule, whatever it holds.
     Answer(String),
 }
 
-/// The body of a refusal.
+/// The body of an error response.
 #[derive(Default, Deserialize)]
 struct ErrorBody {
     #[serde(default)]
@@ -53,7 +53,7 @@ struct RegistryProblem {
 }
 
 impl RegistryFailure {
-    /// A refusal with what there is of its body.
+    /// Makes a failure from an error response and its body.
     pub(super) fn status(status: u16, body: &[u8]) -> Self {
         let refusal: ErrorBody = serde_json::from_slice(body).unwrap_or_default();
         match refusal.errors.into_iter().next() {
@@ -67,7 +67,7 @@ impl RegistryFailure {
         }
     }
 
-    /// Whether asking again would bring the same.
+    /// Whether a retry would fail the same way.
     pub(super) fn is_final(&self) -> bool {
         match self {
             RegistryFailure::Answer(_) | RegistryFailure::NotLetIn(_) => true,
@@ -78,7 +78,7 @@ impl RegistryFailure {
         }
     }
 
-    /// In words.
+    /// Words the failure for the user.
     pub(super) fn explain(&self, registry: &str) -> RegistryError {
         let refused = |message: String| RegistryError {
             message,
@@ -138,13 +138,13 @@ impl From<reqwest::Error> for RegistryFailure {
     }
 }
 
-/// A stranger's text as a line that drives no terminal.
+/// Makes untrusted text safe for a terminal and short.
 fn cut(text: &str) -> String {
     let start: String = text.trim().chars().take(MOST_SHOWN).collect();
     start.escape_debug().to_string()
 }
 
-/// What is at the bottom of an error: the layers above it say little.
+/// The innermost cause of an error: the outer ones say little.
 fn innermost(error: &dyn Error) -> String {
     let mut last = error;
     while let Some(source) = last.source() {

@@ -1,7 +1,7 @@
-//! Requests to a registry: which redirects are followed, and how much of an answer is read.
+//! HTTP requests to a registry: follows redirects and limits how much of a response is read.
 //!
-//! Redirects are followed here and not by the client, so that `route` judges each and only the registry gets
-//! credentials.
+//! Redirects are followed here rather than by the client, so that `route` checks each one and only
+//! the registry gets credentials.
 
 use super::failure::RegistryFailure;
 use super::route::{RegistryBase, Want, is_near_address};
@@ -16,13 +16,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 const CONNECT: Duration = Duration::from_secs(15);
-/// How long a registry may say nothing.
+/// Longest silence of a registry.
 const READ: Duration = Duration::from_secs(60);
-/// How long an answer may take that is not a layer.
+/// Longest time for a response other than a layer.
 const WHOLE: Duration = Duration::from_secs(120);
-/// Redirects of one request.
+/// Most redirects of one request.
 const HOPS: usize = 5;
-/// Most of a refusal's body that is read.
+/// Most bytes read of an error response's body.
 const MOST_REFUSAL: usize = 64 << 10;
 
 /// A registry's HTTP client.
@@ -36,7 +36,7 @@ pub(super) struct RegistryRequest<'a> {
     pub(super) want: Want,
     pub(super) url: Url,
     pub(super) headers: &'a HeaderMap,
-    /// Credentials for the host that is asked, and no other.
+    /// Credentials for the requested host only.
     pub(super) authorization: Option<&'a HeaderValue>,
 }
 
@@ -54,7 +54,7 @@ impl Http {
         Ok(Http { client, names, base })
     }
 
-    /// Asks, and follows redirects that may be followed. An answer of any status is an answer.
+    /// Sends a request and follows allowed redirects. Returns a response of any status.
     pub(super) async fn get(&self, ask: RegistryRequest<'_>) -> Result<Response, RegistryFailure> {
         let RegistryRequest { want, mut url, headers, mut authorization } = ask;
         for _ in 0..=HOPS {
@@ -69,7 +69,7 @@ impl Http {
             let Some(next) = redirect(&response, &url)? else { return Ok(response) };
             self.base.may_follow(want, &url, &next).map_err(RegistryFailure::Answer)?;
             if next.origin() != url.origin() {
-                // No credentials there, nor on the way from there.
+                // No credentials there, nor for later redirects.
                 authorization = None;
                 self.leave_home(&next);
             }
@@ -78,7 +78,7 @@ impl Http {
         Err(RegistryFailure::Answer(format!("it redirects more than {HOPS} times")))
     }
 
-    /// Another host is asked next: its name must not lead to this machine.
+    /// Notes that another host comes next, whose name must not resolve to this machine.
     pub(super) fn leave_home(&self, url: &Url) {
         if let Some(host) = url.host_str().filter(|_| self.base.is_away(url)) {
             let mut away = self.names.away.lock().unwrap_or_else(PoisonError::into_inner);
@@ -87,12 +87,12 @@ impl Http {
     }
 }
 
-/// What the caller trusts besides what this machine does.
+/// Certificates that the caller trusts in addition to this machine's.
 fn trusted() -> Result<Vec<Certificate>, reqwest::Error> {
     certificates().iter().map(|pem| Certificate::from_pem(pem.as_bytes())).collect()
 }
 
-/// Where an answer sends us, if it does.
+/// The target of a redirect response.
 fn redirect(response: &Response, from: &Url) -> Result<Option<Url>, RegistryFailure> {
     let is_one = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
     let Some(to) = response.headers().get(LOCATION).filter(|_| is_one) else { return Ok(None) };
@@ -101,7 +101,7 @@ fn redirect(response: &Response, from: &Url) -> Result<Option<Url>, RegistryFail
         .ok_or_else(|| RegistryFailure::Answer("it redirects to what is no address".to_owned()))
 }
 
-/// The whole of a good answer, if it is no longer than this; a refusal is an error.
+/// The whole body of a successful response of at most `most` bytes. Any other response is an error.
 pub(super) async fn whole(
     mut response: Response,
     most: u64,
@@ -124,12 +124,12 @@ pub(super) async fn whole(
     Ok(bytes)
 }
 
-/// A refusal, with the beginning of what it says.
+/// Makes a failure from an error response and the start of its body.
 pub(super) async fn refusal(mut response: Response) -> RegistryFailure {
     let status = response.status().as_u16();
     let mut bytes = Vec::new();
     let reading = async {
-        // One that breaks off has said what it has said.
+        // If the body breaks off, the part read so far is used.
         while let Ok(Some(chunk)) = response.chunk().await {
             let room = MOST_REFUSAL - bytes.len();
             bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
@@ -142,8 +142,8 @@ pub(super) async fn refusal(mut response: Response) -> RegistryFailure {
     RegistryFailure::status(status, &bytes)
 }
 
-/// Looks names up. A name of another host that comes from a registry may not lead to this machine or to a link-local
-/// address: anybody can give such an address a name.
+/// Resolves host names. If a registry names another host, that name may not resolve to this machine
+/// or to a link-local address: anyone can give such an address a name.
 #[derive(Default)]
 struct GuardedResolver {
     away: Mutex<HashSet<String>>,
@@ -172,7 +172,7 @@ impl Resolve for GuardedResolver {
 mod tests {
     use super::*;
 
-    /// `localhost` is the one name that leads here on every machine.
+    /// `localhost` is the one name that resolves to the machine itself everywhere.
     #[tokio::test]
     async fn a_name_of_somebody_else_does_not_lead_here() {
         let _ = rustls::crypto::ring::default_provider().install_default();

@@ -1,7 +1,7 @@
-//! A registry as its client: manifests, and blobs that go on after a cut.
+//! A registry client: fetches manifests, and blobs with resumption after a break.
 //!
-//! Used by `pull`, which hashes and limits the bytes of a blob. All other answers of a registry have their limits
-//! here.
+//! Used by `pull`, which hashes a blob's bytes and limits their number. All other responses are
+//! limited here.
 
 mod failure;
 mod http;
@@ -28,10 +28,10 @@ use std::time::Duration;
 use token::Entrance;
 use tokio::sync::{mpsc, watch};
 
-/// How often in a row a transfer may break without a byte in between.
+/// How often in a row a transfer may break without progress.
 const ATTEMPTS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(300);
-/// Chunks under way between the network and the hash.
+/// Chunks buffered between the network and the hash.
 const AHEAD: usize = 32;
 
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
@@ -39,7 +39,7 @@ const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
                          application/vnd.oci.image.manifest.v1+json, \
                          application/vnd.docker.distribution.manifest.v2+json";
 
-/// A repository of a registry, and whose credentials are used there.
+/// A repository of a registry, with the credentials used there.
 pub(super) struct RegistryClient {
     inner: Arc<RegistryInner>,
     reference: Reference,
@@ -49,7 +49,7 @@ pub(super) struct RegistryClient {
 struct RegistryInner {
     http: Http,
     entrance: Entrance,
-    /// As it is called in messages.
+    /// The registry's name in messages.
     name: String,
     repository: String,
 }
@@ -60,7 +60,7 @@ impl RegistryClient {
         asker: &ImageRequester,
         ecr: &EcrPasswords,
     ) -> Result<Self, RegistryError> {
-        // An earlier caller has chosen the same.
+        // Fails if an earlier call has already installed it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let name = reference.registry().to_owned();
         let base = RegistryBase::new(reference.resolve_registry()).map_err(RegistryError::new)?;
@@ -73,12 +73,12 @@ impl RegistryClient {
         Ok(RegistryClient { inner, reference: reference.clone(), is_anonymous })
     }
 
-    /// Whether it gives to everybody what it gives to us.
+    /// Whether the registry gives this image to anyone.
     pub(super) fn is_anonymous(&self) -> bool {
         self.is_anonymous
     }
 
-    /// The manifest for this machine, and its digest.
+    /// The manifest for this machine, with its digest.
     pub(super) async fn manifest(&self) -> Result<(Digest, Manifest), RegistryError> {
         let mut wanted = self.reference.digest().map(str::to_owned);
         for _ in 0..3 {
@@ -132,7 +132,7 @@ impl RegistryClient {
         manifest::read_config(&bytes).map_err(RegistryError::new)
     }
 
-    /// A blob's bytes as they come, until the other end of `wanted` is dropped.
+    /// A blob's bytes as they arrive, until the sender of `wanted` is dropped.
     pub(super) fn blob(
         &self,
         descriptor: &Descriptor,
@@ -147,7 +147,7 @@ impl RegistryClient {
                 _ = wanted.changed() => return,
             };
             if let Err(error) = fetched {
-                // Nobody may be waiting for it any more.
+                // The receiver may be gone.
                 let _ = sender.send(Err(error)).await;
             }
         });
@@ -156,7 +156,7 @@ impl RegistryClient {
 }
 
 impl RegistryInner {
-    /// A manifest's bytes, by its tag or its digest.
+    /// Fetches a manifest by tag or digest.
     async fn manifest(&self, under: &str) -> Result<Vec<u8>, RegistryFailure> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static(MANIFESTS));
@@ -164,7 +164,7 @@ impl RegistryInner {
         let response = self.ask(Want::Manifest, &path, &headers).await?;
         let told = response.headers().get("docker-content-digest").cloned();
         let bytes = whole(response, MOST_JSON, "manifest").await?;
-        // Of another kind of digest nothing is known here.
+        // Other kinds of digest are ignored.
         let told: Option<Digest> = told.and_then(|told| told.to_str().ok()?.parse().ok());
         let digest = Digest::of(&Sha256::digest(&bytes));
         match told {
@@ -175,7 +175,7 @@ impl RegistryInner {
         }
     }
 
-    /// Asks as nobody, and as who we are where that is not enough.
+    /// Sends a request without credentials, and with them if refused.
     async fn ask(
         &self,
         want: Want,
@@ -188,21 +188,21 @@ impl RegistryInner {
             self.http.get(RegistryRequest { want, url, headers, authorization })
         };
         let response = ask(url.clone(), shown.as_ref()).await?;
-        // A host that the registry has redirected to is shown nothing.
+        // A host the registry redirected to gets no credentials.
         let is_refused =
             response.status() == StatusCode::UNAUTHORIZED && self.http.base.is_home(response.url());
         if !is_refused {
             return Ok(response);
         }
-        // Once: a registry that refuses each new token would go on for ever.
+        // Only once: a registry that refuses each new token would loop forever.
         match self.entrance.renew(&self.http, shown.as_ref(), response.headers()).await? {
             Some(value) => ask(url, Some(&value)).await,
             None => Ok(response),
         }
     }
 
-    /// Sends a blob, asking for the rest of it whenever a transfer breaks. One that is shorter or longer
-    /// than it should be is sent as it is.
+    /// Sends a blob to the receiver and resumes whenever the transfer breaks. Passes on a blob of
+    /// the wrong length as it is.
     async fn fetch(
         &self,
         descriptor: &Descriptor,
@@ -229,7 +229,7 @@ impl RegistryInner {
         }
     }
 
-    /// Sends what comes of a blob from where it broke off.
+    /// Sends the rest of a blob, from where it broke off.
     async fn part(
         &self,
         descriptor: &Descriptor,
@@ -244,9 +244,9 @@ impl RegistryInner {
         let mut response = self.ask(Want::Blob, &path, &headers).await?;
         let mut skip = match response.status() {
             StatusCode::PARTIAL_CONTENT => 0,
-            // A registry that cannot go on in the middle.
+            // This registry cannot resume.
             StatusCode::OK => *got,
-            // There is no more of it, says the registry.
+            // The registry says that there is no more of it.
             StatusCode::RANGE_NOT_SATISFIABLE => return Ok(BlobArrival::Whole),
             _ => return Err(refusal(response).await),
         };
@@ -266,15 +266,15 @@ impl RegistryInner {
     }
 }
 
-/// How much of a blob has arrived.
+/// How far a blob has arrived.
 enum BlobArrival {
     Whole,
     Short,
-    /// Nobody takes it any more.
+    /// The receiver is gone.
     Unwanted,
 }
 
-/// A blob's bytes, for a thread that may block.
+/// A blob's bytes for a thread that may block.
 pub(super) struct BlobReader {
     receiver: mpsc::Receiver<io::Result<Bytes>>,
     chunk: Bytes,

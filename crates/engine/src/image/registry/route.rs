@@ -1,12 +1,12 @@
-//! Which addresses a registry may redirect to, and which it may name for tokens.
+//! Decides which addresses a registry may redirect to, and which it may name for tokens.
 //!
-//! A registry is a stranger: each address it names is judged before a request is made (docs/adr/0072). Used by `http`
-//! for redirects and by `token` for realms.
+//! A registry is untrusted: each address it names is checked before a request is made
+//! (docs/adr/0072). Used by `http` for redirects and by `token` for realms.
 
 use reqwest::Url;
 use std::net::IpAddr;
 
-/// What is asked for.
+/// What a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Want {
     /// A manifest or an index.
@@ -20,12 +20,13 @@ pub(super) enum Want {
 #[derive(Clone, Debug)]
 pub(super) struct RegistryBase {
     url: Url,
-    /// It is on this machine, by an address or as `localhost`.
+    /// Whether the registry is on this machine, by address or as `localhost`.
     is_here: bool,
 }
 
 impl RegistryBase {
-    /// The registry of this name: over TLS, unless it is on this machine, where nobody listens in.
+    /// The registry of this name. It uses TLS unless it is on this machine, where nobody can listen
+    /// in.
     pub(super) fn new(registry: &str) -> Result<Self, String> {
         let parsed = |scheme: &str| {
             Url::parse(&format!("{scheme}://{registry}/v2/"))
@@ -38,7 +39,7 @@ impl RegistryBase {
         }
     }
 
-    /// The address of something in it.
+    /// The address of a path in the registry.
     pub(super) fn at(&self, path: &str) -> Result<Url, String> {
         self.url.join(path).map_err(|error| error.to_string())
     }
@@ -48,13 +49,13 @@ impl RegistryBase {
         url.origin() == self.url.origin()
     }
 
-    /// Whether an address is of somebody else: neither the registry's host nor, where that is this machine,
+    /// Whether an address belongs to someone else: its host is not the registry's, nor are both
     /// this machine.
     pub(super) fn is_away(&self, url: &Url) -> bool {
         host(url) != host(&self.url) && !(self.is_here && is_loopback(host(url)))
     }
 
-    /// Whether a redirect from `from` to `to` may be followed; why not.
+    /// Whether a redirect from `from` to `to` may be followed. The error says why not.
     pub(super) fn may_follow(&self, want: Want, from: &Url, to: &Url) -> Result<(), String> {
         let refused = |why: &str| Err(format!("it redirects to {}, {why}", shown(to)));
         if to.origin() == from.origin() && has_no_user(to) {
@@ -66,7 +67,8 @@ impl RegistryBase {
         if !has_no_user(to) {
             return refused("with a user's name in the address");
         }
-        // Its storage may be another program of this machine. Its manifests are its own.
+        // A local registry may keep its blobs with another program on this machine, but not its
+        // manifests.
         if self.is_here && want == Want::Blob && is_loopback(host(to)) {
             return match to.scheme() {
                 "http" | "https" => Ok(()),
@@ -76,7 +78,7 @@ impl RegistryBase {
         self.elsewhere(to).or_else(|why| refused(&why))
     }
 
-    /// Whether a token may be asked for at `realm`, with a password; why not.
+    /// Whether to ask for a token at `realm`, perhaps with a password. The error says why not.
     pub(super) fn may_ask(&self, realm: &Url) -> Result<(), String> {
         let refused = |why: &str| Err(format!("it names {} for tokens, {why}", shown(realm)));
         if !has_no_user(realm) {
@@ -89,7 +91,7 @@ impl RegistryBase {
         self.elsewhere(realm).or_else(|why| refused(&why))
     }
 
-    /// Whether another host may be asked there: over TLS, and not this machine or a link-local address.
+    /// Whether another host is acceptable: it uses TLS and is neither this machine nor link-local.
     fn elsewhere(&self, url: &Url) -> Result<(), String> {
         if url.scheme() != "https" {
             return Err("which is not encrypted".to_owned());
@@ -105,12 +107,12 @@ fn has_no_user(url: &Url) -> bool {
     url.username().is_empty() && url.password().is_none()
 }
 
-/// The host as it stands in the address.
+/// The host as written in the address.
 fn host(url: &Url) -> &str {
     url.host_str().unwrap_or_default()
 }
 
-/// Scheme, host and port: the rest of an address may be long, or a secret.
+/// Scheme, host and port only: the rest of an address may be long or secret.
 pub(super) fn shown(url: &Url) -> String {
     let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
     let host: String = host(url).chars().take(100).collect();
@@ -127,17 +129,17 @@ fn is_localhost(host: &str) -> bool {
     host == "localhost" || host.ends_with(".localhost")
 }
 
-/// Whether a host is this machine, where nobody listens in.
+/// Whether a host is this machine, where nobody can listen in.
 fn is_loopback(host: &str) -> bool {
     host == "localhost" || address(host).is_some_and(|address| address.is_loopback())
 }
 
-/// Whether a host is this machine, or an address that means something else on every machine.
+/// Whether a host is this machine, or an address that differs in meaning from machine to machine.
 fn is_near(host: &str) -> bool {
     is_localhost(host) || address(host).is_some_and(is_near_address)
 }
 
-/// Loopback, link-local (where clouds give out credentials), and what is no single host.
+/// Loopback, link-local (where clouds give out credentials), and addresses of no single host.
 pub(super) fn is_near_address(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => {
@@ -148,7 +150,7 @@ pub(super) fn is_near_address(address: IpAddr) -> bool {
                 || v4.octets()[0] == 0
         }
         IpAddr::V6(v6) => {
-            // Where AWS's machines find the same over IPv6: fd00:ec2::/32.
+            // AWS's metadata service over IPv6: fd00:ec2::/32.
             let is_of_aws = v6.segments()[..2] == [0xfd00, 0x0ec2];
             v6.is_loopback()
                 || v6.is_unspecified()
@@ -196,12 +198,12 @@ mod tests {
         let far = "registry.example.org";
         let here = "127.0.0.1:5000";
         for (registry, want, to, is_followed) in [
-            // The same place.
+            // The same host.
             (far, Want::Manifest, "https://registry.example.org/v2/y", true),
             (far, Want::Token, "https://registry.example.org/v2/y", true),
             (here, Want::Manifest, "http://127.0.0.1:5000/v2/y", true),
             (far, Want::Manifest, "https://me@registry.example.org/v2/y", false),
-            // Elsewhere, over TLS: registry.k8s.io does, and everybody with a CDN.
+            // Another host over TLS: registry.k8s.io does this, and everyone with a CDN.
             (far, Want::Manifest, "https://cdn.example.net/y", true),
             (far, Want::Blob, "https://cdn.example.net/y", true),
             (far, Want::Blob, "https://10.1.2.3/y", true),
@@ -213,7 +215,7 @@ mod tests {
             (far, Want::Blob, "http://cdn.example.net/y", false),
             (here, Want::Blob, "http://cdn.example.net/y", false),
             (far, Want::Blob, "file:///etc/passwd", false),
-            // This machine and its neighbours, in all spellings.
+            // This machine and its neighbours, in every spelling.
             (far, Want::Blob, "https://localhost/y", false),
             (far, Want::Blob, "https://a.localhost./y", false),
             (far, Want::Blob, "https://127.0.0.1/y", false),
@@ -227,7 +229,7 @@ mod tests {
             (far, Want::Blob, "https://[fe80::1]/y", false),
             (far, Want::Blob, "https://[fd00:ec2::254]/y", false),
             (here, Want::Blob, "http://169.254.170.2/y", false),
-            // A registry of this machine may have its storage here, and nothing else.
+            // A local registry may keep its blobs on this machine, and nothing else.
             (here, Want::Blob, "http://127.0.0.1:9000/y", true),
             (here, Want::Blob, "https://localhost:9000/y", true),
             (here, Want::Manifest, "http://127.0.0.1:9000/y", false),

@@ -1,7 +1,8 @@
-//! Authorization: the challenge in a registry's refusal, and the token or password that answers it.
+//! Authorization: reads the challenge in a registry's refusal and answers with a token or a
+//! password.
 //!
-//! A password goes to the registry, or to the one address that the registry names for tokens, and no redirect carries
-//! it on (docs/adr/0072).
+//! A password goes only to the registry or to the one address it names for tokens; no redirect
+//! carries it further (docs/adr/0072).
 
 use super::failure::RegistryFailure;
 use super::http::{Http, RegistryRequest, whole};
@@ -14,27 +15,27 @@ use reqwest::Url;
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
-/// Most bytes of an answer with a token.
+/// Most bytes of a token response.
 const MOST_ANSWER: u64 = 1 << 20;
-/// Longest token: it goes into a header, and those who check it take no longer ones.
+/// Longest token in bytes: it goes into a header, and servers accept no longer one.
 const MOST_TOKEN: usize = 64 << 10;
 
-/// What a refusal asks for.
+/// The kind of credentials that a refusal asks for.
 #[derive(Debug, PartialEq, Eq)]
 enum Challenge {
     Basic,
     Bearer { realm: String, service: Option<String> },
 }
 
-/// Credentials for a registry, and the header it was sent last.
+/// Credentials for a registry, and the header sent last.
 pub(super) struct Entrance {
     login: Login,
-    /// What the token is to allow.
+    /// The scope to request for the token.
     scope: String,
     shown: Mutex<Option<HeaderValue>>,
 }
 
-/// The answer of a token service.
+/// The response of a token service.
 #[derive(Deserialize)]
 struct Granted {
     token: Option<String>,
@@ -42,17 +43,17 @@ struct Granted {
 }
 
 impl Entrance {
-    /// For pulling from this repository.
+    /// Credentials for pulling from this repository.
     pub(super) fn new(login: Login, repository: &str) -> Self {
         Entrance { login, scope: format!("repository:{repository}:pull"), shown: Mutex::default() }
     }
 
-    /// The header to send, as far as it is known.
+    /// The header to send, if one is known yet.
     pub(super) async fn shown(&self) -> Option<HeaderValue> {
         self.shown.lock().await.clone()
     }
 
-    /// The header to send after a refusal of `refused`; `None` where there is no other.
+    /// The header to send after the registry refused `refused`; `None` if there is no other.
     pub(super) async fn renew(
         &self,
         http: &Http,
@@ -61,7 +62,7 @@ impl Entrance {
     ) -> Result<Option<HeaderValue>, RegistryFailure> {
         let mut shown = self.shown.lock().await;
         if shown.as_ref() != refused {
-            // Another request was refused too, and has renewed it.
+            // Another request was refused as well and has renewed the header.
             return Ok(shown.clone());
         }
         let value = match challenge(headers) {
@@ -120,7 +121,7 @@ impl Entrance {
 }
 
 impl Login {
-    /// As a header; `None` for nobody.
+    /// The Basic header; `None` without a login.
     fn basic(&self) -> Option<Result<HeaderValue, RegistryFailure>> {
         let Login::Password { user, password } = self else { return None };
         let text = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
@@ -132,7 +133,7 @@ impl Login {
     }
 }
 
-/// What a refusal asks for; a token rather than a password.
+/// The challenge in a refusal. Prefers a token to a password.
 fn challenge(headers: &HeaderMap) -> Option<Challenge> {
     let mut basic = None;
     for value in headers.get_all(WWW_AUTHENTICATE) {

@@ -1,19 +1,20 @@
-//! What has become of the output of steps on its way to AWS, at each node of a command.
+//! Delivery of steps' output to AWS, at each node of a command.
 
 use super::{CommandStep, Commands, replace};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Longest text that answers have of a node (`TraceOutput`).
+/// Longest text for a node in responses (`TraceOutput`), in characters.
 const MOST: usize = 2500;
 
 impl Commands {
-    /// Keeps what has become of a step's output on its way to AWS, at a node; nothing where all of it has arrived.
+    /// Stores the delivery state of a step's output at a node. An empty text means that all of it
+    /// has arrived.
     pub fn note_delivery(&self, id: &str, node: &str, step: usize, told: &str) -> io::Result<()> {
         let dir = self.folder(id).filter(|_| is_node(node)).ok_or(io::ErrorKind::InvalidInput)?;
         let path = note(&dir.join(node), step);
-        // A record that was removed has nobody who reads of it.
+        // A removed record has no readers.
         match (told, dir.join(node).is_dir()) {
             (_, false) => Ok(()),
             ("", true) => match fs::remove_file(path) {
@@ -29,7 +30,8 @@ fn note(node: &Path, step: usize) -> PathBuf {
     node.join(format!("delivery-{step}"))
 }
 
-/// Adds that to what is said of a node: a line for each step, which is named where there are several.
+/// Appends these notes to a node's trace: one line per step, with the step's name if there are
+/// several.
 pub(super) fn add(node: &Path, steps: &[CommandStep], trace: &mut String) {
     for (number, step) in steps.iter().enumerate() {
         let Ok(told) = fs::read_to_string(note(node, number)) else { continue };
@@ -41,7 +43,7 @@ pub(super) fn add(node: &Path, steps: &[CommandStep], trace: &mut String) {
     }
 }
 
-/// Whether it can be a node's id.
+/// Whether the name can be a node's id.
 fn is_node(name: &str) -> bool {
     name.starts_with("mi-") && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
 }
@@ -75,7 +77,7 @@ mod tests {
         commands.note_delivery(ID, &node.id, 1, "not yet: b").expect("noted");
         let both = "output of aws:runShellScript for AWS: not yet: a\noutput of second for AWS: not yet: b";
         assert_eq!(trace(), both);
-        // What has arrived of one says nothing of the other.
+        // Delivery of one step's output says nothing about the other.
         commands.note_delivery(ID, &node.id, 1, "").expect("noted");
         commands.note_delivery(ID, &node.id, 1, "").expect("noted");
         assert_eq!(trace(), "output of aws:runShellScript for AWS: not yet: a");

@@ -1,17 +1,19 @@
-//! Commands of Run Command: what was asked for, how it stands at each node, and what its scripts have written.
+//! Commands of Run Command: the request, its state at each node, and its scripts' output.
 //!
 //! ```text
-//! commands/<id>/lock                            held by flock by the process that carries it out
-//! commands/<id>/cancel                          a pipe by which others ask that process to end it
-//! commands/<id>/command.json                    what was asked for; at its end how it stands everywhere
-//! commands/<id>/<node>/invocation.json          how it stands there; missing before anything has happened
-//! commands/<id>/<node>/delivery-<step>          why that output is not in AWS yet
-//! commands/<id>/<node>/<plugin>/<step>/stdout   (or below a folder of the node's, by the agent's configuration) all that the step has written, and stderr; cut.json, what answers have
+//! commands/<id>/lock                        held by flock by the process that executes it
+//! commands/<id>/cancel                      a pipe for requests to end it
+//! commands/<id>/command.json                the request; at the end also all final states
+//! commands/<id>/<node>/invocation.json      the state at a node; missing until it has begun
+//! commands/<id>/<node>/delivery-<step>      why that output is not in AWS yet
+//! commands/<id>/<node>/<plugin>/<step>/     the step's stdout and stderr, and cut.json with the
+//!                                           excerpts for responses; with a `root`, below that
+//!                                           folder of the node
 //! ```
 //!
-//! Readers take no lock. A command is there when its folder is, which gets its name when it is whole and locked. One
-//! that is not at its end and whose lock nobody holds was left by a process that is gone; nobody carries it on, so no
-//! script runs twice.
+//! Readers take no lock. A command exists once its folder has its final name, which it gets
+//! complete and locked. An unfinished command whose lock nobody holds was left by a dead process;
+//! nobody resumes it, so no script runs twice.
 
 mod delivery;
 mod outputs;
@@ -34,28 +36,28 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How the name of a folder begins that is not whole yet.
+/// Name prefix of incomplete folders.
 const NEW: &str = ".new-";
 const COMMAND: &str = "command.json";
 const INVOCATION: &str = "invocation.json";
 const LOCK: &str = "lock";
 const CANCEL: &str = "cancel";
-/// There once the whole outputs are gone.
+/// Exists once the full outputs are removed.
 const SWEPT: &str = "swept";
-/// No file of ours is longer.
+/// Most bytes of any of our files.
 const MAX_FILE: u64 = 8 << 20;
 
-/// What was asked for.
+/// The request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SentCommand {
     pub id: String,
     pub document: String,
-    /// As it was asked for; may be empty.
+    /// As requested; may be empty.
     pub document_version: String,
     pub comment: String,
     pub parameters: BTreeMap<String, Vec<String>>,
-    /// Nodes and targets, as they were asked for.
+    /// Nodes and targets as requested.
     pub instance_ids: Vec<String>,
     pub targets: serde_json::Value,
     pub requested: WallTime,
@@ -64,24 +66,25 @@ pub struct SentCommand {
     pub max_concurrency: String,
     pub max_errors: String,
     pub errors_allowed: usize,
-    /// Where AWS keeps what it writes.
+    /// Where AWS stores its output.
     #[serde(default)]
     pub destinations: Destinations,
-    /// Who has asked, as an ARN; the id that outlasts their name, and the key they have asked with.
+    /// The requester's ARN, then the id that survives a change of their name, and the key they
+    /// used.
     pub owner: String,
     #[serde(default)]
     pub owner_id: String,
     #[serde(default)]
     pub owner_key: String,
-    /// A folder at each node that its plugins' folders lie in; empty for the node's own.
+    /// A folder at each node that contains its plugins' folders; empty for the node's own folder.
     #[serde(default)]
     pub root: String,
-    /// What AWS's agent would say of the system it is on.
+    /// Facts that AWS's agent would report about its system.
     #[serde(default)]
     pub system: BTreeMap<String, String>,
     pub nodes: Vec<CommandNode>,
     pub steps: Vec<CommandStep>,
-    /// How it stands at each node, once it does so everywhere for good.
+    /// The state at each node, once the command has ended everywhere.
     #[serde(default)]
     pub ended: Option<Vec<StatusDetails>>,
 }
@@ -90,7 +93,7 @@ pub struct SentCommand {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CommandNode {
-    /// As answers name it: as it was asked for.
+    /// The name in responses: as requested.
     pub name: String,
     /// Its id as a managed node, and the name of its folder.
     pub id: String,
@@ -109,40 +112,40 @@ pub struct CommandStep {
 }
 
 impl CommandStep {
-    /// Where its outputs are, below its node; the same here and in a bucket.
+    /// The path of its outputs relative to its node, the same here and in a bucket.
     pub fn path(&self) -> String {
         let plugin: String = self.plugin.chars().filter(char::is_ascii_alphanumeric).collect();
         format!("{plugin}/{}", self.folder)
     }
 
-    /// Its name in those of log streams.
+    /// Its name within log stream names.
     pub fn stream(&self) -> String {
         self.name.replace([':', '*'], "-")
     }
 }
 
-/// How a command stands at one node.
+/// A command's state at one node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Invocation {
     pub details: StatusDetails,
-    /// What is to be said of it beside what its scripts have written.
+    /// Messages in addition to the scripts' output.
     #[serde(default)]
     pub trace: String,
-    /// When the last thing happened.
+    /// Time of the last change.
     pub changed: Option<WallTime>,
-    /// In the document's order; those that nothing has happened to are missing.
+    /// In the document's order, without steps that have not begun.
     pub steps: Vec<StepState>,
 }
 
 impl Invocation {
-    /// Nothing has happened.
+    /// The state before anything has happened.
     pub fn pending() -> Self {
         let (trace, steps) = (String::new(), Vec::new());
         Invocation { details: StatusDetails::Pending, trace, changed: None, steps }
     }
 
-    /// Its process is gone.
+    /// Marks an unfinished command as failed, because its process is gone.
     fn left(mut self) -> Self {
         if !self.details.is_end() {
             self.details = StatusDetails::Failed;
@@ -157,10 +160,10 @@ impl Invocation {
     }
 }
 
-/// What is said of a command whose process is gone.
+/// The message for a command whose process is gone.
 pub const STOPPED: &str = "the endpoint was stopped";
 
-/// How a step stands.
+/// The state of a step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StepState {
@@ -177,7 +180,7 @@ pub struct Commands {
     dir: PathBuf,
 }
 
-/// A command that this process carries out.
+/// A command that this process executes.
 #[derive(Debug)]
 pub struct OwnedCommand {
     dir: PathBuf,
@@ -185,11 +188,11 @@ pub struct OwnedCommand {
     _lock: File,
 }
 
-/// A command as it is found.
+/// A stored command.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FoundCommand {
     pub command: SentCommand,
-    /// Whether a process carries it out.
+    /// Whether a process executes it.
     pub is_live: bool,
     dir: PathBuf,
 }
@@ -199,7 +202,7 @@ impl Commands {
         Commands { dir: home.root().join("commands") }
     }
 
-    /// Begins one. It is whole on disk when this comes back.
+    /// Stores a new command. It is complete on disk when this returns.
     pub fn create(&self, command: &SentCommand) -> io::Result<OwnedCommand> {
         let dir = self.folder(&command.id).ok_or(io::ErrorKind::InvalidInput)?;
         let new = self.dir.join(format!("{NEW}{}", command.id));
@@ -220,7 +223,7 @@ impl Commands {
         Ok(OwnedCommand { dir, root: command.root.clone(), _lock: lock })
     }
 
-    /// Ids, the newest first. They begin with the time, so that their order is that of commands.
+    /// Ids, newest first. They begin with the time, so they sort in the order of the commands.
     pub fn ids(&self) -> io::Result<Vec<String>> {
         let mut ids = self.names()?;
         ids.retain(|name| is_id(name));
@@ -228,29 +231,32 @@ impl Commands {
         Ok(ids)
     }
 
-    /// The one with this id.
+    /// The command with this id.
     pub fn find(&self, id: &str) -> io::Result<Option<FoundCommand>> {
         let Some(dir) = self.folder(id) else { return Ok(None) };
-        // Asked first: what its process has written before it let go is read after that.
+        // Checked first, so that what its process wrote before it released the lock is read
+        // afterwards.
         let is_live = is_held(&dir)?;
         let command = read::<SentCommand>(&dir.join(COMMAND))?;
         Ok(command.map(|command| FoundCommand { command, is_live, dir }))
     }
 
-    /// Removes what is older: whole outputs, and records. What another process removes meanwhile is no error.
+    /// Removes full outputs and records that are too old. Files that another process removes
+    /// meanwhile are no error.
     pub fn sweep(&self, now: WallTime, outputs: Duration, records: Duration) -> io::Result<()> {
         let mut failed: Option<io::Error> = None;
         for name in self.names()? {
             let dir = self.dir.join(&name);
             let is_old = match name.strip_prefix(NEW) {
-                // Its process was killed before it was whole. A moment for one that is at it.
+                // Its process was killed before it was complete. Leave some time to one still being
+                // made.
                 Some(id) if is_id(id) => age(id, now).map(|age| age > Duration::from_secs(3600)),
                 Some(_) => None,
                 None if is_id(&name) => age(&name, now).map(|age| age > records),
                 None => None,
             };
             match is_old {
-                // One that cannot be swept keeps no other from it.
+                // A command that cannot be swept does not stop the others.
                 Some(true) => failed = failed.or(remove(&dir).err()),
                 Some(false)
                     if age(&name, now).unwrap_or_default() > outputs
@@ -289,7 +295,7 @@ impl Commands {
 }
 
 impl OwnedCommand {
-    /// Keeps how it stands at a node. An end is kept over a power loss.
+    /// Stores the state at a node. A final state survives a power loss.
     pub fn save(&self, node: &CommandNode, invocation: &Invocation) -> io::Result<()> {
         let (path, text) =
             (self.dir.join(&node.id).join(INVOCATION), serde_json::to_vec(invocation)?);
@@ -299,7 +305,7 @@ impl OwnedCommand {
         replace(&path, &text)
     }
 
-    /// Keeps that it is over everywhere.
+    /// Stores the command as ended everywhere.
     pub fn end(&self, command: &SentCommand) -> io::Result<()> {
         write_durably(&self.dir.join(COMMAND), &serde_json::to_vec(command)?)?;
         match fs::remove_file(self.dir.join(CANCEL)) {
@@ -308,29 +314,29 @@ impl OwnedCommand {
         }
     }
 
-    /// The pipe by which others ask for its end.
+    /// The pipe through which others request its end.
     pub fn cancel_path(&self) -> PathBuf {
         self.dir.join(CANCEL)
     }
 
-    /// What a step has written at a node.
+    /// A step's output at a node.
     pub fn step(&self, node: &CommandNode, step: &CommandStep) -> StepOutputs {
         StepOutputs::of(&self.dir, &self.root, node, step)
     }
 
-    /// Removes the whole outputs at a node; what answers have of them stays.
+    /// Removes the full outputs at a node. The excerpts for responses stay.
     pub fn forget(&self, node: &CommandNode, steps: &[CommandStep]) -> io::Result<()> {
         steps.iter().try_for_each(|step| self.step(node, step).forget())
     }
 
-    /// The file that is locked as long as it is carried out, below the state folder.
+    /// The file that is locked during execution, relative to the state folder.
     pub fn lock_path(command: &str) -> PathBuf {
         Path::new("commands").join(command).join(LOCK)
     }
 }
 
 impl FoundCommand {
-    /// How it stands at a node.
+    /// The state at a node.
     pub fn invocation(&self, node: &CommandNode) -> io::Result<Invocation> {
         let path = self.dir.join(&node.id).join(INVOCATION);
         let read = read::<Invocation>(&path)?.unwrap_or_else(Invocation::pending);
@@ -339,7 +345,7 @@ impl FoundCommand {
         Ok(read)
     }
 
-    /// How it stands at each.
+    /// The state at each node.
     pub fn details(&self) -> io::Result<Vec<StatusDetails>> {
         match &self.command.ended {
             Some(ended) => Ok(ended.clone()),
@@ -350,22 +356,23 @@ impl FoundCommand {
         }
     }
 
-    /// What a step has written at a node.
+    /// A step's output at a node.
     pub fn step(&self, node: &CommandNode, step: &CommandStep) -> StepOutputs {
         StepOutputs::of(&self.dir, &self.command.root, node, step)
     }
 
-    /// Asks the process that carries it out to end it at these nodes. Where none does, it has ended.
+    /// Asks the executing process to end the command at these nodes. If there is none, the command
+    /// has ended.
     pub fn cancel(&self, nodes: &[&CommandNode]) -> io::Result<()> {
         let open =
             OpenOptions::new().write(true).custom_flags(O_NONBLOCK).open(self.dir.join(CANCEL));
         let mut pipe = match open {
-            // Nobody reads it, or it is gone.
+            // The pipe has no reader, or is gone.
             Err(error) if error.raw_os_error() == Some(ENXIO) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             open => open?,
         };
-        // One write a line: short writes to a pipe are never mixed with those of others.
+        // One write per line: short writes to a pipe are never mixed with others.
         for node in nodes {
             pipe.write_all(format!("{}\n", node.id).as_bytes())?;
         }
@@ -391,7 +398,7 @@ fn private() -> OpenOptions {
     options
 }
 
-/// Nobody ever sees half of it.
+/// Replaces a file atomically.
 fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let mut file = tempfile::Builder::new().prefix(".tmp-").tempfile_in(dir)?;
@@ -401,7 +408,7 @@ fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes the folder of a command that nobody carries out.
+/// Removes the folder of a command that no process executes.
 fn remove(dir: &Path) -> io::Result<()> {
     if is_held(dir)? {
         return Ok(());
@@ -413,13 +420,13 @@ fn remove(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether a process carries out what is in this folder.
+/// Whether a process executes the command in this folder.
 fn is_held(dir: &Path) -> io::Result<bool> {
     let lock = match File::open(dir.join(LOCK)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         lock => lock?,
     };
-    // Given back at once.
+    // Released at once.
     match lock.try_lock_shared() {
         Ok(()) => Ok(false),
         Err(TryLockError::WouldBlock) => Ok(true),
@@ -438,7 +445,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     serde_json::from_slice(&text).map(Some).map_err(damaged)
 }
 
-/// Whether it can be an id: nothing that leads out of the folder.
+/// Whether the name can be an id, which never leads out of the folder.
 fn is_id(name: &str) -> bool {
     let is_digit = |(at, c): (usize, char)| match at {
         8 | 13 | 18 | 23 => c == '-',
@@ -447,7 +454,7 @@ fn is_id(name: &str) -> bool {
     name.len() == 36 && name.chars().enumerate().all(is_digit)
 }
 
-/// How old the command with this id is. Ids begin with milliseconds since 1970.
+/// The age of the command with this id. Ids begin with milliseconds since 1970.
 fn age(id: &str, now: WallTime) -> Option<Duration> {
     let digits: String = id.chars().filter(|c| *c != '-').take(12).collect();
     let made = u64::from_str_radix(&digits, 16).ok()?;
@@ -524,7 +531,7 @@ mod tests {
         let found = commands.find(ID).expect("read").expect("there");
         let left = found.invocation(node).expect("read");
         assert_eq!((left.details, &*left.trace), (StatusDetails::Failed, STOPPED));
-        // What had ended has ended.
+        // A finished command stays finished.
         let other = command("0199f000-0000-7000-8000-00000000000b");
         let owned = commands.create(&other).expect("created");
         invocation.details = StatusDetails::Success;
@@ -550,7 +557,7 @@ mod tests {
         let folder = dir.path().join("commands").join(ID);
         let stdout =
             folder.join("mi-0123456789abcdef0/awsrunShellScript/0.awsrunShellScript/stdout");
-        // As long as its process lives, nothing does.
+        // While its process lives, nothing is removed.
         commands.sweep(at(900), hour, hour * 2).expect("swept");
         assert!(stdout.exists());
         drop(owned);
@@ -569,7 +576,7 @@ mod tests {
         let node = &asked.nodes[0];
         let owned = commands.create(&asked).expect("created");
         let found = commands.find(ID).expect("read").expect("there");
-        // Nobody reads it yet.
+        // The pipe has no reader yet.
         found.cancel(&[node]).expect("said");
         let reader = OpenOptions::new().read(true).write(true).open(owned.cancel_path());
         let mut reader = reader.expect("the pipe");

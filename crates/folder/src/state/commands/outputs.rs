@@ -1,4 +1,4 @@
-//! What a step of a command has written at a node: its two outputs whole, and what answers have of them.
+//! A step's output at a node: both streams in full, and the excerpts for responses.
 
 use super::{CommandNode, CommandStep, SentCommand, read, replace};
 use runner_core::run_command::cut;
@@ -14,7 +14,7 @@ const CUT: &str = "cut.json";
 /// Output, and errors.
 const NAMES: [&str; 2] = ["stdout", "stderr"];
 
-/// What a step has written, as answers have it.
+/// The excerpts of a step's output.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CutOutput {
@@ -32,7 +32,7 @@ impl StepOutputs {
         StepOutputs(command.join(&node.id).join(root).join(step.path()))
     }
 
-    /// Of what a step writes: each file's name, and where it is below the state folder.
+    /// The name of each output file, and its path relative to the state folder.
     pub fn sources(
         command: &SentCommand,
         node: &CommandNode,
@@ -43,7 +43,7 @@ impl StepOutputs {
         NAMES.map(|name| (name.to_owned(), dir.join(name)))
     }
 
-    /// Files for what the step writes, behind what is there: output and errors.
+    /// Opens the step's stdout and stderr files for appending.
     pub fn files(&self) -> io::Result<[File; 2]> {
         make_private(&self.0)?;
         let open = |name: &str| {
@@ -55,18 +55,18 @@ impl StepOutputs {
         Ok([open(NAMES[0])?, open(NAMES[1])?])
     }
 
-    /// Keeps what answers have of the step: the beginning of what it has written.
+    /// Stores the excerpts: the beginning of the step's output.
     pub fn keep(&self) -> io::Result<()> {
         make_private(&self.0)?;
         replace(&self.0.join(CUT), &serde_json::to_vec(&self.so_far()?)?)
     }
 
-    /// What answers have of a step that is over.
+    /// The excerpts of a finished step.
     pub fn kept(&self) -> io::Result<Option<CutOutput>> {
         read(&self.0.join(CUT))
     }
 
-    /// What answers have of a step that still runs.
+    /// The excerpts of a running step.
     pub fn so_far(&self) -> io::Result<CutOutput> {
         let [(output, more), (errors, more_errors)] = self.beginning(cut::STDOUT)?;
         Ok(CutOutput {
@@ -76,7 +76,7 @@ impl StepOutputs {
         })
     }
 
-    /// At most so many characters of each file, and whether it has more. A file that is missing is empty.
+    /// At most `most` characters of each file, and whether it has more. A missing file is empty.
     fn beginning(&self, most: usize) -> io::Result<[(String, bool); 2]> {
         let beginning = |name: &str| -> io::Result<(String, bool)> {
             let file = match File::open(self.0.join(name)) {
@@ -84,7 +84,7 @@ impl StepOutputs {
                 file => file?,
             };
             let mut bytes = Vec::new();
-            // The longest characters, and one more.
+            // Bytes of the longest characters, and of one more.
             file.take((most as u64 + 1) * 4).read_to_end(&mut bytes)?;
             let text = String::from_utf8_lossy(&bytes);
             Ok(match text.char_indices().nth(most) {
@@ -95,7 +95,7 @@ impl StepOutputs {
         Ok([beginning(NAMES[0])?, beginning(NAMES[1])?])
     }
 
-    /// Removes the whole outputs; what answers have stays.
+    /// Removes the full outputs. The excerpts stay.
     pub(super) fn forget(&self) -> io::Result<()> {
         for name in NAMES {
             match fs::remove_file(self.0.join(name)) {
@@ -130,13 +130,13 @@ mod tests {
         outputs.keep().expect("kept");
         let kept = outputs.kept().expect("read").expect("there");
         assert_eq!((&*kept.output, &*kept.errors), ("äöü!", ""));
-        // What answers have outlives the whole.
+        // The excerpts outlive the full outputs.
         outputs.forget().expect("removed");
         assert!(!dir.path().join(path).exists());
         assert_eq!(outputs.kept().expect("read"), Some(kept));
         let other = StepOutputs::of(dir.path(), "root", &asked.nodes[0], &asked.steps[0]);
         assert!(other.0.ends_with("root/awsrunShellScript/0.awsrunShellScript"));
-        // What cannot be read is no empty output.
+        // An unreadable output is an error, not empty.
         fs::create_dir(dir.path().join(path)).expect("a folder");
         assert!(outputs.so_far().is_err());
     }

@@ -2,21 +2,21 @@
 //!
 //! ```text
 //! entries/<uuid>/     one cache; never changed once it has that name
-//!   entry.json        whose it is, its key, how large
+//!   entry.json        its project, key and size
 //!   details.json      modes and times of directories, owners other than root
-//!   signature         by which its runner knows it again (`signature`)
-//!   lock              held, shared, by builds that use it; its time is that of the last use
-//!   tree/source       what lies below the source directory
-//!   tree/root         what lies anywhere else
+//!   signature         shows that this user's runner saved it (`signature`)
+//!   lock              locked shared by builds that use it; its time is that of the last use
+//!   tree/source       everything below the source directory
+//!   tree/root         everything else
 //! content/            bytes that several caches share
-//! new/<uuid>/         being made, or being removed; locked meanwhile
+//! new/<uuid>/         being written or removed; locked meanwhile
 //! ```
 //!
-//! A cache is made under `new` and renamed when it is whole: no build ever sees a half one.
+//! A cache is written under `new` and renamed when it is complete: no build ever sees half a cache.
 //!
-//! The folder may be anybody's making: a clone's, another user's, one that is no folder of caches at all. So it
-//! is reached through `beneath` only, nothing in it is believed that is not signed, and nothing is removed that
-//! has not the very name and form of what is made here.
+//! The folder may come from anyone: from a clone, from another user, or it may be no cache folder
+//! at all. So it is accessed only through `beneath`, nothing in it is trusted unless it is signed,
+//! and nothing is removed unless it has exactly the name and form that this module creates.
 
 use super::super::OutputError;
 use super::super::shared::{Naming, SharedFolder};
@@ -35,7 +35,7 @@ use std::time::SystemTime;
 const ENTRIES: &str = "entries";
 const NEW: &str = "new";
 const CONTENT: &str = "content";
-/// End of the name of a cache that is being removed.
+/// Suffix of the name of a cache being removed.
 const GONE: &str = ".gone";
 
 /// A folder with caches.
@@ -45,7 +45,7 @@ pub struct CacheFolder {
     signer: Signer,
 }
 
-/// A cache that is there, and not held.
+/// A cache in the folder, not locked.
 struct KnownCache {
     id: String,
     facts: EntryFacts,
@@ -53,18 +53,19 @@ struct KnownCache {
 }
 
 impl CacheFolder {
-    /// Where a path leads that somebody typed.
+    /// The folder at a path given by the user; links in it are followed.
     pub fn new(path: &Path) -> Result<Self, OutputError> {
         let path = real(path).map_err(OutputError::folder("find", path))?;
         Ok(CacheFolder { path, signer: Signer::default() })
     }
 
-    /// At a path without links. What is saved in it gets a signature, and those of this signer are known.
+    /// The folder at a link-free path. Saved caches are signed, and signatures of this signer are
+    /// recognized.
     pub(super) fn signed(path: &Path, signer: &Signer) -> Self {
         CacheFolder { path: path.to_path_buf(), signer: signer.clone() }
     }
 
-    /// One of the folders in it; nothing where it is missing.
+    /// Opens a subfolder; `None` if it is missing.
     fn open(&self, name: &str) -> Result<Option<Dir>, OutputError> {
         match Dir::real(&self.path).and_then(|top| top.open(name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -78,7 +79,7 @@ impl CacheFolder {
             .map_err(OutputError::folder("make", &self.path.join(name)))
     }
 
-    /// Everything in it, the newest first.
+    /// All caches, newest first.
     pub fn list(&self) -> Result<Vec<ListedCache>, OutputError> {
         let Some(entries) = self.open(ENTRIES)? else { return Ok(Vec::new()) };
         let listed = self.known(&entries)?.into_iter().map(|KnownCache { id, facts, used }| {
@@ -88,7 +89,7 @@ impl CacheFolder {
         Ok(listed.collect())
     }
 
-    /// The same with all they say of themselves. What cannot be read is not there.
+    /// All caches with their descriptions. Unreadable ones are skipped.
     fn known(&self, entries: &Dir) -> Result<Vec<KnownCache>, OutputError> {
         let all = entries
             .entries()
@@ -107,7 +108,7 @@ impl CacheFolder {
         Ok(known)
     }
 
-    /// The cache that is meant; held.
+    /// Finds and locks the wanted cache.
     pub(super) fn find(&self, wanted: &WantedCache) -> Result<Option<CacheEntry>, OutputError> {
         let Some(entries) = self.open(ENTRIES)? else { return Ok(None) };
         let known = self.known(&entries)?;
@@ -124,19 +125,19 @@ impl CacheFolder {
             })
         };
         let Some(found) = exact.or_else(similar) else { return Ok(None) };
-        // One that is gone meanwhile is as good as none.
+        // A cache removed meanwhile counts as missing.
         let Ok(dir) = entries.open(&found.id) else { return Ok(None) };
         Ok(CacheEntry::hold(dir, &self.path.join(ENTRIES).join(&found.id), &self.signer))
     }
 
-    /// Whether there is just this cache already.
+    /// Whether exactly this cache exists already.
     pub(super) fn has(&self, wanted: &WantedCache) -> Result<bool, OutputError> {
         Ok(self.list()?.iter().any(|ListedCache { project, paths, key, .. }| {
             *project == wanted.project && *paths == wanted.paths && *key == wanted.key
         }))
     }
 
-    /// How files are called that caches share; nothing where no name would be ours alone.
+    /// Names shared files; `None` without a key, since anyone could compute the names.
     pub(super) fn naming(&self) -> Option<Naming> {
         self.signer.naming()
     }
@@ -152,7 +153,7 @@ impl CacheFolder {
         NewEntry::begin(folders, build, self.path.join(ENTRIES).join(build))
     }
 
-    /// Says what a new cache is, and gives it its name.
+    /// Writes a new cache's description and moves it to its final name.
     pub(super) fn finish(
         &self,
         new: NewEntry,
@@ -162,16 +163,16 @@ impl CacheFolder {
         new.finish(wanted, gathered, &self.signer)
     }
 
-    /// Removes a cache that no build uses; whether it did.
+    /// Removes a cache unless a build uses it. Returns whether it was removed.
     fn remove(&self, entries: &Dir, id: &str) -> Result<bool, OutputError> {
         let Ok(lock) = entries.open(id).and_then(|dir| dir.file(LOCK)) else { return Ok(false) };
-        // One that somebody else has just removed cannot be removed again.
+        // A cache that another process has just removed cannot be removed again.
         if lock.try_lock().is_err() || !is_there(&lock).unwrap_or(false) {
             return Ok(false);
         }
         let new = self.make(NEW)?;
         let gone = format!("{id}{GONE}");
-        // From one moment to the next it is not there any more.
+        // The rename makes it disappear at once.
         entries
             .rename(id, &new, &gone)
             .and_then(|()| new.remove_tree(&gone))
@@ -179,8 +180,9 @@ impl CacheFolder {
         Ok(true)
     }
 
-    /// Removes what was not used since `before`, what is older than another of its name, and beyond
-    /// `most` bytes what was not used for longest. What builds use stays. What was removed.
+    /// Removes caches not used since `before`, caches superseded by a newer one of the same name,
+    /// and beyond `most` bytes the least recently used. Keeps those that builds use. Returns the
+    /// removed caches.
     pub fn prune(&self, before: SystemTime, most: u64) -> Result<Vec<ListedCache>, OutputError> {
         let mut removed = Vec::new();
         if let Some(entries) = self.open(ENTRIES)? {
@@ -200,7 +202,7 @@ impl CacheFolder {
     }
 }
 
-/// Removes what killed runners have left.
+/// Removes what killed runners left behind.
 fn sweep(new: &Dir) {
     let is_left = |name: &[u8]| {
         let name = str::from_utf8(name).unwrap_or_default();
@@ -211,17 +213,17 @@ fn sweep(new: &Dir) {
             continue;
         }
         let lock: io::Result<File> = new.open(&entry.name).and_then(|dir| dir.file(LOCK));
-        // Held until it is gone, so that a process that waits for it learns that.
+        // Held until the directory is gone, so that a process waiting for the lock notices.
         if let Ok(lock) = lock
             && lock.try_lock().is_ok()
         {
-            // What cannot be removed, the next one may.
+            // The next sweep may remove what cannot be removed now.
             let _ = new.remove_tree(&entry.name);
         }
     }
 }
 
-/// Whether a name is one that a cache is made under.
+/// Whether a name is one that caches are created under.
 fn is_id(name: &str) -> bool {
     uuid::Uuid::try_parse(name).is_ok_and(|id| id.hyphenated().to_string() == name)
 }

@@ -1,4 +1,4 @@
-//! What runners that share a folder of caches do to each other.
+//! How runners that share a folder of caches affect each other.
 
 use super::*;
 use crate::cache::OLDEST;
@@ -22,7 +22,7 @@ fn failed(error: io::Error) -> OutputError {
 
 type Tested = Result<(), OutputError>;
 
-/// Has something done over and over while `meanwhile` is.
+/// Repeats `again` on another thread while `meanwhile` runs.
 fn beside(again: impl Fn() + Sync, meanwhile: impl FnOnce() -> Tested) -> Tested {
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! Batches: started, stopped, tried again, looked up, listed, deleted.
+//! Batches: start, stop, retry, look up, list, delete.
 
 use super::{invalid, not_found, plain_of, service};
 use crate::aws::call::RefusedCall;
@@ -13,10 +13,11 @@ use runner_service::project::name_of;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// Batches of one page of a list.
+/// Batches on one page of a list.
 const PAGE: usize = 100;
 
-/// The id of an id or an ARN, which has to be one of a batch; none of an ARN that is none of here.
+/// The batch id of an id or ARN; `None` for an ARN from elsewhere. Refuses ids that are not a
+/// batch's.
 fn plain(id: &str) -> Result<Option<&str>, RefusedCall> {
     match plain_of(id, "build-batch") {
         Some(plain) if !plain.contains(':') => {
@@ -26,11 +27,11 @@ fn plain(id: &str) -> Result<Option<&str>, RefusedCall> {
     }
 }
 
-/// A batch, by what is known of it.
+/// A batch and its source.
 pub(in crate::aws) enum KnownBatch {
     /// In the service's database.
     Row(Box<Batch>),
-    /// Begun by `runner batch`, which is its owner: its record as it stands.
+    /// Started and owned by `runner batch`: its current record.
     Record(Box<BuildBatch>),
 }
 
@@ -65,7 +66,7 @@ impl KnownBatch {
         }
     }
 
-    /// What only the service's own can do.
+    /// The service's own batch. Refuses other batches; `what` names the action in the message.
     fn own(self, what: &str) -> Result<Batch, RefusedCall> {
         match self {
             KnownBatch::Row(batch) => Ok(*batch),
@@ -77,7 +78,7 @@ impl KnownBatch {
     }
 }
 
-/// The batches of ids or ARNs, in their order.
+/// The batches of these ids or ARNs, in the same order.
 async fn find_all(
     ids: &[String],
     endpoint: &Endpoint,
@@ -113,7 +114,7 @@ fn missing(id: &str) -> RefusedCall {
     not_found(format!("Build batch {id} does not exist"))
 }
 
-/// What is judged where a batch is named.
+/// The resource to check for a batch.
 fn resource(id: &str, found: Option<&KnownBatch>) -> ResourceNames {
     ResourceNames::batch(id, found.map(|batch| (batch.project(), batch.uuid())))
 }
@@ -251,7 +252,7 @@ impl OperationInput for BatchGetBuildBatches {
     }
 }
 
-/// What of batches a list has, and how it goes on.
+/// The filter, order and page of a list of batches.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct BatchListing {
@@ -368,7 +369,7 @@ impl OperationInput for DeleteBuildBatch {
     ) -> Result<Value, RefusedCall> {
         let service = service(endpoint)?;
         let Some(found) = found else {
-            // That one is not there is no error.
+            // A missing batch is no error.
             return Ok(
                 json!({"statusCode": "SUCCEEDED", "buildsDeleted": [], "buildsNotDeleted": []}),
             );

@@ -1,4 +1,4 @@
-//! Builds as records: looked up, listed, stopped, deleted.
+//! Builds as records: look up, list, stop, delete.
 
 use super::{
     FoundBuild, check_id, find, find_all, invalid, not_found, resource, resources, service,
@@ -17,9 +17,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// Builds of one page of a list.
+/// Builds on one page of a list.
 const PAGE: usize = 100;
-/// How long a build that begins is waited for, so that it can be stopped.
+/// Longest wait for a starting build, so that it can be stopped.
 const BEGINNING: Duration = Duration::from_secs(20);
 
 #[derive(Deserialize)]
@@ -28,7 +28,7 @@ pub(in crate::aws) struct BatchGetBuilds {
 }
 
 impl OperationInput for BatchGetBuilds {
-    /// What each id names.
+    /// The build of each id, if there is one.
     type Subject = Vec<Option<FoundBuild>>;
 
     fn check(body: &Value) -> Result<(), RefusedCall> {
@@ -117,12 +117,12 @@ impl OperationInput for ListBuilds {
     }
 }
 
-/// The newest first, unless it is asked for otherwise.
+/// Whether the newest build comes first, which is the default.
 fn is_descending(order: Option<&str>) -> bool {
     order != Some("ASCENDING")
 }
 
-/// A page of the service's index.
+/// A page of the service's index of builds.
 async fn listed(
     endpoint: &Endpoint,
     project: Option<String>,
@@ -181,7 +181,7 @@ impl OperationInput for ListBuildsForProject {
             Some(name) => service(endpoint)?.project(&name).await?.is_some(),
             None => !is_empty || token.is_some(),
         };
-        // Builds of `runner run` have a project's name and perhaps no project.
+        // Builds of `runner run` have a project name, perhaps without a project.
         if is_there {
             return Ok(answer);
         }
@@ -220,7 +220,7 @@ impl OperationInput for StopBuild {
     }
 }
 
-/// Stops a build, whether or not it still waits.
+/// Stops a running or waiting build.
 pub(in crate::aws) async fn stop_build(id: &str, endpoint: &Endpoint) -> Result<(), RefusedCall> {
     let found = find(id, endpoint).await?;
     stopped(found, id, endpoint).await.map(drop)
@@ -239,7 +239,7 @@ async fn stopped(
     };
     let runs = match (&found.known, &found.row) {
         (Some(known), _) => known.is_live,
-        // Its process runs, and has written nothing yet.
+        // Its process runs but has written nothing yet.
         (None, Some(row)) => row.state == BuildProgress::Live,
         (None, None) => false,
     };
@@ -249,7 +249,7 @@ async fn stopped(
     find(id, endpoint).await?.ok_or_else(gone)
 }
 
-/// Asks a build to stop. One that has gone meanwhile has ended, too.
+/// Asks a build to stop. If it is gone by then, it has ended anyway.
 async fn stop(dir: &BuildDir) -> Result<(), RefusedCall> {
     use std::io::ErrorKind::{ConnectionRefused, NotFound};
     let asked = async { SharedClient::connect(dir).await?.ask(&ControlRequest::Stop).await };
@@ -266,7 +266,7 @@ async fn stop(dir: &BuildDir) -> Result<(), RefusedCall> {
     Err(RefusedCall::new("InternalFailure", text).with_status(500))
 }
 
-/// A build that no longer waits: it is taken out of the queue, or has begun.
+/// Takes a waiting build out of the queue, or waits until it has started.
 async fn begun(
     found: FoundBuild,
     id: &str,

@@ -1,4 +1,4 @@
-//! What one machine has none of, and cannot have: true answers, and refusals that say what is missing.
+//! Operations that one machine cannot offer: true answers, and refusals that name what is missing.
 
 use super::{invalid, not_found};
 use crate::aws::call::RefusedCall;
@@ -8,7 +8,8 @@ use crate::aws::resources::ResourceNames;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// An operation whose answer follows from its input alone. `about`: the member that names what it is about.
+/// An operation whose answer follows from its input alone. `about`: the member that names its
+/// resource.
 macro_rules! fixed {
     ($($name:ident about $about:expr => $answer:expr;)*) => {$(
         #[derive(Deserialize)]

@@ -1,7 +1,7 @@
-//! CodeBuild: builds as records, projects, batches, and what cannot be had on one machine.
+//! CodeBuild: builds as records, projects, batches, and refusals of the rest.
 //!
-//! Builds that lie in folders are answered for by every endpoint; projects and the queue only where there is a service
-//! (`runner_service`), in `runner serve`.
+//! Every endpoint shows the builds in folders. Projects and the queue need a service
+//! (`runner_service`), which only `runner serve` has.
 
 mod batches;
 mod builds;
@@ -40,7 +40,7 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long the end of a process is waited for whose build has ended.
+/// Longest wait for the process of an ended build to exit.
 const ENDING: Duration = Duration::from_secs(5);
 
 fn invalid(message: impl Into<String>) -> RefusedCall {
@@ -72,7 +72,7 @@ impl From<DbError> for RefusedCall {
     }
 }
 
-/// What only `runner serve` has.
+/// The service, which only `runner serve` has.
 fn service(endpoint: &Endpoint) -> Result<&Arc<Service>, RefusedCall> {
     endpoint.service.as_ref().ok_or_else(|| {
         let text = "a build's own endpoint has no projects and no queue: `runner serve` has";
@@ -80,18 +80,18 @@ fn service(endpoint: &Endpoint) -> Result<&Arc<Service>, RefusedCall> {
     })
 }
 
-/// A build, by what is known of it.
+/// A build with its entry in the service and its folder.
 pub(super) struct FoundBuild {
     uuid: String,
     /// Its end, where the service knows that, which is all there is to know.
     ended: Option<ShownRecord>,
     /// What the service knows otherwise.
     row: Option<StoredBuild>,
-    /// What its folder tells.
+    /// The record from its folder.
     known: Option<VisibleBuild>,
 }
 
-/// Whether it names a build at all.
+/// Refuses ids that cannot be a build's.
 fn check_id(id: &str) -> Result<(), RefusedCall> {
     if plain(id).is_some_and(|id| !id.contains(':')) {
         return Err(invalid(format!("Invalid build ID provided: {id}")));
@@ -99,12 +99,12 @@ fn check_id(id: &str) -> Result<(), RefusedCall> {
     Ok(())
 }
 
-/// The id of an id or an ARN; none of an ARN that is none of here.
+/// The build id of an id or ARN; `None` for an ARN from elsewhere.
 fn plain(id: &str) -> Option<&str> {
     plain_of(id, "build")
 }
 
-/// The same of another kind of thing.
+/// The id of another kind of resource.
 fn plain_of<'a>(id: &'a str, kind: &str) -> Option<&'a str> {
     match id.strip_prefix("arn:") {
         None => Some(id),
@@ -117,7 +117,7 @@ async fn find(id: &str, endpoint: &Endpoint) -> Result<Option<FoundBuild>, Refus
     Ok(find_all(&[id.to_owned()], endpoint).await?.pop().flatten())
 }
 
-/// Those of ids or ARNs, in their order.
+/// The builds of these ids or ARNs, in the same order.
 async fn find_all(
     ids: &[String],
     endpoint: &Endpoint,
@@ -129,7 +129,7 @@ async fn find_all(
         Some(service) => service.builds(uuids).await?,
         None => std::iter::repeat_with(|| None).take(ids.len()).collect(),
     };
-    // All of them have one time to end.
+    // All builds share one deadline.
     let patience = tokio::time::Instant::now() + ENDING;
     let mut found = Vec::with_capacity(ids.len());
     for (named, row) in named.into_iter().zip(rows) {
@@ -141,7 +141,7 @@ async fn find_all(
     Ok(found)
 }
 
-/// The build with this id, of which the service knows this.
+/// The build with this id; `row` is its entry in the service.
 async fn look(
     id: &str,
     uuid: &str,
@@ -168,7 +168,8 @@ async fn look(
         && !known.is_live
         && row.as_ref().is_some_and(|row| row.order.is_some() && !row.state.has_ended())
     {
-        // Its record is there, and its process is about to go: what follows from its end is part of the answer.
+        // The record is final and the process is about to exit: waits for what follows from its
+        // end.
         if let Ok(ended) = tokio::time::timeout_at(patience, end(service, uuid)).await {
             row = ended?;
         }
@@ -176,7 +177,7 @@ async fn look(
     Ok(Some(FoundBuild { uuid: uuid.to_owned(), ended: None, row, known }))
 }
 
-/// A build once its end is noted.
+/// A build's entry once its end is recorded.
 async fn end(service: &Service, uuid: &str) -> Result<Option<StoredBuild>, RefusedCall> {
     loop {
         let seen = service.changes();
@@ -210,7 +211,7 @@ impl FoundBuild {
         }
     }
 
-    /// As it stands.
+    /// The build's current state.
     fn shape(self) -> Result<Value, RefusedCall> {
         let failed = |error: serde_json::Error| {
             RefusedCall::new("InternalServerException", error.to_string()).with_status(500)
@@ -244,7 +245,7 @@ fn resources(
     named.map(|(id, found)| resource_of(id, found.as_ref(), &tasks)).collect()
 }
 
-/// What is judged where a build is named.
+/// The resource to check for a build.
 fn resource(id: &str, found: Option<&FoundBuild>, endpoint: &Endpoint) -> ResourceNames {
     resource_of(id, found, &endpoint.builds.tasks())
 }

@@ -1,4 +1,4 @@
-//! Projects.
+//! Projects: create, update, look up, list, delete.
 
 use super::{invalid, not_found, service};
 use crate::aws::call::RefusedCall;
@@ -10,10 +10,10 @@ use runner_service::project::{name_of, project_arn, shown};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// Projects of one page of a list.
+/// Projects on one page of a list.
 const PAGE: usize = 100;
 
-/// A project's name, of its name or its ARN.
+/// The project's name from a name or an ARN.
 fn name(named: &str) -> Result<&str, RefusedCall> {
     name_of(named).ok_or_else(|| not_found(format!("Project cannot be found: {named}")))
 }
@@ -93,7 +93,7 @@ impl OperationInput for BatchGetProjects {
     async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, RefusedCall> {
         let mut asked: Vec<&String> = Vec::new();
         for name in &self.names {
-            // One that is named twice is answered once.
+            // A project named twice is answered once.
             if !asked.iter().any(|known| name_of(known) == name_of(name)) || name_of(name).is_none()
             {
                 asked.push(name);

@@ -1,4 +1,4 @@
-//! Builds that are to be: StartBuild and RetryBuild.
+//! StartBuild and RetryBuild.
 
 use super::{FoundBuild, check_id, find, invalid, not_found, resource, service};
 use crate::aws::call::RefusedCall;
@@ -41,7 +41,7 @@ impl OperationInput for StartBuild {
     }
 }
 
-/// A build as it stands, just taken in or by an earlier call of the same token.
+/// A build's current state, whether it is new or from an earlier call with the same token.
 async fn begun(id: &str, endpoint: &Endpoint) -> Result<Value, RefusedCall> {
     let found = find(id, endpoint).await?;
     let found = found.ok_or_else(|| not_found(format!("Build {id} does not exist")))?;

@@ -1,4 +1,4 @@
-//! The calls that make, change and remove documents.
+//! Calls that create, update and delete documents.
 
 use super::lookup::{DocumentContent, StoredDocument, broken, hash, known, unknown, version, with};
 use super::{PREFERENCES, resource, shape};
@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
-/// Most documents, and most versions of one, as at AWS.
+/// Most documents, and most versions of one document, as at AWS.
 const MAX_DOCUMENTS: usize = 500;
 const MAX_VERSIONS: usize = 1000;
 
@@ -24,7 +24,7 @@ fn invalid(text: impl Into<String>) -> RefusedCall {
     RefusedCall::new("ValidationException", text)
 }
 
-/// Content that was checked.
+/// Validated content.
 struct CheckedContent {
     text: String,
     format: DocumentFormat,
@@ -94,7 +94,7 @@ fn format(named: Option<&str>) -> Result<DocumentFormat, RefusedCall> {
     }
 }
 
-/// A version's own name, if it can be one.
+/// Checks the name of a version.
 fn version_name(name: Option<&str>) -> Result<(), RefusedCall> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
     match name {
@@ -105,7 +105,7 @@ fn version_name(name: Option<&str>) -> Result<(), RefusedCall> {
     }
 }
 
-/// What AWS has and we do not: refused by its name, and left out where it is empty.
+/// Refuses members that AWS knows and we do not, unless they are empty.
 fn not_offered(members: &[(&str, &Option<Value>)]) -> Result<(), RefusedCall> {
     let is_something = |value: &Value| {
         !value.is_null() && value.as_array().is_none_or(|list| !list.is_empty()) && value != ""
@@ -120,7 +120,7 @@ fn writing(documents: &Documents) -> Result<DocumentsWriter<'_>, RefusedCall> {
     documents.lock().map_err(|error| broken(&error))
 }
 
-/// One that callers may change.
+/// A document that callers may change.
 fn own(documents: &Documents, name: &str) -> Result<Stored, RefusedCall> {
     match known(documents, name)? {
         Some(StoredDocument::Stored(stored)) => Ok(*stored),
@@ -374,7 +374,7 @@ impl DeleteDocument {
         }
         stored.versions.retain(|version| version.number != number);
         writing.save(&stored, None).map_err(|error| broken(&error))?;
-        // The document no longer lists this version: a file that stays is never read.
+        // The document no longer lists this version, so a leftover file is never read.
         let _ = writing.remove_content(&stored.name, number);
         Ok(json!({}))
     }

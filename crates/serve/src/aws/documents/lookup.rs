@@ -1,4 +1,4 @@
-//! A document by its name, and a version of it.
+//! Finds documents by name, and their versions.
 
 use crate::aws::call::RefusedCall;
 use crate::aws::endpoint::Endpoint;
@@ -10,10 +10,10 @@ use sha2::{Digest, Sha256};
 use std::fmt::Write;
 use std::io;
 
-/// The document whose `inputs` hold for all sessions whose own says nothing.
+/// The document whose `inputs` apply to all sessions whose own document leaves them out.
 pub(in crate::aws) const PREFERENCES: &str = "SSM-SessionManagerRunShell";
 
-/// A document.
+/// A document of AWS's or of a caller.
 #[derive(Clone, Debug)]
 pub(super) enum StoredDocument {
     Builtin(&'static Builtin),
@@ -40,10 +40,10 @@ impl StoredDocument {
 #[derive(Clone, Debug)]
 pub(in crate::aws) struct DocumentContent {
     pub(super) document: StoredDocument,
-    /// As it was given.
+    /// The content as it was given.
     pub(in crate::aws) text: String,
     pub(super) format: DocumentFormat,
-    /// What the text stands for.
+    /// The parsed text.
     pub(in crate::aws) content: Map<String, Value>,
     pub(in crate::aws) version: u64,
 }
@@ -57,7 +57,7 @@ impl DocumentContent {
         self.document.kind()
     }
 
-    /// Whether somebody has put it here.
+    /// Whether a caller has put it here.
     pub(in crate::aws) fn is_stored(&self) -> bool {
         matches!(self.document, StoredDocument::Stored(_))
     }
@@ -65,25 +65,25 @@ impl DocumentContent {
 
 pub(in crate::aws) fn hash(text: &str) -> String {
     Sha256::digest(text).iter().fold(String::new(), |mut hash, byte| {
-        // A text takes everything.
+        // Writing to a string cannot fail.
         let _ = write!(hash, "{byte:02x}");
         hash
     })
 }
 
-/// Something is wrong with the files they are kept in.
+/// The error for unusable document files.
 pub(super) fn broken(error: &io::Error) -> RefusedCall {
     RefusedCall::new("InternalServerError", format!("documents cannot be kept or read: {error}"))
         .with_status(500)
 }
 
-/// There is none of this name.
+/// The error for a missing document.
 pub(super) fn unknown(name: &str) -> RefusedCall {
     let shown: String = name.chars().filter(|c| !c.is_control()).take(128).collect();
     RefusedCall::new("InvalidDocument", format!("Document with name {shown} does not exist."))
 }
 
-/// Does something with the documents where it may wait for a disk.
+/// Works with the documents on a blocking thread.
 pub(super) async fn with<T: Send + 'static>(
     endpoint: &Endpoint,
     work: impl FnOnce(&Documents) -> Result<T, RefusedCall> + Send + 'static,
@@ -93,7 +93,7 @@ pub(super) async fn with<T: Send + 'static>(
     done.unwrap_or_else(|error| Err(broken(&io::Error::other(error))))
 }
 
-/// The document of this name, or ARN.
+/// The document with this name or ARN.
 pub(super) fn known(
     documents: &Documents,
     name: &str,
@@ -106,8 +106,8 @@ pub(super) fn known(
     Ok(stored.map(|stored| StoredDocument::Stored(Box::new(stored))))
 }
 
-/// The version that a call asks for: `$LATEST`, `$DEFAULT`, a number or a version's own name; the default one where it
-/// asks for none.
+/// The version for a call: `$LATEST`, `$DEFAULT`, a number or a version's name; without any, the
+/// default version.
 pub(super) fn version<'s>(
     stored: &'s Stored,
     asked: Option<&str>,
@@ -117,7 +117,7 @@ pub(super) fn version<'s>(
         None if named.is_some() => None,
         None | Some("$DEFAULT") => Some(stored.default),
         Some("$LATEST") => stored.latest().map(|version| version.number),
-        // Zero is nobody's.
+        // No version has the number zero.
         Some(number) => Some(number.parse().unwrap_or(0)),
     };
     let found = stored.versions.iter().find(|version| {
@@ -132,10 +132,10 @@ pub(super) fn version<'s>(
     })
 }
 
-/// How often a document is read that changes meanwhile.
+/// Attempts to read a document that keeps changing.
 const READS: usize = 5;
 
-/// A version of a document of this name, or ARN, with its content.
+/// A version of the document with this name or ARN, with its content.
 pub(super) fn found(
     documents: &Documents,
     name: &str,
@@ -154,8 +154,8 @@ pub(super) fn found(
     Err(broken(&io::Error::other(text)))
 }
 
-/// As `found`; none where what is known of it and its content do not belong together: it is deleted, or made anew, in this
-/// moment.
+/// Like `found`; `None` if the metadata and the content do not match, because the document is being
+/// deleted or replaced.
 fn found_once(
     documents: &Documents,
     name: &str,
@@ -193,10 +193,10 @@ fn found_once(
     }
 }
 
-/// A version of a document of this name, or ARN: what a session or a command is to be.
+/// A version of the document with this name or ARN, for a session or a command.
 ///
 /// # Errors
-/// There is none, or it cannot be read.
+/// If there is none, or it cannot be read.
 pub(in crate::aws) async fn find(
     endpoint: &Endpoint,
     name: &str,
@@ -206,7 +206,7 @@ pub(in crate::aws) async fn find(
     with(endpoint, move |documents| found(documents, &name, asked.as_deref(), None)).await
 }
 
-/// A document as it is judged, with its tags.
+/// A document as a resource, with its tags.
 pub(in crate::aws) async fn resource(endpoint: &Endpoint, name: &str) -> ResourceNames {
     let resource = ResourceNames::document(name);
     let name = name.to_owned();
@@ -216,7 +216,7 @@ pub(in crate::aws) async fn resource(endpoint: &Endpoint, name: &str) -> Resourc
             _ => std::collections::BTreeMap::new(),
         })
     });
-    // One that cannot be read has no tags; the call itself then reports the error.
+    // A document that cannot be read has no tags; the call itself then reports the error.
     let tags = tags.await.unwrap_or_default();
     resource.tagged(tags)
 }

@@ -1,7 +1,7 @@
-//! Documents of sessions and commands: AWS's own, and those that callers have put into the state folder.
+//! Documents of sessions and commands: AWS's own, and those of callers in the state folder.
 //!
-//! `lookup` finds one, `change` and `show` are the calls about them, `shape` writes them as AWS does, and `plan` says what
-//! a session with one is to be. What stands in a document is `runner_core::document`'s.
+//! `lookup` finds documents, `change` and `show` are the calls for them, `shape` writes them as AWS
+//! does, and `plan` derives a session from one. `runner_core::document` parses their content.
 
 mod change;
 mod lookup;

@@ -1,4 +1,4 @@
-//! What a session with a document is to be: parameters put in, preferences applied.
+//! Plans a session from a document: fills in parameters and applies preferences.
 
 use super::lookup::{DocumentContent, PREFERENCES, found};
 use crate::aws::call::RefusedCall;
@@ -12,11 +12,11 @@ use runner_wire::ssm::handshake::SessionType;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// What a session is asked for with.
+/// The inputs of a session's plan.
 pub(in crate::aws) struct SessionAsking<'a> {
-    /// The document that was named; none: a shell.
+    /// The named document; `None` for a shell.
     pub(in crate::aws) document: Option<&'a DocumentContent>,
-    /// The document with everybody's preferences, where there is one.
+    /// The document with preferences for all sessions, if there is one.
     pub(in crate::aws) preferences: Option<&'a DocumentContent>,
     pub(in crate::aws) parameters: &'a GivenParameters,
     pub(in crate::aws) agent: &'a AgentConfig,
@@ -24,7 +24,7 @@ pub(in crate::aws) struct SessionAsking<'a> {
     pub(in crate::aws) run_as: Option<&'a str>,
 }
 
-/// A session, and what its preferences say of its time.
+/// A planned session, with the limits from its preferences.
 #[derive(Debug)]
 pub(in crate::aws) struct PlannedSession {
     pub(in crate::aws) plan: SessionPlan,
@@ -36,14 +36,14 @@ fn refuse(text: impl Into<String>) -> RefusedCall {
     RefusedCall::new("InvalidDocument", text)
 }
 
-/// What a session is to be.
+/// Plans a session.
 ///
 /// # Errors
-/// There is none like this: which parameter or preference is in the way.
+/// If it cannot be planned: names the parameter or preference at fault.
 pub(in crate::aws) fn plan(asking: &SessionAsking<'_>) -> Result<PlannedSession, RefusedCall> {
     let resolved = match asking.document {
         Some(found) => resolved(found, asking.parameters)?,
-        // Nothing is named, and there is no document of this name: a shell.
+        // No document was named and there are no defaults: a shell.
         None => {
             if let Some(name) = asking.parameters.keys().next() {
                 let name: String = name.chars().filter(|c| !c.is_control()).take(128).collect();
@@ -79,7 +79,7 @@ pub(in crate::aws) fn plan(asking: &SessionAsking<'_>) -> Result<PlannedSession,
     Ok(PlannedSession { plan, idle: preferences.idle, longest: preferences.longest })
 }
 
-/// The session of a document.
+/// Reads a session's document.
 fn session(found: &DocumentContent) -> Result<SessionDocument, RefusedCall> {
     SessionDocument::read(&found.content).map_err(|wrong| {
         let why = match wrong {
@@ -103,7 +103,7 @@ fn resolved_preferences(found: &DocumentContent) -> Result<Option<Preferences>, 
     Ok(resolved(found, &GivenParameters::new())?.preferences)
 }
 
-/// What the document of this name says that holds for sessions whose own says nothing; nothing where there is none.
+/// The preferences for sessions that set none of their own; empty without such a document.
 pub(in crate::aws) fn preferences(documents: &Documents) -> Result<Preferences, RefusedCall> {
     match found(documents, PREFERENCES, Some("$LATEST"), None) {
         Ok(found) => Ok(resolved_preferences(&found)?.unwrap_or_default()),
@@ -112,14 +112,14 @@ pub(in crate::aws) fn preferences(documents: &Documents) -> Result<Preferences, 
     }
 }
 
-/// Why a session has no user.
+/// Why no user could be chosen for a session.
 enum Reason {
     Refused(RefusedCall),
-    /// Told when the session begins, as AWS's agent tells it.
+    /// Reported when the session starts, as AWS's agent does.
     AtStart(String),
 }
 
-/// Who runs it; nobody in particular is root.
+/// The user of a session; `None` for root.
 fn user(
     preferences: &Preferences,
     elevated: bool,
@@ -152,7 +152,7 @@ fn user(
     Ok(Some(User { name: name.to_owned(), is_made: false }))
 }
 
-/// What runs, by the properties.
+/// The session's work, from the document's properties.
 fn work(resolved: &Resolved, agent: &AgentConfig) -> Result<SessionPlan, RefusedCall> {
     let properties = &resolved.properties;
     match resolved.kind {
@@ -181,7 +181,7 @@ fn work(resolved: &Resolved, agent: &AgentConfig) -> Result<SessionPlan, Refused
     }
 }
 
-/// A command of ECS.
+/// A plan for a command of ECS.
 pub(in crate::aws) fn command(text: &str) -> Result<SessionPlan, String> {
     Ok(on_terminal(SessionType::InteractiveCommands, SessionWork::Interactive(words(text)?)))
 }
@@ -195,7 +195,7 @@ fn is_true(value: &Value) -> bool {
         || value.as_str().is_some_and(|text| text.eq_ignore_ascii_case("true"))
 }
 
-/// A property as text, in its place or in that of Linux.
+/// A property as text, at the top level or below `linux`.
 fn text(properties: &Value, name: &str) -> Option<String> {
     let value = properties.get(name).or_else(|| properties.get("linux")?.get(name))?;
     match value {
@@ -205,7 +205,7 @@ fn text(properties: &Value, name: &str) -> Option<String> {
     }
 }
 
-/// The program and its arguments: a shell's where the session is on a machine, as AWS's agent has it.
+/// The program and its arguments. On a machine a shell runs the commands, as with AWS's agent.
 fn argv(properties: &Value, agent: &AgentConfig) -> Result<Vec<String>, RefusedCall> {
     let commands =
         properties.pointer("/linux/commands").and_then(Value::as_str).unwrap_or_default();
@@ -218,7 +218,7 @@ fn argv(properties: &Value, agent: &AgentConfig) -> Result<Vec<String>, RefusedC
     argv.map_err(refuse)
 }
 
-/// Parted as a shell does, and no more: no shell reads it.
+/// Splits text into words as a shell does, without any expansion.
 fn words(text: &str) -> Result<Vec<String>, String> {
     let words = shlex::split(text).ok_or("the command's quotes do not match")?;
     if words.first().is_none_or(String::is_empty) {
@@ -248,7 +248,8 @@ fn port(properties: &Value, name: &str, least: u16) -> Result<u16, RefusedCall> 
     number.ok_or_else(|| refuse(format!("{name} is to be a number from {least} to 65535")))
 }
 
-/// Connections to a port: all properties are texts. Without a type the session is one connection.
+/// Connections to a port; all properties are strings. Without a type the session carries a single
+/// raw connection.
 fn ports(properties: &Value, agent: &AgentConfig) -> Result<SessionPlan, RefusedCall> {
     let port_number = port(properties, "portNumber", 1)?;
     let is_raw = text(properties, "type").is_none_or(|kind| kind.is_empty());

@@ -1,4 +1,4 @@
-//! Documents as AWS's calls show them.
+//! Documents in the form of AWS's responses.
 
 use super::lookup::{DocumentContent, StoredDocument, hash};
 use runner_core::arn::ACCOUNT;
@@ -7,12 +7,12 @@ use runner_folder::state::{Stored, StoredVersion};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
-/// When AWS's own were made, as far as anybody asks: seconds since 1970.
+/// Creation time given for AWS's own documents, in seconds since 1970.
 const OF_AWS: f64 = 1_700_000_000.0;
-/// Whose AWS's own are.
+/// The owner of AWS's own documents.
 pub(super) const AMAZON: &str = "Amazon";
 
-/// What is known of a version without its content.
+/// A document's metadata, without its content.
 pub(super) fn identifier(document: &StoredDocument) -> Value {
     match document {
         StoredDocument::Builtin(builtin) => {
@@ -63,7 +63,7 @@ fn tags(tags: &BTreeMap<String, String>) -> Value {
     tags.iter().map(|(key, value)| json!({"Key": key, "Value": value})).collect()
 }
 
-/// One in the list of a document's versions.
+/// An entry in the list of a document's versions.
 pub(super) fn listed(stored: &Stored, version: &StoredVersion) -> Value {
     let mut shape = json!({
         "Name": stored.name,
@@ -74,7 +74,7 @@ pub(super) fn listed(stored: &Stored, version: &StoredVersion) -> Value {
     shape
 }
 
-/// The only version of a document of AWS.
+/// The only version of a document of AWS's.
 pub(super) fn only(builtin: &Builtin) -> Value {
     json!({
         "Name": builtin.name,
@@ -86,7 +86,7 @@ pub(super) fn only(builtin: &Builtin) -> Value {
     })
 }
 
-/// Everything but the content.
+/// The description of a document, without its content.
 pub(super) fn description(found: &DocumentContent) -> Value {
     let mut shape = identifier(&found.document);
     shape["Hash"] = json!(hash(&found.text));
@@ -101,7 +101,7 @@ pub(super) fn description(found: &DocumentContent) -> Value {
         StoredDocument::Builtin(_) => (1, 1),
         StoredDocument::Stored(stored) => {
             if let Some(version) = stored.version(found.version) {
-                // The name of the default version is another's.
+                // The default version's name does not apply to this version.
                 if let Value::Object(map) = &mut shape {
                     map.remove("VersionName");
                 }
@@ -123,7 +123,7 @@ fn parameters(content: &Map<String, Value>) -> Value {
             shape["Description"] = json!(description);
         }
         if let Some(default) = &parameter.default {
-            // A text in AWS's model, whatever it is.
+            // AWS's model declares a string, whatever the value is.
             let text = default.as_str().map_or_else(|| default.to_string(), str::to_owned);
             shape["DefaultValue"] = json!(text);
         }
@@ -132,7 +132,7 @@ fn parameters(content: &Map<String, Value>) -> Value {
     shown.collect()
 }
 
-/// The content, in this format where one is asked for.
+/// The content, converted to `format` if one is given.
 pub(super) fn content(found: &DocumentContent, format: Option<DocumentFormat>) -> Value {
     let format = format.unwrap_or(found.format);
     let text = match format == found.format {

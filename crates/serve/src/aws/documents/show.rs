@@ -1,4 +1,4 @@
-//! The calls that look at documents.
+//! Calls that read documents.
 
 use super::lookup::{StoredDocument, broken, found, known, unknown, with};
 use super::shape::{self, AMAZON};
@@ -21,7 +21,7 @@ fn bad_token() -> RefusedCall {
     RefusedCall::new("InvalidNextToken", "NextToken is none of this list")
 }
 
-/// How many a page has.
+/// Checks the number of entries on a page.
 fn most(asked: Option<usize>) -> Result<usize, RefusedCall> {
     match asked.unwrap_or(50) {
         most @ 1..=50 => Ok(most),
@@ -133,7 +133,7 @@ impl OperationInput for ListDocumentVersions {
     }
 }
 
-/// A page of things by their names.
+/// A page of entries, ordered by name.
 fn answer(
     list: &str,
     named: &[(String, Value)],
@@ -168,7 +168,7 @@ struct DocumentFilter {
     values: Vec<String>,
 }
 
-/// As calls of earlier clients name it.
+/// A filter in the form of older clients.
 #[derive(Deserialize)]
 struct OldDocumentFilter {
     key: String,
@@ -203,7 +203,7 @@ impl OperationInput for ListDocuments {
             let mut all: Vec<StoredDocument> =
                 BUILTINS.iter().map(StoredDocument::Builtin).collect();
             for name in documents.names().map_err(|error| broken(&error))? {
-                // One that is gone meanwhile is none of them.
+                // A document deleted meanwhile is left out.
                 let stored = documents.find(&name).map_err(|error| broken(&error))?;
                 all.extend(stored.map(|stored| StoredDocument::Stored(Box::new(stored))));
             }
@@ -226,11 +226,11 @@ impl DocumentFilter {
             || self.key.starts_with("tag:")
     }
 
-    /// Whether one of its values is the document's.
+    /// Whether one of the filter's values matches the document.
     fn takes(&self, document: &StoredDocument) -> bool {
         let is_ours = matches!(document, StoredDocument::Stored(_));
         self.values.iter().any(|value| match self.key.as_str() {
-            // Names are found by how they begin, as at AWS.
+            // A name matches by its prefix, as at AWS.
             "Name" => document.name().starts_with(value.as_str()),
             "DocumentType" => document.kind().name() == value,
             "PlatformTypes" => value.eq_ignore_ascii_case("Linux"),

@@ -34,7 +34,7 @@ fn preferences(inputs: &Value) -> DocumentContent {
     of_content(&json!({"schemaVersion": "1.0", "sessionType": "Standard_Stream", "inputs": inputs}))
 }
 
-/// A machine's agent rather than a container's.
+/// The agent's configuration for a machine rather than a container.
 fn on_machine() -> AgentConfig {
     let text = r#"{"Agent": {"ContainerMode": false}}"#;
     AgentConfig::of_host(Some(PropertyLayer::read(text).expect("a layer").0), None)
@@ -71,7 +71,7 @@ fn commands_are_parted_into_words_without_a_shell() {
     for command in ["", " ", "'", "\"\""] {
         refused(name, &[("command", command)]);
     }
-    // On a machine a shell reads them, as another user.
+    // On a machine a shell runs the words, as another user.
     let agent = on_machine();
     let plan = planned(Some(&of_name(name)), &[("command", "cd / && pwd")], None, &agent, None);
     let plan = plan.expect("a plan").plan;
@@ -188,7 +188,7 @@ fn who_runs_a_session() {
     assert_eq!(elevated.expect("a plan").plan.user, None);
 }
 
-/// A session begins by what they say or by defaults, however a deletion and its reading come to lie.
+/// A session starts with the stored preferences or the defaults, whenever a deletion happens.
 #[test]
 fn preferences_that_are_deleted_meanwhile() {
     let dir = tempfile::tempdir().expect("a folder");
@@ -218,7 +218,7 @@ fn preferences_that_are_deleted_meanwhile() {
         let bucket = read.expect("read, or there are none").logs.bucket;
         assert!(bucket.is_none_or(|bucket| bucket.name == "kept"));
     }
-    // Half of it is there: what is known of it, and no content.
+    // The metadata exists without the content.
     let writing = documents.lock().expect("locked");
     writing.save(&stored, Some(&text)).expect("saved");
     writing.remove_content(PREFERENCES, 1).expect("removed");

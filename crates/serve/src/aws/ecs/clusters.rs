@@ -1,4 +1,4 @@
-//! Clusters: a name with tags and what holds for sessions in its tasks.
+//! Clusters: a name with tags and settings for the sessions in its tasks.
 
 use super::{changed, configuration, invalid, paged, tags};
 use crate::aws::call::RefusedCall;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// Most clusters in one call, as in AWS.
 const MOST: usize = 100;
 
-/// The clusters there are.
+/// The current clusters.
 pub(super) fn table(endpoint: &Endpoint) -> Result<Arc<ClusterTable>, RefusedCall> {
     endpoint.builds.clusters.current().map_err(|error| super::broken(&error))
 }
@@ -25,7 +25,7 @@ pub(super) fn not_found() -> RefusedCall {
     RefusedCall::new("ClusterNotFoundException", "Cluster not found.")
 }
 
-/// The name of a cluster that may be named by its ARN; none for the ARN of another account or Region.
+/// A cluster's name from a name or an ARN; `None` for an ARN of another account or Region.
 pub(super) fn name_of(cluster: Option<&str>) -> Option<&str> {
     let named = cluster.filter(|name| !name.is_empty()).unwrap_or(CLUSTER);
     match named.starts_with("arn:") {
@@ -34,27 +34,27 @@ pub(super) fn name_of(cluster: Option<&str>) -> Option<&str> {
     }
 }
 
-/// The cluster that a call means.
+/// The cluster that a call names, or the default one.
 pub(super) fn find(cluster: Option<&str>, endpoint: &Endpoint) -> Result<Cluster, RefusedCall> {
     let name = name_of(cluster).ok_or_else(not_found)?;
     table(endpoint)?.cluster(name).ok_or_else(not_found)
 }
 
-/// What rules can ask of an operation in a cluster.
+/// The condition keys of an operation in a cluster.
 pub(super) fn in_cluster(name: &str) -> ConditionKeys {
     vec![("ecs:cluster", cluster_arn(name))]
 }
 
-/// A cluster as it is judged, with its tags where it is there.
+/// A cluster as a resource, with its tags if it exists.
 pub(super) fn resource(name: &str, endpoint: &Endpoint) -> ResourceNames {
     let found = name_of(Some(name)).and_then(|name| table(endpoint).ok()?.cluster(name));
     ResourceNames::cluster(name).tagged(found.map(|cluster| cluster.tags).unwrap_or_default())
 }
 
-/// What DescribeClusters can be asked to show.
+/// The parts that DescribeClusters can include.
 const PARTS: [&str; 5] = ["ATTACHMENTS", "CONFIGURATIONS", "SETTINGS", "STATISTICS", "TAGS"];
 
-/// A cluster, with these parts of what is known of it.
+/// A cluster with the included parts.
 fn shape(cluster: &Cluster, running: usize, include: &[impl AsRef<str>]) -> Value {
     let shows = |part: &str| include.iter().any(|name| name.as_ref() == part);
     let mut shape = json!({
@@ -84,7 +84,7 @@ fn shape(cluster: &Cluster, running: usize, include: &[impl AsRef<str>]) -> Valu
     shape
 }
 
-/// Builds that run in a cluster.
+/// The number of builds running in a cluster.
 async fn running(name: &str, endpoint: &Endpoint) -> Result<usize, RefusedCall> {
     let live = endpoint.builds.live().await?;
     Ok(live.iter().filter(|known| known.task.cluster == name).count())
@@ -120,7 +120,7 @@ pub(crate) struct DescribeClusters {
 }
 
 impl DescribeClusters {
-    /// The clusters that are meant.
+    /// The named clusters, or the default one.
     fn named(&self) -> Vec<&str> {
         let named: Vec<&str> = self.clusters.iter().map(String::as_str).collect();
         if named.is_empty() { vec![CLUSTER] } else { named }
@@ -213,7 +213,7 @@ impl OperationInput for CreateCluster {
                     return Err(RefusedCall::new("ClientException", text));
                 }
                 None => table.add(new.clone()),
-                // The same once more is that one.
+                // An identical cluster counts as created.
                 Some(there) if there == new => {}
                 Some(there) if there == (Cluster { name: CLUSTER.to_owned(), ..Cluster::default() }) => {
                     if let Some(cluster) = table.cluster_mut(CLUSTER) {

@@ -1,4 +1,5 @@
-//! What a cluster says of sessions in its tasks: `executeCommandConfiguration`, checked when it comes.
+//! A cluster's settings for sessions in its tasks: `executeCommandConfiguration`, validated on
+//! arrival.
 
 use super::invalid;
 use crate::aws::call::RefusedCall;
@@ -7,7 +8,7 @@ use runner_core::destination::{Bucket, Destinations, Form, LogGroup};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// Where sessions are logged.
+/// The log of sessions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub(super) enum Logging {
@@ -15,11 +16,11 @@ pub(super) enum Logging {
     /// Where the build's own log goes.
     #[default]
     Default,
-    /// Where the cluster says.
+    /// The targets set in the cluster.
     Override,
 }
 
-/// As ECS has it.
+/// The member `executeCommandConfiguration`, in the form of ECS.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ExecConfiguration {
@@ -31,7 +32,7 @@ pub(super) struct ExecConfiguration {
     pub(super) log_configuration: Option<LogConfiguration>,
 }
 
-/// Where sessions are logged with [`Logging::Override`].
+/// The log targets for [`Logging::Override`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct LogConfiguration {
@@ -43,14 +44,14 @@ pub(super) struct LogConfiguration {
 }
 
 impl ExecConfiguration {
-    /// Where AWS gets what sessions show; `own` is the log group of the build's own log.
+    /// Where to log sessions at AWS; `own` is the log group of the build's own log.
     pub(super) fn destinations(&self, own: Option<&str>) -> Destinations {
-        // While they go on: AWS sends it at their ends.
+        // We send text during a session; AWS sends it at the end.
         let form = Form::Text;
         match (self.logging, &self.log_configuration) {
             (Logging::None, _) | (Logging::Override, None) => Destinations::default(),
             (Logging::Default, _) => {
-                // Made like the build's own stream, which may be begun later.
+                // Created like the build's own stream, which may begin later.
                 let group = own.map(|name| LogGroup {
                     name: name.to_owned(),
                     must_be_encrypted: false,
@@ -80,10 +81,10 @@ impl ExecConfiguration {
 
 const KNOWN: [&str; 2] = ["executeCommandConfiguration", "managedStorageConfiguration"];
 
-/// Checks a cluster's `configuration`; what it says of sessions.
+/// Validates a cluster's `configuration`. Returns its settings for sessions.
 ///
 /// # Errors
-/// What is wrong with it.
+/// If something is wrong with it, with the reason.
 pub(super) fn check(configuration: &Value) -> Result<ExecConfiguration, RefusedCall> {
     let map = configuration.as_object().ok_or_else(|| invalid("configuration is a map."))?;
     if let Some(name) = map.keys().find(|name| !KNOWN.contains(&name.as_str())) {
@@ -119,10 +120,10 @@ pub(super) fn check(configuration: &Value) -> Result<ExecConfiguration, RefusedC
     }
 }
 
-/// What a cluster's `configuration` says of sessions.
+/// The settings for sessions in a cluster's `configuration`.
 ///
 /// # Errors
-/// It is none.
+/// If the member has another form.
 pub(super) fn exec(configuration: Option<&Value>) -> Result<ExecConfiguration, RefusedCall> {
     let none = Value::Object(Map::new());
     let exec = configuration.and_then(|map| map.get("executeCommandConfiguration"));
@@ -167,7 +168,7 @@ mod tests {
         }
         assert!(check(&json!({"executeCommandConfig": {}})).is_err());
         assert!(check(&json!([])).is_err());
-        // Nothing said is DEFAULT.
+        // Without any settings logging is DEFAULT.
         assert_eq!(exec(None).expect("a default"), ExecConfiguration::default());
         assert_eq!(ExecConfiguration::default().logging, Logging::Default);
     }

@@ -1,5 +1,5 @@
-//! DescribeTaskDefinition: what a project or a build would be as a task definition. Made up for clients that ask; variables
-//! of the build are not listed.
+//! DescribeTaskDefinition: presents a project or a build as a task definition, for clients that
+//! ask. Variables of the build are left out.
 
 use super::start::{definition, no_definition, project_of};
 use super::{CONTAINER, ROLE_ARN};
@@ -45,7 +45,7 @@ impl OperationInput for DescribeTaskDefinition {
                     "environment": [],
                     "mountPoints": [],
                     "volumesFrom": [],
-                    // PID 1 of a build reaps everything.
+                    // PID 1 of a build reaps all processes.
                     "linuxParameters": {"initProcessEnabled": true},
                     "readonlyRootFilesystem": false,
                 }],
@@ -55,7 +55,7 @@ impl OperationInput for DescribeTaskDefinition {
     }
 }
 
-/// The image of a project, or that of the newest build of this name.
+/// The image of a project, or of the newest build with this name.
 async fn image(family: &str, endpoint: &Endpoint) -> Result<Option<String>, RefusedCall> {
     if let Some(service) = &endpoint.service
         && let Some(project) = service.project(family).await?

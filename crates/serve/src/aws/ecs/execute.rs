@@ -1,4 +1,4 @@
-//! ExecuteCommand: a session with a command in a task.
+//! ExecuteCommand: opens a session with a command in a task.
 
 use super::clusters::{find as find_cluster, in_cluster};
 use super::configuration;
@@ -17,12 +17,12 @@ use runner_folder::state::Cluster;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// What the service itself says.
+/// The message of the real service.
 const NOT_ENABLED: &str = "The execute command failed because execute command was not enabled when the \
     task was run or the execute command agent isn't running. Wait and try again or run a new task with \
     execute command enabled and try again.";
 
-/// The build that a call which needs a live one names: by its task, or as every verb takes it.
+/// The live build that a call names: by its task, or as every verb names builds.
 async fn named(task: &str, endpoint: &Endpoint) -> Result<VisibleBuild, String> {
     match find(task, endpoint).await {
         Some(known) => Ok(known),
@@ -33,7 +33,7 @@ async fn named(task: &str, endpoint: &Endpoint) -> Result<VisibleBuild, String> 
     }
 }
 
-/// The same in a cluster.
+/// The named build, and its cluster if that is the one the call names.
 async fn named_in(
     cluster: Option<&str>,
     task: &str,
@@ -115,7 +115,7 @@ async fn execute(
     (plan.logs, plan.key) = asked_for(cluster.configuration.as_ref(), &known)?;
     let unreached = |why: String| {
         tracing::debug!(why, "a task that cannot be reached");
-        // Tools know the first two sentences.
+        // Tools match the first two sentences.
         let text = format!(
             "The execute command failed due to an internal error. Try again later. ({why})"
         );
@@ -156,13 +156,13 @@ async fn execute(
     }))
 }
 
-/// Where a cluster's configuration has sessions in a task logged, and the key that it has them encrypted with.
+/// The log targets and the encryption key that a cluster sets for sessions in a task.
 pub(in crate::aws) fn asked_for(
     configuration: Option<&Value>,
     known: &VisibleBuild,
 ) -> Result<(Destinations, Option<String>), RefusedCall> {
     let exec = configuration::exec(configuration)?;
-    // The one at AWS that the build's own log goes to.
+    // The log group that the build's own log goes to.
     let logs = &known.record.logs.cloud_watch_logs;
     let own = logs.group_name.as_deref().filter(|_| logs.status == "ENABLED");
     let to = exec.destinations(own);

@@ -1,4 +1,4 @@
-//! ECS: a build as a task with one container and an agent that runs commands in it.
+//! ECS: presents a build as a task with one container and an agent that runs commands in it.
 
 mod clusters;
 mod configuration;
@@ -26,20 +26,20 @@ use serde_json::{Value, json};
 use std::io;
 use std::sync::Arc;
 
-/// The one container of a task.
+/// The only container of a task.
 const CONTAINER: &str = "build";
-/// Most items of a page.
+/// Most items on a page.
 const PAGE: usize = 100;
 
-/// The role that tasks have.
+/// The role given for all tasks.
 const ROLE_ARN: &str = "arn:aws:iam::000000000000:role/runner-build";
 
-/// Something is wrong with the file they are kept in.
+/// The error for an unusable file of clusters.
 fn broken(error: &io::Error) -> RefusedCall {
     RefusedCall::new("ServerException", error.to_string()).with_status(500)
 }
 
-/// A change of the clusters that was not made.
+/// Why the clusters were not changed.
 enum NotChanged {
     Refused(RefusedCall),
     Broken(io::Error),
@@ -51,7 +51,7 @@ impl From<io::Error> for NotChanged {
     }
 }
 
-/// Changes the clusters and tasks there are, where that holds up nobody else.
+/// Changes clusters and tasks on a blocking thread.
 async fn changed<T: Send + 'static>(
     endpoint: &Endpoint,
     change: impl FnOnce(&mut ClusterTable) -> Result<T, RefusedCall> + Send + 'static,
@@ -72,7 +72,7 @@ fn invalid(message: impl Into<String>) -> RefusedCall {
     RefusedCall::new("InvalidParameterException", message)
 }
 
-/// Some of a list, under this name.
+/// A page of a list, under this name.
 fn paged(
     name: &str,
     arns: &[String],

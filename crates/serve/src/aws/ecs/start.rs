@@ -1,4 +1,5 @@
-//! RunTask, StartTask and StopTask: builds of a project, by the names that ECS has for that. Services are judged and refused.
+//! RunTask, StartTask and StopTask: start and stop builds of a project in ECS's terms. Calls for
+//! services are checked and refused.
 
 use super::clusters::{find, in_cluster};
 use super::tasks::{TaskFound, found};
@@ -16,7 +17,7 @@ use runner_host::clock;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// Most tasks of one call, as in AWS.
+/// Most tasks in one call, as in AWS.
 const MOST: usize = 10;
 
 #[derive(Deserialize)]
@@ -35,7 +36,7 @@ pub(crate) struct RunTask {
     client_token: Option<String>,
 }
 
-/// What of a task's definition is to be otherwise.
+/// Overrides of a task's definition.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Overrides {
@@ -58,14 +59,14 @@ struct Variable {
     value: String,
 }
 
-/// The project that a task definition is: FAMILY, FAMILY:1 or its ARN.
+/// The project of a task definition, given as FAMILY, FAMILY:1 or an ARN.
 pub(super) fn project_of(definition: &str) -> Option<&str> {
     let name = match definition.starts_with("arn:") {
         true => definition.strip_prefix(&arn("ecs", "task-definition/"))?,
         false => definition,
     };
     match name.split_once(':') {
-        // What is judged and what is started are one name.
+        // The checked name and the started name must be the same.
         _ if name.contains('/') => None,
         None => Some(name),
         Some((family, "1")) => Some(family),
@@ -73,7 +74,7 @@ pub(super) fn project_of(definition: &str) -> Option<&str> {
     }
 }
 
-/// A task definition as it is judged.
+/// A task definition as a resource.
 pub(super) fn definition(named: &str) -> ResourceNames {
     if let Some(project) = project_of(named) {
         return ResourceNames::named(arn("ecs", &format!("task-definition/{project}:1")));
@@ -89,16 +90,16 @@ pub(super) fn no_definition() -> RefusedCall {
     RefusedCall::new("ClientException", "TaskDefinition not found.")
 }
 
-/// What rules can ask where something is started.
+/// The condition keys for starting a task.
 fn context(cluster: Option<&str>, is_enabled: bool) -> ConditionKeys {
     let mut context = in_cluster(cluster.unwrap_or(CLUSTER));
-    // Also where the request does not say it: nothing is switched on then.
+    // Set even if the request leaves it out, which means false.
     context.push(("ecs:enable-execute-command", is_enabled.to_string()));
     context
 }
 
 impl RunTask {
-    /// As StartBuild takes it.
+    /// The equivalent input of StartBuild.
     fn build(&self, project: &str, number: usize) -> Result<Value, RefusedCall> {
         let mut variables = Vec::new();
         for one in &self.overrides.container_overrides {
@@ -134,7 +135,7 @@ impl OperationInput for RunTask {
     async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
         let context = context(self.cluster.as_deref(), self.enable_execute_command);
         let mut resource = definition(&self.task_definition);
-        // What is denied of the project is denied of its tasks.
+        // A rule that denies the project also denies its tasks.
         if let Some(project) = project_of(&self.task_definition) {
             resource.also.extend(ResourceNames::project(project).names);
         }
@@ -167,7 +168,7 @@ impl OperationInput for RunTask {
             let started = service.start_build(project, &build, &origin.caller.name).await;
             match started {
                 Ok(build) => uuids.push(build.uuid),
-                // What has been started is answered with; what has not is a failure.
+                // Started builds are returned; the rest counts as failed.
                 Err(fault) if uuids.is_empty() => {
                     let refusal = RefusedCall::from(fault);
                     return Err(RefusedCall { code: "ClientException", ..refusal });
@@ -200,7 +201,7 @@ impl OperationInput for RunTask {
     }
 }
 
-/// As RunTask, on machines that the caller names. There is this one.
+/// Like RunTask, on machines that the caller names. This one is the only choice.
 #[derive(Deserialize)]
 pub(crate) struct StartTask(RunTask);
 
@@ -256,7 +257,7 @@ impl OperationInput for StopTask {
     }
 }
 
-/// CreateService and UpdateService: judged, and then refused.
+/// CreateService and UpdateService: checked, then refused.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct CreateService {

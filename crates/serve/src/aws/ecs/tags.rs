@@ -1,4 +1,4 @@
-//! Tags of clusters and tasks. Those of tasks count for policies about their builds, under every name.
+//! Tags of clusters and tasks. Tags of a task apply to its build in policies, under every name.
 
 use super::clusters::{name_of, not_found, table};
 use super::{changed, invalid};
@@ -12,10 +12,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// Most tags of a thing, as in AWS.
+/// Most tags on one resource, as in AWS.
 const MOST: usize = 50;
 
-/// A tag of a request.
+/// A tag in a request.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct EcsTag {
     key: String,
@@ -23,7 +23,7 @@ pub(super) struct EcsTag {
     value: String,
 }
 
-/// Tags that may be given.
+/// Validates tags.
 pub(super) fn checked(tags: &[EcsTag]) -> Result<BTreeMap<String, String>, RefusedCall> {
     for EcsTag { key, value } in tags {
         let length = key.chars().count();
@@ -45,24 +45,24 @@ pub(super) fn checked(tags: &[EcsTag]) -> Result<BTreeMap<String, String>, Refus
     Ok(tags.iter().map(|tag| (tag.key.clone(), tag.value.clone())).collect())
 }
 
-/// What rules can ask of tags in a request.
+/// The condition keys for tags in a request.
 pub(super) fn in_request(tags: &[EcsTag]) -> Vec<(String, String)> {
     tags.iter().map(|tag| (format!("aws:RequestTag/{}", tag.key), tag.value.clone())).collect()
 }
 
-/// As answers have them.
+/// Tags in the form of responses.
 pub(super) fn shape(tags: &BTreeMap<String, String>) -> Value {
     tags.iter().map(|(key, value)| json!({"key": key, "value": value})).collect()
 }
 
-/// What an ARN names.
+/// The target of an ARN.
 pub(in crate::aws) enum TagTarget {
     Cluster(String),
-    /// A build, by its uuid.
+    /// A build's uuid.
     Task(String),
 }
 
-/// A thing with tags, whether or not it is there.
+/// A resource with tags, which may not exist.
 async fn named(
     arn: &str,
     endpoint: &Endpoint,

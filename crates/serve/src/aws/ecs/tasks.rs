@@ -1,4 +1,4 @@
-//! Builds as tasks: described and listed.
+//! Describes and lists builds as tasks.
 
 use super::clusters::{find as find_cluster, in_cluster, name_of};
 use super::{CONTAINER, invalid, paged};
@@ -16,21 +16,21 @@ use runner_service::db::builds::BuildProgress;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// How every task was launched: not on machines of AWS.
+/// The launch type of every task: not on AWS's machines.
 const LAUNCH_TYPE: &str = "EXTERNAL";
-/// How tasks can be launched.
+/// All launch types of ECS.
 const LAUNCH_TYPES: [&str; 4] = ["EC2", "FARGATE", LAUNCH_TYPE, "MANAGED_INSTANCES"];
-/// How long a task that has ended is listed.
+/// Seconds for which an ended task is listed.
 const STOPPED_FOR_S: f64 = 3600.0;
 
-/// A build as ECS knows it.
+/// A build found for a task.
 pub(in crate::aws) enum TaskFound {
     Known(Box<VisibleBuild>),
     /// It has no folder yet.
     Waiting(Box<PendingTask>),
 }
 
-/// A build that waits in the queue, or is being started.
+/// A build in the queue, or starting.
 pub(in crate::aws) struct PendingTask {
     uuid: String,
     project: String,
@@ -38,7 +38,7 @@ pub(in crate::aws) struct PendingTask {
     task: Task,
 }
 
-/// The build of a task's id or ARN, also one that still waits.
+/// The build of a task's id or ARN, even while it waits.
 pub(super) async fn found(
     task: &str,
     endpoint: &Endpoint,
@@ -68,7 +68,7 @@ impl TaskFound {
         }
     }
 
-    /// As CodeBuild names it.
+    /// The id in CodeBuild's form.
     pub(super) fn id(&self) -> String {
         match self {
             TaskFound::Known(known) => known.record.id.clone(),
@@ -76,7 +76,7 @@ impl TaskFound {
         }
     }
 
-    /// Whether it is one of this cluster.
+    /// Whether the task belongs to this cluster.
     pub(super) fn is_in(&self, cluster: &str) -> bool {
         let own = match self {
             TaskFound::Known(known) => &known.task.cluster,
@@ -85,7 +85,7 @@ impl TaskFound {
         name_of(Some(cluster)).is_some_and(|name| name == own)
     }
 
-    /// As it is judged, whether or not it is there.
+    /// A task as a resource, whether or not it exists.
     pub(super) fn resource(found: Option<&Self>, cluster: &str, task: &str) -> ResourceNames {
         match found {
             Some(TaskFound::Waiting(it)) => {
@@ -97,7 +97,7 @@ impl TaskFound {
     }
 }
 
-/// What AWS adds to a task's id to name its container's run: ten digits.
+/// The runtime id of a task's container: the task's id and ten digits.
 pub(super) fn runtime_id(known: &VisibleBuild) -> String {
     let digits = uuid::Uuid::try_parse(&known.uuid).map_or(0, |uuid| uuid.as_u64_pair().1);
     format!("{}-{:010}", task_id(known), digits % 10_000_000_000)
@@ -120,7 +120,7 @@ pub(crate) struct DescribeTasks {
 }
 
 impl OperationInput for DescribeTasks {
-    /// What each task names.
+    /// The task of each id, if there is one.
     type Subject = Vec<Option<TaskFound>>;
 
     async fn subject(
@@ -163,7 +163,7 @@ impl OperationInput for DescribeTasks {
     }
 }
 
-/// A task as answers have it.
+/// A task in the form of responses.
 pub(super) async fn shape(found: TaskFound) -> Value {
     match found {
         TaskFound::Known(known) => shape_of(*known).await,
@@ -171,7 +171,7 @@ pub(super) async fn shape(found: TaskFound) -> Value {
     }
 }
 
-/// What of a task its cluster and its project say.
+/// The members that follow from a task's cluster and project.
 fn common(uuid: &str, project: &str, task: &Task) -> Value {
     let id = uuid.replace('-', "");
     json!({
@@ -197,7 +197,7 @@ fn shape_of_waiting(waiting: &PendingTask) -> Value {
     let tags = [("codebuild:project", project.as_str())].into_iter();
     let tags = tags.chain(task.tags.iter().map(|(key, value)| (key.as_str(), value.as_str())));
     let tags: Vec<Value> = tags.map(|(key, value)| json!({"key": key, "value": value})).collect();
-    // Milliseconds of this century are exact.
+    // A double holds milliseconds of this century exactly.
     let created = std::time::Duration::from_millis(requested_ms.unsigned_abs()).as_secs_f64();
     let more = json!({
         "startedBy": task.started_by,
@@ -259,7 +259,7 @@ async fn shape_of(known: VisibleBuild) -> Value {
     task
 }
 
-/// What runs commands in it, and why it does not.
+/// The status of the agent that runs commands in the build.
 async fn agent(known: VisibleBuild) -> Value {
     let (is_live, started) = (known.is_live, known.record.start_time);
     let name = "ExecuteCommandAgent";
@@ -290,7 +290,7 @@ impl ListTasks {
     /// Checks the filters.
     fn check(&self) -> Result<(), RefusedCall> {
         if self.service_name.is_some() {
-            // Builds are tasks that nobody keeps running.
+            // Builds are tasks without a service.
             return Err(RefusedCall::new("ServiceNotFoundException", "Service not found."));
         }
         if self.container_instance.is_some() {
@@ -306,7 +306,7 @@ impl ListTasks {
         Ok(())
     }
 
-    /// Whether it asks for this one, as far as it is not a matter of how it stands.
+    /// Whether the filters match a build, apart from its status.
     fn wants(&self, known: &VisibleBuild) -> bool {
         let record = &known.record;
         self.family.as_ref().is_none_or(|family| record.project_name == *family)
@@ -342,7 +342,7 @@ impl OperationInput for ListTasks {
     }
 }
 
-/// Builds that have ended and are still listed.
+/// Ended builds that are still listed.
 async fn stopped(endpoint: &Endpoint) -> Result<Vec<VisibleBuild>, RefusedCall> {
     let mut all = endpoint.builds.all().await?;
     let now = clock::wall().epoch_seconds();

@@ -1,4 +1,4 @@
-//! How operations on users and groups are carried out: read from the file of users, or changed in it.
+//! Runs operations on users and groups, which read or change the file of users.
 
 use super::document::IamDocument;
 use crate::aws::call::{AwsCall, RefusedCall};
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-/// The fields of a call, under the names that lists are flattened to.
+/// The fields of a call, with flattened names for list items.
 pub(super) type IamFields = BTreeMap<String, String>;
 
 /// The items of a list.
@@ -22,7 +22,7 @@ pub(super) fn members<'f>(fields: &'f IamFields, name: &str) -> Vec<&'f str> {
     (1..).map_while(item).collect()
 }
 
-/// Puts the caller's name into a call that may leave out whose user it is about.
+/// Fills in the caller's name if a call leaves out the user.
 pub(in crate::aws) fn named(call: &mut AwsCall, origin: &Origin) {
     const OWN: [&str; 5] =
         ["GetUser", "CreateAccessKey", "ListAccessKeys", "UpdateAccessKey", "DeleteAccessKey"];
@@ -34,10 +34,10 @@ pub(in crate::aws) fn named(call: &mut AwsCall, origin: &Origin) {
     }
 }
 
-/// What an operation is about.
+/// The resource of an operation.
 pub(in crate::aws) enum About {
     All,
-    /// A user, who may be the owner.
+    /// A user; may be the owner.
     User(String),
     Group(String),
 }
@@ -47,14 +47,14 @@ pub(in crate::aws) trait Administer: Send + Sync {
     /// Whether it changes the file.
     const CHANGES: bool = true;
 
-    /// What it is about.
+    /// The operation's resource.
     fn about(asked: &IamCall) -> Result<About, RefusedCall>;
 
-    /// Does it; what it answers.
+    /// Runs the operation. Returns the response.
     fn perform(asked: &IamCall, document: &mut IamDocument) -> Result<Value, RefusedCall>;
 }
 
-/// What a call asks for.
+/// The fields of a call.
 pub(in crate::aws) struct IamCall(IamFields);
 
 impl IamCall {
@@ -78,7 +78,7 @@ impl IamCall {
         members(&self.0, name)
     }
 
-    /// Keys and values.
+    /// The tags as keys and values.
     pub(super) fn tags(&self) -> Vec<(&str, &str)> {
         let get = |name: &str| self.0.get(name).map(String::as_str);
         let tag = |number: usize| {
@@ -88,7 +88,7 @@ impl IamCall {
         (1..).map_while(tag).collect()
     }
 
-    /// Refuses what is not kept.
+    /// Refuses members that the file does not store.
     pub(super) fn without(&self, names: &[&str]) -> Result<(), RefusedCall> {
         if self.get("Path").is_some_and(|path| path != "/") {
             return Err(invalid("Path: there is none but `/` here"));
@@ -162,7 +162,7 @@ impl<A: Administer> OperationInput for Of<A> {
         endpoint: &Endpoint,
     ) -> Result<Value, RefusedCall> {
         let users = Arc::clone(&endpoint.users);
-        // Files are locked and written.
+        // Files are locked and written, so this blocks.
         let done = tokio::task::spawn_blocking(move || match A::CHANGES {
             true => users.change(|document| A::perform(&asked, document)),
             false => A::perform(&asked, &mut users.document()?),

@@ -1,4 +1,4 @@
-//! The file of users as it is changed: JSON, whose members this version may not know all of.
+//! The editable file of users: JSON, whose members this version may not all know.
 
 use super::administer::invalid;
 use crate::aws::call::RefusedCall;
@@ -24,10 +24,10 @@ pub(super) fn conflict(code: &'static str, text: String) -> RefusedCall {
 }
 
 impl IamDocument {
-    /// Of a text that has been found right.
+    /// Reads a validated text.
     ///
     /// # Errors
-    /// It is no JSON.
+    /// If it is not JSON.
     pub(in crate::aws) fn read(text: &str) -> Result<Self, serde_json::Error> {
         serde_json::from_str(text).map(IamDocument)
     }
@@ -63,7 +63,7 @@ impl IamDocument {
         self.one_mut("groups", name).ok_or_else(|| no_such(&format!("group with the name {name}")))
     }
 
-    /// Adds one to a list. Whether its name may be is for those who read the file.
+    /// Adds an entry to a list. Readers of the file check whether the name is valid.
     pub(in crate::aws) fn add(
         &mut self,
         list: &str,
@@ -89,7 +89,7 @@ impl IamDocument {
     }
 }
 
-/// The names in a member that is a list of texts.
+/// The strings in a member that is a list.
 pub(super) fn texts<'m>(members: &'m DocumentMembers, name: &str) -> Vec<&'m str> {
     let list = members.get(name).and_then(Value::as_array);
     list.into_iter().flatten().filter_map(Value::as_str).collect()
@@ -101,7 +101,7 @@ pub(super) fn names(members: &DocumentMembers, name: &str) -> Vec<String> {
     map.into_iter().flatten().map(|(name, _)| name.clone()).collect()
 }
 
-/// A member that is a list or a map, made where it is missing.
+/// A list or map member, created if missing.
 pub(super) fn part<'m>(
     members: &'m mut DocumentMembers,
     name: &str,

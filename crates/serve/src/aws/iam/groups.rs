@@ -1,4 +1,4 @@
-//! Groups, and who is in them.
+//! Groups and their members.
 
 use super::administer::{About, Administer, IamCall, group_arn, invalid};
 use super::document::{IamDocument, conflict, names, part, texts};

@@ -6,7 +6,7 @@ use crate::aws::call::RefusedCall;
 use crate::aws::keys::new_pair;
 use serde_json::{Map, Value, json};
 
-/// As many as AWS gives a user.
+/// Most keys of a user, as in AWS.
 const MAX_KEYS: usize = 2;
 
 fn this(asked: &IamCall) -> Result<About, RefusedCall> {
@@ -21,7 +21,7 @@ fn status(key: &Value) -> &'static str {
     if key["active"] == false { "Inactive" } else { "Active" }
 }
 
-/// The one of this id.
+/// The key with this id, and its position.
 fn find<'k>(keys: &'k mut [Value], id: &str) -> Result<(usize, &'k mut Value), RefusedCall> {
     let found = keys.iter_mut().enumerate().find(|(_, key)| key["id"] == *id);
     found.ok_or_else(|| no_such(&format!("access key with the id {id}")))
@@ -61,7 +61,7 @@ impl Administer for ListAccessKeys {
     fn perform(asked: &IamCall, document: &mut IamDocument) -> Result<Value, RefusedCall> {
         let name = asked.user()?;
         let keys = keys(document.user(name)?)?;
-        // One of a profile has the id that AWS's files give it, today.
+        // A key from a profile has whatever id AWS's files hold today, so it is not listed.
         let shape = |key: &Value| {
             let id = key["id"].as_str()?;
             let shape = json!({"UserName": name, "AccessKeyId": id, "Status": status(key)});

@@ -1,7 +1,7 @@
-//! IAM: users, their keys, policies and groups, and what policies would say.
+//! IAM: users, keys, policies and groups, and simulation of policies.
 //!
-//! What changes something changes the file of users in the state folder (`document`), as an editor would; endpoints read
-//! it again. There are no roles, managed policies or boundaries.
+//! Operations change the file of users in the state folder (`document`) as an editor would;
+//! endpoints then read it again. There are no roles, managed policies or boundaries.
 
 mod administer;
 mod document;

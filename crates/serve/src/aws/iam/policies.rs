@@ -1,4 +1,4 @@
-//! Policies that stand in a user or in a group.
+//! Inline policies of users and groups.
 
 use super::administer::{About, Administer, IamCall, invalid};
 use super::document::{IamDocument, names, no_such, part};
@@ -15,7 +15,7 @@ fn put(asked: &IamCall, holder: &mut PolicyMembers) -> Result<Value, RefusedCall
         return Err(invalid("PolicyName has 1 to 128 letters, digits and the characters _+=,.@-"));
     }
     let text = asked.need("PolicyDocument")?;
-    // Everything that is wrong with it, and names that stand twice, which `Value` would not show.
+    // Reports all errors, including duplicate names, which `Value` would hide.
     IamPolicy::parse(name, text).map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
         RefusedCall::new("MalformedPolicyDocument", lines.join("; "))
@@ -48,7 +48,7 @@ fn delete(asked: &IamCall, holder: &mut PolicyMembers) -> Result<Value, RefusedC
     }
 }
 
-/// As IAM gives out documents.
+/// Percent-encodes a document as IAM does.
 fn encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {

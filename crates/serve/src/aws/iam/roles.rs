@@ -1,4 +1,4 @@
-//! The one role there is: that of tasks, which stands for this program and for whoever it calls AWS as.
+//! The only role: that of tasks, which stands for this program and its identity at AWS.
 
 use super::document::no_such;
 use crate::aws::call::RefusedCall;

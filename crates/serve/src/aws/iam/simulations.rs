@@ -1,4 +1,4 @@
-//! What policies would say.
+//! Simulation of policies.
 
 use super::administer::{IamFields, members};
 use crate::aws::call::RefusedCall;
@@ -10,7 +10,7 @@ use runner_core::iam::{Directory, DocumentProblem, IamPolicy};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// Most answers of one call.
+/// Most results of one call.
 const MAX_ANSWERS: usize = 1000;
 
 fn invalid(text: impl Into<String>) -> RefusedCall {

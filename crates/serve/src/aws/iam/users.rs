@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 /// Most tags of a user.
 const MAX_TAGS: usize = 50;
 
-/// A user, by what the file has of them; nothing where it is the owner.
+/// A user's members in the file; `None` for the owner.
 pub(super) fn shape(name: &str, user: Option<&Map<String, Value>>) -> Value {
     let id = user.and_then(|user| user.get("id")?.as_str().map(str::to_owned));
     let id = id.unwrap_or_else(|| id_of_name(name));
@@ -67,7 +67,7 @@ impl Administer for CreateUser {
         asked.without(&["PermissionsBoundary"])?;
         let name = asked.user()?;
         let user = document.add("users", name)?;
-        // What one of this name has done before is not this one's.
+        // An earlier user of this name must not be confused with this one.
         let id = new_user_id().map_err(|error| no_randomness(&error))?;
         user.insert("id".to_owned(), json!(id));
         put_tags(asked, user)?;
@@ -88,7 +88,7 @@ impl Administer for GetUser {
         let name = asked.user()?;
         match document.user(name) {
             Ok(user) => Ok(json!({"User": shape_with_tags(name, user)})),
-            // They stand in no file.
+            // The owner is in no file.
             Err(_) if name == owner().0 => Ok(json!({"User": shape(name, None)})),
             Err(error) => Err(error),
         }

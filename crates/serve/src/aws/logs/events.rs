@@ -1,4 +1,4 @@
-//! Lines of logs: of one stream, or of a group those that match.
+//! Log lines: of one stream, or the matching ones of a group.
 
 use super::{GroupName, bad_token, group_arn, invalid, most, service, stream_arn};
 use crate::aws::call::RefusedCall;
@@ -10,7 +10,7 @@ use runner_service::logs::{FilterPattern, From, LineKey, LogFilter, TimeRange, n
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// Lines of one page.
+/// Lines on one page.
 const PAGE: usize = 10_000;
 
 #[derive(Deserialize)]
@@ -78,12 +78,12 @@ impl OperationInput for GetLogEvents {
     }
 }
 
-/// A token of a stream, which goes on at this line.
+/// A token that continues a stream at this line.
 fn seal(way: char, stream: u64, line: u64) -> String {
     format!("{way}/{stream:020}{line:036}")
 }
 
-/// Where a token of this stream goes on.
+/// The position of a token, if it belongs to this stream.
 fn open(token: &str, stream: u64) -> Option<From> {
     let (way, place) = token.split_once('/')?;
     let is_number = place.len() == 56 && place.bytes().all(|byte| byte.is_ascii_digit());
@@ -180,7 +180,7 @@ impl OperationInput for FilterLogEvents {
     }
 }
 
-/// The same after every start, and in the order of times.
+/// An id that is stable across restarts and sorts by time.
 fn event_id((time, stream, line): LineKey) -> String {
     format!("{time:014}{stream:020}{line:022}")
 }

@@ -1,4 +1,4 @@
-//! Groups and streams.
+//! Lists log groups and streams.
 
 use super::{GroupName, bad_token, group_arn, invalid, most, name_of, service, stream_arn};
 use crate::aws::call::RefusedCall;
@@ -10,7 +10,7 @@ use runner_service::db::streams::{AfterStream, GroupSelection, StreamOrder, Stre
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// Groups or streams of one page.
+/// Groups or streams on one page.
 const PAGE: usize = 50;
 
 #[derive(Deserialize)]
@@ -37,7 +37,7 @@ impl OperationInput for DescribeLogGroups {
     }
 
     async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
-        // As AWS names it: all groups.
+        // AWS's name for all groups.
         let all = ResourceNames::named(arn("logs", "log-group::log-stream:"));
         Ok((RequestScope::of([all]), ()))
     }

@@ -1,4 +1,4 @@
-//! CloudWatch Logs, as far as it is read: the logs of builds, where there is a service (`runner_service::logs`).
+//! CloudWatch Logs, read only: the logs of builds, if there is a service (`runner_service::logs`).
 
 mod events;
 mod lists;
@@ -38,7 +38,7 @@ impl From<LogError> for RefusedCall {
     }
 }
 
-/// What only `runner serve` has.
+/// The service, which only `runner serve` has.
 fn service(endpoint: &Endpoint) -> Result<&Arc<Service>, RefusedCall> {
     endpoint.service.as_ref().ok_or_else(|| {
         let text =
@@ -55,7 +55,7 @@ fn stream_arn(group: &str, stream: &str) -> String {
     arn("logs", &format!("log-group:{group}:log-stream:{stream}"))
 }
 
-/// A group, by its name or by its ARN.
+/// A group given by name or ARN.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct GroupName {
@@ -78,13 +78,13 @@ impl GroupName {
         }
     }
 
-    /// Its name. An ARN of another account or region matches no group.
+    /// The group's name. An ARN of another account or Region matches no group.
     fn name(&self) -> &str {
         let named = self.log_group_name.as_deref().or(self.log_group_identifier.as_deref());
         name_of(named.unwrap_or_default())
     }
 
-    /// What is judged: the group, and where a rule denies, the projects whose logs it has.
+    /// The group as a resource. Rules that deny a project whose logs it holds also apply.
     async fn resource(&self, endpoint: &Endpoint) -> Result<ResourceNames, RefusedCall> {
         let name = self.name();
         let projects = match &endpoint.service {
@@ -101,7 +101,7 @@ fn name_of(named: &str) -> &str {
     name.strip_suffix(":*").unwrap_or(name)
 }
 
-/// As many as are wanted, or as a page has.
+/// The limit of the request, or the page size.
 fn most(limit: Option<u64>, page: usize) -> usize {
     limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(page)
 }

@@ -1,8 +1,9 @@
-//! The operations of this endpoint: one table, and the one way to perform what stands in it.
+//! The operations of this endpoint: one table, and the only way to perform its rows.
 //!
-//! What is offered and who may have it performed come from here and nowhere else. A row
-//! names its input, a type of the service's own file, which says what a request is about ([`OperationInput::subject`]) and
-//! answers it. [`perform`] alone calls it, and asks the policy in between, so that nothing is answered unjudged.
+//! The table alone decides which operations are offered. A row names its input, a type in the
+//! service's own file, which finds the resources of a request ([`OperationInput::subject`]) and
+//! answers it. Only [`perform`] calls it, and asks the policy in between, so no request is answered
+//! unchecked.
 
 use super::call::{AwsCall, RefusedCall};
 use super::endpoint::{Endpoint, Origin};
@@ -36,7 +37,7 @@ pub(super) enum AwsService {
 }
 
 impl AwsService {
-    /// As actions are named.
+    /// The prefix in IAM actions.
     pub(super) const fn name(self) -> &'static str {
         match self {
             AwsService::CodeBuild => "codebuild",
@@ -51,7 +52,7 @@ impl AwsService {
         }
     }
 
-    /// As people name it.
+    /// The name for messages.
     fn title(self) -> &'static str {
         match self {
             AwsService::CodeBuild => "CodeBuild",
@@ -66,7 +67,7 @@ impl AwsService {
         }
     }
 
-    /// The one whose operations follow this in targets and in paths.
+    /// The service of a target's or path's prefix.
     pub(super) fn of_target(prefix: &str) -> Option<Self> {
         match prefix {
             "AmazonSSM" => Some(AwsService::Ssm),
@@ -81,7 +82,7 @@ impl AwsService {
         }
     }
 
-    /// The one of the query protocol with this version.
+    /// The service of the query protocol with this API version.
     pub(super) fn of_version(version: &str) -> Option<Self> {
         match version {
             "2011-06-15" => Some(AwsService::Sts),
@@ -91,7 +92,7 @@ impl AwsService {
         }
     }
 
-    /// Holds a call's input against what AWS says of it.
+    /// Validates a call's input against AWS's service description.
     fn validate(self, call: &AwsCall) -> Result<(), RefusedCall> {
         let (described, code) = match self {
             AwsService::CodeBuild => (DescribedService::CodeBuild, "InvalidInputException"),
@@ -113,7 +114,7 @@ impl AwsService {
         })
     }
 
-    /// The code for calls that come too fast.
+    /// The error code for calls that come too fast.
     pub(super) fn throttled(self) -> &'static str {
         match self {
             AwsService::Sts | AwsService::Iam => "Throttling",
@@ -121,7 +122,7 @@ impl AwsService {
         }
     }
 
-    /// A refusal of a caller who may not, in this service's words.
+    /// The refusal for a caller without permission, in this service's form.
     fn denied(self, text: String) -> RefusedCall {
         match self {
             AwsService::CodeBuild
@@ -138,20 +139,20 @@ impl AwsService {
     }
 }
 
-/// What an operation does to what it is about.
+/// The effect of an operation on its resources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OperationEffect {
     Reads,
     Changes,
 }
 
-/// What an endpoint knows of an operation.
+/// A row of the table.
 #[derive(Debug)]
 pub(super) struct Operation {
     pub(super) service: AwsService,
-    /// As requests name it.
+    /// The name in requests.
     pub(super) name: &'static str,
-    /// As IAM names it.
+    /// The name in IAM policies.
     pub(super) action: &'static str,
     pub(super) effect: OperationEffect,
     pub(super) perform: Perform,
@@ -161,12 +162,12 @@ pub(super) struct Operation {
 type Perform = for<'a> fn(&'a AwsCall, &'a Origin, &'a Endpoint) -> Performing<'a>;
 type Performing<'a> = Pin<Box<dyn Future<Output = Result<CallAnswer, RefusedCall>> + Send + 'a>>;
 
-/// The operation of a service that a request names so.
+/// The operation of a service with this name.
 pub(super) fn find(service: AwsService, name: &str) -> Option<&'static Operation> {
     OPERATIONS.iter().find(|operation| operation.service == service && operation.name == name)
 }
 
-/// What there is, in words.
+/// All offered operations, as text.
 pub(super) fn offered() -> &'static str {
     static OFFERED: LazyLock<String> = LazyLock::new(|| {
         let services = OPERATIONS.chunk_by(|one, next| one.service == next.service);
@@ -200,23 +201,23 @@ impl CallAnswer {
     }
 }
 
-/// What a request is about: at least one resource. All have to be allowed.
+/// The resources of a request, at least one. All must be allowed.
 pub(super) struct RequestScope {
     resources: Vec<ResourceNames>,
     pub(super) context: ConditionKeys,
-    /// Condition keys whose names the request has made: tags that it gives.
+    /// Condition keys that contain names from the request: tags that it sets.
     pub(super) requested: Vec<(String, String)>,
-    /// The id of the user who has begun it: what no rule allows or denies them they may.
+    /// The id of the user who began it, whom only an explicit deny stops.
     pub(super) begun_by: Option<String>,
-    /// A document that nobody has named, for rules that ask for [`DOCUMENT_CHECK`].
+    /// A default document that the request does not name, for rules with [`DOCUMENT_CHECK`].
     pub(super) or_with: Option<ResourceNames>,
 }
 
-/// The condition key by which a rule says that a session's document is judged, too.
+/// The condition key by which a rule demands that a session's document is checked, too.
 pub(super) const DOCUMENT_CHECK: &str = "ssm:SessionDocumentAccessCheck";
 
 impl RequestScope {
-    /// Of these; where there are none, of everything, so that something is judged.
+    /// These resources; without any it covers everything, so that something is checked.
     pub(super) fn of(resources: impl IntoIterator<Item = ResourceNames>) -> Self {
         let mut resources: Vec<ResourceNames> = resources.into_iter().collect();
         if resources.is_empty() {
@@ -226,27 +227,27 @@ impl RequestScope {
         RequestScope { resources, context, requested, begun_by: None, or_with: None }
     }
 
-    /// Of an operation that names nothing.
+    /// The scope of an operation that names no resource.
     pub(super) fn all() -> Self {
         RequestScope::of([])
     }
 
-    /// With condition keys of this operation alone.
+    /// Adds condition keys of this operation.
     pub(super) fn when(self, context: ConditionKeys) -> Self {
         RequestScope { context, ..self }
     }
 
-    /// With condition keys that the request has made.
+    /// Adds condition keys from the request.
     pub(super) fn when_also(self, requested: Vec<(String, String)>) -> Self {
         RequestScope { requested, ..self }
     }
 
-    /// Begun by this caller.
+    /// Sets the user who began it.
     pub(super) fn begun_by(self, user_id: String) -> Self {
         RequestScope { begun_by: Some(user_id), ..self }
     }
 
-    /// With this document, where only rules that ask for its check allow the rest.
+    /// Adds this document, checked only if nothing but rules that demand the check allow the rest.
     pub(super) fn or_with(self, document: ResourceNames) -> Self {
         RequestScope { or_with: Some(document), ..self }
     }
@@ -258,27 +259,28 @@ impl RequestScope {
 
 /// The input of an operation.
 pub(super) trait OperationInput: DeserializeOwned + Send + Sync {
-    /// What it names, as far as it is there.
+    /// The resources that were found.
     type Subject: Send;
 
-    /// Refuses a body in words that no description has. Asked before anything else.
+    /// Refuses a body with a message that the service descriptions cannot give. Runs first.
     ///
     /// # Errors
-    /// It is refused.
+    /// If the body is refused.
     fn check(_: &Value) -> Result<(), RefusedCall> {
         Ok(())
     }
 
-    /// Finds what it is about. That something is not there is no error here: a caller who may not ask does not hear it.
+    /// Finds the resources. A missing one is no error here: a caller without permission must not
+    /// learn of it.
     ///
     /// # Errors
-    /// The input is none that this operation takes.
+    /// If this operation does not take the input.
     fn subject(
         &self,
         endpoint: &Endpoint,
     ) -> impl Future<Output = Result<(RequestScope, Self::Subject), RefusedCall>> + Send;
 
-    /// Does what is asked for.
+    /// Carries the operation out.
     fn answer(
         self,
         subject: Self::Subject,
@@ -297,7 +299,7 @@ pub(super) trait OperationInput: DeserializeOwned + Send + Sync {
     }
 }
 
-/// Reads an input, finds what it is about, has that judged, and answers.
+/// Reads an input, finds its resources, checks them and answers.
 fn perform<'a, I: OperationInput>(
     call: &'a AwsCall,
     origin: &'a Origin,

@@ -1,4 +1,4 @@
-//! The table itself.
+//! The table of operations.
 
 use super::{AwsService, Operation, OperationEffect, Perform, perform};
 use crate::aws::iam::Of;
@@ -6,12 +6,12 @@ use crate::aws::{
     cloudtrail, codebuild, documents, ec2, ecs, iam, kms, logs, run_command, ssm, sts,
 };
 
-/// One that changes nothing.
+/// An operation that changes nothing.
 const fn reads(service: AwsService, action: &'static str, perform: Perform) -> Operation {
     operation(service, action, OperationEffect::Reads, perform)
 }
 
-/// One that changes something.
+/// An operation that changes something.
 const fn changes(service: AwsService, action: &'static str, perform: Perform) -> Operation {
     operation(service, action, OperationEffect::Changes, perform)
 }
@@ -22,12 +22,12 @@ const fn operation(
     effect: OperationEffect,
     perform: Perform,
 ) -> Operation {
-    // What follows the service and a colon.
+    // The part after the service and the colon.
     let (_, name) = action.split_at(service.name().len() + 1);
     Operation { service, name, action, effect, perform }
 }
 
-/// All of them, by service.
+/// All operations, by service.
 pub(in crate::aws) const OPERATIONS: &[Operation] = &[
     reads(AwsService::CodeBuild, "codebuild:BatchGetBuilds", perform::<codebuild::BatchGetBuilds>),
     reads(AwsService::CodeBuild, "codebuild:ListBuilds", perform::<codebuild::ListBuilds>),

@@ -1,4 +1,4 @@
-//! CancelCommand.
+//! CancelCommand: cancels a command on some or all of its nodes.
 
 use super::nodes::shown;
 use super::{is_id, is_named, read, seen};
@@ -38,13 +38,13 @@ impl OperationInput for CancelCommand {
         if found.is_live {
             read(move || found.cancel(&nodes.iter().collect::<Vec<_>>())).await?;
         }
-        // One that has ended has ended.
+        // Cancelling an ended command is no error.
         Ok(json!({}))
     }
 }
 
 impl CancelCommand {
-    /// Those that are meant: all, where none is named.
+    /// The nodes to cancel: the named ones, or all.
     fn nodes(&self, all: &[CommandNode]) -> Result<Vec<CommandNode>, RefusedCall> {
         if self.instance_ids.is_empty() {
             return Ok(all.to_vec());

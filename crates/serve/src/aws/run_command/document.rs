@@ -1,4 +1,4 @@
-//! The document that a command is made of.
+//! The document of a command.
 
 use crate::aws::call::RefusedCall;
 use crate::aws::documents;
@@ -7,10 +7,10 @@ use crate::aws::resources::last;
 use runner_core::document::DocumentType;
 use serde_json::Value;
 
-/// A document of the type Command, in one version.
+/// One version of a document of the type Command.
 pub(super) struct CommandDocumentVersion {
     pub(super) content: Value,
-    /// SHA-256 of the text as it was given; None for AWS's documents.
+    /// SHA-256 of the original text; `None` for AWS's documents.
     hash: Option<String>,
 }
 
@@ -25,7 +25,7 @@ fn none(name: &str) -> RefusedCall {
     )
 }
 
-/// Finds one by its name or its ARN, and a version: `$LATEST`, `$DEFAULT`, a number, or none.
+/// Finds a document by name or ARN, and a version: `$LATEST`, `$DEFAULT`, a number or `None`.
 pub(super) async fn find(
     endpoint: &Endpoint,
     named: &str,
@@ -33,7 +33,7 @@ pub(super) async fn find(
 ) -> Result<CommandDocumentVersion, RefusedCall> {
     let version = version.filter(|version| !version.is_empty());
     let found = documents::find(endpoint, named, version).await.map_err(|refusal| {
-        // What is there for commands is worth more than that this is not.
+        // Lists the documents for commands instead of only saying that this one is missing.
         if refusal.code == "InvalidDocument" { none(last(named)) } else { refusal }
     })?;
     if found.kind() == DocumentType::Session {
@@ -46,7 +46,7 @@ pub(super) async fn find(
 }
 
 impl CommandDocumentVersion {
-    /// Holds it against a hash that the caller knows.
+    /// Compares the document with a hash from the caller.
     pub(super) fn check_hash(&self, hash: &str, kind: Option<&str>) -> Result<(), RefusedCall> {
         let wrong = |text: &str| Err(RefusedCall::new("InvalidDocument", text));
         match (&self.hash, kind.unwrap_or("Sha256")) {

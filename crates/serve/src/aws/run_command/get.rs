@@ -1,4 +1,4 @@
-//! GetCommandInvocation.
+//! GetCommandInvocation: the result of a command on one node.
 
 use super::{is_id, is_named, read, seen, shape};
 use crate::aws::call::RefusedCall;
@@ -57,7 +57,7 @@ impl OperationInput for GetCommandInvocation {
                 None => outputs.so_far()?,
             };
             if cut.errors.is_empty() && invocation.details.is_end() {
-                // Why nothing has run, or was not kept.
+                // The reason why nothing ran or no output was kept.
                 cut.errors.clone_from(&invocation.trace);
             }
             if is_alone || (state.ended.is_none() && invocation.details.is_end()) {
@@ -89,7 +89,7 @@ impl OperationInput for GetCommandInvocation {
     }
 }
 
-/// The step that is meant: of several one has to be named.
+/// The requested step. If there are several, the request must name one.
 fn step<'s>(
     steps: &'s [CommandStep],
     named: Option<&str>,

@@ -1,4 +1,4 @@
-//! DescribeInstanceInformation: live builds as managed nodes.
+//! DescribeInstanceInformation: lists live builds as managed nodes.
 
 use super::nodes::shown;
 use super::{invalid, is_build};
@@ -16,9 +16,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// How long a build may take to say how it stands.
+/// Longest wait for a build's status.
 const SOON: Duration = Duration::from_secs(2);
-/// The version that builds answer as.
+/// The agent version that builds report.
 const AGENT: &str = "3.3.0.0";
 
 #[derive(Deserialize)]
@@ -32,7 +32,7 @@ pub(crate) struct DescribeInstanceInformation {
     next_token: Option<String>,
 }
 
-/// A condition.
+/// A filter.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct InstanceFilter {
@@ -40,7 +40,7 @@ struct InstanceFilter {
     values: Vec<String>,
 }
 
-/// The same in an older form.
+/// A filter in the older form.
 #[derive(Clone, Debug, Deserialize)]
 struct OldInstanceFilter {
     key: String,
@@ -48,7 +48,7 @@ struct OldInstanceFilter {
     values: Vec<String>,
 }
 
-/// A build as it stands.
+/// A build and its status.
 struct InstanceNode {
     known: VisibleBuild,
     id: String,
@@ -90,7 +90,7 @@ impl OperationInput for DescribeInstanceInformation {
 }
 
 impl DescribeInstanceInformation {
-    /// Conditions in one form.
+    /// The filters of either form.
     fn filters(&self) -> Result<Vec<InstanceFilter>, RefusedCall> {
         if !self.filters.is_empty() && !self.instance_information_filter_list.is_empty() {
             return Err(RefusedCall::new(

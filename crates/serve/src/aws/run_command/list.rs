@@ -1,6 +1,6 @@
-//! ListCommands and ListCommandInvocations: the newest first, a page at a time.
+//! ListCommands and ListCommandInvocations: the newest first, page by page.
 //!
-//! Ids are in the order of commands, so that records are read only until a page is full.
+//! Ids sort in the order of commands, so records are read only until a page is full.
 
 use super::nodes::shown;
 use super::{find, invalid, is_named, may_see, read, shape};
@@ -13,19 +13,19 @@ use runner_folder::state::{CommandNode, FoundCommand, SentCommand};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// Most of a page, and as many where nothing is said.
+/// Most items on a page; also the default.
 const MOST: usize = 50;
 /// Records read at once.
 const AT_ONCE: usize = 32;
 
-/// A condition.
+/// A filter.
 #[derive(Clone, Debug, Deserialize)]
 struct CommandFilter {
     key: String,
     value: String,
 }
 
-/// What both calls have.
+/// The members that both calls share.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct ListRequest {
@@ -51,13 +51,13 @@ pub(crate) struct ListCommandInvocations {
     details: bool,
 }
 
-/// A condition that has been read.
+/// A parsed filter.
 enum FilterTest {
     After(i64),
     Before(i64),
     Status(String),
     Document(String),
-    /// Whether it is over.
+    /// Whether the command has ended.
     Complete(bool),
 }
 
@@ -91,7 +91,7 @@ const INVOCATION_STATUSES: &[&str] = &[
     "Terminated",
 ];
 
-/// Conditions, of commands or of invocations.
+/// Parses filters of commands or of invocations.
 fn tests(
     filters: &[CommandFilter],
     statuses: &[&str],
@@ -128,7 +128,7 @@ fn tests(
     filters.iter().map(test).collect()
 }
 
-/// Whether a command, or an invocation that stands so, fits.
+/// Whether a command, or an invocation with this status, passes the filters.
 fn fits(
     tests: &[FilterTest],
     command: &SentCommand,
@@ -153,7 +153,8 @@ impl ListRequest {
         }
     }
 
-    /// Ids of commands from the page's first on, and behind which of its nodes that begins.
+    /// Ids of commands from the page's start on, and the node of the first command after which to
+    /// continue.
     async fn ids(&self, endpoint: &Endpoint) -> Result<(Vec<String>, Option<String>), RefusedCall> {
         let store = endpoint.commands.store.clone();
         let mut ids = match &self.command_id {
@@ -169,7 +170,7 @@ impl ListRequest {
         if uuid::Uuid::try_parse(id).is_err() {
             return Err(unknown());
         }
-        // One that has been removed meanwhile still says where to go on.
+        // The token works even if its command was removed meanwhile.
         ids.retain(|one| if node.is_some() { one.as_str() <= id } else { one.as_str() < id });
         let node = node.filter(|_| ids.first().is_some_and(|first| first == id));
         Ok((ids, node))
@@ -180,7 +181,7 @@ impl ListRequest {
     }
 }
 
-/// Reads some records. One that cannot be read is left out, and said where this program talks about itself.
+/// Reads some records. Leaves out unreadable ones and logs them.
 async fn load(
     ids: &[String],
     endpoint: &Endpoint,
@@ -292,7 +293,7 @@ impl OperationInput for ListCommandInvocations {
     }
 }
 
-/// An invocation, with its steps where those are wanted.
+/// An invocation, with its steps if `whole`.
 fn row(found: &FoundCommand, node: &CommandNode, whole: bool) -> std::io::Result<Value> {
     let invocation = found.invocation(node)?;
     let mut plugins = Vec::new();

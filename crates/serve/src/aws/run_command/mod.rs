@@ -1,6 +1,7 @@
-//! Run Command's calls: commands sent to builds, listed, read and cancelled; builds as managed nodes.
+//! Run Command's calls: send, list, read and cancel commands; list builds as managed nodes.
 //!
-//! `send` and `cancel` put them to `crate::commands`, which carries them out; the rest reads the state folder.
+//! `send` and `cancel` pass commands to `crate::commands`, which runs them; the other calls read
+//! the state folder.
 
 mod cancel;
 mod document;
@@ -32,12 +33,13 @@ fn failed(error: impl std::fmt::Display) -> RefusedCall {
     RefusedCall::new("InternalServerError", error.to_string()).with_status(500)
 }
 
-/// Whether a caller names this node so.
+/// Whether `wanted` is a name of this node.
 fn is_named(node: &CommandNode, wanted: &str) -> bool {
     wanted == node.name || is_build(wanted, &node.uuid, &node.build)
 }
 
-/// Whether this is one of a build's names: as a node, by its uuid or its id with or without `codebuild:`, as a task.
+/// Whether `wanted` is a name of a build: node id, uuid or build id, with or without `codebuild:`,
+/// or task.
 fn is_build(wanted: &str, uuid: &str, id: &str) -> bool {
     let bare = wanted.strip_prefix(TARGET).unwrap_or(wanted);
     wanted == node_id(uuid)
@@ -46,7 +48,7 @@ fn is_build(wanted: &str, uuid: &str, id: &str) -> bool {
         || task_of_target(wanted).is_some_and(|(_, task)| task == uuid)
 }
 
-/// Reads the state folder, where that holds up nobody else.
+/// Reads the state folder on a blocking thread.
 async fn read<T: Send + 'static>(
     read: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, RefusedCall> {
@@ -54,7 +56,7 @@ async fn read<T: Send + 'static>(
     read.map_err(failed)?.map_err(failed)
 }
 
-/// Refuses what can be no id of a command.
+/// Refuses what cannot be a command's id.
 fn is_id(id: &str) -> Result<(), RefusedCall> {
     if uuid::Uuid::try_parse(id).is_err() {
         let shown: String = id.chars().filter(|c| !c.is_control()).take(64).collect();
@@ -73,7 +75,7 @@ async fn find(id: &str, endpoint: &Endpoint) -> Result<Option<FoundCommand>, Ref
     read(move || store.find(&id)).await
 }
 
-/// The command with this id, if the caller may do this with it.
+/// The command with this id, if the caller may see it.
 async fn seen(
     id: &str,
     action: &'static str,
@@ -84,7 +86,7 @@ async fn seen(
     Ok(found.filter(|found| may_see(&found.command, action, origin, endpoint)))
 }
 
-/// Whether a caller may see what another has sent: where the same action is allowed on each of its nodes.
+/// Whether a caller may see another's command: the action must be allowed on each of its nodes.
 fn may_see(
     command: &SentCommand,
     action: &'static str,
@@ -94,10 +96,10 @@ fn may_see(
     if command.owner_id == origin.caller.user_id || origin.caller.bound.is_none() {
         return true;
     }
-    // One that was sent to no node is nobody else's.
+    // A command without nodes is visible to its sender alone.
     !command.nodes.is_empty()
         && command.nodes.iter().all(|node| {
-            // Where that cannot be read nothing is shown.
+            // If the task cannot be read, the command stays hidden.
             endpoint.builds.task(&node.uuid).is_some_and(|task| {
                 endpoint.allows(origin, action, &ResourceNames::node(node, Some(&task)))
             })

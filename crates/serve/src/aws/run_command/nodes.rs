@@ -1,4 +1,4 @@
-//! Which builds a command is for: by their names, or by what they are tagged with.
+//! Selects the builds of a command by name or by tags.
 
 use super::{invalid, is_build};
 use crate::aws::builds::VisibleBuild;
@@ -9,12 +9,12 @@ use crate::aws::targets::resolve;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// Names that a request may list.
+/// Most names in a request.
 const MOST: usize = 50;
-/// What builds are, where groups of resources are asked for by type.
+/// The type of nodes in requests for resource groups.
 const NODES: &str = "AWS::SSM::ManagedInstance";
 
-/// A rule by which nodes are chosen.
+/// A rule that selects nodes.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Target {
@@ -23,15 +23,15 @@ pub(super) struct Target {
     values: Vec<String>,
 }
 
-/// A node that was asked for.
+/// A selected node.
 pub(super) struct NodeTarget {
-    /// As answers name it.
+    /// Its name in responses.
     pub(super) name: String,
     /// The build, or why there is none.
     pub(super) known: Result<VisibleBuild, String>,
 }
 
-/// Those with these names.
+/// The nodes with these names.
 pub(super) async fn by_name(
     names: &[String],
     endpoint: &Endpoint,
@@ -55,7 +55,7 @@ pub(super) async fn by_name(
     Ok(wanted)
 }
 
-/// Those that fit all of these rules, of the builds that are live.
+/// The live builds that match all rules.
 pub(super) async fn by_rules(
     rules: &[Target],
     endpoint: &Endpoint,
@@ -98,7 +98,7 @@ pub(super) async fn by_rules(
     Ok(nodes)
 }
 
-/// The tags of a build's project, where the project is one of this endpoint's.
+/// The tags of a build's project, if this endpoint has the project.
 async fn of_project(known: &VisibleBuild, endpoint: &Endpoint) -> Vec<(String, String)> {
     let Some(service) = &endpoint.service else { return Vec::new() };
     let project = service.project(&known.record.project_name).await.ok().flatten();
@@ -132,7 +132,7 @@ pub(super) fn shown(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(128).collect()
 }
 
-/// Rules as answers have them.
+/// The rules in the form of responses.
 pub(super) fn as_value(rules: &[Target]) -> Value {
     rules.iter().map(|rule| json!({"Key": rule.key, "Values": rule.values})).collect()
 }

@@ -1,4 +1,4 @@
-//! SendCommand.
+//! SendCommand: sends a command to builds.
 
 use super::document::{self, CommandDocumentVersion};
 use super::nodes::{self, NodeTarget, Target, as_value, shown};
@@ -25,10 +25,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// Seconds until a command is to have begun.
+/// Default and allowed seconds within which a command must start.
 const TIMEOUT: i64 = 3600;
 const TIMEOUTS: std::ops::RangeInclusive<i64> = 30..=2_592_000;
-/// The longest script, with parameters in it.
+/// Most bytes of a script with its parameters filled in.
 const MAX_SCRIPT: usize = 1 << 20;
 
 #[derive(Deserialize)]
@@ -66,7 +66,7 @@ struct CloudWatch {
     cloud_watch_log_group_name: String,
 }
 
-/// What a request names.
+/// The document and nodes that a request names.
 pub(crate) struct CommandSubject {
     document: Result<CommandDocumentVersion, RefusedCall>,
     nodes: Vec<NodeTarget>,
@@ -115,7 +115,7 @@ impl OperationInput for SendCommand {
         let (max_concurrency, at_once) =
             limit(CommandBound::Concurrency, &self.max_concurrency, "50")?;
         let (max_errors, errors_allowed) = limit(CommandBound::Errors, &self.max_errors, "0")?;
-        // Somebody who names builds wants all of them; a group is entered with care.
+        // A caller who names builds wants all of them at once; a group is started gradually.
         let ramps_up = !self.targets.is_empty() || self.max_concurrency.is_some();
         let now = clock::wall();
         let timeout_s = self.timeout_seconds.unwrap_or(TIMEOUT).unsigned_abs();
@@ -157,7 +157,7 @@ impl OperationInput for SendCommand {
 }
 
 impl SendCommand {
-    /// What no build could make right.
+    /// Refuses input that no build could satisfy.
     fn check(&self) -> Result<(), RefusedCall> {
         if self.instance_ids.is_empty() == self.targets.is_empty() {
             return Err(invalid("either InstanceIds or Targets says which builds are meant"));
@@ -183,7 +183,7 @@ impl SendCommand {
         Ok(())
     }
 
-    /// Where AWS is to keep what is written.
+    /// The targets at AWS for the output.
     fn destinations(&self) -> Result<Destinations, RefusedCall> {
         let bucket = self.bucket.clone().filter(|name| !name.is_empty());
         let prefix = self.prefix.clone().unwrap_or_default();
@@ -215,7 +215,7 @@ impl SendCommand {
         Ok(Destinations { group, bucket })
     }
 
-    /// The document's steps, with the parameters in them.
+    /// The document's steps with parameters filled in.
     fn steps(&self, content: &Value) -> Result<Vec<DocumentStep>, RefusedCall> {
         let name = shown(&self.document_name);
         let unfit =
@@ -239,7 +239,8 @@ impl SendCommand {
         Ok(steps)
     }
 
-    /// The nodes that scripts can be run at. One that was named and cannot refuses the call; others are left out.
+    /// The nodes that can run scripts. An unusable node refuses the call if it was named; otherwise
+    /// it is left out.
     async fn reachable(
         &self,
         wanted: Vec<NodeTarget>,
@@ -280,7 +281,7 @@ impl SendCommand {
     }
 }
 
-/// Whether a member that may be empty is not.
+/// Whether a member is not empty.
 fn says_something(value: &Value) -> bool {
     match value {
         Value::Null => false,
@@ -292,7 +293,7 @@ fn says_something(value: &Value) -> bool {
     }
 }
 
-/// How long all scripts may run.
+/// The total time limit of all scripts.
 fn all_of(steps: &[DocumentStep]) -> Duration {
     let timeout = |step: &DocumentStep| match &step.work {
         StepWork::Script(script) => script.timeout,
@@ -305,7 +306,7 @@ fn later(time: WallTime, length: Duration) -> WallTime {
     WallTime(time.0.saturating_add(i64::try_from(length.as_micros()).unwrap_or(i64::MAX)))
 }
 
-/// An id that begins with the time, so that ids are in the order of commands.
+/// An id that begins with the time, so that ids sort in the order of commands.
 fn new_id(now: WallTime) -> std::io::Result<String> {
     let millis = u64::try_from(now.epoch_millis()).unwrap_or_default();
     let id = uuid::Builder::from_unix_timestamp_millis(millis, &random::<10>()?).into_uuid();

@@ -1,4 +1,4 @@
-//! Commands and invocations as answers have them.
+//! Commands and invocations in the form of responses.
 
 use crate::deliveries::Deliveries;
 use runner_core::run_command::{Standing, StatusDetails};
@@ -6,7 +6,7 @@ use runner_core::time::WallTime;
 use runner_folder::state::{CommandNode, CommandStep, Invocation, SentCommand, StepState};
 use serde_json::{Map, Value, json};
 
-/// A command.
+/// A command with its status.
 pub(super) fn command(command: &SentCommand, standing: &Standing) -> Value {
     let counts = standing.counts;
     let mut shape = json!({
@@ -46,7 +46,7 @@ pub(super) fn cloud_watch(command: &SentCommand) -> Value {
     })
 }
 
-/// Where output and errors of a step are in its bucket, for people; empty without one.
+/// The web addresses of a step's output and errors in the bucket; empty without a bucket.
 pub(super) fn urls(
     command: &SentCommand,
     node: &CommandNode,
@@ -60,7 +60,7 @@ pub(super) fn urls(
     })
 }
 
-/// A command at one node.
+/// A command on one node.
 pub(super) fn invocation(
     command: &SentCommand,
     node: &CommandNode,
@@ -87,7 +87,7 @@ pub(super) fn invocation(
     shape
 }
 
-/// A step of a command at one node.
+/// A step of a command on one node.
 pub(super) fn plugin(
     command: &SentCommand,
     node: &CommandNode,
@@ -95,7 +95,7 @@ pub(super) fn plugin(
     state: &StepState,
     output: &str,
 ) -> Value {
-    // As at AWS: with the command and the node in it, and without the step.
+    // As at AWS, the prefix contains the command and the node but not the step.
     let prefix = command.destinations.bucket.as_ref().map(|bucket| {
         let path = step.path();
         let plugin = path.split('/').next().unwrap_or_default();
@@ -139,15 +139,15 @@ pub(super) fn unbegun(invocation: &Invocation) -> StepState {
     }
 }
 
-/// `2020-02-19T18:18:03.419Z`; empty for what has not happened.
+/// `2020-02-19T18:18:03.419Z`; empty without a time.
 pub(super) fn iso(time: Option<WallTime>) -> String {
     let Some(time) = time else { return String::new() };
     let text = time.to_string();
-    // Of the microseconds three digits.
+    // Cuts microseconds to three digits.
     format!("{}Z", text.get(..23).unwrap_or(&text))
 }
 
-/// `PT0.091S`; empty for what has not happened.
+/// `PT0.091S`; empty unless the step has ended.
 pub(super) fn elapsed(state: &StepState) -> String {
     match (state.started, state.ended) {
         (Some(started), Some(ended)) => {
@@ -158,7 +158,7 @@ pub(super) fn elapsed(state: &StepState) -> String {
     }
 }
 
-/// What answers have, and is never used here.
+/// Members that AWS's responses have and this program does not use.
 fn unused() -> Value {
     json!({
         "ServiceRole": "",

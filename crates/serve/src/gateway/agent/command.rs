@@ -1,5 +1,5 @@
-//! A command without a terminal: its output in the order it is written, or told apart from its errors
-//! and with its exit code.
+//! A command without a terminal: output and errors are merged in order, or kept apart and followed
+//! by the exit code.
 
 use super::terminal::ended;
 use super::{AgentMessage, Opening, opening};
@@ -16,16 +16,17 @@ use std::io;
 use std::os::fd::OwnedFd;
 use tokio::net::unix::pipe::Receiver;
 
-/// What a client sends for Ctrl-C and Ctrl-\.
+/// The bytes a client sends for Ctrl-C and Ctrl-\.
 const INTERRUPT: u8 = 0x03;
 const QUIT: u8 = 0x1c;
 
 pub(super) struct CommandSession {
     state: CommandSessionState,
-    /// Output and errors; the latter only where they are told apart.
+    /// Output, and errors if they are kept apart.
     outputs: Vec<CommandOutput>,
     tells_exit_code: bool,
-    /// Signals that were typed before the command ran, and frames its build has not taken yet.
+    /// Encoded signals that the build has not taken yet, such as those typed before the command
+    /// ran.
     pending: Vec<u8>,
     exit: Option<CommandExit>,
 }
@@ -33,12 +34,12 @@ pub(super) struct CommandSession {
 enum CommandSessionState {
     Opening(Opening),
     Open(SharedClient),
-    /// It could not be started, and this is left to be said of it.
+    /// It could not be started; these messages remain to be sent.
     NotStarted(VecDeque<(Payload, String)>),
     Over(String),
 }
 
-/// How it ended.
+/// How the command ended.
 struct CommandExit {
     code: u8,
     is_told: bool,
@@ -48,10 +49,10 @@ struct CommandExit {
 struct CommandOutput {
     pipe: Option<Receiver>,
     payload: Payload,
-    /// Put where a line begins.
+    /// Inserted at the start of each line.
     prefix: String,
     is_at_line_start: bool,
-    /// What is left to be read of a command that has ended.
+    /// Bytes left to read from an ended command.
     left: Option<u64>,
 }
 
@@ -61,7 +62,7 @@ impl CommandOutput {
         CommandOutput { pipe: None, payload, prefix, is_at_line_start: true, left: None }
     }
 
-    /// What is there now.
+    /// The output available now.
     fn read(&mut self, room: usize) -> Option<Vec<u8>> {
         let most = self.left.map_or(room, |left| room.min(usize::try_from(left).unwrap_or(room)));
         let pipe = self.pipe.as_ref()?;
@@ -98,7 +99,7 @@ impl CommandSession {
         outputs: &Outputs,
         tells_apart: bool,
     ) -> Self {
-        // A client that knows nothing of errors and exit codes would drop them.
+        // A client without support for errors and exit codes would drop them.
         let (merged, outputs) = match outputs {
             Outputs::Apart { stdout_prefix, stderr_prefix } if tells_apart => {
                 let stdout = CommandOutput::new(Payload::Bytes, stdout_prefix);
@@ -118,7 +119,7 @@ impl CommandSession {
         }
     }
 
-    /// A command has no input but signals; all else is dropped.
+    /// Passes on signals; a command has no other input.
     pub(super) fn input(&mut self, bytes: &[u8]) {
         let signal = match bytes.iter().find(|byte| matches!(**byte, INTERRUPT | QUIT)) {
             Some(&INTERRUPT) => Signal::SIGINT,
@@ -132,7 +133,8 @@ impl CommandSession {
         }
     }
 
-    /// Where errors and the exit code are told apart, as AWS's agent tells it; else with the end.
+    /// The messages of a failed start. If errors are kept apart, in the form of AWS's agent; else
+    /// as the reason of the end.
     fn not_started(&self, message: String) -> CommandSessionState {
         match self.outputs.last() {
             Some(errors) if self.tells_exit_code => {
@@ -194,7 +196,7 @@ impl CommandSession {
                     match wait(link, &self.outputs, !self.pending.is_empty(), room, &self.exit)
                         .await
                     {
-                        // That a signal was sent is no last word.
+                        // The confirmation of a signal is not the last message.
                         Some(Ok(Some(body))) if is_signalled(&body) => {}
                         Some(Ok(frame)) => match last_word(frame) {
                             Ok(Last::NotStarted(message)) => {
@@ -223,15 +225,15 @@ impl CommandSession {
     }
 }
 
-/// The build's last word.
+/// The build's last message.
 enum Last {
     Exited(u8),
     NotStarted(String),
 }
 
-/// Takes the pipes that came along.
+/// Takes the received pipes.
 fn connect(outputs: &mut [CommandOutput], fds: Vec<OwnedFd>) -> io::Result<()> {
-    // Of three the first is its input, which is closed by dropping it: it has none.
+    // Of three pipes the first is the input. A command has none, so dropping it closes it.
     let skip = fds.len().saturating_sub(outputs.len());
     if fds.len() < outputs.len() {
         return Err(io::Error::other("the command's pipes did not come along"));
@@ -242,7 +244,7 @@ fn connect(outputs: &mut [CommandOutput], fds: Vec<OwnedFd>) -> io::Result<()> {
     Ok(())
 }
 
-/// Until something can be read, or what waits can be sent: the build's last word, if that came.
+/// Waits until something can be read or sent. Returns the build's last message, if it came.
 async fn wait(
     link: &mut SharedClient,
     outputs: &[CommandOutput],
@@ -267,7 +269,7 @@ async fn wait(
 
 async fn readable(pipe: Option<&Receiver>) {
     if let Some(pipe) = pipe {
-        // An error is found by the next read.
+        // The next read finds an error.
         drop(pipe.readable().await);
     }
 }
@@ -276,7 +278,7 @@ fn is_signalled(body: &[u8]) -> bool {
     matches!(serde_json::from_slice(body), Ok(ControlResponse::Signalled))
 }
 
-/// How it ended, or why that is not known.
+/// How the command ended, or why that is unknown.
 fn last_word(frame: Option<Vec<u8>>) -> Result<Last, String> {
     if let Some(body) = &frame {
         match serde_json::from_slice(body) {

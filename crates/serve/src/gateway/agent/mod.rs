@@ -1,8 +1,8 @@
-//! What runs at this end of a session.
+//! The programs at this end of a session.
 //!
-//! Each kind is a state machine that `session` drives: it is given input, and asked for the next
-//! output of at most so many bytes. All of them are clients of the build's control socket; when one is
-//! dropped, its connection closes, and what it has started ends.
+//! Each kind is a state machine that `session` drives: it takes input and returns the next output
+//! within a size limit. All are clients of the build's control socket. Dropping one closes its
+//! connection, which ends the program.
 
 mod command;
 mod ports;
@@ -21,31 +21,31 @@ use std::pin::Pin;
 use std::sync::Arc;
 use terminal::TerminalSession;
 
-/// Bytes of input that wait for the program to take them. A client whose input waits longer keeps the
-/// rest and sends it again.
+/// Bytes of input waiting for the program. Beyond that the client keeps the rest and sends it
+/// again.
 const MAX_PENDING: usize = 256 << 10;
 
-/// What runs.
+/// The running program.
 pub(super) struct Agent(AgentKind);
 
 enum AgentKind {
     Terminal(TerminalSession),
     Command(CommandSession),
     Ports(PortSession),
-    /// Nothing: why.
+    /// Nothing runs, for this reason.
     Failed(String),
 }
 
-/// What it has to say.
+/// An event of the program.
 pub(super) enum AgentMessage {
-    /// Output, behind the place of a message's header.
+    /// Output, with space in front for a message's header.
     Output(Payload, Vec<u8>),
-    /// It has ended: by itself, or for this reason.
+    /// It has ended, for this reason; empty if by itself.
     Ended(String),
 }
 
 impl Agent {
-    /// Starts what was asked for; `spooled` says that AWS is to have what it shows.
+    /// Starts the planned work; `spooled` means that its output also goes to AWS.
     pub(super) fn start(
         plan: &SessionPlan,
         version: &ClientVersion,
@@ -124,7 +124,7 @@ impl Agent {
         }
     }
 
-    /// The client's local connection has ended.
+    /// Notes that the client's local connection has ended.
     pub(super) fn disconnected(&mut self) {
         match &mut self.0 {
             AgentKind::Ports(ports) => ports.disconnected(),
@@ -132,8 +132,7 @@ impl Agent {
         }
     }
 
-    /// The next thing it has to say, output of at most `room` bytes. Nothing is lost where the wait is
-    /// given up.
+    /// The next event, with output of at most `room` bytes. Cancel safe.
     pub(super) async fn next(&mut self, room: usize) -> AgentMessage {
         match &mut self.0 {
             AgentKind::Terminal(terminal) => terminal.next(room).await,
@@ -144,7 +143,7 @@ impl Agent {
     }
 }
 
-/// A program that is being started.
+/// A program that is starting.
 type Opening = Pin<Box<dyn Future<Output = Result<SharedClient, ClientError>> + Send>>;
 
 fn opening(build: BuildDir, open: OpenProgram) -> Opening {

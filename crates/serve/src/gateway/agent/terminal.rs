@@ -1,4 +1,4 @@
-//! A program on a terminal: the shell, or a command that was named.
+//! A program on a terminal: the shell, or a named command.
 
 use super::{AgentMessage, MAX_PENDING, Opening, opening};
 use runner_client::{ClientError, SharedClient};
@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 /// Bytes read at once.
 const CHUNK: usize = 16 << 10;
-/// More than a terminal ever holds.
+/// Bytes; more than a terminal ever holds.
 const REST: usize = 1 << 20;
 
-/// How long a client may take to tell its terminal's size; then this one is taken.
+/// How long a client may take to send its terminal's size before this size is used.
 const PATIENCE: Duration = Duration::from_secs(1);
 const SIZE: TerminalSize = TerminalSize { rows: 24, cols: 80 };
 
@@ -26,32 +26,32 @@ pub(super) struct TerminalSession {
     state: TerminalSessionState,
     size: Option<TerminalSize>,
     size_until: Instant,
-    /// What was typed, and its program has not taken yet.
+    /// Input that the program has not taken yet.
     typed: Vec<u8>,
-    /// Frames for the build that its socket has not taken yet.
+    /// Frames that the build's socket has not taken yet.
     asked: Vec<u8>,
 }
 
 enum TerminalSessionState {
-    /// For the terminal's size.
+    /// Waits for the terminal's size.
     Waiting,
     Opening(Opening),
     Open(Box<RunningProgram>),
     Over(String),
 }
 
-/// A program that runs.
+/// A running program.
 struct RunningProgram {
     link: SharedClient,
-    /// None once nothing can be read there.
+    /// `None` once nothing more can be read.
     terminal: Option<Duplex>,
     buffer: Vec<u8>,
-    /// The build's last word, and how much more is read before it is told.
+    /// The build's last message, and how many bytes to read before reporting it.
     ended: Option<(String, usize)>,
 }
 
 impl TerminalSession {
-    /// With `profile` typed before anything else.
+    /// A session that types `profile` first.
     pub(super) fn new(build: BuildDir, open: OpenProgram, profile: &str) -> Self {
         let mut typed = profile.as_bytes().to_vec();
         if !typed.is_empty() {
@@ -127,7 +127,7 @@ enum Relayed {
 }
 
 impl RunningProgram {
-    /// Takes the terminal that came along.
+    /// Takes the received terminal.
     fn new(mut link: SharedClient) -> Result<Self, ClientError> {
         let terminal = link.take_fds().pop();
         let terminal =
@@ -136,7 +136,7 @@ impl RunningProgram {
         Ok(RunningProgram { link, terminal: Some(terminal), buffer: vec![0; CHUNK], ended: None })
     }
 
-    /// Both ways at once, until there is output or an end.
+    /// Moves input and output until there is output or an end.
     async fn relay(
         &mut self,
         typed: &mut Vec<u8>,
@@ -144,7 +144,7 @@ impl RunningProgram {
         room: usize,
     ) -> Result<Relayed, ClientError> {
         loop {
-            // Of a program that has ended nobody takes anything; how it ended is told by the build.
+            // Nobody takes input of an ended program; the build reports how it ended.
             let taken = match &self.terminal {
                 Some(terminal) if !typed.is_empty() => {
                     terminal.write_now(typed).unwrap_or(Some(typed.len())).unwrap_or(0)
@@ -171,7 +171,7 @@ impl RunningProgram {
             {
                 return Ok(Relayed::Output(message));
             }
-            // Output goes before the end.
+            // Output precedes the end.
             if room > 0
                 && let Some((reason, _)) = self.ended.take()
             {
@@ -188,7 +188,7 @@ impl RunningProgram {
         }
     }
 
-    /// What is there now, in one message of at most `room` bytes.
+    /// The output available now, as one message of at most `room` bytes.
     fn gather(&mut self, room: usize) -> Option<Vec<u8>> {
         let mut message = Vec::new();
         while let Some(terminal) = &self.terminal {
@@ -219,7 +219,7 @@ impl RunningProgram {
 
 async fn readable(terminal: Option<&Duplex>) {
     match terminal {
-        // An error is found by the next read.
+        // The next read finds an error.
         Some(terminal) => drop(terminal.readable().await),
         None => std::future::pending().await,
     }
@@ -232,7 +232,7 @@ async fn writable(terminal: Option<&Duplex>) {
     }
 }
 
-/// What the build's owner says to the person meanwhile.
+/// A message from the build's owner for the user.
 fn told_of(frame: &[u8]) -> Option<String> {
     match serde_json::from_slice(frame) {
         Ok(ControlResponse::Told { message }) => Some(message),
@@ -240,7 +240,7 @@ fn told_of(frame: &[u8]) -> Option<String> {
     }
 }
 
-/// Why it ended; nothing where the program did by itself.
+/// Why the program ended; empty if by itself.
 pub(super) fn ended(frame: Option<Vec<u8>>) -> Result<String, ClientError> {
     let Some(body) = frame else { return Err(ClientError::Closed) };
     match serde_json::from_slice(&body).map_err(|error| ClientError::Lost(error.into()))? {

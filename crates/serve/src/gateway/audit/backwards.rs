@@ -1,4 +1,4 @@
-//! The lines of a name's segments from the last to the first.
+//! Reads a log's segments backwards, line by line.
 
 use super::lookup::Matching;
 use super::segments::Segments;
@@ -6,25 +6,25 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
-/// How much is read at a time.
+/// Bytes read at a time.
 const PIECE: u64 = 64 << 10;
-/// Longest line that is looked at: far longer than any that is written.
+/// Most bytes of a line that is parsed; far more than any written line.
 const MAX_LINE: usize = 1 << 20;
 
-/// A file, and how much of it is still to be looked at.
+/// A file and its unread part.
 struct UnreadPart {
     file: File,
-    /// Its inode: segments change their names.
+    /// Its inode, since segments are renamed.
     number: u64,
-    /// Where what has not been taken ends.
+    /// Where the part that was not taken ends.
     end: u64,
-    /// What was read before `end`.
+    /// The bytes read before `end`.
     held: Vec<u8>,
 }
 
 impl UnreadPart {
-    /// The line that ends at `end`, and where it begins; `None` once nothing more may be read. A line that is too long
-    /// comes in parts.
+    /// Finds the line before `end`. Returns where it begins; `None` once the budget is used up.
+    /// Returns an overlong line in parts.
     fn last_line(&mut self, budget: &mut u64) -> io::Result<Option<u64>> {
         loop {
             let before = self.held.len().saturating_sub(1);
@@ -46,12 +46,12 @@ impl UnreadPart {
         }
     }
 
-    /// Where what is held begins.
+    /// Where the held bytes begin.
     fn start(&self) -> u64 {
         self.end - self.held.len() as u64
     }
 
-    /// What begins there has been looked at.
+    /// Drops the part from `start` on, which was taken.
     fn end_at(&mut self, start: u64) {
         let kept = usize::try_from(start - self.start()).unwrap_or_default();
         self.held.truncate(kept);
@@ -59,11 +59,11 @@ impl UnreadPart {
     }
 }
 
-/// All lines of a name.
+/// All lines of a log.
 pub(super) struct Backwards {
-    /// The newest last. None is empty.
+    /// The newest file last. No file is empty.
     parts: Vec<UnreadPart>,
-    /// The next one that matches, and where it begins.
+    /// The next matching line, and where it begins.
     peeked: Option<(Matching, u64)>,
 }
 
@@ -73,12 +73,12 @@ impl Backwards {
         for path in segments.all()? {
             let file = match File::open(&path) {
                 Ok(file) => file,
-                // There is none yet, or it was removed meanwhile.
+                // It does not exist yet, or was removed meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
             };
             let data = file.metadata()?;
-            // One that is put aside while the list is made is met under both names.
+            // A file renamed while the list is made appears under both names.
             let is_known = parts.iter().any(|part: &UnreadPart| part.number == data.ino());
             if data.is_file() && data.len() > 0 && !is_known {
                 parts.push(UnreadPart {
@@ -93,7 +93,7 @@ impl Backwards {
         Ok(Backwards { parts, peeked: None })
     }
 
-    /// Begins where a page has ended; whether that place is there. File 0 is the very end.
+    /// Continues at the end of a page. Returns whether that place exists. File 0 is the very end.
     pub(super) fn go_to(&mut self, number: u64, end: u64) -> bool {
         if number == 0 {
             self.parts.clear();
@@ -109,27 +109,27 @@ impl Backwards {
         is_in
     }
 
-    /// Where what has not been taken ends: a file, and a place in it.
+    /// The file and offset where the part that was not taken ends.
     pub(super) fn place(&self) -> (u64, u64) {
         self.parts.last().map_or((0, 0), |part| (part.number, part.end))
     }
 
-    /// Whether there is nothing more.
+    /// Whether nothing is left.
     pub(super) fn is_over(&self) -> bool {
         self.parts.is_empty()
     }
 
-    /// Whether it is known what comes next.
+    /// Whether the next line is known.
     pub(super) fn is_settled(&self) -> bool {
         self.peeked.is_some() || self.is_over()
     }
 
-    /// The time of the next line that matches.
+    /// The time of the next matching line.
     pub(super) fn next_time(&self) -> Option<i64> {
         self.peeked.as_ref().map(|(line, _)| line.time)
     }
 
-    /// Takes the next line that matches.
+    /// Takes the next matching line.
     pub(super) fn take(&mut self) -> Option<Matching> {
         let (line, start) = self.peeked.take()?;
         self.end_at(start);
@@ -143,7 +143,7 @@ impl Backwards {
         self.parts.pop_if(|part| part.end == 0);
     }
 
-    /// Looks for the next line that matches, as long as something may be read.
+    /// Looks for the next matching line within the budget.
     pub(super) fn peek(
         &mut self,
         budget: &mut u64,

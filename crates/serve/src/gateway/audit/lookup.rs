@@ -1,8 +1,9 @@
-//! Finding records, the newest first.
+//! Finds audit records, the newest first.
 //!
-//! Files are read backwards (`backwards`), a piece at a time, and lines that cannot match are not parsed. A page ends after so many
-//! records or so many bytes: one over a gigabyte of lines is many short calls and not one long one. A token says where the
-//! next page begins in each file, by the file itself and not by its name, which changes when segments are put aside.
+//! Reads files backwards (`backwards`), piece by piece, and parses only lines that may match. A
+//! page is limited in records and in bytes read: a search through a gigabyte takes many short calls
+//! instead of a long one. A token holds the next page's start in each file, by the file's inode and
+//! not by its name, which changes when segments are put aside.
 
 use super::backwards::Backwards;
 use super::segments::Segments;
@@ -11,12 +12,12 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::io;
 
-/// Most records of a page.
+/// Most records on a page.
 pub const MAX_FOUND: usize = 50;
-/// Most bytes that are read for a page.
+/// Most bytes read for a page.
 const MAX_READ: u64 = 64 << 20;
 
-/// By what records are found.
+/// The attribute that records must have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attribute {
     EventId(String),
@@ -24,26 +25,26 @@ pub enum Attribute {
     ReadOnly(bool),
     Username(String),
     ResourceType(String),
-    /// An ARN, or what follows the kind in it.
+    /// An ARN, or the part of it after the kind of resource.
     ResourceName(String),
     EventSource(String),
     AccessKeyId(String),
 }
 
-/// What is looked for.
+/// The conditions of a search.
 #[derive(Clone, Debug, Default)]
 pub struct Lookup {
     pub attribute: Option<Attribute>,
-    /// Seconds since 1970, both included.
+    /// Seconds since 1970; both ends count.
     pub from: Option<i64>,
     pub to: Option<i64>,
     /// 1 to [`MAX_FOUND`].
     pub most: usize,
-    /// Where the page begins, as the one before has said.
+    /// The start of the page, from the previous page's `next`.
     pub token: Option<String>,
 }
 
-/// A line that matches.
+/// A matching line.
 pub(super) struct Matching {
     pub(super) text: String,
     pub(super) record: Value,
@@ -51,16 +52,16 @@ pub(super) struct Matching {
     pub(super) time: i64,
 }
 
-/// A page.
+/// A page of records.
 #[derive(Debug)]
 pub struct AuditPage {
-    /// Each as it was written, and parsed.
+    /// Each record as written, and parsed.
     pub records: Vec<(String, Value)>,
-    /// Where the next page begins, if there may be one.
+    /// The token of the next page, if there may be one.
     pub next: Option<String>,
 }
 
-/// There is no page.
+/// Why there is no page.
 #[derive(Debug, thiserror::Error)]
 pub enum AuditLookupError {
     #[error("the token is none of this lookup, or what it leads to is no longer there")]
@@ -85,7 +86,7 @@ impl Lookup {
             for list in &mut lists {
                 list.peek(&mut budget, |line| self.parsed(line))?;
             }
-            // What one list has may be older than what is still to be found in the other.
+            // One list's next record may be older than what the other still has to find.
             if !lists.iter().all(Backwards::is_settled) {
                 break;
             }
@@ -99,7 +100,7 @@ impl Lookup {
         Ok(AuditPage { records, next: (!is_over).then(|| self.token_at(&lists)) })
     }
 
-    /// A line that matches.
+    /// Parses a line and returns it if it matches.
     fn parsed(&self, line: &[u8]) -> Option<Matching> {
         if !self.may_match(line) {
             return None;
@@ -112,7 +113,7 @@ impl Lookup {
         matches.then(|| Matching { text: text.to_owned(), record, time })
     }
 
-    /// Whether a line can match, before it is parsed.
+    /// Whether a line can match, checked before parsing it.
     fn may_match(&self, line: &[u8]) -> bool {
         let text = match &self.attribute {
             None | Some(Attribute::ReadOnly(_)) => return true,
@@ -121,7 +122,7 @@ impl Lookup {
             Some(Attribute::ResourceName(text) | Attribute::EventSource(text)) => text,
             Some(Attribute::AccessKeyId(text)) => text,
         };
-        // Characters that JSON writes otherwise are left to the parser.
+        // The parser decides on characters that JSON may escape.
         let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte));
         !is_plain || text.is_empty() || contains(line, text.as_bytes())
     }
@@ -152,7 +153,7 @@ impl Lookup {
         }
     }
 
-    /// What a token belongs to: tokens of other lookups are refused.
+    /// Identifies a search, so that tokens of other searches are refused.
     fn digest(&self) -> String {
         let asked = format!("{:?} {:?} {:?}", self.attribute, self.from, self.to);
         let digest = Sha256::digest(asked.as_bytes());
@@ -185,7 +186,7 @@ impl Lookup {
     }
 }
 
-/// What follows the kind of a resource in its ARN: `demo` of `arn:...:project/demo`.
+/// The part of an ARN after the kind of resource: `demo` of `arn:...:project/demo`.
 pub fn resource_name(arn: &str) -> &str {
     let rest = arn.splitn(6, ':').nth(5).unwrap_or(arn);
     rest.split_once('/').map_or(rest, |(_, name)| name)
@@ -212,7 +213,7 @@ mod tests {
         AuditRecord::call(who, "codebuild", name).judged(vec![about], None)
     }
 
-    /// The names of the events on each page.
+    /// The names of the events, page by page.
     fn pages(audit: &Audit, mut lookup: Lookup) -> Vec<Vec<String>> {
         let mut pages = Vec::new();
         loop {
@@ -237,7 +238,7 @@ mod tests {
         }
         audit.write_refused(AuditRecord::call(CallerIdentity::unknown(), "ssm", "D"));
         audit.written().await;
-        // Written by a version that has another form, and half of a line.
+        // A line in another version's form, and half of a line.
         let path = dir.path().join("audit.jsonl");
         let text = std::fs::read_to_string(&path).expect("a file");
         std::fs::write(&path, format!("{{\"event\":\"old\"}}\n\n{text}{{\"ev")).expect("written");
@@ -245,7 +246,7 @@ mod tests {
             pages(&audit, Lookup { attribute, most: 50, ..Lookup::default() }).concat().concat()
         };
         let all = found(None);
-        // Within a second, the two files have no order.
+        // The two files have no order within a second.
         assert_eq!(all.replace('D', ""), "CBA");
         assert_eq!(all.len(), 4);
         let text = str::to_owned;
@@ -274,7 +275,7 @@ mod tests {
         let lookup = Lookup { most: 3, ..Lookup::default() };
         let first = audit.lookup(&lookup).expect("a page");
         let token = first.next.expect("another page");
-        // The file is put aside, and another has its name.
+        // The file is put aside, and a new one takes its name.
         std::fs::rename(dir.path().join("audit.jsonl"), dir.path().join("audit.1.jsonl"))
             .expect("renamed");
         audit.write(call("ann", "new", "p"));
@@ -282,7 +283,7 @@ mod tests {
         let rest = pages(&audit, Lookup { token: Some(token.clone()), ..lookup.clone() });
         assert_eq!(rest.concat().concat(), "3210");
         assert_eq!(pages(&audit, lookup.clone()).concat().concat(), "new6543210");
-        // A token of something else, or of nothing.
+        // Tokens of another search, or of none.
         for bad in
             [token.replacen('1', "2", 1), String::new(), "1-2-3".to_owned(), format!("{token}-0")]
         {

@@ -1,9 +1,10 @@
-//! What was done through the endpoint and in its sessions, one record a line, in CloudTrail's form.
+//! The audit of the endpoint and its sessions: one record a line, in CloudTrail's form.
 //!
-//! Records of calls come from `aws`, those of sessions from `facts`. No line holds a token, a secret key, or anything that
-//! was typed or shown in a session. A stranger can cause any number of refusals, so refusals go to a second file at a
-//! limited rate and push nothing out of the first. So do calls of users: each key has a rate for those that change nothing, beyond
-//! which they leave no record, and one for those that change something, beyond which they are not carried out.
+//! Records of calls come from `aws`, those of sessions from `facts`. No line holds a token, a
+//! secret key, or input or output of a session. Unauthenticated callers can cause any number of
+//! refusals, so these go to a second file at a limited rate and cannot displace the first one's
+//! records. Each key of a user has two rates as well: calls that change nothing leave no record
+//! above the first one, and calls that change something are refused above the second one.
 
 mod backwards;
 mod lookup;
@@ -25,16 +26,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use writer::{AuditFiles, AuditWriter};
 
-/// Lines of strangers that are written at once, and how long until there is room for one more.
+/// Lines for unauthenticated callers: how many at once, and the time until there is room for one
+/// more.
 const STRANGERS: Limit = Limit { burst: 100, pause: Duration::from_secs(1) };
-/// The same for each key of a user, for calls that change nothing.
+/// The same for each user's key, for calls that change nothing.
 const USERS: Limit = Limit { burst: 1000, pause: Duration::from_millis(50) };
-/// The same for calls that change something. Such a record has to be written, so the call waits for its turn instead.
+/// The same for calls that change something. They need a record, so the call is refused above this
+/// rate.
 const CHANGES: Limit = Limit { burst: 1000, pause: Duration::from_millis(200) };
-/// Keys of users whose rates are remembered: those that were heard last. A key without a rate has a full one.
+/// Keys above which full rates are dropped. A key without a rate has a full one.
 const MOST_KEYS: usize = 1000;
 
-/// The records in the state folder, for the owner alone: `audit.jsonl`, and `refused.jsonl`.
+/// The records in the state folder, readable by the owner alone: `audit.jsonl` and `refused.jsonl`.
 #[derive(Debug)]
 pub struct Audit {
     files: Arc<AuditFiles>,
@@ -47,12 +50,12 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// The one of a state folder. Nothing is opened before the first line.
+    /// The audit of a state folder. Opens nothing before the first line.
     pub fn of(home: &Home) -> Self {
         Audit::kept(home, None)
     }
 
-    /// As `of`; files that were put aside longer ago than this are removed.
+    /// Like `of`, and removes files that were put aside longer ago than `kept`.
     pub fn kept(home: &Home, kept: Option<Duration>) -> Self {
         let done = Segments::done(home.root(), kept);
         let files = Arc::new(AuditFiles { done, refused: Segments::refused(home.root()) });
@@ -66,24 +69,24 @@ impl Audit {
         }
     }
 
-    /// Writes what happened.
+    /// Writes a record.
     pub fn write(&self, record: AuditRecord) {
         self.writer.done(record);
     }
 
-    /// Writes a call of a user that has changed nothing, unless there were too many with this key.
+    /// Writes a user's call that changed nothing, unless its key exceeds its rate.
     pub fn write_of_user(&self, key: &str, mut record: AuditRecord) {
         let Some(left_out) = self.users.take(key) else { return };
         record.left_out(left_out);
         self.writer.done(record);
     }
 
-    /// Whether a user may change something with this key, now.
+    /// Whether a user may change something with this key now.
     pub fn may_change(&self, key: &str) -> bool {
         self.changes.take(key).is_some()
     }
 
-    /// Writes a refusal of a caller who has not shown who they are, unless there were too many.
+    /// Writes the refusal of an unauthenticated caller, unless there were too many.
     pub fn write_refused(&self, mut record: AuditRecord) {
         let mut rate = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(left_out) = rate.take(clock::boot()) else { return };
@@ -97,20 +100,21 @@ impl Audit {
         self.writer.sweep();
     }
 
-    /// Sees to it that the next line can be written.
+    /// Makes sure that the next line can be written.
     ///
     /// # Errors
-    /// There is no room for it, or the file cannot be opened.
+    /// If there is no room for it, or the file cannot be opened.
     pub async fn reserve(&self) -> io::Result<()> {
         self.writer.reserve().await
     }
 
-    /// Resolves when all that was to be written is.
+    /// Resolves when all earlier records are written.
     pub async fn written(&self) {
         self.writer.written().await;
     }
 
-    /// Whether a lookup with this key is recorded: one a minute. Whoever follows the audit would fill it otherwise.
+    /// Whether to record a lookup with this key: one a minute. Otherwise a client that polls the
+    /// audit would fill it.
     pub fn records_lookup(&self, key: &str) -> bool {
         let now = clock::boot();
         let minute = Duration::from_secs(60);
@@ -123,10 +127,10 @@ impl Audit {
         true
     }
 
-    /// Finds records, the newest first. Reads files: not for a thread that others wait for.
+    /// Finds records, the newest first. Reads files, so it blocks.
     ///
     /// # Errors
-    /// The token is not of this lookup, or a file cannot be read.
+    /// If the token belongs to another lookup, or a file cannot be read.
     pub fn lookup(&self, lookup: &Lookup) -> Result<AuditPage, AuditLookupError> {
         lookup.find(&self.files.done, &self.files.refused)
     }
@@ -144,7 +148,7 @@ impl Rates {
         Rates { limit, keys: Mutex::default() }
     }
 
-    /// Takes one of a key's, as [`Rate::take`].
+    /// Takes one from a key's rate, like [`Rate::take`].
     fn take(&self, key: &str) -> Option<u64> {
         let now = clock::boot();
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
@@ -155,7 +159,7 @@ impl Rates {
     }
 }
 
-/// How many at once, and how long until there is room for one more.
+/// How many at once, and the time until there is room for one more.
 #[derive(Clone, Copy, Debug)]
 struct Limit {
     burst: u32,
@@ -190,7 +194,7 @@ impl Rate {
         self.left == self.limit.burst && self.left_out == 0
     }
 
-    /// Takes one: how many were left out before it; `None` where this one is left out.
+    /// Takes one. Returns how many were left out before it; `None` if this one is left out.
     fn take(&mut self, now: Duration) -> Option<u64> {
         self.refill(now);
         if self.left == 0 {
@@ -220,7 +224,7 @@ mod tests {
         assert_eq!([rate.take(now), rate.take(now)], [Some(2), None]);
         now += second * 2;
         assert_eq!([rate.take(now), rate.take(now), rate.take(now)], [Some(1), Some(0), None]);
-        // The bucket holds no more than that.
+        // The bucket holds no more than the burst.
         now += second * 100_000;
         let written = (0..1000).filter(|_| rate.take(now).is_some()).count();
         assert_eq!(written, STRANGERS.burst as usize);
@@ -231,7 +235,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let audit = Audit::of(&Home::at(dir.path().to_path_buf()).expect("a home"));
         let done = (0..CHANGES.burst * 2).filter(|_| audit.may_change("ann")).count();
-        // The clock goes on meanwhile.
+        // Meanwhile the clock moves on.
         assert!((CHANGES.burst as usize..CHANGES.burst as usize * 2).contains(&done), "{done}");
         assert!(audit.may_change("eve"));
     }

@@ -1,4 +1,4 @@
-//! One record, as CloudTrail writes it.
+//! A record in CloudTrail's form.
 
 use jiff::Timestamp;
 use runner_core::arn::{ACCOUNT, REGION};
@@ -6,14 +6,14 @@ use runner_host::clock;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// Stands for what is not to be read.
+/// Replaces values that must not be readable.
 pub const HIDDEN: &str = "HIDDEN_DUE_TO_SECURITY_REASONS";
 
-/// Who did it.
+/// The author of an action.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CallerIdentity {
-    /// `IAMUser`, or `Unknown` for callers who have not shown who they are.
+    /// `IAMUser`, or `Unknown` for unauthenticated callers.
     r#type: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     principal_id: Option<String>,
@@ -28,7 +28,7 @@ pub struct CallerIdentity {
 }
 
 impl CallerIdentity {
-    /// A user by their ARN, the id that outlasts their name, and the key they have called with.
+    /// A user: ARN, an id that survives a change of the name, and the key of the call.
     pub fn user(arn: &str, principal_id: &str, access_key_id: &str) -> Self {
         CallerIdentity {
             r#type: "IAMUser",
@@ -40,7 +40,7 @@ impl CallerIdentity {
         }
     }
 
-    /// Somebody who has not shown who they are.
+    /// An unauthenticated caller.
     pub fn unknown() -> Self {
         CallerIdentity {
             r#type: "Unknown",
@@ -53,7 +53,7 @@ impl CallerIdentity {
     }
 }
 
-/// Where a call comes from.
+/// The origin of a call.
 #[derive(Clone, Debug, Default)]
 pub struct CallSource {
     /// An IP address.
@@ -61,48 +61,48 @@ pub struct CallSource {
     pub user_agent: Option<String>,
 }
 
-/// What a call was judged on.
+/// A resource of a call's access check.
 #[derive(Clone, Debug, Serialize)]
 pub struct AuditedResource {
     #[serde(rename = "ARN")]
     pub arn: String,
-    /// As AWS names kinds of resources: `AWS::CodeBuild::Project`.
+    /// AWS's type of the resource: `AWS::CodeBuild::Project`.
     pub r#type: &'static str,
 }
 
-/// What happened in a session.
+/// An event of a session or a command.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "event")]
 pub enum AuditDetails {
     #[serde(rename = "SessionConnected")]
     SessionConnected {
-        /// Its document and the version of it.
+        /// The session's document and its version.
         #[serde(skip_serializing_if = "Option::is_none")]
         document: Option<String>,
-        /// What its client was told, such as that it is not logged.
+        /// A message to the client, such as that the session is not logged.
         #[serde(skip_serializing_if = "Option::is_none")]
         notice: Option<String>,
-        /// The key of AWS KMS that it is encrypted with.
+        /// The key of AWS KMS for encryption.
         #[serde(skip_serializing_if = "Option::is_none")]
         kms_key_id: Option<String>,
     },
-    /// What it shows is not, or not yet, where it is to be kept.
+    /// The log has not arrived, or not yet.
     #[serde(rename = "SessionNotLogged")]
     SessionNotLogged { why: String },
-    /// What it has shown is kept there.
+    /// The log has arrived.
     #[serde(rename = "SessionLogged")]
     SessionLogged { to: String },
-    /// The same of what a command has written at a node.
+    /// Output of a command at a node has not arrived.
     #[serde(rename = "CommandOutputNotSent")]
     CommandOutputNotSent { why: String },
     #[serde(rename = "SessionDisconnected")]
     SessionDisconnected,
     #[serde(rename = "SessionResumed")]
     SessionResumed,
-    /// With the bytes that the session has taken and given.
+    /// With the bytes received from and sent to the client.
     #[serde(rename = "SessionEnded")]
     SessionEnded { reason: String, bytes_in: u64, bytes_out: u64 },
-    /// Somebody connects through a forwarded port.
+    /// A connection through a forwarded port.
     #[serde(rename = "PortConnected")]
     PortConnected { host: String, port: u16 },
 }
@@ -122,7 +122,7 @@ impl AuditDetails {
     }
 }
 
-/// A record.
+/// One record.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditRecord {
@@ -189,12 +189,12 @@ impl AuditRecord {
         }
     }
 
-    /// A call of a service's operation.
+    /// A call of an operation.
     pub fn call(who: CallerIdentity, service: &str, name: &str) -> Self {
         AuditRecord::new(who, service, name, "AwsApiCall")
     }
 
-    /// Something that happened in a session, to a target.
+    /// An event in a session to a target.
     pub fn session(who: CallerIdentity, id: &str, target: &str, details: &AuditDetails) -> Self {
         let name = details.name();
         let mut shown = serde_json::to_value(details).unwrap_or_default();
@@ -207,7 +207,7 @@ impl AuditRecord {
         AuditRecord { service_event_details: Some(shown), ..record }
     }
 
-    /// The end of a command at a target.
+    /// The end of a command on a target.
     pub fn command(who: CallerIdentity, id: &str, target: &str, status: &str, code: i32) -> Self {
         let details = json!({"commandId": id, "target": target, "status": status, "code": code});
         let record = AuditRecord::new(who, "ssm", "CommandFinished", "AwsServiceEvent");
@@ -219,19 +219,19 @@ impl AuditRecord {
         AuditRecord { source_ip_address: source.address, user_agent: source.user_agent, ..self }
     }
 
-    /// What was asked for, without what is not to be read.
+    /// Adds the request's parameters, which must be free of secrets.
     #[must_use]
     pub fn asking(self, parameters: Value, is_read_only: bool) -> Self {
         AuditRecord { request_parameters: parameters, read_only: is_read_only, ..self }
     }
 
-    /// What was answered, without what is not to be read.
+    /// Adds the response, which must be free of secrets.
     #[must_use]
     pub fn answered(self, elements: Value) -> Self {
         AuditRecord { response_elements: elements, ..self }
     }
 
-    /// Why it was not done.
+    /// Adds the error.
     #[must_use]
     pub fn failed(self, code: &str, message: &str) -> Self {
         AuditRecord {
@@ -241,13 +241,13 @@ impl AuditRecord {
         }
     }
 
-    /// The id that the caller has been given.
+    /// Adds the request id that the caller received.
     #[must_use]
     pub fn with_request(self, id: &str) -> Self {
         AuditRecord { request_id: Some(id.to_owned()), ..self }
     }
 
-    /// What it was about, and the statement that has decided, where one has.
+    /// Adds the checked resources, and the deciding statement if there is one.
     #[must_use]
     pub fn judged(mut self, resources: Vec<AuditedResource>, by: Option<String>) -> Self {
         self.resources = resources;
@@ -257,7 +257,7 @@ impl AuditRecord {
         self
     }
 
-    /// Records before this one that were too many to be written.
+    /// Adds the number of earlier records that were left out.
     pub(super) fn left_out(&mut self, count: u64) {
         if count > 0 {
             self.add("leftOut", json!(count));

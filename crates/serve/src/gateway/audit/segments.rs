@@ -1,12 +1,12 @@
-//! A file of lines that several processes append to: the current one, and older ones beside it.
+//! A log that several processes append to: the current file and older ones.
 //!
 //! ```text
-//! audit.jsonl     the current one
+//! audit.jsonl     the current file
 //! audit.7.jsonl   the one before it; the highest number is the newest
 //! ```
 //!
-//! Each endpoint of a state folder appends, under a lock of the file itself: whoever has waited for the lock looks whether
-//! the name still leads to that file.
+//! Each endpoint of a state folder appends under a lock on the file itself. After getting the lock,
+//! it checks that the name still leads to that file.
 
 use runner_host::users;
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags, fallocate, flock};
@@ -19,31 +19,31 @@ use std::time::{Duration, SystemTime};
 
 /// How long older segments are kept.
 const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Room that is taken ahead for lines that have to be written.
+/// Bytes allocated ahead for lines that must be written.
 const RESERVED: u64 = 256 << 10;
 
-/// The lines of one name.
+/// The files of one log.
 #[derive(Debug)]
 pub(super) struct Segments {
     dir: PathBuf,
-    /// What the names begin with.
+    /// The prefix of their names.
     stem: &'static str,
     path: PathBuf,
-    /// A segment longer than this is put aside.
+    /// Bytes above which a segment is put aside.
     most_bytes: u64,
-    /// Older ones that are kept at most.
+    /// Most older segments kept.
     most_segments: usize,
-    /// For how long.
+    /// How long they are kept.
     kept: Duration,
 }
 
 impl Segments {
-    /// Of what was done: at most a gigabyte, and thirty days where nothing else is said.
+    /// The log of actions: at most a gigabyte, kept for thirty days by default.
     pub(super) fn done(dir: &Path, kept: Option<Duration>) -> Self {
         Segments { kept: kept.unwrap_or(KEPT), ..Segments::new(dir, "audit", 16 << 20, 64) }
     }
 
-    /// Of what was refused to strangers.
+    /// The log of refusals to unauthenticated callers.
     pub(super) fn refused(dir: &Path) -> Self {
         Segments::new(dir, "refused", 1 << 20, 1)
     }
@@ -58,7 +58,7 @@ impl Segments {
         &self.path
     }
 
-    /// Appends a line.
+    /// Appends a record as a line.
     pub(super) fn append(&self, record: &impl Serialize) -> io::Result<()> {
         let mut text = serde_json::to_vec(record)?;
         text.push(b'\n');
@@ -67,18 +67,18 @@ impl Segments {
             let mut last = [0];
             file.read_exact_at(&mut last, length - 1)?;
             if last != *b"\n" {
-                // A writer was killed in the middle of a line. This one begins behind it.
+                // A writer was killed in the middle of a line, so this record begins on a new one.
                 text.insert(0, b'\n');
             }
         }
         file.write_all(&text)
     }
 
-    /// Takes the room for a line ahead.
+    /// Allocates room for a line ahead.
     pub(super) fn reserve(&self) -> io::Result<()> {
         let (file, length) = self.open()?;
         match fallocate(&file, FallocateFlags::KEEP_SIZE, length, RESERVED) {
-            // A file system without this can still be written to.
+            // A file system without this call can still be written to.
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
             done => Ok(done?),
         }
@@ -93,7 +93,7 @@ impl Segments {
             let place = |data: &fs::Metadata| (data.dev(), data.ino());
             match fs::symlink_metadata(&self.path) {
                 Ok(named) if place(&named) == place(&held) => {}
-                // Another process has put it aside meanwhile.
+                // Meanwhile another process has put it aside.
                 Ok(_) => continue,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
@@ -120,7 +120,8 @@ impl Segments {
         Ok(file)
     }
 
-    /// Gives the current segment, which the caller has locked, the next number, and removes what is too old.
+    /// Gives the current segment, which the caller has locked, the next number, and removes old
+    /// ones.
     fn put_aside(&self) -> io::Result<()> {
         let mut older = self.older()?;
         let next = older.first().map_or(1, |(number, _)| number + 1);
@@ -130,7 +131,7 @@ impl Segments {
         self.remove_old(&older)
     }
 
-    /// Removes of these, the newest first, what is too old or too many.
+    /// Removes segments that are too old or too many. `older` begins with the newest.
     fn remove_old(&self, older: &[(u64, PathBuf)]) -> io::Result<()> {
         let now = SystemTime::now();
         for (index, (_, path)) in older.iter().enumerate() {
@@ -139,7 +140,7 @@ impl Segments {
                 .is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age > self.kept));
             if is_old || index >= self.most_segments {
                 match fs::remove_file(path) {
-                    // Another endpoint has.
+                    // Another endpoint has removed it.
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                     _ => {}
                 }
@@ -148,7 +149,7 @@ impl Segments {
         Ok(())
     }
 
-    /// Removes what is too old already.
+    /// Removes segments that are too old.
     pub(super) fn sweep(&self) -> io::Result<()> {
         self.remove_old(&self.older()?)
     }
@@ -175,7 +176,7 @@ impl Segments {
         Ok(older)
     }
 
-    /// All segments there are, the newest first.
+    /// All segments, the newest first.
     pub(super) fn all(&self) -> io::Result<Vec<PathBuf>> {
         let older = self.older()?.into_iter().map(|(_, path)| path);
         Ok(std::iter::once(self.path.clone()).chain(older).collect())
@@ -205,7 +206,7 @@ mod tests {
         for number in 0..9 {
             segments.append(&format!("line {number:010}")).expect("written");
         }
-        // Two lines are longer than a segment may be.
+        // Two lines exceed a segment's limit.
         assert_eq!(names(dir.path()), ["audit.3.jsonl", "audit.4.jsonl", "audit.jsonl"]);
         let text: String = segments
             .all()
@@ -235,7 +236,7 @@ mod tests {
             for writer in 0..4 {
                 let path = dir.path();
                 scope.spawn(move || {
-                    // A lock of its own each, as processes have.
+                    // Separate locks, as in separate processes.
                     let segments = segments(path, 300, 1000);
                     for line in 0..50 {
                         segments.append(&(writer, line)).expect("written");

@@ -1,6 +1,7 @@
-//! The one thread that writes records: their file is locked, and a disk may be slow, so nobody who answers calls does it.
+//! The thread that writes records. Their file is locked and a disk may be slow, so tasks that serve
+//! calls do not write.
 //!
-//! Records are written in the order in which they were given.
+//! Records are written in the order of arrival.
 
 use super::record::AuditRecord;
 use super::segments::Segments;
@@ -9,7 +10,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::oneshot;
 
-/// The two files.
+/// The logs of actions and of refusals.
 #[derive(Debug)]
 pub(super) struct AuditFiles {
     pub(super) done: Segments,
@@ -19,15 +20,15 @@ pub(super) struct AuditFiles {
 enum AuditJob {
     Done(Box<AuditRecord>),
     Refused(Box<AuditRecord>),
-    /// Room for the next line.
+    /// Allocates room for the next line.
     Reserve(oneshot::Sender<io::Result<()>>),
-    /// Removes what is too old.
+    /// Removes old files.
     Sweep,
-    /// All before it is written.
+    /// Answered once all earlier jobs are done.
     Barrier(oneshot::Sender<()>),
 }
 
-/// Hands records to the thread, which begins with the first of them and ends with this.
+/// Passes records to the thread, which starts with the first record and ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct AuditWriter {
     files: Arc<AuditFiles>,
@@ -51,14 +52,14 @@ impl AuditWriter {
         self.give(AuditJob::Sweep);
     }
 
-    /// Takes the room for a line.
+    /// Allocates room for a line.
     pub(super) async fn reserve(&self) -> io::Result<()> {
         let (done, is_done) = oneshot::channel();
         self.give(AuditJob::Reserve(done));
         is_done.await.map_err(io::Error::other)?
     }
 
-    /// Resolves when all that was given is written.
+    /// Resolves when all earlier records are written.
     pub(super) async fn written(&self) {
         if self.jobs.get().is_some() {
             let (done, is_done) = oneshot::channel();
@@ -75,7 +76,7 @@ impl AuditWriter {
             let started = thread.spawn(move || write_all(&files, &queue));
             started.is_ok().then_some(jobs)
         });
-        // Where no thread can be had, it is done here.
+        // Without a thread the job is done here.
         match jobs {
             None => perform(&self.files, job),
             Some(jobs) => {
@@ -102,14 +103,14 @@ fn perform(files: &AuditFiles, job: AuditJob) {
                 tracing::warn!(%error, "cannot remove old audit records");
             }
         }
-        // Who has asked may have gone.
+        // The receiver may be gone.
         AuditJob::Reserve(done) => drop(done.send(files.done.reserve())),
         AuditJob::Barrier(done) => drop(done.send(())),
     }
 }
 
-/// A line that cannot be written is said where this program talks about itself: a full disk does not lock the owner out of
-/// their builds.
+/// If a line cannot be written, only this program's log says so: a full disk must not lock the
+/// owner out of their builds.
 fn append(segments: &Segments, record: &AuditRecord) {
     if let Err(error) = segments.append(record) {
         tracing::warn!(%error, path = %segments.path().display(), "cannot write an audit record");

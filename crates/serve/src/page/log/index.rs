@@ -1,7 +1,7 @@
-//! Where the rows of one build's log lie.
+//! The index of a log's rows.
 //!
-//! Read on from where it was read last, under the lock of whoever asks. In memory stand the parts, one mark for many rows
-//! and the times of output, never the output.
+//! Reads on from the last position, under the caller's lock. Memory holds the sections, a mark for
+//! every so many rows and the times of output, but never the output.
 
 use super::rows::{self, CutRow, Style};
 use super::sections::{Sections, millis};
@@ -13,20 +13,20 @@ use std::io;
 
 /// Rows between two marks, at least.
 const STEP: u64 = 256;
-/// Bytes between two marks, at least.
+/// Minimum bytes between two marks.
 const APART: u64 = 16 << 10;
 /// Bytes read at once.
 const BLOCK: u64 = 256 << 10;
-/// Output within so many milliseconds has one time.
+/// Output within this many milliseconds shares one time.
 const TICK: i64 = 100;
-/// Most rows, and about the most bytes of them, that are given out at once.
+/// Most rows and, roughly, bytes returned at once.
 const MOST_ROWS: u64 = 1000;
 const MOST_BYTES: usize = 1 << 20;
 /// The page keeps rows by so many, and shows at most so many at once before or behind one.
 const CHUNK: u64 = 200;
 const IN_VIEW: u64 = 100;
 
-/// A place in the output, with what is needed to read rows from there on.
+/// A position in the output, with the state needed to read rows from there on.
 #[derive(Clone, Debug)]
 struct IndexMark {
     row: u64,
@@ -34,7 +34,7 @@ struct IndexMark {
     style: Style,
 }
 
-/// One build's log.
+/// The index of one log.
 #[derive(Debug)]
 pub(super) struct LogIndex {
     dir: BuildDir,
@@ -42,28 +42,28 @@ pub(super) struct LogIndex {
     output: OutputReader,
     pub(super) sections: Sections,
     marks: Vec<IndexMark>,
-    /// Where output of which time begins.
+    /// Positions in the output, and their times.
     times: Vec<(u64, i64)>,
-    /// Where the row begins that is not whole yet, and its number.
+    /// The start of the last, incomplete row, and its number.
     open: u64,
     row: u64,
     style: Style,
-    /// How far output reaches.
+    /// The length of the output.
     end: u64,
 }
 
-/// A row.
+/// A row and the time of its output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(in super::super) struct LogRow {
     pub(super) text: String,
     pub(super) time: i64,
 }
 
-/// Some rows, one after the other.
+/// Consecutive rows.
 #[derive(Clone, Debug, Serialize)]
 pub(in super::super) struct Rows {
     from: u64,
-    /// What sets the colours that the first begins with.
+    /// The sequences that set the first row's colours.
     style: String,
     rows: Vec<LogRow>,
 }
@@ -84,7 +84,7 @@ impl LogIndex {
         })
     }
 
-    /// How many rows there are; one that is not whole yet counts.
+    /// The number of rows, including an incomplete one.
     pub(super) fn rows(&self) -> u64 {
         self.row + u64::from(self.open < self.end)
     }
@@ -93,12 +93,12 @@ impl LogIndex {
         self.end
     }
 
-    /// How much of the log has been read, in bytes of its events.
+    /// The bytes of the log's events that have been read.
     pub(super) fn position(&self) -> u64 {
         self.reader.position()
     }
 
-    /// Reads on.
+    /// Reads new events.
     pub(super) fn catch_up(&mut self) -> io::Result<()> {
         while let Some(event) = self.reader.next_event()? {
             if let EventBody::Output { offset, length, .. } = event.body {
@@ -109,7 +109,7 @@ impl LogIndex {
                     self.times.push((offset, time));
                 }
                 self.end = offset + length;
-                // Many small ones are read at once.
+                // Small outputs are scanned together.
                 if self.end - self.open >= BLOCK {
                     self.scan()?;
                 }
@@ -133,7 +133,7 @@ impl LogIndex {
         self.scan()
     }
 
-    /// Finds the rows of what has come.
+    /// Finds the rows in new output.
     fn scan(&mut self) -> io::Result<()> {
         let mut at = self.open;
         while at < self.end {
@@ -169,7 +169,7 @@ impl LogIndex {
         Ok(())
     }
 
-    /// Ends the row that is not whole: what follows is another part's.
+    /// Ends an incomplete row, since the next output belongs to another section.
     fn close(&mut self) {
         if self.open < self.end {
             if let Ok(rest) = self.output.read(self.open, self.end - self.open) {
@@ -181,7 +181,7 @@ impl LogIndex {
         }
     }
 
-    /// Notes where the next row begins.
+    /// Marks the start of the next row.
     fn mark(&mut self) {
         if self.marks.last().is_none_or(|mark| mark.row < self.row) {
             let style = self.style.clone();
@@ -189,7 +189,7 @@ impl LogIndex {
         }
     }
 
-    /// Rows from one on.
+    /// Reads rows, beginning at `from`.
     pub(super) fn read(&mut self, from: u64, count: u64) -> io::Result<Rows> {
         let mut found = Rows { from, style: String::new(), rows: Vec::new() };
         let (mut bytes, mut is_first) = (0, true);
@@ -209,7 +209,8 @@ impl LogIndex {
         Ok(found)
     }
 
-    /// Rows that a page shows first: around one that it names, or else at the end of what has failed, or of what goes on.
+    /// Rows that a page shows first: around one that it names, or else at the end of what has
+    /// failed, or of what goes on.
     pub(super) fn first(&mut self, named: Option<u64>) -> io::Result<Option<Rows>> {
         let rows = self.rows();
         let end = match (named, &self.sections.end) {
@@ -227,20 +228,20 @@ impl LogIndex {
         self.read(from, to - from).map(Some)
     }
 
-    /// Shows each row from one on, as long as more are wanted.
+    /// Calls `each` for the rows from `from` on, until it returns `false`.
     fn walk(&mut self, from: u64, each: impl FnMut(FoundRow<'_>) -> bool) -> io::Result<()> {
         let (last, end) = (self.rows(), self.end);
         let places = RowOffsets { marks: &self.marks, times: &self.times, last, end };
         places.walk(&mut self.output, from, each)
     }
 
-    /// The log as it is now, to be gone through while others read on.
+    /// A copy to walk through while others read on.
     pub(super) fn snapshot(&self) -> io::Result<LogSnapshot> {
         let (marks, output) = (self.marks.clone(), OutputReader::open(&self.dir)?);
         Ok(LogSnapshot { marks, last: self.rows(), end: self.end, output })
     }
 
-    /// Where the output of a part lies.
+    /// Start and end of a section's output.
     pub(super) fn range(&mut self, section: usize) -> io::Result<(u64, u64)> {
         let row = |at: usize| self.sections.all.get(at).map(|section| section.row);
         let (first, last) =
@@ -258,7 +259,7 @@ impl LogIndex {
     }
 }
 
-/// A log as it was at one time.
+/// The state of a log at one time.
 pub(super) struct LogSnapshot {
     marks: Vec<IndexMark>,
     last: u64,
@@ -267,18 +268,18 @@ pub(super) struct LogSnapshot {
 }
 
 impl LogSnapshot {
-    /// Shows each row, as long as more are wanted; without its time.
+    /// Calls `each` for every row, without its time, until it returns `false`.
     pub(super) fn walk(&mut self, each: impl FnMut(FoundRow<'_>) -> bool) -> io::Result<()> {
         let places = RowOffsets { marks: &self.marks, times: &[], last: self.last, end: self.end };
         places.walk(&mut self.output, 0, each)
     }
 }
 
-/// Where rows lie.
+/// The positions of rows.
 struct RowOffsets<'a> {
     marks: &'a [IndexMark],
     times: &'a [(u64, i64)],
-    /// How many rows there are, and how far output reaches.
+    /// The number of rows, and the length of the output.
     last: u64,
     end: u64,
 }
@@ -295,7 +296,7 @@ impl RowOffsets<'_> {
         let (mut number, mut offset, mut style) = (mark.row, mark.offset, mark.style.clone());
         let mut next = at;
         while number < self.last {
-            // A row ends where the next part begins, whatever its bytes say.
+            // A row ends where the next section begins, whatever its bytes are.
             let border = self.marks.get(next).map_or(self.end, |mark| mark.offset);
             let length = (border - offset).min(BLOCK);
             let is_rest = offset + length == border;
@@ -336,7 +337,7 @@ impl RowOffsets<'_> {
     }
 }
 
-/// A row that was come by.
+/// A row found by a walk.
 pub(super) struct FoundRow<'a> {
     pub(super) number: u64,
     pub(super) text: &'a [u8],
@@ -344,7 +345,7 @@ pub(super) struct FoundRow<'a> {
     pub(super) time: i64,
 }
 
-/// Whether a part begins with it, so that the row before ends.
+/// Whether an event begins a section and so ends the row before.
 fn begins(body: &EventBody) -> bool {
     !matches!(
         body,

@@ -1,16 +1,17 @@
-//! Waiting until a live build's log has grown.
+//! Waits until a live build's log has grown.
 
 use runner_client::SharedClient;
 use runner_folder::state::BuildDir;
 use runner_wire::control::{ControlRequest, ControlResponse};
 use std::time::Duration;
 
-/// How long a request waits before it is answered with nothing new: shorter than what is between two machines would cut.
+/// How long a request waits before an empty response; shorter than the timeouts of machines in
+/// between.
 const LONGEST: Duration = Duration::from_secs(25);
 
-/// Waits until the log's events are longer than so many bytes, the build has ended, or it has taken long.
+/// Waits until the log's events exceed `seen` bytes, the build has ended, or time is up.
 pub(in super::super) async fn wait(dir: &BuildDir, seen: u64) {
-    // Whatever happens to the build: what there is of its log is looked at again.
+    // Whatever happens to the build, the caller looks at its log again.
     let _ = tokio::time::timeout(LONGEST, grown(dir, seen)).await;
 }
 

@@ -1,4 +1,5 @@
-//! A build's log, as the page shows it: parts with heads, and rows below them that are fetched when they are looked at.
+//! A build's log as the page shows it: sections with heads, and rows that are fetched when they
+//! come into view.
 
 mod index;
 mod live;
@@ -22,10 +23,10 @@ use serde::Serialize;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Logs that are kept open.
+/// Most open logs.
 const OPEN: usize = 16;
 
-/// The logs that were looked at last.
+/// The most recently used logs.
 #[derive(Debug, Default)]
 pub(super) struct Logs(Mutex<Vec<(String, BuildLog)>>);
 
@@ -33,20 +34,20 @@ pub(super) struct Logs(Mutex<Vec<(String, BuildLog)>>);
 #[derive(Clone, Debug, Default)]
 pub(super) struct BuildLog(Arc<Mutex<Option<LogIndex>>>);
 
-/// What has changed.
+/// Changes of a log.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct News {
-    /// To ask with for what comes next.
+    /// The version to ask with next time.
     version: u64,
     rows: u64,
     bytes: u64,
-    /// Where rows of parts begin that have changed, by their places in the list of all.
+    /// Changed sections, with their positions in the list.
     sections: Vec<LogPosition>,
     count: usize,
     pauses: Vec<OpenPause>,
     sessions: usize,
-    /// When the build was started, and of the last event.
+    /// The time of the build's start, and of the last event.
     started: Option<i64>,
     last: i64,
     status: Option<Status>,
@@ -54,7 +55,7 @@ pub(super) struct News {
     /// Rows that are shown first.
     #[serde(skip_serializing_if = "Option::is_none")]
     first: Option<Rows>,
-    /// How much of the log's events this is.
+    /// The bytes of the log's events that this covers.
     #[serde(skip)]
     pub(super) position: u64,
 }
@@ -67,7 +68,7 @@ struct LogPosition {
 }
 
 impl Logs {
-    /// That of a build.
+    /// The log of a build.
     pub(super) fn of(&self, uuid: &str) -> BuildLog {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let log = match open.iter().position(|(known, _)| known == uuid) {
@@ -83,7 +84,7 @@ impl Logs {
 }
 
 impl BuildLog {
-    /// Does something with the log as it is now, where that holds up nobody else.
+    /// Works with the current index on a blocking thread.
     async fn with<T: Send + 'static>(
         &self,
         dir: &BuildDir,
@@ -98,7 +99,7 @@ impl BuildLog {
             let found = index.as_mut().ok_or(io::ErrorKind::NotFound)?;
             let worked = found.catch_up().and_then(|()| work(found));
             if worked.is_err() {
-                // It may stand between two places.
+                // The index may be inconsistent.
                 *index = None;
             }
             worked
@@ -106,8 +107,8 @@ impl BuildLog {
         worked.await.map_err(io::Error::other)?
     }
 
-    /// What has come after a version, with rows to be shown first where they are asked for: around one of them, or where
-    /// it matters.
+    /// What has come after a version, with rows to be shown first where they are asked for: around
+    /// one of them, or where it matters.
     pub(super) async fn news(
         &self,
         dir: &BuildDir,
@@ -143,31 +144,31 @@ impl BuildLog {
         self.with(dir, move |index| index.read(from, count)).await
     }
 
-    /// What fits a query.
+    /// Searches the log.
     pub(super) async fn search(&self, dir: &BuildDir, query: Query) -> io::Result<SearchHits> {
         let found = self.with(dir, move |index| {
             let heads = query.heads(index.sections.texts());
             Ok((query, heads, index.snapshot()?))
         });
         let (query, heads, snapshot) = found.await?;
-        // Others read the log meanwhile.
+        // Others can read the log meanwhile.
         let run = tokio::task::spawn_blocking(move || query.run(heads, snapshot));
         run.await.map_err(io::Error::other)?
     }
 
-    /// Reports of tests and coverage.
+    /// The reports of tests and coverage.
     pub(super) async fn reports(&self, dir: &BuildDir) -> io::Result<Vec<ReportFacts>> {
         self.with(dir, |index| Ok(index.sections.reports.clone())).await
     }
 
-    /// Where the output of a part lies.
+    /// Start and end of a section's output.
     pub(super) async fn range(&self, dir: &BuildDir, section: usize) -> io::Result<(u64, u64)> {
         self.with(dir, move |index| index.range(section)).await
     }
 }
 
 impl News {
-    /// Whether something has come after a version.
+    /// Whether there are changes since a version.
     pub(super) fn is_new(&self, since: u64) -> bool {
         self.version > since
     }

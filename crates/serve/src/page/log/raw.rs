@@ -1,6 +1,6 @@
-//! A whole log as text, as `runner logs` prints it, or the output of one part.
+//! A whole log as text, like `runner logs`, or the output of one section.
 //!
-//! Made by a thread that waits while the client does not read; in memory stand a few blocks.
+//! Produced by a thread that waits for a slow client; memory holds a few blocks.
 
 use super::super::routes::VisitorPermits;
 use super::search::visible;
@@ -10,24 +10,24 @@ use runner_folder::state::BuildDir;
 use std::io::{self, Write};
 use tokio::sync::mpsc;
 
-/// Blocks that wait for the client.
+/// Blocks queued for the client.
 const WAITING: usize = 4;
-/// Bytes of one.
+/// Bytes of a block.
 const BLOCK: usize = 64 << 10;
-/// Most of a line that is looked at as a whole.
+/// Most bytes of a line that are processed as a whole.
 const LINE: usize = 1 << 20;
 
-/// What of a log is wanted.
+/// The part of a log to send.
 #[derive(Clone, Debug)]
 pub(in super::super) struct Raw {
     pub(in super::super) dir: BuildDir,
-    /// These bytes of the output alone.
+    /// Only these bytes of the output.
     pub(in super::super) range: Option<(u64, u64)>,
-    /// Without what a terminal would act on.
+    /// Whether to drop sequences that a terminal would act on.
     pub(in super::super) is_plain: bool,
 }
 
-/// Begins to make it.
+/// Starts to produce the text.
 pub(in super::super) fn raw(
     wanted: Raw,
     places: VisitorPermits,
@@ -38,7 +38,7 @@ pub(in super::super) fn raw(
         let mut out = RawBody { sender, block: Vec::new(), line: wanted.is_plain.then(Vec::new) };
         let made = wanted.write(&mut out).and_then(|()| out.end());
         if let Err(error) = made {
-            // Nobody is there to hear it where the client has gone.
+            // A client that is gone does not see the error.
             let _ = out.sender.blocking_send(Err(error));
         }
     });
@@ -69,7 +69,7 @@ impl Raw {
 struct RawBody {
     sender: mpsc::Sender<io::Result<Bytes>>,
     block: Vec<u8>,
-    /// The line that is not whole yet, where sequences are taken out.
+    /// The incomplete line, if sequences are dropped.
     line: Option<Vec<u8>>,
 }
 

@@ -1,7 +1,7 @@
-//! Rows: output cut into pieces that a browser can show, each with the colours that it begins with.
+//! Cuts output into rows that a browser can show, each with its initial colours.
 //!
-//! A row is a line, or a piece of one that is too long. Where rows begin depends on the bytes alone, so that a row has one
-//! number for all times.
+//! A row is a line, or a piece of an overlong one. Row starts depend on the bytes alone, so a row
+//! keeps its number for ever.
 
 use memchr::{memchr, memchr_iter, memrchr};
 use std::mem;
@@ -12,17 +12,17 @@ pub(super) const MOST: usize = 4096;
 const MANY: usize = 4 * MOST;
 /// What sequences begin with.
 const ESCAPE: u8 = 0x1b;
-/// Most bytes of what sets the colours.
+/// Most bytes of the sequences that set colours.
 const MOST_STYLE: usize = 120;
 
-/// The first row of some bytes: its length, and that of its text.
+/// The first row in some bytes: its length, and the length of its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CutRow {
     pub(super) length: usize,
     pub(super) text: usize,
 }
 
-/// Cuts off the first row; `None` where it may go on behind the bytes.
+/// Cuts off the first row; `None` if it may go on after these bytes.
 pub(super) fn cut(bytes: &[u8]) -> Option<CutRow> {
     let look = &bytes[..bytes.len().min(MOST)];
     if let Some(at) = memchr(b'\n', look) {
@@ -32,13 +32,13 @@ pub(super) fn cut(bytes: &[u8]) -> Option<CutRow> {
         return None;
     }
     let is_inside = |at: &usize| bytes[*at] & 0b1100_0000 == 0b1000_0000;
-    // No character is cut, unless it is none.
+    // Never cuts a character, unless the bytes are no text.
     let at = (MOST - 3..=MOST).rev().find(|at| !is_inside(at)).unwrap_or(MOST);
     Some(CutRow { length: at, text: at })
 }
 
-/// Many rows at once, where all of them are lines: their length, and how many they are. `None` where there are fewer, or
-/// longer ones, which are cut one by one.
+/// Many rows at once, where all of them are lines: their length, and how many they are. `None`
+/// where there are fewer, or longer ones, which are cut one by one.
 pub(super) fn many(bytes: &[u8]) -> Option<(usize, u64)> {
     let bytes = bytes.get(..MANY)?;
     // From one of these parts to the next no line is longer than a row.
@@ -47,12 +47,12 @@ pub(super) fn many(bytes: &[u8]) -> Option<(usize, u64)> {
     Some((last + 1, memchr_iter(b'\n', bytes).count() as u64))
 }
 
-/// What has been set of colours and the like by all that came before.
+/// Colours and attributes set by all bytes so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Style {
-    /// The sequences that set it.
+    /// The sequences that set them.
     set: Vec<u8>,
-    /// A sequence that has begun.
+    /// An incomplete sequence.
     open: Vec<u8>,
 }
 
@@ -62,7 +62,7 @@ impl Style {
         self.open.is_empty() && memchr(ESCAPE, bytes).is_none()
     }
 
-    /// Takes in what follows.
+    /// Processes the next bytes.
     pub(super) fn take(&mut self, mut bytes: &[u8]) {
         loop {
             if self.open.is_empty() {
@@ -95,13 +95,13 @@ impl Style {
             return;
         }
         if parameters.starts_with(b"0;") || self.set.len() + sequence.len() > MOST_STYLE {
-            // What was set first is most likely overridden.
+            // Later settings have most likely overridden the first ones.
             self.set.clear();
         }
         self.set.extend_from_slice(sequence);
     }
 
-    /// What sets the same anew.
+    /// The sequences that restore this style.
     pub(super) fn text(&self) -> String {
         String::from_utf8_lossy(&self.set).into_owned()
     }
@@ -123,7 +123,7 @@ mod tests {
         let wide = "\u{1f600}".repeat(2000);
         let found = cut(&wide.as_bytes()[1..]).expect("a row");
         assert!(found.length <= MOST && wide.is_char_boundary(1 + found.length));
-        // Bytes that are no text at all are cut all the same.
+        // Bytes that are no text are cut all the same.
         assert_eq!(cut(&[0x80; 10_000]).expect("a row").length, MOST);
     }
 
@@ -160,7 +160,7 @@ mod tests {
         assert_eq!(style(&["\x1b[31mred\n", "\x1b[1mbold"]), "\x1b[31m\x1b[1m");
         assert_eq!(style(&["\x1b[31mred\x1b[0m"]), "");
         assert_eq!(style(&["\x1b[31m\x1b[m"]), "");
-        // Across the border of rows.
+        // Across the border between rows.
         assert_eq!(style(&["\x1b[3", "2mgreen"]), "\x1b[32m");
         assert_eq!(style(&["\x1b[2Jx\x1b]0;title\x07"]), "");
         let many = "\x1b[31m".repeat(1000);

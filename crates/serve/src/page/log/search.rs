@@ -1,4 +1,4 @@
-//! Search over a whole log: its output, and the heads of its parts.
+//! Searches a whole log: its output, and the heads of its sections.
 
 use super::index::LogSnapshot;
 use regex_lite::{Regex, RegexBuilder};
@@ -8,25 +8,25 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Longest text that is searched for.
+/// Most bytes of a search text.
 const LONGEST: usize = 1000;
-/// Most bytes of a compiled pattern: a short text can make a long one.
+/// Most bytes of a compiled pattern, since a short text can make a large one.
 const LARGEST: usize = 256 << 10;
-/// Most places that are named; all are counted.
+/// Most hits that are listed; all are counted.
 const MOST: usize = 10_000;
 
-/// What is searched for.
+/// A search.
 #[derive(Debug)]
 pub(in super::super) struct Query {
     regex: Regex,
-    /// The text in bytes, where it is one of ASCII alone.
+    /// The text in bytes, if it is pure ASCII.
     literal: Option<Vec<u8>>,
     is_lower: bool,
-    /// Nobody waits for it any more.
+    /// Whether the client is gone.
     is_over: Arc<AtomicBool>,
 }
 
-/// Whoever waits for the answer; when they go, the search ends.
+/// The client's interest in the result; dropping it ends the search.
 #[derive(Debug)]
 pub(in super::super) struct WaitingSearch(Arc<AtomicBool>);
 
@@ -36,20 +36,20 @@ impl Drop for WaitingSearch {
     }
 }
 
-/// What was found.
+/// The hits of a search.
 #[derive(Debug, Default, Serialize)]
 pub(in super::super) struct SearchHits {
     count: u64,
     rows: Vec<u64>,
-    /// Places of parts in the list.
+    /// Positions of sections in the list.
     sections: Vec<usize>,
 }
 
 impl Query {
-    /// A text in any case, or a pattern.
+    /// A search for text in any case, or for a pattern.
     ///
     /// # Errors
-    /// It is no pattern, or too long.
+    /// If the pattern is invalid, or the text is too long.
     pub(in super::super) fn new(
         text: &str,
         is_regex: bool,
@@ -68,7 +68,7 @@ impl Query {
         Ok((Query { regex, literal, is_lower, is_over }, waiting))
     }
 
-    /// What fits of heads of parts.
+    /// Searches the heads of sections.
     pub(super) fn heads<'a>(&self, texts: impl Iterator<Item = &'a str>) -> SearchHits {
         let mut hits = SearchHits::default();
         for (at, text) in texts.enumerate() {
@@ -84,7 +84,7 @@ impl Query {
         hits
     }
 
-    /// What fits of rows, beside it.
+    /// Searches the rows and adds their hits to `hits`.
     pub(super) fn run(&self, mut hits: SearchHits, mut log: LogSnapshot) -> io::Result<SearchHits> {
         log.walk(|row| {
             if self.may_fit(row.text) {
@@ -105,7 +105,8 @@ impl Query {
         self.regex.is_match(text)
     }
 
-    /// Whether a row is worth to be looked at: most have not even the first letter, or no sequences between letters.
+    /// Whether a row needs a full check: most rows do not even have the first letter, and no escape
+    /// sequences.
     fn may_fit(&self, row: &[u8]) -> bool {
         let Some(literal) = &self.literal else { return true };
         if row.contains(&0x1b) {
@@ -123,7 +124,7 @@ impl Query {
     }
 }
 
-/// A row's text without what a terminal would act on.
+/// A row's text without sequences that a terminal would act on.
 pub(super) fn visible(text: &str) -> Cow<'_, str> {
     if !text.contains('\x1b') {
         return text.into();
@@ -138,7 +139,7 @@ pub(super) fn visible(text: &str) -> Cow<'_, str> {
     shown.into()
 }
 
-/// What follows a sequence whose escape character has been taken off.
+/// The text after a sequence, whose escape character is already removed.
 fn behind(text: &str) -> &str {
     let mut chars = text.char_indices();
     match chars.next() {

@@ -1,6 +1,7 @@
-//! A build's log by what happened: phases, commands, and what else people should know, each with where its output begins.
+//! Divides a build's log into sections: phases, commands and notices, each with the start of its
+//! output.
 //!
-//! Fed with events, the same for a log that grows and for one that is read at once.
+//! Takes events, whether the log is growing or read at once.
 
 use runner_core::event::{CommandOutcome, Event, EventBody, PauseId, StopFacts, Stuck};
 use runner_core::phase::{Block, Phase, PhaseContext, Status};
@@ -9,12 +10,12 @@ use runner_core::time::WallTime;
 use serde::Serialize;
 use std::collections::HashMap;
 
-/// Most of a text that stands in a head.
+/// Most bytes of a head's text.
 const MOST_TEXT: usize = 16 << 10;
-/// Most reports of a build that are shown.
+/// Most reports shown for a build.
 const MOST_REPORTS: usize = 100;
 
-/// A part of the log: its head, and the rows below it.
+/// A section of the log: its head, and the rows below it.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Section {
@@ -24,12 +25,12 @@ pub(super) struct Section {
     time: i64,
     #[serde(flatten)]
     kind: SectionKind,
-    /// Of the event that has changed it last.
+    /// The number of the event that last changed it.
     #[serde(skip)]
     seq: u64,
 }
 
-/// What a part is of.
+/// The kind of a section, with the content of its head.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case", rename_all_fields = "camelCase")]
 enum SectionKind {
@@ -45,7 +46,7 @@ enum SectionKind {
         index: u32,
         text: String,
         line: Option<u32>,
-        /// How it ended, as the log has it.
+        /// The result, in the log's words.
         outcome: Option<String>,
         has_failed: bool,
         code: Option<i32>,
@@ -59,7 +60,7 @@ enum SectionKind {
     },
 }
 
-/// A pause that is open.
+/// A pause that has not ended.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct OpenPause {
@@ -73,27 +74,28 @@ pub(super) struct OpenPause {
     stop: Option<Box<StopFacts>>,
 }
 
-/// All parts so far, and how the build stands.
+/// All sections so far, and the state of the build.
 #[derive(Debug, Default)]
 pub(super) struct Sections {
     pub(super) all: Vec<Section>,
-    /// Of phases and commands that have not ended, by their places in the list.
+    /// Positions of phases and commands that have not ended.
     phase: Option<usize>,
     commands: HashMap<u32, usize>,
-    /// The command that was begun last, and its text.
+    /// The text of the last command that began.
     command: String,
     pub(super) pauses: Vec<OpenPause>,
     pub(super) sessions: usize,
     pub(super) reports: Vec<ReportFacts>,
     pub(super) end: Option<(Status, Option<String>)>,
-    /// Of the last event.
+    /// The number of the last event.
     pub(super) seq: u64,
     pub(super) started: Option<i64>,
     pub(super) last: i64,
 }
 
 impl Sections {
-    /// Takes in an event, but for output; `row` is the next one. Whether a part has begun.
+    /// Processes an event other than output; `row` is the next row. Returns whether a section has
+    /// begun.
     pub(super) fn take(&mut self, event: &Event, row: u64) -> bool {
         let before = self.all.len();
         self.seq = event.seq;
@@ -186,7 +188,7 @@ impl Sections {
             *is = Some(status);
             *took = Some(duration_ms);
             *why = contexts.to_vec();
-            // AWS gives a phase that went well one without anything in it.
+            // AWS gives a successful phase an empty context.
             why.retain(|context| !context.message.is_empty());
         }
     }
@@ -207,7 +209,7 @@ impl Sections {
         }
     }
 
-    /// Those that have changed after an event, with their places in the list.
+    /// Sections changed after an event, with their positions in the list.
     pub(super) fn since(&self, seq: u64) -> Vec<(usize, &Section)> {
         self.all.iter().enumerate().filter(|(_, section)| section.seq > seq).collect()
     }
@@ -222,7 +224,7 @@ impl Sections {
         })
     }
 
-    /// Texts of heads, to be searched.
+    /// The texts of heads, for searching.
     pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
         self.all.iter().map(|section| match &section.kind {
             SectionKind::Phase { phase, .. } => phase.name(),
@@ -231,7 +233,7 @@ impl Sections {
     }
 }
 
-/// What of an event a person should know, how much it matters, and how it is mended.
+/// The part of an event that the user should know: level, text and hint.
 fn note(body: &EventBody) -> Option<(&'static str, String, Option<String>)> {
     let text = match body {
         EventBody::Notice(notice) => {

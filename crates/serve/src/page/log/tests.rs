@@ -1,4 +1,4 @@
-//! Logs as their writer writes them, read by rows.
+//! Logs written by the real writer and read as rows.
 
 use super::index::LogIndex;
 use super::search::Query;
@@ -74,7 +74,7 @@ fn texts(index: &mut LogIndex, from: u64, count: u64) -> Vec<String> {
     rows.map(|row| row["text"].as_str().expect("text").to_owned()).collect()
 }
 
-/// Where parts begin, and what they are.
+/// The starts of sections, and their names.
 fn heads(index: &LogIndex) -> Vec<(u64, String)> {
     let sections = index.sections.since(0).into_iter();
     let named = sections.map(|(_, section)| {
@@ -92,7 +92,7 @@ fn parts_have_their_own_rows() {
     bed.command(1, "one");
     bed.output(1, "a\nb\nhalf");
     bed.ended(1, 0);
-    // Of something that it has left running.
+    // Output of a process that the command left running.
     bed.output(1, "late\n");
     bed.command(2, "two");
     bed.output(2, "c\n");
@@ -152,10 +152,10 @@ fn a_line_of_megabytes_is_many_rows() {
     bed.output(1, "\nend\n");
     let mut index = bed.index();
     assert_eq!(index.rows(), 40 * 16 + 2);
-    // Rows of a piece; the last piece, which is empty but for its line break; and the last line.
+    // Rows of one piece; the last piece, empty but for its line break; and the last line.
     assert_eq!(texts(&mut index, 639, 9), ["x".repeat(4096), String::new(), "end".to_owned()]);
     let all: usize = texts(&mut index, 0, 1000).iter().map(String::len).sum();
-    // So much is given out at once, and no more.
+    // The limit of one response.
     assert!((1 << 20..(1 << 20) + 8192).contains(&all), "{all}");
 }
 

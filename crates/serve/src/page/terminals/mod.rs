@@ -1,7 +1,9 @@
-//! Terminals in the page: each a shell in a build, which goes on while nobody is connected, and which several may look at.
+//! Terminals in the page: shells in builds that go on without a connection and that several
+//! visitors may watch.
 //!
-//! A terminal is a client of the build's control socket, as `runner attach` is (`task`). Browsers come to it by websockets
-//! (`socket`), and go; what was shown last is kept and shown to each that comes. `seats` says who drives.
+//! A terminal is a client of the build's control socket, like `runner attach` (`task`). Browsers
+//! connect by websockets (`socket`) and leave again; the latest output is kept and shown to each
+//! newcomer. `seats` says who drives.
 
 mod seats;
 mod socket;
@@ -19,12 +21,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use task::{TerminalOrder, TerminalTask};
 use tokio::sync::{Semaphore, mpsc};
 
-/// Terminals of an endpoint at once.
+/// Most terminals of an endpoint.
 const MOST: usize = 32;
-/// What waits for a terminal's task.
+/// Most orders queued for a terminal's task.
 const ORDERS: usize = 64;
 
-/// Those of an endpoint.
+/// The terminals of an endpoint.
 #[derive(Clone, Debug)]
 pub(super) struct Terminals {
     known: Arc<Mutex<Vec<KnownTerminal>>>,
@@ -40,24 +42,24 @@ impl Default for Terminals {
 #[derive(Clone, Debug)]
 struct KnownTerminal {
     id: String,
-    /// Of its build.
+    /// The build's uuid.
     uuid: String,
     orders: mpsc::Sender<TerminalOrder>,
     viewers: Arc<AtomicU64>,
 }
 
-/// One of a list.
+/// An entry in the list of terminals.
 #[derive(Debug, Serialize)]
 pub(super) struct ListedTerminal {
     id: String,
     viewers: u64,
 }
 
-/// The way to a terminal.
+/// A channel to a terminal.
 #[derive(Clone, Debug)]
 pub(super) struct TerminalAccess(mpsc::Sender<TerminalOrder>);
 
-/// Why there is no terminal.
+/// Why a terminal was not started.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoTerminal {
     #[error("{MOST} terminals are open already; end one of them")]
@@ -67,14 +69,14 @@ pub(super) enum NoTerminal {
 }
 
 impl Terminals {
-    /// Starts a shell; its name.
+    /// Starts a shell. Returns its id.
     pub(super) async fn start(
         &self,
         dir: &BuildDir,
         uuid: &str,
         size: TerminalSize,
     ) -> Result<String, NoTerminal> {
-        // Taken before the build is asked, which takes a while: others start one meanwhile.
+        // Taken before asking the build, which takes a while: others may start one meanwhile.
         let place = Arc::clone(&self.places).try_acquire_owned();
         let place = place.map_err(|_| NoTerminal::TooMany)?;
         let mut link = SharedClient::connect(dir).await?;
@@ -99,7 +101,7 @@ impl Terminals {
         Ok(id)
     }
 
-    /// Those of a build.
+    /// The terminals of a build.
     pub(super) fn of(&self, uuid: &str) -> Vec<ListedTerminal> {
         let all = self.lock();
         let of_build = all.iter().filter(|known| known.uuid == uuid);
@@ -110,7 +112,7 @@ impl Terminals {
         of_build.map(listed).collect()
     }
 
-    /// The way to one of them.
+    /// The channel to one terminal.
     pub(super) fn find(&self, uuid: &str, id: &str) -> Option<TerminalAccess> {
         let all = self.lock();
         let found = all.iter().find(|known| known.uuid == uuid && known.id == id)?;
@@ -135,7 +137,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let dir = BuildDir::of(&Home::at(folder.path().to_owned()).expect("a home"), "u");
         fs::create_dir_all(dir.path()).expect("a folder");
-        // A build that takes connections and never answers.
+        // A build that accepts connections and never responds.
         let _silent = UnixListener::bind(dir.control_socket()).expect("a socket");
         let terminals = Terminals::default();
         let size = TerminalSize { rows: 24, cols: 80 };
@@ -148,7 +150,7 @@ mod tests {
         let beyond = terminals.start(&dir, "u", size).now_or_never();
         assert!(matches!(beyond, Some(Err(NoTerminal::TooMany))), "{beyond:?}");
         starting.shutdown().await;
-        // Those that came to nothing have left their places.
+        // Failed starts have returned their places.
         assert!(terminals.start(&dir, "u", size).now_or_never().is_none());
     }
 }

@@ -1,38 +1,39 @@
-//! Who looks at a terminal, and which of them drives it.
+//! The viewers of a terminal, and which of them drives it.
 //!
-//! One drives: what that one types reaches the program, and the terminal has the size of that one's window. Whoever else
-//! wants to asks; the driver grants or refuses. A driver whose connection is lost keeps the place for a while.
+//! One viewer drives: their input reaches the program, and the terminal has the size of their
+//! window. Other viewers ask to drive, and the driver grants or refuses. A driver who loses the
+//! connection keeps the seat for a while.
 
 use std::time::Duration;
 
-/// How long a driver's place is kept who is not connected.
+/// How long a disconnected driver keeps the seat.
 pub(super) const KEPT: Duration = Duration::from_secs(30);
 
-/// A place at a terminal; the same after a reload.
+/// A seat at a terminal, which survives a reload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in super::super) struct Seat {
-    /// Of the visitor.
+    /// The visitor's id.
     pub(in super::super) visitor: u64,
-    /// What the tab calls itself.
+    /// The tab's name.
     pub(in super::super) tab: String,
     /// Whether the visitor may do more than look.
     pub(in super::super) may_drive: bool,
 }
 
-/// Number of a connection to a terminal.
+/// The number of a connection to a terminal.
 pub(super) type Number = u64;
 
-/// All who are connected.
+/// All connected viewers.
 #[derive(Debug, Default)]
 pub(super) struct Seats {
     here: Vec<(Number, Seat)>,
     driver: Option<Seat>,
-    /// Since when the driver is not connected.
+    /// Since when the driver has been disconnected.
     gone: Option<Duration>,
     asking: Vec<Number>,
 }
 
-/// How the others see it.
+/// The state as one viewer sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct View {
     pub(super) drives: bool,
@@ -40,7 +41,7 @@ pub(super) struct View {
 }
 
 impl Seats {
-    /// Somebody has come. Nobody else of the same seat stays: their numbers.
+    /// Adds a connection. Removes earlier ones of the same seat and returns their numbers.
     pub(super) fn join(&mut self, number: Number, seat: Seat) -> Vec<Number> {
         let is_same = |(_, other): &&(Number, Seat)| *other == seat;
         let old: Vec<Number> =
@@ -56,7 +57,7 @@ impl Seats {
         old
     }
 
-    /// Somebody's connection is lost.
+    /// Removes a lost connection.
     pub(super) fn leave(&mut self, number: Number, now: Duration) {
         let was_driver = self.drives(number);
         self.here.retain(|(other, _)| *other != number);
@@ -66,7 +67,7 @@ impl Seats {
         }
     }
 
-    /// Somebody wants to drive. Where nobody does, they do at once.
+    /// Asks to drive. If nobody drives, the viewer drives at once.
     pub(super) fn ask(&mut self, number: Number) {
         let Some(seat) = self.of(number).filter(|seat| seat.may_drive) else { return };
         if self.driver.is_none() {
@@ -76,7 +77,7 @@ impl Seats {
         }
     }
 
-    /// The driver lets somebody drive who has asked. Whether it is so.
+    /// The driver hands over to a viewer who has asked. Returns whether that was possible.
     pub(super) fn grant(&mut self, by: Number, to: Number) -> bool {
         if !self.drives(by) || !self.asking.contains(&to) {
             return false;
@@ -85,7 +86,7 @@ impl Seats {
         true
     }
 
-    /// The driver does not. Whether it is so.
+    /// The driver refuses a viewer. Returns whether that was possible.
     pub(super) fn refuse(&mut self, by: Number, to: Number) -> bool {
         let is_so = self.drives(by) && self.asking.contains(&to);
         if is_so {
@@ -94,12 +95,12 @@ impl Seats {
         is_so
     }
 
-    /// When the place of a driver who is gone becomes free.
+    /// When a disconnected driver's seat becomes free.
     pub(super) fn deadline(&self) -> Option<Duration> {
         self.gone.map(|gone| gone + KEPT)
     }
 
-    /// Looks at the clock; whether that has changed something.
+    /// Frees the seat if its time is over. Returns whether anything changed.
     pub(super) fn look(&mut self, now: Duration) -> bool {
         if self.deadline().is_none_or(|deadline| now < deadline) {
             return false;
@@ -127,7 +128,7 @@ impl Seats {
         self.here.iter().find(|(_, seat)| Some(seat) == self.driver.as_ref()).map(|(it, _)| *it)
     }
 
-    /// Whether somebody has the driver's place, connected or not.
+    /// Whether there is a driver, connected or not.
     pub(super) fn has_driver(&self) -> bool {
         self.driver.is_some()
     }
@@ -179,7 +180,7 @@ mod tests {
         seats.join(1, Seat { may_drive: false, ..seat(1, "a") });
         seats.ask(1);
         assert!(!seats.drives(1) && seats.asking().is_empty());
-        // A tab of the same name is not the same seat.
+        // Another visitor's tab of the same name is not the same seat.
         seats.join(2, seat(1, "a"));
         assert!(seats.drives(2) && !seats.drives(1));
     }
@@ -206,7 +207,7 @@ mod tests {
         seats.leave(1, Duration::ZERO);
         seats.join(2, seat(2, "a"));
         assert!(!seats.drives(2));
-        // A connection that is thought to be there is replaced by that of the same seat.
+        // A new connection of a seat replaces one that seemed to be open.
         seats.join(3, seat(1, "a"));
         assert_eq!(seats.join(4, seat(1, "a")), [3]);
         assert!(seats.drives(4) && seats.count() == 2);

@@ -23,15 +23,15 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
-/// The protocol that is spoken; a browser names its key beside it.
+/// The protocol; a browser offers its key beside it.
 const PROTOCOL: &str = "runner";
-/// Messages that wait for a browser.
+/// Messages queued for a browser.
 const WAITING: usize = 64;
-/// Longest message of a browser.
+/// Most bytes of a browser's message.
 const MOST: usize = 1 << 20;
-/// A browser is asked so often whether it is there.
+/// Pause between pings to a browser.
 const PING: Duration = Duration::from_secs(20);
-/// One that is silent for so long is gone.
+/// A browser that is silent for this long is gone.
 const LOST: Duration = Duration::from_secs(60);
 
 /// Whether a request is for a websocket.
@@ -39,10 +39,10 @@ pub(in super::super) fn is_websocket(headers: &HeaderMap) -> bool {
     headers.contains_key(UPGRADE)
 }
 
-/// Takes a request for a websocket to a terminal.
+/// Accepts a request for a websocket to a terminal.
 ///
 /// # Errors
-/// It is no such request.
+/// If this is no such request.
 pub(in super::super) fn accept(
     request: &mut Request<Incoming>,
     way: TerminalAccess,
@@ -65,7 +65,7 @@ pub(in super::super) fn accept(
     Ok(answer)
 }
 
-/// What a browser says besides what is typed.
+/// A message from a browser, apart from typed input.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 enum BrowserMessage {
@@ -128,13 +128,13 @@ async fn serve(upgrade: OnUpgrade, way: TerminalAccess, seat: Seat) -> Result<()
         Ok(())
     }
     .await;
-    // Nobody hears it where the terminal has ended.
+    // An ended terminal ignores it.
     let _ = way.0.send(TerminalOrder::Leave(number)).await;
     let _ = tokio::time::timeout(Duration::from_secs(1), socket.close(None)).await;
     served
 }
 
-/// Sends something to a browser that takes it within a while: one whose machine sleeps holds no place.
+/// Sends a message within a time limit: a browser on a sleeping machine must not hold a place.
 async fn send(
     socket: &mut WebSocketStream<TokioIo<Upgraded>>,
     message: Message,

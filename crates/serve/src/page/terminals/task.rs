@@ -1,4 +1,4 @@
-//! One terminal: its program, what it has shown last, and who looks at it.
+//! One terminal: its program, its latest output and its viewers.
 
 use super::seats::{Number, Seat, Seats};
 use bytes::Bytes;
@@ -15,23 +15,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Bytes of what was shown last.
+/// Bytes of output kept for newcomers.
 const KEPT: usize = 256 << 10;
 /// Bytes read at once.
 const CHUNK: usize = 16 << 10;
-/// Bytes that were typed and that the program has not taken. What comes beyond is dropped, and that is said.
+/// Bytes of input waiting for the program. More is dropped, and the viewer is told.
 const TYPED: usize = 1 << 20;
-/// More than a terminal ever holds.
+/// Bytes; more than a terminal ever holds.
 const REST: usize = 1 << 20;
 
-/// What a browser is sent.
+/// A message to a browser.
 #[derive(Clone, Debug)]
 pub(super) enum TerminalMessage {
     Shown(Bytes),
     Said(String),
 }
 
-/// What a terminal is told.
+/// An order to a terminal.
 #[derive(Debug)]
 pub(super) enum TerminalOrder {
     Join { number: Number, seat: Seat, to: mpsc::Sender<TerminalMessage> },
@@ -54,11 +54,11 @@ pub(super) struct TerminalTask {
     kept: VecDeque<u8>,
     typed: Vec<u8>,
     size: TerminalSize,
-    /// When the build was told last that something happens.
+    /// When the build was last told of activity.
     active: Duration,
 }
 
-/// What has happened.
+/// An event of a terminal.
 enum TerminalEvent {
     Order(Option<TerminalOrder>),
     Frame(Result<Option<Vec<u8>>, ClientError>),
@@ -92,7 +92,7 @@ impl TerminalTask {
         })
     }
 
-    /// Until the program has ended, or nobody can come any more.
+    /// Runs until the program has ended, or nobody can connect any more.
     pub(super) async fn run(mut self) {
         let reason = loop {
             match self.next().await {
@@ -113,7 +113,7 @@ impl TerminalTask {
                 },
                 TerminalEvent::Readable => {
                     if !self.read() {
-                        // The build says in a moment how it has ended.
+                        // The build is about to say how it ended.
                         let frame = self.link.next().await;
                         break ended(frame).ok().flatten().unwrap_or_default();
                     }
@@ -129,7 +129,7 @@ impl TerminalTask {
         };
         let said = json!({"ended": reason}).to_string();
         for viewer in self.viewers.values() {
-            // One that does not read hears it from the list.
+            // A viewer that does not read learns it from the list.
             let _ = viewer.try_send(TerminalMessage::Said(said.clone()));
         }
     }
@@ -152,7 +152,7 @@ impl TerminalTask {
         match order {
             TerminalOrder::Join { number, seat, to } => {
                 for old in self.seats.join(number, seat) {
-                    // Two tabs of one name would take it from each other for ever.
+                    // Otherwise two tabs of one name would keep replacing each other.
                     self.say(old, &json!({"elsewhere": true}));
                     self.viewers.remove(&old);
                 }
@@ -193,7 +193,7 @@ impl TerminalTask {
                 }
                 self.tell_all();
             }
-            // Of who only looks.
+            // From a viewer who does not drive.
             TerminalOrder::Type(..) | TerminalOrder::Size(..) | TerminalOrder::End(_) => {}
         }
     }
@@ -204,17 +204,17 @@ impl TerminalTask {
     }
 
     fn write(&mut self) {
-        // Of a program that has gone nobody takes anything.
+        // Nobody takes input of an ended program.
         let taken = self.terminal.write_now(&self.typed).unwrap_or(Some(self.typed.len()));
         self.typed.drain(..taken.unwrap_or(0));
     }
 
-    /// Reads once what is there; whether the terminal is still open.
+    /// Reads once. Returns whether the terminal is still open.
     fn read(&mut self) -> bool {
         let mut buffer = [0; CHUNK];
         match self.terminal.read_now(&mut buffer) {
             Ok(None) => true,
-            // EIO: the last process that had it open is gone.
+            // EIO: the last process with the terminal open is gone.
             Ok(Some(0)) | Err(_) => false,
             Ok(Some(read)) => {
                 self.show(buffer[..read].to_vec());
@@ -223,7 +223,7 @@ impl TerminalTask {
         }
     }
 
-    /// What a program that has ended has left in its terminal.
+    /// Shows what an ended program left in its terminal.
     fn drain(&mut self) {
         let mut left = REST;
         let mut buffer = vec![0; CHUNK];
@@ -235,7 +235,8 @@ impl TerminalTask {
         }
     }
 
-    /// Shows something to all. Who does not read is let go: they come back and are shown what is kept.
+    /// Shows output to all viewers. Drops those that do not read; they reconnect and get the kept
+    /// output.
     fn show(&mut self, bytes: Vec<u8>) {
         self.kept.extend(&bytes);
         let beyond = self.kept.len().saturating_sub(KEPT);
@@ -265,7 +266,7 @@ impl TerminalTask {
         }
     }
 
-    /// Tells each how it stands.
+    /// Tells each viewer its current state.
     fn tell_all(&self) {
         self.count.store(self.seats.count() as u64, Ordering::Relaxed);
         for number in self.viewers.keys() {
@@ -286,7 +287,7 @@ impl TerminalTask {
         }
     }
 
-    /// Tells the build now and then that the session is in use.
+    /// Tells the build from time to time that the session is in use.
     async fn is_active(&mut self) {
         let now = clock::boot();
         if now.saturating_sub(self.active) >= ACTIVITY_PACE {
@@ -296,13 +297,14 @@ impl TerminalTask {
     }
 }
 
-/// Readable, and the driver reads what it is sent: a program that floods waits for that one alone.
+/// Resolves when there is output and the driver keeps up. A program that floods waits for the
+/// driver only.
 async fn readable(terminal: &Duplex, driver: Option<mpsc::Sender<TerminalMessage>>) {
     if let Some(driver) = driver {
-        // One that has gone holds up nobody.
+        // A driver who is gone holds up nobody.
         drop(driver.reserve().await);
     }
-    // An error is found by the next read.
+    // The next read finds an error.
     drop(terminal.readable().await);
 }
 
@@ -317,7 +319,7 @@ async fn until(deadline: Option<Duration>) {
     }
 }
 
-/// Why it has ended, if that is what a frame says; what the build tells the person as an error.
+/// Why the terminal has ended, if the frame says so. A message for the user is the error.
 fn ended(frame: Result<Option<Vec<u8>>, ClientError>) -> Result<Option<String>, String> {
     let Ok(Some(body)) = frame else { return Ok(Some("the build has ended".to_owned())) };
     match serde_json::from_slice(&body) {

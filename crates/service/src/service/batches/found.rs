@@ -1,4 +1,4 @@
-//! Batches of `runner batch`, which have an owner and no row: what their folders tell of them.
+//! Batches of `runner batch`, which have an owner and no row: reads them from their folders.
 
 use crate::db::DbError;
 use crate::db::batches::{AfterBatch, BatchFilter};
@@ -12,7 +12,7 @@ use runner_folder::state::{
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What the lists want of such batches, as their records stood at the last look.
+/// What lists need of such batches, from their records at the last look.
 #[derive(Default)]
 pub(crate) struct Records(Mutex<HashMap<String, Summary>>);
 
@@ -25,7 +25,8 @@ struct Summary {
 }
 
 impl Records {
-    /// What a page of a list has of them, in no order. Only records that are new since the last look are read; blocks.
+    /// The entries for one page of a list, unsorted. Reads only records that are new since the last
+    /// look; blocks.
     fn listed(
         &self,
         home: &Home,
@@ -59,7 +60,7 @@ impl Records {
 }
 
 fn summary(uuid: &str, record: &BuildBatch, written: RecordVersion) -> Summary {
-    // Rows count upwards from one, so these are apart from them, and from one another.
+    // Rows count upwards from one, so these numbers differ from theirs and from one another.
     let digits: String = uuid.chars().filter(char::is_ascii_hexdigit).take(15).collect();
     let place = i64::from_str_radix(&digits, 16).unwrap_or_default();
     Summary {
@@ -71,7 +72,7 @@ fn summary(uuid: &str, record: &BuildBatch, written: RecordVersion) -> Summary {
     }
 }
 
-/// The record of such a batch. One that cannot be read is none.
+/// The record of such a batch; `None` if it cannot be read.
 fn read(home: &Home, uuid: &str) -> Option<BuildBatch> {
     match BatchDir::of(home, uuid).record() {
         Ok(record) => record.filter(|record| record.id.ends_with(uuid)),
@@ -82,7 +83,7 @@ fn read(home: &Home, uuid: &str) -> Option<BuildBatch> {
     }
 }
 
-/// Has those put right whose owner was killed.
+/// Repairs batches whose owner was killed.
 fn sweep_dead(home: &Home, launcher: &dyn Launcher) {
     let is_dead = |dir: &BatchDir| matches!(dir.take_over(), Ok(Some(_)));
     if listed_batches(home).is_ok_and(|listed| listed.iter().any(is_dead)) {
@@ -91,7 +92,7 @@ fn sweep_dead(home: &Home, launcher: &dyn Launcher) {
 }
 
 impl Service {
-    /// The records of those of these uuids that `runner batch` has begun, in their order.
+    /// The records of those batches among these uuids that `runner batch` started, in order.
     pub async fn found_batches(
         &self,
         uuids: Vec<String>,
@@ -99,7 +100,7 @@ impl Service {
         let (home, launcher) = (self.home.clone(), Arc::clone(&self.queue.launcher));
         let look = move || {
             sweep_dead(&home, &*launcher);
-            // Nothing else names a folder.
+            // No other name can be a folder's.
             let named = |uuid: &String| uuid::Uuid::try_parse(uuid).ok();
             let record = |uuid: uuid::Uuid| read(&home, &uuid.hyphenated().to_string());
             uuids.iter().map(|uuid| named(uuid).and_then(record)).collect()
@@ -107,7 +108,7 @@ impl Service {
         tokio::task::spawn_blocking(look).await.map_err(|_| DbError::Closed)
     }
 
-    /// A page of the list of all batches: ids, with what the list goes on behind.
+    /// A page of the list of all batches: ids, and the position after which the list continues.
     pub async fn list_batches(
         &self,
         filter: BatchFilter,

@@ -1,4 +1,4 @@
-//! Batches: taken in, stopped, tried again, deleted; and what their source says of them.
+//! Batches: starts, stops, retries and deletes them, and reads their definition from the source.
 
 mod found;
 pub(crate) mod step;
@@ -27,17 +27,17 @@ use step::wall;
 
 pub(crate) use found::Records;
 
-/// How long the row of a batch is kept that has ended, as long as its folder is.
+/// How long the row of an ended batch is kept: as long as its folder.
 const KEPT_MS: i64 = 30 * 24 * 60 * 60 * 1000;
 
-/// What is to be done once a change is on disk.
+/// What to do once a change is on disk.
 #[derive(Debug, Default)]
 pub(crate) struct Follow {
-    /// Builds that are to be asked to stop.
+    /// Builds to stop.
     pub(crate) to_stop: Vec<String>,
-    /// Batches whose source nobody needs any more.
+    /// Batches whose source is no longer needed.
     pub(crate) over: Vec<String>,
-    /// Whether something new waits.
+    /// Whether a new build is queued.
     pub(crate) has_new: bool,
 }
 
@@ -50,7 +50,7 @@ impl Follow {
 }
 
 impl Service {
-    /// Does what follows from a change; whether something new waits.
+    /// Carries it out. Returns whether a new build is queued.
     pub(crate) async fn follow(self: &Arc<Self>, follow: Follow) -> bool {
         let (service, has_new) = (Arc::clone(self), follow.has_new);
         // It waits for the queue, and removes folders.
@@ -71,10 +71,10 @@ impl Service {
         follow.has_new
     }
 
-    /// Takes a batch in. `name` is of the project; `caller` is who asks.
+    /// Accepts a batch. `name` is the project's; `caller` is the requester.
     ///
     /// # Errors
-    /// There is none, and nothing has changed.
+    /// No batch was created and nothing has changed.
     pub async fn start_batch(
         self: &Arc<Self>,
         name: &str,
@@ -90,7 +90,7 @@ impl Service {
         self.take_batch_in(name, order, input, caller).await
     }
 
-    /// Refuses privileges where no build has any.
+    /// Rejects privileges if no build may have them.
     pub(crate) fn check_privileges(&self, project: &Value, input: &Value) -> Result<(), Fault> {
         match (self.settings.no_privileges, project::overridden_privileges(project, input)) {
             (Some(why), Some(member)) => Err(Fault::Invalid(format!("Invalid {member}: {why}"))),
@@ -98,7 +98,7 @@ impl Service {
         }
     }
 
-    /// Looks at the folders that a project names.
+    /// Checks the folders that a project names.
     pub(crate) async fn check_sources(&self, project: &Value) -> Result<(), Fault> {
         let root = self.settings.source_root.clone();
         let project = project.clone();
@@ -149,13 +149,13 @@ impl Service {
         Ok(batch)
     }
 
-    /// Ends a batch: it is over at once, though its last builds are just ending.
+    /// Stops a batch. It ends at once, even while its last builds are still ending.
     pub async fn stop_batch(self: &Arc<Self>, uuid: &str) -> Result<Option<Batch>, DbError> {
         let (of, home) = (uuid.to_owned(), self.home.clone());
         let now = (clock::wall().epoch_millis(), self.clock.now());
         let stop = move |connection: &Connection| -> Result<Follow, DbError> {
             match batches::get(connection, &of)? {
-                // One that is told again is not told twice: a second stop would wait for nothing.
+                // Ignore a second stop: it would wait for nothing.
                 Some(batch) if batch.progress.machine.is_being_stopped() => Ok(Follow::default()),
                 Some(batch) if batch.state == BuildProgress::Live => {
                     step::stopped(connection, &home, batch, BatchInput::Stop, now)
@@ -169,7 +169,7 @@ impl Service {
         self.batch(uuid).await
     }
 
-    /// Tries a batch again, which keeps its id and its number.
+    /// Retries a batch, which keeps its id and number.
     pub async fn retry_batch(
         self: &Arc<Self>,
         old: &Batch,
@@ -198,7 +198,7 @@ impl Service {
             let mut batch =
                 found.filter(|batch| batch.state != BuildProgress::Gone).ok_or_else(gone)?;
             for of in batches::builds(connection, &uuid)? {
-                // Of a batch whose database was broken: its source is in use.
+                // The batch of a damaged database: its source is in use.
                 let build = builds::get(connection, &of)?;
                 if build.is_some_and(|build| build.state.has_process()) {
                     let text = "Invalid build batch: not all of its builds have ended";
@@ -226,12 +226,12 @@ impl Service {
         self.db.read(move |connection| batches::get(connection, &uuid)).await
     }
 
-    /// Those with these uuids, in their order.
+    /// The batches with these uuids, in order.
     pub async fn batches(&self, uuids: Vec<String>) -> Result<Vec<Option<Batch>>, DbError> {
         self.db.read(move |connection| batches::get_all(connection, &uuids)).await
     }
 
-    /// A page of the list of those that have a row.
+    /// A page of the list of batches that have a row.
     async fn list_own_batches(
         &self,
         filter: BatchFilter,
@@ -245,14 +245,15 @@ impl Service {
         self.db.read(list).await
     }
 
-    /// Deletes a batch with its builds, if all have ended; which it has, and which live.
+    /// Deletes a batch with its builds if all have ended. Returns which are deleted and which still
+    /// live.
     pub async fn delete_batch(&self, uuid: &str) -> Result<Deleted, DbError> {
         let (db, home, uuid) = (self.db.clone(), self.home.clone(), uuid.to_owned());
         let deleted = tokio::task::spawn_blocking(move || delete(&db, &home, &uuid)).await;
         deleted.unwrap_or(Err(DbError::Closed))
     }
 
-    /// What the source says of a batch, where this build has got it.
+    /// Reads a batch's definition from the source that this build has got.
     pub(crate) fn planned(
         self: &Arc<Self>,
         build: &StoredBuild,
@@ -270,7 +271,7 @@ impl Service {
         Some(planned.and_then(|planned| self.check_plan(batch, planned)))
     }
 
-    /// Looks at what every build of a plan is asked for with, before the first one begins.
+    /// Checks the settings of every build of a plan before the first one begins.
     fn check_plan(
         &self,
         mut batch: Batch,
@@ -333,7 +334,7 @@ fn new_batch(home: &Home, project: &str, order: Value, now: (i64, i64)) -> Resul
     })
 }
 
-/// A batch that is to be run again; whether the source that it has is used.
+/// Prepares a batch for a retry. Returns whether its existing source is used.
 fn retried(
     batch: &mut Batch,
     what: RetryType,
@@ -361,8 +362,8 @@ fn retried(
     Ok(keeps_source)
 }
 
-/// Deletes a batch: first for all who ask, then its builds, then its folder, then its row. Killed in between, the next
-/// `serve` goes on.
+/// Deletes a batch: first its visible state, then its builds, then its folder, then its row. If it
+/// is killed in between, the next `serve` continues.
 fn delete(db: &Db, home: &Home, uuid: &str) -> Result<Deleted, DbError> {
     let mut deleted = Deleted::default();
     let of = uuid.to_owned();
@@ -407,7 +408,8 @@ fn remove(db: &Db, home: &Home, uuid: &str) -> Result<(), DbError> {
     db.write_now(move |connection| batches::forget(connection, &of))
 }
 
-/// Removes what a killed `serve` has left of batches that were to be deleted, and sources that nobody needs any more.
+/// Completes deletions of batches that a killed `serve` had begun, and removes sources that are no
+/// longer needed.
 pub(super) fn finish_deletions(db: &Db, home: &Home) -> Result<(), DbError> {
     for batch in db.read_now(|connection| batches::in_state(connection, BuildProgress::Gone))? {
         delete(db, home, &batch.uuid)?;
@@ -418,15 +420,15 @@ pub(super) fn finish_deletions(db: &Db, home: &Home) -> Result<(), DbError> {
     Ok(())
 }
 
-/// Removes what nobody needs of a batch that has succeeded.
+/// Removes what a successful batch no longer needs.
 fn release(home: &Home, uuid: &str) {
     if let Err(error) = BatchDir::of(home, uuid).release() {
         tracing::warn!(%error, "the source of a batch stays");
     }
 }
 
-/// Batches in a database of another day: no time is up later than when it was set. In a copy of some time ago nobody can
-/// tell how they stand.
+/// Corrects batches of a database opened later: no deadline may be further away than when it was
+/// set. In an older copy the state of its batches is unknown.
 pub(super) fn mend(
     connection: &Connection,
     is_restored: bool,

@@ -1,4 +1,4 @@
-//! What follows for a batch from what has happened to one of its builds: in the transaction that notes that.
+//! The next steps of a batch after an event of one of its builds, in the same transaction.
 
 use super::Follow;
 use crate::batch::{COMBINE, DOWNLOAD, PlannedBatch, Rejected, Single, order, uuid_of};
@@ -15,12 +15,12 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 
-/// A batch while something of it changes.
+/// A batch during a change.
 struct BatchTurn<'a> {
     connection: &'a Connection,
     home: &'a Home,
     batch: Batch,
-    /// By the clock on the wall, and by that of deadlines.
+    /// By the wall clock, and by the clock of deadlines.
     now: (i64, i64),
     follow: Follow,
 }
@@ -29,7 +29,7 @@ pub(super) fn wall(now: (i64, i64)) -> WallTime {
     WallTime(now.0.saturating_mul(1000))
 }
 
-/// Goes on with the batch of a build that has ended.
+/// Continues the batch of a build that has ended.
 pub(crate) fn ended(
     connection: &Connection,
     home: &Home,
@@ -77,7 +77,7 @@ pub(crate) fn stopped(
     if input == BatchInput::Stop {
         progress.stopped.get_or_insert(wall(now));
     }
-    // Not again.
+    // Do not fire again.
     turn.batch.deadline = None;
     let effects = turn.batch.progress.machine.apply(input, wall(now));
     turn.perform(effects)?;
@@ -100,7 +100,7 @@ pub(crate) fn stopped(
     turn.done()
 }
 
-/// Begins a batch, or begins it again: with the build that gets its source, or with that source.
+/// Begins a batch or a retry: with the build that gets its source, or with an existing source.
 pub(super) fn begun(
     connection: &Connection,
     home: &Home,
@@ -120,7 +120,7 @@ pub(super) fn begun(
     turn.done()
 }
 
-/// Builds that are to stop with their batches.
+/// Builds to stop together with their batches.
 pub(crate) fn to_stop(connection: &Connection) -> Result<Vec<String>, DbError> {
     let mut found = Vec::new();
     for batch in batches::in_state(connection, BuildProgress::Live)? {
@@ -138,7 +138,7 @@ pub(crate) fn to_stop(connection: &Connection) -> Result<Vec<String>, DbError> {
 }
 
 impl BatchTurn<'_> {
-    /// Keeps what a build leaves that belongs to its batch.
+    /// Keeps a build's results that belong to its batch.
     fn note_results(&mut self, arn: &str, record: &Value) {
         let progress = &mut self.batch.progress;
         let reports = record["reportArns"].as_array().into_iter().flatten();
@@ -176,7 +176,7 @@ impl BatchTurn<'_> {
         }
     }
 
-    /// The build that puts artifacts together has ended.
+    /// The build that combines artifacts has ended.
     fn has_combined(&mut self, status: Status, record: &Value) -> Vec<BatchEffect> {
         let now = wall(self.now);
         let progress = &mut self.batch.progress;
@@ -202,7 +202,7 @@ impl BatchTurn<'_> {
         Ok(())
     }
 
-    /// Puts a build into the queue.
+    /// Queues a build.
     fn start(&mut self, at: usize) -> Result<Vec<BatchEffect>, DbError> {
         let machine = &mut self.batch.progress.machine;
         let arn = machine.arn(at).unwrap_or_default().to_owned();
@@ -212,7 +212,7 @@ impl BatchTurn<'_> {
                 self.take_in(&arn, order)?;
                 Ok(Vec::new())
             }
-            // It was looked at before the batch began.
+            // It was checked before the batch began.
             Err(problems) => {
                 tracing::warn!(?problems, batch = self.batch.id(), "a build of a batch cannot be");
                 let machine = &mut self.batch.progress.machine;
@@ -229,7 +229,7 @@ impl BatchTurn<'_> {
         Ok(())
     }
 
-    /// Stops a build: one that waits has ended with that, one that lives is to be asked.
+    /// Stops a build: a queued one ends at once, a live one is to be asked.
     fn stop(&mut self, at: usize) -> Result<Vec<BatchEffect>, DbError> {
         let arn = self.batch.progress.machine.arn(at).unwrap_or_default().to_owned();
         let machine = &self.batch.progress.machine;
@@ -245,7 +245,7 @@ impl BatchTurn<'_> {
         })
     }
 
-    /// Takes a build out of the queue, which it is then; one that lives is to be asked.
+    /// Takes a build out of the queue and returns it if it was queued; a live one is to be asked.
     fn take_out(&mut self, uuid: &str) -> Result<Option<StoredBuild>, DbError> {
         let Some(build) = builds::get(self.connection, uuid)? else { return Ok(None) };
         match build.state {

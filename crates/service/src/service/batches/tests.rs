@@ -1,4 +1,4 @@
-//! Batches without processes: what follows from what, in the database.
+//! Tests of batches without processes: each event's effects in the database.
 
 use super::*;
 use crate::batch::record::shown;
@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use tempfile::TempDir;
 
-/// A launcher whose processes are held by the test.
+/// A launcher whose processes are controlled by the test.
 struct Held {
     begun: Mutex<Sender<(String, Sender<()>)>>,
     stopped: Mutex<Sender<String>>,
@@ -82,7 +82,7 @@ fn project() -> Value {
     })
 }
 
-/// A list of builds, the second of which waits for the first.
+/// A list of builds, the second of which depends on the first.
 fn plan(names: &[&str]) -> PlannedBatch {
     let builds = names.iter().enumerate().map(|(at, name)| PlannedBuild {
         identifier: (*name).to_owned(),
@@ -106,7 +106,7 @@ fn begun(service: &Arc<Service>) -> (Batch, String) {
     })
 }
 
-/// Notes the end of a build that needs no process for it.
+/// Records the end of a build, which needs no process.
 fn end(service: &Service, uuid: &str, status: &str, planned: Option<PlannedBatch>) -> Follow {
     end_in(service, uuid, (status, 0), planned)
 }
@@ -146,7 +146,7 @@ fn a_batch_lives_in_the_database_over_kills() {
     let (batch, download) = begun(&service);
     assert_eq!(crate::batch::record::first(&batch)["currentPhase"], "SUBMITTED");
     end(&service, &download, "SUCCEEDED", Some(plan(&["a", "b", "c"])));
-    // Twice is once.
+    // A second end has no effect.
     assert!(!end(&service, &download, "FAILED", None).has_new);
     drop(service);
     let (service, ..) = rig.serve(0);
@@ -195,7 +195,7 @@ fn time_that_is_up_stops_what_runs_also_over_a_kill() {
     });
     assert_eq!(expired, Some(Ok(download.clone())));
     service.drain();
-    // The next one asks again: the process lives.
+    // The next service asks again: the process lives.
     drop(service);
     let (service, _, stops) = rig.serve(0);
     assert_eq!(stops.recv(), Ok(download.clone()));
@@ -271,11 +271,12 @@ fn a_stop_takes_what_waits_out_of_the_queue() {
     let failed = json!({"retryType": "RETRY_FAILED_BUILDS"});
     block(service.stop_batch(&batch.uuid)).expect("an answer");
     let stopped = now(&service, &batch);
-    // Its source was not got: that is among what has failed.
+    // Getting the source failed, so it is repeated too.
     block(service.retry_batch(&stopped, &failed, "me")).expect("again");
 }
 
-/// Builds of batches wait for their project's limit where StartBuild is refused, and no limit of the queue counts them.
+/// Builds of batches wait for their project's limit where StartBuild is rejected, and the queue's
+/// limit does not count them.
 #[test]
 fn limits() {
     let rig = Rig::new();

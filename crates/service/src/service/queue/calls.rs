@@ -1,4 +1,4 @@
-//! What calls do with builds: take them in, stop those that wait, try them again, delete them.
+//! Operations on builds: accept, stop while queued, retry, delete.
 
 use super::settle::{BuildEnd, note};
 use crate::batch::{COMBINE, DOWNLOAD};
@@ -19,16 +19,16 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
-/// What has become of builds that were to be deleted, by their ARNs.
+/// The results of deletions, by ARN.
 #[derive(Debug, Default)]
 pub struct Deleted {
     pub gone: Vec<String>,
     pub alive: Vec<String>,
-    /// With why.
+    /// With the reason.
     pub failed: Vec<(String, String)>,
 }
 
-/// How long a build waits at most, in milliseconds.
+/// Maximum time a build waits, in milliseconds.
 pub(crate) fn patience(build: &StoredBuild) -> i64 {
     build.order.as_ref().map_or(0, patience_of)
 }
@@ -37,7 +37,7 @@ fn patience_of(order: &Value) -> i64 {
     order["project"]["queuedTimeoutInMinutes"].as_i64().unwrap_or(480) * 60_000
 }
 
-/// A build that waits from now on, by the clock on the wall and by that of deadlines.
+/// A build queued now, by the wall clock and by the clock of deadlines.
 pub(crate) fn queued(
     home: &Home,
     project: &str,
@@ -61,17 +61,17 @@ pub(crate) fn queued(
     })
 }
 
-/// The uuid of a build or a batch to come.
+/// A new uuid for a build or batch.
 pub(crate) fn new_uuid() -> String {
     uuid::Uuid::new_v4().to_string()
 }
 
-/// Whether all that a build does is done for its batch.
+/// Whether the build works only for its batch and has no commands.
 fn has_no_command(build: &StoredBuild) -> bool {
     matches!(build.batch(), Some((_, DOWNLOAD | COMBINE)))
 }
 
-/// What is tried again uses no cache that was made useless since. A project that is gone has no caches to come.
+/// A retry does not use a cache that was invalidated since. A deleted project has no future caches.
 pub(crate) fn renew_cache(
     connection: &Connection,
     project: &str,
@@ -84,10 +84,10 @@ pub(crate) fn renew_cache(
 }
 
 impl Service {
-    /// Takes a build in. `name` is of the project; `caller` is who asks.
+    /// Accepts a build. `name` is the project's; `caller` is the requester.
     ///
     /// # Errors
-    /// There is none, and nothing has changed.
+    /// No build was created and nothing has changed.
     pub async fn start_build(
         self: &Arc<Self>,
         name: &str,
@@ -114,7 +114,7 @@ impl Service {
         self.take_in("StartBuild", project, order, input, caller).await
     }
 
-    /// Tries a build again, as it was asked for.
+    /// Retries a build with its original settings.
     pub async fn retry_build(
         self: &Arc<Self>,
         old: &StoredBuild,
@@ -200,13 +200,13 @@ impl Service {
         Ok(build)
     }
 
-    /// Ends a build that waits: whether it did.
+    /// Ends a queued build. Returns whether it was queued.
     pub async fn stop_queued(self: &Arc<Self>, uuid: &str) -> Result<bool, DbError> {
         let (of, home) = (uuid.to_owned(), self.home.clone());
         let now = (clock::wall().epoch_millis(), self.clock.now());
         let stop = move |connection: &Connection| -> Result<Option<Follow>, DbError> {
             match builds::get(connection, &of)? {
-                // What it does before it begins may take long, and it has no command that could be waited for.
+                // Its preparations may take long, and it has no command to wait for.
                 Some(build) if build.state == BuildProgress::Starting && has_no_command(&build) => {
                     Ok(Some(Follow { to_stop: vec![of], ..Follow::default() }))
                 }
@@ -227,13 +227,13 @@ impl Service {
         Ok(true)
     }
 
-    /// The build with this uuid, as far as the service knows it.
+    /// The build with this uuid, if the service knows it.
     pub async fn build(&self, uuid: &str) -> Result<Option<StoredBuild>, DbError> {
         let uuid = uuid.to_owned();
         self.db.read(move |connection| builds::get(connection, &uuid)).await
     }
 
-    /// Those with these uuids, in their order.
+    /// The builds with these uuids, in order.
     pub async fn builds(&self, uuids: Vec<String>) -> Result<Vec<Option<ShownBuild>>, DbError> {
         self.db.read(move |connection| builds::get_all(connection, &uuids)).await
     }
@@ -252,7 +252,7 @@ impl Service {
         self.db.read(list).await
     }
 
-    /// Deletes those of these that have ended.
+    /// Deletes those of these builds that have ended.
     pub async fn delete_builds(&self, uuids: Vec<String>) -> Result<Deleted, DbError> {
         self.refresh().await?;
         let (db, home) = (self.db.clone(), self.home.clone());
@@ -268,7 +268,8 @@ impl Service {
     }
 }
 
-/// Deletes a build: first for all who ask, then its folder, then its row. Killed in between, the next `serve` goes on.
+/// Deletes a build: first its visible state, then its folder, then its row. If it is killed in
+/// between, the next `serve` continues.
 pub(crate) fn delete_one(
     db: &Db,
     home: &Home,
@@ -305,7 +306,7 @@ pub(crate) fn delete_one(
     Ok(())
 }
 
-/// What the same call has made before.
+/// What the same call created before.
 pub(crate) fn made_before(
     connection: &Connection,
     token: Option<&RequestToken>,
@@ -321,12 +322,12 @@ pub(crate) fn made_before(
     }
 }
 
-/// The token of a call, with a digest of the rest.
+/// A call's token, with a digest of the rest of its input.
 pub(crate) fn token(operation: &'static str, input: &Value, caller: &str) -> Option<RequestToken> {
     let token = input["idempotencyToken"].as_str()?.to_owned();
     let mut rest = input.clone();
     rest.as_object_mut()?.remove("idempotencyToken");
-    // Members are in the order of their names.
+    // Members are sorted by name.
     let digest = Sha256::digest(rest.to_string().as_bytes()).to_vec();
     Some(RequestToken { operation, caller: caller.to_owned(), token, digest })
 }

@@ -1,8 +1,10 @@
-//! The queue: which build starts when, and what becomes of each, over kills of this program.
+//! The queue: decides when each build starts, and follows it to its end, across kills of this
+//! program.
 //!
-//! A build goes `queued`, `starting`, `live`, `ended`. Its process holds the lock of `starts/UUID` from before it is
-//! made to its end, so that after a kill the lock tells whether there is one. A lock that is free without a folder means
-//! that nothing has run, unless the process has noted in that file that its folder was there.
+//! A build goes through `queued`, `starting`, `live`, `ended`. Its process holds the lock of
+//! `starts/UUID` from before it is created to its end, so that after a kill the lock shows whether
+//! it exists. A free lock without a folder means that nothing has run, unless the process noted in
+//! that file that its folder existed.
 
 mod calls;
 mod paused;
@@ -39,67 +41,68 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
-/// When something that has failed is tried again.
+/// Delay before a failed operation is retried.
 const AGAIN: Duration = Duration::from_secs(1);
-/// How often running builds are looked at for pauses while others wait.
+/// How often running builds are checked for pauses while others wait.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What is to be started.
+/// A build to start.
 #[derive(Debug)]
 pub struct Start {
     pub uuid: String,
     pub number: u64,
-    /// `project`, as a project of CodeBuild's with the overrides in it, `sessions`, `initiator`, `batch`.
+    /// `project`, in CodeBuild's form with the overrides applied, `sessions`, `initiator`, `batch`.
     pub order: Value,
-    /// Set when it is no longer to begin.
+    /// Set when the build must no longer begin.
     pub is_to_stop: Arc<AtomicBool>,
 }
 
 /// Waits for a process to end.
 pub type ProcessWait = Box<dyn FnOnce() + Send>;
 
-/// Who starts builds.
+/// Starts builds.
 pub trait Launcher: Send + Sync {
-    /// Starts one, in a process that holds `lock` to its end.
+    /// Starts a build in a process that holds `lock` to its end.
     ///
     /// # Errors
-    /// None has begun; why.
+    /// No build has begun; the reason.
     fn launch(&self, start: &Start, lock: File) -> Result<ProcessWait, String>;
 
-    /// Asks a build that lives to stop; blocks until it has heard it.
+    /// Asks a live build to stop; blocks until it has received the request.
     ///
     /// # Errors
-    /// It has not, and may hear it later.
+    /// It has not received it yet, and may receive it later.
     fn stop(&self, uuid: &str) -> Result<(), String>;
 
-    /// Reads which builds a batch has, from the source that the build `start` has got.
+    /// Reads a batch's list of builds from the source that the build `start` has got.
     ///
     /// # Errors
-    /// It has none; why.
+    /// The batch has no builds; the reason.
     fn plan(&self, start: &Start) -> Result<PlannedBatch, Rejected>;
 
-    /// Ends in their folders what killed runners have left.
+    /// Repairs the folders that killed runners left behind.
     fn sweep(&self);
 }
 
 /// A build that has a process, or is about to.
 struct RunningBuild {
-    /// Where it can pause.
+    /// Checks for pauses, if the build can pause.
     pauses: Option<PauseProbe>,
     is_to_stop: Arc<AtomicBool>,
 }
 
-/// What runs, and who hears of changes.
+/// The running builds, and notifications of changes.
 pub(crate) struct Queue {
     pub(crate) launcher: Arc<dyn Launcher>,
     starts: PathBuf,
-    /// The service's builds that have a process, or are about to, by uuid.
+    /// The service's builds that have a process or are about to, by uuid.
     running: Mutex<HashMap<String, RunningBuild>>,
-    /// How many of them can pause: asked where nobody may wait for the lock, which is held while the database is written.
+    /// How many of them can pause. Separate, because the lock is held during writes to the
+    /// database, and some readers must not wait.
     can_pause: AtomicUsize,
     is_draining: Mutex<bool>,
     changed: watch::Sender<u64>,
-    /// Another deadline may be the next.
+    /// Signals that the next deadline may have changed.
     waiting: Notify,
 }
 
@@ -133,7 +136,7 @@ impl Queue {
         self.can_pause.fetch_sub(usize::from(could_pause), Ordering::AcqRel);
     }
 
-    /// Whether somebody wants a build to stop.
+    /// Whether someone wants the build to stop.
     fn is_to_stop(&self, uuid: &str) -> bool {
         self.running().get(uuid).is_some_and(|run| run.is_to_stop.load(Ordering::Acquire))
     }
@@ -142,7 +145,7 @@ impl Queue {
         self.changed.send_modify(|count| *count += 1);
     }
 
-    /// Another deadline may be the next.
+    /// Signals that the next deadline may have changed.
     pub(crate) fn waits(&self) {
         self.waiting.notify_one();
     }
@@ -157,12 +160,12 @@ impl Queue {
 }
 
 impl Service {
-    /// Starts nothing any more.
+    /// Stops starting builds.
     pub fn drain(&self) {
         *self.queue.is_draining.lock().unwrap_or_else(PoisonError::into_inner) = true;
     }
 
-    /// Starts what there is room for; blocks for as long as that takes to note.
+    /// Starts as many builds as there is room for; blocks until that is recorded.
     pub(crate) fn turn(self: &Arc<Self>) {
         loop {
             let mut running = self.queue.running();
@@ -186,8 +189,8 @@ impl Service {
         }
     }
 
-    /// Takes a build in, and starts what there is room for; blocks. Where there is room, its row and its start are one
-    /// write to the disk.
+    /// Takes a build in, and starts what there is room for; blocks. Where there is room, its row
+    /// and its start are one write to the disk.
     fn insert_and_turn(
         self: &Arc<Self>,
         insert: impl FnOnce(&Connection) -> Result<StoredBuild, Fault> + Send + 'static,
@@ -236,8 +239,8 @@ impl Service {
         self.run(build)
     }
 
-    /// Ends builds that have waited too long, and has those that wait take the places of paused ones, as long as the
-    /// service lives.
+    /// Ends builds that have waited too long, and starts queued builds in place of paused ones.
+    /// Runs as long as the service.
     pub async fn expire(self: &Arc<Self>) {
         loop {
             let again = self.queue.waiting.notified();
@@ -273,7 +276,7 @@ impl Service {
                 continue;
             }
             let left = Duration::from_millis(u64::try_from(deadline - now).unwrap_or(0));
-            // While something waits: a pause is no event of the service's.
+            // While builds wait, poll: the service gets no event for a pause.
             let left = if self.may_pause() { left.min(LOOK) } else { left };
             if tokio::time::timeout(left, again).await.is_err() && self.may_pause() {
                 self.begin().await;
@@ -281,7 +284,7 @@ impl Service {
         }
     }
 
-    /// Resolves when something of the queue has changed after `seen`; what is current then.
+    /// Resolves when the queue has changed after `seen`. Returns the current count.
     pub async fn changed(&self, seen: u64) -> u64 {
         let mut changes = self.queue.changed.subscribe();
         let _ = changes.wait_for(|now| *now != seen).await;
@@ -301,7 +304,7 @@ fn next_to_start(connection: &Connection) -> Result<Option<StoredBuild>, DbError
     Ok(Some(build))
 }
 
-/// Ends what has waited too long, and batches that take too long.
+/// Ends builds that have waited too long, and batches that take too long.
 fn late(connection: &Connection, home: &Home, now: (i64, i64)) -> Result<Follow, DbError> {
     let mut follow = Follow::default();
     for build in builds::late(connection, now.1)? {

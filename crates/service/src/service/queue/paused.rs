@@ -1,7 +1,8 @@
-//! Builds that are paused, and whose places others have meanwhile.
+//! Paused builds, whose places others use meanwhile.
 //!
-//! A build that waits for a person has nothing to do. It takes its place again at once when it goes on, so that
-//! for a while more may run than there are places; all in all never more than four times as many live.
+//! A build that waits for a person has nothing to do. When it continues it takes its place again at
+//! once, so for a while more builds may run than there are places; in total never more than four
+//! times as many live.
 
 use super::{RunningBuild, StoredBuild};
 use crate::service::Service;
@@ -11,10 +12,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Builds that live, paused or not, for each place.
+/// Maximum live builds, paused or not, per place.
 const MOST: usize = 4;
 
-/// Looks whether a build is paused.
+/// Checks whether a build is paused.
 pub(super) struct PauseProbe {
     dir: BuildDir,
     log: Option<Follower>,
@@ -23,7 +24,7 @@ pub(super) struct PauseProbe {
 impl PauseProbe {
     fn is_paused(&mut self) -> bool {
         if self.log.is_none() {
-            // It has not begun.
+            // The build has not begun.
             self.log = Follower::open(&self.dir).ok();
         }
         let view = self.log.as_mut().and_then(|log| log.catch_up().ok().flatten());
@@ -31,7 +32,7 @@ impl PauseProbe {
     }
 }
 
-/// Whether another may start.
+/// Whether another build may start.
 pub(super) fn has_room(running: &mut HashMap<String, RunningBuild>, places: usize) -> bool {
     if running.len() < places {
         return true;
@@ -47,14 +48,14 @@ pub(super) fn has_room(running: &mut HashMap<String, RunningBuild>, places: usiz
 }
 
 impl Service {
-    /// A build that is about to run.
+    /// Registers a build that is about to run.
     pub(super) fn running(&self, build: &StoredBuild) -> RunningBuild {
         let has_sessions = build.order.as_ref().is_some_and(|order| order["sessions"] == true);
         let pauses = || PauseProbe { dir: BuildDir::of(&self.home, &build.uuid), log: None };
         RunningBuild { pauses: has_sessions.then(pauses), is_to_stop: Arc::default() }
     }
 
-    /// Whether one that runs can pause.
+    /// Whether any running build can pause.
     pub(super) fn may_pause(&self) -> bool {
         self.queue.can_pause.load(Ordering::Acquire) > 0
     }

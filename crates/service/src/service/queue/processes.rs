@@ -1,4 +1,4 @@
-//! Processes of builds: their start, and those that a killed `serve` has left.
+//! Processes of builds: starts them, and takes over those left by a killed `serve`.
 
 use super::{AGAIN, Queue, Start};
 use crate::db::DbError;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 
-/// What a process writes into the file of its lock once its build has a folder.
+/// What a process writes to its lock file once its build has a folder.
 pub const BEGUN: &str = "begun\n";
 
 impl Queue {
@@ -23,7 +23,7 @@ impl Queue {
         self.starts.join(uuid)
     }
 
-    /// Makes the lock of a start, and takes it.
+    /// Creates and takes the lock of a start.
     fn lock(&self, uuid: &str) -> io::Result<File> {
         let path = self.lock_file(uuid);
         let lock = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
@@ -33,14 +33,15 @@ impl Queue {
     }
 
     pub(super) fn forget(&self, uuid: &str) {
-        // A lock that nobody holds and no row asks for does no harm.
+        // A lock that nobody holds and no row refers to does no harm.
         let _ = fs::remove_file(self.lock_file(uuid));
         self.remove(uuid);
     }
 }
 
 impl Service {
-    /// Starts a build on a thread, which stays with it to its end; `false` where there is no thread for it.
+    /// Starts a build on a thread that follows it to its end; `false` if no thread could be
+    /// created.
     pub(super) fn run(self: &Arc<Self>, build: StoredBuild) -> bool {
         let service = Arc::clone(self);
         let uuid = build.uuid.clone();
@@ -50,7 +51,7 @@ impl Service {
         };
         if let Err(error) = thread::Builder::new().name("build".to_owned()).spawn(run) {
             tracing::warn!(%error, %uuid, "a build waits on");
-            // Before it waits again: another turn may start it at once.
+            // Before it is queued again: another turn may start it at once.
             self.queue.forget(&uuid);
             self.wait_again(uuid);
             return false;
@@ -58,7 +59,7 @@ impl Service {
         true
     }
 
-    /// Puts a build that was about to start back to its place in the queue.
+    /// Puts a build that was about to start back in its place in the queue.
     fn wait_again(&self, uuid: String) {
         let back = self.db.write_now(move |connection| {
             builds::advance(connection, &uuid, BuildProgress::Starting, BuildProgress::Queued)
@@ -68,7 +69,7 @@ impl Service {
         }
     }
 
-    /// Starts a build and waits for its end; why there was none.
+    /// Starts a build and waits for its end. Returns why it did not start.
     fn started(self: &Arc<Self>, build: &StoredBuild) -> Option<String> {
         let lock = match self.queue.lock(&build.uuid) {
             Ok(lock) => lock,
@@ -88,7 +89,7 @@ impl Service {
         }
     }
 
-    /// What is to be started of a build.
+    /// The data for starting a build.
     pub(crate) fn start(&self, build: &StoredBuild) -> Start {
         let running = self.queue.running();
         let run = running.get(&build.uuid);
@@ -111,12 +112,12 @@ impl Service {
         }
         self.queue.tell();
         if self.queue.is_to_stop(uuid) {
-            // It was asked for while it began.
+            // A stop was requested while it began.
             self.stop_all(vec![uuid.to_owned()]);
         }
     }
 
-    /// Has builds stop, those that are about to begin as well. Whoever asks need not wait for it.
+    /// Stops builds, including those about to begin. Does not wait.
     pub(crate) fn stop_all(self: &Arc<Self>, uuids: Vec<String>) {
         if uuids.is_empty() {
             return;
@@ -142,11 +143,11 @@ impl Service {
         }
     }
 
-    /// Asks a build to stop: whether nothing is left to be asked.
+    /// Asks a build to stop. Returns whether that is settled.
     fn stop_one(&self, uuid: &str) -> bool {
         match self.db.read_now(|connection| builds::get(connection, uuid)) {
             Ok(Some(build)) if build.state == BuildProgress::Live => {}
-            // It is about to begin, perhaps in a process of another `serve`'s.
+            // It is about to begin, perhaps in a process of another `serve`.
             Ok(Some(build)) if build.state == BuildProgress::Starting => {
                 if !BuildDir::of(&self.home, uuid).path().exists() {
                     return false;
@@ -164,7 +165,8 @@ impl Service {
         }
     }
 
-    /// Takes up what another `serve` has left: builds that live are waited for, the others ended or queued again.
+    /// Takes over what another `serve` left: waits for live builds, ends the others or queues them
+    /// again.
     pub fn take_up_all(self: &Arc<Self>) -> Result<(), DbError> {
         let own = self.db.read_now(|connection| -> Result<Vec<StoredBuild>, DbError> {
             let mut own = builds::in_state(connection, BuildProgress::Starting)?;
@@ -172,7 +174,7 @@ impl Service {
             own.retain(|build| build.order.is_some());
             Ok(own)
         })?;
-        // What another one was to stop.
+        // Builds that the other service was about to stop.
         let to_stop = self.db.read_now(step::to_stop)?;
         for build in own {
             let run = self.running(&build);
@@ -193,7 +195,7 @@ impl Service {
 
     fn take_up(self: &Arc<Self>, build: &StoredBuild) {
         let path = self.queue.lock_file(&build.uuid);
-        // Only a lock that is missing, or that is to be had, says that there is no process.
+        // Only a missing or free lock shows that there is no process.
         while let Err(error) = self.wait_for(&path, build) {
             if self.queue.is_draining() {
                 return;
@@ -204,7 +206,7 @@ impl Service {
         let dir = BuildDir::of(&self.home, &build.uuid);
         let has_begun = build.state == BuildProgress::Live
             || fs::read_to_string(&path).map_or_else(
-                // One that cannot be read may say that the build has begun.
+                // An unreadable file may say that the build has begun.
                 |error| error.kind() != io::ErrorKind::NotFound,
                 |text| text.contains(BEGUN),
             );
@@ -229,7 +231,7 @@ impl Service {
         match lock.try_lock() {
             Ok(()) => Ok(()),
             Err(TryLockError::WouldBlock) => {
-                // It lives: its end is when it lets go.
+                // It is live: it has ended when it releases the lock.
                 if BuildDir::of(&self.home, &build.uuid).path().exists() {
                     self.is_live(&build.uuid);
                 }
@@ -239,7 +241,7 @@ impl Service {
         }
     }
 
-    /// Starts what waits since the last `serve`.
+    /// Starts builds queued by the last `serve`.
     pub async fn begin(self: &Arc<Self>) {
         let service = Arc::clone(self);
         let _ = tokio::task::spawn_blocking(move || service.turn()).await;

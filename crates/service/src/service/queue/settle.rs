@@ -1,4 +1,4 @@
-//! The ends of builds: what their folders tell of them, noted once.
+//! The ends of builds: read from their folders, recorded once.
 
 use super::{AGAIN, StoredBuild, calls};
 use crate::batch::{PlannedBatch, Rejected};
@@ -15,14 +15,14 @@ use std::io;
 use std::sync::Arc;
 use std::thread;
 
-/// How often a folder is looked at whose record is not there, or cannot be read now.
+/// How often a missing or unreadable record is looked for.
 const TRIES: u32 = 30;
 
 impl Service {
-    /// Notes a build's end, whatever was there of it, and goes on with the queue.
+    /// Records a build's end, whatever exists of it, and continues with the queue.
     pub(super) fn settle(self: &Arc<Self>, build: &StoredBuild, why: Option<&str>) {
         let Some((record, has_folder)) = self.final_record(build, why) else {
-            // It is live for the next `serve`, which does this again.
+            // The next `serve` finds it live and does this again.
             return;
         };
         let now = (clock::wall().epoch_millis(), self.clock.now());
@@ -40,7 +40,7 @@ impl Service {
                 Err(error) => error,
             };
             if self.queue.is_draining() {
-                // It is live for the next `serve`, which does this again.
+                // The next `serve` finds it live and does this again.
                 tracing::warn!(%error, "the end of a build is not noted");
                 return;
             }
@@ -53,8 +53,8 @@ impl Service {
         self.queue.tell();
     }
 
-    /// The record of a build whose process has gone, and whether it had a folder; none where that is for the next `serve`
-    /// to find out.
+    /// The record of a build whose process is gone, and whether it had a folder; `None` to leave
+    /// that to the next `serve`.
     fn final_record(&self, build: &StoredBuild, why: Option<&str>) -> Option<(Value, bool)> {
         let dir = BuildDir::of(&self.home, &build.uuid);
         let mut unread = None;
@@ -100,7 +100,7 @@ fn read(dir: &BuildDir) -> io::Result<Option<Value>> {
     Ok(record.transpose()?)
 }
 
-/// Whether another try may do better: what is broken stays so.
+/// Whether another attempt may succeed: damage is permanent.
 fn is_passing(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidData, UnexpectedEof};
     match error.get_ref().and_then(|why| why.downcast_ref::<MetaError>()) {
@@ -111,16 +111,17 @@ fn is_passing(error: &io::Error) -> bool {
     }
 }
 
-/// An end that is to be noted.
+/// An end to record.
 pub(crate) struct BuildEnd<'a> {
     pub(crate) build: &'a StoredBuild,
     pub(crate) record: Value,
     pub(crate) has_folder: bool,
-    /// What the source says of its batch, where the build has got it.
+    /// The definition of its batch, if this build read it from the source.
     pub(crate) planned: Option<&'a Result<PlannedBatch, Rejected>>,
 }
 
-/// Notes an end, and, in the same transaction, what follows from it: a retry, or the next builds of its batch.
+/// Records an end and, in the same transaction, what follows from it: a retry, or the next builds
+/// of its batch.
 pub(crate) fn note(
     connection: &Connection,
     home: &Home,
@@ -129,7 +130,7 @@ pub(crate) fn note(
 ) -> Result<Follow, DbError> {
     let BuildEnd { build, mut record, has_folder, planned } = end;
     let status = record["buildStatus"].as_str().unwrap_or_default();
-    // Noted already: a number is given once.
+    // If it is recorded already, do not assign a number again.
     let is_news = builds::get(connection, &build.uuid)?.is_some_and(|row| !row.state.has_ended());
     if !is_news {
         return Ok(Follow::default());
@@ -145,7 +146,7 @@ pub(crate) fn note(
     step::ended(connection, home, build, &record, planned, now)
 }
 
-/// The build that is tried next by itself.
+/// The automatic retry of a build.
 fn retry_of(
     connection: &Connection,
     home: &Home,

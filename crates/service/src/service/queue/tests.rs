@@ -1,4 +1,5 @@
-//! The queue over kills, without processes: files and locks as they would be.
+//! Tests of the queue across kills, without processes: with files and locks as a kill would leave
+//! them.
 
 use super::*;
 use crate::service::{Fault, ServiceSettings};
@@ -8,7 +9,7 @@ use std::io::Write;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use tempfile::TempDir;
 
-/// A launcher whose processes are held by the test.
+/// A launcher whose processes are controlled by the test.
 struct Held {
     begun: Mutex<Sender<(String, Sender<()>)>>,
     fails: bool,
@@ -170,7 +171,7 @@ fn a_failure_is_tried_again_as_often_as_the_project_says() {
     });
 }
 
-/// Puts a build where a kill may have left it.
+/// Puts a build in a state that a kill may have left.
 fn left(service: &Service, state: BuildProgress) -> String {
     service
         .db
@@ -206,7 +207,8 @@ fn a_build_starts_once_whenever_the_service_is_killed() {
     let file = |uuid: &str, text: &str| {
         std::fs::write(starts.join(uuid), text).expect("a file");
     };
-    // Before its lock was there; with a lock that nobody holds any more; after the folder was there and has gone.
+    // Before its lock existed; with a lock that nobody holds; after the folder existed and was
+    // removed.
     let (never, died, gone) = (
         left(&service, BuildProgress::Starting),
         left(&service, BuildProgress::Starting),
@@ -233,7 +235,7 @@ fn a_build_starts_once_whenever_the_service_is_killed() {
             until(&service, &live, BuildProgress::Starting).await.state,
             BuildProgress::Starting
         );
-        // The process that lives begins its build, and ends.
+        // The live process begins its build, and ends.
         lock.write_all(BEGUN.as_bytes()).expect("written");
         drop(lock);
         until(&service, &live, BuildProgress::Ended).await;
@@ -244,7 +246,7 @@ fn a_build_starts_once_whenever_the_service_is_killed() {
     });
 }
 
-/// What a copy of some time ago has as waiting may have run since.
+/// Builds queued in an older copy may have run since.
 #[test]
 fn a_restored_copy_starts_nothing() {
     let rig = Rig::new();
@@ -280,7 +282,7 @@ fn a_restored_copy_starts_nothing() {
     assert!(starts.try_recv().is_err(), "nothing starts");
 }
 
-/// Nothing begins before it is taken up: whoever opens a service may find that it cannot listen.
+/// Nothing begins before it is taken up: a service may be opened and then fail to listen.
 #[test]
 fn nothing_starts_before_it_is_taken_up() {
     let rig = Rig::new();
@@ -318,7 +320,7 @@ fn a_deadline_lies_no_further_away_than_it_can_have_been_set() {
     assert!(deadline <= service.clock.now() + patience(&build), "{deadline}");
 }
 
-/// A build that is deleted leaves no row; one that lives is not deleted.
+/// A deleted build leaves no row; a live one is not deleted.
 #[test]
 fn deleting() {
     let rig = Rig::new();
@@ -338,7 +340,7 @@ fn deleting() {
     });
 }
 
-/// Rows go with folders, and those that never had one after a while.
+/// Rows are removed with their folders, and those that never had one after a while.
 #[test]
 fn rows_do_not_stay_for_ever() {
     let rig = Rig::new();
@@ -346,13 +348,13 @@ fn rows_do_not_stay_for_ever() {
     let uuid = left(&service, BuildProgress::Queued);
     block(async {
         assert!(service.stop_queued(&uuid).await.expect("an answer"));
-        // It was asked for in 1970.
+        // It was requested in 1970.
         service.refresh().await.expect("a look");
         assert_eq!(service.build(&uuid).await.expect("a look"), None);
     });
 }
 
-/// Two changes at once: none is lost, and what is kept is what was checked.
+/// Of two concurrent changes none is lost, and only what was checked is stored.
 #[test]
 fn changes_of_a_project_do_not_pass_each_other() {
     let rig = Rig::new();
@@ -374,7 +376,7 @@ fn changes_of_a_project_do_not_pass_each_other() {
     });
 }
 
-/// What a lot of builds costs is what is asked of them.
+/// The cost of many builds depends only on what is asked of them.
 #[test]
 fn ten_thousand_builds_and_a_thousand_that_wait() {
     let rig = Rig::new();
@@ -424,7 +426,7 @@ fn ten_thousand_builds_and_a_thousand_that_wait() {
         assert_eq!(seen, 11_000);
         assert!(service.stop_queued(&last).await.expect("an answer"));
     });
-    // No look goes through all of them.
+    // No query scans all of them.
     let plans = service
         .db
         .read_now(|connection| -> Result<Vec<String>, DbError> {
@@ -444,7 +446,7 @@ fn ten_thousand_builds_and_a_thousand_that_wait() {
             Ok(plans)
         })
         .expect("plans");
-    // A partial index has what waits or runs alone.
+    // A partial index holds only queued or running builds.
     let is_bounded = |plan: &String| {
         let partial = ["build_waiting", "build_single", "build_due", "build_active"];
         !plan.starts_with("SCAN build") || partial.iter().any(|index| plan.contains(index))

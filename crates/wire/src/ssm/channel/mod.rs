@@ -1,7 +1,7 @@
-//! The server's end of one data channel, over any number of sockets one after the other.
+//! The server side of a data channel, over any number of successive sockets.
 //!
-//! The caller says what has happened ([`DataChannel::attach`], [`DataChannel::receive`], [`DataChannel::tick`])
-//! and sends what [`DataChannel::next_outgoing`] gives out.
+//! The caller reports events ([`DataChannel::attach`], [`DataChannel::receive`],
+//! [`DataChannel::tick`]) and sends what [`DataChannel::next_outgoing`] returns.
 
 use super::cipher::Cipher;
 use super::handshake::{self, Answered, ClientVersion, DataKey, KmsKey, SessionType};
@@ -14,122 +14,122 @@ use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Number of the flag that says a multiplexed connection could not be made. Towards the client only.
+/// Flag that reports a failed multiplexed connection. Only sent to the client.
 pub const CONNECT_FAILED: u32 = 3;
-/// The bytes of one message of output, at most.
+/// Maximum bytes in one output message.
 pub const MAX_OUTPUT: usize = 64 << 10;
-/// How long an acknowledgement waits for output that it can travel with: mostly the echo of the key it
-/// acknowledges. A client would wake up for each.
+/// How long an acknowledgement waits for output to travel with, mostly the echo of the acknowledged
+/// key. Otherwise the client would wake up twice.
 const HOLD: Duration = Duration::from_millis(2);
-/// How many may wait. A client resends after a tenth of a second at the earliest.
+/// Maximum number of waiting acknowledgements. A client resends after at least a tenth of a second.
 const MAX_HELD: usize = 8;
 
-/// What a channel is for.
+/// Settings of a channel.
 #[derive(Clone, Debug)]
 pub struct ChannelConfig {
-    /// The session's id.
+    /// Session ID.
     pub session: String,
-    /// What the client asked to be connected to.
+    /// The target that the client asked for.
     pub target: String,
-    /// What runs at this end.
+    /// Type of the session.
     pub kind: SessionType,
-    /// Told to the client in the handshake: those of a port session, otherwise null.
+    /// Session properties for the handshake: those of a port session, otherwise null.
     pub properties: Value,
-    /// Shown to the person when the handshake is done; empty for nothing.
+    /// Text shown to the user after the handshake; empty for none.
     pub message: String,
-    /// Random; messages are named after it.
+    /// Random bytes, from which message IDs are made.
     pub seed: [u8; 16],
-    /// What the session is encrypted with.
+    /// The KMS key for encryption.
     pub key: Option<KmsKey>,
-    /// Whether the handshake ends only when [`DataChannel::complete`] says so.
+    /// Whether the handshake ends only with [`DataChannel::complete`].
     pub is_held: bool,
 }
 
-/// What time it is.
+/// The current time.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Now {
-    /// Since some moment, never going back.
+    /// Monotonic time.
     pub since: Duration,
     /// Milliseconds since 1970.
     pub wall_ms: u64,
 }
 
-/// How far a channel has come.
+/// The state of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChannelPhase {
-    /// Nobody has been here yet.
+    /// No client has connected yet.
     New,
-    /// The request was sent to the client.
+    /// The handshake request was sent.
     Handshake,
-    /// Bytes flow.
+    /// Data flows in both directions.
     Open,
-    /// The client has received the end.
+    /// The end was sent to the client.
     Closed,
 }
 
-/// What a client wants.
+/// An event from the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChannelEvent {
-    /// The client has had a data key made; [`DataChannel::encrypt`] goes on with what is in it.
+    /// The client has created a data key. Decrypt it and call [`DataChannel::encrypt`].
     Key(DataKey),
-    /// The client has done its part; [`DataChannel::complete`] goes on.
+    /// The client has finished its part. Call [`DataChannel::complete`].
     Answered,
     /// The handshake is done.
     Ready(ClientVersion),
-    /// The handshake has failed; why.
+    /// The handshake has failed, for this reason.
     Failed(String),
-    /// Input.
+    /// Input bytes.
     Bytes(Vec<u8>),
-    /// Its terminal has this size.
+    /// New size of the client's terminal.
     Size {
         /// Lines.
         rows: u16,
         /// Columns.
         cols: u16,
     },
-    /// Its local connection has ended (one connection at a time only).
+    /// The local connection has closed (only without multiplexing).
     Disconnected,
-    /// It wants the session to end.
+    /// The client ends the session.
     Terminate,
 }
 
-/// What can be taken in now.
+/// What the caller can handle now.
 #[derive(Clone, Copy, Debug)]
 pub struct Room {
-    /// An acknowledgement can be sent.
+    /// Whether an acknowledgement can be sent.
     pub to_answer: bool,
-    /// The session's program takes input.
+    /// Whether the session's program accepts input.
     pub for_input: bool,
 }
 
-/// How far the handshake has come.
+/// The state of the handshake.
 #[derive(Debug)]
 enum Shake {
-    /// The client was asked who it is.
+    /// The request was sent.
     Asked,
-    /// It has had a data key made.
+    /// The client has created a data key.
     Keyed(ClientVersion),
-    /// It is to show that it has the data key, by these bytes.
+    /// The client must prove that it has the data key, with these bytes.
     Challenged(ClientVersion, Vec<u8>),
-    /// It has done its part.
+    /// The client has finished its part.
     Answered(ClientVersion),
-    /// It knows of no handshake, and has begun.
+    /// The client does not know the handshake and has just begun.
     Skipped,
 }
 
-/// The server's end of a data channel.
+/// The server side of a data channel.
 #[derive(Debug)]
 pub struct DataChannel {
     config: ChannelConfig,
     phase: ChannelPhase,
     is_attached: bool,
-    /// A multiplexing client crashes if anything arrives between its reading the end of the handshake
-    /// and its first frame. Until that has come, nothing is sent.
+    /// A multiplexing client crashes if anything arrives between its reading the end of the
+    /// handshake and sending its first frame. So nothing is sent until that frame has arrived.
     is_silent: bool,
     sender: Sender,
     receiver: Receiver,
     outgoing: VecDeque<Bytes>,
-    /// Until when what is to be sent, nothing but acknowledgements, can wait.
+    /// When the waiting acknowledgements must be sent; `None` if nothing waits.
     held: Option<Duration>,
     made: u64,
     asked_at: Duration,
@@ -150,7 +150,7 @@ struct SsmSize {
 }
 
 impl DataChannel {
-    /// Before any client has come.
+    /// Makes a channel without a client.
     #[must_use]
     pub fn new(config: ChannelConfig) -> Self {
         DataChannel {
@@ -169,20 +169,20 @@ impl DataChannel {
         }
     }
 
-    /// How far it has come.
+    /// The state of the channel.
     #[must_use]
     pub fn phase(&self) -> ChannelPhase {
         self.phase
     }
 
-    /// What the channel is for.
+    /// The settings of the channel.
     #[must_use]
     pub fn config(&self) -> &ChannelConfig {
         &self.config
     }
 
-    /// A client is there. The first is asked who it is; a later one gets what the last has not
-    /// acknowledged.
+    /// Attaches a client. The first one gets the handshake request; a later one gets all
+    /// unacknowledged messages.
     pub fn attach(&mut self, now: Now) {
         self.is_attached = true;
         self.outgoing.clear();
@@ -201,20 +201,20 @@ impl DataChannel {
         }
     }
 
-    /// The client is gone; another may come.
+    /// Detaches the client. Another one may follow.
     pub fn detach(&mut self) {
         self.is_attached = false;
         self.outgoing.clear();
         self.held = None;
     }
 
-    /// Whether something is to be sent that cannot wait for more.
+    /// Whether something must be sent now.
     #[must_use]
     pub fn is_pressing(&self, now: Now) -> bool {
         !self.outgoing.is_empty() && self.held.is_none_or(|until| now.since >= until)
     }
 
-    /// The next bytes for the socket.
+    /// Returns the next bytes for the socket.
     pub fn next_outgoing(&mut self) -> Option<Bytes> {
         self.held = None;
         self.outgoing.pop_front()
@@ -225,7 +225,7 @@ impl DataChannel {
         self.outgoing.push_back(frame);
     }
 
-    /// Bytes of output that may be sent now; 0 while the client has enough to acknowledge.
+    /// Number of output bytes that may be sent now; 0 while too much is unacknowledged.
     #[must_use]
     pub fn room(&self) -> usize {
         let may_send = self.phase == ChannelPhase::Open && !self.is_silent;
@@ -238,8 +238,8 @@ impl DataChannel {
         self.sender.is_empty()
     }
 
-    /// Sends output that stands behind the header's place in a [`message::buffer`]. An empty message
-    /// is never sent: peers cannot read one.
+    /// Sends the output in a [`message::buffer`], after the space for its header. Empty messages
+    /// are never sent, because peers cannot read them.
     pub fn send(&mut self, payload: Payload, mut message: Vec<u8>, now: Now) {
         if message.len() <= message::HEADER_LEN {
             return;
@@ -250,7 +250,7 @@ impl DataChannel {
             cipher.seal(&mut message, message::HEADER_LEN);
         }
         let sequence = self.sender.next_sequence();
-        // The first message of a direction is marked. Nobody looks.
+        // The first message in a direction is flagged, although no peer checks it.
         let flags = u64::from(sequence == 0);
         let head = self.head(MessageKind::Output, payload, sequence, flags, now);
         message::seal(&mut message, &head);
@@ -268,8 +268,8 @@ impl DataChannel {
         self.send(payload, message, now);
     }
 
-    /// Tells the client that it is over: with nothing to say, or with a reason. Who wants that
-    /// everything before it arrives waits until [`Self::is_drained`].
+    /// Tells the client that the session is over, with a reason or an empty text. To deliver
+    /// everything before that, wait until [`Self::is_drained`].
     pub fn close(&mut self, reason: &str, now: Now) {
         self.phase = ChannelPhase::Closed;
         let id = self.id();
@@ -289,7 +289,7 @@ impl DataChannel {
         }
     }
 
-    /// When [`Self::tick`] has something to do.
+    /// When [`Self::tick`] must be called.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
         self.held.into_iter().chain(self.resends()).min()
@@ -300,7 +300,7 @@ impl DataChannel {
         resends.then(|| self.sender.deadline()).flatten()
     }
 
-    /// Sends again what has waited too long for its acknowledgement.
+    /// Resends messages that have waited too long for an acknowledgement.
     pub fn tick(&mut self, now: Now) {
         if self.resends().is_some() {
             for frame in self.sender.overdue(now.since) {
@@ -309,8 +309,8 @@ impl DataChannel {
         }
     }
 
-    /// Takes one message of the client. What is wrong is dropped in silence; a sound client sends
-    /// what is not acknowledged again.
+    /// Handles a message from the client. An invalid one is dropped silently; a correct client
+    /// resends whatever is not acknowledged.
     pub fn receive(&mut self, bytes: &[u8], now: Now, room: Room) -> Vec<ChannelEvent> {
         let message = match message::parse(bytes) {
             Ok(message) if self.is_attached => message,
@@ -361,7 +361,7 @@ impl DataChannel {
             MessageTurn::Now => {}
         }
         self.is_silent = false;
-        // Before anything that the message sets off: the client counts on the order.
+        // First of all, because the client relies on this order.
         self.acknowledge(message, now);
         self.take(message.payload, message.body, now, &mut events);
         events.extend(self.caught_up(now));
@@ -376,7 +376,7 @@ impl DataChannel {
         events.extend(self.event(payload, body, now));
     }
 
-    /// A client that knows of no handshake (ssm-session, the first plugins) and simply begins.
+    /// Whether a client skips the handshake and just begins (ssm-session, the first plugins).
     fn skips_handshake(&self, payload: Payload) -> bool {
         let has_terminal = matches!(
             self.config.kind,
@@ -388,7 +388,7 @@ impl DataChannel {
             && has_terminal
     }
 
-    /// What comes of such a client where a session does not begin at once.
+    /// Handles a client that skips the handshake although the session must not begin yet.
     fn begins_unasked(&mut self, payload: Payload) -> Option<ChannelEvent> {
         if !self.skips_handshake(payload) {
             return None;
@@ -419,7 +419,7 @@ impl DataChannel {
                 [0, 0, 0, 2] => Some(ChannelEvent::Terminate),
                 _ => None,
             },
-            // Input before the handshake is done, and kinds nobody sends.
+            // Input before the end of the handshake, and types that no client sends.
             _ => None,
         }
     }
@@ -456,7 +456,7 @@ impl DataChannel {
         Some(ChannelEvent::Key(data_key))
     }
 
-    /// Goes on with the session's keys: the client is to show that it has them as well. `proof` is random.
+    /// Sets the session keys. The client must then prove that it has them too. `proof` is random.
     pub fn encrypt(&mut self, mut cipher: Cipher, proof: &[u8], now: Now) {
         let Shake::Keyed(version) = &self.shake else { return };
         self.shake = Shake::Challenged(version.clone(), proof.to_vec());
@@ -467,7 +467,7 @@ impl DataChannel {
         self.number(Payload::ChallengeRequest, text.as_bytes(), now);
     }
 
-    /// Whether the client has shown that.
+    /// Checks the client's proof.
     fn proved(&mut self, body: &[u8], now: Now) -> Option<ChannelEvent> {
         let Shake::Challenged(version, proof) = &self.shake else { return None };
         let opened = handshake::challenge_response(body);
@@ -488,12 +488,12 @@ impl DataChannel {
         self.open(version, now)
     }
 
-    /// Whether input is for later: of a client that knows of no handshake, and sends nothing again.
+    /// Whether to keep input for later: a client that skips the handshake never resends it.
     fn keeps_input(&self) -> bool {
         self.phase == ChannelPhase::Handshake && matches!(self.shake, Shake::Skipped)
     }
 
-    /// What a client that knows of no handshake has said while its session did not begin yet.
+    /// Returns the events of input that was kept before the session began.
     pub fn caught_up(&mut self, now: Now) -> Vec<ChannelEvent> {
         let mut events = Vec::new();
         if self.keeps_input() {
@@ -505,7 +505,8 @@ impl DataChannel {
         events
     }
 
-    /// Ends a handshake that was held, with this to show to the person. `None` where it is not at its end.
+    /// Ends a held handshake and shows `message` to the user. `None` if the client is not ready for
+    /// that.
     pub fn complete(&mut self, message: &str, now: Now) -> Option<ChannelEvent> {
         if self.phase != ChannelPhase::Handshake {
             return None;
@@ -536,7 +537,7 @@ impl DataChannel {
         ChannelEvent::Ready(version)
     }
 
-    /// Whether connections are multiplexed with such a client. Both ends decide it by themselves.
+    /// Whether connections are multiplexed with this client. Both sides decide independently.
     #[must_use]
     pub fn is_multiplexed(&self, version: &ClientVersion) -> bool {
         self.config.kind == SessionType::Port
@@ -570,7 +571,8 @@ impl DataChannel {
         MessageHeader { kind, sequence, flags, id: self.id(), payload, created_ms: now.wall_ms }
     }
 
-    /// A UUID of version 4 for each message: the seed's upper half, and a lower half that differs.
+    /// Makes a version 4 UUID for a message: the upper half of the seed, and a lower half that
+    /// differs each time.
     fn id(&mut self) -> Id {
         self.made += 1;
         let mut id = self.config.seed;
@@ -583,7 +585,7 @@ impl DataChannel {
     }
 }
 
-/// What a client types, or says of its terminal.
+/// Whether a payload is input or a terminal size.
 fn is_input(payload: Payload) -> bool {
     matches!(payload, Payload::Bytes | Payload::Size)
 }

@@ -1,4 +1,4 @@
-//! The channel against a client as the real one behaves.
+//! The channel with a client that behaves like the real one.
 
 use super::*;
 use crate::ssm::cipher::tests::{of_agent, of_client};
@@ -51,7 +51,7 @@ fn ack(sequence: i64) -> Vec<u8> {
     encode(&head, format!("{{\"AcknowledgedMessageSequenceNumber\":{sequence}}}").as_bytes())
 }
 
-/// What is on its way to the client, in words.
+/// The outgoing messages, in words.
 fn sent(channel: &mut DataChannel) -> Vec<String> {
     std::iter::from_fn(|| channel.next_outgoing())
         .map(|frame| {
@@ -90,7 +90,7 @@ fn open(kind: SessionType, properties: Value) -> DataChannel {
     channel.receive(&ack(0), at(1), ROOM);
     let events = channel.receive(&response("1.2.0.0"), at(2), ROOM);
     assert!(matches!(events[..], [ChannelEvent::Ready(_)]), "{events:?}");
-    // Acknowledged before the handshake is declared done.
+    // The acknowledgement precedes the end of the handshake.
     assert_eq!(sent(&mut channel), ["ack 0", "1 HandshakeComplete"]);
     channel.receive(&ack(1), at(3), ROOM);
     channel
@@ -129,14 +129,14 @@ fn an_acknowledgement_travels_with_the_echo() {
     assert!(channel.is_pressing(at(11)));
     assert_eq!(sent(&mut channel), ["ack 1", "2 l"]);
     channel.receive(&ack(2), at(12), ROOM);
-    // Nothing comes of it: it goes alone, and in time.
+    // Without output, the acknowledgement is sent alone, in time.
     channel.receive(&client(2, Payload::Bytes, b"s"), at(20), ROOM);
     assert!(!channel.is_pressing(at(21)));
     assert_eq!(channel.deadline(), Some(at(22).since));
     assert!(channel.is_pressing(at(22)));
     assert_eq!(sent(&mut channel), ["ack 2"]);
     assert_eq!(channel.deadline(), None);
-    // Many of them wait for nothing.
+    // Many acknowledgements do not wait.
     for sequence in 3..11 {
         assert!(!channel.is_pressing(at(30)));
         channel.receive(&client(sequence, Payload::Bytes, b"x"), at(30), ROOM);
@@ -176,7 +176,7 @@ fn reordered_duplicated_and_harmed_input() {
     let all = channel.receive(&message(1), at(4), ROOM);
     assert_eq!(all, [b"1", b"2", b"3"].map(|text| ChannelEvent::Bytes(text.to_vec())));
     assert_eq!(channel.receive(&message(1), at(4), ROOM), []);
-    // The harmed one is not acknowledged; a duplicate is, once more.
+    // The damaged message is not acknowledged; a duplicate is acknowledged again.
     assert_eq!(sent(&mut channel), ["ack 3", "ack 2", "ack 1", "ack 1"]);
 }
 
@@ -187,7 +187,7 @@ fn a_program_that_takes_nothing() {
     let message = client(1, Payload::Bytes, b"x");
     assert_eq!(channel.receive(&message, at(4), full), []);
     assert_eq!(sent(&mut channel), [""; 0]);
-    // What does not feed it gets through: the way to end it, for one.
+    // Messages other than input get through, for example the one that ends the session.
     let stuck = Room { to_answer: false, for_input: false };
     assert_eq!(channel.receive(&client(1, Payload::Flag, &[0, 0, 0, 2]), at(4), stuck), []);
     let ended = channel.receive(&client(1, Payload::Flag, &[0, 0, 0, 2]), at(4), full);
@@ -204,7 +204,7 @@ fn another_socket_goes_on_where_the_last_has_ended() {
     channel.tick(at(5000));
     assert_eq!(sent(&mut channel), [""; 0]);
     assert_eq!(channel.deadline(), None);
-    // No second handshake, the numbers go on.
+    // There is no second handshake, and the numbers go on.
     channel.attach(at(6000));
     assert_eq!(sent(&mut channel), ["2 one", "3 two"]);
     channel.receive(&ack(3), at(6001), ROOM);
@@ -226,7 +226,7 @@ fn a_multiplexing_client_is_left_alone_until_it_speaks() {
     channel.attach(at(0));
     channel.receive(&response("1.2.0.0"), at(1), ROOM);
     assert_eq!(sent(&mut channel), ["0 HandshakeRequest", "ack 0", "1 HandshakeComplete"]);
-    // Not even what it has not acknowledged, or asks for twice.
+    // Not even unacknowledged messages, or the answer to a repeated request.
     channel.tick(at(60_000));
     channel.receive(&response("1.2.0.0"), at(60_000), ROOM);
     assert_eq!((channel.deadline(), channel.room()), (None, 0));
@@ -235,7 +235,7 @@ fn a_multiplexing_client_is_left_alone_until_it_speaks() {
     assert_eq!(first, [ChannelEvent::Bytes(vec![1])]);
     assert!(channel.room() > 0);
     assert_eq!(sent(&mut channel), ["ack 1"]);
-    // An old client has one connection at a time, and a server that may speak first.
+    // With an old client, there is only one connection, and the server may send first.
     let properties = json!({"portNumber": "80", "type": "LocalPortForwarding"});
     let mut old = self::channel(SessionType::Port, properties);
     old.attach(at(0));
@@ -254,7 +254,7 @@ fn a_client_that_never_acknowledges_costs_no_more_than_the_window() {
     }
     assert!(sent_bytes <= super::super::sender::MAX_BYTES + MAX_OUTPUT);
     sent(&mut channel);
-    // Asked less and less often.
+    // The request is repeated less and less often.
     let mut times = 0;
     for ms in (0..60_000).step_by(100) {
         channel.tick(at(ms));
@@ -290,8 +290,8 @@ fn a_client_that_knows_of_no_handshake() {
     assert_eq!(sent(&mut channel), ["1 $ "]);
 }
 
-/// One that has a single connection takes nothing before somebody has made it: that a later message is
-/// acknowledged does not mean that an earlier one has arrived.
+/// A client with a single connection handles nothing before somebody connects to it. So an
+/// acknowledgement of a later message does not prove that an earlier one was handled.
 #[test]
 fn a_client_whose_connection_is_not_made_yet() {
     let properties = json!({"portNumber": "80", "type": "LocalPortForwarding"});
@@ -312,7 +312,7 @@ fn a_client_whose_connection_is_not_made_yet() {
     assert_eq!(sent(&mut channel), ["2 one"]);
 }
 
-/// A session that is encrypted, up to the data key, and what its client has sent.
+/// An encrypted session up to the data key, and the client's response.
 fn keyed() -> DataChannel {
     let key = KmsKey { id: "k".to_owned(), challenge: "cmFuZG9t".to_owned() };
     let mut channel = DataChannel::new(ChannelConfig {
@@ -332,7 +332,7 @@ fn keyed() -> DataChannel {
     channel
 }
 
-/// The body of the last frame on its way to the client.
+/// The body of the last outgoing message.
 fn last_body(channel: &mut DataChannel) -> Vec<u8> {
     let frames: Vec<Bytes> = std::iter::from_fn(|| channel.next_outgoing()).collect();
     parse(frames.last().expect("a frame")).expect("sound").body.to_vec()
@@ -348,7 +348,7 @@ fn an_encrypted_session() {
     peer.seal(&mut proof, 0);
     let answer = handshake::challenge(&proof);
     let answer = client(1, Payload::ChallengeResponse, answer.as_bytes());
-    // A client cannot have the handshake ended by saying the same twice.
+    // A repeated response cannot end the handshake early.
     assert_eq!(channel.complete("early", at(3)), None);
     assert_eq!(channel.receive(&answer, at(3), ROOM), [ChannelEvent::Answered]);
     let ready = channel.complete("This session is encrypted using AWS KMS.", at(4));
@@ -358,14 +358,14 @@ fn an_encrypted_session() {
     channel.number(Payload::Bytes, b"shown", at(5));
     let shown = last_body(&mut channel);
     assert_eq!(peer.open(&shown).as_deref(), Some(&b"shown"[..]));
-    // What is sent again is the same to the bit.
+    // A resent message is identical.
     channel.tick(at(2_000));
     assert_eq!(last_body(&mut channel), shown);
     let mut typed = b"typed".to_vec();
     peer.seal(&mut typed, 0);
     let events = channel.receive(&client(2, Payload::Bytes, &typed), at(2_001), ROOM);
     assert_eq!(events, [ChannelEvent::Bytes(b"typed".to_vec())]);
-    // The terminal's size travels in the clear; bytes in the clear are an end.
+    // The terminal's size is not encrypted. Unencrypted input ends the session.
     let size = client(3, Payload::Size, br#"{"rows":24,"cols":80}"#);
     assert_eq!(
         channel.receive(&size, at(2_002), ROOM),
@@ -390,7 +390,7 @@ fn clients_without_the_key() {
         );
         assert_eq!(channel.phase(), ChannelPhase::Handshake);
     }
-    // One that begins in the clear, and one that has had no key made.
+    // A client that begins unencrypted, and one that has not created a key.
     let mut secret = config(SessionType::StandardStream, Value::Null);
     secret.key = Some(KmsKey { id: "k".to_owned(), challenge: String::new() });
     for message in [client(0, Payload::Bytes, b"id"), response("1.2.0.0")] {
@@ -410,7 +410,7 @@ fn a_session_that_does_not_begin_at_once() {
     assert_eq!((channel.phase(), channel.room()), (ChannelPhase::Handshake, 0));
     assert!(matches!(channel.complete("word", at(2)), Some(ChannelEvent::Ready(_))));
     assert_eq!(channel.complete("word", at(2)), None);
-    // What a client says that knows of no handshake, and sends nothing again, is kept for its session.
+    // Input from a client that skips the handshake is kept until its session begins.
     let mut channel = DataChannel::new(held);
     channel.attach(at(0));
     sent(&mut channel);

@@ -1,9 +1,9 @@
-//! Why a text is no YAML: for the person, and in the words of CodeBuild.
+//! Explains YAML syntax errors: for people, and in CodeBuild's words.
 //!
-//! CodeBuild's YAML library is libyaml, or a copy of it: `aws` holds its words, and its line, which it counts
-//! from 0. The two parsers stop at the same places nearly always and call them differently; where there is
-//! doubt, nothing is said in CodeBuild's name. Each row of the table has its test against what libyaml itself
-//! says.
+//! CodeBuild uses libyaml or a copy of it. `aws` holds libyaml's message and line, which it counts
+//! from 0. Both parsers nearly always stop at the same place but name the error differently. In
+//! doubtful cases there is no `aws` message. Each row of the table is tested against libyaml's real
+//! messages.
 
 use super::context::{CollectionKind, CollectionStack};
 use crate::spec::diagnostic::{Diagnostic, DiagnosticCode, Span};
@@ -20,7 +20,7 @@ const NO_NAME: &str = "did not find expected alphabetic or numeric character";
 const NO_LINE_END: &str = "did not find expected comment or line break";
 const END_OF_STREAM: &str = "found unexpected end of stream";
 
-/// The place of a mark.
+/// The place of a parser mark.
 pub(super) fn place(mark: &Marker) -> Span {
     let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
     Span {
@@ -31,7 +31,7 @@ pub(super) fn place(mark: &Marker) -> Span {
     }
 }
 
-/// The place of a character.
+/// The place of a byte offset.
 fn span_at(source: &str, at: usize) -> Span {
     let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
     let column = source[..at].chars().rev().take_while(|c| *c != '\n').count();
@@ -43,7 +43,7 @@ fn span_at(source: &str, at: usize) -> Span {
     }
 }
 
-/// An anchor or an alias whose name is none.
+/// The error for an invalid name of an anchor or alias.
 pub(super) fn bad_name(span: Span, sign: &str) -> Diagnostic {
     let what = if sign == "*" { "an alias" } else { "an anchor" };
     Diagnostic::new(
@@ -55,7 +55,7 @@ pub(super) fn bad_name(span: Span, sign: &str) -> Diagnostic {
     .aws(at_line(NO_NAME, span.line.saturating_sub(1) as usize))
 }
 
-/// What the parser has stumbled over.
+/// Explains a parser error.
 pub(super) fn explain(source: &str, error: &ScanError, context: &CollectionStack) -> Diagnostic {
     let kind = error.kind();
     if matches!(kind, ErrorKind::RecursionLimitExceeded) {
@@ -110,9 +110,9 @@ fn is_about_tabs(kind: &ErrorKind) -> bool {
 
 struct ErrorScene<'s> {
     source: &'s str,
-    /// The error's place in bytes.
+    /// Byte offset of the error.
     at: usize,
-    /// Its line, from 0.
+    /// Line of the error, from 0.
     line: usize,
     context: &'s CollectionStack,
 }
@@ -123,7 +123,7 @@ impl<'s> ErrorScene<'s> {
         ErrorScene { source, at, line: mark.line().saturating_sub(1), context }
     }
 
-    /// libyaml's words and line.
+    /// libyaml's message and line.
     fn aws(&self, kind: &ErrorKind) -> Option<(&'static str, usize)> {
         use ErrorKind as E;
         let here = |text| Some((text, self.line));
@@ -194,7 +194,7 @@ impl<'s> ErrorScene<'s> {
             E::UnknownQuotedScalarEscape => {
                 Some(("found unknown escape character", self.line_of_escape()))
             }
-            // Misspelt there, too.
+            // The misspelling is libyaml's.
             E::InvalidQuotedScalarHexEscape => {
                 Some(("did not find expected hexdecimal number", self.line_of_escape()))
             }
@@ -223,12 +223,12 @@ impl<'s> ErrorScene<'s> {
         &self.source[self.at..]
     }
 
-    /// What libyaml says of the token at this place before it asks whether one belongs there.
+    /// libyaml's message for an invalid token here, before it checks whether a token is expected.
     fn scanned(&self) -> Option<&'static str> {
         scanned(self.rest().trim_start_matches(' '))
     }
 
-    /// What belongs where the innermost collection goes on.
+    /// libyaml's message for a missing continuation of the innermost collection.
     fn expected(&self) -> Option<&'static str> {
         Some(match self.context.innermost()?.kind {
             CollectionKind::BlockSequence => "did not find expected '-' indicator",
@@ -238,7 +238,7 @@ impl<'s> ErrorScene<'s> {
         })
     }
 
-    /// Whether a value, or an item behind its dash, belongs here.
+    /// Whether a value, or an item after its dash, is expected here.
     fn is_awaiting_a_node(&self) -> bool {
         let line = self.source[..self.at].rsplit('\n').next().unwrap_or_default();
         let before = line.trim_end();
@@ -246,7 +246,8 @@ impl<'s> ErrorScene<'s> {
         awaits_value || before.ends_with("- ") || before.trim_start() == "-"
     }
 
-    /// Where a file ends within brackets. libyaml stops earlier where a colon comes first.
+    /// Message and line for a file that ends inside brackets. libyaml stops earlier if a colon
+    /// comes first.
     fn unclosed(&self, open: char) -> Option<(&'static str, usize)> {
         if self.is_key(self.at) {
             return Some((NO_COLON, self.line_of_next(self.end_of_line())));
@@ -263,7 +264,7 @@ impl<'s> ErrorScene<'s> {
         Some((text, lines_before(self.source, self.source.len()) + usize::from(is_cut)))
     }
 
-    /// Where an item of a block stands within brackets.
+    /// Message and line for a block item inside brackets.
     fn dash_in_flow(&self) -> Option<(&'static str, usize)> {
         if !self.context.is_in_flow() || self.context.is_flow_a_key() {
             return None;
@@ -276,7 +277,7 @@ impl<'s> ErrorScene<'s> {
         Some((text, self.line))
     }
 
-    /// Where a quoted text is followed by what cannot follow it.
+    /// Message and line for an unexpected token after a quoted text.
     fn after_quotes(&self) -> Option<(&'static str, usize)> {
         if let Some(text) = self.scanned() {
             return Some((text, self.line));
@@ -290,7 +291,7 @@ impl<'s> ErrorScene<'s> {
         }
     }
 
-    /// Where the quote stands that nothing closes.
+    /// The offset of a quote that is never closed.
     fn open_quote(&self, kind: &ErrorKind) -> Option<usize> {
         if !matches!(kind, ErrorKind::InvalidQuotedScalarIndent | ErrorKind::UnclosedQuotedScalar) {
             return None;
@@ -299,7 +300,8 @@ impl<'s> ErrorScene<'s> {
         matches!(end_of_quote(self.source, open), QuoteEnd::Never).then_some(open)
     }
 
-    /// Where a quoted text goes on further than it may. libyaml looks for its end wherever that is.
+    /// Message and line for a quoted text that spans lines where it must not. libyaml always
+    /// searches for its end.
     fn in_quotes(&self) -> Option<(&'static str, usize)> {
         let open = quote_after(self.source, self.context.last_end)?;
         let close = match end_of_quote(self.source, open) {
@@ -327,7 +329,7 @@ impl<'s> ErrorScene<'s> {
         }
     }
 
-    /// Whether what begins here must be a key.
+    /// Whether a key is expected at an offset.
     fn is_key(&self, at: usize) -> bool {
         let line = self.source[..at].rsplit('\n').next().unwrap_or_default();
         self.context.innermost().is_some_and(|open| {
@@ -337,7 +339,7 @@ impl<'s> ErrorScene<'s> {
         })
     }
 
-    /// The line of the escape that is none, in the text that begins here.
+    /// The line of the first invalid escape in the quoted text that begins here.
     fn line_of_escape(&self) -> usize {
         let mut at = self.at;
         while let Some(found) = self.source[at..].find('\\') {
@@ -354,12 +356,12 @@ impl<'s> ErrorScene<'s> {
         self.rest().find('\n').map_or(self.source.len(), |end| self.at + end)
     }
 
-    /// The line of the first token from there on.
+    /// The line of the first token at or after an offset.
     fn line_of_next(&self, from: usize) -> usize {
         lines_before(self.source, next_token(self.source, from))
     }
 
-    /// The line, from here on, that is indented with a tab.
+    /// The first line from here on that is indented with a tab.
     fn line_of_tab(&self) -> Option<usize> {
         let start = self.source[..self.at].rfind('\n').map_or(0, |at| at + 1);
         let lines = (self.line..).zip(self.source[start..].lines());
@@ -370,7 +372,7 @@ impl<'s> ErrorScene<'s> {
     }
 }
 
-/// What belongs behind an item within brackets.
+/// libyaml's message for a missing separator inside brackets.
 fn flow_goes_on(open: char) -> &'static str {
     match open {
         '[' => "did not find expected ',' or ']'",
@@ -378,7 +380,7 @@ fn flow_goes_on(open: char) -> &'static str {
     }
 }
 
-/// Whether what follows a backslash in double quotes is an escape that libyaml takes.
+/// Whether libyaml accepts an escape; `after` follows the backslash.
 fn is_escape(after: &str) -> bool {
     let digits = match after.chars().next() {
         Some('x') => 2,
@@ -390,7 +392,7 @@ fn is_escape(after: &str) -> bool {
     code.and_then(char::from_u32).is_some()
 }
 
-/// What libyaml says of a token that is none.
+/// libyaml's message for an invalid token.
 fn scanned(rest: &str) -> Option<&'static str> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     let first = rest.chars().next()?;
@@ -414,12 +416,12 @@ fn scanned(rest: &str) -> Option<&'static str> {
     }
 }
 
-/// Lines that have ended before a place.
+/// Number of line breaks before an offset.
 fn lines_before(source: &str, at: usize) -> usize {
     source[..at].bytes().filter(|byte| *byte == b'\n').count()
 }
 
-/// The first place from here on that is neither blank nor a comment.
+/// The offset of the next character that is neither blank nor part of a comment.
 fn next_token(source: &str, from: usize) -> usize {
     let mut at = from;
     loop {
@@ -434,14 +436,14 @@ fn next_token(source: &str, from: usize) -> usize {
     }
 }
 
-/// The first quote from here on that begins a text.
+/// The offset of the next quote that begins a text.
 fn quote_after(source: &str, from: usize) -> Option<usize> {
     let mut at = next_token(source, source.floor_char_boundary(from));
     loop {
         let rest = &source[at..];
         match rest.chars().next()? {
             '"' | '\'' => return Some(at),
-            // What may stand before a text.
+            // May come before a text.
             '-' | '?' | ':' | ',' | '[' | '{' | ']' | '}' => at = next_token(source, at + 1),
             '!' | '&' => {
                 let end = rest.find(char::is_whitespace)?;
@@ -453,9 +455,9 @@ fn quote_after(source: &str, from: usize) -> Option<usize> {
 }
 
 enum QuoteEnd {
-    /// Behind the quote that ends the text.
+    /// The offset after the closing quote.
     At(usize),
-    /// A mark of documents stands in it.
+    /// The offset of a document marker inside the text.
     Indicator(usize),
     Never,
 }
@@ -488,7 +490,7 @@ fn end_of_quote(source: &str, open: usize) -> QuoteEnd {
     QuoteEnd::Never
 }
 
-/// Advice for an item of a list that is not text to YAML, on the line told or the one before it.
+/// Advice for a list item that YAML does not read as text, on the reported line or the one before.
 fn item_hint(source: &str, told: Span) -> Option<&'static str> {
     let at = told.line.saturating_sub(1) as usize;
     let lines = [at, at.saturating_sub(1)].map(|at| source.lines().nth(at).unwrap_or_default());
@@ -509,7 +511,7 @@ fn item_hint(source: &str, told: Span) -> Option<&'static str> {
     })
 }
 
-/// The tab that the parser has stumbled over: it may tell the place of the text before it.
+/// The place of the tab in question: the parser may report the place of the text before it.
 fn tab_in_indent(source: &str, told: Span) -> Option<Span> {
     let lines = (told.line..).zip(source.lines().skip(told.line.saturating_sub(1) as usize));
     lines.take(3).find_map(|(line, text)| {

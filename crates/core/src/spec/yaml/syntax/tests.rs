@@ -1,8 +1,8 @@
-//! What libyaml 0.2.5 itself says of texts that are no YAML, and its line, from 0.
+//! Messages and lines (from 0) of libyaml 0.2.5 for invalid YAML.
 
 use crate::spec::yaml::parse;
 
-/// A text, libyaml's words, its line.
+/// A text, libyaml's message, and its line.
 #[rustfmt::skip]
 const ROWS: &[(&str, &str, usize)] = &[
     ("a:\n  - @echo off\n", "found character that cannot start any token", 1),

@@ -1,4 +1,4 @@
-//! The table, walked over real connections.
+//! Tests every row of the table over real connections.
 
 mod samples;
 
@@ -29,7 +29,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Starts nothing.
+/// A launcher that starts nothing.
 struct Nobody;
 
 impl Launcher for Nobody {
@@ -49,17 +49,17 @@ impl Launcher for Nobody {
     fn sweep(&self) {}
 }
 
-/// A service whose builds wait.
+/// A service whose builds stay in the queue.
 fn waiting(home: &Home) -> Arc<runner_service::Service> {
     let settings =
         ServiceSettings { max_builds: 0, max_queued: 9, source_root: None, no_privileges: None };
     runner_service::Service::open(home, settings, Arc::new(Nobody), false).expect("a service").0
 }
 
-/// What was asked of a policy: the action, and every name of the resource.
+/// Questions to a policy: the action, the resource's names, its other names and the condition keys.
 type Asks = Arc<Mutex<Vec<(&'static str, Vec<String>, Vec<String>, ConditionKeys)>>>;
 
-/// Says the same to everybody, and keeps what it was asked.
+/// A policy with one verdict for all. Records the questions.
 struct Always {
     verdict: Verdict,
     asked: Asks,
@@ -74,7 +74,7 @@ impl Policy for Always {
     }
 }
 
-/// An endpoint with one build that has ended and one session.
+/// An endpoint with one ended build and one session.
 struct Rig {
     address: SocketAddr,
     endpoint: Arc<Endpoint>,
@@ -131,7 +131,7 @@ impl Rig {
         Rig { address, endpoint, session, asked, home: dir, _server: server }
     }
 
-    /// Calls an operation as a client does; the status and the body of the answer.
+    /// Calls an operation like a client. Returns the response's status and body.
     async fn call(&self, service: AwsService, name: &str, body: &str) -> (u16, String) {
         let head = match service {
             AwsService::CodeBuild => format!("X-Amz-Target: CodeBuild_20161006.{name}"),
@@ -185,7 +185,7 @@ fn record() -> Value {
     })
 }
 
-/// Each row is performed by what answers so, and by nothing else; each is judged by what it names.
+/// Each row reaches its own operation and is checked on the resources it names.
 #[tokio::test]
 async fn every_operation_is_answered_and_judged_on_what_it_names() {
     let rig = Rig::start(Verdict::Allowed(None)).await;
@@ -203,7 +203,7 @@ async fn every_operation_is_answered_and_judged_on_what_it_names() {
     }
 }
 
-/// Who may not is told so, and nothing happens; also where there is no such thing.
+/// A caller without permission is refused and nothing happens, even if the resource does not exist.
 #[tokio::test]
 async fn a_policy_that_denies_denies_every_operation() {
     let rig = Rig::start(Verdict::NotAllowed).await;
@@ -228,7 +228,7 @@ async fn a_policy_that_denies_denies_every_operation() {
     }
     let open = rig.endpoint.gateway.facts(&rig.session).expect("a session");
     assert_eq!((open.status.name(), open.ended.is_some()), ("Connecting", false));
-    // What nobody finds sounds as what is there.
+    // A missing resource gets the same refusal as an existing one.
     for (service, name, body) in [
         (AwsService::Ssm, "TerminateSession", r#"{"SessionId":"never"}"#),
         (AwsService::CodeBuild, "StopBuild", r#"{"id":"demo:x"}"#),
@@ -240,7 +240,7 @@ async fn a_policy_that_denies_denies_every_operation() {
     }
 }
 
-/// Answered or refused, a line says who has asked for what.
+/// Each call leaves a line in the audit, whether answered or refused.
 #[tokio::test]
 async fn every_operation_leaves_its_line_in_the_audit() {
     for (verdict, is_refused) in [
@@ -271,7 +271,7 @@ async fn every_operation_leaves_its_line_in_the_audit() {
             assert_eq!(line["additionalEventData"]["decidedBy"], "policy p, statement 0", "{line}");
             assert_eq!(line["userIdentity"]["accessKeyId"], "AKIAEXAMPLE", "{line}");
             assert!(!line.to_string().contains("TokenValue"), "{line}");
-            // What was judged by an ARN is a resource.
+            // Resources checked by ARN are in the record.
             let list = line["resources"].as_array().into_iter().flatten();
             let shown: Vec<&str> = list.filter_map(|resource| resource["ARN"].as_str()).collect();
             assert!(shown.iter().all(|arn| sample.judged.iter().any(|name| name == arn)), "{line}");
@@ -293,7 +293,7 @@ impl Rig {
     }
 }
 
-/// A build is one thing under all its names, and what it belongs to counts where a rule denies.
+/// A build is one resource under all its names; rules that deny its project or cluster apply.
 #[tokio::test]
 async fn a_build_is_judged_under_all_its_names() {
     let rig = Rig::start(Verdict::Allowed(None)).await;
@@ -331,7 +331,7 @@ async fn a_build_is_judged_under_all_its_names() {
     }
 }
 
-/// Whose user is gone.
+/// A session ends after its user is removed.
 #[tokio::test]
 async fn sessions_end_with_their_users() {
     let rig = Rig::start(Verdict::Allowed(None)).await;
@@ -348,7 +348,7 @@ async fn sessions_end_with_their_users() {
 fn the_table_is_whole() {
     for row in OPERATIONS {
         assert_eq!(row.action, format!("{}:{}", row.service.name(), row.name));
-        // Each action once, and found.
+        // Each action occurs once and can be found.
         assert_eq!(find(row.service, row.name).expect("a row").action, row.action);
         assert_eq!(OPERATIONS.iter().filter(|other| other.action == row.action).count(), 1);
     }
@@ -375,7 +375,7 @@ fn what_is_offered_in_words() {
     }
 }
 
-/// What stands in no row is refused with what there is, by every service.
+/// Every service refuses an unknown operation and lists those it offers.
 #[tokio::test]
 async fn what_is_not_in_the_table_is_not_offered() {
     let rig = Rig::start(Verdict::Allowed(None)).await;

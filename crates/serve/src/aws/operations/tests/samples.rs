@@ -1,19 +1,19 @@
-//! One call of each operation, and what its answer and its judging are to show.
+//! A call of each operation, with the expected response and resources.
 
 use runner_core::arn::{REGION, arn};
 use serde_json::{Value, json};
 
-/// A build that has ended.
+/// An ended build.
 pub(super) const UUID: &str = "01234567-89ab-4def-8123-456789abcdef";
 pub(super) const TASK: &str = "0123456789ab4def8123456789abcdef";
 
-/// What a test asks of an operation, and what of it is looked at.
+/// A call of an operation and its expected results.
 pub(super) struct Sample {
     pub(super) name: &'static str,
     pub(super) body: String,
-    /// What nobody else's answer contains.
+    /// A text that only this operation's response contains.
     pub(super) sign: &'static str,
-    /// The names that are judged.
+    /// The resource names that are checked.
     pub(super) judged: Vec<String>,
 }
 
@@ -22,7 +22,7 @@ fn sample(name: &'static str, body: &Value, sign: &'static str, judged: &[&str])
     Sample { name, body: body.to_string(), sign, judged }
 }
 
-/// One of each operation, in the order of the table; `session` is one that is open.
+/// A sample of each operation, in the table's order; `session` is an open session.
 pub(super) fn samples(session: &str) -> Vec<Sample> {
     let id = format!("demo:{UUID}");
     let build = &arn("codebuild", &format!("build/{id}"));
@@ -144,14 +144,14 @@ pub(super) fn samples(session: &str) -> Vec<Sample> {
     .chain(vec![sample(
         "DescribeKey",
         &json!({"KeyId": "alias/x"}),
-        // Whom it is asked as, is not there.
+        // There are no credentials for asking AWS.
         "no AWS credentials can be had",
         &[&arn("kms", "alias/x")],
     )])
     .collect()
 }
 
-/// Those of clusters, and of tasks that are to be.
+/// Samples of clusters and of starting tasks.
 fn of_ecs() -> Vec<Sample> {
     let web = &arn("ecs", "cluster/web");
     let task = &arn("ecs", &format!("task/default/{TASK}"));
@@ -200,7 +200,7 @@ fn of_ecs() -> Vec<Sample> {
     ]
 }
 
-/// Those of users and groups, as they follow upon another.
+/// Samples of users and groups; each builds on the ones before.
 fn of_users() -> Vec<Sample> {
     let user = |name: &str| format!("arn:aws:iam::000000000000:user/{name}");
     let (ann, bob) = (&user("ann"), &user("bob"));
@@ -254,7 +254,7 @@ fn of_users() -> Vec<Sample> {
     rows.into_iter().map(of).collect()
 }
 
-/// A project as it is made.
+/// The input that creates a project.
 fn web() -> Value {
     json!({
         "name": "web",
@@ -265,7 +265,7 @@ fn web() -> Value {
     })
 }
 
-/// Those of projects and of the queue.
+/// Samples of projects and the queue.
 fn of_service() -> Vec<Sample> {
     let id = format!("demo:{UUID}");
     let (build, demo) =
@@ -339,7 +339,7 @@ fn of_service() -> Vec<Sample> {
     ]
 }
 
-/// Those of logs: of the build that has ended, in whose record they are `x` and `y`.
+/// Samples of logs: the ended build's record names the group `x` and the stream `y`.
 fn of_logs() -> Vec<Sample> {
     let groups = &arn("logs", "log-group::log-stream:");
     let (group, all) = (&arn("logs", "log-group:x"), &arn("logs", "log-group:x:*"));

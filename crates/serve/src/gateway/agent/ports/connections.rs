@@ -1,4 +1,4 @@
-//! The connections of a port session: their sockets, and what waits to be written to them.
+//! The connections of a port session: sockets, and bytes waiting to be written to them.
 
 use bytes::BufMut;
 use std::collections::{BTreeMap, VecDeque};
@@ -7,19 +7,19 @@ use std::os::fd::OwnedFd;
 use std::task::{Context, Poll, ready};
 use tokio::net::TcpStream;
 
-/// Connections at once.
+/// Most connections at once.
 const MAX_CONNECTIONS: usize = 1024;
-/// Bytes that wait for destinations to take them, of all connections together. Beyond that the client
-/// keeps the rest.
+/// Most bytes waiting for destinations, over all connections. Beyond that the client keeps the
+/// rest.
 pub(super) const MAX_BUFFERED: usize = 1 << 20;
 
 #[derive(Default)]
 pub(super) struct Connections {
     list: BTreeMap<u32, PortConnection>,
-    /// Sockets that came, the one whose answer is read next first.
+    /// Sockets received; the first one belongs to the next response read.
     sockets: VecDeque<OwnedFd>,
     buffered: usize,
-    /// Read from last.
+    /// The connection read last.
     last: u32,
 }
 
@@ -27,9 +27,9 @@ pub(super) struct Connections {
 struct PortConnection {
     socket: Option<TcpStream>,
     input: VecDeque<u8>,
-    /// The client has ended it; what it has sent before is still written.
+    /// Whether the client has ended it; earlier bytes are still written.
     is_finished: bool,
-    /// The destination has said its last.
+    /// Whether the destination has sent everything.
     is_read: bool,
 }
 
@@ -42,7 +42,7 @@ impl Connections {
         self.list.contains_key(&id)
     }
 
-    /// One that is being made; `false` where it cannot be.
+    /// Adds a connection that is being made; `false` if that is not possible.
     pub(super) fn add(&mut self, id: u32) -> bool {
         if self.list.len() >= MAX_CONNECTIONS || self.list.contains_key(&id) {
             return false;
@@ -57,7 +57,7 @@ impl Connections {
         }
     }
 
-    /// Bytes of the client. Those of a connection that is gone are nobody's.
+    /// Queues bytes from the client. Drops those for a closed connection.
     pub(super) fn write(&mut self, id: u32, bytes: &[u8]) {
         if let Some(connection) = self.list.get_mut(&id).filter(|one| !one.is_finished) {
             connection.input.extend(bytes);
@@ -65,7 +65,7 @@ impl Connections {
         }
     }
 
-    /// The client has ended it.
+    /// Notes that the client has ended a connection.
     pub(super) fn finish(&mut self, id: u32) {
         if let Some(connection) = self.list.get_mut(&id) {
             connection.is_finished = true;
@@ -76,7 +76,7 @@ impl Connections {
         self.sockets.extend(sockets);
     }
 
-    /// The next socket is this connection's. One that nobody wants any more is closed.
+    /// Gives the next socket to this connection. Closes it if the connection is gone.
     pub(super) fn connect(&mut self, id: u32) -> io::Result<()> {
         let socket = self.sockets.pop_front();
         if let (Some(connection), Some(socket)) = (self.list.get_mut(&id), socket) {
@@ -85,7 +85,7 @@ impl Connections {
         Ok(())
     }
 
-    /// Writes what destinations take now.
+    /// Writes as much as the destinations take now.
     pub(super) fn poll_write(&mut self, context: &mut Context<'_>) {
         let mut gone = Vec::new();
         for (id, connection) in &mut self.list {
@@ -94,7 +94,7 @@ impl Connections {
             self.buffered -= before - connection.input.len();
             let is_finished = connection.is_finished && connection.input.is_empty();
             if !is_sound && !connection.is_read {
-                // It reads no more; what it still says is read, and its end with it.
+                // The destination reads no more; its remaining output and its end are still read.
                 self.buffered -= connection.input.len();
                 connection.input.clear();
             } else if is_finished || !is_sound {
@@ -104,8 +104,8 @@ impl Connections {
         gone.into_iter().for_each(|id| self.remove(id));
     }
 
-    /// What one of them says, behind `headroom` bytes of room, at most `most` bytes; nothing where it has
-    /// ended. Each gets its turn.
+    /// At most `most` bytes from one of the connections, after `headroom` reserved bytes; `None` at
+    /// its end. Takes the connections in turn.
     pub(super) fn poll_read(
         &mut self,
         context: &mut Context<'_>,
@@ -127,7 +127,7 @@ impl Connections {
 }
 
 impl PortConnection {
-    /// Whether more may be written.
+    /// Writes what it can. Returns whether more may be written.
     fn write(&mut self, context: &mut Context<'_>) -> bool {
         let Some(socket) = &self.socket else { return true };
         while !self.input.is_empty() {
@@ -174,8 +174,8 @@ impl PortConnection {
     }
 }
 
-/// A socket that was handed over, to be read and written here: of TCP, or one end of a pair whose other
-/// end goes to a daemon.
+/// Makes a received socket readable and writable here: a TCP socket, or one end of a pair whose
+/// other end goes to a daemon.
 fn stream(socket: OwnedFd) -> io::Result<TcpStream> {
     rustix::io::ioctl_fionbio(&socket, true)?;
     TcpStream::from_std(std::net::TcpStream::from(socket))

@@ -1,7 +1,7 @@
-//! Connections: many at once, multiplexed, or one after the other.
+//! Connections to a port: multiplexed, or one after the other.
 //!
-//! Each is made inside the container (`engine::dial`) and handed over as a socket, so its bytes pass
-//! through nobody between here and the program that listens.
+//! Each is made inside the container (`engine::dial`) and handed over as a socket, so its bytes
+//! reach the listening program without a process in between.
 
 mod connections;
 
@@ -22,7 +22,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-/// The connection where there is one at a time.
+/// The connection's number if there is one at a time.
 const ONLY: u32 = 0;
 
 /// How connections share the session.
@@ -32,25 +32,25 @@ pub(super) enum PortMode {
     Multiplexed,
     /// One after the other.
     Basic,
-    /// One, and the session ends with it.
+    /// A single one; the session ends with it.
     Raw,
 }
 
 pub(super) struct PortSession {
     mode: PortMode,
     to: Destination,
-    /// Hears of each connection.
+    /// Records each connection.
     session: Arc<SessionShared>,
-    /// As the build is asked for it.
+    /// The destination in requests to the build.
     remote: String,
     state: PortSessionState,
     connections: Connections,
     decoder: SmuxDecoder,
     /// Requests that the build's socket has not taken yet.
     pending: Vec<u8>,
-    /// What is to be sent before any output.
+    /// Messages to send before any output.
     small: VecDeque<(Payload, Vec<u8>)>,
-    /// Why the session ends, once that is known.
+    /// Why the session ends, once known.
     is_over: Option<String>,
 }
 
@@ -102,7 +102,7 @@ impl PortSession {
             small: VecDeque::new(),
             is_over: None,
         };
-        // A destination that speaks first, as an SSH server does, is to be heard.
+        // A destination that sends first, such as an SSH server, must be heard.
         if mode != PortMode::Multiplexed {
             ports.open(ONLY);
         }
@@ -141,14 +141,14 @@ impl PortSession {
         }
     }
 
-    /// The client's local connection has ended.
+    /// Notes that the client's local connection has ended.
     pub(super) fn disconnected(&mut self) {
         if self.mode != PortMode::Multiplexed {
             self.connections.remove(ONLY);
         }
     }
 
-    /// Asks for a connection; `false` where there are too many, or one of this number.
+    /// Asks for a connection; `false` if there are too many, or one with this number.
     fn open(&mut self, id: u32) -> bool {
         if !self.connections.add(id) {
             return false;
@@ -160,7 +160,7 @@ impl PortSession {
         true
     }
 
-    /// A connection is not made: said, and closed.
+    /// Reports a failed connection to the client and closes it.
     fn failed(&mut self, id: u32) {
         self.connections.remove(id);
         self.small.push_back((Payload::Flag, CONNECT_FAILED.to_be_bytes().to_vec()));
@@ -218,7 +218,7 @@ impl PortSession {
                     PortMode::Multiplexed => {
                         self.small.push_back((Payload::Bytes, smux::close(id).to_vec()));
                     }
-                    // The next input makes the next connection.
+                    // The next input opens the next connection.
                     PortMode::Basic => self.connections.remove(id),
                     PortMode::Raw => return Poll::Ready(AgentMessage::Ended(String::new())),
                 },
@@ -226,7 +226,7 @@ impl PortSession {
         }
     }
 
-    /// Requests to the build and its answers.
+    /// Sends requests to the build and reads its responses.
     fn talk(&mut self, context: &mut Context<'_>) -> Result<(), String> {
         let PortSessionState::Open(link) = &mut self.state else {
             return Err("the build is gone".to_owned());
