@@ -263,7 +263,7 @@ fn what_is_no_file_is_named() {
     let copy = bed.path("copy");
     let outcome = cp(&bed, &[":/tmp/t", copy.to_str().unwrap()]).code(3);
     let outcome = outcome.says("pipe is not copied: it is a FIFO");
-    outcome.says("1 thing could not be copied");
+    outcome.says("1 path could not be copied completely");
     let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
     assert_eq!((mode(&copy), mode(&copy.join("set"))), (0o777, 0o755));
     nix::unistd::mkfifo(&copy.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
