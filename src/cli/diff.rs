@@ -78,8 +78,9 @@ or --step when the build is started, and tell of builds that have ended as well.
 absolute then.
 
 --run with --patch shows the contents of files that the run has changed, up to 1 MiB of each, from
-the checkpoints before and behind it. They go when the build ends. A file outside of the source
-stands there with its whole path.";
+the checkpoints before and behind it. They go when the build ends, and with a rewind to before the
+run. A file outside of the source is shown only where a PATH asks for it, with its whole path: -- /
+shows all. What cannot be shown is named, and the exit status is 3.";
 
 /// Shows the changes.
 pub(super) fn diff(args: &DiffArgs) -> Result<u8, CliError> {
@@ -151,13 +152,13 @@ pub(super) fn diff(args: &DiffArgs) -> Result<u8, CliError> {
 
 /// Shows the contents that a run has changed.
 fn patch_of_run(args: &DiffArgs, run: RunRef) -> Result<u8, CliError> {
-    let changes = recorded::contents(args.build.name(), run, &args.paths)?;
+    let (changes, left_out) = recorded::contents(args.build.name(), run, &args.paths)?;
     let mut shown = DiffOutput {
         out: BufWriter::new(CheckedStdout),
         is_terminal: io::stdout().is_terminal(),
         is_over: false,
         rows: Vec::new(),
-        left_out: 0,
+        left_out,
     };
     let all = changes.iter().try_for_each(|change| match change {
         recorded::RunPatch::Renamed { from, to } => {

@@ -1,5 +1,5 @@
-//! What runs have changed in a build's files: `runner diff --run`, `runner diff --from --to` and `runner blame`, also of
-//! builds that have ended.
+//! Changes of runs to a build's files: `runner diff --run`, `runner diff --from --to` and `runner
+//! blame`, also for ended builds.
 
 use super::error::CliError;
 use super::history::{HistoryRow, rows};
@@ -12,7 +12,7 @@ use runner_core::debug::{NO_CHECKPOINTS, RunRef};
 use runner_core::event::CheckpointKind;
 use runner_core::plain;
 use runner_core::select::{below, normal};
-use runner_engine::kept::{self, FoundFile, KeptNode, RunLine, Text, Wanted};
+use runner_engine::kept::{self, FoundFile, KeptNode, LeftOut, RunLine, Text, Wanted};
 use runner_engine::leftover::{EngineFolder, Leavings};
 use runner_folder::events::{Follower, LogReader};
 use runner_folder::ledger::{Ledger, LedgerTime};
@@ -22,24 +22,24 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 
-/// `runner blame`
+/// Options of `runner blame`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A path is one of the source, or absolute. The newest run comes first; a directory that was removed
 or renamed counts for all that was in it. A build has such a record with --break-on or --step; the
 record stays when the build has ended.")]
 pub(super) struct BlameArgs {
-    /// The build, where more than one is there, and the path
+    /// Build (required if there is more than one) and path
     #[arg(value_name = "[BUILD] PATH", num_args = 1..=2, required = true)]
     words: Vec<OsString>,
 }
 
-/// Which runs are meant.
+/// The selected runs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Range {
     pub(super) from: RunRef,
     pub(super) to: RunRef,
-    /// Without what people did at the stop before the first one.
+    /// Whether only one run is meant, without people's changes at the stop before it.
     pub(super) is_one: bool,
 }
 
@@ -63,7 +63,7 @@ impl Recorded {
         Ok(Recorded { rows, ledger: Ledger::of(&known.dir), source: source.into_bytes() })
     }
 
-    /// The place of a run among all of them.
+    /// The index of a run among all runs.
     fn find(&self, named: RunRef) -> Result<usize, CliError> {
         let counts = |row: &HistoryRow| !row.is_undone && row.is_of_buildspec();
         let runs = || self.rows.iter().enumerate().filter(|(_, row)| row.run.is_some());
@@ -89,7 +89,7 @@ impl Recorded {
         })
     }
 
-    /// A path as it is shown.
+    /// A path as displayed.
     fn name(&self, path: &[u8], kind: FileKind) -> String {
         let inner = below(path, &self.source).filter(|inner| !inner.is_empty());
         let slash = if kind == FileKind::Directory { "/" } else { "" };
@@ -122,7 +122,7 @@ fn of_log(known: &KnownBuild, error: &io::Error) -> CliError {
     CliError::ours(format!("the log of build {}: {error}", known.id))
 }
 
-/// Shows what runs have changed.
+/// Shows the changes of runs.
 pub(super) fn diff(build: Option<&str>, range: Range, paths: &[OsString]) -> Result<u8, CliError> {
     let known = find(&open()?, build, BuildNeed::Reading)?;
     let recorded = Recorded::of(&known)?;
@@ -167,7 +167,7 @@ pub(super) fn diff(build: Option<&str>, range: Range, paths: &[OsString]) -> Res
     if unknown.is_empty() { Ok(0) } else { Ok(super::OURS) }
 }
 
-/// A run that was named alone counts, whatever has become of it.
+/// Whether a run counts; one that was named individually always does.
 fn counts(row: &HistoryRow, range: Range) -> bool {
     row.run.is_some() && (range.is_one || !row.is_undone)
 }
@@ -187,15 +187,20 @@ pub(super) enum RunPatch {
     Changed(PathChange),
 }
 
-/// What a run has changed in the contents of files, from the checkpoints before and behind it. What is not in there is said.
+/// Things left out that are named one by one.
+const MOST_NAMED: usize = 20;
+
+/// What a run has changed in the contents of files, and how much of it is left out, from the
+/// checkpoints before and behind it. What is not in there is said.
 pub(super) fn contents(
     build: Option<&str>,
     run: RunRef,
     paths: &[OsString],
-) -> Result<Vec<RunPatch>, CliError> {
+) -> Result<(Vec<RunPatch>, u64), CliError> {
     let known = find(&open()?, build, BuildNeed::Reading)?;
     let recorded = Recorded::of(&known)?;
-    let row = &recorded.rows[recorded.find(run)?];
+    let place = recorded.find(run)?;
+    let row = &recorded.rows[place];
     let number = row.run.unwrap_or_default();
     if row.outcome.is_none() {
         return Err(CliError::usage(format!("run {number} runs")));
@@ -223,62 +228,111 @@ pub(super) fn contents(
         return Err(lacks("the build has ended, and its files have gone with it"));
     };
     let lines = kept::lines(layer).map_err(failed)?;
-    let is_before = |line: &RunLine| match line {
-        RunLine::Kept { before, .. } | RunLine::Lacks { before, .. } => *before == number,
-        RunLine::Rewound { .. } => false,
+    let is_rewound = |lines: &[RunLine]| {
+        let is_back = |line: &RunLine| matches!(line, RunLine::Rewound { to } if *to <= number);
+        let at = lines.iter().rposition(|line| is_before_run(line, number));
+        row.is_undone || at.is_some_and(|at| lines[at..].iter().any(is_back))
     };
-    let at =
-        lines.iter().rposition(is_before).ok_or_else(|| lacks("no checkpoint is before it"))?;
+    if is_rewound(&lines) {
+        return Err(lacks(REWOUND));
+    }
+    let at = lines.iter().rposition(|line| is_before_run(line, number));
+    let at = at.ok_or_else(|| lacks("no checkpoint is before it"))?;
     let RunLine::Kept { views, users, .. } = &lines[at] else {
         let RunLine::Lacks { why, .. } = &lines[at] else { return Err(lacks("nothing is known")) };
         return Err(lacks(&format!("no checkpoint is before it: {why}")));
     };
-    let behind = match lines.get(at + 1) {
-        Some(RunLine::Kept { views, .. }) => Some(views),
-        Some(RunLine::Lacks { why, .. }) => {
+    let later = recorded.rows[place + 1..].iter().find_map(|row| row.run);
+    let next = later.or(number.checked_add(1));
+    let is_next = |line: &&RunLine| next.is_some_and(|next| is_before_run(line, next));
+    let behind = match (lines.get(at + 1).filter(is_next), later) {
+        (Some(RunLine::Kept { views, .. }), _) => Some(views),
+        (Some(RunLine::Lacks { why, .. }), _) => {
             return Err(lacks(&format!("no checkpoint is behind it: {why}")));
         }
-        Some(RunLine::Rewound { .. }) => {
-            return Err(lacks("the build was rewound before there was a checkpoint behind it"));
-        }
-        None => {
+        (None, None) if at + 1 == lines.len() => {
             say(&format!("nothing has run since run {number}: files are shown as they are now"));
             None
         }
+        _ => return Err(lacks("no checkpoint is behind it")),
     };
     let changes = recorded.read(LedgerTime { run: number, is_run: true })?;
     let only: Vec<Vec<u8>> = paths.iter().map(|path| recorded.absolute(path)).collect();
     let is_wanted = |path: &[u8]| {
         only.is_empty() || only.iter().any(|only| path == only || below(path, only).is_some())
     };
-    let wanted = changes.iter().filter(|change| is_wanted(&change.path)).filter_map(|change| {
+    let is_asked_for = |change: &&FileChange| {
+        is_wanted(&change.path) || matches!(&change.op, Op::Renamed(from) if is_wanted(from))
+    };
+    let mut outside = 0;
+    let mut wanted = Vec::new();
+    for change in changes.iter().filter(is_asked_for) {
         let (path, is_directory) = (&*change.path, change.kind == FileKind::Directory);
         let (old, new) = match &change.op {
+            _ if change.kind == FileKind::Other => continue,
             Op::Renamed(from) => (Some(&**from), Some(path)),
             Op::Deleted => (Some(path), None),
             // What is in it is listed by itself.
-            _ if is_directory => return None,
+            _ if is_directory => continue,
             Op::Added => (None, Some(path)),
             _ => (Some(path), Some(path)),
         };
-        Some(Wanted { old: old.map(Text::from), new: new.map(Text::from) })
-    });
-    let wanted: Vec<Wanted> = wanted.collect();
+        let is_outside = |path: &[u8]| only.is_empty() && below(path, &recorded.source).is_none();
+        outside += u64::from(old.is_some_and(is_outside) || new.is_some_and(is_outside));
+        let is_shown = |path: &&[u8]| !is_outside(path) && !recorded.is_of_git(path);
+        let [old, new] = [old, new].map(|path| path.filter(is_shown).map(Text::from));
+        if old.is_some() || new.is_some() {
+            let is_written = change.op != Op::Attributes;
+            wanted.push(Wanted { old, new, is_written });
+        }
+    }
+    if outside > 0 {
+        let what = if outside == 1 { "change is" } else { "changes are" };
+        say(&format!("{outside} {what} outside of the source, and not shown; `-- /` shows all"));
+    }
     let found = kept::contents(views, behind.map(Vec::as_slice), users.as_ref(), wanted);
+    // One that has begun meanwhile has put other files in their place.
+    if is_rewound(&kept::lines(layer).map_err(failed)?) {
+        return Err(lacks(REWOUND));
+    }
     let found = found.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => lacks("a rewind has taken them away"),
+        io::ErrorKind::NotFound => lacks(REWOUND),
         _ => failed(error),
     })?;
-    Ok(found.into_iter().flat_map(|file| recorded.patches(file)).collect())
+    for LeftOut { path, why } in found.left_out.iter().take(MOST_NAMED) {
+        say(&format!("{}: {why}", recorded.name(&path.bytes(), FileKind::File)));
+    }
+    let left_out = found.left_out.len();
+    if left_out > MOST_NAMED {
+        say(&format!("{} more are left out", left_out - MOST_NAMED));
+    }
+    let patches = found.files.into_iter().flat_map(|file| recorded.patches(file)).collect();
+    Ok((patches, left_out as u64))
+}
+
+/// Why the files of a run are not there any more.
+const REWOUND: &str = "a rewind has taken them away";
+
+fn is_before_run(line: &RunLine, run: u32) -> bool {
+    match line {
+        RunLine::Kept { before, .. } | RunLine::Lacks { before, .. } => *before == run,
+        RunLine::Rewound { .. } => false,
+    }
 }
 
 impl Recorded {
-    /// As git tells of it: a renamed file that has changed as well is one that is gone and one that is new.
-    fn patches(&self, FoundFile { old, new }: FoundFile) -> Vec<RunPatch> {
+    /// Whether it is what git keeps in the source.
+    fn is_of_git(&self, path: &[u8]) -> bool {
+        below(path, &self.source).is_some_and(|inner| below(inner, b".git").is_some())
+    }
+
+    /// As git tells of it: a renamed file that has changed as well is one that is gone and one that
+    /// is new.
+    fn patches(&self, FoundFile { old, new, is_written }: FoundFile) -> Vec<RunPatch> {
         let shown = |path: &Text| {
             let path = path.bytes();
             let inner = below(&path, &self.source).filter(|inner| !inner.is_empty());
-            inner.unwrap_or_else(|| path.strip_prefix(b"/").unwrap_or(&path)).to_vec()
+            inner.unwrap_or(&path).to_vec()
         };
         let node = |node: &KeptNode| {
             let content = node.content.as_ref().map(Text::bytes);
@@ -287,7 +341,14 @@ impl Recorded {
         let side = |side: &Option<(Text, KeptNode)>| {
             side.as_ref().map(|(path, it)| (shown(path), node(it)))
         };
+        let is_unknown = |it: &Option<FileNode>| it.as_ref().is_some_and(|it| it.content.is_none());
         match (side(&old), side(&new)) {
+            // Both are too large: nothing says that they are the same. They are named by it.
+            (Some((from, old)), Some((path, new)))
+                if is_unknown(&old) && is_unknown(&new) && (is_written || from != path) =>
+            {
+                vec![RunPatch::Changed(PathChange { path, old, new })]
+            }
             (Some((from, old)), Some((to, new))) if from != to => match old == new {
                 true => vec![RunPatch::Renamed { from, to }],
                 false => vec![
@@ -310,7 +371,7 @@ impl Recorded {
     }
 }
 
-/// Shows the runs that have changed a file.
+/// Shows the runs that changed a file.
 pub(super) fn blame(args: &BlameArgs) -> Result<u8, CliError> {
     let (build, path) = match &args.words[..] {
         [path] => (None, path),

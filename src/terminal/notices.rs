@@ -127,10 +127,13 @@ pub(super) fn verdict(
 /// A reason without the lines of its command but the first: a script of a thousand lines would push
 /// all else off the screen. The log and the record have all of it.
 fn in_one_line(reason: &str) -> Cow<'_, str> {
-    let Some((first, rest)) = reason.split_once('\n') else { return Cow::Borrowed(reason) };
-    match rest.rsplit_once(". Reason: ") {
-        Some((_, why)) if !why.contains('\n') => Cow::Owned(format!("{first} …. Reason: {why}")),
-        _ => Cow::Owned(format!("{first} …")),
+    let command = reason.strip_prefix("Error while executing command: ");
+    let lines = command.and_then(|text| text.split_once('\n'));
+    match lines.and_then(|(first, rest)| Some((first, rest.rsplit_once(". Reason: ")?.1))) {
+        Some((first, why)) => {
+            Cow::Owned(format!("Error while executing command: {first} …. Reason: {why}"))
+        }
+        None => Cow::Borrowed(reason),
     }
 }
 

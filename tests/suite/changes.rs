@@ -1,4 +1,4 @@
-//! What runs have changed in the files: `diff --run`, `blame`, `history`, and breakpoints at files.
+//! Changes of runs to files: `diff --run`, `blame`, `history`, and breakpoints on files.
 
 use super::debugger::wait_for_stops;
 use crate::common::{Bed, build, cases};
@@ -54,10 +54,10 @@ fn what_each_run_has_changed() {
         ["D         2 B  dir/x", "M         2 B  dir/deep", "R              d/ -> e/"]
     );
     assert_eq!(changed(&bed, &["--run", "-1"]), "");
-    // What was made and removed again is nothing; what was made and renamed is new.
+    // A file created and removed again does not count; one created and renamed is new.
     let net = changed(&bed, &["--from", "1", "--", "d", "e", "new", "in"]);
     assert_eq!(sorted(&net), ["A              e/", "A         2 B  e/f", "M        12 B  in"]);
-    // What people do is theirs, also when the build has ended.
+    // People's changes are shown as theirs, also after the build has ended.
     bed.runner(["exec", "--", "sh", "-c", "echo >> in; echo > theirs"]).code(0);
     bed.runner(["eval", "echo > evaluated"]).code(0);
     bed.runner(["retry", "--text", "echo > last"]).code(0);
@@ -109,24 +109,39 @@ fn shows_contents(checkpoint: &str) {
     bed.write("in", "one\ntwo\n");
     bed.write("old", "as it is\n");
     bed.write("dir/deep", "deep\n");
+    let large = "dd if=/dev/zero of=large bs=1M count=2 2>/dev/null";
+    let first = "echo three >> in; mkdir d many; echo new > d/f; echo outside > /tmp/t; mkdir -p .git; echo git > .git/x";
+    let many = "i=0; while [ $i -lt 1001 ]; do : > many/$i; i=$((i+1)); done";
     let commands = [
-        "echo three >> in; mkdir d; echo new > d/f; echo outside > /tmp/t; dd if=/dev/zero of=large bs=1M count=2 2>/dev/null",
-        "sed -i 1d in; mv old young; chmod 755 d/f; rm -r dir",
-        "echo last > d/f; false",
+        &*format!("{first}; {large}; {many}"),
+        &*format!(
+            "sed -i 1d in; mv old young; chmod 755 d/f; rm -r dir many; {large}; mv large big"
+        ),
+        "echo last > d/f; chmod 600 big; echo > \"$SECRET\"; false",
     ];
-    let options = ["--break-on", "failure", "--checkpoint", checkpoint];
+    let mut options = vec!["--break-on", "failure", "--checkpoint", checkpoint];
+    options.extend(["--env", "SECRET=s3cret-word", "--mask", "SECRET"]);
     let running = bed.start(&build(&commands), &options);
     wait_for_stops(&running, "because build:3 has failed", 1);
     let patch = |run: &str, code| bed.runner(["diff", "--run", run, "--patch"]).code(code);
-    let first = patch("1", 3).says("large: too large for a patch");
+    let first = patch("1", 3)
+        .says("large: too large for a patch")
+        .says("1 change is outside of the source, and not shown; `-- /` shows all");
     for part in [
         "--- a/in\n+++ b/in\n@@ -1,2 +1,3 @@\n one\n two\n+three\n",
         "--- /dev/null\n+++ b/d/f\n@@ -0,0 +1 @@\n+new\n",
-        "+++ b/tmp/t\n@@ -0,0 +1 @@\n+outside\n",
     ] {
         assert!(first.stdout.contains(part), "{}", first.stdout);
     }
-    let second = patch("2", 0).stdout;
+    for part in ["+outside", ".git/x"] {
+        assert!(!first.stdout.contains(part), "{}", first.stdout);
+    }
+    let outside = bed.runner(["diff", "--run", "1", "--patch", "--", "/tmp"]).code(0).stdout;
+    assert!(outside.contains("+++ b//tmp/t\n@@ -0,0 +1 @@\n+outside\n"), "{outside}");
+    let second = patch("2", 3)
+        .says("many: only 1000 of its files are looked at")
+        .says("big: too large for a patch")
+        .stdout;
     for part in [
         "--- a/in\n+++ b/in\n@@ -1,3 +1,2 @@\n-one\n two\n three\n",
         "rename from old\nrename to young\n",
@@ -136,15 +151,28 @@ fn shows_contents(checkpoint: &str) {
     ] {
         assert!(second.contains(part), "{second}");
     }
-    let last = patch("-1", 0).says("files are shown as they are now");
+    let renamed = bed.runner(["diff", "--run", "2", "--patch", "--", "old"]).code(0).stdout;
+    assert!(renamed.contains("rename from old\n") && !renamed.contains("+++"), "{renamed}");
+    let last = patch("-1", 3).says("files are shown as they are now").says("***: not found");
     assert!(last.stdout.contains("@@ -1 +1 @@\n-new\n+last\n"), "{}", last.stdout);
+    assert!(!last.stderr.contains("big"), "only its mode is another: {}", last.stderr);
     let one = bed.runner(["diff", "--run", "1", "--patch", "--", "d"]).code(0).stdout;
     assert!(one.contains("+new") && !one.contains("+three"), "{one}");
     bed.runner(["rewind", "--to", "2"]).code(0);
-    patch("3", 2).says("the build was rewound before there was a checkpoint behind it");
+    for undone in ["2", "3"] {
+        patch(undone, 2).says("a rewind has taken them away");
+    }
     assert!(patch("1", 3).stdout.contains("+three\n"));
+    // Others have run in their place.
+    bed.runner(["resume"]).code(0);
+    wait_for_stops(&running, "because build:3 has failed", 2);
+    for undone in ["2", "3"] {
+        patch(undone, 2).says("a rewind has taken them away");
+    }
+    assert!(patch("1", 3).stdout.contains("+three\n"));
+    assert!(patch("-1", 3).stdout.contains("@@ -1 +1 @@\n-new\n+last\n"));
     bed.runner(["abort"]).code(0);
-    running.ends(5);
+    running.ends(1);
     patch("1", 2).says("the build has ended, and its files have gone with it");
 }
 

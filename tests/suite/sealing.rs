@@ -1,5 +1,5 @@
-//! Checkpoints that are sealed: where a copy would be too much, and where somebody asks. That a build sees no difference is
-//! `fidelity`'s.
+//! Sealed checkpoints: when a copy would be too large, and on request. That a build sees no
+//! difference is tested in `fidelity`.
 
 use super::debugger::wait_for_stops;
 use crate::common::{Bed, build, cases, is_root, until};
@@ -17,7 +17,7 @@ cases! {
     [Root, Containers, Image("busybox")] => mounts_of_a_build_are_in_the_way;
 }
 
-/// What copies are not made of: more than 256 MiB.
+/// Too much for a copy: more than 256 MiB.
 const LARGE: &str = "truncate -s 300M large";
 
 fn kinds(bed: &Bed) -> Vec<String> {
@@ -71,10 +71,10 @@ fn what_is_too_much_to_copy_is_sealed() {
     let end = |text: &str, end: &str| assert!(text.ends_with(end), "{text}");
     end(&at("build:4"), "/src ./d/g ./dir/moved/f ./small three source more 700 314572800 ");
     end(&at("build:3"), "2 /tmp ./d/f ./dir/moved/f ./large /tmp/f one two source 700 314572800 ");
-    // Once more from there, on what is sealed.
+    // Continue from there, on a sealed layer.
     bed.runner(["resume"]).code(0);
     wait_for_stops(&running, "because build:5 has failed", 2);
-    // The first is of what was sealed before, to which nothing has been added.
+    // The first belongs to the earlier seal, to which nothing was added.
     assert_eq!(kinds(&bed)[5..], ["copied", "sealed", "copied"]);
     end(&at("build:2"), "./d/f ./dir/deep/f /tmp/f one 700 ");
     bed.runner(["resume"]).code(0);
@@ -116,7 +116,7 @@ fn files_with_several_names_are_told_of() {
     running.ends(1);
 }
 
-/// Sessions keep the layer from being sealed, and see it when it is.
+/// Sessions prevent a seal, and see the layer once it is sealed.
 fn sessions_find_what_is_there() {
     let bed = Bed::new();
     let commands = ["echo 1 > f", "echo 2 > f", "false"];
@@ -158,7 +158,7 @@ fn nothing_is_left_of_a_seal_that_was_cut_off() {
         let bed = Bed::new();
         let options = ["--break-on", "failure", "--checkpoint", "sealed"];
         let mut running = bed.start(&build(&commands), &options);
-        // What the container's users have made is not for everybody to look at.
+        // Other users must not see what the container's users have created.
         let is_there = |dir: PathBuf| {
             let events = fs::read_to_string(dir.join("events.jsonl")).unwrap_or_default();
             let taken = events.matches("\"type\":\"checkpoint\"").count();
@@ -174,14 +174,14 @@ fn nothing_is_left_of_a_seal_that_was_cut_off() {
     }
 }
 
-/// The build's folder, once there is one.
+/// The build's folder, once it exists.
 fn folder(bed: &Bed) -> Option<PathBuf> {
     let builds = bed.home().join("builds");
     let mut found = fs::read_dir(builds).ok()?.flatten();
     Some(found.next()?.path())
 }
 
-/// The helper of a seal, of a runner.
+/// The helper process of a runner's seal.
 fn helper(runner: u32) -> Option<Pid> {
     let pids = fs::read_dir("/proc").unwrap().flatten();
     let mut pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
@@ -201,7 +201,7 @@ fn a_helper_that_is_killed_ends_the_build() {
     let bed = Bed::new();
     let options = ["--break-on", "failure", "--checkpoint", "sealed"];
     let mut running = bed.start(&build(&commands), &options);
-    // One may have done its work by then, and the next one is caught.
+    // It may have finished by then; in that case the next one is caught.
     until("the build ends", || {
         let caught = helper(running.pid());
         caught.is_some_and(|helper| kill(helper, Signal::SIGKILL).is_err())
@@ -216,7 +216,7 @@ fn a_helper_that_is_killed_ends_the_build() {
     assert_eq!(bed.record()["buildStatus"], "FAULT");
 }
 
-/// With privileges a build mounts what it likes, and copies are what there is.
+/// A privileged build can create any mount, so only copies are possible.
 fn mounts_of_a_build_are_in_the_way() {
     let bed = Bed::new();
     let commands = [

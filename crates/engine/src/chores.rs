@@ -1,8 +1,8 @@
-//! Chores that this program does in a process of its own (`runner_sandbox::Chore`): more often than
-//! not as root of a user namespace, where alone the files of a container's users may be made, given
-//! away, looked at and removed; and looking after a program that must not outlive its runner.
+//! Chores that this program does in a separate process (`runner_sandbox::Chore`). Most run as root
+//! of a user namespace, because only there can the files of a container's users be created,
+//! chowned, inspected and removed. One looks after a program that must not outlive its runner.
 //!
-//! Entered from `main` before anything else; started by `private`, `image` and `engine`.
+//! `main` enters here before anything else; `private`, `image` and `engine` start the chores.
 
 use crate::image::{self, Rules};
 use crate::pasta;
@@ -14,7 +14,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Does one chore; what there is to say goes to standard output.
+/// Does one chore and prints its result to standard output.
 #[allow(clippy::print_stdout, reason = "its caller reads it")]
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.collect();
@@ -49,13 +49,15 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// The next command removes the layer of a killed runner: nothing may still be copied into that.
+/// Ends this process with its parent: the next command removes the killed runner's layer, and
+/// nothing may still be copying into it.
 ///
-/// For chores whose caller waits for them on the thread that has started them.
+/// Only for chores whose caller waits on the thread that started them.
 fn end_with_parent() -> Result<(), String> {
     let failed = |errno: rustix::io::Errno| format!("cannot be tied to the runner: {errno}");
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(failed)?;
-    // The runner may have died before that; then nobody holds the other end of standard output.
+    // The runner may have died before this call; then nobody holds the other end of standard
+    // output.
     let output = rustix::stdio::stdout();
     let mut ends = [PollFd::new(&output, PollFlags::empty())];
     poll(&mut ends, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).map_err(failed)?;
@@ -65,9 +67,9 @@ fn end_with_parent() -> Result<(), String> {
     }
 }
 
-/// Unpacks what comes as standard input.
+/// Unpacks a layer from standard input.
 fn unpack(tree: &str, marks: &str, most: &str) -> Result<String, String> {
-    // Whatever the caller keeps from others: an image's files have modes of their own.
+    // Ignores the caller's umask: an image's files have modes of their own.
     umask(Mode::from_bits_truncate(0o022));
     let rules = Rules::from_words(marks, most).ok_or("these words make no rules")?;
     let said = |value: serde_json::Result<String>| value.map_err(|error| error.to_string());

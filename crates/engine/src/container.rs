@@ -1,6 +1,7 @@
-//! A container whose first process is our own program, whatever holds it together.
+//! A container whose first process is our own program.
 //!
-//! Made by `namespaces`, by `process` and by `daemon`; the same [`Container`] for all of them.
+//! `namespaces`, `process` and `daemon` all make the same [`Container`]; they differ in what holds
+//! it together.
 
 use super::freezing::GroupFreezer;
 use super::host_image::EtcCopy;
@@ -23,63 +24,63 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What a container is held by.
+/// What holds a container: our own sandbox or a daemon.
 pub(super) trait ContainerHandle: Send {
-    /// How often its limits have been in the way so far.
+    /// How often the container has hit its limits so far.
     fn pressure(&self) -> Pressure;
 
-    /// Bytes of memory it takes, where that is counted.
+    /// Memory the container uses, in bytes, if that is counted.
     fn memory(&self) -> Option<u64>;
 
-    /// Its first process, by the number that it has here.
+    /// The first process's pid on this machine.
     fn first(&self) -> Option<u32> {
         None
     }
 
-    /// The same, as a descriptor.
+    /// The first process as a descriptor.
     fn first_itself(&self) -> Option<OwnedFd> {
         None
     }
 
-    /// A group in which what the build runs can be stopped, as the file that takes its processes.
+    /// The cgroup in which the build's processes can be frozen, as the file that takes their pids.
     fn group_to_freeze(&mut self) -> Option<File> {
         None
     }
 
-    /// What stops all that is in it.
+    /// The freezer for that cgroup.
     fn freezer(&self) -> Option<Arc<Freezer>> {
         None
     }
 
-    /// It stands still.
+    /// Notes that the cgroup is frozen.
     fn stands_still(&mut self) {}
 
-    /// Lets it go on; whether it stood still.
+    /// Thaws the cgroup. Returns whether it was frozen.
     fn thaw_group(&mut self) -> bool {
         false
     }
 
-    /// Kills what holds the container together, and all of it. What can be done without waiting is done by
-    /// the call itself.
+    /// Kills whatever holds the container together, and everything in it. The call itself does all
+    /// that needs no waiting.
     fn kill(&self) -> Fut<'static, ()>;
 
-    /// Resolves when nothing of the container is left. Its PID 1 knows already that it is to end.
+    /// Resolves when nothing of the container is left. Its PID 1 has already been told to end.
     fn release(self: Box<Self>) -> Fut<'static, ()>;
 }
 
-/// What a container of our own is made of.
+/// The parts of a container that we run ourselves.
 pub(super) struct Own {
-    /// Its end is waited for.
+    /// Dropping it waits for its end.
     pub(super) sandbox: Sandbox,
-    /// Carries what its network sends.
+    /// Carries the container's network traffic.
     pub(super) pasta: Option<Pasta>,
-    /// Must not change while it lives.
+    /// Must not change while the container lives.
     pub(super) image: Option<Arc<PreparedImage>>,
-    /// Must not be removed while it lives.
+    /// Must not be removed while the container lives.
     pub(super) etc: Option<EtcCopy>,
-    /// Can only be removed when nothing runs in them any more.
+    /// Can be removed only when nothing runs in them any more.
     pub(super) groups: ContainerGroups,
-    /// Where what it runs stands still, if that can be.
+    /// Freezes the build's processes, if that is possible.
     pub(super) freezing: GroupFreezer,
 }
 
@@ -124,7 +125,7 @@ impl ContainerHandle for Own {
     fn release(self: Box<Self>) -> Fut<'static, ()> {
         Box::pin(async move {
             let Own { sandbox, pasta, image, etc, groups, freezing } = *self;
-            // Its end is waited for, which may take as long as its last process needs to die.
+            // Waiting for the sandbox's end can take as long as its last process needs to die.
             let released = tokio::task::spawn_blocking(move || {
                 drop(sandbox);
                 drop(pasta);
@@ -141,16 +142,16 @@ impl ContainerHandle for Own {
 pub(super) struct InitContainer {
     init: Arc<InitClient>,
     held: Mutex<Option<Box<dyn ContainerHandle>>>,
-    /// The build's directory, where its root is the caller, whoever that is.
+    /// The build's directory, if the container's root is the caller, whoever that is.
     of_caller: Option<PathBuf>,
     has_one_user: bool,
     is_layered: bool,
-    /// Whether a cache could have been in it.
+    /// Whether a cache could have been laid in it.
     holds: Option<Holds>,
     made: Made,
     has_toolbox: bool,
     written: Result<Mutex<WrittenLayer>, &'static str>,
-    /// Nothing is started or opened while what is mounted changes.
+    /// While mounts change, nothing is started or opened.
     gate: tokio::sync::RwLock<()>,
 }
 
@@ -162,11 +163,11 @@ pub(super) struct Made {
     pub(super) config: ImageConfig,
 }
 
-/// Says of a cache whether it could be a layer.
+/// Whether a given cache could be a layer.
 pub(super) type Holds = Box<dyn Fn(&CachedTrees) -> bool + Send + Sync>;
 
 impl InitContainer {
-    /// One with users of its own.
+    /// A container with its own users.
     pub(super) fn with_users(
         init: Arc<InitClient>,
         own: Own,
@@ -193,7 +194,7 @@ impl InitContainer {
         }
     }
 
-    /// One that something else holds together.
+    /// A container that something else holds together.
     pub(super) fn held(init: Arc<InitClient>, held: Box<dyn ContainerHandle>, made: Made) -> Self {
         InitContainer {
             init,
@@ -209,7 +210,7 @@ impl InitContainer {
         }
     }
 
-    /// One in which everything runs as the caller unless another user is asked for.
+    /// A container in which everything runs as the caller unless a command names another user.
     pub(super) fn of_caller(init: Arc<InitClient>, own: Own, layer: PathBuf) -> Self {
         let made = Made { engine: EngineKind::Process.traits().name, ..Made::default() };
         let container = Self::held(init, Box::new(own), made);
@@ -229,7 +230,7 @@ impl InitContainer {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stops the build's processes by a group; whether they stand still.
+    /// Freezes the build's processes in a cgroup. Returns whether they are frozen.
     async fn freeze_group(&self) -> bool {
         let group = self.lock().as_mut().and_then(|held| held.group_to_freeze());
         let Some(group) = group else { return false };
@@ -382,7 +383,7 @@ impl Container for InitContainer {
             if self.freeze_group().await {
                 return Ok(FreezeKind::Unnoticed);
             }
-            // What stands still since an earlier order is stopped by signals as well, or goes on.
+            // Thaw processes that an earlier call froze, so that signals can stop them instead.
             let _ = self.lock().as_mut().map(|held| held.thaw_group());
             self.init.freeze(None).await.map(|()| FreezeKind::Signalled)
         })
@@ -400,7 +401,7 @@ impl Container for InitContainer {
     fn kill(&self) -> Fut<'_, ()> {
         match self.lock().as_ref() {
             Some(held) => held.kill(),
-            // It is being taken down.
+            // The container is already being taken down.
             None => Box::pin(std::future::ready(())),
         }
     }
@@ -427,14 +428,14 @@ impl Container for InitContainer {
     }
 }
 
-/// Lets another user of the build in: the build's directory is passed by the user's group, and the
-/// state that commands save is the user's own. Only root has a use for it.
+/// Lets another of the build's users in: opens the build's directory to that user's group, and
+/// gives the user the saved state of commands. Only root needs this.
 fn admit(layer: &Path, user: &Ids) -> io::Result<()> {
     std::os::unix::fs::chown(layer, None, Some(user.gid))?;
     fs::set_permissions(layer, fs::Permissions::from_mode(0o710))?;
     let state = layer.join("codebuild/output/tmp");
     for entry in fs::read_dir(&state)? {
-        // What a command has put there is its own business.
+        // Files that a command put there are left alone if this fails.
         let _ = std::os::unix::fs::lchown(entry?.path(), Some(user.uid), None);
     }
     std::os::unix::fs::lchown(state, Some(user.uid), None)

@@ -1,9 +1,9 @@
-//! What an engine leaves of a build whose runner was killed: written down before it is made, and removed
-//! from what is written there.
+//! Removes what a killed runner's engine left of a build, from notes written before anything is
+//! made.
 //!
-//! A build's folder has two notes of it. One is part of its `meta.json` and says where layer and control groups
-//! may be; it stands before anything is made. The other is `container.json`, written by the engine that makes the
-//! container, before anything runs in it.
+//! A build's folder has two such notes. One is part of its `meta.json` and says where layer and
+//! control groups may be; it is written first. The other is `container.json`, which the engine
+//! writes before anything runs in the container.
 
 use super::{Recorder, daemon, kept, process};
 use runner_host::private::remove_tree;
@@ -15,32 +15,32 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What of a build's folder is its engine's.
+/// The engine's part of a build's folder.
 #[derive(Clone, Debug)]
 pub struct EngineFolder(PathBuf);
 
-/// A container, as far as its end may have to be seen to.
+/// A container that may still have to be ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum LeftoverContainer {
-    /// Its PID 1, on this machine, and the group in which what it runs may stand still.
+    /// Its PID 1 on this machine, and the cgroup in which its processes may be frozen.
     Process {
         pid: u32,
         start_time: u64,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         group: Option<PathBuf>,
     },
-    /// What a daemon holds. The address is not there where the daemon was started for the build.
+    /// A daemon's container. `address` is `None` if the daemon was started for the build.
     Daemon { program: String, address: Option<String>, image: Option<String> },
 }
 
-/// What may be left beside the container.
+/// What may be left besides the container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Leavings {
     /// Where the layer may be; not always below the build's own folder.
     pub layers: Vec<PathBuf>,
-    /// Control groups that may have been made.
+    /// Control groups that may exist.
     #[serde(default)]
     pub groups: Vec<PathBuf>,
 }
@@ -50,21 +50,21 @@ impl EngineFolder {
         EngineFolder(build.to_path_buf())
     }
 
-    /// What the build wrote; removed with its end.
+    /// The build's layer, removed when the build ends.
     pub fn layer(&self) -> PathBuf {
         self.0.join("layer")
     }
 
-    /// What the program needs that carries the build's network.
+    /// Files for the program that carries the build's network.
     pub(super) fn network(&self) -> PathBuf {
         self.0.join("network")
     }
 
-    /// Writes down which container there is, or will be.
+    /// A recorder that writes down the container, which may not exist yet.
     pub(super) fn recorder(&self) -> Recorder {
         let path = self.container();
         Arc::new(move |record| {
-            // Whole or not there: the sweep believes what it finds.
+            // Atomic: the sweep trusts what it reads.
             let new = path.with_extension("new");
             fs::write(&new, serde_json::to_vec(record)?)?;
             users::give(&new)?;
@@ -72,11 +72,11 @@ impl EngineFolder {
         })
     }
 
-    /// The first process of the build's container, where that is one of this machine's.
+    /// The first process of the build's container, if it runs on this machine.
     pub fn first_process(&self) -> Option<u32> {
         match self.record().ok()?? {
             LeftoverContainer::Process { pid, .. } => Some(pid),
-            // Its containers have a pid namespace of their own.
+            // A daemon's containers have their own pid namespace.
             LeftoverContainer::Daemon { .. } => None,
         }
     }
@@ -85,7 +85,7 @@ impl EngineFolder {
         self.0.join("container.json")
     }
 
-    /// `None` where no container was ever made.
+    /// `None` if no container was ever made.
     fn record(&self) -> io::Result<Option<LeftoverContainer>> {
         match fs::read(self.container()) {
             Ok(text) => Ok(serde_json::from_slice(&text).ok()),
@@ -94,9 +94,9 @@ impl EngineFolder {
         }
     }
 
-    /// Sees to it that the container has ended. What is left at a daemon, and why, is the answer.
+    /// Ends the container. Returns the reason if something is left at a daemon.
     pub fn end_container(&self, build: &str) -> io::Result<Option<io::Error>> {
-        // It ends by itself when its runner is gone, unless it cannot.
+        // It normally ends by itself with its runner.
         Ok(match self.record()? {
             Some(LeftoverContainer::Process { pid, start_time, group }) => {
                 runner_sandbox::end(pid, start_time)?;
@@ -113,8 +113,8 @@ impl EngineFolder {
         })
     }
 
-    /// Removes the layer and what else the engine has put there. Goes on after a failure; the first one is
-    /// returned.
+    /// Removes the layer and the engine's other files. Goes on after a failure and returns the
+    /// first one.
     pub fn clear(&self, leavings: &Leavings) -> io::Result<()> {
         let record = match fs::remove_file(self.container()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -126,7 +126,7 @@ impl EngineFolder {
 }
 
 impl Leavings {
-    /// As a part of the build's `meta.json`.
+    /// The note for the build's `meta.json`.
     pub fn noted(&self) -> io::Result<Map<String, Value>> {
         match serde_json::to_value(self)? {
             Value::Object(noted) => Ok(noted),
@@ -134,31 +134,31 @@ impl Leavings {
         }
     }
 
-    /// What `meta.json` says; where it says nothing, the one place that every build has.
+    /// Reads the note in `meta.json`. Without one, the layer is in the default place.
     pub fn read(noted: Map<String, Value>, folder: &EngineFolder) -> Self {
         serde_json::from_value(Value::Object(noted))
             .unwrap_or_else(|_| Leavings { layers: vec![folder.layer()], groups: Vec::new() })
     }
 
-    /// Removes the control groups, with all that runs in them.
+    /// Removes the control groups and kills everything in them.
     pub fn remove_groups(&self) -> io::Result<()> {
         self.groups.iter().try_for_each(|group| runner_sandbox::remove_group(group))
     }
 
-    /// Gives the name back by which a build without a container knows its directory.
+    /// Releases the name under which a build without a container knows its directory.
     pub fn release(&self) {
         process::release(&self.layers);
     }
 }
 
-/// Removes what a build has written, its name first: once that leads nowhere, the next build takes it for a dead
-/// one's.
+/// Removes a build's layers, but its name first: a name that leads nowhere looks to the next build
+/// like a dead build's.
 pub fn clear_layers(layers: &[PathBuf]) -> Vec<io::Result<()>> {
     process::release(layers);
     remove_layers(layers)
 }
 
-/// Removes what was written for a build that goes on.
+/// Removes the layers of a build that goes on.
 pub fn remove_layers(layers: &[PathBuf]) -> Vec<io::Result<()>> {
     let removed = layers.iter().map(|layer| {
         kept::remove_quickly(layer);

@@ -1,14 +1,16 @@
-//! What a container of namespaces writes, and how its overlays go on in new directories while it runs.
+//! The layer that a namespaces container writes to, and the switch of its overlays to new
+//! directories while it runs.
 //!
 //! Used by `container`.
 
 use super::cached::Handed;
 use super::kept::KeptLayer;
-use runner_sandbox::{NotRestacked, Restacker, SandboxSpec};
+use runner_sandbox::{NotRestacked, Restacker, RestackerKill, SandboxSpec};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The layer as it is now, and of what it was made.
+/// The current layer, with the spec it was made from.
 #[derive(Clone)]
 pub(super) struct WrittenLayer {
     spec: Arc<SandboxSpec>,
@@ -17,10 +19,19 @@ pub(super) struct WrittenLayer {
     may_mount: bool,
     /// What seals it, from the first time on.
     helper: Arc<Mutex<Option<Restacker>>>,
+    /// What ends that, also while it is at work.
+    end: Arc<Mutex<HelperEnd>>,
+}
+
+#[derive(Default)]
+struct HelperEnd {
+    kill: Option<RestackerKill>,
+    /// The container ends: there is to be no helper any more.
+    is_closed: bool,
 }
 
 impl WrittenLayer {
-    /// Of a layer that is a directory. `may_mount`: whether the build has the privileges to mount.
+    /// For a layer that is a directory. `may_mount`: whether the build has the privilege to mount.
     pub(super) fn new(spec: SandboxSpec, handed: Handed, may_mount: bool) -> Self {
         let layer = KeptLayer {
             dir: spec.layer.dir.clone(),
@@ -34,6 +45,7 @@ impl WrittenLayer {
             layer: Arc::new(layer),
             may_mount,
             helper: Arc::default(),
+            end: Arc::default(),
         }
     }
 
@@ -43,15 +55,16 @@ impl WrittenLayer {
 
     /// Why it is not sealed at all, if that is so.
     pub(super) fn may_seal(&self) -> Result<(), &'static str> {
-        // Shared mounts, loop devices and overlays of the build's own would go on in what is sealed, or be lost (adr/0260).
+        // The build's own shared mounts, loop devices and overlays would keep using the sealed
+        // layer, or be lost (adr/0260).
         match self.may_mount {
             true => Err("a build with --privileged may have mounted parts of it"),
             false => Ok(()),
         }
     }
 
-    /// Has these overlays of a container, whose first process is given, go on in generation `number`, for which there are
-    /// directories. Blocks.
+    /// Switches these overlays of a running container to generation `number`, whose directories
+    /// exist. `pid` and `container` are its first process. Blocks.
     pub(super) fn seal(
         &self,
         number: u32,
@@ -64,7 +77,7 @@ impl WrittenLayer {
             spec.layer.is_kept = true;
             spec
         };
-        // One that the container does not have is left as it is.
+        // Names that the container lacks are left as they are.
         let done = self.restack(&stacked(names), names, (pid, container))?;
         let layer = Arc::new(self.layer.sealed(number, &done));
         let spec = Arc::new(stacked(&done));
@@ -85,6 +98,7 @@ impl WrittenLayer {
                 None => {
                     let place = (pid, container.as_fd());
                     Restacker::start(spec, &self.handed.descriptors(), place)
+                        .and_then(|started| self.admit(started))
                         .map_err(|error| NotRestacked::intact(format!("no helper: {error}")))?
                 }
             };
@@ -96,8 +110,31 @@ impl WrittenLayer {
         Err(NotRestacked::intact("its helper ends before it has done anything"))
     }
 
-    /// The container ends.
+    /// Lets a helper in, unless the container ends.
+    fn admit(&self, started: Restacker) -> io::Result<Restacker> {
+        let mut end = self.lock_end();
+        if end.is_closed {
+            return Err(io::Error::other("the container ends"));
+        }
+        end.kill = Some(started.kill()?);
+        Ok(started)
+    }
+
+    /// Held for no longer than a call takes.
+    fn lock_end(&self) -> MutexGuard<'_, HelperEnd> {
+        self.end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The container ends. Does not wait for a helper that is at work.
     pub(super) fn close(&self) {
-        *self.helper.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let mut end = self.lock_end();
+        end.is_closed = true;
+        if let Some(kill) = end.kill.take() {
+            kill.kill();
+        }
+        drop(end);
+        if let Ok(mut helper) = self.helper.try_lock() {
+            *helper = None;
+        }
     }
 }

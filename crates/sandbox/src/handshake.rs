@@ -10,6 +10,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// First argument when the runner executes itself to set up a container.
 pub const REEXEC_ARG: &str = "__init";
@@ -74,6 +75,12 @@ impl SetupChannel {
 
     pub(crate) fn new(fd: OwnedFd) -> Self {
         SetupChannel(fd.into())
+    }
+
+    /// Fails where the other end takes or gives nothing for so long.
+    pub(crate) fn set_deadline(&self, time: Duration) -> io::Result<()> {
+        self.0.set_read_timeout(Some(time))?;
+        self.0.set_write_timeout(Some(time))
     }
 
     /// Waits until a child reaches [`crate::sys::NewProcess::gate`]; only then may its maps be

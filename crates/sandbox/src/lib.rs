@@ -58,7 +58,7 @@ pub use network::pin_network;
 pub use parent::{Sandbox, StartError, end, start};
 pub use process::wait_or_kill;
 pub use reaper::start_reaper;
-pub use restack::{NotRestacked, Restacker, serve_restacks};
+pub use restack::{NotRestacked, Restacker, RestackerKill, serve_restacks};
 pub use seccomp::seccomp_profile;
 pub use spec::{
     BuildLayer, Confinement, ContainerNetwork, GroupsSpec as GroupView, Hidden, IdRange, IdSwap,

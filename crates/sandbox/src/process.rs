@@ -64,6 +64,11 @@ impl Child {
         }
     }
 
+    /// Whether it has ended in so many milliseconds. It is still to be waited for.
+    pub(crate) fn has_ended_within(&self, time: u16) -> bool {
+        ends_within(&self.pidfd, time.into()).unwrap_or(false)
+    }
+
     /// Its exit code, if it has one.
     pub(crate) fn wait_for_code(&self) -> Option<i32> {
         self.wait_for_end().ok()?.exit_status()

@@ -1,12 +1,14 @@
-//! Gives overlays of a container that runs a new upper layer; what they have written so far becomes the topmost of those below
-//! (adr/0260).
+//! Gives overlays of a running container a new upper layer; the old one becomes the topmost lower
+//! layer (adr/0260).
 //!
-//! Used by the engine while nobody lives in the container but its first process. [`Restacker`] is the runner's half, and
-//! [`serve_restacks`] a process of this program that it starts under the name [`RESTACK_ARG`] and keeps (adr/0280): a process
-//! has one mount namespace, and that of the runner must not change.
+//! Used by the engine while nobody lives in the container but its first process. [`Restacker`] is
+//! the runner's half, and [`serve_restacks`] a process of this program that it starts under the
+//! name [`RESTACK_ARG`] and keeps (adr/0280): a process has one mount namespace, and that of the
+//! runner must not change.
 //!
-//! The helper builds the whole tree of mounts a second time on top of the container's root, and turns over to it in one
-//! step. Until then nothing is changed but added. Then it goes back to its own mounts, which are those of the host.
+//! The helper builds the whole tree of mounts a second time on top of the container's root, and
+//! turns over to it in one step. Until then nothing is changed but added. Then it goes back to its
+//! own mounts, which are those of the host.
 #![forbid(unsafe_code)]
 
 use crate::descriptors;
@@ -24,7 +26,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags, openat2, statx};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
-use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::process::{Signal, pidfd_send_signal, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -33,25 +35,30 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
+use std::time::Duration;
 
-/// Descriptors that the helper is started with, beside an empty 0, 1 and 2 and those that are handed over.
+/// Descriptors that the helper starts with, in addition to empty 0, 1 and 2 and the directories.
 const CHANNEL: i32 = 3;
 const CONTAINER: i32 = 4;
 const OWNERS: i32 = 5;
 const _: () = assert!(handed::FIRST == 6);
+/// How long the helper has for an order.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the kernel has to end it, in milliseconds.
+const KILLED: u16 = 1000;
 
 /// Why a container's overlays have no new upper layers.
 #[derive(Clone, Debug, thiserror::Error, Serialize, Deserialize)]
 #[error("{why}")]
 pub struct NotRestacked {
-    /// In words.
+    /// The reason in words.
     pub why: String,
-    /// Whether the container is as it was. Otherwise nobody may trust it.
+    /// Whether the container is unchanged. Otherwise it must not be trusted.
     pub is_intact: bool,
 }
 
 impl NotRestacked {
-    /// The container is as it was.
+    /// A failure that leaves the container unchanged.
     pub fn intact(why: impl ToString) -> Self {
         NotRestacked { why: why.to_string(), is_intact: true }
     }
@@ -73,16 +80,16 @@ struct Setup {
     /// Whether the container has users of its own.
     has_users: bool,
     handed: Vec<PathBuf>,
-    /// The container's first process.
+    /// Pid of the container's first process.
     pid: u32,
 }
 
-/// What the helper is to do.
+/// The helper's task.
 #[derive(Serialize, Deserialize)]
 struct Order {
-    /// The container as it is to be; its layer has the new directories.
+    /// The new state of the container; its layer has the new directories.
     spec: SandboxSpec,
-    /// The overlays.
+    /// Names of the overlays.
     names: Vec<String>,
 }
 
@@ -102,6 +109,19 @@ struct Answered {
 #[derive(Debug)]
 pub struct Restacker {
     orders: mpsc::Sender<(Order, Answer)>,
+    pidfd: OwnedFd,
+}
+
+/// Ends a [`Restacker`]'s helper, also one that is at work.
+#[derive(Debug)]
+pub struct RestackerKill(OwnedFd);
+
+impl RestackerKill {
+    /// Does not wait.
+    pub fn kill(&self) {
+        // It may be dead already.
+        let _ = pidfd_send_signal(&self.0, Signal::KILL);
+    }
 }
 
 impl Restacker {
@@ -127,25 +147,35 @@ impl Restacker {
         // The kernel ends the helper with the thread that has started it.
         std::thread::Builder::new().name("restacker".to_owned()).spawn(move || {
             let helper = spawn(&handed, &container, &owners).and_then(|(mut channel, child)| {
+                channel.set_deadline(PATIENCE)?;
                 channel.send(&setup)?;
-                Ok((channel, child))
+                let pidfd = child.pidfd().try_clone_to_owned()?;
+                Ok((channel, child, pidfd))
             });
             drop((handed, container, owners));
             match helper {
-                Ok((channel, child)) => {
+                Ok((channel, child, pidfd)) => {
                     // Nobody may be there any more.
-                    let _ = ready.send(Ok(()));
+                    let _ = ready.send(Ok(pidfd));
                     pass_on(channel, &child, &incoming);
                 }
                 Err(error) => drop(ready.send(Err(error))),
             }
         })?;
-        is_ready.recv().map_err(io::Error::other)??;
-        Ok(Restacker { orders })
+        let pidfd = is_ready.recv().map_err(io::Error::other)??;
+        Ok(Restacker { orders, pidfd })
     }
 
-    /// Stacks the overlays `names` of the container as `spec` has them; those that were there to be stacked. Blocks. Nothing
-    /// where the helper has ended before; the container is as it was then.
+    /// What ends its helper.
+    ///
+    /// # Errors
+    /// There are too many descriptors.
+    pub fn kill(&self) -> io::Result<RestackerKill> {
+        Ok(RestackerKill(self.pidfd.try_clone()?))
+    }
+
+    /// Stacks the overlays `names` of the container as `spec` has them; those that were there to be
+    /// stacked. Blocks. Nothing where the helper has ended before; the container is as it was then.
     ///
     /// # Errors
     /// What failed, and whether the container is as it was.
@@ -167,8 +197,17 @@ fn pass_on(mut channel: SetupChannel, child: &Child, orders: &mpsc::Receiver<(Or
         }
         let answered = match channel.receive() {
             Ok(Some(answered)) => answered,
-            Ok(None) | Err(_) => {
-                let how = child.wait();
+            answer => {
+                let how = match answer {
+                    Err(error) => format!("{error}, "),
+                    Ok(_) => String::new(),
+                };
+                child.kill();
+                // One that hangs in the kernel is left to this thread, and nobody waits for it.
+                let how = match child.has_ended_within(KILLED) {
+                    true => how + &child.wait(),
+                    false => how + "it cannot be killed",
+                };
                 let why = format!("the helper has ended without an answer ({how})");
                 Answered { restacked: Err(NotRestacked::broken(why)), goes_on: false }
             }
@@ -190,7 +229,7 @@ fn spawn(
     owners: &OwnedFd,
 ) -> io::Result<(SetupChannel, Child)> {
     let (channel, theirs) = SetupChannel::pair()?;
-    // Above the numbers that they are to be copied to.
+    // Above their target numbers.
     let lift = |fd: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(fd, LIFTED);
     let (null, theirs) = (lift(&null()?)?, lift(&theirs)?);
     let (container, owners) = (lift(container)?, lift(owners)?);
@@ -213,7 +252,7 @@ fn spawn(
 /// The helper: carries out requests and answers them, until the runner has no more. Its exit code.
 #[must_use]
 pub fn serve_restacks() -> u8 {
-    // With the runner the container ends as well.
+    // If the runner dies, the container ends as well.
     let is_tied = set_parent_process_death_signal(Some(Signal::KILL)).is_ok();
     let Some([channel, container, owners]) = sys::inherited([CHANNEL, CONTAINER, OWNERS]) else {
         return 2;
@@ -324,17 +363,17 @@ fn failed(doing: &'static str) -> impl FnOnce(io::Error) -> NotRestacked {
     move |error| NotRestacked::intact(format!("cannot {doing}: {error}"))
 }
 
-/// The container's mounts once more, on top of its root.
+/// A second copy of the container's mounts, on top of its root.
 struct Tree<'t> {
     table: &'t MountTable,
     old: OwnedFd,
     new: OwnedFd,
-    /// What comes in the place of a mount.
+    /// New mounts that replace old ones, by mount id.
     made: BTreeMap<u64, Detached>,
 }
 
 impl<'t> Tree<'t> {
-    /// Builds it, or leaves nothing of it.
+    /// Builds the tree completely, or leaves nothing of it.
     fn over(
         table: &'t MountTable,
         root: &TableMount,
@@ -359,13 +398,13 @@ impl<'t> Tree<'t> {
         }
     }
 
-    /// Puts into the place of a mount's copy what is mounted below the mount.
+    /// Mounts in the copy of a mount everything that is mounted below the original.
     fn fill(&self, mount: &TableMount) -> Result<(), String> {
         for below in self.table.below(mount) {
             let failed =
                 |error: io::Error| format!("cannot mount {} anew: {error}", below.point.display());
             let old = find(&self.old, &below.point).map_err(failed)?;
-            // What is covered by another mount is seen by nobody.
+            // A mount covered by another is invisible.
             if !is_root_of(&old, below.id).map_err(failed)? {
                 self.fill_covered(below)?;
                 continue;
@@ -388,7 +427,7 @@ impl<'t> Tree<'t> {
         Ok(())
     }
 
-    /// The same of a mount that has no copy, for what lies over it.
+    /// The same for a covered mount, which gets no copy, to reach the mounts on top of it.
     fn fill_covered(&self, mount: &TableMount) -> Result<(), String> {
         let mut above = self.table.below(mount).filter(|above| above.point == mount.point);
         match above.next() {
@@ -403,7 +442,7 @@ impl<'t> Tree<'t> {
             .any(|below| self.made.contains_key(&below.id) || self.has_new_below(below))
     }
 
-    /// Has the container, all of it, go over to the new tree.
+    /// Switches the whole container to the new tree.
     fn enter(self) -> Result<(), NotRestacked> {
         let turn = || -> io::Result<()> {
             rustix::process::fchdir(&self.new)?;
@@ -417,7 +456,7 @@ impl<'t> Tree<'t> {
         })
     }
 
-    /// Takes off what has been put on.
+    /// Removes the mounts added so far.
     fn give_up(&self, why: &str) -> NotRestacked {
         let taken_off =
             rustix::process::fchdir(&self.new).and_then(|()| unmount(".", UnmountFlags::DETACH));
@@ -428,20 +467,20 @@ impl<'t> Tree<'t> {
     }
 }
 
-/// What is at a path of the container, on top of all that is mounted there.
+/// Opens a path of the container in the topmost mount there.
 fn find(root: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
     loop {
         match openat2(root, path, flags, Mode::empty(), resolve) {
-            // A rename elsewhere made the kernel unsure; it asks to be asked again.
+            // A concurrent rename made the kernel unsure; it wants a retry.
             Err(Errno::AGAIN) => {}
             done => return Ok(done?),
         }
     }
 }
 
-/// Whether what is open is on this mount.
+/// Whether an open place is on this mount.
 fn is_root_of(place: &OwnedFd, mount: u64) -> io::Result<bool> {
     let facts = statx(place, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
     Ok(facts.stx_mnt_id == mount)

@@ -1,7 +1,8 @@
-//! Checkpoints as they are taken, and the way back to one: the layer is put back, a new container is made of it, and
-//! the shell gets the state it had.
+//! Takes checkpoints and goes back to them: restores the layer, creates a new container from it,
+//! and gives the shell its earlier state.
 //!
-//! Used by `effects`, one at a time. What is kept here lies in the build's layer and goes with it.
+//! Used by `effects`, one operation at a time. Everything kept here lies in the build's layer and
+//! is removed with it.
 
 use super::entrypoint::Entrypoint;
 use super::housing::Housing;
@@ -29,10 +30,10 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
-/// Most processes that are named.
+/// Maximum number of processes named in a message.
 const MOST_NAMED: usize = 20;
 
-/// All checkpoints of a build. Clones are of the same.
+/// All checkpoints of a build. Clones share them.
 #[derive(Clone)]
 pub(super) struct Checkpoints {
     pub(super) world: Arc<World>,
@@ -43,14 +44,14 @@ pub(super) struct Checkpoints {
     pub(super) taken: Arc<Mutex<Taken>>,
 }
 
-/// What has been kept so far.
+/// The checkpoints taken so far.
 pub(super) struct Taken {
     all: BTreeMap<CheckpointId, Point>,
-    /// The one that what the build has written is held against.
+    /// The checkpoint that the next changes are compared with.
     last: Option<Point>,
-    /// Whether the first one has been come to.
+    /// Whether the first checkpoint has been reached.
     has_begun: bool,
-    /// Whether there is a look that the next one is held against.
+    /// Whether an earlier state exists that the next one can be compared with.
     has_looked: bool,
     has_told_links: bool,
     memory: Arc<Memory>,
@@ -67,26 +68,27 @@ impl Taken {
     }
 }
 
-/// A checkpoint that is to be taken.
+/// A checkpoint to take.
 #[derive(Clone, Copy)]
 pub(super) struct Due {
     pub(super) id: CheckpointId,
     /// The run to come.
     pub(super) before: u32,
-    /// As the last run has begun with it, as far as that is the shell's.
+    /// Whether the shell goes back to the state in which the last run began.
     pub(super) again: bool,
-    /// Nobody was there since the last look.
+    /// Whether nobody could change anything since the last look.
     pub(super) is_seen: bool,
 }
 
-/// What a run has changed.
+/// The changes of a run.
 pub(super) struct SeenChanges {
     pub(super) facts: ChangedFacts,
     changes: Vec<FileChange>,
 }
 
 impl SeenChanges {
-    /// Breakpoints whose files it has written. Their patterns are below the source, or absolute.
+    /// Breakpoints whose watched files were written. Their patterns are below the source, or
+    /// absolute.
     pub(super) fn wrote(
         &self,
         watched: &[(BreakpointId, Arc<Breakpoint>)],
@@ -107,7 +109,7 @@ impl SeenChanges {
     }
 }
 
-/// A layer with what is sealed of it, a copy of the rest, and the shell's state.
+/// A checkpoint: a layer with its sealed part, a copy of the rest, and the shell's state.
 #[derive(Clone)]
 struct Point {
     /// The run to come.
@@ -129,12 +131,12 @@ struct Attempt {
 /// Why there is no checkpoint.
 enum Lack {
     None(Unkept),
-    /// Nor can the build go on.
+    /// The build cannot go on either.
     Fault(PhaseContext),
 }
 
 impl Checkpoints {
-    /// Keeps what there is.
+    /// Takes a checkpoint.
     pub(super) async fn take(&self, due: Due) {
         let Some(container) = self.housing.current() else { return };
         let result = {
@@ -221,8 +223,7 @@ impl Checkpoints {
             // Until it is looked at again nothing is known of the new directories.
             taken.has_looked = false;
             let number = keep.number;
-            let keep = Keep { is_quiet: true, ..keep };
-            let copies = settle(&now, &taken.memory, keep, &layer).await;
+            let copies = settle(container, &now, &taken.memory, keep, &layer).await;
             taken.has_looked = copies.is_ok();
             let copies = copies.map_err(|error| unkept(format!("it cannot be kept: {error}")))?;
             (ShelfMark { number, copies }, CheckpointKind::Sealed, seal.entries, seal.bytes)
@@ -289,7 +290,8 @@ impl Checkpoints {
         }
     }
 
-    /// Seals it; the layer then, or why not. It is a fault where the container cannot be trusted any more.
+    /// Seals the layer. Returns the new layer, or why that failed. If the container can no longer
+    /// be trusted, it returns a fault.
     async fn seal(
         &self,
         layer: &Arc<KeptLayer>,
@@ -318,14 +320,14 @@ impl Checkpoints {
             ))),
             Err(NotSealed { why, .. }) => {
                 let begun = Arc::clone(layer);
-                // What is left goes with the layer.
+                // What is left is removed with the layer.
                 let _ = blocking(move || begun.abandon(&memory, number)).await;
                 Ok(Err(why))
             }
         }
     }
 
-    /// Says once what becomes of files with several names.
+    /// Explains once how files with several names are handled.
     async fn tell_of_links(&self, taken: &mut Taken, seal: &Seal) {
         if seal.linked == 0 || taken.has_told_links {
             return;
@@ -342,11 +344,12 @@ impl Checkpoints {
         self.inbox.send(MachineInput::Notice(Notice::warning(text))).await;
     }
 
-    /// Finds out what a run has changed, and keeps that in the build's folder; nothing before the first checkpoint.
+    /// Determines what a run has changed and records it in the build's folder. Does nothing before
+    /// the first checkpoint.
     pub(super) async fn look(&self, run: u32, container: &dyn Container) -> Option<SeenChanges> {
         let layer = container.layer().ok()?;
         let mut taken = self.taken.lock().await;
-        // The first look is the first checkpoint's.
+        // The first look is done by the first checkpoint.
         if !taken.has_begun {
             return None;
         }
@@ -380,7 +383,7 @@ impl Checkpoints {
         Some(SeenChanges { facts: ChangedFacts { command: run, counts, why, ms }, changes })
     }
 
-    /// Keeps changes, their names masked; the changes, and whether there was room for them.
+    /// Records changes with masked names. Returns the changes, and whether there was room for them.
     async fn note(
         &self,
         taken: &Taken,
@@ -406,7 +409,7 @@ impl Checkpoints {
         .await
     }
 
-    /// Warns where what people have changed at a stop is not in the record.
+    /// Warns if changes made by people at a stop could not be recorded.
     async fn tell_unless_kept(&self, run: u32, noted: io::Result<(Vec<FileChange>, bool)>) {
         let why = match noted {
             Ok((_, true)) => return,
@@ -417,9 +420,9 @@ impl Checkpoints {
         self.inbox.send(MachineInput::Notice(Notice::warning(text))).await;
     }
 
-    /// Goes back to one.
+    /// Goes back to a checkpoint.
     pub(super) async fn rewind(&self, id: CheckpointId) {
-        // Where the build has ended meanwhile there is nothing to go back to.
+        // If the build has ended meanwhile, there is nothing to go back to.
         if let Some(result) = self.go_back(id).await {
             self.inbox.send(MachineInput::Rewound(result)).await;
         }
@@ -436,13 +439,16 @@ impl Checkpoints {
         let layer = Arc::clone(&point.layer);
         let (back, mark, memory) =
             (Arc::clone(&layer), point.mark.clone(), Arc::clone(&taken.memory));
+        let (shelf, to) = (Arc::clone(&layer), point.before);
         let put_back = async move {
+            // First: whoever reads the files of a run that is undone would get those of another.
+            write(shelf, RunLine::Rewound { to }).await;
             let done = blocking(move || back.restore(&memory, mark)).await;
             done.map_err(|error| {
                 EngineError::fault(format!("what was kept cannot be put back: {error}"), None)
             })
         };
-        let container = match self.housing.anew(Arc::clone(&layer), put_back).await {
+        let container = match self.housing.anew(layer, put_back).await {
             Ok(container) => container,
             Err(error) => return Some(Err(fault(&error))),
         };
@@ -450,13 +456,12 @@ impl Checkpoints {
             let text = format!("what the image's entrypoint starts is not there any more: {error}");
             self.inbox.send(MachineInput::Notice(Notice::warning(text))).await;
         }
-        // A command that was killed with its container lets go of it now.
+        // A command that was killed with its container releases the lock now.
         let mut shell = self.shell.lock().await;
         let restored = match shell.as_mut() {
             Some(shell) => shell.restore(container, &point.shell).await,
             None => Err(ShellError::Exec(runner_engine::ExecError::ContainerGone)),
         };
-        write(layer, RunLine::Rewound { to: point.before }).await;
         taken.last = Some(point);
         taken.has_looked = restored.is_ok();
         let gone = Gone {
@@ -467,13 +472,13 @@ impl Checkpoints {
         Some(restored.map(|()| gone).map_err(|error| fault(&error)))
     }
 
-    /// Resolves when nothing is kept or put back any more.
+    /// Resolves when no checkpoint is being taken or restored.
     pub(super) async fn idle(&self) {
         drop(self.taken.lock().await);
     }
 }
 
-/// The last line of sessions that a rewind ends.
+/// Last line of sessions that a rewind ends.
 const PUT_OUT: &str = "the build was rewound; `runner attach` opens a new shell";
 
 fn lost_process(living: Living) -> Lost {
@@ -529,6 +534,7 @@ async fn attempt(
 
 /// Keeps what was sealed just now; `before` is the layer as it was.
 async fn settle(
+    container: &dyn Container,
     layer: &Arc<KeptLayer>,
     memory: &Arc<Memory>,
     keep: Keep,
@@ -538,10 +544,18 @@ async fn settle(
     let names = pairs.filter(|(now, before)| now.dir != before.dir);
     let names = names.map(|(now, _)| now.name.clone()).collect();
     let (layer, memory) = (Arc::clone(layer), Arc::clone(memory));
-    blocking(move || layer.settle(&memory, keep, names)).await
+    // A session may have begun behind the seal.
+    let is_quiet = container.living().await.is_empty();
+    let is_frozen = !is_quiet && container.freeze_unnoticed().await;
+    let keep = Keep { is_quiet, ..keep };
+    let done = blocking(move || layer.settle(&memory, keep, names)).await;
+    if is_frozen {
+        container.thaw().await;
+    }
+    done
 }
 
-/// On a thread that may wait.
+/// Runs a closure on a thread that may block.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {

@@ -1,7 +1,7 @@
-//! What has changed in a layer between two looks at it, as the container sees it.
+//! Computes a layer's changes between two looks, as the container sees them.
 //!
-//! A layer holds what differs from the layers below it: what is new in it may be new, or have been changed, or only be
-//! a directory that something was put into. Which of these it is, the layers below say.
+//! A layer holds the differences from the layers below it. An entry new in it may be a new file, a
+//! changed one, or just a directory that something was added to; the layers below tell which.
 
 use super::index::{EntryIdentity, LayerEntry, LayerIndex, OverlayMark};
 use super::lower::Lower;
@@ -30,11 +30,11 @@ pub(super) fn changes(
     all
 }
 
-/// A change, by the path in its layer, and by what it could be known again under another.
+/// A change with its path in the layer, and the facts that identify a renamed file.
 struct FoundChange {
     change: FileChange,
     facts: EntryIdentity,
-    /// Whether what is gone was in the layer itself.
+    /// Whether a deleted file was in the layer itself.
     is_own: bool,
 }
 
@@ -57,11 +57,11 @@ struct Comparing<'i> {
     after: &'i LayerIndex,
     upper: usize,
     lower: Lower<'i>,
-    /// Directories that have another path, new and old.
+    /// Renamed directories, new path to old.
     moved: HashMap<Vec<u8>, Vec<u8>>,
-    /// The same, old and new.
+    /// Renamed directories, old path to new.
     moved_to: HashMap<Vec<u8>, Vec<u8>>,
-    /// Directories that are gone with all that was in them.
+    /// Directories deleted with all their contents.
     gone: HashSet<Vec<u8>>,
     found: Vec<FoundChange>,
 }
@@ -90,7 +90,7 @@ impl<'i> Comparing<'i> {
         let (before, after) = (self.before, self.after);
         for entry in after.below(self.upper).iter().filter(|entry| !entry.path.is_empty()) {
             let old_path = through(&self.moved, &entry.path);
-            // What stood there before may have gone elsewhere, with its directory.
+            // The earlier entry at this path may have moved away with its directory.
             let is_left =
                 old_path == entry.path && through(&self.moved_to, &entry.path) != entry.path;
             let known = before.find(self.upper, &old_path).filter(|_| !is_left);
@@ -137,14 +137,14 @@ impl<'i> Comparing<'i> {
         });
     }
 
-    /// A name of the layers below that does not show any more.
+    /// Reports a name of the layers below that is now hidden.
     fn hidden(&mut self, path: &[u8]) {
         if let Some(facts) = self.lower.find_hidden(path) {
             self.delete(path, &facts, false);
         }
     }
 
-    /// A directory that hides what is below its name.
+    /// Reports what a directory hides in the layers below.
     fn hidden_in(&mut self, path: &[u8]) {
         for (name, facts) in self.lower.all_hidden(path) {
             let inner = join(path, &name);
@@ -179,7 +179,7 @@ impl<'i> Comparing<'i> {
         }
     }
 
-    /// `was_hidden`: the layer had hidden what is below the name.
+    /// `was_hidden`: the layer had already hidden the name in the layers below.
     fn new_name(&mut self, entry: &LayerEntry, was_hidden: bool) {
         let (path, new) = (&entry.path, &entry.facts);
         let below = match was_hidden {
@@ -200,8 +200,8 @@ impl<'i> Comparing<'i> {
         }
     }
 
-    /// Finds the directories that have another path: those of the layers below by their marks, those of the layer
-    /// itself by their inodes and what is in them.
+    /// Finds renamed directories: those from lower layers by their overlay marks, the layer's own
+    /// by inode and contents.
     fn find_moved(&mut self) {
         let (before, after) = (self.before, self.after);
         let is_gone = |entry: &&LayerEntry| {
@@ -238,7 +238,8 @@ impl<'i> Comparing<'i> {
         }
     }
 
-    /// Whether a directory is the same under another path: an inode's number is soon given to another.
+    /// Whether a directory is the same under another path. The inode alone does not tell: its
+    /// number is soon reused.
     fn is_moved(&self, old: &LayerEntry, new: &LayerEntry) -> bool {
         old.facts.modified == new.facts.modified
             || children(self.before, self.upper, &old.path).any(|child| {
@@ -247,7 +248,7 @@ impl<'i> Comparing<'i> {
             })
     }
 
-    /// Makes a rename of what is gone under one path and new under another.
+    /// Pairs deletions with new files into renames.
     fn pair(mut self) -> Vec<FoundChange> {
         let key = |facts: &EntryIdentity| (kind(facts), facts.size, facts.modified);
         let mut gone: HashMap<_, Vec<usize>> = HashMap::new();
@@ -258,7 +259,7 @@ impl<'i> Comparing<'i> {
             }
         }
         let mut is_paired = vec![false; self.found.len()];
-        // Whiteouts of directories that an overlay has marked as renamed.
+        // Drop the whiteouts of directories that an overlay marks as renamed.
         for (at, found) in self.found.iter().enumerate() {
             let is_from =
                 found.change.kind == FileKind::Directory && found.change.op == Op::Deleted;
@@ -271,7 +272,8 @@ impl<'i> Comparing<'i> {
             }
             let mut take = |inode: Option<u64>| {
                 let all = gone.get_mut(&(inode, key(&facts)))?;
-                // Sizes and times alone are often the same: which of several it was is not known then.
+                // Many files share size and time: with several candidates it is unknown which one
+                // moved.
                 if inode.is_some() || all.len() == 1 { all.pop() } else { None }
             };
             if let Some(from) = take(Some(facts.inode)).or_else(|| take(None)) {
@@ -286,14 +288,14 @@ impl<'i> Comparing<'i> {
     }
 }
 
-/// Those in a directory.
+/// The entries directly in a directory.
 fn children<'i>(
     index: &'i LayerIndex,
     upper: usize,
     path: &[u8],
 ) -> impl Iterator<Item = &'i LayerEntry> {
     let entries = index.below(upper);
-    // They stand together.
+    // They are adjacent.
     let begin =
         entries.iter().position(|entry| !entry.path.is_empty() && split(&entry.path).0 == path);
     let inner = begin.map_or(&entries[..0], |begin| &entries[begin..]);
@@ -301,7 +303,7 @@ fn children<'i>(
     inner.iter().take_while(move |entry| split(&entry.path).0 == path)
 }
 
-/// A path as it is called where directories have other paths.
+/// Translates a path through renamed directories.
 fn through(moved: &HashMap<Vec<u8>, Vec<u8>>, path: &[u8]) -> Vec<u8> {
     if moved.is_empty() {
         return path.to_vec();

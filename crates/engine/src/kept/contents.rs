@@ -1,8 +1,9 @@
 //! What files held before and behind a run, as far as checkpoints have it.
 //!
-//! Each checkpoint leaves a line in the layer that says of which directories each overlay consisted. `runner diff --run N
-//! --patch` reads two of them and has a process of its own look at the files as the container saw them: through overlays of the
-//! same directories, which alone know renames and whiteouts.
+//! Each checkpoint leaves a line in the layer that says of which directories each overlay
+//! consisted. `runner diff --run N --patch` reads two of them and has a process of its own look at
+//! the files as the container saw them: through overlays of the same directories, which alone know
+//! renames and whiteouts.
 
 use super::{Copies, KeptLayer, SHELF};
 use runner_host::beneath::Dir;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// The lines, in the layer.
@@ -75,6 +77,8 @@ pub struct Wanted {
     pub old: Option<Text>,
     /// Its path behind it.
     pub new: Option<Text>,
+    /// Whether the run may have written to it.
+    pub is_written: bool,
 }
 
 /// Bytes, each as one character.
@@ -99,6 +103,24 @@ impl Text {
 pub struct FoundFile {
     pub old: Option<(Text, KeptNode)>,
     pub new: Option<(Text, KeptNode)>,
+    /// As it was asked for.
+    pub is_written: bool,
+}
+
+/// A file, or a part of a directory, that is not among what was found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LeftOut {
+    pub path: Text,
+    pub why: String,
+}
+
+/// What was found of the files that were asked for.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct FoundFiles {
+    pub files: Vec<FoundFile>,
+    pub left_out: Vec<LeftOut>,
+    /// A directory of those that overlays consisted of is not there any more.
+    is_gone: bool,
 }
 
 /// A file or a link.
@@ -140,8 +162,24 @@ impl KeptLayer {
     pub fn write_line(&self, line: &RunLine) -> io::Result<()> {
         let mut text = serde_json::to_vec(line)?;
         text.push(b'\n');
-        Dir::top_itself(&self.dir)?.append(LINES, 0o600)?.write_all(&text)
+        let layer = Dir::top_itself(&self.dir)?;
+        if !is_ended(&layer)? {
+            text.insert(0, b'\n');
+        }
+        layer.append(LINES, 0o600)?.write_all(&text)
     }
+}
+
+/// Whether the last line is whole: a full disk may have cut it off.
+fn is_ended(layer: &Dir) -> io::Result<bool> {
+    let file = match layer.file(LINES) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        file => file?,
+    };
+    let Some(last) = file.metadata()?.len().checked_sub(1) else { return Ok(true) };
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, last)?;
+    Ok(byte == *b"\n")
 }
 
 /// The lines of a layer, the oldest first; none where no checkpoint was ever come to.
@@ -154,20 +192,20 @@ pub fn lines(layer: &Path) -> io::Result<Vec<RunLine>> {
         file => file?,
     };
     let lines = BufReader::new(file.take(MOST_LINES)).split(b'\n');
-    // A last line without its end is being written.
-    Ok(lines.map_while(|line| serde_json::from_slice(&line.ok()?).ok()).collect())
+    // A line without its end is being written, or was cut off.
+    Ok(lines.map_while(Result::ok).filter_map(|line| serde_json::from_slice(&line).ok()).collect())
 }
 
 /// What these files held before and behind a run: between two checkpoints, or between one and now.
 ///
 /// # Errors
-/// In words: what was kept is not there any more, or cannot be looked at.
+/// What was kept is not there any more, which is `NotFound`, or cannot be looked at.
 pub fn contents(
     old: &[OverlayView],
     new: Option<&[OverlayView]>,
     users: Option<&UserMap>,
     wanted: Vec<Wanted>,
-) -> io::Result<Vec<FoundFile>> {
+) -> io::Result<FoundFiles> {
     let then = |view: &OverlayView| (view.path.clone(), view.then());
     let order = ContentsOrder {
         old: old.iter().map(then).collect(),
@@ -181,7 +219,8 @@ pub fn contents(
     input.write_all(&serde_json::to_vec(&order)?)?;
     input.rewind()?;
     let said = Chore::start(users, &["contents"], Some(input.into()))?.finish()?;
-    Ok(serde_json::from_str(&said)?)
+    let found: FoundFiles = serde_json::from_str(&said)?;
+    if found.is_gone { Err(io::ErrorKind::NotFound.into()) } else { Ok(found) }
 }
 
 /// The chore.
@@ -189,38 +228,81 @@ pub fn contents(
 /// # Errors
 /// In words.
 pub fn chore_of_contents(input: impl Read) -> Result<String, String> {
-    let done = || -> io::Result<String> {
+    let done = || -> io::Result<FoundFiles> {
         let order: ContentsOrder = serde_json::from_reader(input)?;
         with_own_mounts()?;
         let (mut old, mut new) = (Side::of(&order.old), Side::of(&order.new));
-        let (mut found, mut left) = (Vec::new(), MOST_OF_ALL);
-        for Wanted { old: from, new: to } in &order.wanted {
-            let [from, to] = [from, to].map(|path| path.as_ref().map(Text::bytes));
-            // What stood below a directory, beside the directory's own name.
-            let inner = match &from {
-                Some(from) => old.below(from)?,
-                None => vec![Vec::new()],
-            };
-            for inner in inner {
-                let whole = |path: &Option<Vec<u8>>| {
-                    path.as_ref().map(|path| [path.as_slice(), &inner].concat())
-                };
-                let (from, to) = (whole(&from), whole(&to));
-                let mut node = |side: &mut Side, path: Option<Vec<u8>>| -> io::Result<_> {
-                    let Some(path) = path else { return Ok(None) };
-                    let node = side.node(&path, &mut left)?;
-                    Ok(node.map(|node| (Text::from(&*path), node)))
-                };
-                let (before, behind) = (node(&mut old, from)?, node(&mut new, to)?);
-                if before.is_some() || behind.is_some() {
-                    found.push(FoundFile { old: before, new: behind });
+        let mut found = FoundFiles::default();
+        let mut left = MOST_OF_ALL;
+        for wanted in &order.wanted {
+            find(wanted, (&mut old, &mut new), &mut left, &mut found)?;
+        }
+        Ok(found)
+    };
+    let found = match done() {
+        // Of files that is no failure.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            FoundFiles { is_gone: true, ..FoundFiles::default() }
+        }
+        done => done.map_err(|error| error.to_string())?,
+    };
+    serde_json::to_string(&found).map_err(|error| error.to_string())
+}
+
+/// Fails only where the directories themselves cannot be looked at.
+fn find<'o>(
+    wanted: &Wanted,
+    (old, new): (&mut Side<'o>, &mut Side<'o>),
+    left: &mut u64,
+    found: &mut FoundFiles,
+) -> io::Result<()> {
+    let [from, to] = [&wanted.old, &wanted.new].map(|path| path.as_ref().map(Text::bytes));
+    let (side, above) = match (&from, &to) {
+        (Some(from), _) => (&mut *old, from),
+        (None, Some(to)) => (&mut *new, to),
+        (None, None) => return Ok(()),
+    };
+    // What stands below a directory, beside the directory's own name.
+    let (inner, why) = side.below(above)?;
+    let mut leave_out = |path: &[u8], why: String| {
+        found.left_out.push(LeftOut { path: Text::from(path), why });
+    };
+    if let Some(why) = why {
+        leave_out(above, why);
+    }
+    for inner in inner {
+        let whole =
+            |path: &Option<Vec<u8>>| path.as_ref().map(|path| [path.as_slice(), &inner].concat());
+        let (from, to) = (whole(&from), whole(&to));
+        let mut nodes = [None, None];
+        let mut is_left_out = false;
+        for (node, (side, path)) in nodes.iter_mut().zip([(&mut *old, &from), (&mut *new, &to)]) {
+            let Some(path) = path else { continue };
+            match side.node(path, left)? {
+                Ok(there) => *node = there.map(|there| (Text::from(&**path), there)),
+                Err(why) => {
+                    leave_out(path, why);
+                    is_left_out = true;
+                    break;
                 }
             }
         }
-        Ok(serde_json::to_string(&found)?)
-    };
-    done().map_err(|error| error.to_string())
+        let [old, new] = nodes;
+        if is_left_out {
+            continue;
+        }
+        if old.is_none() && new.is_none() {
+            let path = to.or(from).unwrap_or_default();
+            leave_out(&path, NOT_THERE.to_owned());
+            continue;
+        }
+        found.files.push(FoundFile { old, new, is_written: wanted.is_written });
+    }
+    Ok(())
 }
+
+/// Why a file is on neither side.
+const NOT_THERE: &str = "not found: a secret in its name is masked, or it has changed since";
 
 /// The container's files at one time.
 struct Side<'o> {
@@ -248,43 +330,78 @@ impl<'o> Side<'o> {
         Ok((dir, inner))
     }
 
-    /// What follows a path in the paths of the files that it stands for.
-    fn below(&mut self, path: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+    /// What follows a path in the paths of the files that it stands for, and why some are left out.
+    fn below(&mut self, path: &[u8]) -> io::Result<(Vec<Vec<u8>>, Option<String>)> {
         let (dir, inner) = self.place(path)?;
-        let is_directory = dir
-            .look(&inner)?
-            .is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory);
+        let is_directory = dir.look(&inner).is_ok_and(|stat| {
+            stat.is_some_and(|it| FileType::from_raw_mode(it.st_mode) == FileType::Directory)
+        });
         if !is_directory {
-            return Ok(vec![Vec::new()]);
+            return Ok((vec![Vec::new()], None));
         }
         let mut all = Vec::new();
-        dir.open(&inner)?.walk(|item| {
-            if item.kind != FileType::Directory && all.len() < MOST_IN_ONE {
+        let walked = dir.open(&inner).map_err(WalkEnd::Failed).and_then(|dir| {
+            dir.walk(|item| {
+                if !matches!(item.kind, FileType::RegularFile | FileType::Symlink) {
+                    return Ok(());
+                }
+                if all.len() == MOST_IN_ONE {
+                    return Err(WalkEnd::Full);
+                }
                 all.push([b"/", item.path].concat());
-            }
-            Ok::<(), io::Error>(())
-        })?;
-        Ok(all)
+                Ok(())
+            })
+        });
+        let why = match walked {
+            Ok(()) => None,
+            Err(WalkEnd::Full) => Some(format!("only {MOST_IN_ONE} of its files are looked at")),
+            Err(WalkEnd::Failed(error)) => Some(format!("not all of it can be read: {error}")),
+        };
+        Ok((all, why))
     }
 
-    fn node(&mut self, path: &[u8], left: &mut u64) -> io::Result<Option<KeptNode>> {
+    /// Inside: why it is not looked at.
+    fn node(
+        &mut self,
+        path: &[u8],
+        left: &mut u64,
+    ) -> io::Result<Result<Option<KeptNode>, String>> {
         let (dir, inner) = self.place(path)?;
-        let stat = match dir.look(&inner) {
+        Ok(match read(dir, &inner, left) {
             // A file or a link is where its directory was.
-            Err(error) if error.kind() == io::ErrorKind::NotADirectory => None,
-            done => done?,
-        };
-        let Some(stat) = stat else { return Ok(None) };
-        let content = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Symlink => Some(dir.read_link(&inner)?),
-            FileType::RegularFile => {
-                let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
-                let is_small = size <= MOST_OF_ONE.min(*left);
-                is_small.then(|| dir.read_small(&inner, MOST_OF_ONE)).transpose()?
-            }
-            _ => return Ok(None),
-        };
-        *left = left.saturating_sub(content.as_ref().map_or(0, |content| content.len() as u64));
-        Ok(Some(KeptNode { mode: stat.st_mode, content: content.map(|it| Text::from(&*it)) }))
+            Err(error) if is_absent(&error) => Ok(None),
+            done => done.map_err(|error| format!("it cannot be read: {error}")),
+        })
     }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Why a walk has ended.
+enum WalkEnd {
+    Full,
+    Failed(io::Error),
+}
+
+impl From<io::Error> for WalkEnd {
+    fn from(error: io::Error) -> Self {
+        WalkEnd::Failed(error)
+    }
+}
+
+fn read(dir: &Dir, inner: &[u8], left: &mut u64) -> io::Result<Option<KeptNode>> {
+    let Some(stat) = dir.look(inner)? else { return Ok(None) };
+    let content = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Symlink => Some(dir.read_link(inner)?),
+        FileType::RegularFile => {
+            let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
+            let is_small = size <= MOST_OF_ONE.min(*left);
+            is_small.then(|| dir.read_small(inner, MOST_OF_ONE)).transpose()?
+        }
+        _ => return Ok(None),
+    };
+    *left = left.saturating_sub(content.as_ref().map_or(0, |content| content.len() as u64));
+    Ok(Some(KeptNode { mode: stat.st_mode, content: content.map(|it| Text::from(&*it)) }))
 }

@@ -1,28 +1,31 @@
-//! What there is below the directories of a layer, as lines of a file beside its copies.
+//! An index of everything below a layer's directories, stored as lines of a file beside its copies.
 
 use super::now;
+use runner_core::select::below;
 use runner_host::beneath::{Dir, WalkItem};
 use runner_sandbox::{WritableDirectory, overlay_marks};
 use rustix::fs::{FileType, Stat};
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
-/// Within this time a file can change and show the same times: the kernel's clock of files is coarse.
+/// A file changed within this time, in nanoseconds, may keep its times: the kernel's file clock is
+/// coarse.
 const COARSE: i128 = 20_000_000;
 
-/// Bytes that all paths of a layer may have together: one deep tree of long names would fill the memory.
+/// Most bytes of all paths in a layer: one deep tree of long names would fill the memory.
 const MOST_PATHS: usize = 32 << 20;
 
-/// Files of the runner's in the container, which it writes itself before each command.
+/// The runner's own files in the container, which it rewrites before each command.
 const OURS: [&[u8]; 3] = [
     b"/codebuild/output/tmp/script.sh",
     b"/codebuild/output/tmp/env.sh",
     b"/codebuild/output/tmp/dir.txt",
 ];
 
-/// All entries, those of a directory together and before what is in it. The first of each directory of the layer is
-/// that itself, without a path.
+/// All entries. Those of one directory are adjacent and precede their contents. Each of the layer's
+/// directories starts with itself, under an empty path.
 #[derive(Debug, Default)]
 pub(super) struct LayerIndex {
     entries: Vec<LayerEntry>,
@@ -34,23 +37,23 @@ pub(super) struct LayerEntry {
     pub(super) upper: usize,
     pub(super) path: Vec<u8>,
     pub(super) facts: EntryIdentity,
-    /// Whether a change shows in its times.
+    /// Whether any later change will show in its times.
     pub(super) is_settled: bool,
     pub(super) mark: OverlayMark,
 }
 
-/// What an overlay has noted of a directory.
+/// An overlay's mark on a directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum OverlayMark {
     #[default]
     None,
-    /// What the layers below have under its name does not show.
+    /// Hides the directory of the same name in the layers below.
     Opaque,
-    /// What the layers below have of it stands there under this path, or under this name beside it.
+    /// The layers below have the directory under this path, or under this name beside it.
     Redirect(Vec<u8>),
 }
 
-/// By what an entry is known to have changed.
+/// The facts by which a change of an entry shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct EntryIdentity {
     pub(super) mode: u32,
@@ -60,7 +63,7 @@ pub(super) struct EntryIdentity {
     device: u64,
     pub(super) inode: u64,
     pub(super) size: i64,
-    /// Nanoseconds since 1970, as the next.
+    /// Nanoseconds since 1970, as in `changed`.
     pub(super) modified: i128,
     changed: i128,
 }
@@ -91,15 +94,15 @@ impl EntryIdentity {
         self.kind() == FileType::Directory
     }
 
-    /// Whether an overlay says by it that the name is gone.
+    /// Whether this is an overlay's whiteout: the name is deleted.
     pub(super) fn is_whiteout(&self) -> bool {
         self.kind() == FileType::CharacterDevice && self.device == 0
     }
 
-    /// Whether nothing of it has changed since, as far as it shows.
+    /// Whether nothing visible has changed since `before`.
     pub(super) fn is_as(&self, before: &EntryIdentity) -> bool {
         match self.kind() {
-            // A directory's size is the file system's matter, and its links are its directories.
+            // A directory's size depends on the file system, and its links count its directories.
             FileType::Directory => {
                 EntryIdentity { size: before.size, links: before.links, ..*self } == *before
             }
@@ -108,11 +111,12 @@ impl EntryIdentity {
     }
 }
 
-/// When a layer is looked at.
+/// When a layer is examined.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
     pub(super) began: i128,
-    /// Nobody could write to files then; a process that has one mapped changes it without a sign.
+    /// Whether nothing could write to files then. A process can change a mapped file without a
+    /// trace.
     pub(super) is_quiet: bool,
 }
 
@@ -127,7 +131,7 @@ impl Moment {
     }
 }
 
-/// Why a walk has ended.
+/// Why a walk ended early.
 enum WalkEnd {
     Full,
     Failed(io::Error),
@@ -140,7 +144,8 @@ impl From<io::Error> for WalkEnd {
 }
 
 impl LayerIndex {
-    /// Of these directories. Nothing where there are more than so many. Marks of what has not changed are taken from `before`.
+    /// The index of these directories; `None` if there are more than `most` entries, or the paths
+    /// are too long together. Takes the marks of unchanged entries from `before`.
     pub(super) fn of(
         tops: &[Dir],
         uppers: &[WritableDirectory],
@@ -161,7 +166,7 @@ impl LayerIndex {
                     return Ok(());
                 }
                 let facts = match item.place.stat(item.name) {
-                    // Somebody who runs beside has removed it.
+                    // A running process has removed it.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
                     done => EntryIdentity::of(&done?),
                 };
@@ -197,7 +202,7 @@ impl LayerIndex {
         self.entries.len() as u64
     }
 
-    /// Those of one of the directories.
+    /// The entries of one of the directories.
     pub(super) fn below(&self, upper: usize) -> &[LayerEntry] {
         let begin = self.entries.partition_point(|entry| entry.upper < upper);
         let end = self.entries.partition_point(|entry| entry.upper <= upper);
@@ -215,8 +220,7 @@ impl LayerIndex {
         files.map(|entry| u64::try_from(entry.facts.size).unwrap_or(0)).sum()
     }
 
-    /// How many entries differ from what was before, those that are gone among them, and the bytes of files that
-    /// do.
+    /// The number of changed entries, deleted ones included, and the bytes of changed files.
     pub(super) fn changed(
         &self,
         same: &super::tree::Same,
@@ -224,7 +228,7 @@ impl LayerIndex {
     ) -> (u64, u64) {
         let mut changed = (0, 0);
         for (entry, is_same) in self.entries.iter().zip(same.all()) {
-            // A top is there from the start.
+            // A top directory exists from the start.
             let is_new_top = entry.path.is_empty() && before.is_none();
             if !is_same && !is_new_top {
                 changed.0 += 1;
@@ -239,7 +243,8 @@ impl LayerIndex {
         changed
     }
 
-    /// Whether one of the directories differs from what was before. A top alone is there from the start.
+    /// Whether one of the directories has changed. Without `before`, the top directory alone is no
+    /// change: it exists from the start.
     pub(super) fn has_changed(
         &self,
         upper: usize,
@@ -248,7 +253,7 @@ impl LayerIndex {
     ) -> bool {
         let entries = self.below(upper);
         let Some(before) = before else { return entries.len() > 1 };
-        // A new top cannot be settled yet, and is none the less as it was.
+        // A new top directory cannot be settled yet, although it is unchanged.
         let is_top = |entry: &LayerEntry| {
             let was = before.find(upper, b"").filter(|_| entry.path.is_empty());
             was.is_some_and(|was| entry.facts.is_as(&was.facts))
@@ -258,7 +263,8 @@ impl LayerIndex {
             || before.below(upper).iter().any(|was| self.find(upper, &was.path).is_none())
     }
 
-    /// Whether one of the directories is as it was before, its top too, as far as that shows in a time.
+    /// Whether one of the directories is as it was before, its top too, as far as that shows in a
+    /// time.
     pub(super) fn is_same(
         &self,
         upper: usize,
@@ -269,26 +275,16 @@ impl LayerIndex {
             && before.below(upper).iter().all(|was| self.find(upper, &was.path).is_some())
     }
 
-    /// The same where some of the directories have a new one in their place, with nothing in it but what the runner has put there.
-    pub(super) fn renewed(
-        &self,
-        tops: &[Dir],
-        uppers: &[WritableDirectory],
-        is_new: &[bool],
-        moment: Moment,
-    ) -> io::Result<Self> {
-        let mut index = LayerIndex::default();
-        for (upper, (top, is_new)) in tops.iter().zip(is_new).enumerate() {
-            if !is_new {
-                self.below(upper).iter().for_each(|entry| index.add(entry.clone()));
-                continue;
-            }
-            let (top, of) = ([top.again()?], &uppers[upper..=upper]);
-            let new = LayerIndex::of(&top, of, None, moment, usize::MAX)?;
-            let new = new.ok_or(io::ErrorKind::InvalidData)?;
-            new.entries.into_iter().for_each(|entry| index.add(LayerEntry { upper, ..entry }));
-        }
-        Ok(index)
+    /// Whether one of the directories, which the container sees at `place`, has nothing in it but
+    /// directories for the runner's files.
+    pub(super) fn is_new(&self, upper: usize, place: &Path) -> bool {
+        let place = place.as_os_str().as_bytes();
+        let place = place.strip_suffix(b"/").unwrap_or(place);
+        let is_needed = |entry: &LayerEntry| {
+            let whole = [place, b"/", &entry.path].concat();
+            entry.facts.is_directory() && OURS.iter().any(|ours| below(ours, &whole).is_some())
+        };
+        self.below(upper).iter().all(|entry| entry.path.is_empty() || is_needed(entry))
     }
 
     fn add_top(&mut self, upper: usize, top: &Dir, moment: Moment) -> io::Result<()> {
@@ -301,7 +297,7 @@ impl LayerIndex {
 
     /// How many files of one of the directories have several names.
     pub(super) fn linked(&self, upper: usize) -> u64 {
-        // An overlay has one file for many whiteouts.
+        // An overlay uses one inode for many whiteouts.
         let is_linked = |it: &&LayerEntry| {
             !it.facts.is_directory() && !it.facts.is_whiteout() && it.facts.links > 1
         };
@@ -309,14 +305,14 @@ impl LayerIndex {
         files.collect::<HashSet<_>>().len() as u64
     }
 
-    /// Writes it beside the copies.
+    /// Writes the index beside the copies.
     pub(super) fn write(&self, shelf: &Dir, name: &str) -> io::Result<()> {
         let mut text = Vec::with_capacity(self.entries.len() * 128);
         for LayerEntry { upper, path, facts, is_settled, mark } in &self.entries {
             let EntryIdentity { mode, uid, gid, links, device, inode, size, modified, changed } =
                 facts;
             let is_settled = u8::from(*is_settled);
-            // The length of what stands before the path.
+            // The length of the redirect, which precedes the path.
             let (mark, redirect): (i64, &[u8]) = match mark {
                 OverlayMark::None => (0, b""),
                 OverlayMark::Opaque => (-1, b""),
@@ -344,7 +340,8 @@ impl LayerIndex {
     }
 }
 
-/// Whether it is a file of the runner's, below the directory that the container sees at `place`.
+/// Whether this is one of the runner's own files. `place` is where the container sees the
+/// directory.
 fn is_ours(place: &[u8], path: &[u8]) -> bool {
     OURS.iter().any(|ours| {
         let rest = ours.strip_suffix(path).and_then(|rest| rest.strip_suffix(b"/"));

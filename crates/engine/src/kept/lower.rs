@@ -1,33 +1,35 @@
-//! What the layers below one that is written to have at a path.
+//! Looks up paths in the layers below a written one.
 
 use super::index::{EntryIdentity, LayerIndex, OverlayMark};
 use runner_host::beneath::{Dir, join, split};
 use runner_sandbox::{WritableDirectory, overlay_marks};
 use std::collections::BTreeMap;
 
-/// The layers below a directory that a container writes to. Neighbours share the way to them.
+/// The layers below a directory that a container writes to. Lookups in the same directory share its
+/// open files.
 pub(super) struct Lower<'i> {
     index: &'i LayerIndex,
     upper: usize,
     tops: Vec<Dir>,
     marks: MarkNames,
-    /// The directory that was looked in last, with what each layer has of it.
+    /// The directory of the last lookup, with its part in each layer.
     at: Option<(Vec<u8>, Vec<LowerPart>)>,
-    /// What stands below a directory, by the path that shows; the last one.
+    /// The last translated directory: its visible path, and its path in the layers below.
     way: Option<(Vec<u8>, Option<Vec<u8>>)>,
 }
 
-/// What a layer, by its number from the top, has of a directory.
+/// One layer's part of a directory, with the layer's number from the top.
 type LowerPart = (usize, Dir);
 
-/// Names of the marks that say how a directory goes on in the layers below.
+/// Names of the attributes that say where a directory continues in the layers below.
 struct MarkNames {
     opaque: String,
     redirect: String,
 }
 
 impl<'i> Lower<'i> {
-    /// `index` has the marks of the directories above. A layer that cannot be opened has nothing.
+    /// `index` has the marks of the directories above. A layer that cannot be opened counts as
+    /// empty.
     pub(super) fn of(index: &'i LayerIndex, upper: usize, written: &WritableDirectory) -> Self {
         let tops = written.lower.iter().filter_map(|path| Dir::top(path).ok()).collect();
         let mark = |name: &str| format!("{}{name}", overlay_marks());
@@ -35,13 +37,14 @@ impl<'i> Lower<'i> {
         Lower { index, upper, tops, marks, at: None, way: None }
     }
 
-    /// What is there under the name of a path that shows, whatever the directory at the path itself says.
+    /// The entry under the name of a visible path in the layers below, whatever the mark at the
+    /// path itself.
     pub(super) fn find_hidden(&mut self, path: &[u8]) -> Option<EntryIdentity> {
         let below = self.beside(path)?;
         self.stat(&below)
     }
 
-    /// What is in the directory that is there below such a path.
+    /// The contents of the lower layers' directory under the name of a visible path.
     pub(super) fn all_hidden(&mut self, path: &[u8]) -> BTreeMap<Vec<u8>, EntryIdentity> {
         let mut all = BTreeMap::new();
         let Some(below) = self.beside(path) else { return all };
@@ -56,7 +59,7 @@ impl<'i> Lower<'i> {
         all
     }
 
-    /// Where the layers below have what shows at a path; nothing where a directory above, or at it, hides them.
+    /// Where the layers below have a visible path; `None` if the directory or one above hides them.
     fn path(&mut self, path: &[u8]) -> Option<Vec<u8>> {
         let beside = self.beside(path);
         match self.index.find(self.upper, path).map(|entry| &entry.mark) {
@@ -69,7 +72,7 @@ impl<'i> Lower<'i> {
         }
     }
 
-    /// Where its name stands in the directory above, as the layers below have that.
+    /// Where the path's name would be in its parent directory, as the layers below have that.
     fn beside(&mut self, path: &[u8]) -> Option<Vec<u8>> {
         let (above, name) = split(path);
         if above.is_empty() {
@@ -89,7 +92,7 @@ impl<'i> Lower<'i> {
         found.map(|stat| EntryIdentity::of(&stat)).filter(|facts| !facts.is_whiteout())
     }
 
-    /// A directory of the layers below, in each that shows there, the topmost first.
+    /// A directory's part in each layer where it is visible, topmost first.
     fn directory(&mut self, below: &[u8]) -> &[LowerPart] {
         if self.at.as_ref().is_none_or(|(known, _)| known != below) {
             let here = self.find(0, below);
@@ -98,7 +101,7 @@ impl<'i> Lower<'i> {
         self.at.as_ref().map_or(&[], |(_, dirs)| dirs)
     }
 
-    /// The same in the layers from one on.
+    /// The same, starting from layer `first`.
     fn find(&self, first: usize, path: &[u8]) -> Vec<LowerPart> {
         let tops = self.tops.iter().enumerate().skip(first);
         let mut here: Vec<LowerPart> =
@@ -114,7 +117,7 @@ impl<'i> Lower<'i> {
         for (at, layer) in layers {
             let Ok(stat) = layer.stat(&name) else { continue };
             if !EntryIdentity::of(&stat).is_directory() {
-                // It hides those below it.
+                // It hides the layers below.
                 break;
             }
             found.extend(layer.open(&name).ok().map(|dir| (*at, dir)));
@@ -122,7 +125,7 @@ impl<'i> Lower<'i> {
             if mark(&self.marks.opaque).is_some_and(|value| value == b"y") {
                 break;
             }
-            // It was renamed in a layer that is sealed by now.
+            // It was renamed in a layer that has since been sealed.
             match mark(&self.marks.redirect) {
                 Some(to) if to.first() == Some(&b'/') => {
                     found.extend(self.find(at + 1, &to));

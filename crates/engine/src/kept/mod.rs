@@ -1,12 +1,12 @@
-//! What a build has written, kept as it is at one time and put back later.
+//! Checkpoints: keeps what a build has written so far and puts it back later.
 //!
-//! Used by the driver, between two commands. A checkpoint is a copy of the directories that the container's overlays
-//! write to, beside them in the layer, so that it goes with the layer. Files that have not changed since the last
-//! checkpoint are one file in both copies: nobody ever writes to a copy. Without root all of it is done by a chore, as
-//! root of the container's users.
+//! Used by the driver between two commands. A checkpoint is a copy of the directories that the
+//! container's overlays write to. It lies beside them in the layer and disappears with it. Files
+//! unchanged since the last checkpoint are hard links to its copy: nothing ever writes to a copy.
+//! Without root, a chore does all of it as root of the container's users.
 //!
-//! What is too much to copy is sealed: the overlays write to new directories, and what they have written so far lies below those
-//! (adr/0260). Those are empty then, and no copy is made of them.
+//! What is too much to copy is sealed: the overlays write to new directories, and what they have
+//! written so far lies below those (adr/0260). Those are empty then, and no copy is made of them.
 
 #![deny(clippy::disallowed_methods)]
 
@@ -19,7 +19,8 @@ mod tests;
 mod tree;
 
 pub use contents::{
-    FoundFile, KeptNode, OverlayView, RunLine, Text, Wanted, chore_of_contents, contents, lines,
+    FoundFile, FoundFiles, KeptNode, LeftOut, OverlayView, RunLine, Text, Wanted,
+    chore_of_contents, contents, lines,
 };
 use index::{LayerEntry, LayerIndex, Moment};
 use runner_core::changes::to_text;
@@ -34,45 +35,45 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tree::Same;
 
-/// Where copies are, in the layer.
+/// Directory of the copies, in the layer.
 const SHELF: &str = "checkpoints";
 
-/// What was there when it was looked at last, on the shelf.
+/// Index of the last look, on the shelf.
 const SEEN: &str = "seen.index";
 
-/// Most files, directories and links that are looked at.
+/// Most files, directories and links that are examined.
 const MOST_SEEN: usize = 50_000;
-/// Most of those of a copy.
+/// Most entries of a copy.
 const MOST_ENTRIES: u64 = 30_000;
-/// Most of those that have to be copied at once.
+/// Most entries copied at once.
 const MOST_CHANGED: u64 = 25_000;
-/// Most bytes that are copied at once.
+/// Most bytes copied at once.
 const MOST_BYTES: u64 = 256 << 20;
-/// How often a copy is begun while files disappear from under it.
+/// Most attempts at a look or a copy while files disappear.
 const TRIES: u32 = 5;
-/// Where what a rewind has taken away lies, below the copies.
+/// Directory for what a rewind removed, below the copies.
 const ASIDE: &str = "aside";
 /// Threads that remove them.
 const REMOVERS: usize = 8;
-/// Room on the file system that is left to the build.
+/// Bytes of the file system left free for the build.
 const ROOM: u64 = 1 << 30;
-/// Most sealed layers of an overlay: with each one more a directory of many layers takes longer.
+/// Most sealed layers of an overlay: each one slows directory listings.
 const MOST_SEALED: usize = 200;
 
-/// A layer whose contents can be kept.
+/// A layer that can be checkpointed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptLayer {
     pub dir: PathBuf,
-    /// The directories in it that overlays write to.
+    /// Its directories that overlays write to.
     pub uppers: Vec<WritableDirectory>,
-    /// What is sealed of it.
+    /// Its sealed parts.
     pub stack: Stack,
-    /// The users of its container; none: this machine's.
+    /// The container's users; `None` for this machine's.
     pub users: Option<UserMap>,
 }
 
-/// Where what each overlay has written was copied to, by its name: the number of the checkpoint. One that has no copy wrote
-/// to a directory that was new and empty.
+/// Where what each overlay has written was copied to, by its name: the number of the checkpoint.
+/// One that has no copy wrote to a directory that was new and empty.
 pub type Copies = BTreeMap<String, u32>;
 
 /// A checkpoint as far as it lies on the shelf.
@@ -87,44 +88,44 @@ pub struct ShelfMark {
 #[derive(Debug, Default)]
 pub struct Memory(Mutex<BTreeMap<String, Arc<LayerIndex>>>);
 
-/// What came of keeping it.
+/// The result of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Saved {
-    /// Nothing has changed since the last time.
+    /// Nothing has changed since the last one.
     Same,
-    /// There is a copy.
+    /// A copy was made.
     Copied { entries: u64, bytes: u64, copies: Copies },
-    /// It is not copied, for this reason. It can be sealed where there is a seal to be made; the directories for that are
-    /// there, if they were asked for.
+    /// It is not copied, for this reason. It can be sealed where there is a seal to be made; the
+    /// directories for that are there, if they were asked for.
     Not { why: String, seal: Option<Seal> },
 }
 
-/// What has to be sealed.
+/// What to seal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seal {
-    /// The overlays, by their names.
+    /// Names of the overlays.
     pub names: Vec<String>,
-    /// How many files, directories and links have changed since the last checkpoint, and the bytes of those; as far as it is
-    /// known.
+    /// Files, directories and links changed since the last checkpoint, and the files' bytes, as far
+    /// as known.
     pub entries: u64,
     pub bytes: u64,
-    /// Files among all in those overlays that have several names.
+    /// Files in those overlays that have several names.
     pub linked: u64,
 }
 
-/// What has changed in it since the last look.
+/// What has changed since the last look.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Looked {
-    /// It is looked at for the first time, or again after there was too much.
+    /// The first look, or the first after there was too much.
     First,
-    /// This has changed, as [`runner_core::changes`] writes it.
+    /// The changes in the format of [`runner_core::changes`].
     Changes(String),
-    /// There is more than is looked at.
+    /// The layer exceeds the limits.
     TooMuch,
 }
 
 impl Looked {
-    /// In words.
+    /// The limit in words.
     #[must_use]
     pub fn too_much() -> String {
         format!(
@@ -133,24 +134,24 @@ impl Looked {
     }
 }
 
-/// How a layer is kept.
+/// How to keep a layer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Keep {
-    /// Under this number, which has never been used.
+    /// Number of the checkpoint, never used before.
     pub number: u32,
-    /// The last one.
+    /// Number of the last checkpoint.
     pub last: Option<ShelfMark>,
-    /// No process lives that could write meanwhile.
+    /// Whether no process lives that could write meanwhile.
     pub is_quiet: bool,
-    /// It was looked at just now.
+    /// Whether the layer has just been looked at.
     pub is_seen: bool,
-    /// It is not copied where it can be sealed.
+    /// Whether to seal rather than copy, if sealing is possible.
     pub seals: bool,
     /// Directories are made for what can be sealed.
     pub begins: bool,
 }
 
-/// What is to be done with a layer.
+/// A command to the chore.
 #[derive(Debug, Serialize, Deserialize)]
 enum LayerOrder {
     Look {
@@ -170,7 +171,7 @@ enum LayerOrder {
     Restore(ShelfMark),
 }
 
-/// What has come of an order.
+/// The result of a command.
 #[derive(Debug, Serialize, Deserialize)]
 enum Done {
     Looked(Looked),
@@ -180,10 +181,10 @@ enum Done {
 }
 
 impl KeptLayer {
-    /// Finds out what has changed since the last look. Blocks.
+    /// Finds the changes since the last look. Blocks.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The layer cannot be read.
     pub fn look(&self, memory: &Memory, is_quiet: bool) -> io::Result<Looked> {
         match self.order(memory, &LayerOrder::Look { is_quiet })? {
             Done::Looked(looked) => Ok(looked),
@@ -191,10 +192,11 @@ impl KeptLayer {
         }
     }
 
-    /// Keeps what is there; also what has changed since the last look, where it was looked at again. Blocks.
+    /// Makes a checkpoint. If that needed a new look, also returns the changes since the last one.
+    /// Blocks.
     ///
     /// # Errors
-    /// It cannot be read, or there is no room.
+    /// The layer cannot be read, or there is no room.
     pub fn save(&self, memory: &Memory, keep: Keep) -> io::Result<(Saved, Option<Looked>)> {
         match self.order(memory, &LayerOrder::Save(keep))? {
             Done::Saved(saved, looked) => Ok((saved, looked)),
@@ -210,7 +212,7 @@ impl KeptLayer {
         self.order(memory, &LayerOrder::Abandon { number }).map(drop)
     }
 
-    /// The layer when these overlays write to generation `number`.
+    /// The layer once these overlays write to generation `number`.
     #[must_use]
     pub fn sealed(&self, number: u32, names: &[String]) -> Self {
         let stack = self.stack.with(number, names);
@@ -226,7 +228,8 @@ impl KeptLayer {
         KeptLayer { uppers, stack, ..self.clone() }
     }
 
-    /// Keeps a layer of which these overlays were sealed just now; the next look is held against it. Blocks.
+    /// Keeps a layer of which these overlays were sealed just now; the next look is held against
+    /// it. Blocks.
     ///
     /// # Errors
     /// It cannot be read, or there is no room.
@@ -237,10 +240,11 @@ impl KeptLayer {
         }
     }
 
-    /// Puts back what was kept. No container may use the layer. Blocks.
+    /// Restores a checkpoint. No container may use the layer. Blocks.
     ///
     /// # Errors
-    /// It cannot be put back; what there is in the layer then is neither.
+    /// The checkpoint cannot be restored. The layer may then hold neither its former contents nor
+    /// the checkpoint's.
     pub fn restore(&self, memory: &Memory, mark: ShelfMark) -> io::Result<()> {
         self.order(memory, &LayerOrder::Restore(mark)).map(drop)
     }
@@ -282,7 +286,7 @@ impl KeptLayer {
                 Done::Obeyed
             }
             LayerOrder::Settle { keep, names } => {
-                Done::Settled(work.or_nothing(keep, || work.settle(keep, names))?)
+                Done::Settled(again(|| work.or_nothing(keep, || work.settle(keep, names)))?)
             }
             LayerOrder::Restore(mark) => {
                 work.put_back(mark)?;
@@ -339,7 +343,7 @@ impl Memory {
     }
 }
 
-/// What disappears meanwhile, beside a process that lives, is tried again without it.
+/// Retries while a living process removes files during the work.
 fn again<T>(mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     for _ in 1..TRIES {
         match work() {
@@ -350,7 +354,7 @@ fn again<T>(mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     work()
 }
 
-/// A layer that is open.
+/// An open layer.
 struct LayerWork<'a> {
     layer: Dir,
     shelf: Dir,
@@ -367,7 +371,8 @@ struct Before {
 }
 
 impl LayerWork<'_> {
-    /// What has changed since the last look, and all there is, unless that is too much.
+    /// Finds the changes since the last look. Also returns the new index unless it would be too
+    /// large.
     fn look(&self, is_quiet: bool) -> io::Result<(Looked, Option<Arc<LayerIndex>>)> {
         let moment = Moment::now(is_quiet);
         let before = self.store.read(SEEN)?;
@@ -435,7 +440,7 @@ impl LayerWork<'_> {
         Ok((saved, looked))
     }
 
-    /// The directories that are written to.
+    /// The directories that overlays write to.
     fn tops(&self) -> io::Result<Vec<Dir>> {
         self.uppers.iter().map(|upper| self.layer.open(&upper.dir)).collect()
     }
@@ -453,7 +458,7 @@ impl LayerWork<'_> {
         copy.transpose()
     }
 
-    /// Leaves no half of a copy.
+    /// Removes a half-made copy if the work fails.
     fn or_nothing<T>(&self, keep: &Keep, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let done = work();
         if done.is_err() {
@@ -462,7 +467,7 @@ impl LayerWork<'_> {
         done
     }
 
-    /// A copy, or nothing of one.
+    /// Makes a copy, or none if it would be too large. [`Self::or_nothing`] removes a failed one.
     fn copy(
         &self,
         index: &Arc<LayerIndex>,
@@ -521,7 +526,7 @@ impl LayerWork<'_> {
         tree::copy(from, &to, entries, links)
     }
 
-    /// What has to be sealed, where that can be.
+    /// What to seal, if sealing is possible.
     fn seal(
         &self,
         index: &LayerIndex,
@@ -541,7 +546,7 @@ impl LayerWork<'_> {
         self.if_possible(seal)
     }
 
-    /// The same where there is too much to be looked at: all that has anything in it.
+    /// The same if there is too much to examine: every overlay that is not empty.
     fn seal_unseen(&self) -> io::Result<Option<Seal>> {
         let mut names = Vec::new();
         for (written, top) in self.uppers.iter().zip(self.tops()?) {
@@ -557,7 +562,7 @@ impl LayerWork<'_> {
         Ok(Some(seal).filter(|_| !is_deep && room(&self.shelf).is_ok_and(|free| free >= ROOM)))
     }
 
-    /// New directories that look as those that are written to now.
+    /// Creates directories with the attributes of those now written to.
     fn begin(&self, number: u32, names: &[String]) -> io::Result<()> {
         let dir = self.layer.make_all(Stack::SEALED, 0o700)?.make(number.to_string(), 0o700)?;
         for (written, top) in self.uppers.iter().zip(self.tops()?) {
@@ -573,32 +578,40 @@ impl LayerWork<'_> {
         self.layer.remove_tree(format!("{}/{number}", Stack::SEALED))
     }
 
-    /// The index of what is new and empty beside what has not changed, and copies of what has none yet.
+    /// The index of what is new and empty beside what has not changed, and copies of what has none
+    /// yet.
     fn settle(&self, keep: &Keep, names: &[String]) -> io::Result<Copies> {
         let tops = self.tops()?;
         let moment = Moment::now(keep.is_quiet);
         let is_sealed: Vec<bool> =
             self.uppers.iter().map(|upper| names.contains(&upper.name)).collect();
-        let (index, last) = match self.store.read(SEEN)? {
-            Some(seen) => {
-                let index = seen.renewed(&tops, self.uppers, &is_sealed, moment)?;
-                (Some(index), keep.last.as_ref())
-            }
-            // There was too much; that is sealed now, and nothing is known of the rest.
-            None => (LayerIndex::of(&tops, self.uppers, None, moment, MOST_SEEN)?, None),
-        };
+        // Whoever has come since the last look may have written.
+        let seen = self.store.read(SEEN)?;
+        let index = LayerIndex::of(&tops, self.uppers, seen.as_deref(), moment, MOST_SEEN)?;
         let Some(index) = index.map(Arc::new) else {
             return Err(io::Error::other(Looked::too_much()));
         };
+        let before = match seen {
+            Some(_) => self.before(keep)?,
+            // There was too much; that is sealed now, and nothing is known of the rest.
+            None => None,
+        };
+        let same = tree::unchanged(&tops, &index, before.as_ref())?;
+        let last = keep.last.as_ref().map(|last| &last.copies);
         let mut copies = Copies::new();
         for (upper, (written, top)) in self.uppers.iter().zip(&tops).enumerate() {
-            if is_sealed[upper] {
+            if is_sealed[upper] && index.is_new(upper, &written.path) {
                 continue;
             }
-            let number = match last {
-                Some(last) => last.copies.get(&written.name).copied(),
+            let before = before.as_ref().filter(|_| !is_sealed[upper]);
+            let is_same =
+                before.is_some_and(|it| !index.has_changed(upper, &same, Some(&it.index)));
+            let number = match last.filter(|_| is_same) {
+                Some(last) => last.get(&written.name).copied(),
                 None => {
-                    self.copy_one(keep.number, &written.name, (top, index.below(upper)), None)?;
+                    let links = before.and_then(|before| before.tops[upper].as_ref());
+                    let links = links.map(|dir| (dir, same.of(upper)));
+                    self.copy_one(keep.number, &written.name, (top, index.below(upper)), links)?;
                     Some(keep.number)
                 }
             };
@@ -609,10 +622,11 @@ impl LayerWork<'_> {
         Ok(copies)
     }
 
-    /// What is there now goes aside, and goes with the layer: to remove it takes time.
+    /// Restores a copy. The current contents move aside and disappear with the layer: removing them
+    /// takes time.
     fn put_back(&self, mark: &ShelfMark) -> io::Result<()> {
         let LayerWork { layer, shelf, uppers, stack, .. } = self;
-        // That of the rewind before is in nobody's way, but takes room.
+        // What the previous rewind moved aside takes room.
         shelf.remove_tree(ASIDE)?;
         let (mut of, mut copies) = (Vec::new(), Vec::new());
         for upper in *uppers {
@@ -654,13 +668,13 @@ impl LayerWork<'_> {
                 }
             }
         }
-        // What has been put back is what the next checkpoint, and the next look, is held against.
+        // The next checkpoint and the next look compare with this state.
         let index = Arc::new(all(&self.tops()?, uppers)?);
         self.store.write(SEEN, &index)?;
         self.store.write(&name(mark.number), &index)
     }
 
-    /// Generations that were begun after the newest of the stack: nobody comes back to them.
+    /// Moves aside generations newer than the restored stack: nothing refers to them any more.
     fn put_later_aside(&self, aside: &Dir, newest: u32) -> io::Result<()> {
         let sealed = match self.layer.open(Stack::SEALED) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -682,8 +696,8 @@ fn all(tops: &[Dir], uppers: &[WritableDirectory]) -> io::Result<LayerIndex> {
     index.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// Removes what checkpoints have left in a layer, as far as this process may: many directories side by side, since file
-/// systems that discard blocks at once wait for the disk with each of them.
+/// Removes what checkpoints have left in a layer, as far as this process may: many directories side
+/// by side, since file systems that discard blocks at once wait for the disk with each of them.
 pub(super) fn remove_quickly(layer: &Path) {
     let Ok(layer) = Dir::top_itself(layer) else { return };
     let mut all = Vec::new();
@@ -706,21 +720,21 @@ pub(super) fn remove_quickly(layer: &Path) {
     });
 }
 
-/// Why nothing more is kept on a full disk.
+/// Reason when the disk is full.
 const NO_ROOM: &str = "less than 1 GiB is free for it";
 
-/// Why nothing more is sealed otherwise.
+/// Reason when no more layers can be sealed.
 const DEEP: &str = "200 layers are sealed already";
 
-/// An index's, on the shelf.
+/// File name of a checkpoint's index on the shelf.
 fn name(number: u32) -> String {
     format!("{number}.index")
 }
 
-/// The chore of the orders.
+/// The chore that carries out these commands.
 ///
 /// # Errors
-/// In words.
+/// A message.
 pub fn chore_of_layer(text: &str) -> Result<String, String> {
     let told = |error: &dyn std::fmt::Display| error.to_string();
     let (layer, order): (KeptLayer, LayerOrder) =
@@ -730,7 +744,7 @@ pub fn chore_of_layer(text: &str) -> Result<String, String> {
     serde_json::to_string(&done).map_err(|error| told(&error))
 }
 
-/// Bytes that are free.
+/// Free bytes.
 fn room(dir: &Dir) -> io::Result<u64> {
     let at = dir.file_system()?;
     Ok(at.f_bavail.saturating_mul(at.f_frsize))

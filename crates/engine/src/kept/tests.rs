@@ -47,6 +47,10 @@ impl Keeper {
 
     /// Seals what has changed; what that is.
     fn seals(&mut self, number: u32) -> Seal {
+        self.seals_while(number, || {})
+    }
+
+    fn seals_while(&mut self, number: u32, other: impl FnOnce()) -> Seal {
         let keep = self.keep(number, true);
         let Saved::Not { seal: Some(seal), .. } =
             self.layer.save(&self.memory, keep.clone()).expect("looked at").0
@@ -54,6 +58,7 @@ impl Keeper {
             panic!("it is to be sealed")
         };
         self.layer = self.layer.sealed(number, &seal.names);
+        other();
         let settled = self.layer.settle(&self.memory, keep, seal.names.clone());
         self.keeps(ShelfMark { number, copies: settled.expect("settled") });
         seal
@@ -88,7 +93,7 @@ fn whiteout(path: &Path) {
     rustix::fs::mknodat(CWD, path, FileType::CharacterDevice, Mode::empty(), 0).expect("made");
 }
 
-/// Not below /tmp: a tmpfs may have no attributes of users.
+/// Not below /tmp: a tmpfs may lack `user.*` extended attributes.
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in("/var/tmp").expect("a folder")
 }
@@ -101,7 +106,7 @@ fn what_changes_is_copied_and_comes_back() {
     fs::write(top.join("d/f"), "one").expect("written");
     let mut keeper = Keeper::of(dir.path());
     assert!(keeper.copies(1));
-    // The top itself.
+    // The top directory itself.
     fs::set_permissions(&top, Permissions::from_mode(0o700)).expect("changed");
     assert!(keeper.copies(2));
     // A directory's attributes alone.
@@ -120,7 +125,8 @@ fn what_changes_is_copied_and_comes_back() {
     assert_eq!(fs::metadata(&top).expect("there").mode() & 0o7777, 0o755);
 }
 
-/// A mapped page that is written shows in no time of the file: what a living process could write is compared.
+/// A write to a mapped page changes no file time: anything a living process could write is
+/// compared.
 #[test]
 fn what_a_process_could_write_is_never_settled() {
     let dir = folder();
@@ -154,7 +160,7 @@ fn what_has_changed_is_told_as_the_container_sees_it() {
     let keeper = Keeper::of(dir.path());
     assert_eq!(keeper.looks(), Looked::First);
     assert_eq!(keeper.changes(), "");
-    // New, changed, put into a directory that is there, removed, with another mode, renamed.
+    // Added, modified, added to an existing directory, removed, mode changed, renamed.
     fs::write(top.join("new"), "1234").expect("written");
     fs::write(top.join("a"), "changed").expect("written");
     fs::create_dir(top.join("d")).expect("made");
@@ -174,7 +180,7 @@ fn what_has_changed_is_told_as_the_container_sees_it() {
         keeper.changes(),
         "Rf 6 /young\t/old\nMf 7 /a\ntf 5 /b\nDd 0 /gone\nAf 4 /new\nDf 5 /d/x\nAf 0 /d/z\n"
     );
-    // And again, of what is the layer's own.
+    // The same for files of the layer itself.
     fs::rename(top.join("new"), top.join("newer")).expect("renamed");
     fs::write(top.join("a"), "once more").expect("written");
     fs::remove_file(top.join("d/z")).expect("removed");
@@ -200,7 +206,7 @@ fn a_directory_that_has_another_name_is_one_change() {
     fs::create_dir(top.join("p")).expect("made");
     fs::write(top.join("p/1"), "p/1").expect("written");
     assert_eq!(keeper.changes(), "Rd 0 /q\t/p\nAd 0 /p\nAf 3 /p/1\nMf 6 /q/1\nDf 3 /q/2\n");
-    // All of it.
+    // Delete all of it.
     fs::remove_dir_all(top.join("q")).expect("removed");
     assert_eq!(keeper.changes(), "Dd 0 /q\n");
 }
@@ -221,7 +227,7 @@ fn a_look_ends_where_there_is_too_much() {
     assert_eq!((seen(3), seen(4)), (false, true), "the top is one of them");
 }
 
-/// What is sealed has renames in it: what lies below them has another name there.
+/// A sealed layer may contain renames: the layers below have other names for the same files.
 #[test]
 fn what_stands_below_is_found_through_renames() {
     let dir = folder();
@@ -256,7 +262,8 @@ fn what_stands_below_is_found_through_renames() {
     assert_eq!(changes, ["Af 3 /c/d/g", "Df 5 /new/g", "Mf 7 /c/d/f", "Mf 7 /new/in/f"]);
 }
 
-/// A new upper directory looks as the one that it lies over; what was kept is a stack and a copy.
+/// A new upper directory has the attributes of the one it covers. A checkpoint is a stack and a
+/// copy.
 #[test]
 fn what_is_sealed_comes_back() {
     let dir = folder();
@@ -272,7 +279,7 @@ fn what_is_sealed_comes_back() {
     let new = dir.path().join("sealed/1/image");
     assert_eq!(fs::metadata(&new).expect("there").mode() & 0o7777, 0o710);
     assert!(!dir.path().join("checkpoints/1").exists(), "what is empty is not copied");
-    // Nothing has changed; then something has.
+    // Without changes, then with a change.
     let again = keeper.layer.save(&keeper.memory, keeper.keep(4, true)).expect("looked at").0;
     match again {
         Saved::Same => {}
@@ -336,6 +343,53 @@ fn an_overlay_that_is_as_it_was_has_one_copy() {
     assert_eq!(fs::read(dir.path().join("%src/f")).expect("there"), b"two");
 }
 
+/// Somebody who comes between the look and the seal writes where it is not known any more.
+#[test]
+fn what_is_written_beside_a_seal_is_kept() {
+    let dir = folder();
+    for name in ["image", "%src"] {
+        fs::create_dir(dir.path().join(name)).expect("made");
+        fs::write(dir.path().join(name).join("f"), "one").expect("written");
+    }
+    let mut keeper = Keeper::of(dir.path());
+    let source = WritableDirectory {
+        name: "%src".to_owned(),
+        dir: "%src".to_owned(),
+        path: "/src".into(),
+        lower: vec![dir.path().join("lower")],
+    };
+    keeper.layer.uppers.push(source);
+    assert!(keeper.copies(1));
+    fs::write(dir.path().join("image/g"), "two").expect("written");
+    let (unsealed, sealed) = (dir.path().join("%src/f"), dir.path().join("sealed/2/image/h"));
+    let seal = keeper.seals_while(2, || {
+        fs::write(&unsealed, "other").expect("written");
+        fs::write(&sealed, "new").expect("written");
+    });
+    assert_eq!(seal.names, ["image"]);
+    for file in [&unsealed, &sealed] {
+        fs::write(file, "later").expect("written");
+    }
+    keeper.restores(2);
+    assert_eq!(fs::read(&unsealed).expect("there"), b"other");
+    assert_eq!(fs::read(&sealed).expect("there"), b"new");
+}
+
+/// A full disk cuts a line off; those behind it are read all the same.
+#[test]
+fn a_line_that_is_cut_off_spoils_no_other() {
+    let dir = folder();
+    let layer = layer(dir.path());
+    let write = |before| layer.write_line(&layer.line(before, &Copies::new())).expect("written");
+    write(1);
+    let path = dir.path().join("runs");
+    let whole = fs::read(&path).expect("there");
+    fs::write(&path, [&*whole, b"{\"Kept\":{\"bef"].concat()).expect("written");
+    write(3);
+    let kept = lines(dir.path()).expect("read");
+    assert_eq!(kept, [1, 3].map(|before| layer.line(before, &Copies::new())));
+}
+
 /// Names of one file are one file.
 #[test]
 fn files_with_several_names_are_counted_once() {
@@ -349,7 +403,7 @@ fn files_with_several_names_are_counted_once() {
     assert_eq!(Keeper::of(dir.path()).seals(1).linked, 2);
 }
 
-/// One of a file's names is as it was in the last copy, and the other is new: it is one file all the same.
+/// A file with one name unchanged since the last copy and one new name is still one file.
 #[test]
 fn a_file_with_a_new_name_is_one_file() {
     let dir = folder();

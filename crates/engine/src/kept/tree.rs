@@ -1,4 +1,4 @@
-//! One tree once more, and which of its files are the same as in a copy.
+//! Copies a tree and finds the files that are unchanged since a copy.
 
 use super::Before;
 use super::index::{EntryIdentity, LayerEntry, LayerIndex};
@@ -7,11 +7,11 @@ use rustix::fs::FileType;
 use std::collections::HashMap;
 use std::io::{self, Read};
 
-/// Of each entry of an index whether it is as it was, in order.
+/// For each entry of an index, in order, whether it is unchanged.
 #[derive(Debug)]
 pub(super) struct Same {
     all: Vec<bool>,
-    /// Where those of each directory begin.
+    /// Where the entries of each directory begin.
     begins: Vec<usize>,
 }
 
@@ -24,14 +24,14 @@ impl Same {
         self.all.iter().filter(|is_same| **is_same).count() as u64
     }
 
-    /// Those of one of the directories.
+    /// The flags of one directory's entries.
     pub(super) fn of(&self, upper: usize) -> &[bool] {
         let end = self.begins.get(upper + 1).copied().unwrap_or(self.all.len());
         &self.all[self.begins[upper]..end]
     }
 }
 
-/// Finds out what has not changed since the copy was made.
+/// Finds the entries unchanged since the copy was made.
 pub(super) fn unchanged(
     tops: &[Dir],
     index: &LayerIndex,
@@ -70,7 +70,7 @@ pub(super) fn unchanged(
     Ok(Same { all, begins })
 }
 
-/// Whether what has the same times has the same contents.
+/// Whether entries with the same times also have the same contents.
 fn is_alike(
     path: &[u8],
     facts: &EntryIdentity,
@@ -103,8 +103,7 @@ fn has_same_bytes(one: &mut impl Read, other: &mut impl Read) -> io::Result<bool
     }
 }
 
-/// Copies all of a tree into a directory that is empty. Files that are the same in `links` become one file with
-/// those.
+/// Copies a tree into an empty directory. Files flagged in `links` become hard links to that copy.
 pub(super) fn copy(
     from: &Dir,
     to: &Dir,
@@ -117,11 +116,11 @@ pub(super) fn copy(
         Some((dir, same)) => Some((DirectoryCursor::new(dir.again()?), same)),
         None => None,
     };
-    // One file with several names is one file again.
+    // A file with several names stays one file.
     let mut names: HashMap<u64, &[u8]> = HashMap::new();
     for (at, LayerEntry { path, facts, .. }) in entries.iter().enumerate() {
         if path.is_empty() {
-            // The directory itself comes last.
+            // The top directory comes last.
             continue;
         }
         let ((here, name), (there, _)) = (here.find(path)?, there.find(path)?);
@@ -129,7 +128,7 @@ pub(super) fn copy(
             here.twin(name, &here.stat(name)?, there)?;
             continue;
         }
-        // Under a name that is new beside one that is the same, too.
+        // A file whose other name is unchanged keeps one inode, too.
         if facts.links > 1 {
             if let Some(first) = names.get(&facts.inode)
                 && to.hard_link(first, there, name).is_ok()
@@ -145,13 +144,13 @@ pub(super) fn copy(
             continue;
         }
         let stat = match here.stat(name) {
-            // Somebody who runs beside has removed it.
+            // A running process has removed it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             done => done?,
         };
         here.twin(name, &stat, there)?;
     }
-    // From below, or the times of a directory change when something is put into it.
+    // Deepest first: adding to a directory changes its time.
     let is_below = |it: &&LayerEntry| it.facts.kind() == FileType::Directory && !it.path.is_empty();
     let directories = entries.iter().rev().filter(is_below);
     for LayerEntry { path, .. } in directories {
