@@ -12,7 +12,7 @@ use runner_core::debug::{NO_CHECKPOINTS, RunRef};
 use runner_core::event::CheckpointKind;
 use runner_core::plain;
 use runner_core::select::{below, normal};
-use runner_engine::kept::{self, FoundFile, KeptNode, LeftOut, RunLine, Text, Wanted};
+use runner_engine::kept::{self, ContentText, FoundFile, KeptNode, LeftOutPaths, RunLine, Wanted};
 use runner_engine::leftover::{EngineFolder, Leavings};
 use runner_folder::events::{Follower, LogReader};
 use runner_folder::ledger::{Ledger, LedgerTime};
@@ -280,7 +280,7 @@ pub(super) fn contents(
         let is_outside = |path: &[u8]| only.is_empty() && below(path, &recorded.source).is_none();
         outside += u64::from(old.is_some_and(is_outside) || new.is_some_and(is_outside));
         let is_shown = |path: &&[u8]| !is_outside(path) && !recorded.is_of_git(path);
-        let [old, new] = [old, new].map(|path| path.filter(is_shown).map(Text::from));
+        let [old, new] = [old, new].map(|path| path.filter(is_shown).map(ContentText::from));
         if old.is_some() || new.is_some() {
             let is_written = change.op != Op::Attributes;
             wanted.push(Wanted { old, new, is_written });
@@ -299,7 +299,7 @@ pub(super) fn contents(
         io::ErrorKind::NotFound => lacks(REWOUND),
         _ => failed(error),
     })?;
-    for LeftOut { path, why } in found.left_out.iter().take(MOST_NAMED) {
+    for LeftOutPaths { path, why } in found.left_out.iter().take(MOST_NAMED) {
         say(&format!("{}: {why}", recorded.name(&path.bytes(), FileKind::File)));
     }
     let left_out = found.left_out.len();
@@ -329,16 +329,16 @@ impl Recorded {
     /// As git tells of it: a renamed file that has changed as well is one that is gone and one that
     /// is new.
     fn patches(&self, FoundFile { old, new, is_written }: FoundFile) -> Vec<RunPatch> {
-        let shown = |path: &Text| {
+        let shown = |path: &ContentText| {
             let path = path.bytes();
             let inner = below(&path, &self.source).filter(|inner| !inner.is_empty());
             inner.unwrap_or(&path).to_vec()
         };
         let node = |node: &KeptNode| {
-            let content = node.content.as_ref().map(Text::bytes);
+            let content = node.content.as_ref().map(ContentText::bytes);
             NodeKind::of(node.mode).map(|kind| FileNode { kind, content })
         };
-        let side = |side: &Option<(Text, KeptNode)>| {
+        let side = |side: &Option<(ContentText, KeptNode)>| {
             side.as_ref().map(|(path, it)| (shown(path), node(it)))
         };
         let is_unknown = |it: &Option<FileNode>| it.as_ref().is_some_and(|it| it.content.is_none());

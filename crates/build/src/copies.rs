@@ -1,7 +1,7 @@
 //! Destinations of the log besides the build's folder: a file, and copies on AWS.
 
 use super::BegunBuild;
-use crate::deliveries::{Copies, Couriers};
+use crate::deliveries::{Couriers, LogCopies};
 use runner_cloud::s3::Location;
 use runner_core::event::LogsFacts;
 use runner_core::project::CloudWatchLogs;
@@ -21,7 +21,7 @@ pub struct LogsWanted {
 
 impl BegunBuild {
     /// The destinations of the log's copies.
-    pub(super) fn copies(&self) -> Copies {
+    pub(super) fn copies(&self) -> LogCopies {
         let LogsWanted { cloudwatch, s3 } = self.request.outputs.logs.clone();
         let uuid = self.identity.uuid;
         let cloudwatch = cloudwatch.map(|CloudWatchLogs { group, stream }| {
@@ -29,7 +29,7 @@ impl BegunBuild {
             let before = stream.map_or_else(String::new, |stream| format!("{stream}/"));
             (group, format!("{before}{uuid}"))
         });
-        Copies { cloudwatch, s3 }
+        LogCopies { cloudwatch, s3 }
     }
 
     /// Starts the threads that send copies of the log to AWS.
@@ -41,7 +41,7 @@ impl BegunBuild {
 
     /// The same as facts for the record.
     pub(super) fn logs_facts(&self) -> LogsFacts {
-        let Copies { cloudwatch, s3 } = self.copies();
+        let LogCopies { cloudwatch, s3 } = self.copies();
         let s3 = s3.map(|place| {
             let object = place.object(&format!("{}.gz", self.identity.uuid));
             format!("{}/{}", object.bucket, object.key)

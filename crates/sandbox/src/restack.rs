@@ -76,7 +76,7 @@ impl From<SandboxSetupError> for NotRestacked {
 
 /// What the helper is told once.
 #[derive(Serialize, Deserialize)]
-struct Setup {
+struct RestackSetup {
     /// Whether the container has users of its own.
     has_users: bool,
     handed: Vec<PathBuf>,
@@ -99,7 +99,7 @@ type Answer = mpsc::Sender<Option<Restacked>>;
 
 /// What the helper says of an order.
 #[derive(Serialize, Deserialize)]
-struct Answered {
+struct RestackAnswer {
     restacked: Restacked,
     /// It takes another order.
     goes_on: bool,
@@ -134,7 +134,8 @@ impl Restacker {
         handed: &[BorrowedFd<'_>],
         (pid, container): (u32, BorrowedFd<'_>),
     ) -> io::Result<Self> {
-        let setup = Setup { has_users: spec.users.is_some(), handed: handed::paths(handed)?, pid };
+        let setup =
+            RestackSetup { has_users: spec.users.is_some(), handed: handed::paths(handed)?, pid };
         let container = container.try_clone_to_owned()?;
         let owners = match spec.owner {
             Some(swap) => owner_namespace(swap)?,
@@ -209,7 +210,7 @@ fn pass_on(mut channel: SetupChannel, child: &Child, orders: &mpsc::Receiver<(Or
                     false => how + "it cannot be killed",
                 };
                 let why = format!("the helper has ended without an answer ({how})");
-                Answered { restacked: Err(NotRestacked::broken(why)), goes_on: false }
+                RestackAnswer { restacked: Err(NotRestacked::broken(why)), goes_on: false }
             }
         };
         let _ = answer.send(Some(answered.restacked));
@@ -258,7 +259,7 @@ pub fn serve_restacks() -> u8 {
         return 2;
     };
     let mut channel = SetupChannel::new(channel);
-    let Ok(Some(setup)) = channel.receive::<Setup>() else { return 3 };
+    let Ok(Some(setup)) = channel.receive::<RestackSetup>() else { return 3 };
     let helper = match is_tied {
         true => Helper::new(&setup, container, owners),
         false => Err(NotRestacked::intact("the helper cannot be tied to the runner")),
@@ -268,7 +269,7 @@ pub fn serve_restacks() -> u8 {
         // After a failure it may be anywhere.
         let goes_on = done.as_ref().is_ok_and(|done| done.is_back);
         let restacked = done.map(|done| done.names);
-        if channel.send(&Answered { restacked, goes_on }).is_err() {
+        if channel.send(&RestackAnswer { restacked, goes_on }).is_err() {
             return 3;
         }
         if !goes_on {
@@ -290,14 +291,18 @@ struct Helper {
 }
 
 /// What has become of an order that was carried out.
-struct Done {
+struct RestackDone {
     names: Vec<String>,
     /// The helper has its own mounts again.
     is_back: bool,
 }
 
 impl Helper {
-    fn new(setup: &Setup, container: OwnedFd, owners: OwnedFd) -> Result<Self, NotRestacked> {
+    fn new(
+        setup: &RestackSetup,
+        container: OwnedFd,
+        owners: OwnedFd,
+    ) -> Result<Self, NotRestacked> {
         if setup.has_users {
             setns(&container, CloneFlags::CLONE_NEWUSER)
                 .map_err(|errno| failed("join the container's users")(errno.into()))?;
@@ -315,7 +320,7 @@ impl Helper {
         Ok(Helper { container, owners, pid: setup.pid, home, _handed: handed })
     }
 
-    fn perform(&self, order: &Order) -> Result<Done, NotRestacked> {
+    fn perform(&self, order: &Order) -> Result<RestackDone, NotRestacked> {
         let Order { spec, names } = order;
         let table = MountTable::of(self.pid).map_err(failed("read the container's mounts"))?;
         let root = table.root().ok_or_else(|| NotRestacked::intact("the container has no root"))?;
@@ -339,7 +344,7 @@ impl Helper {
         setns(&self.container, CloneFlags::CLONE_NEWNS)
             .map_err(|errno| failed("join the container's mounts")(errno.into()))?;
         Tree::over(&table, root, made)?.enter()?;
-        Ok(Done { names, is_back: self.go_back().is_ok() })
+        Ok(RestackDone { names, is_back: self.go_back().is_ok() })
     }
 
     /// The mounts that swap owners: an overlay has copies of them.

@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Destinations of the log's copies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Copies {
+pub struct LogCopies {
     /// Log group and log stream.
     pub cloudwatch: Option<(String, String)>,
     /// Where the object goes.
@@ -52,7 +52,7 @@ pub struct Couriers {
 impl Couriers {
     /// Starts the requested copies. Nothing is sent yet.
     pub fn start(
-        to: &Copies,
+        to: &LogCopies,
         uuid: &str,
         identity: &CloudIdentity,
         dir: &BuildDir,

@@ -17,7 +17,7 @@ use runner_core::phase::{PhaseContext, StatusCode};
 use runner_core::plan::Checkpointing;
 use runner_core::select::{FilePattern, below};
 use runner_engine::kept::{
-    Copies, Keep, KeptLayer, Looked, Memory, RunLine, Saved, Seal, ShelfMark,
+    Keep, KeptLayer, LayerCopies, LayerMemory, Looked, RunLine, Saved, Seal, ShelfMark,
 };
 use runner_engine::{Container, EngineError, NotSealed};
 use runner_folder::ledger::{Ledger, LedgerTime};
@@ -54,7 +54,7 @@ pub(super) struct Taken {
     /// Whether an earlier state exists that the next one can be compared with.
     has_looked: bool,
     has_told_links: bool,
-    memory: Arc<Memory>,
+    memory: Arc<LayerMemory>,
     ledger: Arc<std::sync::Mutex<Ledger>>,
 }
 
@@ -295,7 +295,7 @@ impl Checkpoints {
     async fn seal(
         &self,
         layer: &Arc<KeptLayer>,
-        (number, memory): (u32, Arc<Memory>),
+        (number, memory): (u32, Arc<LayerMemory>),
         seal: &Seal,
         container: &dyn Container,
         shell: &mut BuildShell,
@@ -509,7 +509,7 @@ async fn write(layer: Arc<KeptLayer>, line: RunLine) {
 async fn attempt(
     container: &dyn Container,
     layer: &Arc<KeptLayer>,
-    memory: &Arc<Memory>,
+    memory: &Arc<LayerMemory>,
     keep: Keep,
 ) -> io::Result<Attempt> {
     let living = container.living().await;
@@ -536,10 +536,10 @@ async fn attempt(
 async fn settle(
     container: &dyn Container,
     layer: &Arc<KeptLayer>,
-    memory: &Arc<Memory>,
+    memory: &Arc<LayerMemory>,
     keep: Keep,
     before: &KeptLayer,
-) -> io::Result<Copies> {
+) -> io::Result<LayerCopies> {
     let pairs = layer.uppers.iter().zip(&before.uppers);
     let names = pairs.filter(|(now, before)| now.dir != before.dir);
     let names = names.map(|(now, _)| now.name.clone()).collect();

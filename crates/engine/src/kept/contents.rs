@@ -5,7 +5,7 @@
 //! the files as the container saw them: through overlays of the same directories, which alone know
 //! renames and whiteouts.
 
-use super::{Copies, KeptLayer, SHELF};
+use super::{KeptLayer, LayerCopies, SHELF};
 use runner_host::beneath::Dir;
 use runner_sandbox::{Chore, UserMap, merged, with_own_mounts};
 use rustix::fs::{FileType, MemfdFlags, memfd_create};
@@ -74,24 +74,24 @@ impl OverlayView {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Wanted {
     /// Its path before the run, in the container.
-    pub old: Option<Text>,
+    pub old: Option<ContentText>,
     /// Its path behind it.
-    pub new: Option<Text>,
+    pub new: Option<ContentText>,
     /// Whether the run may have written to it.
     pub is_written: bool,
 }
 
 /// Bytes, each as one character.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Text(String);
+pub struct ContentText(String);
 
-impl From<&[u8]> for Text {
+impl From<&[u8]> for ContentText {
     fn from(bytes: &[u8]) -> Self {
-        Text(bytes.iter().map(|&byte| char::from(byte)).collect())
+        ContentText(bytes.iter().map(|&byte| char::from(byte)).collect())
     }
 }
 
-impl Text {
+impl ContentText {
     #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
         self.0.chars().map(|one| u8::try_from(u32::from(one)).unwrap_or(b'?')).collect()
@@ -101,16 +101,16 @@ impl Text {
 /// A file as it was before and behind the run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FoundFile {
-    pub old: Option<(Text, KeptNode)>,
-    pub new: Option<(Text, KeptNode)>,
+    pub old: Option<(ContentText, KeptNode)>,
+    pub new: Option<(ContentText, KeptNode)>,
     /// As it was asked for.
     pub is_written: bool,
 }
 
 /// A file, or a part of a directory, that is not among what was found.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct LeftOut {
-    pub path: Text,
+pub struct LeftOutPaths {
+    pub path: ContentText,
     pub why: String,
 }
 
@@ -118,7 +118,7 @@ pub struct LeftOut {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct FoundFiles {
     pub files: Vec<FoundFile>,
-    pub left_out: Vec<LeftOut>,
+    pub left_out: Vec<LeftOutPaths>,
     /// A directory of those that overlays consisted of is not there any more.
     is_gone: bool,
 }
@@ -128,7 +128,7 @@ pub struct FoundFiles {
 pub struct KeptNode {
     pub mode: u32,
     /// Its contents, or a link's target; none where it is too large.
-    pub content: Option<Text>,
+    pub content: Option<ContentText>,
 }
 
 /// What a process of its own is to look at.
@@ -142,7 +142,7 @@ struct ContentsOrder {
 impl KeptLayer {
     /// The line of a checkpoint whose copies are these.
     #[must_use]
-    pub fn line(&self, before: u32, copies: &Copies) -> RunLine {
+    pub fn line(&self, before: u32, copies: &LayerCopies) -> RunLine {
         let view = |upper: &runner_sandbox::WritableDirectory| OverlayView {
             path: upper.path.clone(),
             upper: self.dir.join(&upper.dir),
@@ -231,7 +231,7 @@ pub fn chore_of_contents(input: impl Read) -> Result<String, String> {
     let done = || -> io::Result<FoundFiles> {
         let order: ContentsOrder = serde_json::from_reader(input)?;
         with_own_mounts()?;
-        let (mut old, mut new) = (Side::of(&order.old), Side::of(&order.new));
+        let (mut old, mut new) = (ContentSide::of(&order.old), ContentSide::of(&order.new));
         let mut found = FoundFiles::default();
         let mut left = MOST_OF_ALL;
         for wanted in &order.wanted {
@@ -252,11 +252,11 @@ pub fn chore_of_contents(input: impl Read) -> Result<String, String> {
 /// Fails only where the directories themselves cannot be looked at.
 fn find<'o>(
     wanted: &Wanted,
-    (old, new): (&mut Side<'o>, &mut Side<'o>),
+    (old, new): (&mut ContentSide<'o>, &mut ContentSide<'o>),
     left: &mut u64,
     found: &mut FoundFiles,
 ) -> io::Result<()> {
-    let [from, to] = [&wanted.old, &wanted.new].map(|path| path.as_ref().map(Text::bytes));
+    let [from, to] = [&wanted.old, &wanted.new].map(|path| path.as_ref().map(ContentText::bytes));
     let (side, above) = match (&from, &to) {
         (Some(from), _) => (&mut *old, from),
         (None, Some(to)) => (&mut *new, to),
@@ -265,7 +265,7 @@ fn find<'o>(
     // What stands below a directory, beside the directory's own name.
     let (inner, why) = side.below(above)?;
     let mut leave_out = |path: &[u8], why: String| {
-        found.left_out.push(LeftOut { path: Text::from(path), why });
+        found.left_out.push(LeftOutPaths { path: ContentText::from(path), why });
     };
     if let Some(why) = why {
         leave_out(above, why);
@@ -279,7 +279,7 @@ fn find<'o>(
         for (node, (side, path)) in nodes.iter_mut().zip([(&mut *old, &from), (&mut *new, &to)]) {
             let Some(path) = path else { continue };
             match side.node(path, left)? {
-                Ok(there) => *node = there.map(|there| (Text::from(&**path), there)),
+                Ok(there) => *node = there.map(|there| (ContentText::from(&**path), there)),
                 Err(why) => {
                     leave_out(path, why);
                     is_left_out = true;
@@ -305,14 +305,14 @@ fn find<'o>(
 const NOT_THERE: &str = "not found: a secret in its name is masked, or it has changed since";
 
 /// The container's files at one time.
-struct Side<'o> {
+struct ContentSide<'o> {
     views: &'o [(PathBuf, Vec<PathBuf>)],
     open: Vec<Option<Dir>>,
 }
 
-impl<'o> Side<'o> {
+impl<'o> ContentSide<'o> {
     fn of(views: &'o [(PathBuf, Vec<PathBuf>)]) -> Self {
-        Side { views, open: views.iter().map(|_| None).collect() }
+        ContentSide { views, open: views.iter().map(|_| None).collect() }
     }
 
     /// The overlay that a path belongs to, and the path in there.
@@ -340,13 +340,13 @@ impl<'o> Side<'o> {
             return Ok((vec![Vec::new()], None));
         }
         let mut all = Vec::new();
-        let walked = dir.open(&inner).map_err(WalkEnd::Failed).and_then(|dir| {
+        let walked = dir.open(&inner).map_err(ContentWalkEnd::Failed).and_then(|dir| {
             dir.walk(|item| {
                 if !matches!(item.kind, FileType::RegularFile | FileType::Symlink) {
                     return Ok(());
                 }
                 if all.len() == MOST_IN_ONE {
-                    return Err(WalkEnd::Full);
+                    return Err(ContentWalkEnd::Full);
                 }
                 all.push([b"/", item.path].concat());
                 Ok(())
@@ -354,8 +354,12 @@ impl<'o> Side<'o> {
         });
         let why = match walked {
             Ok(()) => None,
-            Err(WalkEnd::Full) => Some(format!("only {MOST_IN_ONE} of its files are looked at")),
-            Err(WalkEnd::Failed(error)) => Some(format!("not all of it can be read: {error}")),
+            Err(ContentWalkEnd::Full) => {
+                Some(format!("only {MOST_IN_ONE} of its files are looked at"))
+            }
+            Err(ContentWalkEnd::Failed(error)) => {
+                Some(format!("not all of it can be read: {error}"))
+            }
         };
         Ok((all, why))
     }
@@ -380,14 +384,14 @@ fn is_absent(error: &io::Error) -> bool {
 }
 
 /// Why a walk has ended.
-enum WalkEnd {
+enum ContentWalkEnd {
     Full,
     Failed(io::Error),
 }
 
-impl From<io::Error> for WalkEnd {
+impl From<io::Error> for ContentWalkEnd {
     fn from(error: io::Error) -> Self {
-        WalkEnd::Failed(error)
+        ContentWalkEnd::Failed(error)
     }
 }
 
@@ -403,5 +407,5 @@ fn read(dir: &Dir, inner: &[u8], left: &mut u64) -> io::Result<Option<KeptNode>>
         _ => return Ok(None),
     };
     *left = left.saturating_sub(content.as_ref().map_or(0, |content| content.len() as u64));
-    Ok(Some(KeptNode { mode: stat.st_mode, content: content.map(|it| Text::from(&*it)) }))
+    Ok(Some(KeptNode { mode: stat.st_mode, content: content.map(|it| ContentText::from(&*it)) }))
 }

@@ -19,7 +19,7 @@ mod tests;
 mod tree;
 
 pub use contents::{
-    FoundFile, FoundFiles, KeptNode, LeftOut, OverlayView, RunLine, Text, Wanted,
+    ContentText, FoundFile, FoundFiles, KeptNode, LeftOutPaths, OverlayView, RunLine, Wanted,
     chore_of_contents, contents, lines,
 };
 use index::{LayerEntry, LayerIndex, Moment};
@@ -74,19 +74,19 @@ pub struct KeptLayer {
 
 /// Where what each overlay has written was copied to, by its name: the number of the checkpoint.
 /// One that has no copy wrote to a directory that was new and empty.
-pub type Copies = BTreeMap<String, u32>;
+pub type LayerCopies = BTreeMap<String, u32>;
 
 /// A checkpoint as far as it lies on the shelf.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShelfMark {
     /// That of its index.
     pub number: u32,
-    pub copies: Copies,
+    pub copies: LayerCopies,
 }
 
 /// What was seen of a layer, between two orders. Those of a chore find it in files.
 #[derive(Debug, Default)]
-pub struct Memory(Mutex<BTreeMap<String, Arc<LayerIndex>>>);
+pub struct LayerMemory(Mutex<BTreeMap<String, Arc<LayerIndex>>>);
 
 /// The result of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,7 +94,7 @@ pub enum Saved {
     /// Nothing has changed since the last one.
     Same,
     /// A copy was made.
-    Copied { entries: u64, bytes: u64, copies: Copies },
+    Copied { entries: u64, bytes: u64, copies: LayerCopies },
     /// It is not copied, for this reason. It can be sealed where there is a seal to be made; the
     /// directories for that are there, if they were asked for.
     Not { why: String, seal: Option<Seal> },
@@ -173,10 +173,10 @@ enum LayerOrder {
 
 /// The result of a command.
 #[derive(Debug, Serialize, Deserialize)]
-enum Done {
+enum LayerDone {
     Looked(Looked),
     Saved(Saved, Option<Looked>),
-    Settled(Copies),
+    Settled(LayerCopies),
     Obeyed,
 }
 
@@ -185,9 +185,9 @@ impl KeptLayer {
     ///
     /// # Errors
     /// The layer cannot be read.
-    pub fn look(&self, memory: &Memory, is_quiet: bool) -> io::Result<Looked> {
+    pub fn look(&self, memory: &LayerMemory, is_quiet: bool) -> io::Result<Looked> {
         match self.order(memory, &LayerOrder::Look { is_quiet })? {
-            Done::Looked(looked) => Ok(looked),
+            LayerDone::Looked(looked) => Ok(looked),
             _ => Err(io::ErrorKind::InvalidData.into()),
         }
     }
@@ -197,9 +197,9 @@ impl KeptLayer {
     ///
     /// # Errors
     /// The layer cannot be read, or there is no room.
-    pub fn save(&self, memory: &Memory, keep: Keep) -> io::Result<(Saved, Option<Looked>)> {
+    pub fn save(&self, memory: &LayerMemory, keep: Keep) -> io::Result<(Saved, Option<Looked>)> {
         match self.order(memory, &LayerOrder::Save(keep))? {
-            Done::Saved(saved, looked) => Ok((saved, looked)),
+            LayerDone::Saved(saved, looked) => Ok((saved, looked)),
             _ => Err(io::ErrorKind::InvalidData.into()),
         }
     }
@@ -208,7 +208,7 @@ impl KeptLayer {
     ///
     /// # Errors
     /// They cannot be removed.
-    pub fn abandon(&self, memory: &Memory, number: u32) -> io::Result<()> {
+    pub fn abandon(&self, memory: &LayerMemory, number: u32) -> io::Result<()> {
         self.order(memory, &LayerOrder::Abandon { number }).map(drop)
     }
 
@@ -233,9 +233,14 @@ impl KeptLayer {
     ///
     /// # Errors
     /// It cannot be read, or there is no room.
-    pub fn settle(&self, memory: &Memory, keep: Keep, names: Vec<String>) -> io::Result<Copies> {
+    pub fn settle(
+        &self,
+        memory: &LayerMemory,
+        keep: Keep,
+        names: Vec<String>,
+    ) -> io::Result<LayerCopies> {
         match self.order(memory, &LayerOrder::Settle { keep, names })? {
-            Done::Settled(copies) => Ok(copies),
+            LayerDone::Settled(copies) => Ok(copies),
             _ => Err(io::ErrorKind::InvalidData.into()),
         }
     }
@@ -245,7 +250,7 @@ impl KeptLayer {
     /// # Errors
     /// The checkpoint cannot be restored. The layer may then hold neither its former contents nor
     /// the checkpoint's.
-    pub fn restore(&self, memory: &Memory, mark: ShelfMark) -> io::Result<()> {
+    pub fn restore(&self, memory: &LayerMemory, mark: ShelfMark) -> io::Result<()> {
         self.order(memory, &LayerOrder::Restore(mark)).map(drop)
     }
 
@@ -256,7 +261,7 @@ impl KeptLayer {
         above.max_by_key(|upper| upper.path.as_os_str().len())
     }
 
-    fn order(&self, memory: &Memory, order: &LayerOrder) -> io::Result<Done> {
+    fn order(&self, memory: &LayerMemory, order: &LayerOrder) -> io::Result<LayerDone> {
         match &self.users {
             None => self.obey(order, |_| Ok(Store::Memory(memory))),
             Some(users) => {
@@ -270,27 +275,27 @@ impl KeptLayer {
         &self,
         order: &LayerOrder,
         store: impl FnOnce(&Dir) -> io::Result<Store<'m>>,
-    ) -> io::Result<Done> {
+    ) -> io::Result<LayerDone> {
         let layer = Dir::top_itself(&self.dir)?;
         let shelf = layer.make_all(SHELF, 0o700)?;
         let store = store(&shelf)?;
         let work = LayerWork { layer, shelf, store, uppers: &self.uppers, stack: &self.stack };
         Ok(match order {
-            LayerOrder::Look { is_quiet } => Done::Looked(again(|| work.look(*is_quiet))?.0),
+            LayerOrder::Look { is_quiet } => LayerDone::Looked(again(|| work.look(*is_quiet))?.0),
             LayerOrder::Save(keep) => {
                 let (saved, looked) = again(|| work.or_nothing(keep, || work.save(keep)))?;
-                Done::Saved(saved, looked)
+                LayerDone::Saved(saved, looked)
             }
             LayerOrder::Abandon { number } => {
                 work.abandon(*number)?;
-                Done::Obeyed
+                LayerDone::Obeyed
             }
             LayerOrder::Settle { keep, names } => {
-                Done::Settled(again(|| work.or_nothing(keep, || work.settle(keep, names)))?)
+                LayerDone::Settled(again(|| work.or_nothing(keep, || work.settle(keep, names)))?)
             }
             LayerOrder::Restore(mark) => {
                 work.put_back(mark)?;
-                Done::Obeyed
+                LayerDone::Obeyed
             }
         })
     }
@@ -298,7 +303,7 @@ impl KeptLayer {
 
 /// Where indexes are.
 enum Store<'m> {
-    Memory(&'m Memory),
+    Memory(&'m LayerMemory),
     Files(Dir),
 }
 
@@ -337,7 +342,7 @@ impl Store<'_> {
     }
 }
 
-impl Memory {
+impl LayerMemory {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<LayerIndex>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -364,7 +369,7 @@ struct LayerWork<'a> {
 }
 
 /// The last checkpoint.
-struct Before {
+struct LayerBefore {
     /// Of each overlay its copy, where there is one.
     tops: Vec<Option<Dir>>,
     index: Arc<LayerIndex>,
@@ -445,15 +450,15 @@ impl LayerWork<'_> {
         self.uppers.iter().map(|upper| self.layer.open(&upper.dir)).collect()
     }
 
-    fn before(&self, keep: &Keep) -> io::Result<Option<Before>> {
+    fn before(&self, keep: &Keep) -> io::Result<Option<LayerBefore>> {
         let Some(last) = &keep.last else { return Ok(None) };
         let index = self.store.read(&name(last.number))?.ok_or(io::ErrorKind::NotFound)?;
         let tops = self.uppers.iter().map(|upper| self.copy_of(&upper.name, &last.copies));
-        Ok(Some(Before { tops: tops.collect::<io::Result<_>>()?, index }))
+        Ok(Some(LayerBefore { tops: tops.collect::<io::Result<_>>()?, index }))
     }
 
     /// The copy of what an overlay has written.
-    fn copy_of(&self, name: &str, copies: &Copies) -> io::Result<Option<Dir>> {
+    fn copy_of(&self, name: &str, copies: &LayerCopies) -> io::Result<Option<Dir>> {
         let copy = copies.get(name).map(|number| self.shelf.open(format!("{number}/{name}")));
         copy.transpose()
     }
@@ -472,7 +477,7 @@ impl LayerWork<'_> {
         &self,
         index: &Arc<LayerIndex>,
         same: &Same,
-        before: Option<&Before>,
+        before: Option<&LayerBefore>,
         keep: &Keep,
     ) -> io::Result<Saved> {
         let shelf = &self.shelf;
@@ -495,7 +500,7 @@ impl LayerWork<'_> {
         if room(shelf)? < ROOM + bytes {
             return not(NO_ROOM.to_owned());
         }
-        let mut copies = Copies::new();
+        let mut copies = LayerCopies::new();
         let last = keep.last.as_ref().map(|last| &last.copies);
         for (upper, (written, from)) in self.uppers.iter().zip(self.tops()?).enumerate() {
             let is_same = before.is_some_and(|it| index.is_same(upper, same, &it.index));
@@ -531,7 +536,7 @@ impl LayerWork<'_> {
         &self,
         index: &LayerIndex,
         same: &Same,
-        before: Option<&Before>,
+        before: Option<&LayerBefore>,
     ) -> io::Result<Option<Seal>> {
         let before = before.map(|before| &*before.index);
         let (entries, bytes) = index.changed(same, before);
@@ -580,7 +585,7 @@ impl LayerWork<'_> {
 
     /// The index of what is new and empty beside what has not changed, and copies of what has none
     /// yet.
-    fn settle(&self, keep: &Keep, names: &[String]) -> io::Result<Copies> {
+    fn settle(&self, keep: &Keep, names: &[String]) -> io::Result<LayerCopies> {
         let tops = self.tops()?;
         let moment = Moment::now(keep.is_quiet);
         let is_sealed: Vec<bool> =
@@ -598,7 +603,7 @@ impl LayerWork<'_> {
         };
         let same = tree::unchanged(&tops, &index, before.as_ref())?;
         let last = keep.last.as_ref().map(|last| &last.copies);
-        let mut copies = Copies::new();
+        let mut copies = LayerCopies::new();
         for (upper, (written, top)) in self.uppers.iter().zip(&tops).enumerate() {
             if is_sealed[upper] && index.is_new(upper, &written.path) {
                 continue;

@@ -17,7 +17,7 @@ fn layer(dir: &Path) -> KeptLayer {
 /// A layer, what is known of it, and its last checkpoint.
 struct Keeper {
     layer: KeptLayer,
-    memory: Memory,
+    memory: LayerMemory,
     last: Option<ShelfMark>,
     marks: BTreeMap<u32, ShelfMark>,
 }
@@ -25,7 +25,7 @@ struct Keeper {
 impl Keeper {
     fn of(dir: &Path) -> Self {
         let (last, marks) = (None, BTreeMap::new());
-        Keeper { layer: layer(dir), memory: Memory::default(), last, marks }
+        Keeper { layer: layer(dir), memory: LayerMemory::default(), last, marks }
     }
 
     fn keep(&self, number: u32, seals: bool) -> Keep {
@@ -380,14 +380,15 @@ fn what_is_written_beside_a_seal_is_kept() {
 fn a_line_that_is_cut_off_spoils_no_other() {
     let dir = folder();
     let layer = layer(dir.path());
-    let write = |before| layer.write_line(&layer.line(before, &Copies::new())).expect("written");
+    let write =
+        |before| layer.write_line(&layer.line(before, &LayerCopies::new())).expect("written");
     write(1);
     let path = dir.path().join("runs");
     let whole = fs::read(&path).expect("there");
     fs::write(&path, [&*whole, b"{\"Kept\":{\"bef"].concat()).expect("written");
     write(3);
     let kept = lines(dir.path()).expect("read");
-    assert_eq!(kept, [1, 3].map(|before| layer.line(before, &Copies::new())));
+    assert_eq!(kept, [1, 3].map(|before| layer.line(before, &LayerCopies::new())));
 }
 
 /// Names of one file are one file.

@@ -1,6 +1,6 @@
 //! Copies a tree and finds the files that are unchanged since a copy.
 
-use super::Before;
+use super::LayerBefore;
 use super::index::{EntryIdentity, LayerEntry, LayerIndex};
 use runner_host::beneath::{Dir, DirectoryCursor, split};
 use rustix::fs::FileType;
@@ -35,13 +35,13 @@ impl Same {
 pub(super) fn unchanged(
     tops: &[Dir],
     index: &LayerIndex,
-    before: Option<&Before>,
+    before: Option<&LayerBefore>,
 ) -> io::Result<Same> {
     let (mut all, mut begins) = (Vec::new(), Vec::new());
     for (upper, top) in tops.iter().enumerate() {
         begins.push(all.len());
         let entries = index.below(upper);
-        let Some(Before { tops: copies, index: before }) = before else {
+        let Some(LayerBefore { tops: copies, index: before }) = before else {
             all.extend(entries.iter().map(|_| false));
             continue;
         };
