@@ -200,8 +200,8 @@ impl<'h> RunningBatch<'h> {
         stop: &AtomicBool,
         record: Option<&NamedFile>,
     ) -> Result<Over, BatchError> {
-        // Written before the first build, so that whoever finds a dead batch learns which builds it
-        // had.
+        // Written before the first build, so that a process that finds a dead batch knows its
+        // builds.
         self.write_record();
         let frozen = self.freeze(stop)?;
         let id = format!("{}:{}", self.facts.project, self.facts.uuid);

@@ -365,8 +365,8 @@ async fn announce(client: &Duplex, pauses: Option<HostPauses>) -> io::Error {
     }
 }
 
-/// Connects a client and a program until one of them ends. The client is told of each pause in
-/// `pauses`.
+/// Connects a client and a program until one of them ends. Sends each pause in `pauses` to
+/// the client.
 async fn serve_session(
     connection: ControlConnection,
     session: Result<ProgramSession, SessionOpenError>,

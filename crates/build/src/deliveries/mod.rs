@@ -164,7 +164,7 @@ impl DeliverySource {
         let hurried = async {
             let is_alone = hurry.wait_for(|hurry| *hurry).await.is_err();
             if is_alone {
-                // Nobody is left who could be in a hurry.
+                // The sender is gone, so no hurry can be announced any more.
                 std::future::pending::<()>().await;
             }
         };

@@ -2,7 +2,7 @@
 
 use runner_engine::{Container, EngineError, Fut};
 
-/// Services of a build: started before its container is created; stopped by whoever created this.
+/// Services of a build: started before its container is created, stopped by the owner of this.
 pub trait Beside: Send + Sync {
     /// Starts them, unless they run already; resolves when they run, or with an error.
     fn start(&self) -> Fut<'_, Result<(), EngineError>>;

@@ -204,7 +204,7 @@ impl Checkpoints {
             if sealed.is_some() {
                 // They follow.
             } else if keep.seals && is_quiet {
-                // What was asked for cannot be had now. Whoever is in the way is there by now.
+                // The seal failed because a process appeared; the next attempt sees it and copies.
                 let keep = Keep { is_seen: true, seals: false, begins: false, ..keep.clone() };
                 attempt =
                     self::attempt(container, &layer, &taken.memory, keep).await.map_err(cannot)?;
@@ -441,7 +441,7 @@ impl Checkpoints {
             (Arc::clone(&layer), point.mark.clone(), Arc::clone(&taken.memory));
         let (shelf, to) = (Arc::clone(&layer), point.before);
         let put_back = async move {
-            // First: whoever reads the files of a run that is undone would get those of another.
+            // Comes first: a reader of an undone run would otherwise get files of another run.
             write(shelf, RunLine::Rewound { to }).await;
             let done = blocking(move || back.restore(&memory, mark)).await;
             done.map_err(|error| {
@@ -497,7 +497,7 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What it says is for who looks at the build; without it they are told that nothing is known.
+/// Adds a line for later readers of the run. After a failure, they learn that nothing is known.
 async fn write(layer: Arc<KeptLayer>, line: RunLine) {
     let written = blocking(move || layer.write_line(&line)).await;
     if let Err(error) = written {

@@ -84,7 +84,7 @@ struct StateFile {
     file: File,
 }
 
-/// A command could not be run, through no fault of its own.
+/// Why the runner could not run a command.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ShellError {
     #[error("cannot write {path} in the container: {source}")]

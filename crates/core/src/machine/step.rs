@@ -133,7 +133,7 @@ pub enum MachineInput {
         /// Whether to kill processes without waiting for them to end.
         at_once: bool,
     },
-    /// The build cannot go on, through no fault of its own.
+    /// The build cannot continue; its commands are not the cause.
     Fault(PhaseContext),
     /// A component that was to answer an effect is gone, and no answer will come.
     Lost(PhaseContext),
