@@ -1,6 +1,7 @@
 //! Layers in folders of the test's alone.
 #![allow(clippy::disallowed_methods, reason = "folders of the test's alone")]
 
+use super::index::{LayerIndex, Moment};
 use super::*;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

@@ -1,7 +1,7 @@
 //! Copies a tree and finds the files that are unchanged since a copy.
 
-use super::LayerBefore;
 use super::index::{EntryIdentity, LayerEntry, LayerIndex};
+use super::work::LayerBefore;
 use runner_host::beneath::{Dir, DirectoryCursor, split};
 use rustix::fs::FileType;
 use std::collections::HashMap;
