@@ -12,6 +12,25 @@ const PROGRAM: &str = "chromium";
 /// The key of an element in WebDriver's responses.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
+/// Starts a driver at a free port. It takes one of IPv6 and ends if another program has the same one
+/// of IPv4: then it is started again.
+fn start_driver(bed: &Bed) -> (Running, u16) {
+    const READY: &str = "started successfully on port ";
+    loop {
+        let mut command = bed.other("chromedriver");
+        command.args(["--port=0", "--log-level=SEVERE"]).env("TMPDIR", bed.path("home"));
+        let driver = Running::spawn(command);
+        driver.stdout.wait_until("a driver's port", |said| {
+            let said = String::from_utf8_lossy(said);
+            said.contains(READY) || said.contains("port not available")
+        });
+        if driver.stdout.text().contains(READY) {
+            let port = driver.stdout.number_after(READY);
+            return (driver, port);
+        }
+    }
+}
+
 /// A browser with one window. It ends when it goes out of scope.
 pub(crate) struct Browser {
     port: u16,
@@ -27,10 +46,7 @@ impl Browser {
 
     /// With additional options.
     pub(crate) fn with(bed: &Bed, width: u32, height: u32, more: &[&str]) -> Self {
-        let mut command = bed.other("chromedriver");
-        command.args(["--port=0", "--log-level=SEVERE"]).env("TMPDIR", bed.path("home"));
-        let driver = Running::spawn(command);
-        let port = driver.stdout.number_after("started successfully on port ");
+        let (driver, port) = start_driver(bed);
         let profile = tempfile::tempdir_in(bed.path("home")).unwrap().keep();
         let mut arguments = vec![
             "--headless=new".to_owned(),
