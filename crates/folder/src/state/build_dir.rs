@@ -42,7 +42,7 @@ const RESERVE: u64 = 64 << 10;
 /// Format version of a build's folder; raised if an older program would misread it.
 pub const SCHEMA: u32 = 1;
 /// How long a newborn child of a killed owner may hold its lock.
-const BIRTH: Duration = Duration::from_secs(2);
+pub(super) const BIRTH: Duration = Duration::from_secs(2);
 
 /// Why a build's folder cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -237,7 +237,7 @@ impl BuildDir {
     fn has_dead_owner(&self) -> bool {
         let Ok(Some(meta)) = self.meta() else { return false };
         let is_of_here = meta.pid_namespace.is_some() && meta.pid_namespace == pid_namespace();
-        is_of_here && matches!(state_of(meta.runner_pid), None | Some('Z' | 'X'))
+        is_of_here && is_gone(meta.runner_pid)
     }
 
     /// Whether someone holds the build's lock: its owner, or the process that ends it for a dead
@@ -348,6 +348,11 @@ impl BuildDir {
     pub fn retire(&self) -> io::Result<()> {
         ignore_missing(fs::remove_file(&self.live))
     }
+}
+
+/// Whether a process has ended.
+pub(super) fn is_gone(pid: u32) -> bool {
+    matches!(state_of(pid), None | Some('Z' | 'X'))
 }
 
 /// Whether a process is stopped by a signal or a debugger.

@@ -5,7 +5,8 @@
 //! serve.json   its address and pid
 //! ```
 
-use super::build_dir::is_stopped;
+use super::build_dir::{BIRTH, is_gone, is_stopped};
+use super::changes::{FolderChanges, Waited};
 use super::home::{Home, StateError};
 use runner_host::private::write_durably;
 use runner_host::users;
@@ -13,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// The server's address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,19 +57,48 @@ pub fn live_serve(home: &Home) -> Option<Serving> {
     if open_lock(home).ok()?.try_lock_shared().is_ok() {
         return None;
     }
+    announced(home)
+}
+
+/// The last server that has announced itself.
+fn announced(home: &Home) -> Option<Serving> {
     serde_json::from_slice(&fs::read(facts(home)).ok()?).ok()
+}
+
+fn locked(lock: &File) -> io::Result<bool> {
+    match lock.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
 }
 
 impl ServeLock {
     /// Takes the lock; `None` if another process has it.
     pub fn take(home: &Home) -> Result<Option<Self>, StateError> {
-        let failed = |error| StateError::new("lock", &home.root().join("serve.lock"), error);
+        let path = home.root().join("serve.lock");
+        let failed = |error| StateError::new("lock", &path, error);
         let lock = open_lock(home).map_err(failed)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Some(ServeLock { _lock: lock, facts: facts(home) })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(failed(error)),
+        if !locked(&lock).map_err(failed)? && !Self::inherit(home, &lock, &path).map_err(failed)? {
+            return Ok(None);
         }
+        Ok(Some(ServeLock { _lock: lock, facts: facts(home) }))
+    }
+
+    /// Waits for the lock of a killed server: its newborn child holds all open files until it
+    /// executes a program.
+    fn inherit(home: &Home, lock: &File, path: &Path) -> io::Result<bool> {
+        let until = Instant::now() + BIRTH;
+        while announced(home).is_some_and(|serving| is_gone(serving.pid)) {
+            let changes = FolderChanges::of_build(home.root(), path)?;
+            if locked(lock)? {
+                return Ok(true);
+            }
+            if changes.wait(Some(until))? == Waited::TimeIsUp {
+                break;
+            }
+        }
+        Ok(false)
     }
 
     /// Publishes the server's address.
