@@ -433,15 +433,15 @@ fn a_zip_keeps_inner_links() {
     assert!(listed.contains("b'../f'"), "{listed}");
 }
 
-/// Two hundred thousand files, more than a ZIP can count without its extension.
+/// Seventy thousand files, more than a ZIP can count without its extension.
 fn many_files() {
     let bed = Bed::new();
-    let make = "for d in $(seq 200); do mkdir -p d/$d; done; i=0; while [ $i -lt 200000 ]; do : > \
-                d/$((i % 200 + 1))/$i; i=$((i + 1)); done";
+    let make = "for d in $(seq 70); do mkdir -p d/$d; done; i=0; while [ $i -lt 70000 ]; do : > \
+                d/$((i % 70 + 1))/$i; i=$((i + 1)); done";
     let outcome = collect(&bed, &[make], "  files: ['d/**/*']\n  name: a.zip\n").code(0);
-    assert!(outcome.stdout.contains("Found 200000 file(s)"), "{}", outcome.stdout);
+    assert!(outcome.stdout.contains("Found 70000 file(s)"), "{}", outcome.stdout);
     let count = "import sys, zipfile; print(len(zipfile.ZipFile(sys.argv[1]).namelist()))";
-    assert_eq!(python(count, &out(&bed).join("a.zip")), "200000\n");
+    assert_eq!(python(count, &out(&bed).join("a.zip")), "70000\n");
 }
 
 /// Five gigabytes of zeros: only the data that exists is stored, and memory does not hold them.
@@ -455,19 +455,18 @@ fn a_sparse_file() {
     let large = fs::metadata(out(&bed).join("large")).unwrap();
     assert_eq!(large.len(), (5 << 30) + 4);
     assert!(large.blocks() < 1000, "{} blocks", large.blocks());
+    // unzip takes half a minute for as much.
     let sizes = "import sys, zipfile
 z = zipfile.ZipFile(sys.argv[1])
-print([(i.filename, i.file_size, i.compress_size < 20 << 20) for i in z.infolist()], z.read('x'))
+end = b''
+with z.open('large') as large:
+    while part := large.read(1 << 24):
+        end = part[-4:]
+print([(i.filename, i.file_size, i.compress_size < 20 << 20) for i in z.infolist()], z.read('x'), end)
 ";
-    let wanted = format!("[('large', {}, True), ('x', 2, False)] b'x\\n'\n", (5_u64 << 30) + 4);
-    let listed = python(sizes, &out(&bed).join("a.zip"));
-    assert_eq!(listed.replace("('x', 2, True)", "('x', 2, False)"), wanted);
-    let tail = Command::new("sh")
-        .args(["-c", "unzip -p \"$1\" large | tail -c 4", "sh"])
-        .arg(out(&bed).join("a.zip"))
-        .output()
-        .unwrap();
-    assert_eq!(tail.stdout, b"end\n", "{tail:?}");
+    let wanted =
+        format!("[('large', {}, True), ('x', 2, True)] b'x\\n' b'end\\n'\n", (5_u64 << 30) + 4);
+    assert_eq!(python(sizes, &out(&bed).join("a.zip")), wanted);
 }
 
 fn under_sudo_they_are_the_callers() {

@@ -105,7 +105,10 @@ use crate::common::{Case, list, project};
 /// Every case of every suite.
 pub(crate) fn cases() -> Vec<Case> {
     let alike = alike().into_iter().map(|case| Case { is_alike: true, ..case });
-    let mut cases: Vec<Case> = differing().into_iter().chain(alike).collect();
+    let differing = differing()
+        .into_iter()
+        .map(|case| Case { is_alike: ALIKE.contains(&short(case.name)), ..case });
+    let mut cases: Vec<Case> = differing.chain(alike).collect();
     let run = no_suite_is_forgotten;
     cases.push(Case { name: "no_suite_is_forgotten", needs: &[], is_alike: true, run });
     cases
@@ -128,8 +131,10 @@ fn alike() -> Vec<Case> {
         endings::cases(),
         everyday::cases(),
         fixtures::cases(),
+        floods::cases(),
         fuzz::cases(),
         fuzz_sessions::cases(),
+        gateway::cases(),
         gateway_ports::cases(),
         hostile_registries::cases(),
         logs::cases(),
@@ -140,16 +145,52 @@ fn alike() -> Vec<Case> {
         page_forwards::cases(),
         page_guards::cases(),
         reports::cases(),
+        run_command::cases(),
+        secrets::cases(),
         service::cases(),
         service_batches::cases(),
         service_faults::cases(),
         service_logs::cases(),
+        session_uploads::cases(),
+        session_uploads_faults::cases(),
         snapshots::cases(),
         socat::cases(),
     ]
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// The slow ones among the cases of the other suites that do not depend on the user either: they
+/// wait for servers and deadlines, or move much data.
+const ALIKE: [&str; 22] = [
+    "artifacts::a_sparse_file",
+    "artifacts::a_zip_in_a_bucket",
+    "artifacts::into_a_bucket",
+    "artifacts::many_files",
+    "artifacts_faults::a_bar_on_a_terminal",
+    "artifacts_faults::a_server_that_fails",
+    "artifacts_faults::a_server_that_stalls",
+    "artifacts_faults::a_server_that_stumbles",
+    "artifacts_faults::a_server_that_takes_its_time",
+    "artifacts_faults::buckets_that_refuse",
+    "artifacts_faults::no_half_object",
+    "cache::a_bucket_that_spoils_it",
+    "cache::a_bucket_that_stalls",
+    "cache::a_bucket_that_stumbles",
+    "cache::in_a_bucket",
+    "doctor::a_build_that_does_not_answer",
+    "doctor::an_endpoint_that_does_not_answer",
+    "doctor::keys_of_awss_clients",
+    "guards::five_seconds_and_no_more",
+    "hostile_images::a_million_entries",
+    "hostile_images::a_registry_that_lies",
+    "waiting::nothing_to_wait_for",
+];
+
+/// A case's suite and name.
+fn short(name: &str) -> &str {
+    name.split_once("::suite::").map_or(name, |(_, short)| short)
 }
 
 /// Suites whose results may depend on the user: those that create containers, owners of files,
@@ -175,10 +216,8 @@ fn differing() -> Vec<Case> {
         examples::cases(),
         files::cases(),
         folders::cases(),
-        floods::cases(),
         forward::cases(),
         full::cases(),
-        gateway::cases(),
         gateway_engines::cases(),
         git::cases(),
         guards::cases(),
@@ -210,12 +249,8 @@ fn differing() -> Vec<Case> {
         changes::cases(),
         fidelity::cases(),
         rootless::cases(),
-        run_command::cases(),
-        secrets::cases(),
         session_documents::cases(),
         session_log::cases(),
-        session_uploads::cases(),
-        session_uploads_faults::cases(),
         sessions::cases(),
         stranger::cases(),
         beside::cases(),
@@ -237,5 +272,9 @@ fn no_suite_is_forgotten() {
         let suite = format!("::{}::", file.trim_end_matches(".rs"));
         let is_listed = listed.iter().any(|case| case.name.contains(&suite));
         assert!(is_listed || file == "mod.rs", "tests/suite/{file} is not listed in mod.rs");
+    }
+    for name in ALIKE {
+        let is_case = listed.iter().any(|case| short(case.name) == name);
+        assert!(is_case, "{name} is no case");
     }
 }
