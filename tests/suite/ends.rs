@@ -1,15 +1,17 @@
 //! Ends: however a build ends, nothing of it remains, and the record tells the truth.
 
-use crate::common::{Bed, Running, cases};
+use crate::common::{Bed, Running, cases, until};
 use nix::sys::signal::Signal;
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::time::{Duration, Instant};
 
 cases! {
     [Containers, Image("busybox")] => ctrl_c_once, ctrl_c_twice, other_signals, a_timeout,
         a_stop_from_outside, kill_9_at_any_moment, kill_9_while_paused, kill_9_in_the_middle_of_a_line,
         kill_9_while_the_folder_is_made, kill_9_while_pid_1_is_stopped, the_container_is_killed,
-        the_clock_stands_still_while_stopped, signals_that_were_ignored_from_the_start;
+        the_clock_stands_still_while_stopped, nobody_could_continue_an_orphan,
+        signals_that_were_ignored_from_the_start;
     [Containers, Image("busybox"), Program("prlimit")] => trees_that_are_hard_to_remove;
 }
 
@@ -17,6 +19,7 @@ fn build(commands: &[&str]) -> String {
     crate::common::build(commands) + "  post_build:\n    commands: [echo never]\n"
 }
 
+const WAITS: &str = "mkfifo /tmp/go; echo ready; read x < /tmp/go; echo $x";
 const POLITE: &str = "trap 'echo told to end; exit' TERM; echo ready; while :; do sleep 0.05; done";
 const STUBBORN: &str = "trap '' TERM; echo ready; while :; do sleep 0.05; done";
 
@@ -277,10 +280,9 @@ fn the_container_is_killed() {
 /// Ctrl-Z: the runner does not count the time until the shell continues it.
 fn the_clock_stands_still_while_stopped() {
     let bed = Bed::new();
-    let mut running = bed.start(
-        &build(&["mkfifo /tmp/go; echo ready; read x < /tmp/go; echo $x"]),
-        &["--timeout", "1h"],
-    );
+    let mut command = bed.build_command(&build(&[WAITS]), &["--timeout", "1h"]);
+    // A job of a shell is a process group. One that is orphaned is not stopped.
+    let mut running = Running::spawn_from(command.process_group(0));
     running.stdout.wait_for("ready\n");
     let seconds_left = || {
         let rows = bed.runner(["ps", "--format", "json"]).code(0).stdout;
@@ -303,6 +305,25 @@ fn the_clock_stands_still_while_stopped() {
     // rounding to seconds.
     let counted = (begin.elapsed() - stopped).as_secs() + 1;
     assert!(before - after <= counted, "{before} {after} {counted}");
+    bed.runner(["exec", "--", "sh", "-c", "echo in time > /tmp/go"]).code(0);
+    assert_eq!(running.wait(), 0, "{}", running.stderr.text());
+}
+
+/// Ctrl-Z without a shell, in a container for one: a build that stopped would never go on.
+fn nobody_could_continue_an_orphan() {
+    let bed = Bed::new();
+    let started = bed.build_command(&build(&[WAITS]), &[]);
+    let mut command = bed.other("setsid");
+    let mut running =
+        Running::spawn_from(command.arg(started.get_program()).args(started.get_args()));
+    running.stdout.wait_for("ready\n");
+    running.signal(Signal::SIGTSTP);
+    let status = format!("/proc/{}/status", running.pid());
+    until("handled", || {
+        let text = fs::read_to_string(&status).unwrap();
+        let pending = text.lines().find_map(|line| line.strip_prefix("ShdPnd:\t")).unwrap();
+        u64::from_str_radix(pending, 16).unwrap() == 0
+    });
     bed.runner(["exec", "--", "sh", "-c", "echo in time > /tmp/go"]).code(0);
     assert_eq!(running.wait(), 0, "{}", running.stderr.text());
 }

@@ -5,7 +5,7 @@
 //! because the standard library and `sandbox` start them that way.
 
 use crate::duplex::watched;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::fs;
 use std::io;
@@ -25,6 +25,16 @@ static IGNORED: LazyLock<u64> = LazyLock::new(|| {
     let bits = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     bits.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0)
 });
+
+/// Stops this program by the default action of SIGTSTP, which must be blocked. Returns when the
+/// program is continued, or at once in an orphaned process group: no shell could continue it there,
+/// and the kernel leaves the action out.
+pub fn suspend() -> io::Result<()> {
+    let stop = SigSet::from(Signal::SIGTSTP);
+    raise(Signal::SIGTSTP)?;
+    stop.thread_unblock()?;
+    Ok(stop.thread_block()?)
+}
 
 /// The given signals that are not ignored.
 fn heeded(signals: &[Signal]) -> SigSet {

@@ -7,12 +7,12 @@
 //! build.
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, raise};
+use nix::sys::signal::Signal;
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use runner_core::phase::Status;
 use runner_host::clock;
-use runner_host::signals::SignalReader;
+use runner_host::signals::{self, SignalReader};
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -158,8 +158,8 @@ impl WatchdogShared {
     fn hear(&self, signal: Signal) {
         if signal == Signal::SIGTSTP {
             let stopped = clock::boot();
-            // Returns when the shell lets this program continue.
-            let _ = raise(Signal::SIGSTOP);
+            // A build that cannot be stopped goes on.
+            let _ = signals::suspend();
             let slept = clock::boot().saturating_sub(stopped);
             self.asked.send_modify(|asked| asked.slept += slept);
             return;
