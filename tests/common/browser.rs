@@ -133,10 +133,6 @@ impl Browser {
                 let messages = self.messages();
                 eprintln!("waits for {script}: {found:?}; the page says:\n{shown}\n{messages}");
             }
-            if !is_so {
-                // Each check is a connection to the driver.
-                std::thread::sleep(std::time::Duration::from_millis(50));
-            }
             is_so
         });
     }

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// A server that lives as long as the run.
@@ -90,6 +91,7 @@ impl Daemon {
         let begin = std::time::Instant::now();
         while !asks() {
             assert!(begin.elapsed() < PATIENCE, "does not answer:\n{}", self.log.text());
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! AWS's own clients, and the endpoint that a bed's builds or `serve` offer.
 
-use super::bed::{Bed, Outcome, outcome};
+use super::aws_cli;
+use super::bed::{Bed, Outcome};
 use super::process::Running;
 use super::{clients, project, python};
 use std::io::{Read, Write};
@@ -77,7 +78,7 @@ impl Endpoint {
     /// Runs AWS's CLI, which must succeed. Returns its output.
     #[track_caller]
     pub(crate) fn ask(&self, bed: &Bed, arguments: &[&str]) -> serde_json::Value {
-        let answer = outcome(&mut self.aws(bed, arguments)).code(0);
+        let answer = aws_cli::call(&self.aws(bed, arguments)).code(0);
         if answer.stdout.is_empty() {
             return serde_json::Value::Null;
         }
@@ -87,7 +88,7 @@ impl Endpoint {
     /// Runs AWS's CLI, which must be refused.
     #[track_caller]
     pub(crate) fn refuses(&self, bed: &Bed, arguments: &[&str]) -> Outcome {
-        let answer = outcome(&mut self.aws(bed, arguments));
+        let answer = aws_cli::call(&self.aws(bed, arguments));
         assert_eq!(answer.code, 255, "{answer:?}");
         answer
     }

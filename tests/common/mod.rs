@@ -1,6 +1,7 @@
 //! Shared basis of all suites: cases and their needs, an isolated bed, observable processes.
 
 pub(crate) mod aws;
+mod aws_cli;
 mod bed;
 pub(crate) mod browser;
 pub(crate) mod channel;
@@ -106,9 +107,12 @@ pub(crate) fn corpus() -> PathBuf {
 #[track_caller]
 pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let begin = std::time::Instant::now();
+    // Short at first; later it leaves the processor to what is being waited for.
+    let mut pause = Duration::from_micros(100);
     while !is_so() {
         assert!(begin.elapsed() < PATIENCE, "never: {what}");
-        std::thread::yield_now();
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
     }
 }
 

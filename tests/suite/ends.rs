@@ -293,11 +293,9 @@ fn the_clock_stands_still_while_stopped() {
     let before = seconds_left();
     running.signal(Signal::SIGTSTP);
     let stat = format!("/proc/{}/stat", running.pid());
-    while !fs::read_to_string(&stat).unwrap().contains(") T ") {}
+    until("stopped", || fs::read_to_string(&stat).unwrap().contains(") T "));
     let stopped = Instant::now();
-    while stopped.elapsed() < Duration::from_secs(3) {
-        std::thread::yield_now();
-    }
+    std::thread::sleep(Duration::from_secs(3));
     let stopped = stopped.elapsed();
     running.signal(Signal::SIGCONT);
     let after = seconds_left();

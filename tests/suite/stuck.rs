@@ -124,18 +124,22 @@ fn a_session_of_a_container_that_is_stopped() {
     let runs = exec("echo runs; sleep 86400");
     runs.stdout.wait_for("runs\n");
     stop(first);
-    // One that was already running, and one that is requested only now.
-    for (mut client, signal) in [
-        (runs, Signal::SIGTERM),
-        (exec("echo runs"), Signal::SIGINT),
-        (exec("true"), Signal::SIGHUP),
-    ] {
+    let signalled = |client: Running, signal: Signal| {
         // It listens for signals before it does anything else.
         let status = format!("/proc/{}/status", client.pid());
         until("listens", || {
             fs::read_to_string(&status).unwrap().contains("SigBlk:\t0000000000004007")
         });
         client.signal(signal);
+        client
+    };
+    // One that was already running, and two that are requested only now. They end by themselves,
+    // too, if no signal comes.
+    for mut client in [
+        signalled(runs, Signal::SIGTERM),
+        signalled(exec("echo runs"), Signal::SIGINT),
+        signalled(exec("true"), Signal::SIGHUP),
+    ] {
         assert_eq!(client.wait(), 125);
         let said = client.stderr.text();
         assert!(said.contains("the build's container does not answer"), "{said}");
