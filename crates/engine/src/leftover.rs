@@ -65,7 +65,7 @@ impl EngineFolder {
         let path = self.container();
         Arc::new(move |record| {
             // Atomic: the sweep trusts what it reads.
-            let new = path.with_extension("new");
+            let new = unfinished(&path);
             fs::write(&new, serde_json::to_vec(record)?)?;
             users::give(&new)?;
             fs::rename(&new, &path)
@@ -116,13 +116,20 @@ impl EngineFolder {
     /// Removes the layer and the engine's other files. Goes on after a failure and returns the
     /// first one.
     pub fn clear(&self, leavings: &Leavings) -> io::Result<()> {
-        let record = match fs::remove_file(self.container()) {
+        let remove = |path: &Path| match fs::remove_file(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             done => done,
         };
-        let others = [remove_tree(&self.network()), record];
+        let container = self.container();
+        let others =
+            [remove_tree(&self.network()), remove(&unfinished(&container)), remove(&container)];
         clear_layers(&leavings.layers).into_iter().chain(others).collect()
     }
+}
+
+/// The record of a container while it is being written; a killed runner may leave it.
+fn unfinished(container: &Path) -> PathBuf {
+    container.with_extension("new")
 }
 
 impl Leavings {
@@ -190,5 +197,19 @@ mod tests {
         let process = r#"{"process":{"pid":7,"startTime":9}}"#;
         let record = LeftoverContainer::Process { pid: 7, start_time: 9, group: None };
         assert_eq!(serde_json::from_str::<LeftoverContainer>(process).expect("read"), record);
+    }
+
+    /// The runner was killed between writing the record and giving it its name.
+    #[test]
+    fn an_unfinished_record_is_removed() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let folder = EngineFolder::of(dir.path());
+        let record = LeftoverContainer::Process { pid: 7, start_time: 9, group: None };
+        fs::create_dir(folder.container()).expect("in the way of its name");
+        folder.recorder()(&record).expect_err("not renamed");
+        fs::remove_dir(folder.container()).expect("removed");
+        let leavings = Leavings { layers: Vec::new(), groups: Vec::new() };
+        folder.clear(&leavings).expect("cleared");
+        assert_eq!(fs::read_dir(dir.path()).expect("a folder").count(), 0);
     }
 }
