@@ -13,8 +13,8 @@ use runner_wire::control::ControlRequest;
 /// Selects a build.
 #[derive(Debug, Args)]
 pub(super) struct BuildArg {
-    /// Build id, its uuid, a unique prefix of either, or the name of a project with one live build;
-    /// optional if only one build is live
+    /// Build id, its uuid, a unique prefix of either, the name of a project with one live build, or a
+    /// build's name in a batch; optional if only one build is live
     #[arg(add = ArgValueCandidates::new(super::completions::builds))]
     build: Option<String>,
 }

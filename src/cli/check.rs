@@ -69,6 +69,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<u8, CliError> {
         Ok((_, warnings)) => warnings,
         Err(problems) => problems,
     };
+    problems.extend(file.check_builds(&source));
     for problem in &mut problems {
         // CodeBuild accepts it, but it cannot run here, which is worth a message.
         if problem.code == DiagnosticCode::NotRunnable {

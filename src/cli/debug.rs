@@ -15,8 +15,8 @@ use runner_wire::control::{ControlRequest, ControlResponse};
 /// Options of `runner retry`.
 #[derive(Debug, Args)]
 pub(super) struct RetryArgs {
-    /// Build id, its uuid, a unique prefix of either, or the name of a project; optional if only
-    /// one build is live
+    /// Build id, its uuid, a unique prefix of either, the name of a project, or a build's name in a
+    /// batch; optional if only one build is live
     build: Option<String>,
     /// Edit the command in $VISUAL or $EDITOR first; the buildspec does not change
     #[arg(long, conflicts_with = "text")]
@@ -32,8 +32,8 @@ pub(super) struct RetryArgs {
 /// Options of `runner skip`.
 #[derive(Debug, Args)]
 pub(super) struct SkipArgs {
-    /// Build id, its uuid, a unique prefix of either, or the name of a project; optional if only
-    /// one build is live
+    /// Build id, its uuid, a unique prefix of either, the name of a project, or a build's name in a
+    /// batch; optional if only one build is live
     build: Option<String>,
     /// Also skip every command before this one: PHASE[:finally][:N]
     #[arg(long, value_name = "PLACE", value_parser = place)]
@@ -175,7 +175,10 @@ fn edited(known: &KnownBuild) -> Result<String, CliError> {
     let mut log = Follower::open(&known.dir).map_err(failed)?;
     let stop = log.catch_up().map_err(failed)?.and_then(|view| view.stop.as_ref());
     let Some((_, stop)) = stop.filter(|(_, stop)| !stop.text.is_empty()) else {
-        return Err(CliError::usage("no command is at hand that could be edited"));
+        return Err(CliError::usage("the build is not stopped at a command that could be edited").hint(
+            "`retry --edit` applies where a command has failed (runner run --break-on failure), and \
+             before one (runner break add before:PHASE:N)",
+        ));
     };
     edit(&stop.text).map_err(|error| match error {
         EditError::NoEditor => {

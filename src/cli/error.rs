@@ -134,6 +134,9 @@ impl From<NoRuntime> for CliError {
     }
 }
 
+const NO_SPACE: &str = "make room with runner cache prune and runner image prune, or let builds lie elsewhere: \
+                        RUNNER_HOME=DIR";
+
 impl From<BuildError> for CliError {
     fn from(error: BuildError) -> Self {
         let (code, hint) = match error {
@@ -147,8 +150,10 @@ impl From<BuildError> for CliError {
                 Some("is the profile there, and are you logged in? aws sts get-caller-identity"),
             ),
             BuildError::Stopped => (of_status(Status::Stopped), None),
+            ref full if full.is_about_space() => (OURS, Some(NO_SPACE)),
             BuildError::Credentials(_)
             | BuildError::Io { .. }
+            | BuildError::Folder { .. }
             | BuildError::Mask(_)
             | BuildError::NotBegun
             | BuildError::Unfinished(_) => (OURS, None),

@@ -40,7 +40,7 @@ or the absolute path of a unix socket in it (@NAME for an abstract one).
   runner port-forward 2375:/run/d.sock   a unix socket
 
 Each forwarded port is printed as LOCAL -> REMOTE once connections to it are taken. Runs until the
-build ends (exit status 0) or a signal n comes (128+n).";
+build ends (exit status 0) or signal N ends this program (128+N).";
 
 /// A parsed port argument.
 #[derive(Debug, PartialEq, Eq)]

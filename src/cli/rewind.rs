@@ -17,8 +17,8 @@ use std::io;
 #[derive(Debug, Args)]
 #[command(after_help = NOT_BACK)]
 pub(super) struct RewindArgs {
-    /// Build id, its uuid, a unique prefix of either, or the name of a project; optional if only
-    /// one build is live
+    /// Build id, its uuid, a unique prefix of either, the name of a project, or a build's name in a
+    /// batch; optional if only one build is live
     build: Option<String>,
     /// Run to go back to before: its number in `runner history`, -1 for the last run, -2 for the
     /// one before it, or a place for its last run

@@ -39,11 +39,12 @@ pub(super) struct WaitArgs {
 }
 
 const HELP: &str = "\
-Where no build is named and none is live, one that starts within ten seconds (or --timeout) is meant. A
-build that has been paused and has ended since counts as paused.
+If no build is named and none is live, the next one that starts within ten seconds (or --timeout)
+is meant. A build that has been paused and has ended since counts as paused.
 
-Exit status: 0 when it is so; 1 when the build ended and never was paused; 2 no such build; 3 when this
-program failed; 4 when the time is up; with --exit-code that of the build, once it has ended.";
+Exit status: 0 when it is so; 1 when the build ended and never was paused; 2 no such build;
+3 when this program failed; 4 when the time is up; with --exit-code that of the build, once it has
+ended.";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum WaitFor {

@@ -42,6 +42,9 @@ impl EndSummary {
         if !times.is_empty() {
             lines.push(format!("phases: {}", times.join(" · ")));
         }
+        if self.summary.ran_nothing() {
+            lines.push("nothing was run: no command of the buildspec".to_owned());
+        }
         let Some(run) = self.summary.failure() else { return Ok(lines) };
         lines.push(format!("failed: {}: {}", self.summary.place(run), how(run)));
         lines.push(format!("  {}", first_line(&run.text)));

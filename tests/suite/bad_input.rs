@@ -76,6 +76,27 @@ fn buildspecs_that_are_wrong() {
         ),
         ("version: 0.2\nphases: {build: {commands: [a}}\n".to_owned(), "b.yml:2:", "", "", ""),
         ("just a text\n".to_owned(), "b.yml:1:1", "must be a map", "", ""),
+        (
+            "version: 0.2\nphases:\n  build:\n    commands\n      - a\n".to_owned(),
+            "b.yml:4:5",
+            "but here is a text",
+            "there is no colon after `commands`: write `commands:`",
+            "",
+        ),
+        (
+            "version: 0.2\nphases:\n  build\n    commands: [a]\n".to_owned(),
+            "b.yml:3:3",
+            "there is no colon after `build`",
+            "write `build:`",
+            "mapping values are not allowed in this context",
+        ),
+        (
+            "version 0.2\n\n# phases\nphases: {build: {commands: [a]}}\n".to_owned(),
+            "b.yml:1:1",
+            "there is no colon after `version`",
+            "write `version:`",
+            "",
+        ),
         (String::new(), "b.yml:1:1", "empty", "version: 0.2", ""),
         (
             "version: 0.2\nbatch:\n  build-list: []\n".to_owned(),

@@ -12,9 +12,10 @@ use std::process::Command;
 cases! {
     [Containers, Image("busybox")] => twelve_with_two_failures, three_by_three, two_hundred_files_in_four_parts,
         a_paused_build_and_a_source_that_changes, an_owner_that_is_killed, a_build_that_is_killed,
-        a_build_that_a_person_stops, all_stop_at_once, what_people_and_programs_see, files_of_a_build_are_its_own;
+        a_build_that_a_person_stops, all_stop_at_once, what_people_and_programs_see, files_of_a_build_are_its_own,
+        builds_are_called_by_name, reports_are_gathered;
     [Containers, Root] => a_full_disk;
-    [] => nothing_runs_that_is_not_sound, who_waits_for_whom, what_needs_trust;
+    [] => nothing_runs_that_is_not_sound, buildspecs_of_its_builds_are_checked, who_waits_for_whom, what_needs_trust;
 }
 
 /// The command that runs this buildspec as a batch in the image busybox.
@@ -218,7 +219,8 @@ fn a_paused_build_and_a_source_that_changes() {
 
 /// Two builds at a breakpoint, and one that depends on them.
 fn two_paused(bed: &Bed) -> Running {
-    let spec = graph("codebuild-breakpoint", &[("a", &[]), ("b", &[]), ("c", &["a", "b"])]);
+    // No uuid begins like these.
+    let spec = graph("codebuild-breakpoint", &[("x", &[]), ("y", &[]), ("z", &["x", "y"])]);
     let running = start(bed, &spec, &["--enable-session", "--max-builds", "2"]);
     running.stderr.wait_until("both", |said| {
         String::from_utf8_lossy(said).matches("is paused at a breakpoint").count() == 2
@@ -393,6 +395,81 @@ fn nothing_runs_that_is_not_sound() {
     // Nothing has begun.
     assert!(!bed.home().join("batches").exists());
     assert_eq!(list(&bed.home().join("builds")), [""; 0]);
+}
+
+/// All problems at once: those of the file, and those of the files that its builds name.
+fn buildspecs_of_its_builds_are_checked() {
+    let bed = Bed::host();
+    let spec = format!(
+        "{}batch:\n  build-graph:\n    - identifier: none\n      buildspec: ci/none.yml\n    - identifier: bad\n      \
+         buildspec: ci/bad.yml\n      depend-on: [x]\n    - identifier: again\n      buildspec: ci/bad.yml\n    - \
+         identifier: inline\n      buildspec: |\n        version: 0.2\n    - identifier: good\n      buildspec: \
+         ci/good.yml\n    - identifier: own\n      buildspec: buildspec.yml\n",
+        build(&["true"])
+    );
+    bed.write("buildspec.yml", spec);
+    bed.write(
+        "ci/bad.yml",
+        "version: 0.2\nphases:\n  biuld:\n  build:\n    commands: {a: b}\n    on-failure: PANIC\n",
+    );
+    bed.write("ci/good.yml", build(&["true"]));
+    let report = bed.runner(["check"]).code(2).stdout;
+    for wanted in [
+        "there is no ci/none.yml in the source\n --> buildspec.yml:9:18\n",
+        "ci/bad.yml, line 5: a list of commands belongs here, not a map\n  --> buildspec.yml:11:18\n",
+        "ci/bad.yml, line 6: on-failure cannot be `PANIC`",
+        "there is no build `x`",
+        "the buildspec of this build, line 1: `phases` is missing",
+        "buildspec.yml: 5 errors, no warnings",
+    ] {
+        assert!(report.contains(wanted), "{wanted}: {report}");
+    }
+    assert_eq!(report.matches("cannot be `PANIC`").count(), 1, "{report}");
+    let matrix = "batch:\n  build-matrix:\n    dynamic:\n      buildspec: [ci/good.yml, ci/none.yml, ../out.yml]\n";
+    bed.write("buildspec.yml", format!("version: 0.2\n{matrix}"));
+    let report = bed.runner(["check"]).code(2).stdout;
+    assert!(report.contains("../out.yml is not below the source directory"), "{report}");
+    assert!(report.contains("2 errors"), "{report}");
+}
+
+/// Every verb takes a build's name in the batch: of the live one, or of the one that ended last.
+fn builds_are_called_by_name() {
+    let bed = Bed::new();
+    let running = two_paused(&bed);
+    let table = bed.runner(["ps"]).code(0).stdout;
+    assert!(table.starts_with("BUILD") && table.contains("IN BATCH"), "{table}");
+    let name = |verb: &str| {
+        let script = "echo $CODEBUILD_BATCH_BUILD_IDENTIFIER";
+        bed.runner(["exec", verb, "--", "sh", "-c", script]).code(0).stdout
+    };
+    assert_eq!((name("x"), name("y")), ("x\n".to_owned(), "y\n".to_owned()));
+    bed.runner(["resume", "z"]).code(2).says("there is no build `z`");
+    let log = bed.runner(["logs", "y"]).code(0).stdout;
+    assert!(log.contains("Running command codebuild-breakpoint"), "{log}");
+    bed.runner(["stop", "y"]).code(0);
+    bed.runner(["resume", "y"]).code(2).says("has ended");
+    bed.runner(["resume", "x"]).code(0);
+    running.ends(5);
+    let record = record(&bed);
+    let told: Vec<String> = statuses(&record).into_values().collect();
+    assert_eq!(told, ["SUCCEEDED", "STOPPED", "STOPPED"]);
+    let log = bed.runner(["logs", "x"]).code(0).stdout;
+    assert!(log.contains("Phase complete: BUILD State: SUCCEEDED"), "{log}");
+}
+
+/// The batch's record names the reports of all its builds.
+fn reports_are_gathered() {
+    let bed = Bed::new();
+    let junit = r#"<testsuite name=\"s\" tests=\"1\"><testcase name=\"t\"/></testsuite>"#;
+    let text = format!("echo '{}' > r.xml", junit.replace('\\', ""));
+    let spec = format!(
+        "{}reports:\n  unit:\n    files: [r.xml]\nbatch:\n  build-list:\n    - {{identifier: one}}\n    - {{identifier: two}}\n",
+        build(&[&text])
+    );
+    start(&bed, &spec, &[]).ends(0);
+    let arns = record(&bed)["reportArns"].clone();
+    let arns = arns.as_array().unwrap();
+    assert!(arns.len() == 2 && arns[0] != arns[1], "{arns:?}");
 }
 
 fn who_waits_for_whom() {

@@ -4,7 +4,7 @@ use crate::common::{Bed, cases, list, outcome, project, python};
 use std::process::Command;
 
 cases! {
-    [] => the_examples, forms, all_problems_in_order, only_warnings_can_be_left_out,
+    [] => the_examples, forms, all_problems_in_order, a_number_in_place_of_commands, only_warnings_can_be_left_out,
         nothing_is_run_or_written, no_terminal_is_driven, thousands_of_problems,
         scalars_that_look_like_numbers, several_documents, keys_left_empty, places_of_what_is_meant, words_of_codebuild,
         utf_16, words_that_become_tags, a_hostile_file_of_megabytes;
@@ -32,6 +32,24 @@ fn all_problems_in_order() {
     assert_eq!(places, ["buildspec.yml:4:17", "buildspec.yml:6:9", "buildspec.yml:7:3"]);
     assert!(report.contains("did you mean `build`?") && report.contains("quote the whole command"));
     assert!(report.ends_with("buildspec.yml: 2 errors, 1 warning\n"), "{report}");
+}
+
+/// Their text is run, as CodeBuild's decoder reads it; that is hardly what the author means.
+fn a_number_in_place_of_commands() {
+    let bed = Bed::new();
+    let told = |commands: &str| {
+        let spec = format!("version: 0.2\nphases:\n  build:\n    commands: {commands}\n");
+        bed.write("buildspec.yml", spec);
+        bed.runner(["check"]).code(0).stdout
+    };
+    for commands in ["7", "-1.5", "yes"] {
+        let report = told(commands);
+        assert!(report.contains("warning[scalar-command]"), "{commands}: {report}");
+    }
+    for commands in ["'7'", "make", "[true]", "[7]"] {
+        let report = told(commands);
+        assert!(report.contains("no errors, no warnings"), "{commands}: {report}");
+    }
 }
 
 fn forms() {

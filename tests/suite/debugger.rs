@@ -11,6 +11,7 @@ cases! {
         from_an_earlier_place, a_text_is_evaluated, what_is_evaluated_can_be_ended, a_command_stands_still,
         a_paused_command_is_ended, a_line_is_waited_for, silence_and_time,
         what_a_stop_shows, nothing_is_left_of_a_frozen_build, what_does_not_apply, nobody_comes, a_log_is_written_and_nothing_stops;
+    [Containers] => memory_that_nothing_measures;
     [] => what_does_not_parse;
 }
 
@@ -351,7 +352,24 @@ fn what_does_not_apply() {
     let bed = Bed::new();
     let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
     bed.runner(["step"]).code(2).says("a process of the build waits at a breakpoint");
+    bed.runner(["retry", "--edit"])
+        .code(2)
+        .says("not stopped at a command that could be edited")
+        .says("--break-on failure");
     bed.resume(running);
+    let bed = Bed::new();
+    let running = stopped(&bed, &["true"], &["--break-on", "after:build"], "after the phase");
+    bed.runner(["retry"]).code(2).says("no command is at hand; `rerun PLACE` goes back to one");
+    bed.resume(running);
+}
+
+/// It is told once in a build, not with every command.
+fn memory_that_nothing_measures() {
+    let bed = Bed::host();
+    let spec = build(&["echo 1", "sleep 0.1; echo 2", "sleep 0.1; echo 3"]);
+    let outcome = bed.build(&spec, &["--break-on", "memory:64M"]).code(0);
+    let count = outcome.stderr.matches("which nothing counts here").count();
+    assert!(count <= 1, "{}", outcome.stderr);
 }
 
 fn nobody_comes() {
@@ -379,6 +397,7 @@ fn what_does_not_parse() {
     for (breakpoint, says) in [
         ("failure if staus == 1", "column 12: `staus` is not known"),
         ("before:build:2", "build has one command"),
+        ("change:dist/app.js", "for files use wrote:GLOB"),
     ] {
         bed.build(&spec, &["--break-on", breakpoint]).code(2).says(says);
     }

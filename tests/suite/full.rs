@@ -1,8 +1,9 @@
 //! Standard output that accepts nothing: full, or without a reader; and standard error shared with
 //! other writers.
 
+use super::service_faults::Disk;
 use crate::common::{Bed, Outcome, build, cases};
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
@@ -10,6 +11,7 @@ use std::process::{Command, Stdio};
 cases! {
     [Containers, Image("busybox")] => a_full_output_of_builds, a_full_output_of_sessions,
         an_output_without_a_reader, notices_are_one_write_a_line;
+    [Containers, Root] => a_state_folder_on_a_full_disk;
     [] => a_full_output_of_every_verb;
 }
 
@@ -23,6 +25,26 @@ fn full(command: &mut Command) -> Outcome {
         stdout: String::new(),
         stderr: String::from_utf8(output.stderr).unwrap(),
     }
+}
+
+/// The message says where there is no space.
+fn a_state_folder_on_a_full_disk() {
+    let bed = Bed::host();
+    let disk = Disk::for_home(&bed, 16);
+    bed.build(&build(&["true"]), &[]).code(0);
+    let filler = bed.home().join("filler");
+    let mut text = Vec::new();
+    for size in [1 << 18, 4096, 512] {
+        loop {
+            text.resize(text.len() + size, b'x');
+            if fs::write(&filler, &text).is_err() {
+                break;
+            }
+        }
+    }
+    let full = bed.runner(["run"]).code(3).says(bed.home().to_str().unwrap());
+    full.says("No space left on device").says("hint: ");
+    drop(disk);
 }
 
 const SAID: &str = "cannot write to standard output: No space left on device";

@@ -8,7 +8,7 @@ use std::process::Command;
 
 cases! {
     [Containers, Image("busybox")] => a_directory_is_not_written, a_tar_is_unpacked_once, a_gzipped_tar,
-        hostile_tars_are_refused, links_in_an_image_lead_nowhere;
+        hostile_tars_are_refused, links_in_an_image_lead_nowhere, another_kind_is_recognized;
     [Root, Image("debian")] => debian_works;
     [Root, Image("busybox")] => device_nodes_of_an_image_are_files;
     [Containers, Image("static")] => an_image_without_a_shell, looked_into_without_a_shell,
@@ -35,6 +35,17 @@ fn tar(bed: &Bed, name: &str, options: &[&str]) -> PathBuf {
     command.arg("-C").arg(image("busybox")).args(options).arg("-cf").arg(&file).arg(".");
     assert!(command.status().unwrap().success());
     file
+}
+
+fn another_kind_is_recognized() {
+    let bed = Bed::new();
+    let file = tar(&bed, "image.tar", &[]).display().to_string();
+    bed.write("buildspec.yml", HELLO);
+    let run = |image: String| bed.runner(["run", "--image", &image, "--project", "demo"]);
+    for kind in ["docker-archive", "oci-archive"] {
+        run(format!("{kind}:{file}")).code(3).says(&format!("rootfs:{file}"));
+    }
+    run(format!("oci:{}", image("busybox").display())).code(3).says("rootfs:");
 }
 
 fn run(bed: &Bed, file: &std::path::Path) -> crate::common::Outcome {

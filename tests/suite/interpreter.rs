@@ -218,6 +218,8 @@ fn what_is_not_carried_out_is_named() {
         .says("not run: batch (all of its builds: runner batch)")
         .says("not collected: artifacts (name a place: --artifacts DIR)")
         .says("`artefacts` is not a key of phases.build");
+    let nothing = "version: 0.2\nphases: {build: {on-failure: ABORT}}\n";
+    Bed::new().build(nothing, &[]).code(0).says("nothing was run: no command of the buildspec");
 }
 
 /// A command that dies while its state is being saved does not lose the state.

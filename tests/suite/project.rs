@@ -344,6 +344,19 @@ fn a_project_of_codebuild() {
     );
     assert!(outcome.output().starts_with("of project buildspec of-aws:"), "{}", outcome.output());
 
+    // What no Linux container is.
+    let of_type = |kind: &str| {
+        let bed = Bed::new();
+        bed.write("p.json", printed(|project| project["environment"]["type"] = kind.into()));
+        bed.write("buildspec.yml", SPEC);
+        run(&bed, &["--project-json", "p.json", "--image", &image()])
+    };
+    of_type("WINDOWS_SERVER_2022_CONTAINER")
+        .code(2)
+        .says("this machine has no WINDOWS_SERVER_2022_CONTAINER")
+        .says("p.json:");
+    of_type("ARM_LAMBDA_CONTAINER").code(0).says("not heeded: environment.type");
+
     // Without an option, its own image is looked up.
     let mut command = bed.command(["run", "--project-json", "p.json", "--network", "none"]);
     let proxied = command.env("HTTPS_PROXY", "http://127.0.0.1:9");

@@ -281,7 +281,7 @@ fn no_credentials_at_all() {
     let bed = Bed::new();
     let mut command = bed.build_command(WANTED, &[]);
     let outcome = crate::common::outcome(command.env("AWS_EC2_METADATA_DISABLED", "true"));
-    outcome.code(1).says("--secrets FILE").says("-e NAME=VALUE");
+    outcome.code(1).says("--secrets FILE").says("-e NAME=VALUE").says("buildspec.yml:");
     let context = &bed.record()["phases"][3]["contexts"][0];
     assert_eq!(context["statusCode"], "Decrypted Variables Error", "{context}");
 }

@@ -17,6 +17,7 @@ cases! {
     [Containers, Image("busybox"), Program("docker-registry"), Program("skopeo"), Program("umoci")] =>
         pulled_and_run, which_image_it_was, the_second_pull_is_nothing, two_pulls_at_once, a_tag_that_moves,
         a_transfer_that_breaks, a_pull_that_was_killed, a_stop_while_pulling, archives,
+        builds_of_a_batch_share_one_pull,
         compressed_with_zstd;
     [Containers, Image("busybox")] =>
         as_the_image_says, directories_look_as_below, platforms, what_is_removed,
@@ -184,6 +185,26 @@ impl Breaking {
     fn name(&self, name: &str) -> String {
         format!("{}/{}", self.address, name.split_once('/').unwrap().1)
     }
+}
+
+/// Five builds begin at once; the registry sends the image once.
+fn builds_of_a_batch_share_one_pull() {
+    let registry = Registry::open();
+    let name = registry.push(&two_layers(&Bed::new(), "shared"), "store/batch:one");
+    let sent = |options: &[&str]| {
+        let bed = Bed::new();
+        let tasks: String = (0..5).map(|at| format!("    - identifier: b{at}\n")).collect();
+        let spec = build(&["grep shared /words"]);
+        bed.write("buildspec.yml", format!("{spec}batch:\n  build-list:\n{tasks}"));
+        let proxy = Breaking::before(&registry.address, 0, 0, false);
+        let image = proxy.name(&name);
+        bed.runner(options.iter().copied().chain(["--image", &image])).code(0);
+        assert_eq!(layers(&bed).len(), 2);
+        proxy.passed.load(Ordering::SeqCst)
+    };
+    let alone = sent(&["run"]);
+    let shared = sent(&["batch", "--max-builds", "5"]);
+    assert!(shared < alone + alone / 2, "{shared} bytes for five builds, {alone} for one");
 }
 
 /// An interrupted download continues where it stopped.

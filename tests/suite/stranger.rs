@@ -198,6 +198,11 @@ fn what_a_build_lacks_is_named() {
         .code(1)
         .says("hint: images of CodeBuild's have that user: --image public.ecr.aws/codebuild/");
     bed.build(&build(&["frobnicate now"]), &[]).code(1).says("--stub frobnicate");
+    let lost = bed.build(&build(&["go_on() { echo on; }", "go_on"]), &[]).code(1);
+    let lost = lost.says(
+        "hint: line 5 of the buildspec defines `go_on`, and every command has a shell of its own",
+    );
+    assert!(!lost.stderr.contains("--stub"), "{}", lost.stderr);
     bed.build(&build(&["frobnicate now"]), &["--stub", "frobnicate"]).code(0).says("(1 stubbed)");
     let unreached = build(&["echo \"wget: bad address 'x.example'\"; exit 1"]);
     let unreached = |options: &[&str]| {

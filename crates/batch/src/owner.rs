@@ -153,6 +153,8 @@ struct RunningBatch<'h> {
     uuids: Vec<Uuid>,
     processes: Vec<Option<BuildProcess>>,
     codes: Vec<u8>,
+    /// ARNs of the builds' reports.
+    reports: Vec<String>,
     deadline: Instant,
     warnings: Vec<String>,
 }
@@ -185,6 +187,7 @@ impl<'h> RunningBatch<'h> {
             facts,
             processes: children.iter().map(|_| None).collect(),
             codes: vec![0; children.len()],
+            reports: Vec::new(),
             children,
             uuids,
             deadline: Instant::now() + timeout,
@@ -230,8 +233,7 @@ impl<'h> RunningBatch<'h> {
         };
         face.finish(status);
         if let Some(file) = record {
-            let batch = BuildBatch::of(&self.facts, &self.machine);
-            let written = serde_json::to_vec_pretty(&batch).map_err(io::Error::from);
+            let written = serde_json::to_vec_pretty(&self.record()).map_err(io::Error::from);
             if let Err(error) = written.and_then(|text| file.write(&text)) {
                 self.warnings.push(format!("cannot write {}: {error}", file.path().display()));
             }
@@ -337,6 +339,7 @@ impl<'h> RunningBatch<'h> {
             Ok(ChildEvent::Ended { at, status, code }) => {
                 self.codes[at] = code;
                 self.processes[at] = None;
+                self.gather_reports(at);
                 face.ended(at, status);
                 BatchInput::Ended(at, status)
             }
@@ -361,8 +364,22 @@ impl<'h> RunningBatch<'h> {
         effects
     }
 
+    /// Adds the reports of an ended build to the batch's.
+    fn gather_reports(&mut self, at: usize) {
+        let dir = BuildDir::of(self.home, &self.uuids[at].to_string());
+        // A build that has not begun has no record.
+        let record = dir.record().ok().flatten();
+        let found = record.into_iter().flat_map(|record| record.report_arns);
+        self.reports.extend(found);
+    }
+
+    fn record(&self) -> BuildBatch {
+        let report_arns = self.reports.clone();
+        BuildBatch { report_arns, ..BuildBatch::of(&self.facts, &self.machine) }
+    }
+
     fn write_record(&mut self) {
-        let record = BuildBatch::of(&self.facts, &self.machine);
+        let record = self.record();
         if let Err(error) = self.dir.write_record(&record) {
             let text = format!("cannot write the batch's record: {error}");
             if !self.warnings.contains(&text) {

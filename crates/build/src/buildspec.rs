@@ -10,6 +10,7 @@ use runner_core::spec::{
 use runner_host::beneath::Dir;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -96,6 +97,40 @@ impl BuildspecFile {
             Ok(text) => spec::check(text),
             Err(problem) => Err(vec![problem.clone()]),
         }
+    }
+
+    /// Errors in the buildspecs that builds of its batch name, each at the place of the name.
+    pub fn check_builds(&self, source: &Path) -> Vec<Diagnostic> {
+        let own = self.path_in(source);
+        let mut seen = BTreeSet::new();
+        let mut named = spec::batch_buildspecs(self.text().unwrap_or_default());
+        // Objects on S3 are reported with the buildspec itself.
+        named.retain(|named| {
+            let is_object = named.text.starts_with("arn:") || named.text.starts_with("s3://");
+            let is_own = own.as_deref() == Some(Path::new(&named.text));
+            !is_object && !is_own && seen.insert(named.text.clone())
+        });
+        let problems = named.iter().flat_map(|named| {
+            let file = Self::named_in(source, source, &named.text);
+            let found = match &file.text {
+                Ok(text) => spec::parse(text).err().unwrap_or_default(),
+                Err(problem) => vec![problem.clone()],
+            };
+            let place = match named.text.contains('\n') {
+                true => "the buildspec of this build".to_owned(),
+                false => file.shown(),
+            };
+            let errors = found.into_iter().filter(Diagnostic::is_error);
+            errors.map(move |problem| Diagnostic {
+                message: match problem.span.line {
+                    0 => problem.message,
+                    line => format!("{place}, line {line}: {}", problem.message),
+                },
+                span: named.span,
+                ..problem
+            })
+        });
+        problems.collect()
     }
 
     /// Parses the buildspec: its content or all errors, and warnings about what its author may not

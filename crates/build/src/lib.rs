@@ -141,6 +141,7 @@ pub fn run(
         uuid,
         project: request.project.clone(),
         number: identity.number,
+        identifier: request.member.as_ref().map(|member| member.batch.identifier.clone()),
         runner_pid: std::process::id(),
         engine: leavings.noted().map_err(BuildError::io("note what the build may leave"))?,
         staging: staging(&opened, &identity),
@@ -215,22 +216,24 @@ struct BegunBuild {
 impl BegunBuild {
     async fn run(mut self, guard: Guard, face: &mut dyn Face) -> Result<BuildOutcome, BuildError> {
         let failed = BuildError::io;
+        let folder = self.dir.path().to_path_buf();
+        let failed_in = |doing| BuildError::folder(doing, &folder);
         let Guard { watchdog, asked } = guard;
         let session_log = self.opened.session_log.take();
         let log = LogWriter::create(&self.dir, self.identity.id.clone())
-            .map_err(failed("make the build's log"))?;
+            .map_err(failed_in("make the build's log"))?;
         let (inbox, commands) = Inbox::new();
         let progress = watch::Sender::new(BuildProgressView::default());
 
         let traits = self.request.container.engine.traits();
         let (root, readonly) = traits
             .claim(&self.leavings.layers, self.dir.readonly())
-            .map_err(failed("make the build's directories"))?;
-        self.make_readonly(&readonly).map_err(failed("prepare what the container is given"))?;
+            .map_err(failed_in("make the build's directories"))?;
+        self.make_readonly(&readonly).map_err(failed_in("prepare what the container is given"))?;
         let breakpoints = Arc::new(PausedProcesses::default());
         if self.request.sessions.is_enabled {
             let server = ShimServer::bind(&readonly.join("shim.sock"))
-                .map_err(failed("listen on the shim socket"))?;
+                .map_err(failed_in("listen on the shim socket"))?;
             tokio::spawn(server.serve(Arc::clone(&breakpoints), inbox.clone()));
         }
         let snapshot = SharedSnapshot::default();
@@ -245,7 +248,7 @@ impl BegunBuild {
             shares_network: self.request.container.network == NetworkAccess::Host,
         }));
         let listener = host::bind(&self.dir.control_socket())
-            .map_err(failed("listen on the control socket"))?;
+            .map_err(failed_in("listen on the control socket"))?;
         let served = host::Host {
             inbox: inbox.clone(),
             hub: Arc::clone(&hub),
@@ -263,7 +266,7 @@ impl BegunBuild {
             inbox.send(MachineInput::Notice(Notice::warning(text))).await;
         }
         self.tell_left_out(&inbox).await;
-        let couriers = self.couriers(&log).map_err(failed("start copies of the log"))?;
+        let couriers = self.couriers(&log).map_err(failed_in("start copies of the log"))?;
         let Environment { sources, loopback_port, secrets, .. } = environment;
         let services = self.services(&inbox, &face.pulls(), &secrets);
         let hosts = services.as_ref().map(|services| services.hosts()).unwrap_or_default();
@@ -284,6 +287,7 @@ impl BegunBuild {
             gives_credentials: self.request.values.aws.is_some(),
             advises: self.request.hints,
             advised: Mutex::default(),
+            is_told_uncounted: Arc::default(),
             missing_program_hint: self.missing_program_hint(),
         };
         let uuid = self.identity.uuid.to_string();

@@ -4,7 +4,10 @@
 //! The driver asks for a hint when a command has failed; the first matching row is used. A row must
 //! be certain of its cause.
 
+use crate::spec::{self, SpecCommand, SpecVersion};
+use regex_lite::Regex;
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 /// A failed command and its environment.
 #[derive(Clone, Copy, Debug, Default)]
@@ -15,6 +18,10 @@ pub struct HintSubject<'f> {
     pub output: &'f str,
     /// Its exit status.
     pub status: i32,
+    /// The commands before it.
+    pub earlier: &'f [&'f SpecCommand],
+    /// The version of the buildspec; decides what earlier commands leave.
+    pub version: Option<SpecVersion>,
     /// Whether the image is this machine.
     pub is_host: bool,
     /// Whether the image is one of CodeBuild's own.
@@ -45,6 +52,78 @@ pub fn hint(failure: &HintSubject<'_>) -> Option<Cow<'static, str>> {
     };
     let mut found = rows.filter(is_in);
     found.next().map(|row| row.advice.into()).or_else(|| missing(failure))
+}
+
+/// The hint for a failure whose cause is that an earlier command has lost its directory, variables,
+/// functions or aliases.
+#[must_use]
+pub fn lost_state(failure: &HintSubject<'_>) -> Option<String> {
+    let program = missing_program(failure.output);
+    failure.earlier.iter().rev().find_map(|command| {
+        let line = command.span.line;
+        if let Some(name) = program {
+            if defines(&command.text, name) {
+                return Some(format!(
+                    "line {line} of the buildspec defines `{name}`, and every command has a shell of its own: \
+                     write both as one command, under `- |`"
+                ));
+            }
+            if let Some(file) = sources(&command.text, name) {
+                return Some(format!(
+                    "line {line} of the buildspec reads {file}, and every command has a shell of its own, \
+                     without the functions of others: write both as one command, under `- |`"
+                ));
+            }
+        }
+        let lost = spec::lost(failure.version?, &command.text).filter(|lost| lost.is_environment)?;
+        counts_on(failure, &command.text)
+            .then(|| format!("line {line} of the buildspec: {}; {}", lost.told, lost.hint))
+    })
+}
+
+/// Whether a command defines a function or alias with this name.
+fn defines(text: &str, name: &str) -> bool {
+    let name = regex_lite::escape(name);
+    let definition = format!(
+        r"(?:^|[;&|({{\n])\s*(?:function\s+{name}\b|{name}\s*\(\s*\)|alias\s+(?:\S+\s+)*{name}=)"
+    );
+    text.contains(&*name) && Regex::new(&definition).is_ok_and(|it| it.is_match(text))
+}
+
+static SOURCED: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r"(?:^|[;&|\n])\s*(?:\.|source)\s+([^\s;&|]+)").ok());
+
+/// The file that a command reads into its shell, if its name contains this one: `nvm.sh`,
+/// `sdkman-init.sh`.
+fn sources<'t>(text: &'t str, name: &str) -> Option<&'t str> {
+    let files = SOURCED.as_ref()?.captures_iter(text).filter_map(|found| found.get(1));
+    let mut files = files.map(|file| file.as_str());
+    files.find(|file| name.len() > 2 && file.rsplit('/').next().unwrap_or(file).contains(name))
+}
+
+static SET: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r"(?:^|[;&|({\n]|\bexport\s)\s*([A-Za-z_]\w*)=").ok());
+
+/// Whether a failed command counts on the directory or a variable of an earlier one.
+fn counts_on(failure: &HintSubject<'_>, earlier: &str) -> bool {
+    let names = SET.iter().flat_map(|set| set.captures_iter(earlier));
+    let mut names = names.filter_map(|found| found.get(1)).map(|name| name.as_str());
+    let is_used = |name: &str| {
+        name == "PATH" && missing_program(failure.output).is_some()
+            || failure.text.match_indices(name).any(|(at, _)| {
+                let before = failure.text[..at].trim_end_matches('{');
+                let after = failure.text[at + name.len()..].chars().next();
+                before.ends_with('$')
+                    && !after.is_some_and(|c| c.is_ascii_alphanumeric() || c == '_')
+            })
+    };
+    let no_file = ["No such file", "not found", "cannot find", "can't open", "Cannot open"];
+    let is_elsewhere = || no_file.iter().any(|text| failure.output.contains(text));
+    let goes = || {
+        let words = earlier.split([';', '&', '\n']).map(str::trim_start);
+        words.into_iter().any(|part| part.starts_with("cd "))
+    };
+    names.any(is_used) || goes() && is_elsewhere()
 }
 
 /// The hint for a `run-as` user that the image does not have.
@@ -517,6 +596,77 @@ mod tests {
         assert!(
             told(HintSubject { output: "sh: 1: aws: not found\n", ..login }).contains("--stub aws")
         );
+    }
+
+    #[test]
+    fn what_an_earlier_command_has_lost_is_told() {
+        let told = |version: SpecVersion, earlier: &str, text: &str, output: &str| {
+            let span = spec::Span::new(5, 9, 1);
+            let command = SpecCommand { text: earlier.to_owned(), span, block: None };
+            let failure = HintSubject {
+                text,
+                output,
+                status: 1,
+                earlier: &[&command],
+                version: Some(version),
+                ..HintSubject::default()
+            };
+            lost_state(&failure).unwrap_or_default()
+        };
+        let (old, new) = (SpecVersion::V0_1, SpecVersion::V0_2);
+        for (version, earlier, text, output, wanted) in [
+            (
+                new,
+                "f() { echo hi; }",
+                "f",
+                "sh: 4: f: not found\n",
+                "line 5 of the buildspec defines `f`",
+            ),
+            (
+                new,
+                "set -e; function go_on {\n:\n}",
+                "go_on",
+                "bash: line 2: go_on: command not found",
+                "defines",
+            ),
+            (new, "alias k=kubectl", "k get pods", "sh: 1: k: not found\n", "one command"),
+            (
+                new,
+                ". \"$HOME/.nvm/nvm.sh\"",
+                "nvm install",
+                "sh: 1: nvm: not found\n",
+                "reads \"$HOME/.nvm/nvm.sh\"",
+            ),
+            (
+                old,
+                "export A=1",
+                "test -n \"${A}\"",
+                "",
+                "in version 0.1 every command starts afresh",
+            ),
+            (
+                old,
+                "cd sub",
+                "cat file",
+                "cat: file: No such file or directory",
+                "join the commands",
+            ),
+            (old, "export PATH=$PATH:/x", "tool", "sh: 1: tool: not found", "version: 0.2"),
+            (new, "export A=1\nexit 0", "test -n $A", "", "`exit` ends this command before"),
+        ] {
+            let told = told(version, earlier, text, output);
+            assert!(told.contains(wanted), "{earlier}: {told}");
+        }
+        for (version, earlier, text, output) in [
+            (new, "export A=1", "test -n \"$A\"", ""),
+            (old, "export A=1", "test -n \"$AB\"", ""),
+            (old, "cd sub", "make", "make: *** [x] Error 1"),
+            (new, "cd sub", "cat file", "cat: file: No such file or directory"),
+            (new, "of() { :; }", "f", "sh: 1: f: not found\n"),
+            (new, ". venv/bin/activate", "nvm", "sh: 1: nvm: not found\n"),
+        ] {
+            assert_eq!(told(version, earlier, text, output), "", "{earlier}");
+        }
     }
 
     #[test]

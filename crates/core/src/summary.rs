@@ -139,6 +139,12 @@ impl BuildOverview {
         })
     }
 
+    /// Whether the build has succeeded without a command.
+    #[must_use]
+    pub fn ran_nothing(&self) -> bool {
+        self.status == Some(Status::Succeeded) && !self.phases.iter().any(|known| known.has_run)
+    }
+
     /// The command that made the build fail: the first one whose last run failed, or the one that
     /// ran when the build timed out.
     #[must_use]

@@ -11,7 +11,8 @@ use runner_client::{Client, ClientError};
 use runner_core::phase::Status;
 use runner_core::plain;
 use runner_core::record::Build;
-use runner_folder::state::{KnownBuild, Unreadable, all_builds, listed_builds};
+use runner_folder::state::{KnownBuild, Unreadable, all_builds, listed_builds, live_serve};
+use runner_host::stdio::say;
 use runner_service::db::builds::QueuedBuild;
 use runner_wire::control::{ControlRequest, ControlResponse};
 use serde::Serialize;
@@ -32,6 +33,9 @@ pub(super) struct PsArgs {
 #[serde(rename_all = "camelCase")]
 struct PsRow {
     id: String,
+    /// Its name in its batch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    identifier: Option<String>,
     project: String,
     phase: String,
     command: Option<String>,
@@ -59,7 +63,11 @@ pub(super) fn ps(args: &PsArgs) -> Result<u8, CliError> {
     let (builds, unreadable) =
         if args.all { all_builds(&home)? } else { (listed_builds(&home)?, Vec::new()) };
     let mut rows: Vec<PsRow> = builds.iter().filter_map(row).collect();
-    rows.extend(queued::all(&home).into_iter().map(queued_row));
+    let waiting = queued::all(&home);
+    if !waiting.is_empty() && live_serve(&home).is_none() {
+        say("warning: the queued builds wait for `runner serve`, which does not run: start it");
+    }
+    rows.extend(waiting.into_iter().map(queued_row));
     rows.sort_by(|a, b| b.start_time.total_cmp(&a.start_time));
     rows.extend(unreadable.into_iter().map(unreadable_row));
     let text = match args.format {
@@ -78,6 +86,7 @@ fn queued_row(waiting: QueuedBuild) -> PsRow {
     let start_time = waiting.requested as f64 / 1000.0;
     PsRow {
         id: waiting.id,
+        identifier: None,
         project: waiting.project,
         phase: "QUEUED".to_owned(),
         command: None,
@@ -102,7 +111,7 @@ pub(super) fn described(known: &KnownBuild) -> Result<String, CliError> {
 fn row(known: &KnownBuild) -> Option<PsRow> {
     let meta = known.dir.meta().ok()??;
     if let Some(record) = recorded(known) {
-        return Some(record);
+        return Some(PsRow { identifier: meta.identifier, ..record });
     }
     // Do not wait for a stopped process. It may end while we ask; then it has a record.
     let status = match known.dir.stopped_owner() {
@@ -118,7 +127,7 @@ fn row(known: &KnownBuild) -> Option<PsRow> {
         }
     };
     if let Some(record) = recorded(known) {
-        return Some(record);
+        return Some(PsRow { identifier: meta.identifier, ..record });
     }
     let started = std::fs::metadata(known.dir.path().join("meta.json")).ok()?.modified().ok()?;
     let start_time = started.duration_since(UNIX_EPOCH).ok()?.as_secs_f64();
@@ -128,6 +137,7 @@ fn row(known: &KnownBuild) -> Option<PsRow> {
         Err(error) => {
             return known.dir.is_under_way().then(|| PsRow {
                 id: known.id.clone(),
+                identifier: meta.identifier,
                 project: meta.project,
                 phase: "-".to_owned(),
                 command: Some(error.to_string()),
@@ -144,6 +154,7 @@ fn row(known: &KnownBuild) -> Option<PsRow> {
     };
     Some(PsRow {
         id: known.id.clone(),
+        identifier: meta.identifier,
         project: meta.project,
         phase: status.phase,
         command: status.command,
@@ -173,6 +184,7 @@ fn recorded(known: &KnownBuild) -> Option<PsRow> {
 fn ended_row(record: &Build) -> PsRow {
     PsRow {
         id: record.id.clone(),
+        identifier: None,
         project: record.project_name.clone(),
         phase: record.current_phase.clone(),
         command: None,
@@ -190,6 +202,7 @@ fn ended_row(record: &Build) -> PsRow {
 fn unreadable_row(Unreadable { uuid, why }: Unreadable) -> PsRow {
     PsRow {
         id: uuid,
+        identifier: None,
         project: String::new(),
         phase: "-".to_owned(),
         command: Some(why),

@@ -8,8 +8,9 @@ use runner_core::time::WallTime;
 const SHORT: usize = 8;
 /// Minimum useful width of the last column.
 const LEAST: usize = 12;
-const TITLES: [&str; 8] = [
+const TITLES: [&str; 9] = [
     "BUILD",
+    "IN BATCH",
     "STATE",
     "PHASE",
     "STARTED (UTC)",
@@ -22,20 +23,23 @@ const TITLES: [&str; 8] = [
 /// Columns dropped, in this order, if there is no room.
 const DISPENSABLE: [usize; 5] = [SESSIONS, STARTED, TIME, PHASE, LEFT];
 const BUILD: usize = 0;
-const PHASE: usize = 2;
-const STARTED: usize = 3;
-const TIME: usize = 4;
-const SESSIONS: usize = 5;
-const LEFT: usize = 6;
-const LAST: usize = 7;
+const IDENTIFIER: usize = 1;
+const PHASE: usize = 3;
+const STARTED: usize = 4;
+const TIME: usize = 5;
+const SESSIONS: usize = 6;
+const LEFT: usize = 7;
+const LAST: usize = 8;
 
-type Cells = [String; 8];
+type Cells = [String; 9];
 
 /// Formats the rows within `width` columns, if given.
 pub(super) fn of(rows: &[PsRow], width: Option<usize>) -> String {
     let mut cells = vec![TITLES.map(str::to_owned)];
     cells.extend(rows.iter().map(of_row));
-    let mut shown: Vec<usize> = (0..TITLES.len()).collect();
+    let has_batch = rows.iter().any(|row| row.identifier.is_some());
+    let mut shown: Vec<usize> =
+        (0..TITLES.len()).filter(|at| *at != IDENTIFIER || has_batch).collect();
     if let Some(width) = width {
         narrow(&mut cells, &mut shown, rows, width);
     }
@@ -78,7 +82,7 @@ fn narrow(cells: &mut [Cells], shown: &mut Vec<usize>, rows: &[PsRow], width: us
     }
 }
 
-fn widths(cells: &[Cells]) -> [usize; 8] {
+fn widths(cells: &[Cells]) -> [usize; 9] {
     std::array::from_fn(|column| {
         // The last column ends the line and needs no padding.
         if column == LAST && cells.len() == 1 {
@@ -102,6 +106,7 @@ fn of_row(row: &PsRow) -> Cells {
     };
     [
         row.id.clone(),
+        row.identifier.clone().unwrap_or_else(|| "-".to_owned()),
         row.state.clone(),
         row.phase.clone(),
         started,
@@ -147,6 +152,7 @@ mod tests {
     fn row(id: &str, command: &str) -> PsRow {
         PsRow {
             id: id.to_owned(),
+            identifier: None,
             project: "shop".to_owned(),
             phase: "PRE_BUILD".to_owned(),
             command: Some(command.to_owned()),
@@ -194,6 +200,16 @@ mod tests {
             assert_eq!(narrow.lines().nth(1), Some(wanted));
             assert!(narrow.lines().all(|line| line.chars().count() <= width), "{narrow}");
         }
+    }
+
+    #[test]
+    fn builds_of_a_batch_have_their_names() {
+        let mut rows = ["shop:0b5e1234-7a44", "shop:0c5e1234-7a44"].map(|id| row(id, "make"));
+        rows[0].identifier = Some("unit".to_owned());
+        let whole = of(&rows, None);
+        assert!(whole.starts_with("BUILD               IN BATCH  STATE"), "{whole}");
+        assert!(whole.contains("7a44  unit      paused"), "{whole}");
+        assert!(whole.contains("7a44  -         paused"), "{whole}");
     }
 
     #[test]

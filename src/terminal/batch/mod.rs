@@ -162,7 +162,10 @@ impl Show {
     fn take(&mut self, told: OwnerMessage) -> io::Result<()> {
         match told {
             OwnerMessage::Begin { id, home, names } => {
-                self.say(&format!("batch {id}: {} builds", names.len()));
+                self.say(&match names.len() {
+                    1 => format!("batch {id}: 1 build"),
+                    count => format!("batch {id}: {count} builds"),
+                });
                 (self.id, self.home, self.names) = (id, Some(home), names);
             }
             OwnerMessage::Started(at, started) => {

@@ -5,6 +5,8 @@ use super::world::World;
 use runner_core::event::CommandOutcome;
 use runner_core::hints::{self, HintSubject};
 use runner_core::machine::CommandRun;
+use runner_core::phase::Phase;
+use runner_core::spec::SpecCommand;
 use runner_engine::image::Image;
 use runner_engine::{Container, NetworkAccess};
 use runner_folder::events::LogWriter;
@@ -63,10 +65,13 @@ fn for_failure(
         _ => None,
     });
     let spec = &world.container_spec;
+    let earlier = earlier(world, run);
     let failure = HintSubject {
         text: &run.text,
         output: &output,
         status,
+        earlier: &earlier,
+        version: world.work().map(|work| work.version),
         is_host: spec.image == Image::Host,
         is_codebuild: spec.image.to_string().contains("codebuild/"),
         is_privileged: spec.privileged,
@@ -77,7 +82,20 @@ fn for_failure(
             .layer()
             .is_ok_and(|layer| layer.users.is_some() && layer.stack.newest() > 0),
     };
-    known.or_else(|| hints::hint(&failure).map(Into::into))
+    hints::lost_state(&failure).or(known).or_else(|| hints::hint(&failure).map(Into::into))
+}
+
+/// The commands of the buildspec that come before this run.
+fn earlier<'w>(world: &'w World, run: &CommandRun) -> Vec<&'w SpecCommand> {
+    let phases = world.work().into_iter().flat_map(|work| &work.phases);
+    let commands = phases.flat_map(|work| {
+        let all = work.commands.iter().chain(&work.finally);
+        all.map(|command| (Phase::from(work.phase), command))
+    });
+    let is_run =
+        |(phase, command): &(Phase, &SpecCommand)| *phase == run.phase && command.text == run.text;
+    let before = commands.take_while(|found| found.0 <= run.phase && !is_run(found));
+    before.map(|(_, command)| command).collect()
 }
 
 /// Whether the caller uses a proxy that the build does not know of.

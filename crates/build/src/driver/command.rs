@@ -45,7 +45,8 @@ impl Hands {
     ) -> Option<MachineInput> {
         let before = self.container.pressure().await;
         let (inbox, log) = (self.inbox.clone(), self.log.clone());
-        let watch = RunWatch::new(inbox, log, run.command, run.wants.clone());
+        let is_told = Arc::clone(&self.world.is_told_uncounted);
+        let watch = RunWatch::new(inbox, log, run.command, run.wants.clone(), is_told);
         match self.perform(shell, run, &watch).await {
             Ok(outcome) => {
                 let pressure = self.container.pressure().await.since(before);

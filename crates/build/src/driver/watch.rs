@@ -38,6 +38,8 @@ struct WatchShared {
     is_on: AtomicBool,
     state: Mutex<WatchState>,
     changed: Notify,
+    /// Whether the build was told that nothing measures its memory.
+    is_told: Arc<AtomicBool>,
 }
 
 struct WatchState {
@@ -48,7 +50,7 @@ struct WatchState {
     met: BTreeMap<BreakpointId, Met>,
     last_output: Instant,
     is_still: bool,
-    /// Whether a warning was given that memory is not measured.
+    /// Whether a breakpoint watches memory that nothing measures.
     is_uncounted: bool,
 }
 
@@ -62,7 +64,14 @@ enum Met {
 }
 
 impl RunWatch {
-    pub(super) fn new(inbox: Inbox, log: LogWriter, command: u32, wants: Wants) -> Self {
+    /// `is_told`: whether the build was told that nothing measures its memory.
+    pub(super) fn new(
+        inbox: Inbox,
+        log: LogWriter,
+        command: u32,
+        wants: Wants,
+        is_told: Arc<AtomicBool>,
+    ) -> Self {
         let is_on = AtomicBool::new(!wants.watched.is_empty());
         let begin = log.output_length();
         let state = Mutex::new(WatchState {
@@ -81,6 +90,7 @@ impl RunWatch {
             is_on,
             state,
             changed: Notify::new(),
+            is_told,
         }))
     }
 
@@ -162,7 +172,7 @@ impl RunWatch {
 
     async fn tell_uncounted(&self) {
         let is_new = std::mem::take(&mut self.lock().is_uncounted);
-        if is_new {
+        if is_new && !self.0.is_told.swap(true, Ordering::Relaxed) {
             let text = "a breakpoint watches the build's memory, which nothing counts here: no \
                         control group of its own holds it; with --memory SIZE one does, where this \
                         user may make one";

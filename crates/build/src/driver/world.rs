@@ -13,6 +13,7 @@ use runner_core::plan::{BuildPlan, PlannedWork};
 use runner_engine::{ContainerSpec, Engine};
 use runner_outputs::BuildOutputs;
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 /// Looks for a hint for the text of a command in which a program was not found.
@@ -48,6 +49,8 @@ pub struct World {
     pub advises: bool,
     /// Hints already given.
     pub advised: Mutex<BTreeSet<String>>,
+    /// Whether the user was told that nothing measures the build's memory.
+    pub is_told_uncounted: Arc<AtomicBool>,
     pub missing_program_hint: Advice,
 }
 

@@ -75,10 +75,14 @@ async fn from_aws(
     names.dedup();
     for names in names.chunks(BATCH) {
         let request = json!({"Names": names, "WithDecryption": true});
-        let answer = aws
-            .call(PARAMETER_STORE, "GetParameters", &request)
-            .await
-            .map_err(|error| no_parameter(error.to_string(), hint(&error)))?;
+        let answer =
+            aws.call(PARAMETER_STORE, "GetParameters", &request).await.map_err(|error| {
+                let told = no_parameter(error.to_string(), hint(&error));
+                match parameters.iter().find(|wanted| names.contains(&wanted.value.as_str())) {
+                    Some(first) => told.at(first.span),
+                    None => told,
+                }
+            })?;
         let text = |value: &Value, name: &str| value.get(name)?.as_str().map(str::to_owned);
         for parameter in answer["Parameters"].as_array().into_iter().flatten() {
             let Some(value) = text(parameter, "Value") else { continue };

@@ -184,7 +184,14 @@ impl What {
             }
             "command" if is_form => cursor.pattern().map(What::Command),
             "output" if is_form => cursor.pattern().map(What::Output),
-            "change" if is_form => Ok(What::Change(cursor.variable()?.to_owned())),
+            "change" if is_form => {
+                let at = cursor.clone();
+                if cursor.until_blank().contains(['/', '.', '*']) {
+                    return Err(at.error(OF_FILES));
+                }
+                *cursor = at;
+                Ok(What::Change(cursor.variable()?.to_owned()))
+            }
             "wrote" if is_form => {
                 let glob = match cursor.rest().starts_with(['"', '\'']) {
                     true => cursor.quoted()?,
@@ -202,6 +209,8 @@ impl What {
         }
     }
 }
+
+const OF_FILES: &str = "`change:` takes the name of a variable; for files use wrote:GLOB";
 
 const FORMS: &str = "a breakpoint is start, failure, any-failure, before:PLACE, after:PHASE, \
                      command:/RE/, change:NAME, wrote:GLOB, output:/RE/, idle:TIME, longer:TIME or memory:SIZE";

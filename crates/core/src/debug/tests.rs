@@ -79,6 +79,8 @@ fn what_does_not_parse_is_told_with_its_column() {
         ("command://", 9, "empty pattern"),
         ("command:/(/", 9, "does not parse"),
         ("change:1A", 8, "name of a variable"),
+        ("change:dist/app.js", 8, "for files use wrote:GLOB"),
+        ("change:*.js if $A == 1", 8, "for files use wrote:GLOB"),
         ("wrote: ", 7, "pattern of paths"),
         ("idle:5", 6, "a time is written"),
         ("idle:5d", 6, "a time is written"),

@@ -138,6 +138,8 @@ pub enum DiagnosticCode {
     Empty,
     /// YAML reads a word of a command as a tag.
     LostTag,
+    /// A number or a boolean stands in place of the list of commands.
+    ScalarCommand,
     /// A phase has no commands.
     NoCommands,
     /// A key has no effect together with the others.
@@ -154,7 +156,7 @@ pub enum DiagnosticCode {
 
 impl DiagnosticCode {
     /// All kinds.
-    pub const ALL: [DiagnosticCode; 23] = [
+    pub const ALL: [DiagnosticCode; 24] = [
         DiagnosticCode::Unreadable,
         DiagnosticCode::NotText,
         DiagnosticCode::Syntax,
@@ -172,6 +174,7 @@ impl DiagnosticCode {
         DiagnosticCode::BadName,
         DiagnosticCode::Empty,
         DiagnosticCode::LostTag,
+        DiagnosticCode::ScalarCommand,
         DiagnosticCode::NoCommands,
         DiagnosticCode::NoEffect,
         DiagnosticCode::NotExpanded,
@@ -236,6 +239,11 @@ impl DiagnosticCode {
                 "lost-tag",
                 Warning,
                 "YAML takes a word that starts with `!` for a tag, and away from the command.",
+            ),
+            DiagnosticCode::ScalarCommand => (
+                "scalar-command",
+                Warning,
+                "A number or a boolean stands in place of the commands, and is run as one.",
             ),
             DiagnosticCode::NoCommands => ("no-commands", Warning, "A phase has no commands."),
             DiagnosticCode::NoEffect => {

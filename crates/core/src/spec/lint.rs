@@ -150,21 +150,47 @@ static EXITS: LazyLock<Regex> = LazyLock::new(|| {
     pattern(r"(?:^|[;\n]|(?:then|else|do)\s|&&)\s*exit(?:\s+0)?\s*(?:$|[;\n]|\bfi\b|\})")
 });
 
+/// What a command loses when it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LostState {
+    /// Position in the command's code.
+    at: usize,
+    /// What is lost, in one sentence.
+    pub told: &'static str,
+    /// How to keep it.
+    pub hint: &'static str,
+    /// Whether directory and variables are lost, which other commands keep.
+    pub is_environment: bool,
+}
+
+/// What this command loses when it ends and later ones may count on.
+#[must_use]
+pub fn lost(version: SpecVersion, command: &str) -> Option<LostState> {
+    lost_in(version, &code_of(command).0)
+}
+
 fn lost_state(
     version: SpecVersion,
     command: &SpecCommand,
     of: &CommandCode,
     problems: &mut Vec<Diagnostic>,
 ) {
-    let code = of.text.as_str();
+    let Some(LostState { at, told, hint, .. }) = lost_in(version, &of.text) else { return };
+    problems.push(Diagnostic::new(Kind::LostState, of.place(command, at), told).hint(hint));
+}
+
+fn lost_in(version: SpecVersion, code: &str) -> Option<LostState> {
     let first = code.trim_start();
     let begin = code.len() - first.len();
     let starts_with = |words: &[&str]| words.iter().any(|word| first.starts_with(word));
-    let (at, told, hint) = if version == SpecVersion::V0_1 && DIRECTORY_OR_VARIABLE.is_match(code) {
+    let (at, told, hint, is_environment) = if version == SpecVersion::V0_1
+        && DIRECTORY_OR_VARIABLE.is_match(code)
+    {
         (
             begin,
             "in version 0.1 every command starts afresh: this has no effect on the next one",
             "write `version: 0.2`, or join the commands with `&&`",
+            true,
         )
     } else if (starts_with(&["set", "trap", "alias", "umask", "ulimit", "shopt"])
         || code.contains("()"))
@@ -174,6 +200,7 @@ fn lost_state(
             begin,
             "every command has a shell of its own: this has no effect on the next one",
             "write it and the commands it is for as one command, under `- |`",
+            false,
         )
     } else if version == SpecVersion::V0_2
         && code.contains("exit")
@@ -186,11 +213,12 @@ fn lost_state(
             "`exit` ends this command before its directory and variables are saved: the next one \
              does not have them",
             "let the command come to its end instead: `if`, or `true`",
+            true,
         )
     } else {
-        return;
+        return None;
     };
-    problems.push(Diagnostic::new(Kind::LostState, of.place(command, at), told).hint(hint));
+    Some(LostState { at, told, hint, is_environment })
 }
 
 /// A command's text without quotes, comments and input for other programs.

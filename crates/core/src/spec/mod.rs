@@ -18,6 +18,7 @@ mod validate;
 pub mod yaml;
 
 pub use diagnostic::{Diagnostic, DiagnosticCode, Few, LineColumn, Severity, Span};
+pub use lint::{LostState, lost};
 pub use model::{
     Artifact, Artifacts, Axis, BatchBuilds, BatchFanout, BatchMatrix, BatchSettings, BatchSpec,
     BatchTask, BuildSpec, Cache, Dimension, OnFailure, PhaseSpec, Proxy, ReportGroup, Retry,
@@ -28,6 +29,7 @@ pub use schema::schema;
 pub use unset::{Unset, unset};
 pub use validate::{MOST_BUILDS, is_identifier, secret_reference};
 
+use read::NodeSlot;
 use validate::Purpose;
 
 /// Parses a buildspec for a single build. Warnings are in file order.
@@ -54,6 +56,14 @@ pub fn parse_batch(source: &str) -> Result<(BuildSpec, Vec<Diagnostic>), Vec<Dia
 /// The same as for [`parse`].
 pub fn check(source: &str) -> Result<(BuildSpec, Vec<Diagnostic>), Vec<Diagnostic>> {
     read(source, Purpose::Check, lint::lint)
+}
+
+/// The buildspecs that builds of a batch name: files, or the texts themselves. Works on invalid
+/// buildspecs too.
+#[must_use]
+pub fn batch_buildspecs(source: &str) -> Vec<SpannedText> {
+    let document = yaml::parse(source);
+    document.map_or_else(|_| Vec::new(), |it| validate::buildspecs(NodeSlot::root(&it.root)))
 }
 
 /// A check that runs on a valid buildspec.

@@ -91,6 +91,7 @@ impl Checker<'_> {
             // Not in AWS's documentation but used in practice: a single item without the dash.
             (ValueShape::Commands(_), YamlValue::Scalar(text)) => {
                 self.cut(node, text, "command that is run", QUOTE_COMMAND);
+                self.scalar_command(node, text);
             }
             (
                 ValueShape::Text | ValueShape::Form(_) | ValueShape::Texts,
@@ -340,6 +341,31 @@ impl Checker<'_> {
             }
         };
         self.wrong(node, path, &wanted);
+        // Without its colon a key is the beginning of a text.
+        if let (ValueShape::Map(keys), YamlValue::Scalar(text)) = (shape, &node.value)
+            && let Some(word) = text.split_whitespace().next()
+            && keys.iter().any(|key| key.name == word)
+            && let Some(problem) = self.problems.last_mut()
+        {
+            problem.hint = Some(format!("there is no colon after `{word}`: write `{word}:`"));
+        }
+    }
+
+    /// Reports a number or a boolean in the place of the list of commands.
+    fn scalar_command(&mut self, node: &YamlNode, text: &str) {
+        let is_number = text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c))
+            && text.parse::<f64>().is_ok();
+        let kind = match (is_number, flag(text)) {
+            _ if !node.is_plain => return,
+            (true, _) => "a number",
+            (false, Some(_)) => "a boolean",
+            (false, None) => return,
+        };
+        let message = format!("{kind} stands in place of the commands: `{text}` is run");
+        self.problems.push(
+            Diagnostic::new(DiagnosticCode::ScalarCommand, node.span, message)
+                .hint("a list of commands belongs here: start each one with `- `"),
+        );
     }
 
     fn place<'p>(&self, path: &'p str) -> &'p str {

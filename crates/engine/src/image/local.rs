@@ -204,6 +204,23 @@ pub(super) fn regular(path: &Path) -> io::Result<File> {
     }
 }
 
+/// How to name a tar, by what it holds.
+pub(super) fn recognized(path: &Path) -> Option<String> {
+    let BlobFiles::Tar(_, places) = BlobFiles::of_tar(path).ok()? else { return None };
+    let shown = path.display();
+    let has = |name: &str| places.contains_key(Path::new(name));
+    let has_below = |name: &str| places.keys().any(|file| file.starts_with(name));
+    if has("manifest.json") {
+        return Some(format!("it is an archive of `docker save`: docker-archive:{shown}"));
+    }
+    if has("oci-layout") {
+        return Some(format!("it is the archive of an OCI layout: oci-archive:{shown}"));
+    }
+    ["bin", "usr", "etc"].into_iter().any(has_below).then(|| {
+        format!("it is a tar of a root file system, as of `docker export`: rootfs:{shown}")
+    })
+}
+
 /// The image in a layout's tar.
 pub(super) fn oci_archive(path: &Path) -> Result<LocalImage, String> {
     of_layout(BlobFiles::of_tar(path)?, None)

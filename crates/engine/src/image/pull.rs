@@ -52,6 +52,20 @@ pub struct Got {
     pub new_layers: usize,
 }
 
+/// How to name a file or directory that is another kind of image, as far as it can be recognized.
+fn another_kind(image: &Image) -> Option<String> {
+    match image {
+        Image::OciArchive(path) | Image::DockerArchive(path) => local::recognized(path),
+        Image::Layout(dir, _) if dir.is_file() => local::recognized(dir),
+        Image::Layout(dir, _) => dir
+            .join("bin")
+            .symlink_metadata()
+            .is_ok()
+            .then(|| format!("a directory with a root file system is rootfs:{}", dir.display())),
+        Image::Registry(_) | Image::DockerDaemon(_) | Image::Host | Image::Rootfs(_) => None,
+    }
+}
+
 impl Got {
     pub fn digest(&self) -> &Digest {
         &self.image.image.digest
@@ -215,7 +229,7 @@ impl Getter {
             }
             Image::Host | Image::Rootfs(_) => Err("it is not made of layers".to_owned()),
         };
-        let mut local = local.map_err(|message| fail(message, None))?;
+        let mut local = local.map_err(|message| fail(message, another_kind(image)))?;
         local.saved = saved;
         let layers = local.layers.iter().map(|layer| layer.descriptor.clone()).collect();
         let stored =
@@ -311,8 +325,12 @@ fn open(
 ) -> (Opener, Option<u64>) {
     match &**source {
         PullSource::Registry(registry) => {
-            let receiver = registry.blob(descriptor, wanted);
-            (Box::new(move || Ok(Box::new(BlobReader::new(receiver)))), Some(descriptor.size))
+            let (registry, wanted_layer) = (registry.clone(), descriptor.clone());
+            // Nothing is asked for before: another pull may be getting this layer.
+            let open = move || -> io::Result<Box<dyn Read + Send>> {
+                Ok(Box::new(BlobReader::new(registry.blob(&wanted_layer, wanted))))
+            };
+            (Box::new(open), Some(descriptor.size))
         }
         PullSource::Local(image) => {
             let is_it = |layer: &&LocalLayer| layer.descriptor.digest == descriptor.digest;

@@ -109,6 +109,9 @@ pub struct Meta {
     pub uuid: String,
     pub project: String,
     pub number: u64,
+    /// The build's name in its batch, if it is part of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identifier: Option<String>,
     /// The owner's pid.
     pub runner_pid: u32,
     /// The namespace of that pid.

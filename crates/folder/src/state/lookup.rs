@@ -1,9 +1,10 @@
 //! Finds a build's folder by BUILD, the name that users and clients give.
 //!
 //! One rule for every verb and for targets of session calls ([`choose`]): a build id, its uuid, a
-//! unique prefix of either, or the name of a project with one live build. If a live build is
-//! needed, prefixes must be unique among live builds, otherwise among all. Without a name: the one
-//! live build; for reading also the build that ended last, if none is live.
+//! unique prefix of either, the name of a project with one live build, or a build's name in a batch
+//! (`identifier`). If a live build is needed, prefixes must be unique among live builds, otherwise
+//! among all. Names in batches repeat: of the ended builds with one, the last counts. Without a
+//! name: the one live build; for reading also the build that ended last, if none is live.
 
 use super::build_dir::{BuildDir, MetaError};
 use super::home::{Home, StateError};
@@ -19,6 +20,8 @@ pub struct KnownBuild {
     /// `<project>:<uuid>`.
     pub id: String,
     pub uuid: String,
+    /// Its name in its batch, if it is part of one.
+    pub identifier: Option<String>,
     pub dir: BuildDir,
     /// Whether it has not ended.
     pub is_live: bool,
@@ -47,6 +50,9 @@ pub(super) trait BuildNames {
     /// `<project>:<uuid>`.
     fn id(&self) -> &str;
     fn uuid(&self) -> &str;
+    fn identifier(&self) -> Option<&str>;
+    /// When it began; may be read from disk.
+    fn begun(&self) -> SystemTime;
     fn is_live(&self) -> bool;
 }
 
@@ -57,6 +63,15 @@ impl BuildNames for KnownBuild {
 
     fn uuid(&self) -> &str {
         &self.uuid
+    }
+
+    fn identifier(&self) -> Option<&str> {
+        self.identifier.as_deref()
+    }
+
+    fn begun(&self) -> SystemTime {
+        let written = fs::metadata(self.dir.path().join("meta.json"));
+        written.and_then(|meta| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
     fn is_live(&self) -> bool {
@@ -83,9 +98,20 @@ pub(super) fn choose<'a, B: BuildNames>(
     let found = match builds.iter().find(is_exact) {
         Some(exact) => vec![exact],
         None => {
-            let fitting = fitting(builds, wanted, need == BuildNeed::Live);
+            let mut found = in_batches(builds, wanted);
+            let is_live = found.iter().any(|build| build.is_live());
+            // The author of a buildspec chooses names in a batch; none hides another's project.
+            let of_project = builds.iter().filter(|build| is_of_project(*build, wanted));
+            let of_project: Vec<&B> = of_project.collect();
+            if is_live {
+                let others =
+                    of_project.into_iter().filter(|build| build.identifier() != Some(wanted));
+                found.extend(others);
+            } else if found.is_empty() || !of_project.is_empty() {
+                found = fitting(builds, wanted, need == BuildNeed::Live);
+            }
             // Report that a build has ended rather than that it does not exist.
-            if fitting.is_empty() { self::fitting(builds, wanted, false) } else { fitting }
+            if found.is_empty() { fitting(builds, wanted, false) } else { found }
         }
     };
     let ids = || found.iter().map(|build| build.id().to_owned()).collect();
@@ -99,20 +125,31 @@ pub(super) fn choose<'a, B: BuildNames>(
     }
 }
 
+/// Builds with this name in their batch: the live ones, or else the one that began last.
+fn in_batches<'a, B: BuildNames>(builds: &'a [B], wanted: &str) -> Vec<&'a B> {
+    let named = || builds.iter().filter(|build| build.identifier() == Some(wanted));
+    let live: Vec<&B> = named().filter(|build| build.is_live()).collect();
+    match live.is_empty() {
+        true => named().max_by_key(|build| build.begun()).into_iter().collect(),
+        false => live,
+    }
+}
+
+/// Whether a build is a live one of the project with this name.
+fn is_of_project<B: BuildNames>(build: &B, wanted: &str) -> bool {
+    build.is_live()
+        && build.id().strip_suffix(build.uuid()).and_then(|id| id.strip_suffix(':')) == Some(wanted)
+}
+
 /// Builds that match an incomplete name.
 fn fitting<'a, B: BuildNames>(builds: &'a [B], wanted: &str, only_live: bool) -> Vec<&'a B> {
     if wanted.is_empty() {
         return Vec::new();
     }
-    let is_of_project = |build: &B| {
-        build.is_live()
-            && build.id().strip_suffix(build.uuid()).and_then(|id| id.strip_suffix(':'))
-                == Some(wanted)
-    };
-    let is_project = builds.iter().any(is_of_project);
+    let is_project = builds.iter().any(|build| is_of_project(build, wanted));
     let fits = |build: &&B| {
         let is_in = build.is_live() || !only_live;
-        is_of_project(build)
+        is_of_project(*build, wanted)
             || is_in && build.uuid().starts_with(wanted)
             // A project's name is not a prefix of another project's.
             || is_in && !is_project && build.id().starts_with(wanted)
@@ -205,7 +242,8 @@ pub fn known(home: &Home, uuid: &str) -> Result<Option<KnownBuild>, MetaError> {
     let dir = BuildDir::of(home, uuid);
     let Some(meta) = dir.meta()? else { return Ok(None) };
     let is_live = dir.is_listed() && !dir.has_record();
-    Ok(Some(KnownBuild { id: meta.build_id(), uuid: uuid.to_owned(), dir, is_live }))
+    let (id, identifier) = (meta.build_id(), meta.identifier);
+    Ok(Some(KnownBuild { id, uuid: uuid.to_owned(), identifier, dir, is_live }))
 }
 
 /// The build that a name means.
@@ -291,15 +329,26 @@ fn some(mut ids: Vec<String>) -> Vec<String> {
 mod tests {
     use super::*;
 
+    /// An id, with a name in a batch after a blank, and whether it is live.
     struct Build(&'static str, bool);
 
     impl BuildNames for Build {
         fn id(&self) -> &str {
-            self.0
+            self.0.split(' ').next().unwrap_or_default()
         }
 
         fn uuid(&self) -> &str {
-            self.0.rsplit_once(':').map_or("", |(_, uuid)| uuid)
+            self.id().rsplit_once(':').map_or("", |(_, uuid)| uuid)
+        }
+
+        fn identifier(&self) -> Option<&str> {
+            self.0.split_once(' ').map(|(_, name)| name)
+        }
+
+        fn begun(&self) -> SystemTime {
+            // A later uuid began later.
+            let last = self.uuid().bytes().last().unwrap_or_default();
+            SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(last.into())
         }
 
         fn is_live(&self) -> bool {
@@ -318,13 +367,25 @@ mod tests {
             Build("old:cccc-1", false),
             Build("older:cccc-2", false),
             Build("c:dddd-1", true),
+            Build("many:eeee-1 unit", false),
+            Build("many:eeee-2 unit", false),
+            Build("many:eeee-3 lint", false),
+            Build("many:eeee-4 lint", true),
+            Build("many:eeee-5 blog", true),
+            Build("many:eeee-6 ffff", true),
+            Build("many:eeee-7 older", false),
+            Build("many:ffff-1 x", false),
+            Build("more:ffff-2 twice", true),
+            Build("more:ffff-3 twice", true),
         ];
         let choose = |wanted: &str, need| {
-            choose(&builds, wanted, need).map(|build| build.0.to_owned()).map_err(|not| match not {
-                NotOne::None => "none".to_owned(),
-                NotOne::Several(ids) => format!("{} of them", ids.len()),
-                NotOne::Ended(ids) => format!("{} ended", ids.join(", ")),
-            })
+            choose(&builds, wanted, need).map(|build| build.id().to_owned()).map_err(
+                |not| match not {
+                    NotOne::None => "none".to_owned(),
+                    NotOne::Several(ids) => format!("{} of them", ids.len()),
+                    NotOne::Ended(ids) => format!("{} ended", ids.join(", ")),
+                },
+            )
         };
         let one = |id: &str| Ok(id.to_owned());
         let not = |why: &str| Err(why.to_owned());
@@ -338,9 +399,15 @@ mod tests {
             ("shop-", one("shop-front:abcd-1"), one("shop-front:abcd-1")),
             // A project's name, even if it is a prefix of another's.
             ("shop", one("shop:aaaa-2"), one("shop:aaaa-2")),
-            ("blog", not("2 of them"), not("2 of them")),
+            // Names in batches, even if they are another build's prefix; not its project.
+            ("unit", not("many:eeee-2 ended"), one("many:eeee-2")),
+            ("lint", one("many:eeee-4"), one("many:eeee-4")),
+            ("blog", not("3 of them"), not("3 of them")),
+            ("ffff", one("many:eeee-6"), one("many:eeee-6")),
+            ("twice", not("2 of them"), not("2 of them")),
+            ("uni", not("none"), not("none")),
             ("old", not("old:cccc-1, older:cccc-2 ended"), not("2 of them")),
-            ("older", not("older:cccc-2 ended"), one("older:cccc-2")),
+            ("older", not("many:eeee-7 ended"), one("many:eeee-7")),
             // A project's name that is also a prefix of uuids.
             ("c", one("c:dddd-1"), not("3 of them")),
             ("", not("none"), not("none")),

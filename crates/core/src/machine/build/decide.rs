@@ -107,9 +107,13 @@ impl BuildMachine {
                         .to_owned()
                 }
                 (_, AfterStop::Setup { .. }) => {
-                    format!("`{}` does not apply before the first phase", kind.verb())
+                    format!("`{}` does not apply before the first phase; `resume` goes on", kind.verb())
                 }
-                _ => format!("`{}` does not apply after a phase: no command is at hand", kind.verb()),
+                _ => format!(
+                    "`{}` does not apply after a phase: no command is at hand; `rerun PLACE` goes back to \
+                     one, `resume` goes on",
+                    kind.verb()
+                ),
             });
         }
         match (decision, &held.next) {

@@ -151,6 +151,9 @@ pub fn codebuild(text: &str, wanted: Option<&str>) -> Result<ProjectFile, Vec<Di
     if problems.iter().any(Diagnostic::is_error) { Err(problems) } else { Ok(read) }
 }
 
+/// What the names of environment types begin with that are not Linux.
+const ELSEWHERE: [&str; 2] = ["WINDOWS", "MAC"];
+
 fn choose<'n>(node: &'n YamlNode, wanted: Option<&str>) -> Result<&'n YamlNode, Box<Diagnostic>> {
     let refuse = |message: String| Diagnostic::new(DiagnosticCode::BadValue, node.span, message);
     let YamlValue::Mapping(entries) = &node.value else {
@@ -185,6 +188,15 @@ fn choose<'n>(node: &'n YamlNode, wanted: Option<&str>) -> Result<&'n YamlNode, 
 
 fn read(map: NodeSlot<'_>, problems: &mut Vec<Diagnostic>) -> ProjectFile {
     let environment = map.get("environment");
+    if let Some(kind) = environment.get("type").text()
+        && ELSEWHERE.iter().any(|other| kind.text.to_ascii_uppercase().starts_with(other))
+    {
+        let message = format!("this machine has no {}", kind.text);
+        problems.push(
+            Diagnostic::new(DiagnosticCode::NotRunnable, kind.span, message)
+                .hint("builds run in Linux containers here"),
+        );
+    }
     let mut project = ProjectFile {
         name: written(map.get("name")),
         buildspec: map
@@ -312,8 +324,16 @@ fn unheeded(map: NodeSlot<'_>) -> Vec<Located<String>> {
     let (sources, has_sources) = list("secondarySources");
     let (mounts, has_mounts) = list("fileSystemLocations");
     let vpc = map.get("vpcConfig");
-    let dockerd = map.get("environment").get("dockerServer");
+    let environment = map.get("environment");
+    let dockerd = environment.get("dockerServer");
+    let kind = environment.get("type");
+    let kind_text = kind.string().unwrap_or_default();
     [
+        (
+            kind,
+            ["ARM", "LINUX_LAMBDA", "LINUX_GPU"].iter().any(|other| kind_text.starts_with(other)),
+            "environment.type (builds run in containers of this machine)",
+        ),
         (
             sources,
             has_sources,

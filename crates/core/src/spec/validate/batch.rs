@@ -183,6 +183,20 @@ fn dimension(axis: Axis, at: NodeSlot<'_>) -> Option<Dimension> {
     at.is_there().then(|| Dimension { axis, values: values.collect() })
 }
 
+/// The buildspecs that builds of a batch name: files, or the texts themselves.
+pub(in super::super) fn buildspecs(document: NodeSlot<'_>) -> Vec<SpannedText> {
+    let map = document.get("batch");
+    let Some(&kind) = kinds(map).first() else { return Vec::new() };
+    let at = map.get(kind);
+    let found: Vec<NodeSlot<'_>> = match kind {
+        "build-matrix" => vec![at.get("dynamic").get("buildspec")],
+        "build-fanout" => vec![at.get("buildspec")],
+        _ => at.items().map(|item| item.get("buildspec")).collect(),
+    };
+    let texts = found.into_iter().flat_map(NodeSlot::texts);
+    texts.map(|Text { text, span, .. }| SpannedText { text, span }).collect()
+}
+
 /// Reports what keeps a document from running as a batch. `has_phases` says whether a build can use
 /// this file itself.
 pub(super) fn check(

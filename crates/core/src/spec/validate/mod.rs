@@ -10,6 +10,7 @@ mod outputs;
 mod phases;
 
 pub use batch::MOST_BUILDS;
+pub(super) use batch::buildspecs;
 pub use env::secret_reference;
 
 use super::diagnostic::{Diagnostic, DiagnosticCode, Span};

@@ -40,6 +40,7 @@ const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
                          application/vnd.docker.distribution.manifest.v2+json";
 
 /// A repository of a registry, with the credentials used there.
+#[derive(Clone)]
 pub(super) struct RegistryClient {
     inner: Arc<RegistryInner>,
     reference: Reference,

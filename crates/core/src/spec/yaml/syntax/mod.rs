@@ -20,6 +20,34 @@ const NO_NAME: &str = "did not find expected alphabetic or numeric character";
 const NO_LINE_END: &str = "did not find expected comment or line break";
 const END_OF_STREAM: &str = "found unexpected end of stream";
 
+/// Keys of a buildspec that have a line of their own.
+const KEYS: [&str; 24] = [
+    "version",
+    "env",
+    "variables",
+    "parameter-store",
+    "secrets-manager",
+    "exported-variables",
+    "phases",
+    "install",
+    "pre_build",
+    "build",
+    "post_build",
+    "runtime-versions",
+    "commands",
+    "finally",
+    "artifacts",
+    "secondary-artifacts",
+    "files",
+    "reports",
+    "cache",
+    "paths",
+    "batch",
+    "build-list",
+    "build-graph",
+    "build-matrix",
+];
+
 /// The place of a parser mark.
 pub(super) fn place(mark: &Marker) -> Span {
     let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
@@ -85,12 +113,33 @@ pub(super) fn explain(source: &str, error: &ScanError, context: &CollectionStack
             .hint("`*name` needs an `&name` before it; quote a text that starts with `*`");
     }
     if matches!(kind, ErrorKind::MappingValueNotAllowed) {
+        if let Some((key, span)) = key_without_colon(source, problem.span) {
+            problem.span = span;
+            problem.message = format!("there is no colon after `{key}`");
+            return problem.hint(format!("write `{key}:`"));
+        }
         return problem.hint("a text that contains `: ` must be quoted");
     }
     match item_hint(source, problem.span) {
         Some(hint) => problem.hint(hint),
         None => problem,
     }
+}
+
+/// The key of the language that stands without a colon on the line before an unexpected colon.
+fn key_without_colon(source: &str, told: Span) -> Option<(&str, Span)> {
+    let at = told.line.saturating_sub(1) as usize;
+    let lines = source.lines().enumerate().take(at);
+    let is_text = |line: &str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
+    let (number, line) = lines.filter(|(_, line)| is_text(line)).last()?;
+    let text = line.trim_start();
+    let key = text.split_whitespace().next()?;
+    let is_alone = text.trim_end() == key || key == "version";
+    (is_alone && KEYS.contains(&key)).then(|| {
+        let column = line.len() - text.len() + 1;
+        let place = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        (key, Span::new(place(number + 1), place(column), place(key.len())))
+    })
 }
 
 fn at_line(text: &str, line: usize) -> String {
