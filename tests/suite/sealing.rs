@@ -13,7 +13,8 @@ cases! {
     [Containers, Image("busybox")] => what_is_too_much_to_copy_is_sealed, what_lives_is_in_the_way,
         files_with_several_names_are_told_of, sessions_find_what_is_there,
         nothing_is_left_of_a_seal_that_was_cut_off, a_helper_that_is_killed_ends_the_build;
-    [Extended, Containers, Image("busybox")] => after_200_layers_there_are_copies;
+    [Extended, Containers, Image("busybox")] => a_long_build_has_few_layers,
+        nothing_is_left_of_a_merge_that_was_cut_off;
     [Root, Containers, Image("busybox")] => mounts_of_a_build_are_in_the_way;
 }
 
@@ -237,21 +238,71 @@ fn mounts_of_a_build_are_in_the_way() {
     assert_eq!(log, "kept\n2\n3\nkept\n");
 }
 
-fn after_200_layers_there_are_copies() {
-    let commands: Vec<String> = (1..=203).map(|at| format!("echo > f{at}")).collect();
-    let mut commands: Vec<&str> = commands.iter().map(String::as_str).collect();
-    commands.push("false");
+/// The layers of the container's root, as its own mount list names them.
+const LAYERS: &str =
+    r"grep -o 'lowerdir[^ ]*' /proc/self/mountinfo | tr , '\n' | grep lowerdir | tr : '\n' | wc -l";
+
+fn a_long_build_has_few_layers() {
+    let command = |at| match at % 5 {
+        0 => format!("echo {at} > f{at}; rm -rf d; mkdir d; echo {at} > d/new{at}"),
+        1 => format!("mkdir -p d; echo {at} > d/f{at}; rm -f f{}", at - 1),
+        2 => format!("echo {at} >> d/f{}; echo {at} > /tmp/f{at}; mv d/f{} /tmp", at - 1, at - 1),
+        // The attributes of an older file alone: such a layer is not merged.
+        3 if at == 103 => format!("chmod 700 /tmp/f{}", at - 1),
+        3 => format!("echo {at} > f{at}; ln -sf f{at} link; chmod 700 f{at}"),
+        _ => format!("echo {at} > f{at}; rm /tmp/f{}; rm -r d", at - 3),
+    };
+    let state = "find . /tmp /root | sort; cat $(find . /tmp /root -type f | sort); readlink link; ls -ld f* | cut -c1-20";
+    let mut commands: Vec<String> = (1..=210).map(command).collect();
+    commands.push("false".to_owned());
+    let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
     let bed = Bed::new();
     let options = ["--break-on", "failure", "--checkpoint", "sealed"];
     let running = bed.start(&build(&commands), &options);
-    wait_for_stops(&running, "because build:204 has failed", 1);
-    let kinds = kinds(&bed);
-    let sealed = kinds.iter().take_while(|kind| *kind == "sealed").count();
-    assert!((200..=201).contains(&sealed), "{sealed}");
-    assert!(kinds[sealed..].iter().all(|kind| kind == "copied"), "{kinds:?}");
-    bed.runner(["rewind", "--to", "150"]).code(0);
-    let seen = bed.runner(["eval", "ls | wc -l"]).code(0).stdout;
-    assert_eq!(seen.trim(), "150");
+    wait_for_stops(&running, "because build:211 has failed", 1);
+    assert!(kinds(&bed)[..210].iter().all(|kind| kind == "sealed"), "{:?}", kinds(&bed));
+    let layers = bed.runner(["eval", LAYERS]).code(0).stdout;
+    let layers: usize = layers.trim().parse().expect("a number");
+    assert!(layers <= 60, "{layers} layers of all overlays");
+    let seen = |run: &str| {
+        bed.runner(["rewind", "--to", run]).code(0);
+        bed.runner(["eval", state]).code(0).stdout
+    };
+    let found: Vec<String> = ["173", "100", "37", "12"].iter().map(|run| seen(run)).collect();
     bed.runner(["abort"]).code(0);
     running.ends(5);
+    // The same without any checkpoint.
+    for (run, found) in [173, 100, 37, 12].iter().zip(found) {
+        let bed = Bed::new();
+        let mut commands = commands[..run - 1].to_vec();
+        commands.push("false");
+        let options = ["--break-on", "failure", "--checkpoint", "off"];
+        let running = bed.start(&build(&commands), &options);
+        wait_for_stops(&running, &format!("because build:{run} has failed"), 1);
+        assert_eq!(found, bed.runner(["eval", state]).code(0).stdout, "before run {run}");
+        bed.runner(["abort"]).code(0);
+        running.ends(5);
+    }
+}
+
+/// kill -9 while layers are merged, or right behind that.
+fn nothing_is_left_of_a_merge_that_was_cut_off() {
+    let many = "for at in $(seq 200); do echo $at > f$at; done";
+    let commands: Vec<String> =
+        (1..=30).map(|at| format!("mkdir d{at}; cd d{at}; {many}")).collect();
+    let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
+    let bed = Bed::new();
+    let options = ["--break-on", "failure", "--checkpoint", "sealed"];
+    let mut running = bed.start(&build(&commands), &options);
+    let is_merging = |dir: PathBuf| {
+        let sealed = fs::read_dir(dir.join("layer/sealed")).into_iter().flatten().flatten();
+        sealed.map(|entry| entry.path().join("merged")).any(|merged| merged.exists())
+    };
+    until("layers are merged", || folder(&bed).is_some_and(is_merging));
+    let layer = bed.live().join("layer");
+    running.signal(Signal::SIGKILL);
+    running.wait();
+    bed.runner(["ps"]).code(0);
+    assert!(!layer.exists());
+    assert_eq!(bed.record()["buildStatus"], "FAULT");
 }

@@ -14,7 +14,9 @@ use super::{
     OpenMode, READONLY, StartedProgram,
 };
 use crate::image::{ImageConfig, PreparedImage};
-use runner_sandbox::{ContainerGroups, Freezer, Living, NotRestacked, Pressure, Sandbox, living};
+use runner_sandbox::{
+    ContainerGroups, Freezer, LayerMerge, Living, NotRestacked, Pressure, Sandbox, living,
+};
 use runner_wire::init::Listener;
 use std::fs::{self, File};
 use std::io;
@@ -337,7 +339,12 @@ impl Container for InitContainer {
         })
     }
 
-    fn seal(&self, number: u32, names: Vec<String>) -> Fut<'_, Result<Arc<KeptLayer>, NotSealed>> {
+    fn seal(
+        &self,
+        number: u32,
+        names: Vec<String>,
+        merges: Vec<LayerMerge>,
+    ) -> Fut<'_, Result<Arc<KeptLayer>, NotSealed>> {
         Box::pin(async move {
             let _closed = self.gate.write().await;
             self.written().map_err(NotSealed::intact)?.may_seal().map_err(NotSealed::intact)?;
@@ -350,7 +357,7 @@ impl Container for InitContainer {
             let Some((pid, first)) = first else {
                 return Err(NotSealed::intact("the container is gone"));
             };
-            let seal = move || written.seal(number, &names, (pid, &first));
+            let seal = move || written.seal(number, (&names, &merges), (pid, &first));
             let sealed = match tokio::task::spawn_blocking(seal).await {
                 Ok(sealed) => sealed
                     .map_err(|NotRestacked { why, is_intact }| NotSealed { why, is_intact })?,

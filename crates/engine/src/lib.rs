@@ -46,7 +46,7 @@ pub use limits::{mend as limits_mend, what_was_in_the_way};
 use nix::errno::Errno;
 pub use note::EngineNote;
 use runner_core::phase::StatusCode;
-use runner_sandbox::{GroupPlan, Living, Pressure, ResourceLimits, Toolbox};
+use runner_sandbox::{GroupPlan, LayerMerge, Living, Pressure, ResourceLimits, Toolbox};
 use runner_wire::init::{Exit, Listener};
 use rustix::termios::Winsize;
 use serde::{Deserialize, Serialize};
@@ -146,11 +146,13 @@ pub trait Container: Send + Sync {
     }
 
     /// Has these overlays of the layer go on in generation `number`, for which [`KeptLayer::save`]
-    /// has made directories, if nobody lives in it but its first process; the layer then.
+    /// has made directories, if nobody lives in it but its first process; the layer then. What was
+    /// merged takes the place of its parts.
     fn seal(
         &self,
         _number: u32,
         _names: Vec<String>,
+        _merges: Vec<LayerMerge>,
     ) -> Fut<'_, Result<Arc<KeptLayer>, NotSealed>> {
         Box::pin(async { Err(NotSealed::intact("this engine cannot do that")) })
     }

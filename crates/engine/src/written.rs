@@ -5,7 +5,7 @@
 
 use super::cached::Handed;
 use super::kept::KeptLayer;
-use runner_sandbox::{NotRestacked, Restacker, RestackerKill, SandboxSpec};
+use runner_sandbox::{LayerMerge, NotRestacked, Restacker, RestackerKill, SandboxSpec};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -64,22 +64,22 @@ impl WrittenLayer {
     }
 
     /// Switches these overlays of a running container to generation `number`, whose directories
-    /// exist. `pid` and `container` are its first process. Blocks.
+    /// exist, and to merged parts. `pid` and `container` are its first process. Blocks.
     pub(super) fn seal(
         &self,
         number: u32,
-        names: &[String],
+        (names, merges): (&[String], &[LayerMerge]),
         (pid, container): (u32, &OwnedFd),
     ) -> Result<Self, NotRestacked> {
         let stacked = |names: &[String]| {
             let mut spec = (*self.spec).clone();
-            spec.layer.stack = self.layer.stack.with(number, names);
+            spec.layer.stack = self.layer.stack.with(number, names, merges);
             spec.layer.is_kept = true;
             spec
         };
         // Names that the container lacks are left as they are.
         let done = self.restack(&stacked(names), names, (pid, container))?;
-        let layer = Arc::new(self.layer.sealed(number, &done));
+        let layer = Arc::new(self.layer.sealed(number, &done, merges));
         let spec = Arc::new(stacked(&done));
         Ok(WrittenLayer { spec, layer, ..self.clone() })
     }

@@ -65,7 +65,8 @@ pub use spec::{
     RootEntry,
 };
 pub use spec::{
-    LayerStore, Restored, Root, SandboxSpec, Stack, Toolbox, UserMap, WritableDirectory,
+    LayerMerge, LayerStore, Restored, Root, SandboxSpec, SealedPart, Stack, Toolbox, UserMap,
+    WritableDirectory,
 };
 pub use sys::GroupDoors;
 pub use users::{Chore, MapError, chore};

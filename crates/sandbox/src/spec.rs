@@ -173,10 +173,60 @@ impl BuildLayer {
     }
 }
 
-/// For each overlay, by name, its generations of write directories, newest last. The newest is
-/// written to; the others are sealed. Every overlay starts with generation 0.
+/// For each overlay, by name, the directories that it writes to and has written to. Every overlay
+/// starts with generation 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stack(BTreeMap<String, Vec<u32>>);
+pub struct Stack(BTreeMap<String, OverlayStack>);
+
+/// The directories of one overlay.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct OverlayStack {
+    /// The sealed ones, newest last.
+    sealed: Vec<SealedPart>,
+    /// The generation being written to.
+    upper: u32,
+}
+
+/// A sealed directory of an overlay: one generation, or several that were merged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SealedPart {
+    /// The oldest generation in it.
+    pub first: u32,
+    /// The generation beside which the merged directory lies.
+    merged: Option<u32>,
+    /// How often its contents were merged.
+    level: u8,
+}
+
+/// Neighbouring sealed parts of an overlay that become one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerMerge {
+    /// The overlay.
+    pub name: String,
+    /// Newest last.
+    pub parts: Vec<SealedPart>,
+    /// What replaces them.
+    pub into: SealedPart,
+}
+
+/// Number of parts that are merged into one.
+const MERGED_AT_ONCE: usize = 8;
+
+impl SealedPart {
+    const fn generation(number: u32) -> Self {
+        SealedPart { first: number, merged: None, level: 0 }
+    }
+
+    /// Its directory for an overlay, relative to the layer.
+    #[must_use]
+    pub fn dir(&self, name: &str) -> String {
+        match self.merged {
+            // No overlay has this name: names of paths begin with `%`.
+            Some(beside) => format!("{}/{beside}/merged/{name}", Stack::SEALED),
+            None => Stack::dir(name, self.first),
+        }
+    }
+}
 
 impl Stack {
     /// The layer's directory for generations from 1 on.
@@ -185,49 +235,83 @@ impl Stack {
     /// The directory being written to.
     #[must_use]
     pub fn upper(&self, name: &str) -> String {
-        Self::dir(name, self.later(name).last().copied().unwrap_or(0))
+        Self::dir(name, self.0.get(name).map_or(0, |stack| stack.upper))
     }
 
     /// The sealed directories, topmost first.
     #[must_use]
     pub fn sealed(&self, name: &str) -> Vec<String> {
-        let all = std::iter::once(0).chain(self.later(name).iter().copied());
-        let mut sealed: Vec<String> = all.map(|number| Self::dir(name, number)).collect();
-        sealed.pop();
-        sealed.reverse();
-        sealed
+        self.parts(name).iter().rev().map(|part| part.dir(name)).collect()
     }
 
     /// The number of sealed directories.
     #[must_use]
     pub fn depth(&self, name: &str) -> usize {
-        self.later(name).len()
+        self.parts(name).len()
     }
 
     /// The newest generation.
     #[must_use]
     pub fn newest(&self) -> u32 {
-        self.0.values().filter_map(|all| all.last()).copied().max().unwrap_or(0)
+        self.0.values().map(|stack| stack.upper).max().unwrap_or(0)
     }
 
-    /// The stack once these overlays write to generation `number`.
+    /// The stack once these overlays write to generation `number`. Merges of other overlays, or of
+    /// parts that are not there, change nothing.
     #[must_use]
-    pub fn with(&self, number: u32, names: &[String]) -> Self {
+    pub fn with(&self, number: u32, names: &[String], merges: &[LayerMerge]) -> Self {
         let mut stack = self.clone();
         for name in names {
-            stack.0.entry(name.clone()).or_default().push(number);
+            let overlay = stack.0.entry(name.clone()).or_default();
+            for merge in merges.iter().filter(|merge| merge.name == *name) {
+                overlay.replace(merge);
+            }
+            overlay.sealed.push(SealedPart::generation(overlay.upper));
+            overlay.upper = number;
         }
         stack
     }
 
-    fn later(&self, name: &str) -> &[u32] {
-        self.0.get(name).map_or(&[], Vec::as_slice)
+    /// What to merge, so that few layers are left however many are sealed. `stays` names parts
+    /// that cannot be merged.
+    #[must_use]
+    pub fn merges(&self, stays: impl Fn(&str, &SealedPart) -> bool) -> Vec<LayerMerge> {
+        let beside = self.newest();
+        let due = self.0.iter().filter_map(|(name, stack)| {
+            let stays = |part: &SealedPart| part.first == 0 || stays(name, part);
+            let same = |one: &SealedPart, other: &SealedPart| {
+                one.level == other.level && stays(one) == stays(other)
+            };
+            let is_due =
+                |run: &&[SealedPart]| run.len() >= MERGED_AT_ONCE && !run.iter().any(stays);
+            // The newest first: those are looked through before the others.
+            let parts = stack.sealed.chunk_by(same).rfind(is_due)?;
+            let parts = parts[..MERGED_AT_ONCE].to_vec();
+            let (first, level) = (parts[0].first, parts[0].level.saturating_add(1));
+            let into = SealedPart { first, merged: Some(beside), level };
+            Some(LayerMerge { name: name.clone(), parts, into })
+        });
+        due.collect()
+    }
+
+    fn parts(&self, name: &str) -> &[SealedPart] {
+        self.0.get(name).map_or(&[], |stack| &stack.sealed)
     }
 
     fn dir(name: &str, number: u32) -> String {
         match number {
             0 => name.to_owned(),
             number => format!("{}/{number}/{name}", Self::SEALED),
+        }
+    }
+}
+
+impl OverlayStack {
+    fn replace(&mut self, merge: &LayerMerge) {
+        let count = merge.parts.len();
+        let at = self.sealed.windows(count.max(1)).position(|parts| parts == merge.parts);
+        if let Some(at) = at {
+            self.sealed.splice(at..at + count, [merge.into]);
         }
     }
 }
@@ -390,7 +474,7 @@ mod tests {
         let (source, image) = ("%src".to_owned(), "image".to_owned());
         let stack = Stack::default();
         assert_eq!((stack.upper("image"), stack.sealed("image")), ("image".to_owned(), vec![]));
-        let stack = stack.with(2, &[image.clone(), source]).with(5, &[image]);
+        let stack = stack.with(2, &[image.clone(), source], &[]).with(5, &[image], &[]);
         assert_eq!(stack.upper("image"), "sealed/5/image");
         assert_eq!(stack.sealed("image"), ["sealed/2/image", "image"]);
         assert_eq!((stack.depth("image"), stack.newest()), (2, 5));
@@ -399,5 +483,48 @@ mod tests {
             ("sealed/2/%src".to_owned(), vec!["%src".to_owned()])
         );
         assert_eq!((stack.upper("%usr"), stack.depth("%usr")), ("%usr".to_owned(), 0));
+    }
+    fn sealed_often(mut stack: Stack, numbers: std::ops::RangeInclusive<u32>) -> Stack {
+        for number in numbers {
+            let merges = stack.merges(|_, _| false);
+            stack = stack.with(number, &["image".to_owned()], &merges);
+        }
+        stack
+    }
+
+    #[test]
+    fn merges_keep_the_number_of_layers_small() {
+        let mut deepest = 0;
+        let mut stack = Stack::default();
+        for number in 1..=1000 {
+            stack = sealed_often(stack, number..=number);
+            deepest = deepest.max(stack.depth("image"));
+        }
+        assert!(deepest <= 30, "{deepest}");
+        assert_eq!(stack.upper("image"), "sealed/1000/image");
+    }
+
+    #[test]
+    fn a_merged_layer_lies_where_its_parts_were() {
+        let stack = sealed_often(Stack::default(), 1..=11);
+        let wanted = ["sealed/10/image", "sealed/9/image", "sealed/9/merged/image", "image"];
+        assert_eq!(stack.sealed("image"), wanted);
+        let merge = &sealed_often(Stack::default(), 1..=9).merges(|_, _| false)[0];
+        let before = Stack::default().with(1, &["image".to_owned()], std::slice::from_ref(merge));
+        assert_eq!(before.sealed("image"), ["image"], "parts that are not there");
+        let other = stack.with(12, &["%src".to_owned()], std::slice::from_ref(merge));
+        assert_eq!(other.sealed("image"), wanted, "another overlay");
+    }
+
+    #[test]
+    fn parts_that_stay_are_not_merged() {
+        let mut stack = Stack::default();
+        for number in 1..=20 {
+            stack = stack.with(number, &["image".to_owned()], &[]);
+        }
+        assert!(stack.merges(|_, part| part.first.is_multiple_of(8)).is_empty());
+        let merge = &stack.merges(|_, part| part.first == 10)[0];
+        let first: Vec<u32> = merge.parts.iter().map(|part| part.first).collect();
+        assert_eq!(first, (11..=18).collect::<Vec<_>>());
     }
 }

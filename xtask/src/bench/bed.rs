@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 /// The image's name in docker.
 pub(super) const IMAGE: &str = "bench:busybox";
 
+/// Where the folders are; the process's number follows.
+const FOLDER: &str = "/var/tmp/runner-bench-";
+
 /// A folder for everything, removed afterwards.
 pub(super) struct Bed {
     pub(super) dir: PathBuf,
@@ -22,7 +25,8 @@ pub(super) const PROGRAM: &str = "RUNNER_BENCH_PROGRAM";
 
 impl Bed {
     pub(super) fn new() -> ChoreResult<Self> {
-        let dir = PathBuf::from(format!("/var/tmp/runner-bench-{}", std::process::id()));
+        remove_abandoned();
+        let dir = PathBuf::from(format!("{FOLDER}{}", std::process::id()));
         fs::create_dir_all(dir.join("source")).map_err(|error| error.to_string())?;
         let image = format!("rootfs:{}", root().join("target/images/busybox").display());
         Ok(Bed { dir, image })
@@ -128,9 +132,34 @@ impl Bed {
 
 impl Drop for Bed {
     fn drop(&mut self) {
-        // What cannot be removed is in a directory for temporary files.
-        let _ = fs::remove_dir_all(&self.dir);
+        clear(&self.dir);
     }
+}
+
+/// Removes the folders of benchmarks that were killed.
+fn remove_abandoned() {
+    let (above, prefix) = FOLDER.rsplit_once('/').unwrap_or(("", FOLDER));
+    for entry in fs::read_dir(above).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix(prefix));
+        let pid = pid.and_then(|pid| pid.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+            clear(&entry.path());
+        }
+    }
+}
+
+/// Removes a folder and unmounts what is mounted below it: a killed daemon leaves its data mounted.
+fn clear(dir: &Path) {
+    let table = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let points = table.lines().filter_map(|line| line.split(' ').nth(1));
+    let below: Vec<&str> = points.filter(|point| Path::new(point).starts_with(dir)).collect();
+    for point in below.iter().rev() {
+        // One that is still in use disappears with its last user.
+        let _ = quiet(Command::new("umount").arg("--lazy").arg(point));
+    }
+    // What cannot be removed is in a directory for temporary files.
+    let _ = fs::remove_dir_all(dir);
 }
 
 /// A process that is killed on drop.
@@ -159,8 +188,9 @@ impl Docker {
         fs::create_dir(&dir).map_err(|error| error.to_string())?;
         let socket = format!("unix://{}", dir.join("sock").display());
         let log = fs::File::create(dir.join("log")).map_err(|error| error.to_string())?;
-        let daemon = Command::new("dockerd")
-            .arg("--data-root")
+        // It ends and unmounts its data also when the benchmark is killed.
+        let daemon = Command::new("setpriv")
+            .args(["--pdeathsig", "TERM", "dockerd", "--data-root"])
             .arg(dir.join("data"))
             .arg("--exec-root")
             .arg(dir.join("exec"))

@@ -17,13 +17,13 @@ use runner_core::phase::{PhaseContext, StatusCode};
 use runner_core::plan::Checkpointing;
 use runner_core::select::{FilePattern, below};
 use runner_engine::kept::{
-    Keep, KeptLayer, LayerCopies, LayerMemory, Looked, RunLine, Saved, Seal, ShelfMark,
+    Keep, KeptLayer, LayerCopies, LayerMemory, LayerMerged, Looked, RunLine, Saved, Seal, ShelfMark,
 };
 use runner_engine::{Container, EngineError, NotSealed};
 use runner_folder::ledger::{Ledger, LedgerTime};
 use runner_folder::state::BuildDir;
-use runner_sandbox::Living;
-use std::collections::BTreeMap;
+use runner_sandbox::{LayerMerge, Living, SealedPart};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
@@ -56,6 +56,10 @@ pub(super) struct Taken {
     has_told_links: bool,
     memory: Arc<LayerMemory>,
     ledger: Arc<std::sync::Mutex<Ledger>>,
+    /// Merges for the next seal of their overlays.
+    merges: Vec<LayerMerge>,
+    /// Parts of overlays that cannot be merged.
+    stay: BTreeSet<(String, SealedPart)>,
 }
 
 impl Taken {
@@ -64,7 +68,20 @@ impl Taken {
         let (all, last) = (BTreeMap::new(), None);
         let (has_begun, has_looked, has_told_links) = (false, false, false);
         let memory = Arc::default();
-        Taken { all, last, has_begun, has_looked, has_told_links, memory, ledger }
+        let (merges, stay) = (Vec::new(), BTreeSet::new());
+        Taken { all, last, has_begun, has_looked, has_told_links, memory, ledger, merges, stay }
+    }
+
+    /// What to merge of the newest layer, if that was just sealed.
+    fn due_merges(&self, id: CheckpointId) -> Option<(Arc<KeptLayer>, Vec<LayerMerge>)> {
+        let layer = &self.last.as_ref()?.layer;
+        if layer.stack.newest() != id.0 {
+            return None;
+        }
+        let mut due =
+            layer.stack.merges(|name, part| self.stay.contains(&(name.to_owned(), *part)));
+        due.retain(|due| self.merges.iter().all(|done| done.name != due.name));
+        (!due.is_empty()).then(|| (Arc::clone(layer), due))
     }
 }
 
@@ -149,6 +166,7 @@ impl Checkpoints {
             self.write_line(due, &*container, &result).await;
             result
         };
+        self.merge(due).await;
         let input = match result {
             Ok(kept) => MachineInput::Checkpointed { id: due.id, result: Ok(kept) },
             Err(Lack::None(unkept)) => {
@@ -190,9 +208,12 @@ impl Checkpoints {
                 Some(_) if !is_quiet => format!("not sealed while {} runs", named(&attempt.living)),
                 None => why.clone(),
                 Some(seal) => {
+                    let (number, merges) = (due.id.0, taken.merges.clone());
                     let memory = Arc::clone(&taken.memory);
-                    match self.seal(&layer, (due.id.0, memory), seal, container, shell).await? {
+                    let order = (number, memory, merges);
+                    match self.seal(&layer, order, seal, container, shell).await? {
                         Ok(layer) => {
+                            taken.merges.retain(|merge| !seal.names.contains(&merge.name));
                             now = layer;
                             sealed = Some(seal.clone());
                             String::new()
@@ -257,6 +278,32 @@ impl Checkpoints {
         Ok(TakenCheckpoint { kind, why, entries, bytes, ms: ms(), is_new })
     }
 
+    /// Merges sealed parts of the layer while the next command runs. Whoever needs the checkpoints
+    /// meanwhile waits.
+    async fn merge(&self, due: Due) {
+        let mut taken = Arc::clone(&self.taken).lock_owned().await;
+        let Some((layer, merges)) = taken.due_merges(due.id) else { return };
+        tokio::spawn(async move {
+            for merge in merges {
+                let (layer, memory) = (Arc::clone(&layer), Arc::clone(&taken.memory));
+                let order = merge.clone();
+                let stay = match blocking(move || layer.merge(&memory, order)).await {
+                    Ok(LayerMerged::Made) => {
+                        taken.merges.push(merge);
+                        continue;
+                    }
+                    Ok(LayerMerged::Stay(stay)) => stay,
+                    Err(error) => {
+                        // The layers stay as they are.
+                        tracing::debug!(%error, "sealed layers cannot be merged");
+                        merge.parts
+                    }
+                };
+                taken.stay.extend(stay.into_iter().map(|part| (merge.name.clone(), part)));
+            }
+        });
+    }
+
     /// Says for `diff --patch` where the files before a run are.
     async fn write_line(
         &self,
@@ -295,12 +342,12 @@ impl Checkpoints {
     async fn seal(
         &self,
         layer: &Arc<KeptLayer>,
-        (number, memory): (u32, Arc<LayerMemory>),
+        (number, memory, merges): (u32, Arc<LayerMemory>, Vec<LayerMerge>),
         seal: &Seal,
         container: &dyn Container,
         shell: &mut BuildShell,
     ) -> Result<Result<Arc<KeptLayer>, String>, Lack> {
-        match container.seal(number, seal.names.clone()).await {
+        match container.seal(number, seal.names.clone(), merges).await {
             Ok(sealed) => {
                 let place = Path::new(shell.state_dir());
                 let holder = |layer: &KeptLayer| layer.overlay_of(place).map(|it| it.dir.clone());
@@ -464,6 +511,9 @@ impl Checkpoints {
         };
         taken.last = Some(point);
         taken.has_looked = restored.is_ok();
+        // The generations above may get other contents.
+        taken.merges.clear();
+        taken.stay.clear();
         let gone = Gone {
             processes: living.into_iter().take(MOST_NAMED).map(lost_process).collect(),
             sessions,

@@ -7,6 +7,7 @@
 //!
 //! What is too much to copy is sealed: the overlays write to new directories, and what they have
 //! written so far lies below those (adr/0260). Those are empty then, and no copy is made of them.
+//! Sealed layers are merged now and then, so that there are never many of them (adr/0282).
 
 #![deny(clippy::disallowed_methods)]
 
@@ -14,6 +15,7 @@ mod changes;
 mod contents;
 mod index;
 mod lower;
+mod merge;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -25,7 +27,7 @@ pub use contents::{
     chore_of_contents, contents, lines,
 };
 use runner_host::beneath::Dir;
-use runner_sandbox::{Stack, UserMap, WritableDirectory, chore};
+use runner_sandbox::{LayerMerge, SealedPart, Stack, UserMap, WritableDirectory, chore};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
@@ -96,6 +98,15 @@ pub struct Seal {
     pub linked: u64,
 }
 
+/// The result of a merge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LayerMerged {
+    /// Its directory is complete.
+    Made,
+    /// Nothing was made, because these parts cannot be merged.
+    Stay(Vec<SealedPart>),
+}
+
 /// What has changed since the last look.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Looked {
@@ -150,6 +161,8 @@ enum LayerOrder {
         keep: Keep,
         names: Vec<String>,
     },
+    /// Merge sealed parts of an overlay.
+    Merge(LayerMerge),
     /// Put back what was kept.
     Restore(ShelfMark),
 }
@@ -160,6 +173,7 @@ enum LayerDone {
     Looked(Looked),
     Saved(Saved, Option<Looked>),
     Settled(LayerCopies),
+    Merged(LayerMerged),
     Obeyed,
 }
 
@@ -195,20 +209,30 @@ impl KeptLayer {
         self.order(memory, &LayerOrder::Abandon { number }).map(drop)
     }
 
-    /// The layer once these overlays write to generation `number`.
+    /// The layer once these overlays write to generation `number`, with these merges done.
     #[must_use]
-    pub fn sealed(&self, number: u32, names: &[String]) -> Self {
-        let stack = self.stack.with(number, names);
-        let sealed = |upper: &WritableDirectory| match names.contains(&upper.name) {
-            true => {
-                let below = std::iter::once(self.dir.join(&upper.dir)).chain(upper.lower.clone());
-                let dir = stack.upper(&upper.name);
-                WritableDirectory { dir, lower: below.collect(), ..upper.clone() }
-            }
-            false => upper.clone(),
+    pub fn sealed(&self, number: u32, names: &[String], merges: &[LayerMerge]) -> Self {
+        let stack = self.stack.with(number, names, merges);
+        let sealed = |upper: &WritableDirectory| {
+            let parts = stack.sealed(&upper.name).into_iter().map(|dir| self.dir.join(dir));
+            let rest = upper.lower.iter().skip(self.stack.depth(&upper.name)).cloned();
+            let dir = stack.upper(&upper.name);
+            WritableDirectory { dir, lower: parts.chain(rest).collect(), ..upper.clone() }
         };
         let uppers = self.uppers.iter().map(sealed).collect();
         KeptLayer { uppers, stack, ..self.clone() }
+    }
+
+    /// Merges sealed parts of an overlay into one directory that shows the same. No container uses
+    /// that directory yet. Blocks.
+    ///
+    /// # Errors
+    /// A part cannot be read, or there is no room. Nothing is left of the directory.
+    pub fn merge(&self, memory: &LayerMemory, merge: LayerMerge) -> io::Result<LayerMerged> {
+        match self.order(memory, &LayerOrder::Merge(merge))? {
+            LayerDone::Merged(merged) => Ok(merged),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
     }
 
     /// Keeps a layer of which these overlays were sealed just now; the next look is held against
@@ -276,6 +300,7 @@ impl KeptLayer {
             LayerOrder::Settle { keep, names } => {
                 LayerDone::Settled(again(|| work.or_nothing(keep, || work.settle(keep, names)))?)
             }
+            LayerOrder::Merge(merge) => LayerDone::Merged(work.merge(merge)?),
             LayerOrder::Restore(mark) => {
                 work.put_back(mark)?;
                 LayerDone::Obeyed

@@ -58,7 +58,7 @@ impl Keeper {
         else {
             panic!("it is to be sealed")
         };
-        self.layer = self.layer.sealed(number, &seal.names);
+        self.layer = self.layer.sealed(number, &seal.names, &[]);
         other();
         let settled = self.layer.settle(&self.memory, keep, seal.names.clone());
         self.keeps(ShelfMark { number, copies: settled.expect("settled") });
@@ -310,6 +310,147 @@ fn what_is_sealed_comes_back() {
     assert!(dir.path().join("sealed/6/image.work").exists());
     first.abandon(&keeper.memory, 6).expect("removed");
     assert!(!dir.path().join("sealed/6").exists());
+}
+
+/// Where the overlays of a keeper write.
+fn upper(keeper: &Keeper) -> PathBuf {
+    keeper.layer.dir.join(&keeper.layer.uppers[0].dir)
+}
+
+fn mark(path: &Path, name: &str, value: &str) {
+    let name = format!("{}{name}", runner_sandbox::overlay_marks());
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(path, name, value.as_bytes(), flags).expect("marked");
+}
+
+fn has_mark(path: &Path, name: &str) -> bool {
+    let name = format!("{}{name}", runner_sandbox::overlay_marks());
+    rustix::fs::getxattr(path, name, &mut [0_u8; 8][..]).is_ok()
+}
+
+/// Each step writes to the layer, which is sealed then.
+fn seal_each(keeper: &mut Keeper, steps: &[&dyn Fn(&Path)]) {
+    for (step, number) in steps.iter().zip(1..) {
+        step(&upper(keeper));
+        fs::write(upper(keeper).join(format!("step{number}")), "").expect("written");
+        keeper.seals(number);
+    }
+}
+
+fn merge(keeper: &Keeper) -> (LayerMerge, LayerMerged) {
+    let merge = keeper.layer.stack.merges(|_, _| false).remove(0);
+    let merged = keeper.layer.merge(&keeper.memory, merge.clone()).expect("merged");
+    (merge, merged)
+}
+
+#[test]
+fn a_merged_layer_shows_what_its_parts_show() {
+    let dir = folder();
+    fs::create_dir(dir.path().join("image")).expect("made");
+    let mut keeper = Keeper::of(dir.path());
+    let write = |path: &Path, text: &str| fs::write(path, text).expect("written");
+    let make = |path: &Path| fs::create_dir(path).expect("made");
+    seal_each(
+        &mut keeper,
+        &[
+            // Generation 0 is not merged.
+            &|_| {},
+            &|top| {
+                write(&top.join("gone"), "1");
+                write(&top.join("changed"), "1");
+                for name in ["both", "hidden", "replaced"] {
+                    make(&top.join(name));
+                    write(&top.join(name).join("old"), "1");
+                }
+                write(&top.join("linked"), "1");
+                fs::hard_link(top.join("linked"), top.join("both/linked")).expect("linked");
+            },
+            &|top| whiteout(&top.join("gone")),
+            &|top| {
+                write(&top.join("changed"), "22");
+                make(&top.join("both"));
+                write(&top.join("both/new"), "22");
+                fs::set_permissions(top.join("both"), Permissions::from_mode(0o711)).expect("set");
+            },
+            &|top| {
+                make(&top.join("hidden"));
+                write(&top.join("hidden/new"), "22");
+                mark(&top.join("hidden"), "opaque", "y");
+            },
+            &|top| write(&top.join("replaced"), "a file"),
+            &|top| whiteout(&top.join("below")),
+            &|top| {
+                make(&top.join("below"));
+                write(&top.join("below/new"), "22");
+            },
+            &|top| {
+                make(&top.join("both"));
+                whiteout(&top.join("both/new"));
+                fs::set_permissions(top.join("both"), Permissions::from_mode(0o700)).expect("set");
+            },
+        ],
+    );
+    let (merge, merged) = merge(&keeper);
+    assert_eq!(merged, LayerMerged::Made);
+    let there = dir.path().join("sealed/9/merged/image");
+    let text = |path: &str| fs::read_to_string(there.join(path)).expect("read");
+    let is_whiteout = |path: &str| {
+        let stat = fs::symlink_metadata(there.join(path)).expect("there");
+        stat.mode() & 0o170_000 == 0o020_000 && stat.rdev() == 0
+    };
+    assert!(is_whiteout("gone") && is_whiteout("both/new"));
+    assert_eq!(
+        (text("changed"), text("both/old"), text("replaced")),
+        ("22".into(), "1".into(), "a file".into())
+    );
+    assert_eq!(fs::metadata(there.join("both")).expect("there").mode() & 0o7777, 0o700);
+    assert!(!has_mark(&there.join("both"), "opaque"), "what lies below shows");
+    assert!(!there.join("hidden/old").exists() && text("hidden/new") == "22");
+    assert!(has_mark(&there.join("hidden"), "opaque"));
+    assert!(has_mark(&there.join("below"), "opaque"), "a whiteout was below it");
+    let inode = |path: &str| fs::metadata(there.join(path)).expect("there").ino();
+    assert_eq!(inode("linked"), inode("both/linked"));
+    let time = |path: &Path| fs::metadata(path).expect("there").modified().expect("known");
+    assert_eq!(time(&there.join("both")), time(&dir.path().join("sealed/8/image/both")));
+    // It takes effect with the next seal, and a checkpoint from before it comes back as it was.
+    let before = keeper.layer.clone();
+    fs::write(upper(&keeper).join("f"), "").expect("written");
+    keeper.layer = keeper.layer.sealed(10, &["image".to_owned()], &[merge]);
+    let lower = ["sealed/9/image", "sealed/9/merged/image", "image", "lower"];
+    assert_eq!(keeper.layer.uppers[0].lower, lower.map(|part| dir.path().join(part)));
+    keeper.layer = before;
+    keeper.restores(9);
+    assert!(!upper(&keeper).join("f").exists());
+    assert!(dir.path().join("sealed/3/image/changed").exists());
+}
+
+#[test]
+fn layers_that_point_elsewhere_or_are_large_stay() {
+    let dir = folder();
+    fs::create_dir(dir.path().join("image")).expect("made");
+    let mut keeper = Keeper::of(dir.path());
+    let nothing: &dyn Fn(&Path) = &|_| {};
+    let mut steps = vec![nothing; 9];
+    steps[3] = &|top| {
+        fs::create_dir(top.join("moved")).expect("made");
+        mark(&top.join("moved"), "redirect", "/elsewhere");
+    };
+    steps[4] = &|top| {
+        fs::write(top.join("attributes"), "").expect("written");
+        mark(&top.join("attributes"), "metacopy", "");
+    };
+    steps[5] = &|top| {
+        for at in 0..300 {
+            fs::write(top.join(at.to_string()), "").expect("written");
+        }
+    };
+    seal_each(&mut keeper, &steps);
+    let (merge, merged) = merge(&keeper);
+    let LayerMerged::Stay(stay) = merged else { panic!("{merged:?}") };
+    assert_eq!(stay, [merge.parts[4], merge.parts[3], merge.parts[2]]);
+    assert!(!dir.path().join("sealed/9/merged/image").exists());
+    let stays = |_: &str, part: &SealedPart| stay.contains(part);
+    assert!(keeper.layer.stack.merges(stays).is_empty());
 }
 
 /// What has not changed is not copied again, and a checkpoint knows the copy that holds it.

@@ -21,7 +21,7 @@ const TRIES: u32 = 5;
 /// Directory for what a rewind removed, below the copies.
 const ASIDE: &str = "aside";
 /// Bytes of the file system left free for the build.
-const ROOM: u64 = 1 << 30;
+pub(super) const ROOM: u64 = 1 << 30;
 /// Most sealed layers of an overlay: each one slows directory listings.
 const MOST_SEALED: usize = 200;
 

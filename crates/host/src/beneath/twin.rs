@@ -61,6 +61,12 @@ impl Dir {
         }
     }
 
+    /// Sets an extended attribute of this directory itself.
+    pub fn set_attribute(&self, attribute: &str, value: &[u8]) -> io::Result<()> {
+        let this = name_of(&self.0);
+        Ok(rustix::fs::setxattr(this, attribute, value, XattrFlags::empty())?)
+    }
+
     /// Copies another directory's owner, mode, attributes and times to this one.
     pub fn dress_as(&self, other: &Dir) -> io::Result<()> {
         dress(&other.0, &other.facts()?, &self.0)
