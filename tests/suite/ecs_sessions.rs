@@ -18,6 +18,7 @@ cases! {
         places_of_a_cluster_that_are_not_as_they_are_to_be, sessions_are_encrypted_with_the_clusters_key,
         by_default_they_go_where_the_builds_log_goes, users_name_no_places_that_they_may_not_write_to,
         doctor_looks_at_places_and_keys;
+    [Python] => a_key_is_denied_under_its_alias_too;
 }
 
 fn ecs(endpoint: &Endpoint, operation: &str, body: &Value) -> (u16, Value) {
@@ -142,6 +143,11 @@ fn places_of_a_cluster_that_are_not_as_they_are_to_be() {
     let why = of_bucket(&gone, true).unwrap_err();
     assert!(why.contains("unable to validate encryption on Amazon S3 bucket"), "{why}");
     assert!(why.contains("NoSuchBucket"), "{why}");
+    // A session that never began names no output.
+    let (_, described) =
+        place.endpoint.call("AmazonSSM.DescribeSessions", &json!({"State": "History"}));
+    let sessions = described["Sessions"].as_array().unwrap();
+    assert!(sessions.len() == 3 && sessions.iter().all(|one| one["OutputUrl"].is_null()));
     for is_encrypted in [true, false] {
         let message = of_group(&gone, is_encrypted).unwrap();
         let wanted = format!("This session is not logged: log group {gone} does not exist.");
@@ -245,6 +251,44 @@ fn users_name_no_places_that_they_may_not_write_to() {
         refused.stderr.contains("s3:PutObject on resource: arn:aws:s3:::kept/*"),
         "{refused:?}"
     );
+    server.signal(nix::sys::signal::Signal::SIGTERM);
+    server.ends(0);
+}
+
+/// A rule names the key itself, as AWS's do.
+fn a_key_is_denied_under_its_alias_too() {
+    let (secret, open) = (aws::kms_key(), aws::kms_key());
+    let alias = |key: &str| {
+        let name = format!("alias/{}", named("key"));
+        let body = json!({"AliasName": name, "TargetKeyId": key});
+        assert_eq!(aws::call("kms", "TrentService.CreateAlias", &body).0, 200);
+        name
+    };
+    let (of_secret, of_open) = (alias(&secret), alias(&open));
+    let bed = Bed::new().with_variables(aws::variables(aws::aws()));
+    let users = json!({"users": [{
+        "name": "ann",
+        "keys": [{"id": "AKIAANNAAAAAAAAAAAAA", "secret": "0123456789abcdef"}],
+        "policies": {"all": {"Version": "2012-10-17", "Statement": [
+            {"Effect": "Allow", "Action": "kms:DescribeKey", "Resource": "*"},
+            {"Effect": "Deny", "Action": "kms:*", "Resource": secret}]}}}]});
+    bed.write("iam.json", users.to_string());
+    let file = bed.source().join("iam.json");
+    fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let (endpoint, server) = Endpoint::serve(&bed, &["--iam", file.to_str().unwrap()]);
+    let describe = |key: &str| -> Outcome {
+        let mut command = endpoint.aws(&bed, &["kms", "describe-key", "--key-id", key]);
+        command.env_remove("AWS_PROFILE").env_remove("AWS_SHARED_CREDENTIALS_FILE");
+        command.env("AWS_ACCESS_KEY_ID", "AKIAANNAAAAAAAAAAAAA");
+        // The key's Region, which the client signs for.
+        command.env("AWS_DEFAULT_REGION", secret.split(':').nth(3).unwrap());
+        outcome(command.env("AWS_SECRET_ACCESS_KEY", "0123456789abcdef"))
+    };
+    assert!(describe(&of_open).code(0).stdout.contains(&open));
+    for name in [&secret, &of_secret, secret.rsplit('/').next().unwrap()] {
+        let refused = describe(name);
+        assert!(refused.code != 0 && refused.stderr.contains("explicit deny"), "{refused:?}");
+    }
     server.signal(nix::sys::signal::Signal::SIGTERM);
     server.ends(0);
 }

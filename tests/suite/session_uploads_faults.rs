@@ -16,7 +16,7 @@ cases! {
     [Containers, Image("busybox"), Python] => what_is_in_the_way_is_told_and_passes,
         more_than_a_call_takes_arrives_whole, keys_that_were_renewed_are_used,
         sessions_that_are_to_be_logged_begin_nowhere_else, the_builds_own_endpoint_calls_as_its_profile,
-        each_step_says_what_is_in_its_way, a_client_that_sends_nothing_again;
+        each_step_says_what_is_in_its_way, outputs_go_once_they_have_arrived, a_client_that_sends_nothing_again;
     [Python] => an_endpoint_at_this_machines_own_address;
 }
 
@@ -304,4 +304,50 @@ fn each_step_says_what_is_in_its_way() {
     until_all_has_arrived(&place.bed);
     assert_eq!((trace(), aws::keys(&bucket).len()), (String::new(), 2));
     place.ends();
+}
+
+/// With `after-upload`: each step's, whichever comes last, the arrival or the command's end.
+fn outputs_go_once_they_have_arrived() {
+    let config = json!({"Ssm": {"PluginLocalOutputCleanup": "after-upload"}});
+    let place = place(aws::aws(), &[]);
+    let file = place.bed.write("agent.json", config.to_string());
+    let variables = aws::variables(aws::aws());
+    let place =
+        served_anew(place, variables, &["--no-auth", "--agent-config", file.to_str().unwrap()]);
+    let uuid = place.bed.live().file_name().unwrap().to_str().unwrap().to_owned();
+    let bucket = aws::bucket(&named("cleaned"));
+    let step = |name: &str, script: &str| json!({"action": "aws:runShellScript", "name": name, "inputs": {"runCommand": [script]}});
+    let mut last = step("last", "never");
+    last["precondition"] = json!({"StringEquals": ["platformType", "Windows"]});
+    let steps =
+        [step("one", "echo one"), step("two", "echo two; until test -e /tmp/go; do :; done"), last];
+    let document = json!({"schemaVersion": "2.2", "mainSteps": steps});
+    let document =
+        json!({"Name": "steps", "DocumentType": "Command", "Content": document.to_string()});
+    assert_eq!(place.endpoint.call("AmazonSSM.CreateDocument", &document).0, 200);
+    let body = json!({"DocumentName": "steps", "InstanceIds": [format!("codebuild:{uuid}")],
+        "OutputS3BucketName": bucket});
+    let (status, sent) = place.endpoint.call("AmazonSSM.SendCommand", &body);
+    assert_eq!(status, 200, "{sent}");
+    let id = sent["Command"]["CommandId"].as_str().unwrap();
+    let node = format!("mi-{}", &uuid.replace('-', "")[..17]);
+    let folder = place.bed.home().join("commands").join(id).join(node).join("awsrunShellScript");
+    let output = |step: &str| folder.join(step).join("stdout");
+    until("the first output has arrived", || aws::keys(&bucket).len() == 1);
+    until_all_has_arrived_but(&place.bed, 1);
+    assert!(output("one").exists() && output("two").exists(), "the command goes on");
+    place.bed.runner(["exec", "--", "touch", "/tmp/go"]).code(0);
+    until("both are gone", || !output("one").exists() && !output("two").exists());
+    assert_eq!(aws::keys(&bucket).len(), 2);
+    let asked =
+        json!({"CommandId": id, "InstanceId": format!("codebuild:{uuid}"), "PluginName": "one"});
+    let (_, kept) = place.endpoint.call("AmazonSSM.GetCommandInvocation", &asked);
+    assert_eq!(kept["StandardOutputContent"], "one\n");
+    place.ends();
+}
+
+/// Waits until no more than this many jobs are queued.
+fn until_all_has_arrived_but(bed: &Bed, most: usize) {
+    let spool = bed.home().join("sessions-log");
+    until("the others have arrived", || fs::read_dir(&spool).unwrap().count() <= most);
 }

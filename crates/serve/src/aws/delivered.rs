@@ -9,7 +9,7 @@ use std::sync::Arc;
 /// A callback that records the outcome of delivery jobs.
 pub(super) fn hears(audit: &Arc<Audit>, home: &Home, agent: &AgentConfig) -> Hears {
     let (audit, commands) = (Arc::clone(audit), Commands::of(home));
-    let (home, agent) = (home.clone(), agent.clone());
+    let agent = agent.clone();
     Arc::new(move |job, outcome| {
         let who = CallerIdentity::user(&job.context.owner, &job.user_id, &job.key_id);
         let details = match (&job.of, outcome) {
@@ -24,7 +24,7 @@ pub(super) fn hears(audit: &Arc<Audit>, home: &Home, agent: &AgentConfig) -> Hea
                 }
                 match outcome {
                     DeliveryOutcome::Arrived => {
-                        clean(job, &commands, &home, &agent);
+                        clean(id, node, &commands, &agent);
                         return;
                     }
                     _ => AuditDetails::CommandOutputNotSent { why: told },
@@ -36,21 +36,16 @@ pub(super) fn hears(audit: &Arc<Audit>, home: &Home, agent: &AgentConfig) -> Hea
     })
 }
 
-/// Removes the delivered output of a command, unless it is to stay.
-fn clean(job: &SpoolJob, commands: &Commands, home: &Home, agent: &AgentConfig) {
-    let JobOf::Command { id, node, .. } = &job.of else { return };
+/// Removes the delivered outputs of a command that has ended at a node, unless they are to stay.
+fn clean(id: &str, node: &str, commands: &Commands, agent: &AgentConfig) {
     let Ok(Some(found)) = commands.find(id) else { return };
     let Some(node) = found.command.nodes.iter().find(|known| known.id == *node) else { return };
     let details = found.invocation(node).map(|invocation| invocation.details);
     if !details.is_ok_and(|details| details.is_end() && agent.removes_outputs(details, true)) {
         return;
     }
-    for source in &job.sources {
-        if let Err(error) = std::fs::remove_file(home.root().join(&source.path))
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            tracing::warn!(%error, "cannot remove what a command has written");
-        }
+    if let Err(error) = found.forget_arrived(node) {
+        tracing::warn!(%error, command = id, "cannot remove what a command has written");
     }
 }
 

@@ -19,9 +19,10 @@ pub(super) struct DescribeKey {
 }
 
 impl OperationInput for DescribeKey {
-    type Subject = ();
+    /// The key's name as the policies know it before AWS is asked.
+    type Subject = String;
 
-    async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, ()), RefusedCall> {
+    async fn subject(&self, _: &Endpoint) -> Result<(RequestScope, String), RefusedCall> {
         let id = &self.key_id;
         if id.is_empty() || id.len() > MOST || id.chars().any(char::is_control) {
             let text = format!("KeyId is to have 1 to {MOST} characters");
@@ -32,17 +33,24 @@ impl OperationInput for DescribeKey {
             id if id.starts_with("alias/") => arn("kms", id),
             id => arn("kms", &format!("key/{id}")),
         };
-        Ok((RequestScope::of([ResourceNames::named(name)]), ()))
+        Ok((RequestScope::of([ResourceNames::named(name.clone())]), name))
     }
 
     async fn answer(
         self,
-        (): (),
+        name: String,
         origin: &Origin,
         endpoint: &Endpoint,
     ) -> Result<Value, RefusedCall> {
         let described = endpoint.deliveries.describe_key(&self.key_id, &origin.region).await;
-        described.map_err(|error| refusal(&error))
+        let described = described.map_err(|error| refusal(&error))?;
+        // A key that is denied by its own ARN is denied by an alias, too.
+        if let Some(arn) = described["KeyMetadata"]["Arn"].as_str() {
+            let key = ResourceNames::named(name).known_as(arn.to_owned());
+            let judged = endpoint.judge(origin, "kms:DescribeKey", &RequestScope::of([key]));
+            judged.map_err(|why| RefusedCall::new("AccessDeniedException", why))?;
+        }
+        Ok(described)
     }
 }
 

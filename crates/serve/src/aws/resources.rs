@@ -52,6 +52,12 @@ impl ResourceNames {
         })
     }
 
+    /// Adds a name under which it may be denied as well.
+    pub(super) fn known_as(mut self, name: String) -> Self {
+        self.also.push(name);
+        self
+    }
+
     /// Adds these tags.
     pub(super) fn tagged(mut self, tags: impl IntoIterator<Item = (String, String)>) -> Self {
         self.tags.extend(tags.into_iter().map(|(key, value)| (key.into(), value)));

@@ -201,12 +201,17 @@ impl NodeRun {
             details.name(),
             code,
         ));
-        // Output for AWS is removed after its delivery.
-        if command.destinations.is_empty() && self.around.agent.removes_outputs(details, false) {
+        // Output for AWS is removed once it has arrived.
+        let is_sent = !command.destinations.is_empty();
+        if self.around.agent.removes_outputs(details, is_sent) {
             let (owned, place) = (Arc::clone(&self.owned), place.clone());
             let steps = command.steps.clone();
             tokio::task::spawn_blocking(move || {
-                if let Err(error) = owned.forget(&place, &steps) {
+                let removed = match is_sent {
+                    true => owned.forget_arrived(&place, &steps),
+                    false => owned.forget(&place, &steps),
+                };
+                if let Err(error) = removed {
                     tracing::warn!(%error, "cannot remove what a command has written");
                 }
             });

@@ -52,7 +52,7 @@ pub struct SessionFacts {
     /// Why it ended.
     pub details: String,
     pub longest: Option<Duration>,
-    /// The log targets at AWS.
+    /// The log targets at AWS, from its beginning on. None for a session that was refused.
     pub logs: Destinations,
     /// The key of AWS KMS for encryption.
     pub key: Option<String>,

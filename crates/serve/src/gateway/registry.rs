@@ -13,6 +13,7 @@ use super::socket::Socket;
 use super::time::Clock;
 use crate::deliveries::Deliveries;
 use runner_core::agent::AgentConfig;
+use runner_core::destination::Destinations;
 use runner_folder::state::BuildDir;
 use runner_folder::state::random;
 use runner_host::clock;
@@ -164,7 +165,7 @@ impl Gateway {
             status: SessionStatus::Connecting,
             details: String::new(),
             longest: asked.longest,
-            logs: asked.plan.logs.clone(),
+            logs: Destinations::default(),
             key: asked.plan.key.clone(),
         };
         let shared =

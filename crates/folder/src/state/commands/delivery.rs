@@ -1,6 +1,6 @@
 //! Delivery of steps' output to AWS, at each node of a command.
 
-use super::{CommandStep, Commands, replace};
+use super::{CommandNode, CommandStep, Commands, StepOutputs, replace};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,20 +10,32 @@ const MOST: usize = 2500;
 
 impl Commands {
     /// Stores the delivery state of a step's output at a node. An empty text means that all of it
-    /// has arrived.
+    /// has arrived, and stays for [`forget_arrived`].
     pub fn note_delivery(&self, id: &str, node: &str, step: usize, told: &str) -> io::Result<()> {
         let dir = self.folder(id).filter(|_| is_node(node)).ok_or(io::ErrorKind::InvalidInput)?;
         let path = note(&dir.join(node), step);
         // A removed record has no readers.
-        match (told, dir.join(node).is_dir()) {
-            (_, false) => Ok(()),
-            ("", true) => match fs::remove_file(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
-            },
-            (told, true) => replace(&path, told.as_bytes()),
+        if dir.join(node).is_dir() { replace(&path, told.as_bytes()) } else { Ok(()) }
+    }
+}
+
+/// Removes the full outputs of the steps at a node that have arrived. The excerpts stay.
+///
+/// An arrival is noted before the node's state is read, and an end is stored before the notes are
+/// read, so the later of the two removes what has arrived.
+pub(super) fn forget_arrived(
+    dir: &Path,
+    root: &str,
+    node: &CommandNode,
+    steps: &[CommandStep],
+) -> io::Result<()> {
+    for (number, step) in steps.iter().enumerate() {
+        let told = fs::metadata(note(&dir.join(&node.id), number));
+        if told.is_ok_and(|told| told.len() == 0) {
+            StepOutputs::of(dir, root, node, step).forget()?;
         }
     }
+    Ok(())
 }
 
 fn note(node: &Path, step: usize) -> PathBuf {
@@ -34,7 +46,10 @@ fn note(node: &Path, step: usize) -> PathBuf {
 /// several.
 pub(super) fn add(node: &Path, steps: &[CommandStep], trace: &mut String) {
     for (number, step) in steps.iter().enumerate() {
-        let Ok(told) = fs::read_to_string(note(node, number)) else { continue };
+        let told = fs::read_to_string(note(node, number)).unwrap_or_default();
+        if told.is_empty() {
+            continue;
+        }
         let of = if steps.len() > 1 { format!(" of {}", step.name) } else { String::new() };
         let end = if trace.is_empty() { "" } else { "\n" };
         let line = format!("{end}output{of} for AWS: {told}");

@@ -329,6 +329,11 @@ impl OwnedCommand {
         steps.iter().try_for_each(|step| self.step(node, step).forget())
     }
 
+    /// The same for steps whose output has arrived at AWS.
+    pub fn forget_arrived(&self, node: &CommandNode, steps: &[CommandStep]) -> io::Result<()> {
+        delivery::forget_arrived(&self.dir, &self.root, node, steps)
+    }
+
     /// The file that is locked during execution, relative to the state folder.
     pub fn lock_path(command: &str) -> PathBuf {
         Path::new("commands").join(command).join(LOCK)
@@ -377,6 +382,11 @@ impl FoundCommand {
             pipe.write_all(format!("{}\n", node.id).as_bytes())?;
         }
         Ok(())
+    }
+
+    /// Removes the full outputs at a node that have arrived at AWS. The excerpts stay.
+    pub fn forget_arrived(&self, node: &CommandNode) -> io::Result<()> {
+        delivery::forget_arrived(&self.dir, &self.command.root, node, &self.command.steps)
     }
 
     fn forget_outputs(&self) -> io::Result<()> {
