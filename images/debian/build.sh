@@ -5,10 +5,10 @@ set -eu
 root=$1
 . /etc/os-release
 
-# The sources as apt has them here: a proxy or a mirror is used as it is for any other package.
+# apt's own sources, so a proxy or a mirror is used as for any other package.
 set --
 for list in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
-    # Only Debian's own: others may not carry what is asked for.
+    # Only Debian's own: others may lack the packages.
     if [ -s "$list" ] && grep -qi debian "$list"; then
         set -- "$@" "$list"
     fi

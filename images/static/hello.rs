@@ -1,4 +1,4 @@
-//! The one program of the image: says where it is, and what it was given.
+//! The one program of the image: prints a greeting and its arguments.
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -21,12 +21,14 @@ pub(super) struct AwsEnvArgs {
 }
 
 const HELP: &str = "\
+Use it so:
+
   eval \"$(runner aws-env)\"
   aws codebuild batch-get-builds --ids ID
   aws ssm start-session --target codebuild:UUID
 
-The endpoint is that of `runner serve`, or of a build with --enable-session as long as it lives. Your own AWS
-credentials are out of use in that shell from then on.";
+The endpoint is that of `runner serve`, or that of a live build with --enable-session. From then on,
+that shell no longer uses your own AWS credentials.";
 
 /// Variables that take precedence over a profile's credentials.
 const STRONGER: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
@@ -37,7 +39,9 @@ pub(super) fn aws_env(args: &AwsEnvArgs) -> Result<u8, CliError> {
     let address = address(&home, args.build.name())?;
     let keys = KeyPair::existing(&home).map_err(|error| CliError::of(OURS, error))?;
     let Some(keys) = keys else {
-        return Err(CliError::ours("the endpoint has no keys").hint("make them anew: runner serve"));
+        return Err(
+            CliError::ours("the endpoint has no keys").hint("to create them again: runner serve")
+        );
     };
     let mut lines = String::new();
     // Change only variables of the caller's shell that are in the way.
@@ -76,7 +80,7 @@ pub(super) fn address(home: &Home, build: Option<&str>) -> Result<String, CliErr
     let ControlResponse::Status(status) =
         Client::connect(&known.dir)?.ask(&ControlRequest::Status)?
     else {
-        return Err(CliError::ours("the build does not say how it stands"));
+        return Err(CliError::ours("the build does not report its status"));
     };
     status.endpoint.or(serve).ok_or_else(|| {
         CliError::usage(format!("build {} has no endpoint for AWS's clients", known.id)).hint(

@@ -181,11 +181,11 @@ fn tell(store: &OutputStore, pruned: Pruned) -> Vec<CliError> {
     let size = indicatif::BinaryBytes(bytes);
     let said = print(&format!("{store}: {} removed, {size}\n", removed.len()));
     if renewed > 0 {
-        say(&format!("{store}: {renewed} kept, saved anew in this moment"));
+        say(&format!("{store}: {renewed} not removed, since they were just saved again"));
     }
     match abandoned {
         Ok(0) => {}
-        Ok(count) => say(&format!("{store}: {count} upload(s) thrown away that nobody completes")),
+        Ok(count) => say(&format!("{store}: {count} abandoned upload(s) removed")),
         Err(error) => {
             let text = format!("{store}: what killed runners have left there stays: {error}");
             notice(&Notice::warning(text).with_hint(error.hint()));

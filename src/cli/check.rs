@@ -18,7 +18,7 @@ const MAX_LINE: usize = 4096;
 /// Options of `runner check`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Exit status: 0 when a build would begin (warnings or not); 2 when the buildspec would be rejected.")]
+Exit status: 0 if a build would begin, even with warnings; 2 if it would be rejected.")]
 pub(super) struct CheckArgs {
     /// Buildspec to check [default: buildspec.yml in the source directory]
     buildspec: Option<PathBuf>,
@@ -177,7 +177,7 @@ fn as_sarif(file: &BuildspecFile, problems: &[Diagnostic]) -> Value {
                 let place = json!({ "artifactLocation": file, "region": region });
                 result["relatedLocations"] = json!([{
                     "physicalLocation": place,
-                    "message": { "text": "its text stands here" },
+                    "message": { "text": "its text is here" },
                 }]);
             }
             result

@@ -25,11 +25,13 @@ pub(super) struct CompletionsArgs {
 }
 
 const HELP: &str = "\
+To install it:
+
   bash   runner completions bash > ~/.local/share/bash-completion/completions/runner
   zsh    runner completions zsh > DIR/_runner, with DIR in fpath
   fish   runner completions fish > ~/.config/fish/completions/runner.fish
 
-The script asks `runner`, as found on PATH, for what it offers.";
+The script calls the `runner` on PATH for its suggestions.";
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum CompletionShell {

@@ -28,21 +28,22 @@ pub(super) struct CpArgs {
 }
 
 const CP_HELP: &str = "\
-BUILD is a build id, its uuid, a unique prefix of either, or a project with one live build; `:PATH` where one
-build is live. A relative PATH is relative to where `runner exec` runs commands. A path of this machine with a
-colon in it begins with / or ./
+BUILD is a build id, its uuid, a unique prefix of either, or a project with one live build; `:PATH`
+is enough if only one build is live. A relative PATH starts where `runner exec` runs commands. Begin
+a path of this machine that contains a colon with / or ./
 
-As with cp -r and docker cp: a file or directory is copied into DST where DST is a directory, and gets
-that name where nothing is there; SRC/. copies what is in SRC. DST/ has to be a directory for a file to go
-into it. Modes, times, symbolic and hard links and holes are kept; what is written here belongs to you
-and lends no rights (no set-user-id bits), what is written in the build belongs to its root. FIFOs,
-sockets and devices are passed over, and named.
+As with cp -r and docker cp, a file or directory is copied into DST if DST is a directory, and gets
+that name if nothing is there. SRC/. copies the contents of SRC. To copy a file to DST/, DST has to
+be a directory. Modes, times, symbolic and hard links and holes are kept. Files written here belong
+to you and grant no rights (no set-user-id bits); files written in the build belong to its root.
+FIFOs, sockets and devices are not copied, but named.
 
   runner cp :target/report.html .        out of the one live build
   runner cp demo:/var/log ./logs         a directory, of project demo's live build
   runner cp fixed.py 4f2a:src/           into a build
 
-Exit status: 0 when all was copied; 2 usage or unknown BUILD; 3 when something was not, and is named.";
+Exit status: 0 if everything was copied; 2 for wrong usage or an unknown BUILD; 3 if a path was not
+copied, which is then named.";
 
 /// One side of a copy.
 #[derive(Debug, PartialEq, Eq)]

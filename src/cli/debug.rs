@@ -134,7 +134,7 @@ pub(super) fn breakpoints(verb: &BreakVerb) -> Result<u8, CliError> {
         BreakVerb::Rm { words } => {
             let (build, number) = split(words);
             let id = number.parse().map_err(|_| {
-                CliError::usage(format!("`{number}` is no number of a breakpoint"))
+                CliError::usage(format!("`{number}` is not the number of a breakpoint"))
                     .hint("`runner break ls` shows them")
             })?;
             (build, ControlRequest::RemoveBreakpoint { id })

@@ -68,19 +68,19 @@ pub(super) struct DiffArgs {
 }
 
 const HELP: &str = "\
-Compares the source as the build sees it now with the source on this machine: A is new, M has changed, D is gone.
-Without --run and --from the build must be live. What git keeps in .git is left out, and so are owners and times. What cannot be compared is
-named, and the exit status is 3.
+Compares the build's source, as it is now in the build, with the source on this machine: A is new, M
+has changed, D is gone. Without --run and --from, the build must be live. Owners, times and the
+contents of .git are left out. Anything that cannot be compared is named, and the exit status is 3.
 
---run and --from compare the files of the whole container before and behind runs: A, M and D, R was
-renamed, t has another mode, owner or attribute; with sizes, without contents. They need --break-on
-or --step when the build is started, and tell of builds that have ended as well. A PATH may be
-absolute then.
+--run and --from compare the files of the whole container before and after runs: A, M and D as
+above, R was renamed, t has a new mode, owner or attribute. They show sizes, not contents. Start the
+build with --break-on or --step for them. They work for ended builds, too, and a PATH may then be
+absolute.
 
 --run with --patch shows the contents of files that the run has changed, up to 1 MiB of each, from
-the checkpoints before and behind it. They go when the build ends, and with a rewind to before the
-run. A file outside of the source is shown only where a PATH asks for it, with its whole path: -- /
-shows all. What cannot be shown is named, and the exit status is 3.";
+the checkpoints before and after it. These are gone when the build ends, or when it is rewound to
+before the run. A file outside of the source is shown, with its whole path, only if a PATH includes
+it; `-- /` shows all. Anything that cannot be shown is named, and the exit status is 3.";
 
 /// Shows the changes.
 pub(super) fn diff(args: &DiffArgs) -> Result<u8, CliError> {
@@ -109,7 +109,7 @@ pub(super) fn diff(args: &DiffArgs) -> Result<u8, CliError> {
         let error = CliError::from(error);
         if is_over {
             error.hint(
-                "the files of a build go when it ends; what its runs have changed: --run, --from",
+                "a build's files are removed when it ends; changes of its runs: --run, --from",
             )
         } else {
             error
@@ -279,7 +279,7 @@ impl DiffOutput {
                     "-".repeat(scaled(*removed))
                 ),
                 DiffStat::Binary { old, new } => format!("  Bin {old} -> {new} bytes"),
-                DiffStat::Unknown => "  not looked at: too large".to_owned(),
+                DiffStat::Unknown => "  not compared: too large".to_owned(),
             };
             self.write(format!(" {name:<width$} | {}\n", what.trim_end()).as_bytes())?;
         }

@@ -10,7 +10,9 @@ use std::fmt::Write as _;
 
 /// Options of `runner doctor`.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit status: 0 where a build can run, or a session to BUILD would; else 3")]
+#[command(
+    after_help = "Exit status: 0 if a build can run, or a session to BUILD would work; else 3"
+)]
 pub(super) struct DoctorArgs {
     /// Explain why a session to this build would not work
     build: Option<String>,
@@ -46,7 +48,7 @@ fn table(report: &Report) -> String {
     for CheckRow { name: shown, state, found, consequence, mend } in &report.rows {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{shown:name$}  {:7}  {found}", state.name());
-        for (what, line) in [("so", consequence), ("mend", mend)] {
+        for (what, line) in [("so", consequence), ("fix", mend)] {
             if let Some(line) = line.as_ref().filter(|line| !line.is_empty()) {
                 let _ = writeln!(text, "{:name$}  {:7}  {what}: {line}", "", "");
             }

@@ -26,7 +26,7 @@ pub(super) struct EnvArgs {
     format: OutputFormat,
 }
 
-const HELP: &str = "Secrets are shown as ***, in values before and after alike.";
+const HELP: &str = "Secrets are shown as ***, in old and new values alike.";
 
 /// A variable in JSON.
 #[derive(Serialize)]

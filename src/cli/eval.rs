@@ -175,6 +175,6 @@ pub(super) fn set(args: &SetArgs) -> Result<u8, CliError> {
 pub(super) fn pause(build: Option<&str>) -> Result<u8, CliError> {
     let known = find(&open()?, build, BuildNeed::Live)?;
     Client::connect(&known.dir)?.ask(&ControlRequest::Pause)?;
-    say(&format!("build {} stands still; `runner resume` lets it go on", known.id));
+    say(&format!("build {} stands still; `runner resume` continues it", known.id));
     Ok(0)
 }

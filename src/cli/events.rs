@@ -26,8 +26,8 @@ pub(super) struct EventsArgs {
 }
 
 const HELP: &str = "\
-One event a line, as `runner run --log-format json` prints them. A reader passes over types and fields that it does
-not know; schemaVersion is raised when that is not enough.";
+Prints one event per line, as `runner run --log-format json` does. A reader should ignore types and
+fields that it does not know; if that is not enough, schemaVersion is raised.";
 
 /// Prints the log.
 pub(super) fn events(args: &EventsArgs) -> Result<u8, CliError> {

@@ -31,8 +31,8 @@ pub(super) struct ForwardArgs {
 }
 
 const FORWARD_HELP: &str = "\
-REMOTE is a PORT on the container's own loopback interface, a HOST:PORT as the container reaches it,
-or the absolute path of a unix socket in it (@NAME for an abstract one).
+REMOTE is a PORT on the container's own loopback interface, a HOST:PORT that the container can
+reach, or the absolute path of a unix socket in it (@NAME for an abstract one).
 
   runner port-forward 8080               port 8080 on both sides
   runner port-forward 8080:80            http://127.0.0.1:8080 is port 80 in the one live build
@@ -78,7 +78,7 @@ fn read(words: &[String]) -> Result<(Option<&str>, Vec<PortPair>), CliError> {
             Some(Ok(pair)) => ports.push(pair),
             Some(Err(problem)) => problems.push(problem),
             None if text.parse::<u64>().is_ok() => {
-                problems.push(format!("`{text}` is no port: 1 to 65535"));
+                problems.push(format!("`{text}` is not a port: 1 to 65535"));
             }
             None => problems.push(format!("`{text}` is not of the form LOCAL:REMOTE")),
         }

@@ -23,7 +23,7 @@ use std::os::fd::AsFd;
 /// Maximum bytes of a request: the longest buildspec and all variables that a program can be given.
 const MAX_REQUEST: u64 = 16 << 20;
 
-/// The requester, who is told only that the build has begun.
+/// The requester, which learns only that the build has begun.
 struct Requester {
     has_heard: bool,
     /// The state folder and the settings of the endpoint for AWS's clients.
@@ -96,7 +96,7 @@ fn forget_request() -> io::Result<()> {
 fn leave_terminal() {
     // The process already leads its session, or its parent made it a process group leader.
     if let Err(error) = nix::unistd::setsid() {
-        tracing::debug!(%error, "no session of its own");
+        tracing::debug!(%error, "cannot start a new session");
     }
 }
 

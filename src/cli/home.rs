@@ -46,7 +46,7 @@ pub(super) fn tell(report: &SweepReport) {
         say(&format!("build {uuid} was left by a runner that was killed; it is ended now (FAULT)"));
     }
     for uuid in &report.cleared {
-        say(&format!("what was left of build {uuid} is removed"));
+        say(&format!("the remains of build {uuid} are removed"));
     }
     for problem in &report.problems {
         say(&format!("warning: cannot put right {problem}"));

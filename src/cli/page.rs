@@ -19,8 +19,9 @@ pub(super) struct PageArgs {
 }
 
 const HELP: &str = "\
-The page is that of `runner serve`, or of a build with --enable-session as long as it lives. A link opens it once, within
-ten minutes; the browser is known for twelve hours from then on. It opens on this machine alone; from another one:
+The page is that of `runner serve`, or that of a live build with --enable-session. A link works
+once, within ten minutes; after that, the browser stays signed in for twelve hours. The page opens
+on this machine only. From another machine:
 
   ssh -L 4599:127.0.0.1:4599 MACHINE        and the link as it is";
 
@@ -28,7 +29,7 @@ ten minutes; the browser is known for twelve hours from then on. It opens on thi
 pub(super) fn page(args: &PageArgs) -> Result<u8, CliError> {
     if is_ci() {
         let text =
-            "a link to the page is not printed under CI=true: whoever reads the log could open it";
+            "a link to the page is not printed under CI=true: readers of the log could open it";
         return Err(CliError::new(USAGE, text));
     }
     let home = open()?;
@@ -49,11 +50,11 @@ pub(super) fn page(args: &PageArgs) -> Result<u8, CliError> {
         _ => LinkFor::Owner,
     };
     let link = page_link(&home, &address, r#for, uuid.as_deref());
-    match link.map_err(|error| CliError::new(OURS, format!("no link can be made: {error}")))? {
+    match link.map_err(|error| CliError::new(OURS, format!("cannot make a link: {error}")))? {
         Some(link) => super::answer(format!("{link}\n")),
         None => Err(CliError::usage(format!(
-            "the endpoint listens on {address}, where others reach it"
+            "the endpoint listens on {address}, which others can reach"
         ))
-        .hint("the page is for this machine alone: runner serve without --listen")),
+        .hint("the page is for this machine only: runner serve without --listen")),
     }
 }

@@ -46,11 +46,11 @@ pub(super) struct PatchArgs {
 }
 
 const HELP: &str = "\
-What `retry --edit` and `retry --text` have run goes back into the buildspec: of each command the
-text that has ended 0 last. Nothing else in the file changes, comments, quotes and line ends
-included. Its values must be those that the build has read, but for what was put back before. With
---evals what was evaluated becomes a command as well, in lists that are written with dashes;
-commands that were skipped stay.";
+Puts the texts that `retry --edit` and `retry --text` ran back into the buildspec: for each command,
+the last text that ended with status 0. Nothing else in the file changes, not even comments, quotes
+or line ends. The file's values must still be those that the build read, apart from texts put back
+earlier. With --evals, evaluated texts become commands too, in lists that are written with dashes.
+Skipped commands stay in the buildspec.";
 
 /// The log's information about the buildspec.
 struct Logged {
@@ -69,35 +69,37 @@ pub(super) fn patch(args: &PatchArgs) -> Result<u8, CliError> {
     let evals = evals(args, &logged.runs)?;
     if edits.is_empty() && (!args.evals || evals.is_empty()) {
         say(match args.evals {
-            true => "nothing to be put back: no edited command and no evaluated text has ended 0",
-            false => "nothing to be put back: no edited command has ended 0",
+            true => {
+                "nothing to put back: no edited command and no evaluated text ended with status 0"
+            }
+            false => "nothing to put back: no edited command ended with status 0",
         });
         return Ok(0);
     }
     let Some(facts) = &logged.file else {
         return Err(CliError::usage(
-            "the buildspec of this build is no file that could be changed",
+            "the buildspec of this build is not a file that can be changed",
         ));
     };
     let path = Path::new(&facts.path);
     let name = path.strip_prefix(&logged.source).unwrap_or(path).display().to_string();
     let file = BuildspecFile::read(Some(path), Path::new("/"));
     let Some(text) = file.text() else {
-        return Err(CliError::usage(format!("{name} cannot be read any more")));
+        return Err(CliError::usage(format!("{name} can no longer be read")));
     };
     let Some(inside) = inside(text, facts, &logged.runs, &evals) else {
-        return Err(CliError::usage(format!("{name} has changed since the build has read it"))
-            .hint("put it in by hand; `runner history` has the texts"));
+        return Err(CliError::usage(format!("{name} has changed since the build read it"))
+            .hint("add it by hand; `runner history` has the texts"));
     };
     let (inside, outside) = evals.split_at(inside);
-    let refused = |refusal| CliError::usage(format!("{name}:{refusal}")).hint("put it in by hand");
+    let refused = |refusal| CliError::usage(format!("{name}:{refusal}")).hint("add it by hand");
     let edits = moved(&edits, inside);
     let Patched { source: mut new, notes } = put(text, &edits, args.all).map_err(refused)?;
     if args.evals {
         new = insert(&new, inside, outside).map_err(refused)?;
     }
     if new == text {
-        say(&format!("{name} has it already"));
+        say(&format!("{name} contains the change already"));
         return Ok(0);
     }
     notes.iter().for_each(|note| say(note));
@@ -110,7 +112,7 @@ pub(super) fn patch(args: &PatchArgs) -> Result<u8, CliError> {
 /// Prints the change for a person or, as a patch, for a tool.
 fn show(name: &str, text: &str, new: &str) -> Result<u8, CliError> {
     let Some(shown) = plain_name(name) else {
-        return Err(CliError::usage("the buildspec's name does not go into a patch; use --write"));
+        return Err(CliError::usage("the buildspec's name is not valid in a patch; use --write"));
     };
     let changed =
         String::from_utf8_lossy(&hunks(text.as_bytes(), new.as_bytes()).text).into_owned();
@@ -153,22 +155,21 @@ fn evals(args: &PatchArgs, runs: &Runs) -> Result<Vec<Edit>, CliError> {
                 evals.push(Edit { place: *place, text: text.clone() });
                 continue;
             }
-            None => "no command has followed it",
-            Some(_) => "it has not ended 0",
+            None => "no command followed it",
+            Some(_) => "it did not end with status 0",
         };
         if args.evals {
-            say(&format!("not put back: what run {run} has evaluated, for {why}"));
+            say(&format!("not put back: the text that run {run} evaluated, because {why}"));
         }
     }
     match evals.iter().find(|edit| args.evals && edit.text.contains(MASKED)) {
-        Some(masked) => Err(masked_text(&format!("what was evaluated before {}", masked.place))),
+        Some(masked) => Err(masked_text(&format!("the text evaluated before {}", masked.place))),
         None => Ok(evals),
     }
 }
 
 fn masked_text(what: &str) -> CliError {
-    CliError::usage(format!("{what} has {MASKED} in it, which stands for a secret"))
-        .hint("put it in by hand")
+    CliError::usage(format!("{what} contains {MASKED} in place of a secret")).hint("add it by hand")
 }
 
 fn read(known: &KnownBuild) -> io::Result<Logged> {
@@ -191,7 +192,7 @@ fn edits(args: &PatchArgs, runs: &Runs) -> Result<Vec<Edit>, CliError> {
         Some(number) => match runs.edited().iter().find(|edited| edited.run == number) {
             Some(edited) => vec![edited],
             None => {
-                return Err(CliError::usage(format!("run {number} is not one of an edited text"))
+                return Err(CliError::usage(format!("run {number} did not run an edited text"))
                     .hint("`runner history` shows the runs"));
             }
         },
@@ -215,8 +216,8 @@ fn write(source: &Path, path: &Path, (text, new): (&str, &str)) -> Result<(), Cl
     let mut bytes = Vec::new();
     file.and_then(|file| file.take(MAX_BYTES).read_to_end(&mut bytes)).map_err(failed)?;
     let Some(mark) = bytes.strip_suffix(text.as_bytes()) else {
-        return Err(CliError::usage(format!("{name} is not UTF-8, or has changed just now"))
-            .hint("put it in by hand"));
+        return Err(CliError::usage(format!("{name} is not UTF-8, or has just changed"))
+            .hint("add it by hand"));
     };
     let named = NamedFile::open(path).map_err(failed)?;
     named.write(&[mark, new.as_bytes()].concat()).map_err(failed)?;

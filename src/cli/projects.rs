@@ -28,8 +28,8 @@ pub(super) struct ProjectImportArgs {
 }
 
 const HELP: &str = "\
-All projects of the file are taken in or none, and everything that is wrong is said at once. `runner
-serve` may run meanwhile; whether it does or not, its clients find the projects:
+Imports all projects of the file or none, and reports all problems at once. The clients of `runner
+serve` find the projects, whether it runs during the import or starts later:
 
   aws codebuild batch-get-projects --names web > web.json      (your account)
   runner project import web.json
@@ -42,7 +42,7 @@ pub(super) fn project(verb: &ProjectVerb) -> Result<u8, CliError> {
     let text = text_at(&args.file)
         .map_err(|error| CliError::usage(format!("cannot read {shown}: {error}")))?;
     let json: Value = serde_json::from_str(&text)
-        .map_err(|error| CliError::usage(format!("{shown} is no JSON: {error}")))?;
+        .map_err(|error| CliError::usage(format!("{shown} is not JSON: {error}")))?;
     let all = import::read(&json).map_err(|problems| refused(&shown.to_string(), &problems))?;
     let unrunnable: Vec<(String, Vec<String>)> =
         all.iter().map(|one| (one.name.clone(), one.unrunnable.clone())).collect();
@@ -73,7 +73,7 @@ fn put(home: &Home, all: Vec<ImportedProject>, replaces: bool) -> Result<Vec<Imp
     let lock = ServeLock::take(home)?;
     import::put(home, lock.is_none(), all, replaces).map_err(|error| match error {
         ImportError::Exist(_) => CliError::usage(format!("{error}; nothing was imported"))
-            .hint("--replace puts what the file has in their place"),
+            .hint("--replace replaces them with those of the file"),
         ImportError::Open(error) => super::serve::no_database(error),
         ImportError::Db(_) => CliError::of(OURS, error),
     })

@@ -29,13 +29,13 @@ use std::os::fd::AsFd;
 
 /// The accepted commands and their descriptions.
 const VERBS: &[(&str, &str)] = &[
-    ("where", "where the build stands"),
-    ("resume", "go on to the next stop"),
-    ("step", "go on to the next command"),
+    ("where", "show where the build is"),
+    ("resume", "continue to the next stop"),
+    ("step", "continue to the next command"),
     ("retry", "run the command again; --edit, --text TEXT: with another text"),
     ("skip", "leave the command out; --to PLACE: all up to there"),
     ("rewind", "back to before the last run; --to RUN, --without-edits, --resume"),
-    ("rerun", "go on from PLACE: PHASE[:finally][:N]"),
+    ("rerun", "continue from PLACE: PHASE[:finally][:N]"),
     ("abort", "end the build, without anything further"),
     ("stop", "stop the build"),
     ("pause", "stop in the middle of the command that runs"),
@@ -44,7 +44,7 @@ const VERBS: &[(&str, &str)] = &[
     ("env", "variables of the commands to come; --changed"),
     (
         "diff",
-        "what the build has changed in its source; --stat, --patch; or runs: --run, --from, --to",
+        "show what the build changed in its source; --stat, --patch; or runs: --run, --from, --to",
     ),
     ("blame", "PATH: the runs that have changed it"),
     ("history", "the runs so far"),
@@ -221,7 +221,7 @@ impl<'a> Prompt<'a> {
             }
             course.next_or(None, self.interrupts.as_ref().map(AsFd::as_fd))?;
             if self.is_interrupted() {
-                say("not followed any more; the build goes on, and `pause` stops it");
+                say("no longer followed; the build continues, and `pause` stops it");
                 return Ok(());
             }
         }
@@ -275,7 +275,7 @@ fn words(verb: &str, line: &str, build: &str) -> Result<Vec<String>, CliError> {
     words.push(build.to_owned());
     if VERBATIM.contains(&last) && !rest.starts_with("--") {
         if rest.is_empty() {
-            return Err(CliError::usage(format!("`{last}` wants something behind it"))
+            return Err(CliError::usage(format!("`{last}` needs an argument"))
                 .hint(format!("{verb} --help")));
         }
         words.push(rest.to_owned());

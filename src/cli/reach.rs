@@ -58,7 +58,7 @@ pub(super) enum PathIn {
 /// Kinds of images that are files on this machine.
 const IMAGES_OF_FILES: [&str; 4] = ["rootfs", "oci", "oci-archive", "docker-archive"];
 
-const SKIPS: OptionReach = OptionReach::Beyond("leaves out what the buildspec says");
+const SKIPS: OptionReach = OptionReach::Beyond("leaves out a part of the buildspec");
 const READS: OptionReach = OptionReach::Beyond("reads a file of this machine");
 
 /// In the order of `RunArgs`.

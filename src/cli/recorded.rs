@@ -25,9 +25,9 @@ use std::os::unix::ffi::OsStrExt;
 /// Options of `runner blame`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A path is one of the source, or absolute. The newest run comes first; a directory that was removed
-or renamed counts for all that was in it. A build has such a record with --break-on or --step; the
-record stays when the build has ended.")]
+PATH is absolute or relative to the source. The newest run comes first. A directory that was removed
+or renamed stands for all files in it. A build has this record if it was started with --break-on or
+--step; the record stays after the build ends.")]
 pub(super) struct BlameArgs {
     /// Build (required if there is more than one) and path
     #[arg(value_name = "[BUILD] PATH", num_args = 1..=2, required = true)]
@@ -79,13 +79,14 @@ impl Recorded {
             }
         };
         found.ok_or_else(|| {
-            CliError::usage(format!("there is no run {named}")).hint("`runner history` has them")
+            CliError::usage(format!("there is no run {named}"))
+                .hint("`runner history` lists the runs")
         })
     }
 
     fn read(&self, at: LedgerTime) -> Result<Vec<FileChange>, CliError> {
         self.ledger.read(at).map_err(|error| {
-            CliError::ours(format!("what run {} has changed cannot be read: {error}", at.run))
+            CliError::ours(format!("cannot read what run {} has changed: {error}", at.run))
         })
     }
 
@@ -134,15 +135,18 @@ pub(super) fn diff(build: Option<&str>, range: Range, paths: &[OsString]) -> Res
     }
     let inner = &recorded.rows[first..=last];
     if let Some(row) = inner.iter().find(|row| row.outcome.is_none()) {
-        return Err(CliError::usage(format!("run {} runs", row.run.unwrap_or_default())));
+        return Err(CliError::usage(format!(
+            "run {} is still running",
+            row.run.unwrap_or_default()
+        )));
     }
     let unknown: Vec<&HistoryRow> =
         inner.iter().filter(|row| counts(row, range) && !row.is_known()).collect();
     for row in &unknown {
         let why = row.changes.as_ref().and_then(|facts| facts.why.clone());
-        let why = why.unwrap_or_else(|| "nothing is recorded of it".to_owned());
+        let why = why.unwrap_or_else(|| "there is no record of it".to_owned());
         let run = row.run.unwrap_or_default();
-        say(&format!("what run {run} ({}) has changed is not known: {why}", row.place));
+        say(&format!("unknown changes of run {run} ({}): {why}", row.place));
     }
     let mut all = Vec::new();
     for at in recorded.ledger.all().map_err(|error| of_log(&known, &error))? {
@@ -203,10 +207,10 @@ pub(super) fn contents(
     let row = &recorded.rows[place];
     let number = row.run.unwrap_or_default();
     if row.outcome.is_none() {
-        return Err(CliError::usage(format!("run {number} runs")));
+        return Err(CliError::usage(format!("run {number} is still running")));
     }
     if let Some(why) = row.changes.as_ref().and_then(|changes| changes.why.as_ref()) {
-        return Err(CliError::usage(format!("what run {number} has changed is not known: {why}")));
+        return Err(CliError::usage(format!("unknown changes of run {number}: {why}")));
     }
     let lacks = |why: &str| {
         CliError::usage(format!(
@@ -218,14 +222,11 @@ pub(super) fn contents(
     let noted = meta.map(|meta| meta.engine).unwrap_or_default();
     let leavings = Leavings::read(noted, &EngineFolder::of(known.dir.path()));
     let failed = |error: io::Error| {
-        CliError::ours(format!(
-            "what checkpoints hold of build {} cannot be read: {error}",
-            known.id
-        ))
+        CliError::ours(format!("cannot read the checkpoints of build {}: {error}", known.id))
     };
     let layer = leavings.layers.iter().find(|layer| layer.exists());
     let Some(layer) = layer.filter(|_| known.is_live || !known.dir.has_record()) else {
-        return Err(lacks("the build has ended, and its files have gone with it"));
+        return Err(lacks("the build has ended, and its files are gone"));
     };
     let lines = kept::lines(layer).map_err(failed)?;
     let is_rewound = |lines: &[RunLine]| {
@@ -237,10 +238,12 @@ pub(super) fn contents(
         return Err(lacks(REWOUND));
     }
     let at = lines.iter().rposition(|line| is_before_run(line, number));
-    let at = at.ok_or_else(|| lacks("no checkpoint is before it"))?;
+    let at = at.ok_or_else(|| lacks("there is no checkpoint before it"))?;
     let RunLine::Kept { views, users, .. } = &lines[at] else {
-        let RunLine::Lacks { why, .. } = &lines[at] else { return Err(lacks("nothing is known")) };
-        return Err(lacks(&format!("no checkpoint is before it: {why}")));
+        let RunLine::Lacks { why, .. } = &lines[at] else {
+            return Err(lacks("there is no record of it"));
+        };
+        return Err(lacks(&format!("there is no checkpoint before it: {why}")));
     };
     let later = recorded.rows[place + 1..].iter().find_map(|row| row.run);
     let next = later.or(number.checked_add(1));
@@ -248,13 +251,15 @@ pub(super) fn contents(
     let behind = match (lines.get(at + 1).filter(is_next), later) {
         (Some(RunLine::Kept { views, .. }), _) => Some(views),
         (Some(RunLine::Lacks { why, .. }), _) => {
-            return Err(lacks(&format!("no checkpoint is behind it: {why}")));
+            return Err(lacks(&format!("there is no checkpoint after it: {why}")));
         }
         (None, None) if at + 1 == lines.len() => {
-            say(&format!("nothing has run since run {number}: files are shown as they are now"));
+            say(&format!(
+                "nothing has run since run {number}: the files are shown as they are now"
+            ));
             None
         }
-        _ => return Err(lacks("no checkpoint is behind it")),
+        _ => return Err(lacks("there is no checkpoint after it")),
     };
     let changes = recorded.read(LedgerTime { run: number, is_run: true })?;
     let only: Vec<Vec<u8>> = paths.iter().map(|path| recorded.absolute(path)).collect();
@@ -311,7 +316,7 @@ pub(super) fn contents(
 }
 
 /// Why the files of a run are not there any more.
-const REWOUND: &str = "a rewind has taken them away";
+const REWOUND: &str = "a rewind has removed them";
 
 fn is_before_run(line: &RunLine, run: u32) -> bool {
     match line {

@@ -76,7 +76,7 @@ fn diagnostic(text: &mut String, file: &str, line: Option<&str>, problem: &Diagn
         let _ = writeln!(text, "{gutter} |\n{number} | {shown}\n{gutter} | {before}{caret}");
     }
     if let Some(LineColumn { line, column }) = span.written {
-        let _ = writeln!(text, "{gutter} = note: its text stands at {file}:{line}:{column}");
+        let _ = writeln!(text, "{gutter} = note: its text is at {file}:{line}:{column}");
     }
     if let Some(hint) = &problem.hint {
         let _ = writeln!(text, "{gutter} = hint: {}", text_of(hint));

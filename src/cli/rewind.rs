@@ -42,12 +42,15 @@ pub(super) struct RewindArgs {
 }
 
 /// What a rewind restores and what it does not.
-const NOT_BACK: &str = "What comes back: files of the image, of the sources, of /tmp and the homes, with owners, modes, attributes and
-links; exported variables, the directory, CODEBUILD_* variables; phase, place, retries, status.
+const NOT_BACK: &str = "\
+These come back: files of the image, of the sources, of /tmp and of home directories, with owners,
+modes, attributes and links; exported variables, the directory and CODEBUILD_* variables; phase,
+place, retries and status.
 
-What does not: running processes, which are killed and named; functions, aliases and options of shells;
-what went out to networks, registries and buckets; files of --mount SRC:DST:rw and of this machine, which show
-as they are now; what containers of --service and a Docker daemon in the build keep; /dev/shm and IPC; mounts; the build's time.";
+These do not: running processes, which are killed and named; functions, aliases and options of
+shells; anything sent to networks, registries and buckets; files of --mount SRC:DST:rw and of this
+machine, which stay as they are now; the data of --service containers and of a Docker daemon in the
+build; /dev/shm and IPC; mounts; the build's time.";
 
 pub(super) fn run(text: &str) -> Result<RunRef, String> {
     text.parse().map_err(|error: runner_core::debug::ParseError| error.to_string())
@@ -87,7 +90,7 @@ pub(super) fn go_back(home: &Home, known: &KnownBuild, rewind: Rewind) -> Result
                 }
                 EventBody::Paused { .. } if is_back => return Ok(0),
                 EventBody::BuildEnded { .. } if !is_back => {
-                    return Err(CliError::ours("the build has ended and is not rewound"));
+                    return Err(CliError::ours("the build has ended without being rewound"));
                 }
                 _ => {}
             }

@@ -107,9 +107,7 @@ pub(super) fn ask(args: RunArgs, extras: Extras, parse: Parse) -> Result<RunRequ
             "--engine {} has no image and no mounts",
             traits.name
         ))
-        .hint(
-            "the build sees this machine as it is; leave out --image, --mount and --home-tools",
-        ));
+        .hint("the build sees this machine itself; leave out --image, --mount and --home-tools"));
     }
     let network = network(&args, traits)?;
     let ids: Vec<&String> = args.secondary_source.iter().map(|(id, _)| id).collect();
@@ -176,7 +174,7 @@ pub(super) fn ask(args: RunArgs, extras: Extras, parse: Parse) -> Result<RunRequ
         container: ContainerRequest {
             engine,
             image,
-            // The image was chosen by whoever chose the replacement.
+            // The user who chose the replacement has chosen the image.
             asker: if replaces.is_some() { ImageRequester::Caller } else { asker(&extras) },
             replaces,
             mounts: args.mount.clone(),

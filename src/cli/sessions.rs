@@ -26,10 +26,11 @@ pub(super) struct AttachArgs {
 const ATTACH_HELP: &str = "\
 The shell has the variables and the directory of the process that waits at the breakpoint, or else
 of the last finished command. Functions, aliases and shell options are not carried over.
-To detach and leave the build as it is, type ~. at the start of a line. Where the build has stopped, ~T there
-runs the command again, ~K skips it, ~N steps, ~R resumes; ~? shows these.
 
-Exit status: that of the shell; 0 when the build ended it; 125 when this program failed.";
+At the start of a line, ~. detaches and leaves the build as it is. In a stopped build, ~T runs the
+command again, ~K skips it, ~N steps and ~R resumes; ~? lists these.
+
+Exit status: the shell's; 0 if the build ended it; 125 if this program failed.";
 
 /// Options of `runner exec`.
 #[derive(Debug, Args)]
@@ -53,11 +54,11 @@ pub(super) struct ExecArgs {
 }
 
 const EXEC_HELP: &str = "\
-Standard input, output and error are the command's own, kept apart; with -t there is one terminal for all
-three, as programs want it that draw or ask.
+The command gets its own standard input, output and error. With -t, all three are one terminal,
+which programs need that draw on the screen or ask questions.
 
-Exit status: that of the command (128+n for signal n); 126 and 127 as shells do; 125 when this
-program failed.";
+Exit status: the command's (128+n for signal n); 126 and 127 as in shells; 125 if this program
+failed.";
 
 /// Opens a shell. Returns its exit code.
 pub(super) fn attach(args: AttachArgs) -> Result<u8, CliError> {

@@ -28,7 +28,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let duration =
         Duration::try_from(parsed).map_err(|_| "a time cannot be negative".to_owned())?;
     if duration.is_zero() {
-        Err("the time must be longer than nothing".to_owned())
+        Err("the time must be longer than zero".to_owned())
     } else {
         Ok(duration)
     }
@@ -39,7 +39,7 @@ pub(super) fn memory(text: &str) -> Result<u64, String> {
     /// A smaller limit is too small for a shell and its commands. Docker has the same minimum.
     const LEAST: u64 = 6 << 20;
     match size(text)? {
-        bytes if bytes < LEAST => Err("less than 6M holds no build".to_owned()),
+        bytes if bytes < LEAST => Err("a build needs at least 6M".to_owned()),
         bytes => Ok(bytes),
     }
 }
@@ -136,12 +136,12 @@ pub(super) fn service(text: &str) -> Result<ServiceRequest, String> {
         && name.len() <= 63
         && name != "localhost";
     if !is_name {
-        return Err(format!("`{name}` is no name for a host: a to z, 0 to 9 and - in between"));
+        return Err(format!("`{name}` is not a valid host name: a to z, 0 to 9 and - in between"));
     }
     let behind = rest.rsplit_once(':').filter(|(image, _)| has_tag(image));
     let port = behind.and_then(|(image, port)| Some((image, port.parse::<u16>().ok()?)));
     let (image, port) = match port {
-        Some((_, 0)) => return Err("0 is no port".to_owned()),
+        Some((_, 0)) => return Err("0 is not a port".to_owned()),
         Some((image, port)) => (image, Some(port)),
         None => (rest, None),
     };
@@ -178,9 +178,7 @@ pub(super) fn as_typed(text: &str) -> Result<OutputStore, String> {
     match Location::parse(text) {
         Some(location) => Ok(OutputStore::Bucket(location?)),
         None if text.is_empty() => Err("name a directory or s3://BUCKET/PREFIX".to_owned()),
-        None if text.contains("://") => {
-            Err("write a directory or s3://BUCKET/PREFIX; there is nothing else".to_owned())
-        }
+        None if text.contains("://") => Err("write a directory or s3://BUCKET/PREFIX".to_owned()),
         None => Ok(OutputStore::Folder(PathBuf::from(text))),
     }
 }

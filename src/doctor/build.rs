@@ -15,7 +15,7 @@ pub(crate) fn look(home: &Home, known: &KnownBuild) -> Report {
     let ended = known.dir.record().ok().flatten();
     if let Some(record) = &ended {
         let found = format!("it has ended: {}", record.build_status.name());
-        let consequence = "nobody gets into it any more";
+        let consequence = "sessions are no longer possible";
         let mend = "run it again; its log: runner logs";
         rows.push(CheckRow::new("build", CheckState::Missing, found, consequence, mend));
     }
@@ -71,13 +71,7 @@ fn short(uuid: &str) -> &str {
 
 fn not_asked(name: &'static str) -> CheckRow {
     let consequence = "no sessions";
-    CheckRow::new(
-        name,
-        CheckState::Missing,
-        "there is nobody to ask",
-        consequence,
-        "see the row above",
-    )
+    CheckRow::new(name, CheckState::Missing, "nothing answers", consequence, "see the row above")
 }
 
 /// Asks the build's owner for its state.
@@ -88,9 +82,7 @@ fn owner(known: &KnownBuild) -> (CheckRow, bool) {
                 format!("{}, in {}, {} sessions", status.state, status.phase, status.sessions);
             (CheckRow::ok("build", found), true)
         }
-        Ok(_) => {
-            (unreachable("its owner gives another answer than was asked for", NOT_OURS), false)
-        }
+        Ok(_) => (unreachable("its owner gives an unexpected answer", NOT_OURS), false),
         Err(error @ ClientError::Stopped { pid }) => {
             (unreachable(&error.to_string(), &goes_on(pid)), false)
         }
@@ -102,7 +94,7 @@ const NOT_OURS: &str =
     "ask as the user who started it, or as root, with the same version and RUNNER_HOME";
 
 fn unreachable(why: &str, mend: &str) -> CheckRow {
-    CheckRow::new("build", CheckState::Missing, why, "nobody gets into it", mend)
+    CheckRow::new("build", CheckState::Missing, why, "sessions are not possible", mend)
 }
 
 /// The options the build was started with.

@@ -15,7 +15,7 @@ pub(crate) struct Diagnosis {
 
 /// Checks of AWS's tool that do not apply here, with the reason.
 const SKIPPED: [(&str, &str); 5] = [
-    ("EC2 IMDS", "a build is no machine of EC2"),
+    ("EC2 IMDS", "a build is not an EC2 machine"),
     ("Connectivity to ssm endpoint", "agent and service are one program"),
     ("Connectivity to ec2messages endpoint", "agent and service are one program"),
     ("Connectivity to ssmmessages endpoint", "agent and service are one program"),

@@ -112,7 +112,7 @@ impl Trial {
         let verdict = match engine {
             _ if is_full => "no build can run: the disk is full".to_owned(),
             Some(engine) => format!("a build can run, with the engine {engine}"),
-            None => "no build can run in a container; on a machine that is thrown away anyway: \
+            None => "no build can run in a container; on a disposable machine: \
                      runner run --engine process"
                 .to_owned(),
         };
@@ -145,9 +145,9 @@ impl Trial {
         let time = begin.elapsed().as_millis();
         let is_running = seen.is_ok();
         let mut rows = vec![match &seen {
-            Ok(_) => CheckRow::ok("container", format!("started, used and asked in {time} ms")),
+            Ok(_) => CheckRow::ok("container", format!("started, used and checked in {time} ms")),
             Err(error) => {
-                let found = format!("starts, but runs nothing: {error}");
+                let found = format!("starts, but cannot run a command: {error}");
                 let consequence = "builds need Docker or Podman, or --engine process";
                 CheckRow::new(
                     "container",
@@ -162,9 +162,9 @@ impl Trial {
         container.stop().await;
         let is_elsewhere = |note: &&EngineNote| matches!(note, EngineNote::LayerIn { .. });
         rows.push(match told.lock().iter().find(is_elsewhere) {
-            None => CheckRow::ok("overlay", "the state folder holds a build's layer"),
+            None => CheckRow::ok("overlay", "the state folder can hold a build's layer"),
             Some(note) => {
-                let consequence = "a build's layer lies elsewhere, perhaps in memory";
+                let consequence = "a build's layer is elsewhere, perhaps in memory";
                 let mend = "set RUNNER_HOME to a folder on ext4, xfs, btrfs or tmpfs";
                 CheckRow::new("overlay", CheckState::Limited, note.to_string(), consequence, mend)
             }
@@ -175,7 +175,7 @@ impl Trial {
                 "limits",
                 CheckState::Limited,
                 warned.join("; "),
-                "the options named here warn, and do not hold",
+                "these options cause a warning and have no effect",
                 limits_mend(),
             ),
         });
@@ -249,7 +249,7 @@ impl Trial {
         {
             Ok(container) => {
                 container.stop().await;
-                CheckRow::ok("pasta", "a network of a build's own reaches the outside")
+                CheckRow::ok("pasta", "a build's own network reaches the outside")
             }
             Err(error) => CheckRow::new(
                 "pasta",
@@ -299,7 +299,7 @@ impl Trial {
     /// The row, and whether builds can run there.
     async fn daemon(&self, program: DaemonProgram) -> (bool, CheckRow) {
         let name = program.command();
-        let none = "the engine is not to be had; builds in namespaces do not need it";
+        let none = "the engine is not available; builds in namespaces do not need it";
         let place = self.place_of(program);
         if let Err(error) = fs::create_dir_all(&place) {
             let found = format!("{}: {error}", place.display());
@@ -311,7 +311,7 @@ impl Trial {
         match docker::find(program, &place, &self.storage()).await {
             Ok(found) => {
                 let what = format!("{} {} at {}", found.program, found.version, found.address);
-                let how = if found.service.is_some() { " (started for the asking)" } else { "" };
+                let how = if found.service.is_some() { " (started for this check)" } else { "" };
                 let begin = Instant::now();
                 match self.container_of(program, found).await {
                     Ok(warnings) => {
@@ -324,14 +324,14 @@ impl Trial {
                                 CheckState::Limited,
                                 fine,
                                 &warnings.join("; "),
-                                "a daemon of this machine is used without that",
+                                "a daemon on this machine does not need that",
                             ),
                         };
                         (true, row)
                     }
                     Err(error) => {
                         let what = format!(
-                            "{what}{how} answers, and makes no container: {}",
+                            "{what}{how} answers, but makes no container: {}",
                             error.message
                         );
                         let mend =
@@ -408,7 +408,7 @@ fn kernel(release: &str) -> CheckRow {
         return CheckRow::ok("kernel", format!("Linux {release}"));
     }
     let found =
-        format!("Linux {release}, and {}.{} is the oldest that was tried", KERNEL.0, KERNEL.1);
+        format!("Linux {release}, and {}.{} is the oldest that was tested", KERNEL.0, KERNEL.1);
     let consequence = "containers may not start";
     CheckRow::new(
         "kernel",
@@ -426,7 +426,7 @@ fn user_namespaces() -> CheckRow {
     let map = UserMap::single(uid.as_raw(), gid.as_raw());
     let nothing = "/proc/nothing";
     let Err(error) = runner_sandbox::chore(&map, &["remove", nothing]) else {
-        return CheckRow::ok(NAME, "this user can make them");
+        return CheckRow::ok(NAME, "this user can create them");
     };
     let (state, consequence) = if uid.is_root() {
         (CheckState::Limited, "none for root, whose containers do not need them")
@@ -441,12 +441,12 @@ fn system_call_filter() -> CheckRow {
     const NAME: &str = "seccomp";
     let filtered = Chore::start(None, &["filter"], None).and_then(Chore::finish);
     match filtered {
-        Ok(_) => CheckRow::ok(NAME, "a build's filter of system calls is taken"),
+        Ok(_) => CheckRow::ok(NAME, "the kernel accepts a build's filter of system calls"),
         Err(error) => CheckRow::new(
             NAME,
             CheckState::Missing,
-            format!("a filter of system calls is refused: {error}"),
-            "no container starts: a build could make calls that are to be closed to it",
+            format!("the kernel refuses a filter of system calls: {error}"),
+            "no container starts, because a build could make forbidden calls",
             "use a kernel with CONFIG_SECCOMP_FILTER, and allow seccomp(2) in a container around this one",
         ),
     }
@@ -474,14 +474,14 @@ fn closed_by() -> String {
 fn user_ids(container: &dyn Container) -> CheckRow {
     const NAME: &str = "users";
     if nix::unistd::geteuid().is_root() {
-        return CheckRow::ok(NAME, "root: a container has this machine's own");
+        return CheckRow::ok(NAME, "root: a container has this machine's users");
     }
     if container.has_one_user() {
         let found = "a container has one user only, root";
         let consequence = "apt, chown, sudo and run-as fail in it";
         return CheckRow::new(NAME, CheckState::Limited, found, consequence, users::advice());
     }
-    CheckRow::ok(NAME, "newuidmap gives a container the subordinate ids of this user")
+    CheckRow::ok(NAME, "newuidmap gives a container this user's subordinate ids")
 }
 
 /// Writes to the store, as a pull does.
@@ -496,7 +496,7 @@ fn image_store(home: &Home) -> CheckRow {
             NAME,
             CheckState::Limited,
             format!("{}: {error}", home.images().display()),
-            "no image can be got; host and rootfs:DIR work",
+            "images cannot be stored; host and rootfs:DIR work",
             "set RUNNER_HOME to a folder you can write to",
         ),
     }
@@ -512,8 +512,8 @@ fn disk(dir: &Path) -> CheckRow {
                 NAME,
                 CheckState::Limited,
                 found,
-                "nothing is known of it",
-                "look at it",
+                "its free space is unknown",
+                "check that it can be read",
             );
         }
     };
@@ -522,7 +522,7 @@ fn disk(dir: &Path) -> CheckRow {
         return CheckRow::ok(NAME, found);
     }
     let state = if free < NOTHING { CheckState::Missing } else { CheckState::Limited };
-    let consequence = "builds that write much end with FAULT";
+    let consequence = "builds that write a lot end with FAULT";
     let mend = "free some space, or set RUNNER_HOME to a folder on another disk";
     CheckRow::new(NAME, state, found, consequence, mend)
 }

@@ -32,7 +32,7 @@ pub(super) fn names(home: &Home, known: &KnownBuild) -> CheckRow {
             CheckRow::ok("node", found)
         }
         Err(error) => {
-            let consequence = "AWS's clients are shown no build";
+            let consequence = "AWS's clients see no builds";
             CheckRow::new(
                 "node",
                 CheckState::Missing,
@@ -79,14 +79,14 @@ pub(super) fn shell(known: &KnownBuild) -> CheckRow {
 pub(super) fn users(home: &Home) -> CheckRow {
     match Users::open(home, None) {
         Ok(_) => {
-            CheckRow::ok("users", "iam.json is right, or there is none: the owner alone may call")
+            CheckRow::ok("users", "iam.json is valid, or there is none and only the owner may call")
         }
         Err(error) => CheckRow::new(
             "users",
             CheckState::Missing,
             error.to_string(),
-            "`runner serve` does not start with it; one that runs keeps to what it said before",
-            "mend what is named",
+            "`runner serve` does not start with it; a running one uses the previous version",
+            "correct what is named",
         ),
     }
 }
@@ -128,8 +128,8 @@ async fn identity(home: &Home, address: Option<&str>) -> Vec<CheckRow> {
             "loop",
             CheckState::Limited,
             format!("{name} leads to this program's own endpoint"),
-            "what a runner that is started from here sends to AWS comes back here, and is refused",
-            format!("unset {name} where runner is started; AWS's clients alone need it"),
+            "a runner started here sends its AWS calls to itself, and they are refused",
+            format!("unset {name} where runner is started; only AWS's clients need it"),
         ));
     }
     let own = KeyPair::existing(home).ok().flatten();
@@ -140,7 +140,8 @@ async fn identity(home: &Home, address: Option<&str>) -> Vec<CheckRow> {
     let found = match found {
         None => "no credentials for AWS: sessions and commands stay on this machine".to_owned(),
         Some(keys) if own.as_deref() == Some(keys.access_key_id()) => {
-            "no credentials for AWS but the machine's own pair, which AWS does not know".to_owned()
+            "no credentials for AWS except the machine's own pair, which AWS does not know"
+                .to_owned()
         }
         Some(keys) => format!("access key {}", keys.access_key_id()),
     };
@@ -166,7 +167,7 @@ async fn sessions(home: &Home, known: &KnownBuild) -> Vec<CheckRow> {
                     CheckState::Missing,
                     why,
                     "no session begins",
-                    "mend it",
+                    "correct it",
                 ));
                 continue;
             }
@@ -191,23 +192,27 @@ async fn logged(name: &'static str, logs: Destinations, outlook: &Outlook) -> Ch
             name,
             CheckState::Limited,
             found,
-            "what is shown waits here",
+            "output is stored here until AWS answers",
             "try it again",
         );
     };
     match (refusal, notices.is_empty()) {
-        (Some(why), _) => {
-            CheckRow::new(name, CheckState::Missing, why, "no session begins", "mend what is named")
-        }
+        (Some(why), _) => CheckRow::new(
+            name,
+            CheckState::Missing,
+            why,
+            "no session begins",
+            "correct what is named",
+        ),
         (None, false) => CheckRow::new(
             name,
             CheckState::Limited,
             notices.join(" "),
             "sessions begin, unless --require-session-log demands a log",
-            "make what is missing, or name another in the preferences or in the cluster",
+            "create what is missing, or name another in the preferences or in the cluster",
         ),
         (None, true) => {
-            let encrypted = if must { ", encrypted as is demanded" } else { "" };
+            let encrypted = if must { ", encrypted as required" } else { "" };
             CheckRow::ok(name, format!("{words}{encrypted}"))
         }
     }
@@ -229,7 +234,7 @@ async fn encrypted(name: &'static str, key: &str, outlook: &Outlook) -> CheckRow
         }
         // Permission to use it does not imply permission to inspect it.
         Ok(Err(why)) => {
-            let mend = "name a key that is there; kms:DescribeKey lets this program look";
+            let mend = "name an existing key; kms:DescribeKey lets this program check it";
             CheckRow::new(name, CheckState::Limited, format!("{key}: {why}"), consequence, mend)
         }
         Err(_) => {

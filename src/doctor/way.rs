@@ -116,7 +116,7 @@ fn judge(
         }
         Err(error) => {
             let found = format!("{keys}: refused: {error}");
-            let mend = "the file was changed while the endpoint was up: start runner serve anew";
+            let mend = "the file was changed while the endpoint was running: restart runner serve";
             let row = CheckRow::new(CREDENTIALS, CheckState::Missing, found, CONSEQUENCE, mend);
             [CheckRow::ok(ENDPOINT, format!("http://{address} answers")), row]
         }
@@ -141,7 +141,7 @@ fn not_called(address: &str) -> CheckRow {
     });
     match tried {
         Ok(_) => {
-            let found = format!("http://{address} takes connections; no call can be signed");
+            let found = format!("http://{address} accepts connections, but no call can be signed");
             CheckRow::new(ENDPOINT, CheckState::Limited, found, CONSEQUENCE, "see the row below")
         }
         Err(error) => {

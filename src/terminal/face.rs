@@ -193,9 +193,6 @@ impl build::Face for TerminalFace {
     }
 
     fn unread(&mut self) {
-        say(&format!(
-            "what the build has written is not read; all of it: runner logs {}",
-            self.uuid
-        ));
+        say(&format!("the build's output is not read; to see it all: runner logs {}", self.uuid));
     }
 }

@@ -23,8 +23,8 @@ pub(super) fn resumed(by: ResumedBy, is_stuck: bool) -> Option<&'static str> {
     match by {
         ResumedBy::User | ResumedBy::Decision | ResumedBy::Timeout if is_stuck => None,
         ResumedBy::User | ResumedBy::Decision => Some("resumed"),
-        ResumedBy::Timeout => Some("nobody is connected: the build goes on"),
-        ResumedBy::Gone => Some("the process at the breakpoint is gone: the build goes on"),
+        ResumedBy::Timeout => Some("nobody is connected: the build continues"),
+        ResumedBy::Gone => Some("the process at the breakpoint is gone: the build continues"),
         // The end has its own notice.
         ResumedBy::Ended => None,
     }

@@ -373,7 +373,7 @@ fn files_of_users_that_are_wrong() {
     let serve = ["serve", "--listen", "127.0.0.1:0"];
     bed.runner(serve)
         .code(2)
-        .says("iam.json:1:21: `a/b` is no name")
+        .says("iam.json:1:21: `a/b` is not a valid name")
         .says("iam.json:2:26: keys is a list, not a number");
     let other = bed.write("users", "{}");
     fs::set_permissions(&other, PermissionsExt::from_mode(0o640)).unwrap();

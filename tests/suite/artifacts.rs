@@ -509,7 +509,7 @@ fn into_a_bucket() {
     let text = spec(&["touch \"$(printf 'r\\377')\""], "  files: ['r*']\n");
     with_aws(&bed, &text, &["--artifacts", &format!("s3://{name}")])
         .code(1)
-        .says("r\\xff: S3 takes");
+        .says("r\\xff: S3 accepts");
 }
 
 fn a_zip_in_a_bucket() {

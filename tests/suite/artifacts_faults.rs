@@ -173,7 +173,7 @@ fn buckets_that_refuse() {
     let mut command = bed.build_command(&text, &["--artifacts", "s3://artifacts-nosuch"]);
     outcome(command.env("AWS_EC2_METADATA_DISABLED", "true"))
         .code(1)
-        .says("hint: name whose credentials");
+        .says("hint: choose credentials");
     // No server.
     let bed = Bed::new();
     with_aws_at(1, &bed, &text, &["--artifacts", "s3://artifacts-nosuch"])

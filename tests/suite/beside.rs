@@ -67,7 +67,7 @@ fn a_service_that_does_not_start_says_why() {
     let outcome = bed.build(&build(&["echo never"]), &["--service", &service]).code(3);
     let outcome = outcome
         .says("it ended before port 5432 answered: exit status 3; its last words:\nno password");
-    let outcome = outcome.says("hint: what it wrote is in ").says("--service-env db:NAME=VALUE");
+    let outcome = outcome.says("hint: its output is in ").says("--service-env db:NAME=VALUE");
     assert!(!outcome.stdout.contains("never"), "{}", outcome.stdout);
     let silent = Layout::of_image("busybox");
     let service = format!("db={}", silent.reference());

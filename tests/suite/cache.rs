@@ -310,7 +310,7 @@ fn trouble_fails_no_build() {
         .code(0)
         .says("warning: the cache cannot be restored: cannot read")
         .says("warning: the cache cannot be saved: cannot make")
-        .says("the build goes on");
+        .says("the build continues");
     // A damaged cache.
     let bed = Bed::new();
     run(&bed, &["mkdir d; echo x > d/x"], "  paths: [d]\n").code(0);
@@ -558,7 +558,7 @@ fn a_bucket_that_stalls() {
         assert_eq!(outcome.output(), "20000000\n");
         outcome
     };
-    let silent = "the server has been silent for 20 seconds; the build goes on";
+    let silent = "the server has been silent for 20 seconds; the build continues";
     std::thread::scope(|scope| {
         scope.spawn(|| {
             meets("GET", Fault::Held, "k")

@@ -273,7 +273,7 @@ fn a_prune_that_stumbles() {
     prune(&proxy).code(3).says("cannot look at").says("hint: who calls needs s3:GetObject");
     // An object does not count as removed just because the response does not mention it.
     let proxy = Proxy::start(&[("POST", "delete", 1, Fault::Answered(|_| said_of_all("", "")))]);
-    prune(&proxy).code(3).says("the server does not say what has become of it");
+    prune(&proxy).code(3).says("the server does not report its result");
     assert_eq!(keys(&name), [key]);
     // Temporarily.
     let proxy = Proxy::start(&[
@@ -302,7 +302,7 @@ fn saved_anew_in_between() {
     )]);
     let outcome = cache(&bed, proxy.port, &["prune", "--all", &place]).code(0);
     assert!(outcome.stdout.contains(": 0 removed"), "{}", outcome.stdout);
-    outcome.says("1 kept, saved anew in this moment");
+    outcome.says("1 not removed, since they were just saved again");
     let named = ["s3api", "head-object", "--bucket", &name, "--key", &keys(&name)[0]];
     let head: Value =
         serde_json::from_slice(&cli(&[&named[..], &["--output", "json"]].concat())).unwrap();
@@ -336,7 +336,7 @@ fn a_build_restores_while_it_is_pruned() {
             Fault::Severed(_) => {
                 let outcome = outcome
                     .says(&format!("the cache cannot be restored: cannot fetch {place}/demo/"))
-                    .says("hint: a prune or a rule of the bucket has removed it meanwhile");
+                    .says("hint: a prune or a rule of the bucket has removed it;");
                 assert_ne!(outcome.output(), made);
             }
             _ => assert_ne!(outcome.says("cache: none for the key k").output(), made),
@@ -413,7 +413,7 @@ fn uploads_that_nobody_completes() {
     prune(proxy.port)
         .says(&format!("warning: {place}: what killed runners have left there stays: cannot list the uploads of s3://{name}/pre/"))
         .says("hint: who calls needs s3:ListBucketMultipartUploads");
-    prune(aws()).says("1 upload(s) thrown away that nobody completes");
+    prune(aws()).says("1 abandoned upload(s) removed");
     assert_eq!(half_uploads(&name), 1);
 }
 
@@ -432,9 +432,9 @@ fn buckets_that_do_not_answer() {
         let mut command = bed.command(["cache", verb, "s3://cache-nosuch"]);
         outcome(command.env("AWS_EC2_METADATA_DISABLED", "true"))
             .code(3)
-            .says("hint: name whose credentials are used: --aws-profile NAME");
+            .says("hint: choose credentials with --aws-profile NAME");
         cache(&bed, 1, &[verb, "s3://x"]).code(2).says("cannot be the name of a bucket");
-        cache(&bed, 1, &[verb, "--cache", "gs://x"]).code(2).says("there is nothing else");
+        cache(&bed, 1, &[verb, "--cache", "gs://x"]).code(2).says("write a directory or s3://");
     }
     // With a profile, as for `runner run`.
     let name = bucket("cache-profile");

@@ -225,7 +225,7 @@ fn the_program_is_replaced_while_paused() {
 fn nobody_comes() {
     let bed = Bed::new();
     let outcome = bed.build(PAUSE, &["--enable-session", "--break-timeout", "300ms"]).code(0);
-    outcome.says("nobody is connected: the build goes on");
+    outcome.says("nobody is connected: the build continues");
 
     let bed = Bed::new();
     let options =

@@ -160,20 +160,20 @@ fn shows_contents(checkpoint: &str) {
     assert!(one.contains("+new") && !one.contains("+three"), "{one}");
     bed.runner(["rewind", "--to", "2"]).code(0);
     for undone in ["2", "3"] {
-        patch(undone, 2).says("a rewind has taken them away");
+        patch(undone, 2).says("a rewind has removed them");
     }
     assert!(patch("1", 3).stdout.contains("+three\n"));
     // Others have run in their place.
     bed.runner(["resume"]).code(0);
     wait_for_stops(&running, "because build:3 has failed", 2);
     for undone in ["2", "3"] {
-        patch(undone, 2).says("a rewind has taken them away");
+        patch(undone, 2).says("a rewind has removed them");
     }
     assert!(patch("1", 3).stdout.contains("+three\n"));
     assert!(patch("-1", 3).stdout.contains("@@ -1 +1 @@\n-new\n+last\n"));
     bed.runner(["abort"]).code(0);
     running.ends(1);
-    patch("1", 2).says("the build has ended, and its files have gone with it");
+    patch("1", 2).says("the build has ended, and its files are gone");
 }
 
 fn a_file_that_is_written_stops_the_build() {
@@ -204,11 +204,11 @@ fn where_nothing_is_recorded() {
     let commands = ["true", "false"];
     let running = bed.start(&build(&commands), &["--break-on", "failure", "--checkpoint", "off"]);
     wait_for_stops(&running, "because build:2 has failed", 1);
-    bed.runner(["break", "add", "wrote:x"]).code(2).says("no checkpoints: they are taken");
+    bed.runner(["break", "add", "wrote:x"]).code(2).says("no checkpoints: builds with --break-on");
     bed.runner(["abort"]).code(0);
     running.ends(1);
-    bed.runner(["diff", "--run", "-1"]).code(2).says("no checkpoints: they are taken");
-    bed.runner(["blame", "x"]).code(2).says("no checkpoints: they are taken");
+    bed.runner(["diff", "--run", "-1"]).code(2).says("no checkpoints: builds with --break-on");
+    bed.runner(["blame", "x"]).code(2).says("no checkpoints: builds with --break-on");
     assert!(!bed.only().join("changes").exists());
     let bed = Bed::host();
     let options = ["--engine", "process", "--break-on", "failure", "--break-on", "wrote:x"];

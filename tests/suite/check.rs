@@ -270,7 +270,7 @@ fn places_of_what_is_meant() {
     let report = checked(&bed, alias, 2);
     assert_eq!(told(&report), [("unknown-key", "2:1"), ("command-is-map", "7:9")], "{report}");
     assert!(report.contains("7 |       - *common\n  |         ^^^^^^^\n"), "{report}");
-    assert!(report.contains("  = note: its text stands at buildspec.yml:3:3\n"), "{report}");
+    assert!(report.contains("  = note: its text is at buildspec.yml:3:3\n"), "{report}");
     assert!(report.contains("hint: an alias of a list is one item"), "{report}");
     let json = bed.runner(["check", "--format", "json"]).code(2).stdout;
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();

@@ -46,7 +46,7 @@ fn in_docker_containers() {
         run(&options, HELLO).code(3).says("--security-opt systempaths=unconfined");
         // With the options from the hint.
         let options = [&user[..], &OPEN[..]].concat();
-        let works = run(&options, HELLO).code(0).says("kept in memory");
+        let works = run(&options, HELLO).code(0).says("stored in memory");
         assert!(works.output().contains("Hello World\n"), "{}", works.stdout);
     }
     // Job containers of GitHub Actions and GitLab: with their own work folders and homes, which may
@@ -61,7 +61,7 @@ fn in_docker_containers() {
     }
     // With the rights of a privileged container, and its state on an overlay.
     let options = [&OPEN[..2], &["--cap-add", "SYS_ADMIN"]].concat();
-    run(&options, HELLO).code(0).says("kept in memory");
+    run(&options, HELLO).code(0).says("stored in memory");
 
     // The walk as in a CI job: no terminal, a second process in the same container.
     let name = ["--name", "walk"];

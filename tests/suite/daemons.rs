@@ -570,7 +570,7 @@ fn a_daemon_that_is_not_there() {
         let mut command = bed.build_command(&build(&["echo never"]), &D.options(&[]));
         command.env("DOCKER_HOST", host);
         let outcome = outcome(&mut command).code(3).says("Docker does not answer").says(says);
-        assert!(outcome.stderr.contains("DOCKER_HOST says where"), "{}", outcome.stderr);
+        assert!(outcome.stderr.contains("is DOCKER_HOST right?"), "{}", outcome.stderr);
     }
 }
 

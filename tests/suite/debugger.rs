@@ -192,7 +192,7 @@ fn a_text_is_evaluated() {
     bed.runner(["set", "B=b"]).code(0);
     assert_eq!(bed.runner(["eval", "echo $A-$B"]).code(0).stdout, "3-b\n");
     bed.runner(["set", "demo", "--unset", "B"]).code(0);
-    bed.runner(["set", "A;x=3"]).code(2).says("`A;x` is no name of a variable");
+    bed.runner(["set", "A;x=3"]).code(2).says("`A;x` is not a variable name");
     assert_eq!(bed.runner(["eval", "echo $A-$B"]).code(0).stdout, "3-\n");
     bed.runner(["resume"]).code(0);
     running.ends(0);
@@ -351,7 +351,7 @@ fn what_does_not_apply() {
     bed.resume(running);
     let bed = Bed::new();
     let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
-    bed.runner(["step"]).code(2).says("a process of the build waits at a breakpoint");
+    bed.runner(["step"]).code(2).says("a process of the build waits at its own breakpoint");
     bed.runner(["retry", "--edit"])
         .code(2)
         .says("not stopped at a command that could be edited")

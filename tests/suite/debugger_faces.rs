@@ -48,7 +48,7 @@ fn wait_for_stop(running: &Running, at: &str) {
 fn what_was_edited_goes_back() {
     let bed = Bed::new();
     let running = stopped(&bed, SPEC, "build:2");
-    bed.runner(["patch"]).code(0).says("nothing to be put back");
+    bed.runner(["patch"]).code(0).says("nothing to put back");
     bed.runner(["retry", "--text", "echo 'two': \"2\""]).code(0);
     wait_for_stop(&running, "build:3");
     let new = SPEC.replace("exit 3 #", "'echo ''two'': \"2\"' #");
@@ -64,7 +64,7 @@ fn what_was_edited_goes_back() {
     bed.runner(["patch", "--write"]).code(0).says("buildspec.yml is written");
     assert_eq!(fs::read_to_string(&file).unwrap(), new);
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
-    bed.runner(["patch", "--write"]).code(0).says("has it already");
+    bed.runner(["patch", "--write"]).code(0).says("contains the change already");
     // What was written earlier does not disturb later edits.
     bed.runner(["retry", "--text", "true"]).code(0);
     running.ends(0);
@@ -77,17 +77,19 @@ fn what_was_evaluated_goes_before() {
     let running = stopped(&bed, SPEC, "build:2");
     bed.runner(["eval", "touch /tmp/three"]).code(0);
     bed.runner(["eval", "false"]).code(1);
-    bed.runner(["patch", "--evals"]).code(0).says("no command has followed it");
+    bed.runner(["patch", "--evals"]).code(0).says("no command followed it");
     bed.runner(["retry", "--text", "echo 2"]).code(0);
     running.ends(0);
     assert_eq!(bed.runner(["patch"]).code(0).stdout.matches("\n+ ").count(), 1);
     let outcome = bed.runner(["patch", "--evals", "--write"]).code(0);
-    outcome.says("what run 4 has evaluated, for it has not ended 0").says("is written");
+    outcome
+        .says("the text that run 4 evaluated, because it did not end with status 0")
+        .says("is written");
     let file = bed.source().join("buildspec.yml");
     let new = SPEC.replace("exit 3 #", "touch /tmp/three\n      - echo 2 #");
     assert_eq!(fs::read_to_string(&file).unwrap(), new);
-    bed.runner(["patch", "--evals"]).code(0).says("has it already");
-    bed.runner(["patch"]).code(0).says("has it already");
+    bed.runner(["patch", "--evals"]).code(0).says("contains the change already");
+    bed.runner(["patch"]).code(0).says("contains the change already");
 }
 
 fn what_cannot_go_back() {
@@ -100,12 +102,12 @@ fn what_cannot_go_back() {
     wait_for_stop(&running, "build:1");
     bed.runner(["patch"]).code(2).says("buildspec.yml:7:").says("`--all`");
     bed.runner(["patch", "--all"]).code(0);
-    bed.runner(["patch", "--run", "1"]).code(2).says("run 1 is not one of an edited text");
+    bed.runner(["patch", "--run", "1"]).code(2).says("run 1 did not run an edited text");
     bed.runner(["skip"]).code(0);
     wait_for_stop(&running, "build:2");
     bed.runner(["retry", "--text", "echo a secret of mine"]).code(0);
     running.ends(1);
-    bed.runner(["patch", "--all"]).code(2).says("stands for a secret");
+    bed.runner(["patch", "--all"]).code(2).says("in place of a secret");
     // Someone else has changed the file.
     bed.write("buildspec.yml", format!("{spec}  post_build:\n    commands: x\n"));
     bed.runner(["patch", "--run", "2", "--all"]).code(2).says("has changed since");
@@ -201,7 +203,7 @@ fn changes_are_shown_and_applied() {
     fs::remove_file(bed.source().join("buildspec.yml")).unwrap();
     fs::remove_file(bed.path("there/buildspec.yml")).unwrap();
     assert_eq!(tree(&source), tree(&bed.path("there")));
-    bed.runner(["diff"]).code(2).says("go when it ends");
+    bed.runner(["diff"]).code(2).says("are removed when it ends");
 }
 
 fn events_are_lines() {
@@ -346,7 +348,7 @@ fn a_prompt() {
     let waits = "retry --text 'echo at wo''rk; while ! test -e go; do sleep 0.01; done'";
     type_in(waits, "at work\r\n");
     terminal.send("\u{3}");
-    terminal.wait_for("not followed any more");
+    terminal.wait_for("no longer followed");
     type_in("pause", "stands still");
     terminal.wait_for_after("stands still", "(build:2)");
     type_in("exec -- sh -c 'touch go /tmp/three; echo ma''de'", "made");

@@ -78,7 +78,7 @@ fn what_works_is_said() {
     let mut command = bed.command(["doctor"]);
     let table = outcome(command.env("DOCKER_HOST", "unix:///nonexistent")).code(0).stdout;
     assert!(table.contains("container        ok       started"), "{table}");
-    assert!(table.contains("mend: "), "{table}");
+    assert!(table.contains("fix: "), "{table}");
     assert!(table.ends_with("a build can run, with the engine namespaces\n"), "{table}");
 }
 

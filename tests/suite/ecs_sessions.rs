@@ -313,7 +313,7 @@ fn doctor_looks_at_places_and_keys() {
     let log = |log: Value| json!({"logging": "OVERRIDE", "logConfiguration": log});
     let (state, found) =
         seen(log(json!({"s3BucketName": bucket, "s3EncryptionEnabled": true})), "task log");
-    assert_eq!((&*state, found), ("ok", format!("bucket {bucket}, encrypted as is demanded")));
+    assert_eq!((&*state, found), ("ok", format!("bucket {bucket}, encrypted as required")));
     let plain = json!({"cloudWatchLogGroupName": plain, "cloudWatchEncryptionEnabled": true});
     let (state, found) = seen(log(plain), "task log");
     assert!(state == "missing" && found.contains("encryption is not set up"), "{found}");

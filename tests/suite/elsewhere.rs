@@ -227,10 +227,10 @@ fn what_it_has_not() {
     let bed = bed();
     let mount = format!("{}:/a", bed.source().display());
     let seen = bed.build(&build(&["echo never"]), &options(&["--mount", &mount])).code(3);
-    let seen = seen.says("so it cannot mount").says("without --mount");
+    let seen = seen.says("so it cannot mount").says("leave out --mount");
     assert_eq!(seen.output(), "");
     let seen = bed.build(&build(&["echo all the same"]), &options(&["--memory", "64M"])).code(0);
-    seen.says("--memory 64M: whether Docker enforces it is not seen from here");
+    seen.says("--memory 64M: the runner cannot see whether Docker enforces it");
 }
 
 /// A build that cuts its connection to the runner ends itself, and that is reported.

@@ -50,7 +50,7 @@ fn folders_that_others_may_change() {
     outcome(bed.command(["ps"]).env("RUNNER_HOME", &link)).code(0);
 }
 
-/// Whoever creates a state folder controls what is removed: nobody else may do it for them.
+/// The creator of a state folder controls what is removed, so another user's folder is rejected.
 fn folders_of_somebody_else() {
     let bed = Bed::host();
     bed.runner(["ps"]).code(0);

@@ -255,7 +255,10 @@ fn mistakes() {
     let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
     bed.runner(["port-forward"]).code(2);
     bed.runner(["port-forward", "demo"]).code(2).says("`demo` is not of the form LOCAL:REMOTE");
-    bed.runner(["port-forward", "8080:x", "y"]).code(2).says("`x` is no PORT").says("`y` is not");
+    bed.runner(["port-forward", "8080:x", "y"])
+        .code(2)
+        .says("`x` is not a PORT")
+        .says("`y` is not");
     bed.runner(["port-forward", "nosuch", ":80"]).code(2).says("live builds: demo:");
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let pair = format!("{}:80", taken.local_addr().unwrap().port());
@@ -263,7 +266,7 @@ fn mistakes() {
         .code(3)
         .says("Address already in use")
         .says("a port that is free");
-    bed.runner(["port-forward", "99999"]).code(2).says("`99999` is no port: 1 to 65535");
+    bed.runner(["port-forward", "99999"]).code(2).says("`99999` is not a port: 1 to 65535");
     // In this machine's network it would connect to itself without end.
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
     bed.runner(["port-forward", &free])

@@ -364,7 +364,7 @@ fn a_dying_endpoint() {
     let place = Place::new();
     let (_, mut told) = place.shell();
     place.server.signal(Signal::SIGTERM);
-    assert!(told.wait_for_close().contains("the build goes on"));
+    assert!(told.wait_for_close().contains("the build continues"));
     place.server.ends(0);
     let (endpoint, mut server) = Endpoint::serve(&place.bed, &["--no-auth"]);
     let started = Started::new(&place.bed, &endpoint, "", &json!({}));

@@ -150,7 +150,7 @@ fn five_seconds_and_no_more() {
     running.ends(5);
 }
 
-/// The host opens it without blocking, and does not read it, whoever writes to it.
+/// The host opens it without blocking, and never reads it.
 fn a_fifo_for_accounts() {
     let commands = [
         "rm /etc/passwd; mkfifo /etc/passwd",

@@ -152,7 +152,7 @@ fn links_that_leave() {
 }
 
 fn whiteouts_that_leave() {
-    let takes_away = Some("takes something away that is not in the tree");
+    let takes_away = Some("removes something that is not in the tree");
     judge("dots", &[entry("a/.wh...", b'0', "", b"")], takes_away);
     judge("a dot", &[entry(".wh..", b'0', "", b"")], takes_away);
     judge("nothing", &[entry(".wh.", b'0', "", b"")], takes_away);
@@ -178,7 +178,7 @@ fn more_than_is_said() {
         bed.build(&spec, &["--image", &reference])
             .code(3)
             .says(wanted)
-            .says("nothing of it is kept");
+            .says("nothing of it is stored");
         assert_eq!(kept(&bed), Vec::<String>::new(), "{name}");
     };
     check("said to be longer", &|_, layer| layer.size += 10, "it ends after");
@@ -196,12 +196,12 @@ fn more_than_is_said() {
         bytes[at] ^= 1;
         fs::write(&path, &bytes).unwrap();
     };
-    check("altered", &altered, "they are not what was asked for");
+    check("altered", &altered, "not the requested one");
     // Invalid as a tar, too: the message still names the cause.
     let junk = |crafted: &Crafted, layer: &mut Blob| {
         fs::write(crafted.path_of(layer), vec![7; layer.size]).unwrap();
     };
-    check("junk", &junk, "they are not what was asked for");
+    check("junk", &junk, "not the requested one");
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -426,7 +426,7 @@ fn a_registry_that_lies() {
     let mut altered = good.clone();
     altered[50_000] ^= 1;
     for (name_of, bytes, wanted) in [
-        ("altered", altered, "they are not what was asked for"),
+        ("altered", altered, "not the requested one"),
         ("longer", [good.clone(), vec![0; 10]].concat(), "bytes more than the"),
         ("shorter", good[..60_000].to_vec(), "it ends after 60000 of"),
     ] {

@@ -1,5 +1,5 @@
-//! Output folders that someone has prepared: links in them are not followed, whoever created them
-//! and when, and git's own files are never written.
+//! Output folders that someone has prepared: no links in them are followed, and git's own files are
+//! never written.
 
 use super::artifacts::{spec, tree};
 use crate::common::{Bed, Outcome, build, cases, list, until};

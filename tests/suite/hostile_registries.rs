@@ -269,7 +269,7 @@ fn realms_elsewhere() {
     }
     assert!(other.asked().is_empty(), "{:?}", other.asked());
     let bed = Bed::new();
-    let site = Site::new(|_| refuse("what is no address"));
+    let site = Site::new(|_| refuse("an invalid address"));
     pull(&bed, &site).code(3).says("it names no address for tokens");
 }
 

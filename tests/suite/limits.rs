@@ -176,7 +176,7 @@ fn limits_of_a_process() {
 fn values_that_are_none() {
     let bed = Bed::new();
     for (option, value, said) in [
-        ("--memory", "5M", "less than 6M holds no build"),
+        ("--memory", "5M", "a build needs at least 6M"),
         ("--memory", "much", "write a size like 512M"),
         ("--memory", "-1G", "write a size like 512M"),
         ("--cpus", "0", "a number from 0.01 up"),

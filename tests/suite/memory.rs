@@ -39,8 +39,8 @@ fn plain(bed: &Bed, command: Command) -> Command {
     plain
 }
 
-/// Opens a process's files in /proc, and prints which could be opened. Whoever may observe the
-/// whole machine (CAP_PERFMON, CAP_SYS_ADMIN) may read the first two of every process, and root
+/// Opens a process's files in /proc, and prints which could be opened. A process that may observe
+/// the whole machine (CAP_PERFMON, CAP_SYS_ADMIN) may read the first two of every process, and root
 /// needs that to create containers.
 const LOOK: &str = "for file in environ maps mem; do (exec 3< /proc/$1/$file) 2> /dev/null && echo $file; done; true";
 

@@ -52,7 +52,7 @@ fn one_rule_in_every_verb() {
     bed.runner(["resume"]).code(2).says("2 builds are live").says("shop-front:");
     bed.runner(["logs"]).code(2).says("2 builds are live");
     // Among all builds `shop:` matches two; verbs that only read may mean either.
-    bed.runner(["logs", "shop:"]).code(2).says("fits 2 builds").says(&old).says(&id);
+    bed.runner(["logs", "shop:"]).code(2).says("matches 2 builds").says(&old).says(&id);
     bed.runner(["resume", "shop"]).code(0);
     shop.ends(0);
     bed.runner(["resume", "shop-f"]).code(0);
@@ -61,13 +61,14 @@ fn one_rule_in_every_verb() {
     let log = bed.runner(["logs"]).code(0).stdout;
     assert!(log.contains("echo shop-front >"), "{log}");
     bed.runner(["logs", "shop-front"]).code(0);
-    bed.runner(["logs", "shop"]).code(2).says("fits").says(&old);
+    bed.runner(["logs", "shop"]).code(2).says("matches").says(&old);
     bed.runner(["resume", "shop-front"])
         .code(2)
         .says("has ended")
         .says("its log: runner logs shop-front:");
     // None of the ended ones is suitable.
-    let none = bed.runner(["resume", "shop:"]).code(2).says("fits no live build, and 2 that have");
+    let none =
+        bed.runner(["resume", "shop:"]).code(2).says("matches no live build, and 2 ended ones");
     assert!(!none.stderr.contains(&old), "{}", none.stderr);
     let (last, _) = paused(&bed, "last");
     for name in ["shop", &old] {

@@ -248,7 +248,7 @@ fn pasta_ends_with_the_runner() {
     bed.runner(["ps"]).code(0).says("left by a runner that was killed");
 }
 
-/// A build whose network is gone is told so, once.
+/// A build's user is told once that its network is gone.
 fn pasta_ends_by_itself() {
     let bed = Bed::new();
     let running = bed.paused(&build(&["codebuild-breakpoint"]), &PASTA);
@@ -260,7 +260,7 @@ fn pasta_ends_by_itself() {
     });
     let pid: i32 = pasta.unwrap().file_name().to_str().unwrap().parse().unwrap();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL).unwrap();
-    running.stderr.wait_for("warning: pasta has ended; the build has no network any more");
+    running.stderr.wait_for("warning: pasta has ended; the build no longer has a network");
     bed.resume(running);
 }
 

@@ -40,7 +40,7 @@ fn state_on_an_overlay() {
     assert_eq!(code, 0, "{stderr}");
     assert!(stdout.contains("\nhello\n"), "{stdout}");
     assert!(
-        stderr.contains("kept in /var/tmp/runner-") && stderr.contains("on an overlay"),
+        stderr.contains("stored in /var/tmp/runner-") && stderr.contains("on an overlay"),
         "{stderr}"
     );
     let left = crate::common::list(std::path::Path::new("/var/tmp"));
@@ -58,7 +58,7 @@ fn state_on_an_overlay_and_no_var_tmp() {
     let (code, stdout, stderr) = texts(&in_own_mounts(&bed, script));
     assert_eq!(code, 0, "{stderr}");
     assert!(stdout.contains("\nhello\n"), "{stdout}");
-    assert!(stderr.contains("kept in memory (at most "), "{stderr}");
+    assert!(stderr.contains("stored in memory (at most "), "{stderr}");
 }
 
 fn a_full_disk() {

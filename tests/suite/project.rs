@@ -406,8 +406,8 @@ fn what_is_not_heeded_is_told() {
     );
     let outcome = run(&bed, &["--project-json", "p.json", "--image", &image()]).code(0);
     outcome
-        .says("not heeded: vpcConfig")
-        .says("not heeded: secondarySources (give their directories: --secondary-source");
+        .says("ignored: vpcConfig")
+        .says("ignored: secondarySources (give their directories: --secondary-source");
 }
 
 /// A limit above the machine's capacity is none; a lower one applies, if possible.

@@ -277,7 +277,7 @@ fn what_aws_refuses_fails_the_phase() {
     bed.build(&buildspec("true", reports), &[])
         .code(0)
         .says("report demo-system  SUCCEEDED  1 test: 1 passed")
-        .says("  warning: c.json: a duration is no whole number, 1.5: ");
+        .says("  warning: c.json: a duration is not a whole number, 1.5: ");
     let kept = json(&bed.only().join("reports/demo-system/report.json"));
     assert_eq!(kept["warnings"].as_array().unwrap().len(), 1);
 }

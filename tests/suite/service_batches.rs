@@ -340,7 +340,7 @@ fn artifacts_are_put_together() {
     assert_eq!(unzip(&["-p", &place, "same"]), "two\n");
     let list = call(&endpoint, "ListBuilds", &json!({}));
     let log = bed.runner(["logs", &text(&list["ids"][0])]).code(0).stdout;
-    assert!(log.contains("same: several builds have left it; that of two is kept"), "{log}");
+    assert!(log.contains("same: several builds wrote it; the one of two is kept"), "{log}");
     ended(server);
 }
 

@@ -1,4 +1,4 @@
-//! CloudWatch Logs in `serve`: the logs of builds as lines, whoever started them.
+//! CloudWatch Logs in `serve`: the logs of all builds as lines.
 
 use super::service::{a_project, call, has_ended, pauses, served, spec, start, until};
 use crate::common::endpoint::Endpoint;

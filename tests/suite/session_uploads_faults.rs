@@ -224,7 +224,7 @@ fn an_endpoint_at_this_machines_own_address() {
     server.ends(0);
 }
 
-/// Required by the endpoint, or by whoever started the build.
+/// Required by the endpoint, or by the user who started the build.
 fn sessions_that_are_to_be_logged_begin_nowhere_else() {
     const DEMANDED: &str = "Sessions begin only where they are logged: --require-session-log.";
     for (of_build, of_endpoint) in [

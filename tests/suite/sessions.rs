@@ -121,7 +121,7 @@ fn detaching() {
     assert!(!terminal.is_cooked());
     terminal.send("\r~.");
     let text = terminal.ends(0);
-    assert!(text.contains("detached; the build goes on"), "{text}");
+    assert!(text.contains("detached; the build continues"), "{text}");
     bed.resume(running);
 }
 

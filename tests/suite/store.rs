@@ -26,7 +26,7 @@ cases! {
     [Root, Image("busybox")] => files_may_have_any_owner;
 }
 
-/// The layers in the store, whoever owns their files.
+/// The layers in the store.
 fn layers(bed: &Bed) -> Vec<String> {
     let dir = bed.home().join("images/layers");
     let mut names: Vec<String> =

@@ -144,7 +144,7 @@ fn programs_are_stubbed() {
     ];
     let options = ["--stub", "docker", "--stub", &mine, "-e", "PATH=/bin"];
     let outcome = bed.build(&build(&commands), &options).code(0);
-    let outcome = outcome.says("stand-ins take the place of: docker, mine\n");
+    let outcome = outcome.says("replaced by stubs: docker, mine\n");
     let outcome = outcome.says("SUCCEEDED (2 stubbed)\n");
     assert_eq!(
         outcome.output(),
@@ -196,7 +196,7 @@ fn what_a_build_lacks_is_named() {
         "version: 0.2\nphases:\n  build:\n    run-as: codebuild-user\n    commands: [id]\n";
     bed.build(run_as, &[])
         .code(1)
-        .says("hint: images of CodeBuild's have that user: --image public.ecr.aws/codebuild/");
+        .says("hint: images from CodeBuild have that user: --image public.ecr.aws/codebuild/");
     bed.build(&build(&["frobnicate now"]), &[]).code(1).says("--stub frobnicate");
     let lost = bed.build(&build(&["go_on() { echo on; }", "go_on"]), &[]).code(1);
     let lost = lost.says(
@@ -209,8 +209,7 @@ fn what_a_build_lacks_is_named() {
         let mut command = bed.build_command(&unreached, options);
         outcome(command.env("HTTPS_PROXY", "http://proxy:3128")).code(1)
     };
-    unreached(&[])
-        .says("hint: you reach the network by a proxy, of which the build does not know: --proxy");
+    unreached(&[]).says("hint: you use a proxy that the build does not know about: --proxy");
     let known = unreached(&["--proxy"]);
     assert!(!known.stderr.contains("hint:"), "{}", known.stderr);
 }

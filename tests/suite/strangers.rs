@@ -18,7 +18,7 @@ fn with(bed: Bed, name: &str) -> Bed {
     let from = project().join("tests/strangers").join(name);
     let mut copy = Command::new("cp");
     outcome(copy.args(["-R", "--"]).arg(from.join(".")).arg(bed.source())).code(0);
-    // No AWS, whoever runs this.
+    // No AWS, even if this user has credentials.
     bed.with_variables(vec![("AWS_EC2_METADATA_DISABLED".to_owned(), "true".to_owned())])
 }
 

@@ -235,7 +235,7 @@ fn nobody_reads_the_output() {
     assert_eq!(child.wait().unwrap().code(), Some(5));
     let mut said = String::new();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    assert!(said.contains("what the build has written is not read"), "{said}");
+    assert!(said.contains("the build's output is not read"), "{said}");
     assert_eq!(bed.record()["buildStatus"], "STOPPED");
 }
 

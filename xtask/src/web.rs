@@ -22,7 +22,7 @@ pub(crate) fn build() -> ChoreResult {
 /// continues.
 pub(crate) fn check() -> ChoreResult {
     let Some(place) = install()? else {
-        println!("xtask: no npm; web/dist is not made anew");
+        println!("xtask: no npm; web/dist is not rebuilt");
         return Ok(());
     };
     make(&place)?;

@@ -104,7 +104,7 @@ pub fn run(
         // reported below.
         let _ = remove_tree(&dir.sources());
         if let Err(error) = close(&dir, error) {
-            tracing::warn!(%error, "the record of a batch that could not go on stays as it is");
+            tracing::warn!(%error, "the record of a batch that could not continue stays as it is");
         }
     }
     if let Err(error) = dir.retire() {

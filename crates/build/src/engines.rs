@@ -52,7 +52,7 @@ impl BegunBuild {
         let parts = |folder| {
             let inbox = inbox.clone();
             let tell = once(move |notice| inbox.post(MachineInput::Notice(notice)));
-            // Whoever names a service has chosen its image.
+            // The user who names a service has chosen its image.
             let images = Getter {
                 asker: ImageRequester::Caller,
                 ..self.images(pulls.clone(), Arc::clone(&tell))

@@ -143,7 +143,7 @@ pub fn run(
         number: identity.number,
         identifier: request.member.as_ref().map(|member| member.batch.identifier.clone()),
         runner_pid: std::process::id(),
-        engine: leavings.noted().map_err(BuildError::io("note what the build may leave"))?,
+        engine: leavings.noted().map_err(BuildError::io("record what the build may leave"))?,
         staging: staging(&opened, &identity),
     };
     let (dir, owned) = BuildDir::create(&home, &meta)?;
@@ -527,7 +527,7 @@ impl BegunBuild {
         }
         let names: Vec<&str> = self.request.stubs.iter().map(|stub| stub.name.as_str()).collect();
         if !names.is_empty() {
-            let text = format!("stand-ins take the place of: {}", names.join(", "));
+            let text = format!("replaced by stubs: {}", names.join(", "));
             inbox.send(MachineInput::Notice(Notice::note(text))).await;
         }
     }

@@ -75,8 +75,8 @@ fn check_stops(
     request.stops.breakpoints.iter().try_for_each(|breakpoint| {
         let told = |why| Unusable::usage(format!("--break-on {breakpoint}: {why}"));
         if breakpoint.wants_changes() && request.stops.checkpoints == plan::Checkpointing::Off {
-            let why =
-                "what a run has written is known only with checkpoints, not with --checkpoint off";
+            let why = "files that runs have written are known only with checkpoints, not with \
+                 --checkpoint off";
             return Err(told(why.to_owned()));
         }
         work.takes(breakpoint).map_err(told)
@@ -311,7 +311,7 @@ fn open_cache(
     let signer = match home.signing_key() {
         Ok(key) => Signer::new(key),
         Err(error) => {
-            warnings.push(format!("caches are copied, and hold no secret in their keys: {error}"));
+            warnings.push(format!("caches are copied, and their keys contain no secrets: {error}"));
             Signer::default()
         }
     };

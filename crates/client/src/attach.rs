@@ -127,7 +127,7 @@ pub fn attach(
             }
             if is_over {
                 drop(mode);
-                let message = Some("detached; the build goes on".to_owned());
+                let message = Some("detached; the build continues".to_owned());
                 return Ok(SessionEnd { code: 0, message });
             }
         }

@@ -88,7 +88,7 @@ pub enum ClientError {
 
 /// How to continue or end a stopped runner.
 pub fn goes_on(pid: u32) -> String {
-    format!("let it go on: kill -CONT {pid}; or end it: kill -KILL {pid}")
+    format!("continue it: kill -CONT {pid}; or end it: kill -KILL {pid}")
 }
 
 /// A connection after its greeting.

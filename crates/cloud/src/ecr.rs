@@ -37,6 +37,6 @@ async fn password(
     });
     match decoded.as_deref().and_then(|text| text.split_once(':')) {
         Some((user, password)) => Ok((user.to_owned(), password.to_owned())),
-        None => Err(format!("ECR's answer for {registry} holds no token")),
+        None => Err(format!("ECR's answer for {registry} contains no token")),
     }
 }

@@ -33,7 +33,7 @@ pub async fn decrypt(
     BASE64
         .decode(text.as_bytes())
         .map(Zeroizing::new)
-        .map_err(|_| odd("the Plaintext is no base64"))
+        .map_err(|_| odd("the Plaintext is not base64"))
 }
 
 /// The response of `DescribeKey` for a key.

@@ -54,7 +54,7 @@ impl FailedCommand<'_> {
         } else {
             "may not be executed (chmod +x)"
         };
-        format!("exit status 126: what it was to run {why}")
+        format!("exit status 126: the program to run {why}")
     }
 
     fn not_found(&self) -> String {
@@ -96,7 +96,7 @@ fn signal_text(signal: i32) -> Cow<'static, str> {
         8 => "SIGFPE: a division by zero, for one".into(),
         9 => "SIGKILL".into(),
         11 => "SIGSEGV: memory that is not its own".into(),
-        13 => "SIGPIPE: nobody read what it wrote".into(),
+        13 => "SIGPIPE: nothing read its output".into(),
         14 => "SIGALRM".into(),
         15 => "SIGTERM".into(),
         24 => "SIGXCPU: its limit of processor time".into(),
@@ -141,14 +141,14 @@ mod tests {
                 "sh: 4: ./a: Permission denied",
                 None,
                 None,
-                "exit status 126: what it was to run may not be executed (chmod +x)",
+                "exit status 126: the program to run may not be executed (chmod +x)",
             ),
             (
                 CommandOutcome::Exited(126),
                 "sh: ./a: cannot execute binary file: Exec format error",
                 None,
                 None,
-                "exit status 126: what it was to run is for another kind of machine, or a script \
+                "exit status 126: the program to run is for another kind of machine, or a script \
                  without #!",
             ),
             (

@@ -130,13 +130,13 @@ fn counts_on(failure: &HintSubject<'_>, earlier: &str) -> bool {
 #[must_use]
 pub fn missing_user(name: &str) -> String {
     match name {
-        "codebuild-user" => "images of CodeBuild's have that user: --image \
+        "codebuild-user" => "images from CodeBuild have that user: --image \
                              public.ecr.aws/codebuild/amazonlinux-x86_64-standard:5.0; or a command of root's \
                              before this one: useradd -m codebuild-user"
             .to_owned(),
         _ => format!(
-            "take an image that has that user (--image), or put a command of root's before this one: useradd \
-             -m {name}"
+            "use an image that has that user (--image), or create it before this command, as root: \
+             useradd -m {name}"
         ),
     }
 }
@@ -224,13 +224,13 @@ const ROWS: [HintRow; 15] = [
         applies: |failure| failure.is_closed,
         needles: UNREACHED,
         but: &[],
-        advice: "--network none closes the build off; leave it out, or take --network pasta",
+        advice: "--network none closes the build off; leave it out, or use --network pasta",
     },
     HintRow {
         applies: |failure| failure.lacks_proxy && !failure.is_closed,
         needles: UNREACHED,
         but: &[],
-        advice: "you reach the network by a proxy, of which the build does not know: --proxy",
+        advice: "you use a proxy that the build does not know about: --proxy",
     },
     HintRow {
         applies: always,
@@ -253,7 +253,8 @@ const ROWS: [HintRow; 15] = [
         ],
         but: &[],
         advice: "`docker login` got no password, because the program before it in the pipe was not found: \
-                 take an image that has it (--image), or leave the command out: --skip '*docker login*'",
+                 use an image that has it (--image), or leave the command out: --skip '*docker \
+                 login*'",
     },
     HintRow {
         applies: |failure| !failure.is_privileged,
@@ -283,8 +284,8 @@ const ROWS: [HintRow; 15] = [
             "Unable to load AWS credentials",
         ],
         but: &[],
-        advice: "--aws-profile NAME gives the build credentials of yours, --aws-profile env those in your \
-                 variables; or a stand-in: --stub aws",
+        advice: "--aws-profile NAME gives the build your credentials, --aws-profile env those in \
+                 your variables; or use a stub: --stub aws",
     },
     HintRow {
         applies: always,
@@ -299,7 +300,7 @@ const ROWS: [HintRow; 15] = [
             "SELF_SIGNED_CERT_IN_CHAIN",
         ],
         but: &[],
-        advice: "if a CA of yours signs what the build connects to: --ca-file CA.pem",
+        advice: "if the server's certificate is from your own CA: --ca-file CA.pem",
     },
     HintRow {
         applies: always,
@@ -317,29 +318,29 @@ const ROWS: [HintRow; 15] = [
             "Illegal option -o pipefail",
         ],
         but: &[],
-        advice: "the command is written for bash, and `sh` of this image is another shell: set `shell: bash` \
-                 under `env:` in the buildspec",
+        advice: "the command is written for bash, but this image's `sh` is another shell: set \
+                 `shell: bash` under `env:` in the buildspec",
     },
     HintRow {
         applies: |failure| failure.is_host,
         needles: NOT_ROOT,
         but: &[],
-        advice: "packages can be installed in the image `host` by real root only: take an image that has what \
-                 is missing (--image), or start the build with sudo",
+        advice: "only real root can install packages in the image `host`: use an image that has \
+                 them (--image), or start the build with sudo",
     },
     HintRow {
         applies: |failure| !failure.is_host,
         needles: NOT_ROOT,
         but: &[],
-        advice: "packages can be installed by root only, and this command runs as another user: see `run-as` \
-                 in the buildspec",
+        advice: "only root can install packages, and this command runs as another user: see \
+                 `run-as` in the buildspec",
     },
     HintRow {
         applies: always,
         needles: &["No space left on device", "ENOSPC", "Disk quota exceeded"],
         but: &["number of file watchers"],
-        advice: "make room with runner cache prune and runner image prune, or let builds lie elsewhere: \
-                 RUNNER_HOME=DIR",
+        advice: "make room with runner cache prune and runner image prune, or store builds \
+                 elsewhere: RUNNER_HOME=DIR",
     },
     HintRow {
         applies: always,
@@ -432,7 +433,7 @@ fn missing(failure: &HintSubject<'_>) -> Option<Cow<'static, str>> {
         )
         .into(),
         _ if CLIENTS.contains(&name) => format!(
-            "{place} `{name}`: --stub {name} puts a stand-in in its place, which does nothing and succeeds"
+            "{place} `{name}`: --stub {name} replaces it by a stub that does nothing and succeeds"
         )
         .into(),
         _ if OF_CODEBUILD.contains(&name) && !failure.is_codebuild => format!(
@@ -441,7 +442,7 @@ fn missing(failure: &HintSubject<'_>) -> Option<Cow<'static, str>> {
         )
         .into(),
         _ => format!(
-            "{place} `{name}`: take an image that has it (--image), or put a stand-in in its place: --stub \
+            "{place} `{name}`: use an image that has it (--image), or replace it by a stub: --stub \
              {name}"
         )
         .into(),

@@ -72,7 +72,7 @@ pub(crate) fn read(text: &str, problems: &mut DocumentProblems) -> Option<JsonNo
         let place = LineColumn { line: number(error.line()), column: number(error.column()) };
         let full = error.to_string();
         let what = full.rsplit_once(" at line ").map_or(full.as_str(), |(what, _)| what);
-        problems.add(place, format!("this is no JSON: {what}"));
+        problems.add(place, format!("this is not JSON: {what}"));
         return None;
     }
     let start = LineColumn { line: 1, column: 1 };

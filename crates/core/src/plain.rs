@@ -36,7 +36,7 @@ pub fn line(text: &str) -> Cow<'_, str> {
 }
 
 /// Converts terminal output to plain lines: drops colours, titles and cursor movements, and puts
-/// text that overwrote a line on a line of its own. Other control characters are replaced.
+/// text that overwrote a line on a new line. Other control characters are replaced.
 #[must_use]
 pub fn shown(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());

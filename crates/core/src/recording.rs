@@ -48,8 +48,8 @@ impl CastHeader {
     /// # Errors
     /// It is not a header, or has another version.
     pub fn parse(line: &str) -> Result<Self, String> {
-        let header: CastHeader =
-            serde_json::from_str(line).map_err(|error| format!("it is no recording: {error}"))?;
+        let header: CastHeader = serde_json::from_str(line)
+            .map_err(|error| format!("it is not a recording: {error}"))?;
         match header.version {
             2 => Ok(header),
             other => Err(format!("it is a recording of version {other}, not 2")),

@@ -69,7 +69,7 @@ fn end_with_parent() -> Result<(), String> {
 
 /// Unpacks a layer from standard input.
 fn unpack(tree: &str, marks: &str, most: &str) -> Result<String, String> {
-    // Ignores the caller's umask: an image's files have modes of their own.
+    // Ignores the caller's umask: the image sets the modes of its files.
     umask(Mode::from_bits_truncate(0o022));
     let rules = Rules::from_words(marks, most).ok_or("these words make no rules")?;
     let said = |value: serde_json::Result<String>| value.map_err(|error| error.to_string());

@@ -144,7 +144,7 @@ impl ContainerHandle for Own {
 pub(super) struct InitContainer {
     init: Arc<InitClient>,
     held: Mutex<Option<Box<dyn ContainerHandle>>>,
-    /// The build's directory, if the container's root is the caller, whoever that is.
+    /// The build's directory, if the container's root is the caller.
     of_caller: Option<PathBuf>,
     has_one_user: bool,
     is_layered: bool,
@@ -207,7 +207,7 @@ impl InitContainer {
             holds: None,
             made,
             has_toolbox: false,
-            written: Err("what a daemon's container has written is the daemon's"),
+            written: Err("files written by a daemon's container belong to the daemon"),
             gate: tokio::sync::RwLock::default(),
         }
     }

@@ -74,7 +74,7 @@ impl FromStr for Remote {
         }
         let (host, port) = text.rsplit_once(':').unwrap_or(("localhost", text));
         let port = port.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(|| {
-            format!("`{text}` is no PORT, HOST:PORT, [IPV6]:PORT or absolute path of a socket")
+            format!("`{text}` is not a PORT, HOST:PORT, [IPV6]:PORT or absolute path of a socket")
         })?;
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         let host = bare.unwrap_or(host);

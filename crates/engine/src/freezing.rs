@@ -55,7 +55,7 @@ impl GroupFreezer {
     pub(super) fn thaw(&mut self) -> bool {
         let is_frozen = std::mem::take(&mut self.is_frozen);
         if is_frozen && let Some(Err(error)) = self.group.as_ref().map(|group| group.thaw()) {
-            tracing::warn!(%error, "what stood still cannot be let go on");
+            tracing::warn!(%error, "stopped processes cannot be continued");
         }
         is_frozen
     }

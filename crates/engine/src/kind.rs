@@ -207,7 +207,7 @@ impl Traits {
     }
 
     /// The build's own name for its /codebuild directory, and the directory that holds its
-    /// `readonly` files: the folder `readonly`, unless the build has no root of its own.
+    /// `readonly` files: the folder `readonly`, if the build has its own root.
     pub fn claim(&self, layers: &[PathBuf], readonly: PathBuf) -> io::Result<(String, PathBuf)> {
         match layers.first() {
             Some(layer) if !self.isolates => {

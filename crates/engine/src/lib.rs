@@ -140,7 +140,7 @@ pub trait Container: Send + Sync {
     /// The build's layer, if it can be kept and put back, or a short reason why not.
     fn layer(&self) -> Result<Arc<KeptLayer>, String> {
         Err(format!(
-            "the engine `{}` cannot keep what a build has written; `--engine namespaces` can",
+            "the engine `{}` cannot save what a build has written; `--engine namespaces` can",
             self.engine()
         ))
     }

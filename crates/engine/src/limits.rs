@@ -52,7 +52,7 @@ pub fn mend() -> &'static str {
     if nix::unistd::geteuid().is_root() {
         "this process may not divide its control group, as in a container: limit that one instead"
     } else {
-        "this needs root, or a control group of your own: systemd-run --user --scope -p Delegate=yes \
+        "this needs root, or your own control group: systemd-run --user --scope -p Delegate=yes \
          runner run ..."
     }
 }

@@ -111,7 +111,7 @@ impl fmt::Display for EngineNote {
             ),
             EngineNote::SourceElsewhere { usual, target } => write!(
                 f,
-                "{usual} cannot be made or is taken: the build finds its source at {}",
+                "{usual} is in use or cannot be created: the build's source is at {}",
                 target.display()
             ),
             EngineNote::LessPrivileged => f.write_str(LESS_PRIVILEGED),
@@ -124,7 +124,8 @@ impl fmt::Display for EngineNote {
             ),
             EngineNote::LayerIn { place, failures } => write!(
                 f,
-                "what the build writes is kept in {place}, because elsewhere it cannot be:\n  {}",
+                "the build's files are stored in {place}, because other directories cannot hold \
+                 them:\n  {}",
                 failures.join("\n  ")
             ),
             EngineNote::UsesRunc => {
@@ -142,12 +143,12 @@ impl fmt::Display for EngineNote {
             }
             EngineNote::EnforcedUnseen { options, by } => write!(
                 f,
-                "{options}: whether {by} enforces it is not seen from here, and what it does to the build \
-                 is not told"
+                "{options}: the runner cannot see whether {by} enforces it, and does not report \
+                 its effect on the build"
             ),
             EngineNote::NoGroups { cause } => write!(f, "no limit can be enforced: {cause}"),
             EngineNote::NetworkLost { said } => {
-                write!(f, "pasta has ended; the build has no network any more {said}")
+                write!(f, "pasta has ended; the build no longer has a network {said}")
             }
             EngineNote::ToolboxNotShown => f.write_str(
                 "--toolbox: only an engine of our own can show it to sessions alone; here they have what \
@@ -193,8 +194,8 @@ mod tests {
         assert_eq!(elsewhere.level(), NoticeLevel::Note);
         assert_eq!(
             elsewhere.to_string(),
-            "what the build writes is kept in memory (at most 512 MiB), because elsewhere it cannot be:\
-             \n  /a: full"
+            "the build's files are stored in memory (at most 512 MiB), because other directories \
+             cannot hold them:\n  /a: full"
         );
         let (options, cause) = ("--memory 1G".to_owned(), "no group".to_owned());
         let unlimited = EngineNote::NotEnforced { options, by: Some(DaemonProgram::Podman), cause };

@@ -146,8 +146,8 @@ pub(super) fn check(spec: &ContainerSpec) -> Result<(), EngineError> {
     })?;
     OpenOptions::new().read(true).write(true).open(TUN).map(drop).map_err(|error| {
         if error.kind() == io::ErrorKind::PermissionDenied {
-            let mend = "let users have it, as most systems do, since what it makes takes rights of \
-                        its own: sudo chmod 666 /dev/net/tun";
+            let mend = "let users open it, as most systems do; interfaces need further rights: \
+                        sudo chmod 666 /dev/net/tun";
             lacking(format!("this user may not open {TUN}: {error}"), mend)
         } else {
             let mend = "load the kernel's module for it: sudo modprobe tun; in a container, start \

@@ -80,7 +80,8 @@ fn stopped() -> OutputError {
 impl Keeper for BucketKeeper {
     fn begin(&mut self, file: &Chosen, facts: &FileFacts) -> Result<(), OutputError> {
         let Ok(name) = str::from_utf8(&file.name) else {
-            let problem = "S3 takes names in UTF-8 only; rename it, or pack the artifact as a ZIP";
+            let problem =
+                "S3 accepts only names in UTF-8; rename it, or pack the artifact as a ZIP";
             return Err(OutputError::Source { path: file.name.clone(), problem: problem.into() });
         };
         let slash = if self.prefix.key.is_empty() { "" } else { "/" };

@@ -81,7 +81,7 @@ impl ShellValues {
         };
         let process = container.exec(spec).await.map_err(|error| error.to_string())?;
         let ProgramEnds::Separate([stdin, stdout, stderr]) = process.ends else {
-            return Err("its output is not to be had".to_owned());
+            return Err("its output is not available".to_owned());
         };
         drop(stdin);
         let read = |pipe| {

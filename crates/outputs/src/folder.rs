@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 /// Mode bits that are kept: not those that let a program run with other rights.
 const MODE: u32 = 0o777;
-/// Mode of directories that have no mode of their own.
+/// Mode of directories that have none.
 const DIRECTORY: u32 = 0o755;
 
 #[derive(Debug)]

@@ -258,7 +258,7 @@ impl ListingWalk {
                 self.tasks.push(ListingTask::Inside(path.to_vec()));
             }
             SYMLINK => self.problem(path, format!("it leads nowhere ({shown})")),
-            _ => self.problem(path, format!("it leads to {shown}, which is no file")),
+            _ => self.problem(path, format!("it leads to {shown}, which is not a file")),
         }
     }
 

@@ -134,7 +134,7 @@ pub(super) fn keep(
                 match entry.facts.kind() {
                     REGULAR => keeper.begin(file, &entry.facts)?,
                     SYMLINK => return Err(file.problem("it leads nowhere any more")),
-                    _ => return Err(file.problem("it is no regular file any more")),
+                    _ => return Err(file.problem("it is no longer a regular file")),
                 }
                 current = Some(file);
             }
@@ -147,7 +147,7 @@ pub(super) fn keep(
                 match how {
                     ContentEnd::Whole => {}
                     ContentEnd::Changed => warn(format!(
-                        "{} changed while it was read: what is kept of it may never have been in it",
+                        "{} changed while it was read: the copy may be a mixture of its versions",
                         file.whole().escape_ascii()
                     )),
                     ContentEnd::Unreadable(errno) => {

@@ -9,8 +9,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-/// Gives this process mounts of its own, which a user namespace asks for before anything is mounted
-/// in it.
+/// Moves this process to a new mount namespace, which a user namespace needs before anything can be
+/// mounted in it.
 ///
 /// # Errors
 /// The kernel refuses.

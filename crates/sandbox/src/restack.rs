@@ -74,10 +74,10 @@ impl From<SandboxSetupError> for NotRestacked {
     }
 }
 
-/// What the helper is told once.
+/// The helper's settings, sent once.
 #[derive(Serialize, Deserialize)]
 struct RestackSetup {
-    /// Whether the container has users of its own.
+    /// Whether the container has its own users.
     has_users: bool,
     handed: Vec<PathBuf>,
     /// Pid of the container's first process.
@@ -279,7 +279,7 @@ pub fn serve_restacks() -> u8 {
     0
 }
 
-/// The helper, in a mount namespace of its own that shows what the host's shows.
+/// The helper, in its own mount namespace, which shows the host's mounts.
 struct Helper {
     container: OwnedFd,
     owners: OwnedFd,
@@ -385,7 +385,7 @@ impl<'t> Tree<'t> {
         mut made: BTreeMap<u64, Detached>,
     ) -> Result<Self, NotRestacked> {
         let failed = |error: io::Error| {
-            NotRestacked::intact(format!("cannot mount the container's root anew: {error}"))
+            NotRestacked::intact(format!("cannot remount the container's root: {error}"))
         };
         let old = mounts::open_path(Path::new("/")).map_err(failed)?;
         if !is_root_of(&old, root.id).map_err(failed)? {
@@ -407,7 +407,7 @@ impl<'t> Tree<'t> {
     fn fill(&self, mount: &TableMount) -> Result<(), String> {
         for below in self.table.below(mount) {
             let failed =
-                |error: io::Error| format!("cannot mount {} anew: {error}", below.point.display());
+                |error: io::Error| format!("cannot mount {} again: {error}", below.point.display());
             let old = find(&self.old, &below.point).map_err(failed)?;
             // A mount covered by another is invisible.
             if !is_root_of(&old, below.id).map_err(failed)? {

@@ -85,7 +85,7 @@ pub(crate) fn spawn(new: &NewProcess<'_>) -> io::Result<(u32, OwnedFd)> {
     if let Some(group) = new.groups.and_then(|groups| groups.birthplace.as_ref()) {
         // SAFETY: `become_program` makes system calls only.
         let born = unsafe { clone_into(new.namespaces, Some(group.as_fd()), &child) };
-        // An older kernel, or a group that it may not be born in: whoever looks finds it elsewhere.
+        // An older kernel, or a group that it may not be born in: the caller finds it elsewhere.
         if born.is_ok() {
             return born;
         }
@@ -234,9 +234,8 @@ unsafe fn become_program(
                 or_end(libc::syscall(libc::SYS_dup3, fd, number, libc::O_CLOEXEC));
             }
         }
-        // Closed now rather than by the exec: this process waits at the gate first, and would keep
-        // the other ends of its own and its siblings' gates and pipes open after the runner is
-        // killed.
+        // Closed now rather than by the exec: this process waits at the gate first. If the runner
+        // is killed meanwhile, it would keep the other ends of all gates and pipes open.
         libc::syscall(libc::SYS_close_range, file + 1, libc::c_uint::MAX, 0);
         if new.gate.is_some() {
             if !wait_at_gate(gate) {

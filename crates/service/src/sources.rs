@@ -13,7 +13,8 @@ pub fn folder(location: &str, root: Option<&Path>) -> Result<PathBuf, String> {
     let path = location.strip_prefix("file://").unwrap_or(location);
     let Some(root) = root else {
         return Err(format!(
-            "Invalid source location {location}: folders are taken below `runner serve --source-root DIR` only"
+            "Invalid source location {location}: only folders below `runner serve --source-root \
+             DIR` are allowed"
         ));
     };
     let end = |path: &Path| {
@@ -29,7 +30,7 @@ pub fn folder(location: &str, root: Option<&Path>) -> Result<PathBuf, String> {
         ));
     }
     if !found.is_dir() {
-        return Err(format!("Invalid source location {location}: it is no folder"));
+        return Err(format!("Invalid source location {location}: it is not a folder"));
     }
     Ok(found)
 }
@@ -50,7 +51,7 @@ pub fn problems(project: &Value, root: Option<&Path>) -> Vec<String> {
         && !root.is_some_and(|root| is_below(path, root))
     {
         found.push(format!(
-            "Invalid image {image}: files are taken below `runner serve --source-root DIR` only"
+            "Invalid image {image}: only files below `runner serve --source-root DIR` are allowed"
         ));
     }
     found

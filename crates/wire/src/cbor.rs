@@ -15,7 +15,7 @@ const EPOCH: u64 = 1;
 
 /// Why a body cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the body is no CBOR that this service takes: {0}")]
+#[error("the body is not CBOR that this service accepts: {0}")]
 pub struct CborError(String);
 
 impl CborError {

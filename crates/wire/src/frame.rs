@@ -17,7 +17,7 @@ const MESSAGE: u8 = 0;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// A frame longer than [`MAX_BODY`].
-    #[error("a frame of {0} bytes is announced, at most {MAX_BODY} are taken")]
+    #[error("a frame of {0} bytes is announced; the maximum is {MAX_BODY}")]
     TooLong(usize),
     /// The kind is unknown.
     #[error("a frame of unknown kind {0} is announced")]

@@ -59,12 +59,13 @@ impl AsRef<RunArgs> for BatchArgs {
 }
 
 const EXIT_CODES: &str = "\
-All builds see the source as it was when the batch began. Files of --reports, --log-file and of --artifacts in
-a directory are kept apart by the build's identifier; --build-json is the batch's record. A build's log: runner
-logs ID. What the buildspec's images and privileged-mode ask of this machine needs --trust-project.
+All builds see the source as it was when the batch began. The files of --reports, of --log-file and
+of --artifacts DIR are kept apart by the build's identifier; --build-json is the batch's record. For
+a build's log: runner logs ID. The buildspec needs --trust-project for images and
+privileged-mode that require rights on this machine.
 
-Exit status: the worst of the builds that count (not of those that may fail, never ran, or were stopped because
-another one had failed), in this order:
+Exit status: the worst of these. Builds that may fail, that never ran, or that were stopped because
+another one had failed do not count. From the worst:
   3  the image, the engine or this program failed
   2  usage error, or a buildspec was rejected
   4  a build timed out
@@ -100,7 +101,7 @@ pub(super) fn batch(args: BatchArgs, typed: &[OsString]) -> Result<u8, CliError>
     }
     let is_typed = !matches!(options.annotations, AnnotationsName::Auto | AnnotationsName::None);
     if is_typed && !options.quiet {
-        say("not heeded: --annotations, which is for one build");
+        say("ignored: --annotations, which is for one build");
     }
     typed_options.image_map.clone_from(&options.image_map);
     let trusted = options.trust_project;
@@ -189,7 +190,7 @@ impl From<BatchError> for CliError {
             BatchError::BuildJson { .. } => CliError::of(USAGE, error),
             BatchError::Source(_) => CliError::of(super::error::OURS, error).hint(
                 "the copy is made in the state folder: set RUNNER_HOME to a directory with more room, \
-                 or mend what is named",
+                 or correct what is named",
             ),
             BatchError::Io(..) => CliError::of(super::error::OURS, error),
         }

@@ -129,7 +129,7 @@ pub(super) fn words(
     if !args.quiet {
         for Located { value, span } in unheeded {
             let Span { line, column, .. } = span;
-            say(&format!("{}:{line}:{column}: not heeded: {value}", reading.shown));
+            say(&format!("{}:{line}:{column}: ignored: {value}", reading.shown));
         }
     }
     Ok(words)

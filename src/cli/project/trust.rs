@@ -150,7 +150,7 @@ pub(super) fn check(reading: &Reading, says_so: bool) -> Result<bool, CliError> 
     let home = home::open()?;
     let store = home.root().join("trusted.json");
     let failed = |error: std::io::Error| {
-        CliError::ours(format!("cannot remember what is trusted in {}: {error}", store.display()))
+        CliError::ours(format!("cannot record what is trusted in {}: {error}", store.display()))
     };
     let mut trusted: Trusted = match std::fs::read(&store) {
         Ok(text) => serde_json::from_slice(&text).unwrap_or_default(),

@@ -129,8 +129,10 @@ pub(super) fn sessions(verb: &SessionsVerb) -> Result<u8, CliError> {
 fn recording(kept: &KeptSession) -> Result<File, CliError> {
     let name = plain::line(&kept.name);
     if !kept.has_cast {
-        return Err(CliError::usage(format!("{name} was no terminal, so no times were kept"))
-            .hint("`runner sessions show` prints it"));
+        return Err(CliError::usage(format!(
+            "{name} was not a terminal, so no times were recorded"
+        ))
+        .hint("`runner sessions show` prints it"));
     }
     kept.recording()
         .map_err(|error| CliError::ours(format!("cannot read the recording of {name}: {error}")))
@@ -145,7 +147,7 @@ impl RecordingPlace {
         let dir = match &self.dir {
             Some(dir) => dir.clone(),
             None => open()?.last_session_log().ok_or_else(|| {
-                CliError::usage("no sessions were kept yet on this machine")
+                CliError::usage("no sessions have been recorded on this machine yet")
                     .hint("`runner run --session-log DIR` keeps them; --dir names another folder")
             })?,
         };
@@ -195,7 +197,7 @@ fn ls(args: &RecordingsLsArgs) -> Result<u8, CliError> {
         return super::answer(plain::json(&text).into_owned() + "\n");
     }
     if folder.kept.is_empty() {
-        stdio::say(&format!("no sessions are kept in {}", folder.path.display()));
+        stdio::say(&format!("there are no recorded sessions in {}", folder.path.display()));
         return Ok(0);
     }
     let cells = folder.kept.iter().map(|kept| {

@@ -164,7 +164,7 @@ impl BuildLauncher {
         parts: &[String],
     ) -> Result<BuildRequest, String> {
         let combined = combine(dir, parts)
-            .map_err(|error| format!("cannot put together what the builds have left: {error}"))?;
+            .map_err(|error| format!("cannot combine the outputs of the builds: {error}"))?;
         let mut project = start.order["project"].clone();
         without(&mut project, &["secondaryArtifacts", "secondarySources", "cache"]);
         project["artifacts"]["packaging"] = json!("ZIP");

@@ -75,7 +75,7 @@ impl Combined {
                 file.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
             format!(
                 "echo {}",
-                quoted(&format!("{plain}: several builds have left it; that of {part} is kept"))
+                quoted(&format!("{plain}: several builds wrote it; the one of {part} is kept"))
             )
         });
         let mut commands: Vec<String> = told.collect();

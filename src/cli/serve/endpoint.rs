@@ -153,9 +153,7 @@ async fn run(
         say("warning: --no-auth: every program that runs as you, outside of builds, may use it");
     }
     if !address.ip().is_loopback() {
-        say(
-            "warning: others can reach this address, and what they and you say to it is not encrypted",
-        );
+        say("warning: others can reach this address, and connections to it are not encrypted");
     }
     // Builds start only now, when there is an endpoint; without one, nothing has started.
     service.take_up_all().map_err(DatabaseOpenError::from)?;
@@ -166,7 +164,7 @@ async fn run(
         () = service.expire() => {}
     }
     service.drain();
-    say("stopping; builds go on");
+    say("stopping; builds continue");
     if let (running @ 1.., patience) = server.commands() {
         let patience = in_words(patience);
         say(&format!(
@@ -174,7 +172,7 @@ async fn run(
         ));
     }
     tokio::select! {
-        () = server.close("the endpoint is being stopped; the build goes on") => {}
+        () = server.close("the endpoint is stopping; the build continues") => {}
         _ = signals.next() => {}
     }
     Ok(())

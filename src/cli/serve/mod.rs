@@ -72,10 +72,10 @@ AWS's clients see every build of this machine through it:
   aws ecs execute-command --task UUID ...          the build as a task of the cluster `default`
   aws ssm send-command --instance-ids mi-... ...   scripts in builds (docs/run-command.md)
 
-each with --endpoint-url, --region us-east-1 and the credentials that are named at the
-start, or those of a user of iam.json (docs/access-control.md), who may do what their
-policies allow. While it runs, builds name it in their notices; without it each build with
---enable-session has an endpoint of its own. When it ends, its sessions end and builds go on.";
+Each call needs --endpoint-url, --region us-east-1 and the credentials that `serve` names when it
+starts, or those of a user of iam.json (docs/access-control.md), who may do what their policies
+allow. While `serve` runs, builds name it in their notices; without it, each build with
+--enable-session has its own endpoint. When `serve` ends, its sessions end and the builds go on.";
 
 /// Serves until it is stopped. Returns its exit code.
 pub(super) fn serve(args: &ServeArgs) -> Result<u8, CliError> {
@@ -84,8 +84,8 @@ pub(super) fn serve(args: &ServeArgs) -> Result<u8, CliError> {
             .hint("leave out --listen, or --no-auth"));
     }
     if let Some(root) = args.source_root.as_deref().filter(|root| !root.is_dir()) {
-        return Err(CliError::usage(format!("--source-root {}: it is no folder", root.display()))
-            .hint("name the folder that sources of projects lie below"));
+        return Err(CliError::usage(format!("--source-root {}: not a folder", root.display()))
+            .hint("name the folder that contains the sources of projects"));
     }
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let max_builds = args.max_builds.map_or(processors, usize::from);

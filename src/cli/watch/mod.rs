@@ -40,7 +40,7 @@ use std::time::{Duration, Instant};
 /// How long a source must be quiet before its change counts as done.
 const QUIET: Duration = Duration::from_millis(200);
 
-/// What a build started here is told.
+/// The state that is passed to a build started here.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct WatchedBuild {
     /// The parent process; the build ends with it.
@@ -69,7 +69,7 @@ impl WatchedBuild {
         let parent = getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
         match parent {
             Some(parent) if parent == self.by => Ok(()),
-            _ => Err(CliError::ours("the program that watches is gone")),
+            _ => Err(CliError::ours("the watching program is gone")),
         }
     }
 
@@ -361,7 +361,7 @@ fn wanted(
     // The build itself reports the files' settings.
     let args = RunArgs { quiet: true, ..args.clone() };
     let (args, _) = project::with_files(args, typed)?;
-    let real = |path: &Path| beneath::real(path).map_err(failed("find what is to be watched"));
+    let real = |path: &Path| beneath::real(path).map_err(failed("find what to watch"));
     let mut sources = vec![super::run::source(&args.source)?];
     for (_, dir) in &args.secondary_source {
         sources.push(real(dir)?);
@@ -402,7 +402,7 @@ fn wanted(
                 "--watch: {option} is {}, where the source is: each build would start the next one",
                 source.display()
             ))
-            .hint("name a directory of its own for what builds leave"));
+            .hint("name a separate directory for the outputs of builds"));
         }
         left.push(place);
     }

@@ -84,7 +84,7 @@ pub(super) fn logged(bed: &Bed) -> ChoreResult {
     place.call("AmazonSSM.CreateDocument", &document)?;
     let mut streamed = up(place.session("AWS-StartInteractiveCommand", &command)?)?;
     let mut contenders = [
-        Contender::timed("kept here, and streamed to CloudWatch Logs", || streamed.round_trip()),
+        Contender::timed("stored here, and streamed to CloudWatch Logs", || streamed.round_trip()),
         Contender::timed("kept here", || here.round_trip()),
     ];
     measure("One key and its echo, in sessions that are kept", 300, &mut contenders)?;

@@ -31,8 +31,9 @@ fn milliseconds(mut work: impl FnMut() -> ChoreResult) -> ChoreResult<f64> {
 /// Each command writes one file in the source and one in /tmp, which are two overlays.
 fn growth(bed: &Bed) -> ChoreResult {
     println!(
-        "### Checkpoints\n\n| commands, each with two files more in two overlays | copied: the checkpoint, ms | more for each \
-         command, ms | sealed: the checkpoint, ms | the last one, ms | more for each command, ms |\n|---|---|---|---|---|---|"
+        "### Checkpoints\n\n| commands, each with two more files in two overlays | copied: the \
+         checkpoint, ms | more for each command, ms | sealed: the checkpoint, ms | the last one, \
+         ms | more for each command, ms |\n|---|---|---|---|---|---|"
     );
     for count in [1, 10, 100, 200] {
         let command = |at| format!("echo {at} > f{at}; echo {at} > /tmp/f{at}");
@@ -83,7 +84,7 @@ fn way_back(bed: &Bed, docker: Option<&Docker>) -> ChoreResult {
     let mut ours = Vec::new();
     for (option, kind) in [("auto", "copied"), ("sealed", "sealed")] {
         let (taken, back) = back(bed, option, kind)?;
-        println!("| the checkpoint behind them, {kind} | {taken:.1} |");
+        println!("| the checkpoint after them, {kind} | {taken:.1} |");
         println!("| from the decision to rewind to the command's first output | {back:.1} |");
         ours.push((kind, taken + back));
     }
@@ -171,7 +172,9 @@ fn told(bed: &Bed) -> ChoreResult {
     };
     println!("### 20,000 files that one run has written\n\n| | ms |\n|---|---|");
     for (what, event) in
-        ["found out behind the run", "behind the next, which changes nothing"].iter().zip(&found)
+        ["changes recorded after the run", "after the next run, which changes nothing"]
+            .iter()
+            .zip(&found)
     {
         println!("| {what} | {} |", event["data"]["ms"]);
     }

@@ -56,7 +56,7 @@ pub(super) fn start(bed: &Bed) -> ChoreResult {
             number += 1;
             quiet(as_user("runc").args(["--root", &state, "run", &format!("bench-{number}")]))
         }),
-        Contender::new("`/bin/true`, to be taken off each", || quiet(&mut as_user("/bin/true"))),
+        Contender::new("`/bin/true`, to subtract from each", || quiet(&mut as_user("/bin/true"))),
     ];
     measure("The same without root (whole process, with setpriv and env)", 10, &mut contenders)
 }

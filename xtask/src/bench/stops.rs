@@ -39,9 +39,7 @@ pub(super) fn measure(bed: &Bed) -> ChoreResult {
             println!("| {row}{what} | {time:.2} | {:.2} |", time / shell);
         }
     }
-    println!(
-        "| from a line into `sh` to the end of the `/bin/true` that it runs for it | {shell:.2} | 1.00 |\n"
-    );
+    println!("| from a line sent to `sh` to the end of its `/bin/true` | {shell:.2} | 1.00 |\n");
     let many = bed.buildspec("many", &[":"; MANY])?;
     let never = ["--break-on", "failure if status == 77", "--break-on", "command:/never/"];
     let without = [&never[..], &OFF].concat();

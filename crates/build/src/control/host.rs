@@ -345,8 +345,8 @@ impl HostPauses {
                 return match view.paused.len() {
                     1 => "the build is paused".to_owned(),
                     count => format!(
-                        "the build is paused at another breakpoint: {count} wait, and each takes a \
-                         codebuild-resume of its own"
+                        "the build is paused at another breakpoint: {count} wait, and each needs \
+                         its own codebuild-resume"
                     ),
                 };
             }

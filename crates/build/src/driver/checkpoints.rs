@@ -246,7 +246,7 @@ impl Checkpoints {
             let number = keep.number;
             let copies = settle(container, &now, &taken.memory, keep, &layer).await;
             taken.has_looked = copies.is_ok();
-            let copies = copies.map_err(|error| unkept(format!("it cannot be kept: {error}")))?;
+            let copies = copies.map_err(|error| unkept(format!("it cannot be saved: {error}")))?;
             (ShelfMark { number, copies }, CheckpointKind::Sealed, seal.entries, seal.bytes)
         } else {
             let last = taken.last.as_ref();
@@ -258,7 +258,7 @@ impl Checkpoints {
                 }
                 Saved::Same => match last {
                     Some(last) => (last.mark.clone(), last.kind, 0, 0),
-                    None => return Err(unkept("nothing is kept to go by".to_owned())),
+                    None => return Err(unkept("there is no earlier checkpoint".to_owned())),
                 },
             }
         };
@@ -411,16 +411,16 @@ impl Checkpoints {
                 match self.note(&taken, LedgerTime { run, is_run: true }, text).await {
                     Ok((changes, true)) => Ok(changes),
                     Ok((_, false)) => {
-                        Err("there is no room for more of what runs have changed".to_owned())
+                        Err("there is no room to record more changes of runs".to_owned())
                     }
-                    Err(error) => Err(format!("it cannot be kept: {error}")),
+                    Err(error) => Err(format!("it cannot be saved: {error}")),
                 }
             }
             Ok(Looked::TooMuch) => Err(Looked::too_much()),
             Ok(Looked::First | Looked::Changes(_)) => {
-                Err("what was there before it is not known".to_owned())
+                Err("the files before it are not known".to_owned())
             }
-            Err(error) => Err(format!("what it has written cannot be read: {error}")),
+            Err(error) => Err(format!("cannot read what it has written: {error}")),
         };
         let (changes, why) = match found {
             Ok(changes) => (changes, None),
@@ -463,7 +463,7 @@ impl Checkpoints {
             Ok((_, false)) => "there is no room for more".to_owned(),
             Err(error) => error.to_string(),
         };
-        let text = format!("what was changed at the stop before run {run} is not recorded: {why}");
+        let text = format!("changes at the stop before run {run} are not recorded: {why}");
         self.inbox.send(MachineInput::Notice(Notice::warning(text))).await;
     }
 
@@ -492,7 +492,7 @@ impl Checkpoints {
             write(shelf, RunLine::Rewound { to }).await;
             let done = blocking(move || back.restore(&memory, mark)).await;
             done.map_err(|error| {
-                EngineError::fault(format!("what was kept cannot be put back: {error}"), None)
+                EngineError::fault(format!("cannot restore the saved files: {error}"), None)
             })
         };
         let container = match self.housing.anew(layer, put_back).await {
@@ -500,7 +500,7 @@ impl Checkpoints {
             Err(error) => return Some(Err(fault(&error))),
         };
         if let Err(error) = self.entrypoint.again(&*container).await {
-            let text = format!("what the image's entrypoint starts is not there any more: {error}");
+            let text = format!("what the image's entrypoint started is gone: {error}");
             self.inbox.send(MachineInput::Notice(Notice::warning(text))).await;
         }
         // A command that was killed with its container releases the lock now.
@@ -551,7 +551,7 @@ fn millis(time: Duration) -> u64 {
 async fn write(layer: Arc<KeptLayer>, line: RunLine) {
     let written = blocking(move || layer.write_line(&line)).await;
     if let Err(error) = written {
-        tracing::debug!(%error, "where a checkpoint's files are cannot be written down");
+        tracing::debug!(%error, "cannot record where a checkpoint's files are");
     }
 }
 

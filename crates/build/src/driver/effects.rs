@@ -89,7 +89,7 @@ impl Effects {
             MachineEffect::Checkpoint { id, before, again, is_seen } => {
                 let checkpoints = self.checkpoints.clone();
                 let due = Due { id, before, again, is_seen };
-                self.inbox.perform("keep what the build has written", async move {
+                self.inbox.perform("save what the build has written", async move {
                     checkpoints.take(due).await;
                 });
             }
@@ -177,7 +177,7 @@ impl Effects {
         let (shell, housing) = (Arc::clone(&self.shell), self.housing.clone());
         let (cancel, cancelled) = watch::channel(false);
         let Some(container) = self.housing.current() else { return };
-        let task = self.inbox.perform("collect what the build leaves", async move {
+        let task = self.inbox.perform("collect the build's outputs", async move {
             let Some(work) = world.work() else { return };
             let shell = shell.lock().await;
             let Some(shell) = &*shell else { return };

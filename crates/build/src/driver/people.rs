@@ -97,7 +97,7 @@ impl Driver {
         if let Some(id) = removed
             && own.iter().all(|(own, _)| *own != id)
         {
-            return Err(format!("there is no breakpoint {} to be taken away", id.0));
+            return Err(format!("there is no breakpoint {} to remove", id.0));
         }
         let kept = own.into_iter().filter(|(id, _)| Some(*id) != removed);
         let mut breakpoints: Vec<_> = kept.map(|(_, breakpoint)| breakpoint).collect();

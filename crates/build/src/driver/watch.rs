@@ -173,9 +173,9 @@ impl RunWatch {
     async fn tell_uncounted(&self) {
         let is_new = std::mem::take(&mut self.lock().is_uncounted);
         if is_new && !self.0.is_told.swap(true, Ordering::Relaxed) {
-            let text = "a breakpoint watches the build's memory, which nothing counts here: no \
-                        control group of its own holds it; with --memory SIZE one does, where this \
-                        user may make one";
+            let text = "a breakpoint watches the build's memory, but nothing counts it here: the \
+                        build has no control group. With --memory SIZE it has one, if this user \
+                        may create one";
             self.0.inbox.send(MachineInput::Notice(Notice::warning(text.to_owned()))).await;
         }
     }

@@ -142,7 +142,10 @@ async fn secret_text(aws: &Amazon, wanted: &SecretReference) -> Result<String, B
         .await
         .map_err(|error| no_secret(error.to_string(), hint(&error)))?;
     answer["SecretString"].as_str().map(str::to_owned).ok_or_else(|| {
-        no_secret(format!("the secret {} is binary, which no variable can hold", wanted.id), None)
+        no_secret(
+            format!("the secret {} is binary, and a variable cannot hold it", wanted.id),
+            None,
+        )
     })
 }
 

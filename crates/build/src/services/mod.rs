@@ -205,7 +205,7 @@ impl Services {
         for place in &self.wanted {
             let leavings = Leavings { layers: place.layers.clone(), groups: Vec::new() };
             if let Err(error) = clear(&self.surroundings.folder, &place.service.name, &leavings) {
-                tracing::debug!(%error, "what a service wrote is left");
+                tracing::debug!(%error, "the files of a service are not removed");
             }
         }
     }
@@ -237,7 +237,7 @@ impl Services {
                 if last.is_empty() { String::new() } else { format!("; its last words:\n{last}") };
             let _ = tokio::time::timeout(ENDING, container.stop()).await;
             let hint = format!(
-                "what it wrote is in {}; variables that it needs: --service-env {name}:NAME=VALUE",
+                "its output is in {}; set variables that it needs: --service-env {name}:NAME=VALUE",
                 log.path().display()
             );
             return Err(failed(format!("{why}{words}"), Some(hint)));
@@ -392,7 +392,7 @@ async fn program(
         user: user.ids,
         stdio: Stdio::Merged,
         toolbox: false,
-        // It has a container of its own: nothing in it is a command of the build.
+        // Its container is separate: nothing in it is a command of the build.
         of_build: false,
     })
 }

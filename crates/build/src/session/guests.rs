@@ -196,7 +196,7 @@ impl Presence {
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        let how = self.how.take().unwrap_or_else(|| "the client has gone".to_owned());
+        let how = self.how.take().unwrap_or_else(|| "the client is gone".to_owned());
         let (guests, session) = (Arc::clone(&self.guests), self.number);
         let mut note = guests.note("closed", session, self.id.as_deref());
         note.how = Some(guests.masked(&how));
@@ -205,7 +205,7 @@ impl Drop for Presence {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         runtime.spawn(async move {
             guests.inbox.send(MachineInput::SessionClosed { session, how }).await;
-            // Decrement last, so that whoever waits for the last session finds its end in the log.
+            // Decrement last: the log then has the last session's end when a waiter wakes.
             guests.count.send_modify(|count| *count = count.saturating_sub(1));
         });
     }

@@ -271,7 +271,8 @@ impl FetchJob<'_> {
                 "{name}: it was written to while it was read, and may be a mixture"
             )),
             ContentEnd::Unreadable(errno) => self.problem(&format!(
-                "{name}: it could not be read to its end in the build, zeros stand for the rest: {}",
+                "{name}: it could not be read to its end in the build; the rest is filled with \
+                 zeros: {}",
                 io::Error::from_raw_os_error(errno)
             )),
         }

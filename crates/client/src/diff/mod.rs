@@ -195,7 +195,10 @@ impl TreeComparison<'_> {
                 let mut kinds =
                     mode.map(FileType::from_raw_mode).filter(|kind| *kind != FileType::RegularFile);
                 let what = kinds.next().map_or("something else", described);
-                self.problem(&format!("{}: it is {what}, which no patch holds", shown(path)));
+                self.problem(&format!(
+                    "{}: it is {what}, which a patch cannot contain",
+                    shown(path)
+                ));
                 return Ok(None);
             }
             (old, new) => (old.flatten(), new.flatten()),

@@ -122,7 +122,7 @@ impl Download {
         let response = response.map_err(|failure| S3Error::new("fetch", &self.object, failure))?;
         // A server without support for ranges begins again at the front.
         if self.at > 0 && response.status() != http::StatusCode::PARTIAL_CONTENT {
-            let problem = "the server sends the whole object where a part was asked for";
+            let problem = "the server sends the whole object instead of the requested part";
             return Err(S3Error::cut("fetch", &self.object, self.at, self.length, problem));
         }
         let range = header(response.headers(), "content-range");

@@ -132,20 +132,22 @@ impl S3Error {
                 "are these the right keys, and still good? aws sts get-caller-identity".to_owned()
             }
             "" if self.problem.contains("credentials") => {
-                "name whose credentials are used: --aws-profile NAME, or log in".to_owned()
+                "choose credentials with --aws-profile NAME, or log in".to_owned()
             }
             "NoSuchKey" | "NotFound" if self.doing == "fetch" => {
-                "a prune or a rule of the bucket has removed it meanwhile; the next build that may save it \
-                 makes it anew"
+                "a prune or a rule of the bucket has removed it; the next build that may save it \
+                 creates it again"
                     .to_owned()
             }
             "PreconditionFailed" if self.doing == "fetch" => {
-                "it was written anew meanwhile; the next build finds the new one".to_owned()
+                "it was replaced meanwhile; the next build finds the new one".to_owned()
             }
             _ => match self.cause {
-                S3ErrorCause::Silence => "is the endpoint the right one, and can it be reached from here? \
+                S3ErrorCause::Silence => {
+                    "is the endpoint the right one, and can it be reached from here? \
                                    AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, AWS_REGION"
-                    .to_owned(),
+                        .to_owned()
+                }
                 S3ErrorCause::Busy => {
                     "try again later, or more often at once: AWS_MAX_ATTEMPTS=10".to_owned()
                 }

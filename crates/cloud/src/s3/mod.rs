@@ -84,7 +84,7 @@ pub struct Object {
     pub content_encoding: Option<String>,
     /// Names without `x-amz-meta-`, and values.
     pub metadata: Vec<(String, String)>,
-    /// Whether the bucket's owner gets full control, whoever puts the object.
+    /// Whether the bucket's owner gets full control of an object, even if another account puts it.
     pub is_owners: bool,
 }
 

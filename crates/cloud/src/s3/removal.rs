@@ -156,7 +156,7 @@ impl S3 {
         }
         for Doomed { key, .. } in batch {
             if !removal.gone.contains(key) && !told.contains(key) {
-                let problem = "the server does not say what has become of it".to_owned();
+                let problem = "the server does not report its result".to_owned();
                 removal.failures.push(S3Error::odd("remove", &object(key), problem));
             }
         }

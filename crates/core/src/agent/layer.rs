@@ -128,7 +128,7 @@ impl PropertyReader {
                 let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
                 let is_name = text.chars().all(is_plain) && text.chars().any(|c| c != '.');
                 if !is_name || text.len() > 64 {
-                    let what = format!("{name} is no name of a folder; {default} is used");
+                    let what = format!("{name} is not the name of a folder; {default} is used");
                     return self.notices.push(what);
                 }
                 Value::from(text.as_str())
@@ -157,7 +157,7 @@ impl PropertyReader {
             let is_address = property.name.ends_with("IPs");
             if is_address && text.parse::<IpAddr>().is_err() {
                 let shown: String = text.chars().filter(|c| !c.is_control()).take(64).collect();
-                self.notices.push(format!("{}: {shown} is no IP address", property.name));
+                self.notices.push(format!("{}: {shown} is not an IP address", property.name));
                 continue;
             }
             texts.push(text.clone());
@@ -216,8 +216,8 @@ mod tests {
                 "Mds.CommandRetryLimit -1 is below 1; 15 is used",
                 "Ssm.SessionLogsDestination is none of \"none\", \"disk\"; \"none\" is used",
                 "Ssm.HealthFrequencyMinute is not known and has no effect; is Ssm.HealthFrequencyMinutes meant?",
-                "Mgs.DeniedPortForwardingRemoteIPs: host is no IP address",
-                "Agent.OrchestrationRootDir is no name of a folder; orchestration is used",
+                "Mgs.DeniedPortForwardingRemoteIPs: host is not an IP address",
+                "Agent.OrchestrationRootDir is not the name of a folder; orchestration is used",
                 "Agents is not known and has no effect; is Agent meant?",
             ]
         );

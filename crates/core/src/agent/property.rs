@@ -90,7 +90,8 @@ const fn image(property: Property, from_image: FromImage) -> Property {
 
 const NOT_DIALLED: &str = "agent and service are one program here; nothing is dialled";
 const NO_STATE_MANAGER: &str = "there is no State Manager and no inventory";
-const NOT_KEPT: &str = "what waits for AWS is kept until it has arrived, at most seven days; --session-log keeps sessions here";
+const NOT_KEPT: &str = "output for AWS is stored until it arrives, at most seven days; \
+                        --session-log records sessions here";
 const IGNORED_BY_AGENT: &str = "AWS's agent itself ignores it";
 const NO_UPDATES: &str = "you update the program the way you installed it";
 const NO_TELEMETRY: &str = "there is no telemetry; nothing is sent";

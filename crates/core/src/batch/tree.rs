@@ -71,7 +71,7 @@ impl BatchPlan {
             notes.push(format!("also after {}", others.join(", ")));
         }
         notes.extend(own.buildspec.as_ref().map(|text| match text.contains('\n') {
-            true => "a buildspec of its own".to_owned(),
+            true => "its own buildspec".to_owned(),
             false => text.clone(),
         }));
         notes.extend(own.image.clone());

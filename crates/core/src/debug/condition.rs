@@ -297,7 +297,7 @@ impl Value<'_> {
     }
 }
 
-const WANTS_OPERATOR: &str = "`==`, `!=`, `<`, `>`, `=~`, `&&` or the like belongs here";
+const WANTS_OPERATOR: &str = "an operator such as `==`, `!=`, `<`, `>`, `=~` or `&&` belongs here";
 
 struct ConditionReader<'r, 't> {
     cursor: &'r mut TextCursor<'t>,

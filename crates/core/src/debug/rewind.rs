@@ -7,7 +7,8 @@ use std::fmt;
 use std::str::FromStr;
 
 /// Why a build has no checkpoints if it neither stops nor was given `--checkpoint`.
-pub const NO_CHECKPOINTS: &str = "no checkpoints: they are taken in builds with --break-on or --step, and not with --checkpoint off";
+pub const NO_CHECKPOINTS: &str =
+    "no checkpoints: builds with --break-on or --step take them, unless --checkpoint is off";
 
 /// A rewind to the state before a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

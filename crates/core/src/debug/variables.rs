@@ -53,7 +53,7 @@ pub fn no_name(name: &str) -> Option<String> {
     if begins && chars.all(|c| c.is_ascii_alphanumeric() || c == '_') {
         return None;
     }
-    Some(format!("`{name}` is no name of a variable: letters, digits and _, and no digit first"))
+    Some(format!("`{name}` is not a variable name: letters, digits and _, and no digit first"))
 }
 
 #[cfg(test)]

@@ -227,7 +227,7 @@ fn is_plugin(name: &str) -> Result<(), String> {
     let has_any = name.chars().any(|c| c.is_ascii_alphanumeric());
     match has_any && name.len() <= 128 {
         true => Ok(()),
-        false => Err(format!("{} is no name of a plugin", super::shown(name))),
+        false => Err(format!("{} is not the name of a plugin", super::shown(name))),
     }
 }
 

@@ -81,8 +81,9 @@ pub fn read(text: &str, format: DocumentFormat) -> Result<Map<String, Value>, Co
         return Err(ContentError::TooLong(text.len()));
     }
     let value = match format {
-        DocumentFormat::Json => serde_json::from_str(text)
-            .map_err(|error| ContentError::Malformed(format!("the content is no JSON: {error}")))?,
+        DocumentFormat::Json => serde_json::from_str(text).map_err(|error| {
+            ContentError::Malformed(format!("the content is not JSON: {error}"))
+        })?,
         DocumentFormat::Yaml => read_yaml(text).map_err(ContentError::Malformed)?,
     };
     match value {
@@ -101,7 +102,7 @@ pub fn read(text: &str, format: DocumentFormat) -> Result<Map<String, Value>, Co
 fn read_yaml(text: &str) -> Result<Value, String> {
     let document = yaml::parse(text).map_err(|problem| {
         let (line, column) = (problem.span.line, problem.span.column);
-        format!("the content is no YAML: {} at line {line} column {column}", problem.message)
+        format!("the content is not YAML: {} at line {line} column {column}", problem.message)
     })?;
     match document.next {
         Some(span) => Err(format!("a second document begins at line {}", span.line)),
@@ -122,7 +123,7 @@ fn value(node: YamlNode) -> Result<Value, String> {
             for (key, node) in entries {
                 let line = key.span.line;
                 let yaml::YamlValue::Scalar(name) = key.value else {
-                    return Err(format!("a name in a map is no text at line {line}"));
+                    return Err(format!("a name in a map is not a string at line {line}"));
                 };
                 let shown = super::shown(&name);
                 if map.insert(name, value(node)?).is_some() {
@@ -241,11 +242,11 @@ mod tests {
     fn what_is_no_document() {
         for (text, format, why) in [
             ("[]", DocumentFormat::Json, "is to be a map"),
-            ("{", DocumentFormat::Json, "no JSON"),
-            ("a: [", DocumentFormat::Yaml, "no YAML"),
+            ("{", DocumentFormat::Json, "not JSON"),
+            ("a: [", DocumentFormat::Yaml, "not YAML"),
             ("a: 1\na: 2", DocumentFormat::Yaml, "stands twice in a map at line 2"),
             ("a: 1\n---\nb: 2", DocumentFormat::Yaml, "second document"),
-            ("? [a]\n: 1", DocumentFormat::Yaml, "no text at line"),
+            ("? [a]\n: 1", DocumentFormat::Yaml, "not a string at line"),
         ] {
             let error = read(text, format).expect_err(text).to_string();
             assert!(error.contains(why), "{text}: {error}");

@@ -303,7 +303,7 @@ fn texts(map: &Map<String, Value>, name: &str, problems: &mut Vec<String>) -> Op
             Some(items.iter().filter_map(text).collect())
         }
         _ => {
-            problems.push(format!("has {name} that is no list of values"));
+            problems.push(format!("has {name} that is not a list of values"));
             None
         }
     }
@@ -313,7 +313,7 @@ fn pattern(map: &Map<String, Value>, problems: &mut Vec<String>) -> Option<Allow
     let read = match map.get("allowedPattern")? {
         Value::Null => return None,
         Value::String(text) => AllowedPattern::new(text),
-        _ => Err("an allowedPattern that is no text".to_owned()),
+        _ => Err("an allowedPattern that is not a string".to_owned()),
     };
     read.map_err(|what| problems.push(format!("has {what}"))).ok()
 }
@@ -323,7 +323,7 @@ fn range(map: &Map<String, Value>, of: &str, problems: &mut Vec<String>) -> Para
         let value = map.get(&name).filter(|value| !value.is_null())?;
         let number = text(value).and_then(|text| text.parse().ok());
         if number.is_none() {
-            problems.push(format!("has {name} that is no number"));
+            problems.push(format!("has {name} that is not a number"));
         }
         number
     };

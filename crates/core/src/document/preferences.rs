@@ -151,7 +151,7 @@ impl PreferencesReader<'_> {
     fn user(&mut self) -> String {
         let name = self.text("runAsDefaultUser");
         if !name.is_empty() && !is_user(&name) {
-            self.problems.push(format!("runAsDefaultUser {} is no user's name", shown(&name)));
+            self.problems.push(format!("runAsDefaultUser {} is not a user name", shown(&name)));
         }
         name
     }

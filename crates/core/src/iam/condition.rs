@@ -177,7 +177,7 @@ impl PolicyCondition {
             (None, PolicyTemplate::Fixed(pattern))
                 if self.operator.test == ConditionTest::Arn && !pattern.is_arn() =>
             {
-                Err(format!("`{text}` is no ARN"))
+                Err(format!("`{text}` is not an ARN"))
             }
             _ => Ok(WantedValue::Text(template)),
         };

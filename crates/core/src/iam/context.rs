@@ -17,7 +17,7 @@ impl ConditionKey {
         let (service, rest) = name.split_once(':').unwrap_or_default();
         let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-';
         if service.is_empty() || rest.is_empty() || !service.chars().all(is_name) {
-            return Err(format!("`{name}` is no condition key: keys are named service:Key"));
+            return Err(format!("`{name}` is not a condition key: keys are named service:Key"));
         }
         Ok(ConditionKey::of(name))
     }

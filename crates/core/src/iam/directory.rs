@@ -245,7 +245,8 @@ impl DirectoryReader<'_> {
         if text.is_empty() || text.len() > MAX_NAME || !text.chars().all(is_part) {
             let shown: String = text.chars().take(MAX_NAME + 1).collect();
             let text = format!(
-                "`{shown}` is no name: 1 to {MAX_NAME} letters, digits and the characters _.@=,+-"
+                "`{shown}` is not a valid name: 1 to {MAX_NAME} letters, digits and the characters \
+                 _.@=,+-"
             );
             self.problems.add(name.place, text);
             return None;

@@ -76,7 +76,7 @@ fn one(source: &str, place: CommandPlace, text: &str) -> Result<String, PatchRef
     let token = token_of(source, &command, place)?;
     if token.is_flow {
         let message =
-            format!("{place} stands in a list in brackets, where no line can be put before it");
+            format!("{place} is in a list in brackets, where no line can be inserted before it");
         return Err(refuse(message));
     }
     let old = tree(source)?;

@@ -73,7 +73,7 @@ fn one(
     }
     let token = &token_of(source, &command, edit.place)?;
     if token.has_tag {
-        return Err(refuse(format!("{} has a tag, and what it means cannot be kept", edit.place)));
+        return Err(refuse(format!("{} has a tag whose meaning would be lost", edit.place)));
     }
     let users: Vec<u32> = tokens(source)
         .iter()
@@ -134,12 +134,12 @@ fn token_of(
             match target {
                 Some(target) if target.anchor == token.anchor => Ok(token.clone()),
                 _ => Err(refuse(format!(
-                    "{place} comes from what an alias stands for, which line {} has; edit it there",
+                    "{place} comes from an alias, whose anchor is in line {}; edit it there",
                     written.line
                 ))),
             }
         }
-        _ => Err(refuse(format!("{place} is not written where it can be changed"))),
+        _ => Err(refuse(format!("{place} is written where it cannot be changed"))),
     }
 }
 

@@ -96,10 +96,10 @@ pub(super) fn note(token: &ScalarToken, edit: &Edit) -> Option<String> {
     let Edit { place, text } = edit;
     match token.style {
         ScalarForm::Folded => Some(format!(
-            "{place} is written with `|` now: folding with `>` cannot hold these lines as they are"
+            "{place} is now written with `|`: folding with `>` would change these lines"
         )),
         ScalarForm::Alias => Some(format!(
-            "{place} was an alias; its new text stands in its place, and the anchor stays as it is"
+            "{place} was an alias; it is now written as a text, and the anchor is unchanged"
         )),
         ScalarForm::Plain | ScalarForm::Single | ScalarForm::Double
             if text.trim_end_matches('\n').contains('\n') && !token.is_flow =>
@@ -207,7 +207,7 @@ fn content_end(source: &str, first: usize, indent: usize, keeps: bool) -> usize 
 fn new_block(source: &str, token: &ScalarToken, text: &str) -> Option<String> {
     let start = line_start(source, token.range.start);
     let before = &source[start..token.range.start];
-    // After a dash on a line of its own, the indentation is already there.
+    // After a dash on a separate line, the indentation is already there.
     let indent = match dash_of(source, start) {
         _ if before.trim().is_empty() => token.column,
         Some(dash) => dash.column + 2,

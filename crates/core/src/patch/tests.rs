@@ -83,7 +83,7 @@ fn a_folded_one_is_folded_no_more() {
     becomes("      - >-\n        a\n        b\n", "c", "      - |-\n        c\n");
     let source = format!("{HEAD}      - >\n        a\n");
     let Patched { notes, .. } = patch(&source, &[edit("build:1", "b\n")], false).expect("fits");
-    assert!(notes[0].contains("`|` now"), "{notes:?}");
+    assert!(notes[0].contains("now written with `|`"), "{notes:?}");
 }
 
 #[test]

@@ -82,7 +82,8 @@ pub(super) fn read(text: &str) -> Contents {
             let cases = features.into_iter().flat_map(|one| feature(one, &mut fraction)).collect();
             let warnings = fraction.map(|value| {
                 Malformed::whole(format!(
-                    "a duration is no whole number, {value}: CodeBuild's reader has refused such files"
+                    "a duration is not a whole number, {value}: CodeBuild's reader has refused \
+                     such files"
                 ))
             });
             Contents { cases, warnings: warnings.into_iter().collect(), ..Contents::default() }

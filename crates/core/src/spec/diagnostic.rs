@@ -200,13 +200,13 @@ impl DiagnosticCode {
             DiagnosticCode::WrongShape => (
                 "wrong-shape",
                 Error,
-                "A value has the wrong shape, a map where a text belongs for one.",
+                "A value has the wrong shape, such as a map instead of a string.",
             ),
             DiagnosticCode::CommandIsMap => {
                 ("command-is-map", Error, "A command is written so that YAML reads it as a map.")
             }
             DiagnosticCode::BadValue => {
-                ("bad-value", Error, "A value is not one that its key allows.")
+                ("bad-value", Error, "A value that its key does not allow.")
             }
             DiagnosticCode::MissingKey => {
                 ("missing-key", Error, "A key that must be there is not.")
@@ -229,16 +229,18 @@ impl DiagnosticCode {
             DiagnosticCode::ReservedName => {
                 ("reserved-name", Warning, "CodeBuild keeps the name of a variable for itself.")
             }
-            DiagnosticCode::BadName => {
-                ("bad-name", Warning, "No shell can hold a variable of that name; it is left out.")
-            }
+            DiagnosticCode::BadName => (
+                "bad-name",
+                Warning,
+                "A shell cannot have a variable of that name; it is left out.",
+            ),
             DiagnosticCode::Empty => {
                 ("empty", Warning, "A key or an item has no value and counts as absent.")
             }
             DiagnosticCode::LostTag => (
                 "lost-tag",
                 Warning,
-                "YAML takes a word that starts with `!` for a tag, and away from the command.",
+                "YAML reads a word that starts with `!` as a tag and removes it from the command.",
             ),
             DiagnosticCode::ScalarCommand => (
                 "scalar-command",

@@ -89,11 +89,7 @@ const ENV: &[LanguageKey] = &[
         Names("a variable", &Text),
         "Variables with their secret: secret-id[:json-key[:version-stage[:version-id]]].",
     ),
-    key(
-        "exported-variables",
-        Texts,
-        "Variables whose values at the end go into the build's record.",
-    ),
+    key("exported-variables", Texts, "Variables whose final values go into the build's record."),
     key("git-credential-helper", Flag, "Whether git asks CodeBuild for credentials."),
 ];
 
@@ -160,13 +156,13 @@ pub(super) const REPORT_FORMATS: &[&str] = &[
     "SIMPLECOV",
 ];
 
-const FILES: LanguageKey = key("files", Texts, "Globs of what is collected.");
+const FILES: LanguageKey = key("files", Texts, "Globs of the files to collect.");
 const NAME: LanguageKey = key("name", Text, "Name of the artifact; a shell evaluates it.");
 const DISCARD_PATHS: LanguageKey =
     key("discard-paths", Flag, "Whether all files lie at the artifact's root.");
 const BASE_DIRECTORY: LanguageKey =
-    key("base-directory", Text, "The directory, or glob, files are taken from.");
-const EXCLUDE_PATHS: LanguageKey = key("exclude-paths", Texts, "Globs of what is not collected.");
+    key("base-directory", Text, "The directory, or glob, that files are collected from.");
+const EXCLUDE_PATHS: LanguageKey = key("exclude-paths", Texts, "Globs of files to leave out.");
 const ENABLE_SYMLINKS: LanguageKey =
     key("enable-symlinks", Flag, "Whether a ZIP keeps links as links.");
 const S3_PREFIX: LanguageKey = key("s3-prefix", Text, "Prefix of the object's key.");
@@ -186,7 +182,7 @@ const ARTIFACTS: &[LanguageKey] = &[
 ];
 
 const CACHE: &[LanguageKey] = &[
-    key("paths", Texts, "Globs of what is kept."),
+    key("paths", Texts, "Globs of the files to cache."),
     key("key", Text, "Name of the cache; a shell evaluates it."),
     key("fallback-keys", Texts, "Prefixes of caches that will do, at most five."),
     key("action", Choice(&["restore", "save"]), "Only the one or the other; both if absent."),
@@ -197,7 +193,7 @@ const BUILDSPEC: LanguageKey =
     key("buildspec", Text, "The buildspec of this build; the current one if absent.");
 const DEBUG_SESSION: LanguageKey = key("debug-session", Flag, "Whether sessions are enabled.");
 const IGNORE_FAILURE: LanguageKey =
-    key("ignore-failure", Flag, "Whether the batch goes on as if it had succeeded.");
+    key("ignore-failure", Flag, "Whether the batch continues as if it had succeeded.");
 const PRIVILEGED_MODE: LanguageKey =
     key("privileged-mode", Flag, "Whether the container is privileged.");
 const TYPE: LanguageKey = key("type", Text, "The environment type.");

@@ -23,7 +23,7 @@ pub(super) fn lint(spec: &BuildSpec, node: &YamlNode, problems: &mut Vec<Diagnos
                     Kind::NotExpanded,
                     value.span,
                     format!(
-                        "the value of {} stays as it is written: nothing in it is expanded",
+                        "the value of {} is used as written: nothing in it is expanded",
                         name.text
                     ),
                 )
@@ -198,7 +198,7 @@ fn lost_in(version: SpecVersion, code: &str) -> Option<LostState> {
     {
         (
             begin,
-            "every command has a shell of its own: this has no effect on the next one",
+            "each command has its own shell: this has no effect on the next one",
             "write it and the commands it is for as one command, under `- |`",
             false,
         )

@@ -40,8 +40,8 @@ pub fn parse(source: &str) -> Result<(BuildSpec, Vec<Diagnostic>), Vec<Diagnosti
     read(source, Purpose::Build, |_, _, _| ())
 }
 
-/// Like [`parse`], but for a batch. The buildspec needs no phases if each of its builds has a
-/// buildspec of its own.
+/// Like [`parse`], but for a batch. The buildspec needs no phases if each of its builds has its own
+/// buildspec.
 ///
 /// # Errors
 /// The same as for [`parse`].
@@ -95,7 +95,7 @@ fn more_documents(source: &str, span: Span) -> Diagnostic {
     let line = source.lines().nth((span.line as usize).saturating_sub(1)).unwrap_or_default();
     let message = "the buildspec ends here: CodeBuild reads the first document of a file only";
     let hint = match line.starts_with("---") || line.starts_with("...") {
-        true => "remove the `---` and what follows it, or make it a file of its own",
+        true => "remove the `---` and everything after it, or move that to another file",
         false => "indent it as the first key of the file, or remove it",
     };
     Diagnostic::new(DiagnosticCode::MoreDocuments, span, message).hint(hint)

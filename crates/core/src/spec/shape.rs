@@ -178,10 +178,10 @@ impl Checker<'_> {
         if let Some(tag) = lost_tag(item) {
             return self.nothing_left(item, tag, "item", hint);
         }
-        let message = "nothing is written behind this dash; the item is left out";
+        let message = "there is nothing after this dash; the item is left out";
         self.problems.push(
             Diagnostic::new(DiagnosticCode::Empty, item.span, message)
-                .hint("write what is meant, or remove the dash"),
+                .hint("write the item, or remove the dash"),
         );
     }
 

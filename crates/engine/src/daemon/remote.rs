@@ -37,7 +37,7 @@ pub(super) async fn start(
         return Err(EngineError::fault(
             format!("{elsewhere}, so it cannot mount {} ({how})", mount.source.display()),
             Some(
-                "without --mount the build runs there all the same: its source is copied; or run the \
+                "leave out --mount, and the build runs there on a copy of its source; or run the \
                  runner where the daemon is",
             ),
         ));

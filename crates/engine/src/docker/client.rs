@@ -53,7 +53,7 @@ pub async fn connect(address: &str) -> Result<AnsweringDaemon, Silence> {
     };
     let (client, version) = tokio::time::timeout(PATIENCE, asked)
         .await
-        .map_err(|_| silence("it takes the connection and says nothing".to_owned()))?
+        .map_err(|_| silence("it accepts the connection and does not answer".to_owned()))?
         .map_err(|error| silence(said(&error)))?;
     let is_podman =
         version.components.unwrap_or_default().iter().any(|part| part.name.starts_with("Podman"));

@@ -46,7 +46,7 @@ impl Unreachable {
     /// How to fix it.
     pub fn hint(&self) -> String {
         match (&self.named_by, self.program) {
-            (Some(name), _) => format!("{name} says where it should be; is it right?"),
+            (Some(name), _) => format!("is {name} right?"),
             (None, _) if self.tried.iter().any(|(_, why)| why.contains("Permission denied")) => {
                 format!(
                     "this user may not talk to it: sudo usermod --append --groups {} USER, then log \

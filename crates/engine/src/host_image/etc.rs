@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A copy, because secrets can be hidden only once they exist: a live layer would show any file
-//! that appears later, whoever may read it (adr/0076). All builds that find the same state of /etc
+//! that appears later, even private ones (adr/0076). All builds that find the same state of /etc
 //! share one copy. Used by the engine; `shown` and `copy` decide what is in a copy.
 
 use super::copy::HostImageCopy;

@@ -52,7 +52,7 @@ async fn credentials(registry: &str, ecr: &EcrPasswords) -> Result<Login, String
         }
         Some(DockerCredential::IdentityToken(_)) => {
             return Err(format!(
-                "Docker's config.json holds an identity token for {registry}, which cannot be used \
+                "Docker's config.json has an identity token for {registry}, which cannot be used \
                  here; log in with a password or an access token: docker login {registry}"
             ));
         }

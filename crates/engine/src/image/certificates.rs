@@ -8,7 +8,7 @@ use rustls::pki_types::pem::PemObject;
 pub fn check(pem: &str) -> Result<(), String> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-        let certificate = certificate.map_err(|error| format!("it is no PEM: {error}"))?;
+        let certificate = certificate.map_err(|error| format!("it is not PEM: {error}"))?;
         roots
             .add(certificate)
             .map_err(|error| format!("it has a certificate in it that is none: {error}"))?;

@@ -20,7 +20,7 @@ pub(super) fn public_name(name: &str) -> Result<Option<String>, String> {
     let Some(rest) = name.strip_prefix(CONSOLE) else { return Ok(None) };
     match FOREIGN.iter().find(|(beginning, _)| rest.starts_with(beginning)) {
         Some((_, why)) => Err(format!(
-            "`{name}` {why}; one at hand takes its place with --image NAME or --image-map {name}=NAME"
+            "`{name}` {why}; use another image with --image NAME or --image-map {name}=NAME"
         )),
         None => Ok(Some(format!("{REGISTRY}{rest}"))),
     }

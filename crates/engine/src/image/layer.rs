@@ -19,11 +19,11 @@ const CHUNK: usize = 256 << 10;
 /// Why a layer could not be added.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LayerError {
-    #[error("it has {got} bytes more than the {said} it should have")]
+    #[error("it has {got} bytes more than the announced {said}")]
     Longer { said: u64, got: u64 },
     #[error("it ends after {got} of {said} bytes")]
     Shorter { said: u64, got: u64 },
-    #[error("its contents have the digest {0}: they are not what was asked for")]
+    #[error("its contents have the digest {0}, not the requested one")]
     Altered(Digest),
     #[error("{0}")]
     Unpack(#[from] UnpackError),

@@ -100,7 +100,7 @@ impl BlobFiles {
                 let (start, length) = places
                     .get(&plain(name))
                     .copied()
-                    .ok_or_else(|| format!("{} holds no {}", path.display(), name.display()))?;
+                    .ok_or_else(|| format!("{} contains no {}", path.display(), name.display()))?;
                 let mut file = regular(path).map_err(|error| failed(path, error))?;
                 file.seek(SeekFrom::Start(start)).map_err(|error| failed(path, error))?;
                 Ok((file, start, length))
@@ -188,7 +188,7 @@ pub(super) fn layout(dir: &Path, tag: Option<&str>) -> Result<LocalImage, String
     })?;
     if let Err(error) = top.file("oci-layout") {
         return Err(format!(
-            "{shown} is not an OCI image layout: it holds no file `oci-layout` ({error})"
+            "{shown} is not an OCI image layout: it contains no file `oci-layout` ({error})"
         ));
     }
     of_layout(BlobFiles::Dir(Arc::new(top), dir.to_path_buf()), tag)
@@ -238,7 +238,7 @@ fn of_layout(files: BlobFiles, tag: Option<&str>) -> Result<LocalImage, String> 
                 .iter()
                 .find(named)
                 .map(|entry| &entry.descriptor)
-                .ok_or_else(|| format!("it holds no image `{tag}`{}", tags(&entries)))?
+                .ok_or_else(|| format!("it contains no image `{tag}`{}", tags(&entries)))?
         }
         None => match entries.as_slice() {
             [only] => &only.descriptor,

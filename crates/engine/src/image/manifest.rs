@@ -181,7 +181,7 @@ fn check(manifest: &Manifest) -> Result<(), String> {
         return Err(format!("it has {count} layers; overlayfs stacks at most {MOST_LAYERS}"));
     }
     if manifest.config.size > MOST_JSON {
-        return Err(format!("its config is said to have {} bytes", manifest.config.size));
+        return Err(format!("the manifest announces a config of {} bytes", manifest.config.size));
     }
     for layer in &manifest.layers {
         let kind = &layer.media_type;

@@ -24,10 +24,9 @@ impl fmt::Display for ImageNote {
                 let megabytes = *bytes as f64 / 1e6;
                 write!(f, "getting {image}: {missing} of {layers} layers, {megabytes:.1} MB")
             }
-            ImageNote::DevicesLeftOut { image, count } => write!(
-                f,
-                "{image}: {count} device nodes are left out; a build has a /dev of its own"
-            ),
+            ImageNote::DevicesLeftOut { image, count } => {
+                write!(f, "{image}: {count} device nodes are left out; a build has its own /dev")
+            }
             ImageNote::Pulling { program, image } => write!(f, "{program} pulls {image}"),
             ImageNote::Pulled { program, image, time } => {
                 write!(f, "{program} has pulled {image} in {:.1} s", time.as_secs_f64())

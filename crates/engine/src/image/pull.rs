@@ -24,9 +24,9 @@ const SIDE_BY_SIDE: usize = 4;
 /// Default limit on the bytes of one layer's files.
 pub const MOST_BYTES: u64 = 64 << 30;
 
-const GIVEN_UP: &str = "not got, because it is wanted no more";
-const NO_DAEMON: &str = "docker-daemon: takes an image that Docker or Podman has on this machine; one \
-                         of a registry needs neither: --image NAME";
+const GIVEN_UP: &str = "not fetched: no longer needed";
+const NO_DAEMON: &str = "docker-daemon: needs Docker or Podman on this machine; an image in a \
+                         registry needs neither: --image NAME";
 
 /// Fetches images.
 #[derive(Clone)]
@@ -363,8 +363,8 @@ fn hint(error: &LayerError) -> Option<String> {
             super::NO_SPACE
         }
         LayerError::Longer { .. } | LayerError::Shorter { .. } | LayerError::Altered(_) => {
-            "whoever serves this image serves it wrong, or somebody on the way does; nothing of it \
-             is kept"
+            "the registry, or a server on the way to it, sends wrong data for this image; nothing \
+             of it is stored"
         }
         LayerError::Read(_) | LayerError::Store { .. } => return None,
     };

@@ -50,9 +50,9 @@ pub(super) fn prepare(
             UnpackErrorKind::Name => {
                 Some("make the tar with names relative to its root: tar -C DIR -cf FILE .")
             }
-            UnpackErrorKind::Damaged => {
-                Some("is it a tar, plain or compressed with gzip or zstd? `tar -tf FILE` tells")
-            }
+            UnpackErrorKind::Damaged => Some(
+                "is it a tar, plain or compressed with gzip or zstd? Check with `tar -tf FILE`",
+            ),
             UnpackErrorKind::Full => Some(NO_SPACE),
             UnpackErrorKind::Limit | UnpackErrorKind::Other => None,
         };

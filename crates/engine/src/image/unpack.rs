@@ -161,7 +161,7 @@ pub fn unpack(input: impl Read, tree: &Path, rules: Rules) -> Result<UnpackTotal
     }
     // An image may have an empty layer, but an empty root file system is a mistake.
     if unpacker.facts.entries == 0 && rules.marks.is_none() {
-        let message = "cannot read it: it holds nothing".to_owned();
+        let message = "cannot read it: it is empty".to_owned();
         return Err(UnpackError { kind: UnpackErrorKind::Damaged, message });
     }
     // Read to the end: the digest covers the bytes after the tar's end, too.
@@ -235,7 +235,7 @@ impl Unpacker {
                 };
             }
             if matches!(rest, b"" | b"." | b"..") {
-                return Err(refused("takes something away that is not in the tree"));
+                return Err(refused("removes something that is not in the tree"));
             }
             let hidden = place.with_file_name(OsStr::from_bytes(rest));
             return self.whiteout(&hidden, marks).map_err(failed);

@@ -1,8 +1,8 @@
-//! What files held before and behind a run, as far as checkpoints have it.
+//! The contents of files before and after a run, as far as checkpoints have them.
 //!
-//! Each checkpoint leaves a line in the layer that says of which directories each overlay
-//! consisted. `runner diff --run N --patch` reads two of them and has a process of its own look at
-//! the files as the container saw them: through overlays of the same directories, which alone know
+//! Each checkpoint leaves a line in the layer that names the directories of each overlay. `runner
+//! diff --run N --patch` reads two of them and starts a separate process, which reads the files as
+//! the container saw them: through overlays of the same directories, since only overlays know
 //! renames and whiteouts.
 
 use super::{KeptLayer, LayerCopies, SHELF};
@@ -131,7 +131,7 @@ pub struct KeptNode {
     pub content: Option<ContentText>,
 }
 
-/// What a process of its own is to look at.
+/// The request to the separate process that reads contents.
 #[derive(Debug, Serialize, Deserialize)]
 struct ContentsOrder {
     old: Vec<(PathBuf, Vec<PathBuf>)>,

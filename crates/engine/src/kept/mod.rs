@@ -321,7 +321,7 @@ pub(super) fn remove_quickly(layer: &Path) {
     let next = AtomicUsize::new(0);
     let remove = || {
         while let Some(path) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
-            // What is left is removed, and told of, by whoever removes the layer.
+            // The removal of the layer removes and reports the rest.
             let _ = layer.remove_tree(path);
         }
     };

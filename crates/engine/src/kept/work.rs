@@ -282,7 +282,7 @@ impl LayerWork<'_> {
         let moment = Moment::now(keep.is_quiet);
         let is_sealed: Vec<bool> =
             self.uppers.iter().map(|upper| names.contains(&upper.name)).collect();
-        // Whoever has come since the last look may have written.
+        // Processes that started since the last look may have written.
         let seen = self.store.read(SEEN)?;
         let index = LayerIndex::of(&tops, self.uppers, seen.as_deref(), moment, MOST_SEEN)?;
         let Some(index) = index.map(Arc::new) else {
@@ -350,7 +350,7 @@ impl LayerWork<'_> {
             shelf.remove_tree(ASIDE)?;
             if room(shelf)? < needed {
                 let free = room(shelf)? >> 20;
-                let text = format!("it takes {} MiB, and {free} MiB are free", needed >> 20);
+                let text = format!("it needs {} MiB, and {free} MiB are free", needed >> 20);
                 return Err(io::Error::new(io::ErrorKind::StorageFull, text));
             }
         }

@@ -12,10 +12,10 @@ pub(super) const NO_USER_NAMESPACES: &str = "user namespaces are closed to this 
                                   sysctl; run as root, or do without a container: --engine \
                                   process";
 
-const IN_A_CONTAINER: &str = "the runner is in a container that lets it make no container of its own; \
+const IN_A_CONTAINER: &str = "the runner is in a container that does not allow nested containers; \
                               start that one with: docker run --security-opt seccomp=unconfined \
-                              --security-opt systempaths=unconfined (where there is AppArmor, also \
-                              --security-opt apparmor=unconfined), or do without a container: \
+                              --security-opt systempaths=unconfined (with AppArmor also \
+                              --security-opt apparmor=unconfined), or build without a container: \
                               --engine process";
 
 /// Whether this process is in a container, according to the marks of container engines.

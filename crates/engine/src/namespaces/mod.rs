@@ -202,7 +202,10 @@ impl Namespaces {
     fn etc(&self) -> Result<EtcCopy, EngineError> {
         self.etc.current().map_err(|error| {
             let message = format!("cannot copy this machine's /etc for the build: {error}");
-            EngineError::image(message, Some("the copy is kept in the state folder: has it room?"))
+            EngineError::image(
+                message,
+                Some("the copy is stored in the state folder: is there room in it?"),
+            )
         })
     }
 
@@ -251,7 +254,7 @@ impl Namespaces {
                             let handed = layered.unwrap_or_default();
                             Ok(WrittenLayer::new(sandbox_spec, handed, spec.privileged))
                         }
-                        LayerStore::Memory(_) => Err("what the build writes is in memory"),
+                        LayerStore::Memory(_) => Err("the build's files are in memory"),
                     };
                     return Ok((sandbox, is_layered, layer));
                 }
@@ -272,7 +275,7 @@ impl Namespaces {
             }
         }
         Err(NotStarted::Other(EngineError::incapable(
-            format!("no place here can hold what the build writes:\n  {}", failures.join("\n  ")),
+            format!("no directory here can hold the build's files:\n  {}", failures.join("\n  ")),
             Some(
                 "set RUNNER_HOME to a directory on ext4, xfs, btrfs or tmpfs: overlayfs does not \
                  take an overlay or a network file system for its upper layer",

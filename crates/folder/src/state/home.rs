@@ -82,10 +82,8 @@ impl Foreign {
                 "builds of another user are not touched: run as that user, or set RUNNER_HOME to a \
                  directory of your own"
             }
-            Foreign::Open(_) => "look at what is in it, and close it: chmod go-w",
-            Foreign::NoDirectory => {
-                "move away what is there, or set RUNNER_HOME to another directory"
-            }
+            Foreign::Open(_) => "check its contents, and close it: chmod go-w",
+            Foreign::NoDirectory => "move it away, or set RUNNER_HOME to another directory",
         }
     }
 }

@@ -168,11 +168,11 @@ pub enum BuildLookupError {
     Ambiguous { count: usize, ids: Vec<String> },
     #[error("there is no build `{wanted}` on this machine")]
     Unknown { wanted: String, live: Vec<String> },
-    #[error("`{wanted}` fits {count} builds")]
+    #[error("`{wanted}` matches {count} builds")]
     NotUnique { wanted: String, count: usize, ids: Vec<String> },
     #[error("build {id} has ended")]
     Ended { id: String, live: Vec<String> },
-    #[error("`{wanted}` fits no live build, and {count} that have ended")]
+    #[error("`{wanted}` matches no live build, and {count} ended ones")]
     AllEnded { wanted: String, count: usize, live: Vec<String> },
     #[error("build {uuid} cannot be read: {why}")]
     Unreadable { uuid: String, why: String },

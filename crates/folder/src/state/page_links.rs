@@ -26,7 +26,7 @@ const MOST: usize = 1000;
 /// Longest accepted token.
 const LONGEST: usize = 100;
 
-/// The rights of whoever opens a link.
+/// The rights of the visitor who opens a link.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LinkFor {

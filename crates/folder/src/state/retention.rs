@@ -47,7 +47,7 @@ fn seconds(time: SystemTime) -> u64 {
 
 fn prune(home: &Home, now: u64, most: u64) -> io::Result<()> {
     let mut list = open(home)?;
-    // Another build is at it, and whoever ends next counts this one.
+    // Another build is pruning, and the next one that ends counts this one.
     if list.try_lock().is_err() {
         return Ok(());
     }
@@ -119,7 +119,7 @@ fn open(home: &Home) -> io::Result<File> {
     options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags);
     let list = options.open(&path)?;
     if !list.metadata()?.is_file() {
-        return Err(io::Error::other(format!("{} is no regular file", path.display())));
+        return Err(io::Error::other(format!("{} is not a regular file", path.display())));
     }
     users::give(&path)?;
     Ok(list)

@@ -33,7 +33,7 @@ impl Home {
         let path = self.root().join(NAME);
         let no_key = |bytes: Vec<u8>| {
             let length = bytes.len();
-            let text = format!("{} is no key, but {length} bytes: remove it", path.display());
+            let text = format!("{} is not a key, but {length} bytes: remove it", path.display());
             io::Error::new(io::ErrorKind::InvalidData, text)
         };
         fs::read(&path)?.try_into().map_err(no_key)

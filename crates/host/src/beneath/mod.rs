@@ -553,7 +553,7 @@ fn check(path: &[u8]) -> io::Result<()> {
         true => Ok(()),
         false => Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            format!("{} is no path below a directory", path.escape_ascii()),
+            format!("{} is not a path below a directory", path.escape_ascii()),
         )),
     }
 }

@@ -107,7 +107,7 @@ impl Guest {
         self.place.keep()
     }
 
-    /// A guest without a listener, with a slot of its own.
+    /// A guest without a listener, with its own slot.
     pub fn alone() -> Arc<Self> {
         let place = Slots::new(1, 1).enter(Peer::Ours).map(Arc::new).expect("a place");
         Arc::new(Guest { place, _open: None })

@@ -81,7 +81,7 @@ impl Caching {
     }
 
     pub(super) async fn complain(&self, what: &str, error: &OutputError) {
-        let notice = Notice::warning(format!("the cache {what}: {error}; the build goes on"));
+        let notice = Notice::warning(format!("the cache {what}: {error}; the build continues"));
         self.at.teller.notice(notice.with_hint(error.hint())).await;
     }
 }

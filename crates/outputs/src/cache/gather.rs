@@ -135,7 +135,7 @@ impl Gathered {
                 || self.items.get(above).is_some_and(CacheItem::is_directory);
             if !is_in_directory {
                 let shown = |name: &[u8]| parts(name).map_or(Vec::new(), |(_, path)| path.to_vec());
-                let problem = format!("{} is no directory", shown(above).escape_ascii());
+                let problem = format!("{} is not a directory", shown(above).escape_ascii());
                 return Err(OutputError::Source { path: shown(name), problem });
             }
         }
@@ -221,7 +221,7 @@ mod tests {
             let items = items.iter().map(|(name, mode)| (name.as_bytes().to_vec(), item(*mode)));
             Gathered { items: items.collect() }.check().map_err(|error| error.to_string()).err()
         };
-        let refused = |path: &str, above: &str| Some(format!("{path}: {above} is no directory"));
+        let refused = |path: &str, above: &str| Some(format!("{path}: {above} is not a directory"));
         assert_eq!(check(&[("source/a", REGULAR), ("root/b", SYMLINK)]), None);
         assert_eq!(check(&[("source/d", DIRECTORY), ("source/d/a", REGULAR)]), None);
         assert_eq!(

@@ -97,7 +97,10 @@ impl Caching {
         let wanted = match self.wanted(cache, to).await {
             Ok(wanted) => wanted,
             Err(problem) => {
-                self.at.teller.warn(format!("cache: {problem}; the build goes on without")).await;
+                self.at
+                    .teller
+                    .warn(format!("cache: {problem}; the build continues without it"))
+                    .await;
                 return CacheState::default();
             }
         };

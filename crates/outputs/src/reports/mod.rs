@@ -233,7 +233,7 @@ impl Reports {
         match read {
             Ok((group, raw, result)) => {
                 let left_out = raw.map(|raw| raw.left_out).unwrap_or_default();
-                collector.warn_all("a report's file is not kept: ", left_out.into_iter()).await;
+                collector.warn_all("a report's file is not stored: ", left_out.into_iter()).await;
                 match result {
                     Ok(()) => group,
                     Err(error) => refused(group, &error),

@@ -97,7 +97,10 @@ impl<W: Write> ZipWriter<W> {
     /// Begins a file; the previous one must have been ended.
     pub(crate) fn begin(&mut self, member: ZipMember) -> io::Result<()> {
         if member.name.len() as u64 > MAX_16 {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a ZIP takes no longer names"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a ZIP allows no longer names",
+            ));
         }
         self.current = Some(CurrentMember { member, bytes: Vec::new(), is_cut: false });
         Ok(())

@@ -83,7 +83,7 @@ fn text(path: &Path) -> io::Result<Option<String>> {
         file => file?,
     };
     if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is no regular file"));
+        return Err(io::Error::other("it is not a regular file"));
     }
     let mut text = String::new();
     file.take(MAX_BYTES as u64 + 1).read_to_string(&mut text)?;

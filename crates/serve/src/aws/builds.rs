@@ -92,7 +92,7 @@ impl Builds {
         let found = self.read(move |builds| {
             let found = state::find(&builds.home, Some(&wanted), BuildNeed::Live);
             let found = found.map_err(|error| error.in_full())?;
-            builds.one(&found.uuid).ok_or_else(|| format!("build {} has gone", found.id))
+            builds.one(&found.uuid).ok_or_else(|| format!("build {} is gone", found.id))
         });
         found.await.unwrap_or_else(|| Err("the builds could not be looked through".to_owned()))
     }

@@ -20,7 +20,7 @@ pub(super) fn hears(audit: &Arc<Audit>, home: &Home, agent: &AgentConfig) -> Hea
             (JobOf::Command { id, node, step }, outcome) => {
                 let told = why(outcome);
                 if let Err(error) = commands.note_delivery(id, node, *step, &told) {
-                    tracing::warn!(%error, command = id, "cannot note what has become of output");
+                    tracing::warn!(%error, command = id, "cannot record the state of output");
                 }
                 match outcome {
                     DeliveryOutcome::Arrived => {

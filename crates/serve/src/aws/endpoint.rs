@@ -332,7 +332,8 @@ impl Endpoint {
             };
             // Meanwhile another user may have got the name, and the key with it.
             if owner.is_none_or(|user| user_id(user) != facts.user_id) {
-                let _ = self.gateway.terminate(&facts.id, "the user's key is no longer good").await;
+                let _ =
+                    self.gateway.terminate(&facts.id, "the user's key is no longer valid").await;
             }
         }
         !open.is_empty()

@@ -57,7 +57,7 @@ impl KeyPair {
                     return Err(StateError::new("use", &path, error));
                 }
                 Self::parse(&text, &path).ok_or_else(|| {
-                    let error = io::Error::other("it holds no key pair: remove it");
+                    let error = io::Error::other("it contains no key pair: remove it");
                     StateError::new("use", &path, error)
                 })
             }

@@ -89,7 +89,7 @@ pub(super) fn verify(
         return Err(AuthError::UnknownKey);
     }
     let date = text(&parts.headers, "x-amz-date").ok_or_else(|| incomplete("no X-Amz-Date"))?;
-    let time = moment(date).ok_or_else(|| incomplete("X-Amz-Date is no time"))?;
+    let time = moment(date).ok_or_else(|| incomplete("X-Amz-Date is not a time"))?;
     let names: Vec<&str> = signed.split(';').collect();
     if !["host", "x-amz-date"].iter().all(|name| names.contains(name)) {
         return Err(incomplete("Host and X-Amz-Date are to be signed"));

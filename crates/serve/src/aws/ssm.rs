@@ -271,7 +271,7 @@ fn test(filter: &SessionFilter) -> Result<SessionTest, RefusedCall> {
     let value = filter.value.clone();
     let moment = || {
         value.parse::<Timestamp>().map_err(|_| {
-            RefusedCall::new("ValidationException", format!("{value} is no time in ISO 8601"))
+            RefusedCall::new("ValidationException", format!("{value} is not a time in ISO 8601"))
         })
     };
     Ok(match filter.key.as_str() {

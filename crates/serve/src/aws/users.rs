@@ -256,13 +256,13 @@ fn safe(metadata: &Metadata) -> Result<(), &'static str> {
     let owners =
         [Some(nix::unistd::geteuid().as_raw()), Some(0), caller().map(|caller| caller.uid)];
     if !metadata.is_file() {
-        return Err("it is no regular file");
+        return Err("it is not a regular file");
     }
     if !owners.contains(&Some(metadata.uid())) {
         return Err("it belongs to another user");
     }
     if metadata.mode() & 0o077 != 0 {
-        return Err("it holds secrets and others may use it: chmod 600");
+        return Err("it contains secrets and others may use it: chmod 600");
     }
     Ok(())
 }
@@ -307,7 +307,7 @@ mod tests {
             assert_eq!(names(&users), ["bob"], "{name}");
         }
         let error = Users::open(&home, None).expect_err("no JSON").to_string();
-        assert!(error.contains("iam.json:1:") && error.contains("this is no JSON"), "{error}");
+        assert!(error.contains("iam.json:1:") && error.contains("this is not JSON"), "{error}");
         write(&path, "eve", 0o600);
         assert_eq!(names(&users), ["eve"]);
         // Without the default file there are no users; a named file must exist.
@@ -372,7 +372,7 @@ mod tests {
         };
         refused("No such file");
         std::fs::create_dir(&path).expect("made");
-        refused("no regular file");
+        refused("not a regular file");
         std::fs::remove_dir(&path).expect("removed");
         write(&path, "eve", 0o604);
         refused("chmod 600");

@@ -177,7 +177,7 @@ impl NodeWork {
             state.code = ended.code;
             (state.status, state.details) = step_status(ended.outcome);
             if let Some(error) = &notes.unkept {
-                trace = format!("a part of the output is not kept: {error}");
+                trace = format!("a part of the output is not stored: {error}");
             }
             self.keep(&name, ended, notes).await;
             if let Some(writing) = writing.take() {
@@ -284,7 +284,7 @@ impl NodeWork {
         });
         let kept = kept.await.unwrap_or_else(|error| Err(io::Error::other(error)));
         if let Err(error) = kept {
-            tracing::warn!(%error, command = %id, "cannot keep what a command has written");
+            tracing::warn!(%error, command = %id, "cannot store a command's output");
         }
     }
 }

@@ -212,7 +212,7 @@ impl NodeRun {
                     false => owned.forget(&place, &steps),
                 };
                 if let Err(error) = removed {
-                    tracing::warn!(%error, "cannot remove what a command has written");
+                    tracing::warn!(%error, "cannot remove a command's output");
                 }
             });
         }

@@ -76,8 +76,10 @@ impl OutputFile {
             return;
         }
         let Some(room) = self.room.checked_sub(bytes.len() as u64) else {
-            self.failed =
-                Some(format!("it is longer than {} MiB; the rest is not kept", MOST_OUTPUT >> 20));
+            self.failed = Some(format!(
+                "it is longer than {} MiB; the rest is not stored",
+                MOST_OUTPUT >> 20
+            ));
             return;
         };
         self.room = room;
@@ -300,7 +302,7 @@ mod tests {
         assert_eq!((&output.failed, output.is_at_line_start), (&None, true));
         output.write(b"ab");
         output.write(b"c");
-        assert!(output.failed.as_ref().is_some_and(|why| why.contains("is not kept")));
+        assert!(output.failed.as_ref().is_some_and(|why| why.contains("is not stored")));
         let mut text = String::new();
         output.file.rewind().expect("rewound");
         output.file.read_to_string(&mut text).expect("read");

@@ -195,7 +195,7 @@ fn region_of<'a>(key_id: &'a str, region: &'a str) -> Result<&'a str, String> {
     let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     match !region.is_empty() && region.len() <= 32 && region.chars().all(is_part) {
         true => Ok(region),
-        false => Err(format!("`{}` is no Region", region.escape_default())),
+        false => Err(format!("`{}` is not a Region", region.escape_default())),
     }
 }
 

@@ -58,7 +58,7 @@ pub(super) fn upgrade(
         .to_owned();
     let response = create_response_with_body(&request, || Body::from(Bytes::new()))
         .map_err(|error| error.to_string())?;
-    let place = gateway.waiting_place(&session).ok_or("there is no place to wait")?;
+    let place = gateway.waiting_place(&session).ok_or("there is no free place to wait")?;
     let upgrade = hyper::upgrade::on(&mut request);
     let (gateway, guest) = (Arc::clone(gateway), Arc::clone(guest));
     tokio::spawn(async move {
@@ -67,7 +67,7 @@ pub(super) fn upgrade(
                 Ok(upgraded) => {
                     admit(Socket::new(upgraded, &guest).await, &session, &gateway).await;
                 }
-                Err(error) => tracing::debug!(%error, "a client that is gone before it was there"),
+                Err(error) => tracing::debug!(%error, "a client that left before it was connected"),
             }
         };
         // A client that loses its place before it has sent a token asks for another token and comes

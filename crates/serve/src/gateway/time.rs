@@ -1,6 +1,6 @@
 //! The clock of sessions and tokens.
 //!
-//! Whoever makes the gateway passes it to `registry`, which hands it on. Nothing here reads the
+//! The creator of the gateway passes it to `registry`, which passes it on. Nothing here reads the
 //! machine's clock directly, so an hour without a client takes a moment in a test.
 
 use runner_host::clock;

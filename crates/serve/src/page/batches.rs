@@ -113,7 +113,7 @@ impl WebPage {
         is_recorded: bool,
     ) -> Result<BatchView, Refused> {
         let none = || Refused::not_found("this build is part of no batch");
-        let gone = || Refused::not_found("the batch of this build is not kept any more");
+        let gone = || Refused::not_found("the batch of this build is no longer stored");
         let arn = known.record.build_batch_arn.as_deref().ok_or_else(none)?;
         let id = arn.rsplit_once('/').map_or(arn, |(_, id)| id).to_owned();
         let uuid = id.rsplit(':').next().and_then(|uuid| uuid::Uuid::try_parse(uuid).ok());

@@ -328,7 +328,7 @@ impl WebPage {
     }
 }
 
-/// What a page is told about who is at it.
+/// Tells a page which rights its visitor has.
 fn told(may: &LinkFor) -> Value {
     let build = match may {
         LinkFor::Owner => None,

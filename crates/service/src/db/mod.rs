@@ -33,7 +33,7 @@ pub enum DbError {
     /// Error of a file next to the database.
     #[error("{0}")]
     File(String),
-    #[error("the database takes nothing now")]
+    #[error("the database cannot be written now")]
     Closed,
 }
 

@@ -22,8 +22,9 @@ const SMALLEST: u64 = 512;
 const RESTORING: &str = "restoring";
 /// Key in `kv` that marks an older copy until its builds have been checked.
 const RESTORED: &str = "restored";
-const RESTORED_WORDS: &str = "its last copy is in its place: projects since then are lost, and builds that it has as waiting \
-     have ended: whether they have run it does not tell";
+const RESTORED_WORDS: &str = "its last copy replaces it: later projects are lost, and builds that \
+                              wait in the copy count as ended: it does not say whether they have \
+                              run";
 /// "runr"
 const APPLICATION: i32 = 0x7275_6e72;
 
@@ -260,7 +261,9 @@ fn put_aside(path: &Path) -> Result<Vec<String>, DatabaseOpenError> {
         fs::rename(&ready, path)?;
         told.push(RESTORED_WORDS.to_owned());
     } else {
-        told.push("there is no whole copy of it: projects and queued builds are lost".to_owned());
+        told.push(
+            "there is no complete copy of it: projects and queued builds are lost".to_owned(),
+        );
     }
     Ok(told)
 }

@@ -151,7 +151,7 @@ fn unrunnable(project: &Value, found: &mut Vec<String>) {
             "NO_SOURCE" => {}
             "S3" | "CODEPIPELINE" => say(format!("source type {}", text(&source["type"]))),
             kind if !text(&source["location"]).starts_with("file:///") => say(format!(
-                "source type {kind} at {}: only folders are taken, as file:///DIR",
+                "source type {kind} at {}: only folders are accepted, as file:///DIR",
                 text(&source["location"])
             )),
             _ => {}
@@ -161,7 +161,8 @@ fn unrunnable(project: &Value, found: &mut Vec<String>) {
     let versions = list(&project["secondarySourceVersions"]).len();
     if is_folder && !text(&project["sourceVersion"]).is_empty() || versions > 0 {
         found.push(
-            "Invalid sourceVersion: a folder of this machine has no versions; check out what is to be built"
+            "Invalid sourceVersion: a folder of this machine has no versions; check out the \
+             version to build"
                 .to_owned(),
         );
     }

@@ -233,7 +233,7 @@ async fn stands(service: &Arc<Service>, name: &str, did: &BTreeMap<String, Strin
         let batch = service.batch(uuid).await.expect("a look").expect("a batch");
         let phases = batch.progress.machine.phases().len();
         match (batch.state, phases) {
-            (BuildProgress::Live, 2) => assert!(!has("stopbatch"), "{name}: its batch goes on"),
+            (BuildProgress::Live, 2) => assert!(!has("stopbatch"), "{name}: its batch continues"),
             (BuildProgress::Ended, 3) => {
                 assert!(may_stop_batch && !has("retrybatch"), "{name}: its batch has ended");
             }

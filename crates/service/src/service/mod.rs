@@ -128,9 +128,15 @@ impl Service {
             for build in waiting {
                 let has_folder = BuildDir::of(&home, &build.uuid).path().exists();
                 if is_restored && has_folder {
-                    builds::advance(connection, &build.uuid, BuildProgress::Queued, BuildProgress::Starting)?;
+                    builds::advance(
+                        connection,
+                        &build.uuid,
+                        BuildProgress::Queued,
+                        BuildProgress::Starting,
+                    )?;
                 } else if is_restored {
-                    let why = "the database was broken: its last copy does not tell whether this build has run";
+                    let why = "the database was broken: its last copy does not say whether this \
+                               build has run";
                     let record = record::never_begun(&build, now, "FAULT", Some(why));
                     builds::end(connection, &build.uuid, &record, false)?;
                 } else if build.deadline.is_some_and(|at| at > now + queue::patience(&build)) {

@@ -135,7 +135,7 @@ pub struct Message<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RejectedMessage {
     /// Shorter than a header.
-    #[error("{0} bytes are no message")]
+    #[error("{0} bytes are not a message")]
     Short(usize),
     /// Unexpected header length.
     #[error("a header of {0} bytes")]

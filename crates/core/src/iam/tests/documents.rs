@@ -46,12 +46,12 @@ fn all_problems_are_told_with_their_places() {
 #[test]
 fn malformed_documents() {
     for (text, wanted) in [
-        ("", "this is no JSON"),
-        ("{\"Statement\": [}", "1:16: this is no JSON: expected value"),
+        ("", "this is not JSON"),
+        ("{\"Statement\": [}", "1:16: this is not JSON: expected value"),
         ("[]", "a policy is a map, not a list"),
         ("{}", "a policy has a Statement"),
         (r#"{"Statement": []}"#, "Statement lists nothing"),
-        (&"[".repeat(100_000), "this is no JSON"),
+        (&"[".repeat(100_000), "this is not JSON"),
     ] {
         let found = problems(text);
         assert!(found.iter().any(|found| found.contains(wanted)), "{text:.40}: {found:?}");
@@ -67,9 +67,9 @@ fn malformed_documents() {
         ("a:b", "arn:aws:e?s:x", "", "names no service"),
         ("a:b", "arn:aws:${aws:x}:y", "", "neither an ARN"),
         ("a:b", "arn:aws:s3:::${aws:x", "", "has no `}`"),
-        ("a:b", "arn:aws:s3:::${x}", "", "no condition key"),
+        ("a:b", "arn:aws:s3:::${x}", "", "not a condition key"),
         ("a:b", "arn:aws:s3:::${a:x, y}", "", "single quotes"),
-        ("a:b", "*", r#""Bool": {"key": "true"}"#, "no condition key"),
+        ("a:b", "*", r#""Bool": {"key": "true"}"#, "not a condition key"),
         ("a:b", "*", r#""Bool": {"a:b": []}"#, "lists no value"),
         ("a:b", "*", r#""Bool": {"a:b": null}"#, "a text, not null"),
         ("a:b", "*", r#""Bool": "x""#, "Bool is a map, not a text"),
@@ -78,7 +78,7 @@ fn malformed_documents() {
         ("a:b", "*", r#""ForSomeValues:Bool": {"a:b": "true"}"#, "no operator"),
         ("a:b", "*", r#""IpAddress": {"a:b": "10.0.0.0/33"}"#, "would never deny"),
         ("a:b", "*", r#""DateEquals": {"a:b": "soon"}"#, "would never deny"),
-        ("a:b", "*", r#""ArnEquals": {"a:b": "task"}"#, "no ARN, so this"),
+        ("a:b", "*", r#""ArnEquals": {"a:b": "task"}"#, "not an ARN, so this"),
         ("a:b", "*", r#""Null": {"a:b": "no"}"#, "would never deny"),
     ] {
         refused(&statement("Deny", action, resource, condition), wanted);
@@ -137,9 +137,9 @@ fn files_that_are_refused() {
         (&["root-ann"], "cannot both be"),
         (&["Root"], "taken"),
         (&["ecs-execute-command"], "taken"),
-        (&["*"], "no name"),
-        (&[""], "no name"),
-        (&["a/b"], "no name"),
+        (&["*"], "not a valid name"),
+        (&[""], "not a valid name"),
+        (&["a/b"], "not a valid name"),
     ] {
         let found = users(names);
         assert!(

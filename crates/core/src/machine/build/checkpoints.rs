@@ -150,7 +150,7 @@ impl MachineCheckpoints {
         found.ok_or_else(|| match named {
             RunRef::Number(run) if run > last => format!("run {run} has not been yet"),
             RunRef::Number(run) => format!(
-                "run {run} does not count: it is no command of the buildspec, or a rewind has gone back before it"
+                "run {run} does not count: it is not a buildspec command, or a rewind has undone it"
             ),
             RunRef::Back(_) if runs.is_empty() => "no command has run yet".to_owned(),
             RunRef::Back(_) => format!("only {} runs count", runs.len()),

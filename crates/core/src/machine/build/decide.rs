@@ -9,16 +9,16 @@ use crate::debug::{CommandPlace, Decision, DecisionKind, Rewind, Then, Who, no_n
 use crate::event::Intervention;
 use crate::phase::Phase;
 
-const NO_STOP: &str = "the build is not stopped; `runner break add` says where it is to stop";
+const NO_STOP: &str = "the build is not stopped; set a breakpoint with `runner break add`";
 const A_PROCESS_WAITS: &str =
-    "a process of the build waits at a breakpoint of its own; `runner resume` lets it go on";
+    "a process of the build waits at its own breakpoint; `runner resume` continues it";
 
 const NO_TEXT: &str = "an empty text runs nothing; `skip` leaves the command out";
 
 /// Returns why a variable cannot be set to a value.
 fn unfit(name: &str, value: Option<&str>) -> Option<String> {
     let has_nul = value.is_some_and(|value| value.contains('\0'));
-    no_name(name).or_else(|| has_nul.then(|| "a value cannot hold a NUL byte".to_owned()))
+    no_name(name).or_else(|| has_nul.then(|| "a value cannot contain a NUL byte".to_owned()))
 }
 
 /// Returns why a decision does not apply during a run.
@@ -69,9 +69,9 @@ impl BuildMachine {
             _ if self.freezing.is_frozen => "the command stands still already",
             BuildState::Held(_) => "the build is stopped already, between two commands",
             BuildState::Evaluating { .. } => "an `eval` runs; wait for its end",
-            _ if self.is_paused() => "the build is paused already; `runner resume` lets it go on",
+            _ if self.is_paused() => "the build is paused already; `runner resume` continues it",
             BuildState::Running(_) | BuildState::SettingUp(_) => return None,
-            _ => "no command runs; `runner break add` says where the build is to stop",
+            _ => "no command is running; set a breakpoint with `runner break add`",
         };
         Some(why.to_owned())
     }

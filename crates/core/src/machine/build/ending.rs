@@ -194,7 +194,7 @@ impl BuildMachine {
                 ProcessesEnd::Killed { .. } => {
                     warn(
                         step,
-                        "the build's processes have not answered their end; going on without",
+                        "the build's processes have not confirmed their end; continuing without",
                     );
                     self.processes_gone(now, step);
                 }
@@ -239,7 +239,7 @@ impl BuildMachine {
         }
         warn(
             step,
-            "what is left of the build could not be removed in time; the next runner command does it",
+            "the build's remains could not be removed in time; the next runner command does it",
         );
         if matches!(self.state, BuildState::Finalizing) {
             let context = PhaseContext::new(StatusCode::InternalServiceError, "not done in time");

@@ -190,7 +190,7 @@ impl BuildMachine {
         if breakpoint.wants_changes()
             && let Some(why) = self.checkpoints.lack()
         {
-            return Err(format!("what a run has written is not known: {why}"));
+            return Err(format!("the files that a run has written are not known: {why}"));
         }
         self.plan.work.as_ref().map_or(Ok(()), |work| work.takes(breakpoint))
     }

@@ -110,7 +110,7 @@ fn runs_are_found_by_number_from_the_end_and_by_place() {
     bed.refused(rewind("-5"), "only 4 runs count");
     bed.refused(rewind("post_build"), "has not been come to");
     bed.decide(rewind("2"), &[]);
-    bed.refused(rewind("3"), "a rewind has gone back before it");
+    bed.refused(rewind("3"), "a rewind has undone it");
     // The current run has its new number.
     bed.decide(rewind("5"), &[]);
     assert_eq!(bed.at(), "before build:1");
@@ -209,7 +209,7 @@ fn what_people_did_at_the_stop_comes_back_or_does_not() {
     let mut bed = Bed::keeping(LIST, &["before:build:2", "failure"], &[]);
     bed.decide(Decision::Eval { text: "x".to_owned() }, &[]);
     bed.decide(Decision::Resume, &["c"]);
-    bed.refused(rewind("3"), "no command of the buildspec");
+    bed.refused(rewind("3"), "not a buildspec command");
     bed.decide(Decision::Rewind(Rewind { without_edits: true, ..to("4") }), &[]);
     assert_eq!((&bed.rewound[..], bed.lost()), (&[CheckpointId(3)][..], vec![(4, vec![4, 5])]));
 }

@@ -435,7 +435,13 @@ fn where_it_pauses_and_why_no_more() {
     assert_eq!(why(&bed), "");
     bed.send(MachineInput::Frozen { command, result: Ok(Standstill::default()) });
     assert!(why(&bed).contains("stands still already"));
-    assert!(Bed::run(LIST, &[]).machine.pause_refusal().expect("over").contains("no command runs"));
+    assert!(
+        Bed::run(LIST, &[])
+            .machine
+            .pause_refusal()
+            .expect("over")
+            .contains("no command is running")
+    );
 }
 
 #[test]

@@ -123,7 +123,7 @@ fn reference(written: &Text, problems: &mut Vec<Diagnostic>) -> Option<SecretRef
             };
             return Some(SecretReference { id, json_key: part(0), version });
         }
-        (0..=3, ..) => "here is no name of a secret before the first colon",
+        (0..=3, ..) => "there is no secret name before the first colon",
         _ => "here are more fields than a reference to a secret has",
     };
     problems.push(
@@ -169,7 +169,7 @@ fn bad_name(name: &Text, problems: &mut Vec<Diagnostic>) {
         Diagnostic::new(
             DiagnosticCode::BadName,
             name.span,
-            format!("no shell can hold a variable named `{}`; it is left out", name.text),
+            format!("a shell cannot have a variable named `{}`; it is left out", name.text),
         )
         .hint("use letters, digits and `_`, and no digit first"),
     );

@@ -148,7 +148,7 @@ fn at_most(
     problems: &mut Vec<Diagnostic>,
 ) {
     if found > most {
-        let message = format!("here are {found} {what}, and CodeBuild takes at most {most}");
+        let message = format!("there are {found} {what}, but CodeBuild accepts at most {most}");
         problems.push(Diagnostic::new(DiagnosticCode::BadValue, at.span(), message));
     }
 }

@@ -25,7 +25,7 @@ pub(super) fn artifacts(map: NodeSlot<'_>, problems: &mut Vec<Diagnostic>) -> Op
                 map.span(),
                 "`files` is missing in artifacts",
             )
-            .hint("name what is collected, such as `- '**/*'`"),
+            .hint("name the files to collect, such as `- '**/*'`"),
         );
     }
     let secondary = entries

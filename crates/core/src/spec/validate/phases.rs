@@ -124,7 +124,7 @@ fn on_failure(written: &Text, problems: &mut Vec<Diagnostic>) -> OnFailure {
     let pattern = pattern.filter(|pattern| !pattern.is_empty());
     if let Some(Err(error)) = pattern.map(regex_lite::Regex::new) {
         return refuse(
-            format!("on-failure holds a pattern that does not parse: {error}"),
+            format!("on-failure contains an invalid pattern: {error}"),
             "after RETRY- comes a regular expression for the failure's message",
         );
     }

@@ -197,7 +197,7 @@ impl<'s> Composer<'s> {
                 self.copy(&node, Some(span), depth)
             }
             _ => {
-                let message = format!("`{written}` stands for something that it is a part of");
+                let message = format!("`{written}` is part of what it refers to");
                 Err(Box::new(Diagnostic::new(DiagnosticCode::Syntax, span, message)))
             }
         }

@@ -98,7 +98,7 @@ fn redirect(response: &Response, from: &Url) -> Result<Option<Url>, RegistryFail
     let Some(to) = response.headers().get(LOCATION).filter(|_| is_one) else { return Ok(None) };
     let to = to.to_str().ok().and_then(|to| from.join(to).ok());
     to.map(Some)
-        .ok_or_else(|| RegistryFailure::Answer("it redirects to what is no address".to_owned()))
+        .ok_or_else(|| RegistryFailure::Answer("it redirects to an invalid address".to_owned()))
 }
 
 /// The whole body of a successful response of at most `most` bytes. Any other response is an error.

@@ -225,7 +225,7 @@ impl RegistryInner {
             if failures >= ATTEMPTS {
                 return error.map_or(Ok(()), Err);
             }
-            tracing::debug!(?error, got, failures, "a transfer broke; going on");
+            tracing::debug!(?error, got, failures, "a transfer broke off; continuing");
             tokio::time::sleep(PAUSE * failures).await;
         }
     }

@@ -73,7 +73,7 @@ pub(in crate::aws) fn hash(text: &str) -> String {
 
 /// The error for unusable document files.
 pub(super) fn broken(error: &io::Error) -> RefusedCall {
-    RefusedCall::new("InternalServerError", format!("documents cannot be kept or read: {error}"))
+    RefusedCall::new("InternalServerError", format!("documents cannot be stored or read: {error}"))
         .with_status(500)
 }
 

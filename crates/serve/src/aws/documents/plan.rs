@@ -103,7 +103,7 @@ fn resolved_preferences(found: &DocumentContent) -> Result<Option<Preferences>, 
     Ok(resolved(found, &GivenParameters::new())?.preferences)
 }
 
-/// The preferences for sessions that set none of their own; empty without such a document.
+/// The preferences for sessions that set none; empty without such a document.
 pub(in crate::aws) fn preferences(documents: &Documents) -> Result<Preferences, RefusedCall> {
     match found(documents, PREFERENCES, Some("$LATEST"), None) {
         Ok(found) => Ok(resolved_preferences(&found)?.unwrap_or_default()),

@@ -34,9 +34,7 @@ pub(super) fn checked(tags: &[EcsTag]) -> Result<BTreeMap<String, String>, Refus
         }
         let lower = key.to_ascii_lowercase();
         if lower.starts_with("aws:") || lower.starts_with("codebuild:") {
-            return Err(invalid(
-                "tags whose keys begin with aws: and codebuild: are not yours to give.",
-            ));
+            return Err(invalid("tags whose keys begin with aws: and codebuild: cannot be set."));
         }
     }
     if tags.len() > MOST {

@@ -91,10 +91,10 @@ impl IamCall {
     /// Refuses members that the file does not store.
     pub(super) fn without(&self, names: &[&str]) -> Result<(), RefusedCall> {
         if self.get("Path").is_some_and(|path| path != "/") {
-            return Err(invalid("Path: there is none but `/` here"));
+            return Err(invalid("Path: only `/` is supported"));
         }
         match names.iter().find(|name| self.get(name).is_some()) {
-            Some(name) => Err(invalid(format!("{name}: there is no such thing here"))),
+            Some(name) => Err(invalid(format!("{name} is not supported"))),
             None => Ok(()),
         }
     }

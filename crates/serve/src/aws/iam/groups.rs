@@ -110,7 +110,7 @@ impl Administer for AddUserToGroup {
         let user = document.user(asked.user()?)?;
         if !texts(user, "groups").contains(&group) {
             let list = part(user, "groups", json!([])).as_array_mut();
-            list.ok_or_else(|| invalid("groups are no list"))?.push(json!(group));
+            list.ok_or_else(|| invalid("groups are not a list"))?.push(json!(group));
         }
         Ok(json!({}))
     }

@@ -14,7 +14,7 @@ fn this(asked: &IamCall) -> Result<About, RefusedCall> {
 }
 
 fn keys(user: &mut Map<String, Value>) -> Result<&mut Vec<Value>, RefusedCall> {
-    part(user, "keys", json!([])).as_array_mut().ok_or_else(|| invalid("keys are no list"))
+    part(user, "keys", json!([])).as_array_mut().ok_or_else(|| invalid("keys are not a list"))
 }
 
 fn status(key: &Value) -> &'static str {

@@ -34,7 +34,8 @@ impl OperationInput for GetRole {
             "RoleId": "AROARUNNERBUILD00000",
             "Arn": format!("arn:aws:iam::{ACCOUNT}:role/{ROLE}"),
             "CreateDate": "2026-01-01T00:00:00Z",
-            "Description": "what builds and sessions do at AWS: as whom this program is signed in there",
+            "Description": "represents this program's identity at AWS, which builds and sessions \
+             use",
         }}))
     }
 }

@@ -80,7 +80,7 @@ impl OperationInput for SimulatePrincipalPolicy {
         let directory = endpoint.users.current();
         let source = self.0.get("PolicySourceArn").map_or("", String::as_str);
         let subject = SimulatedIdentity::named(source, &directory).ok_or_else(|| {
-            let text = format!("{source} is no user and no group of this endpoint");
+            let text = format!("{source} is neither a user nor a group of this endpoint");
             RefusedCall::new("NoSuchEntity", text).with_status(404)
         })?;
         let identity = endpoint.deliveries.identity();

@@ -104,7 +104,7 @@ fn tests(
     let test = |CommandFilter { key, value }: &CommandFilter| {
         let moment = || {
             let time = value.parse::<Timestamp>();
-            let text = || invalid(format!("Filters: {} is no time in ISO 8601", shown(value)));
+            let text = || invalid(format!("Filters: {} is not a time in ISO 8601", shown(value)));
             time.map(Timestamp::as_microsecond).map_err(|_| text())
         };
         match key.as_str() {

@@ -62,7 +62,7 @@ fn is_id(id: &str) -> Result<(), RefusedCall> {
         let shown: String = id.chars().filter(|c| !c.is_control()).take(64).collect();
         return Err(RefusedCall::new(
             "InvalidCommandId",
-            format!("`{shown}` is no id of a command"),
+            format!("`{shown}` is not the id of a command"),
         ));
     }
     Ok(())

@@ -64,7 +64,7 @@ pub struct AuditPage {
 /// Why there is no page.
 #[derive(Debug, thiserror::Error)]
 pub enum AuditLookupError {
-    #[error("the token is none of this lookup, or what it leads to is no longer there")]
+    #[error("the token is not of this lookup, or its records are gone")]
     Token,
     #[error("cannot read the audit: {0}")]
     Io(#[from] io::Error),

@@ -115,7 +115,7 @@ impl Segments {
         options.read(true).append(true).create(true).mode(0o600).custom_flags(flags);
         let file = options.open(&self.path)?;
         if !file.metadata()?.is_file() {
-            return Err(io::Error::other("it is no regular file"));
+            return Err(io::Error::other("it is not a regular file"));
         }
         Ok(file)
     }

@@ -189,7 +189,7 @@ impl TerminalTask {
             }
             TerminalOrder::Refuse(by, to) => {
                 if self.seats.refuse(by, to) {
-                    self.say(to, &json!({"notice": "the driver goes on driving"}));
+                    self.say(to, &json!({"notice": "the driver keeps the role"}));
                 }
                 self.tell_all();
             }

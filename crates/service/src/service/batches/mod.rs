@@ -347,7 +347,7 @@ fn retried(
     let keeps_source = what == RetryType::Failed && progress.download.status == Status::Succeeded;
     if keeps_source && !has_source {
         return Err(Fault::Invalid(
-            "Invalid retryType: the source of this batch is not kept any more: RETRY_ALL_BUILDS"
+            "Invalid retryType: the source of this batch is no longer stored: RETRY_ALL_BUILDS"
                 .to_owned(),
         ));
     }
@@ -436,7 +436,8 @@ pub(super) fn mend(
 ) -> Result<(), DbError> {
     for mut batch in batches::in_state(connection, BuildProgress::Live)? {
         if is_restored {
-            let why = "the database was broken: its last copy does not tell how this batch stands";
+            let why =
+                "the database was broken: its last copy does not contain the state of this batch";
             let context = PhaseContext::new(StatusCode::InternalServiceError, why);
             batch.progress.machine.fault(context, wall(now));
             batch.state = BuildProgress::Ended;

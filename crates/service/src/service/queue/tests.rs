@@ -263,7 +263,7 @@ fn a_restored_copy_starts_nothing() {
     let launcher = Arc::new(Held { begun: Mutex::new(begun), fails: false });
     let settings =
         ServiceSettings { max_builds: 9, max_queued: 9, source_root: None, no_privileges: None };
-    // Whoever opens it first may do something else with it, or be killed.
+    // The first process that opens it may do something else with it, or be killed.
     let told = crate::db::Db::open(home.root()).expect("a database").told;
     assert_eq!(told.len(), 2, "{told:?}");
     let (service, told) = Service::open(&home, settings, launcher, false).expect("a service");
@@ -275,7 +275,7 @@ fn a_restored_copy_starts_nothing() {
             let build = until(&service, uuid, BuildProgress::Ended).await;
             let record = record_of(&build);
             let why = record["phases"][2]["contexts"][0]["message"].as_str().expect("why");
-            assert!(why.contains("does not tell whether this build has run"), "{why}");
+            assert!(why.contains("does not say whether this build has run"), "{why}");
         }
         service.drain();
     });

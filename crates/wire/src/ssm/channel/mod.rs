@@ -429,9 +429,7 @@ impl DataChannel {
             None => ChannelEvent::Bytes(body.to_vec()),
             Some(cipher) => match cipher.open(body) {
                 Some(bytes) => ChannelEvent::Bytes(bytes),
-                None => {
-                    ChannelEvent::Failed("what the client has sent cannot be decrypted".to_owned())
-                }
+                None => ChannelEvent::Failed("the client's data cannot be decrypted".to_owned()),
             },
         }
     }

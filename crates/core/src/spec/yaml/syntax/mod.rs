@@ -99,7 +99,7 @@ pub(super) fn explain(source: &str, error: &ScanError, context: &CollectionStack
     problem.aws = scene.aws(kind).map(|(text, line)| at_line(text, line));
     if let Some(open) = scene.open_quote(kind) {
         problem.span = span_at(source, open);
-        problem.message = "the text that this quote begins has no end".to_owned();
+        problem.message = "the string that this quote begins has no end".to_owned();
         return problem.hint("close it with the same quote");
     }
     if is_about_tabs(kind)

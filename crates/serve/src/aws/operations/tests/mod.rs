@@ -340,7 +340,7 @@ async fn sessions_end_with_their_users() {
     while facts().ended.is_none() {
         tokio::task::yield_now().await;
     }
-    assert_eq!(facts().details, "the user's key is no longer good");
+    assert_eq!(facts().details, "the user's key is no longer valid");
     assert!(!rig.endpoint.expel_some().await);
 }
 
