@@ -28,12 +28,12 @@ fn certificates(text: &str) -> String {
     kept
 }
 
-/// Makes this process trust the file's certificates.
-pub(super) fn trust(path: &Path) -> Result<(), CliError> {
+/// Makes this process trust the file's certificates. Returns them.
+pub(super) fn trust(path: &Path) -> Result<String, CliError> {
     let pem = read(path)?;
     check_certificates(&pem).map_err(|why| CliError::usage(format!("--ca-file: {why}")))?;
     trust::trust(&pem);
-    Ok(())
+    Ok(pem)
 }
 
 #[cfg(test)]

@@ -23,7 +23,8 @@ def run(request):
     try:
         return awscli.clidriver.main()
     except SystemExit as end:
-        return end.code
+        # As Python's own exit: nothing is 0, a text is 1.
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     except Exception:
         traceback.print_exc()
         return 1

@@ -3,7 +3,7 @@
 
 use super::bed::Outcome;
 use super::daemon::Daemon;
-use super::{project, python};
+use super::{PATIENCE, project, python};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -35,6 +35,7 @@ pub(crate) fn call(command: &Command) -> Outcome {
     let mut stream = UnixStream::connect(FORKS.path("socket")).unwrap();
     stream.write_all(request.to_string().as_bytes()).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let answer: Value =

@@ -145,8 +145,6 @@ fn alike() -> Vec<Case> {
         page_forwards::cases(),
         page_guards::cases(),
         reports::cases(),
-        run_command::cases(),
-        secrets::cases(),
         service::cases(),
         service_batches::cases(),
         service_faults::cases(),
@@ -163,7 +161,7 @@ fn alike() -> Vec<Case> {
 
 /// The slow ones among the cases of the other suites that do not depend on the user either: they
 /// wait for servers and deadlines, or move much data.
-const ALIKE: [&str; 22] = [
+const ALIKE: [&str; 21] = [
     "artifacts::a_sparse_file",
     "artifacts::a_zip_in_a_bucket",
     "artifacts::into_a_bucket",
@@ -183,7 +181,6 @@ const ALIKE: [&str; 22] = [
     "doctor::an_endpoint_that_does_not_answer",
     "doctor::keys_of_awss_clients",
     "guards::five_seconds_and_no_more",
-    "hostile_images::a_million_entries",
     "hostile_images::a_registry_that_lies",
     "waiting::nothing_to_wait_for",
 ];
@@ -249,6 +246,8 @@ fn differing() -> Vec<Case> {
         changes::cases(),
         fidelity::cases(),
         rootless::cases(),
+        run_command::cases(),
+        secrets::cases(),
         session_documents::cases(),
         session_log::cases(),
         sessions::cases(),

@@ -355,7 +355,7 @@ fn a_project_of_codebuild() {
         .code(2)
         .says("this machine has no WINDOWS_SERVER_2022_CONTAINER")
         .says("p.json:");
-    of_type("ARM_LAMBDA_CONTAINER").code(0).says("not heeded: environment.type");
+    of_type("ARM_LAMBDA_CONTAINER").code(0).says("ignored: environment.type");
 
     // Without an option, its own image is looked up.
     let mut command = bed.command(["run", "--project-json", "p.json", "--network", "none"]);

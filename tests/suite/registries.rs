@@ -1,10 +1,13 @@
 //! The runner's identity at a registry: credentials of Docker, Podman and AWS; TLS with the
 //! system's trust.
 
+use super::service;
 use crate::common::aws::{aws, surround};
+use crate::common::daemon::Daemon;
 use crate::common::registry::{Layout, PASSWORD, Registry, USER};
-use crate::common::{Bed, Outcome, build, cases, outcome, write_program};
+use crate::common::{Bed, Outcome, build, cases, outcome, python, write_program};
 use base64::Engine;
+use nix::sys::signal::Signal;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -16,6 +19,7 @@ cases! {
         nobody_is_let_in, an_image_that_nobody_has_chosen, dockers_config, a_credential_helper, podmans_auth_file, an_identity_token;
     [Image("busybox"), Containers, Program("docker-registry"), Program("skopeo"), Program("umoci"),
      Program("openssl"), Program("htpasswd"), Python] => ecr_over_tls;
+    [Image("busybox"), Containers, Program("openssl"), Python] => aws_with_the_certificate_of_a_company;
 }
 
 fn pushed(name: &str) -> (&'static Registry, String) {
@@ -152,7 +156,7 @@ fn ecr_over_tls() {
     fs::create_dir(&dir).unwrap();
     certificate(&dir);
     let password = {
-        let mut cli = Command::new(crate::common::python("aws"));
+        let mut cli = Command::new(python("aws"));
         surround(&mut cli, aws()).args(["ecr", "get-authorization-token", "--output", "json"]);
         let answer = outcome(&mut cli).code(0).stdout;
         let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
@@ -191,6 +195,49 @@ fn ecr_over_tls() {
         outcome(&mut command).code(code);
         bed.runner(["image", "rm", &name]);
     }
+}
+
+/// A company's proxy signs what comes from AWS.
+fn aws_with_the_certificate_of_a_company() {
+    let bed = Bed::new();
+    let dir = bed.path("tls");
+    fs::create_dir(&dir).unwrap();
+    certificate(&dir);
+    let server = Daemon::start(|_| {
+        let mut command = Command::new(python("moto_server"));
+        command.args(["-H", "127.0.0.1", "-p", "0", "-c"]).arg(dir.join("cert.pem"));
+        command.arg("-k").arg(dir.join("key.pem"));
+        command
+    });
+    let port: u16 = server.log.number_after("Running on https://127.0.0.1:");
+    let ca = dir.join("ca.pem");
+    let reach = |command: &mut Command| {
+        surround(command, port).env("AWS_ENDPOINT_URL", format!("https://127.0.0.1:{port}"));
+    };
+    let mut bucket = bed.other(python("aws").to_str().unwrap());
+    reach(&mut bucket);
+    outcome(bucket.args(["s3", "mb", "s3://company"]).env("AWS_CA_BUNDLE", &ca)).code(0);
+    let text = build(&["echo x > x"]) + "artifacts:\n  files: [x]\n";
+    let kept = |options: &[&str], bundle: &Path| {
+        let mut command = bed.build_command(&text, &["--artifacts", "s3://company/there"]);
+        reach(&mut command);
+        outcome(command.args(options).env("AWS_CA_BUNDLE", bundle))
+    };
+    let none = Path::new("");
+    kept(&[], &ca).code(0);
+    kept(&["--ca-file", ca.to_str().unwrap()], none).code(0);
+    kept(&[], none).code(1).says("certificate");
+    kept(&[], Path::new("/nosuch.pem")).code(1).says("AWS_CA_BUNDLE=/nosuch.pem: No such file");
+    bed.runner(["serve", "--ca-file", "nosuch.pem"]).code(2).says("--ca-file: cannot read");
+    // Builds of `serve` trust it, too.
+    let trusts = "grep -q 'BEGIN CERTIFICATE' $AWS_CA_BUNDLE";
+    let options = ["--ca-file", ca.to_str().unwrap()];
+    let (endpoint, server) = service::served(&bed, trusts, &options);
+    let id = service::start(&endpoint, serde_json::json!({}));
+    let ended = service::until(&endpoint, &id, service::has_ended);
+    assert_eq!(ended["buildStatus"], "SUCCEEDED", "{ended:#}");
+    server.signal(Signal::SIGTERM);
+    server.ends(0);
 }
 
 fn certificate(dir: &Path) {

@@ -99,15 +99,16 @@ impl BuildspecFile {
         }
     }
 
-    /// Errors in the buildspecs that builds of its batch name, each at the place of the name.
+    /// Errors in the buildspecs that builds of its batch name, each at the place of the name. A
+    /// buildspec from elsewhere names files of another source.
     pub fn check_builds(&self, source: &Path) -> Vec<Diagnostic> {
-        let own = self.path_in(source);
+        let Some(own) = self.path_in(source) else { return Vec::new() };
         let mut seen = BTreeSet::new();
         let mut named = spec::batch_buildspecs(self.text().unwrap_or_default());
         // Objects on S3 are reported with the buildspec itself.
         named.retain(|named| {
             let is_object = named.text.starts_with("arn:") || named.text.starts_with("s3://");
-            let is_own = own.as_deref() == Some(Path::new(&named.text));
+            let is_own = own == Path::new(&named.text);
             !is_object && !is_own && seen.insert(named.text.clone())
         });
         let problems = named.iter().flat_map(|named| {

@@ -15,8 +15,12 @@ use reqwest::redirect::Policy;
 use reqwest::{Body, Certificate, Client};
 use runner_host::trust::certificates;
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+/// The variable by which AWS's clients find additional certificates.
+const BUNDLE: &str = "AWS_CA_BUNDLE";
 
 pub(super) const CONNECT: Duration = Duration::from_secs(5);
 pub(super) const READ: Duration = Duration::from_secs(30);
@@ -32,15 +36,20 @@ pub(super) struct Transport {
 }
 
 impl Transport {
-    /// Builds the client. It trusts the certificates that this machine and the caller trust.
+    /// Builds the client. It trusts the certificates of this machine, of `--ca-file` and, as AWS's
+    /// clients do, of the file that `AWS_CA_BUNDLE` names.
     pub(super) fn client(self) -> Result<Client, String> {
         // The first installed provider stays; this program always installs the same one.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let trusted: Result<Vec<Certificate>, _> =
             certificates().iter().map(|pem| Certificate::from_pem(pem.as_bytes())).collect();
+        let mut trusted = trusted.map_err(|error| chain(&error))?;
+        if let Some(path) = std::env::var_os(BUNDLE).filter(|path| !path.is_empty()) {
+            trusted.extend(bundle(Path::new(&path))?);
+        }
         let mut builder = Client::builder()
             .redirect(Policy::none())
-            .tls_certs_merge(trusted.map_err(|error| chain(&error))?)
+            .tls_certs_merge(trusted)
             .user_agent(concat!("runner/", env!("CARGO_PKG_VERSION")));
         if let Some(connect) = self.connect {
             builder = builder.connect_timeout(connect);
@@ -53,6 +62,13 @@ impl Transport {
         }
         builder.build().map_err(|error| chain(&error))
     }
+}
+
+/// The certificates in a file.
+fn bundle(path: &Path) -> Result<Vec<Certificate>, String> {
+    let failed = |why: String| format!("{BUNDLE}={}: {why}", path.display());
+    let pem = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+    Certificate::from_pem_bundle(&pem).map_err(|error| failed(chain(&error)))
 }
 
 /// The HTTP client of the chain that finds credentials.

@@ -54,31 +54,44 @@ pub fn hint(failure: &HintSubject<'_>) -> Option<Cow<'static, str>> {
     found.next().map(|row| row.advice.into()).or_else(|| missing(failure))
 }
 
-/// The hint for a failure whose cause is that an earlier command has lost its directory, variables,
-/// functions or aliases.
+/// The hint for a program that is not found because an earlier command defined it, or set `PATH`,
+/// in its own shell.
 #[must_use]
-pub fn lost_state(failure: &HintSubject<'_>) -> Option<String> {
-    let program = missing_program(failure.output);
+pub fn lost_definition(failure: &HintSubject<'_>) -> Option<String> {
+    let name = missing_program(failure.output)?;
     failure.earlier.iter().rev().find_map(|command| {
         let line = command.span.line;
-        if let Some(name) = program {
-            if defines(&command.text, name) {
-                return Some(format!(
-                    "line {line} of the buildspec defines `{name}`, and every command has a shell of its own: \
-                     write both as one command, under `- |`"
-                ));
-            }
-            if let Some(file) = sources(&command.text, name) {
-                return Some(format!(
-                    "line {line} of the buildspec reads {file}, and every command has a shell of its own, \
-                     without the functions of others: write both as one command, under `- |`"
-                ));
-            }
+        if defines(&command.text, name) {
+            return Some(format!(
+                "line {line} of the buildspec defines `{name}`, and every command has a shell of its own: \
+                 write both as one command, under `- |`"
+            ));
         }
-        let lost = spec::lost(failure.version?, &command.text).filter(|lost| lost.is_environment)?;
-        counts_on(failure, &command.text)
-            .then(|| format!("line {line} of the buildspec: {}; {}", lost.told, lost.hint))
+        if let Some(file) = sources(&command.text, name) {
+            return Some(format!(
+                "line {line} of the buildspec reads {file}, and every command has a shell of its own, \
+                 without the functions of others: write both as one command, under `- |`"
+            ));
+        }
+        set_in(&command.text).any(|set| set == "PATH").then(|| lost_by(failure, command))?
     })
+}
+
+/// The hint for a failure whose likely cause is that an earlier command has lost its directory or
+/// its variables. Use it if nothing else is known.
+#[must_use]
+pub fn lost_environment(failure: &HintSubject<'_>) -> Option<String> {
+    let mut earlier = failure.earlier.iter().rev();
+    earlier.find_map(|command| {
+        counts_on(failure, &command.text).then(|| lost_by(failure, command)).flatten()
+    })
+}
+
+/// How a command loses what it sets, if it does.
+fn lost_by(failure: &HintSubject<'_>, command: &SpecCommand) -> Option<String> {
+    let lost = spec::lost(failure.version?, &command.text).filter(|lost| lost.is_environment)?;
+    let line = command.span.line;
+    Some(format!("line {line} of the buildspec: {}; {}", lost.told, lost.hint))
 }
 
 /// Whether a command defines a function or alias with this name.
@@ -93,37 +106,48 @@ fn defines(text: &str, name: &str) -> bool {
 static SOURCED: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"(?:^|[;&|\n])\s*(?:\.|source)\s+([^\s;&|]+)").ok());
 
-/// The file that a command reads into its shell, if its name contains this one: `nvm.sh`,
-/// `sdkman-init.sh`.
+/// The file that a command reads into its shell, if it is known to define this name: `nvm.sh`
+/// defines `nvm`, and `sdkman-init.sh` `sdk`.
 fn sources<'t>(text: &'t str, name: &str) -> Option<&'t str> {
     let files = SOURCED.as_ref()?.captures_iter(text).filter_map(|found| found.get(1));
-    let mut files = files.map(|file| file.as_str());
-    files.find(|file| name.len() > 2 && file.rsplit('/').next().unwrap_or(file).contains(name))
+    let defined = |file: &str| {
+        let file = file.trim_matches(['"', '\'']);
+        let file = file.rsplit('/').next().unwrap_or(file);
+        let stem = file.split('.').next().unwrap_or(file);
+        stem == name || stem == "sdkman-init" && name == "sdk"
+    };
+    files.map(|file| file.as_str()).find(|file| defined(file))
 }
 
 static SET: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"(?:^|[;&|({\n]|\bexport\s)\s*([A-Za-z_]\w*)=").ok());
 
+/// Names of the variables that a command sets.
+fn set_in(text: &str) -> impl Iterator<Item = &str> {
+    let found = SET.iter().flat_map(move |set| set.captures_iter(text));
+    found.filter_map(|found| found.get(1)).map(|name| name.as_str())
+}
+
 /// Whether a failed command counts on the directory or a variable of an earlier one.
 fn counts_on(failure: &HintSubject<'_>, earlier: &str) -> bool {
-    let names = SET.iter().flat_map(|set| set.captures_iter(earlier));
-    let mut names = names.filter_map(|found| found.get(1)).map(|name| name.as_str());
     let is_used = |name: &str| {
-        name == "PATH" && missing_program(failure.output).is_some()
-            || failure.text.match_indices(name).any(|(at, _)| {
-                let before = failure.text[..at].trim_end_matches('{');
-                let after = failure.text[at + name.len()..].chars().next();
-                before.ends_with('$')
-                    && !after.is_some_and(|c| c.is_ascii_alphanumeric() || c == '_')
-            })
+        failure.text.match_indices(name).any(|(at, _)| {
+            let before = failure.text[..at].trim_end_matches('{');
+            let after = failure.text[at + name.len()..].chars().next();
+            before.ends_with('$') && !after.is_some_and(|c| c.is_ascii_alphanumeric() || c == '_')
+        })
     };
     let no_file = ["No such file", "not found", "cannot find", "can't open", "Cannot open"];
-    let is_elsewhere = || no_file.iter().any(|text| failure.output.contains(text));
+    // A program is found by PATH, wherever a command runs.
+    let is_elsewhere = || {
+        missing_program(failure.output).is_none()
+            && no_file.iter().any(|text| failure.output.contains(text))
+    };
     let goes = || {
         let words = earlier.split([';', '&', '\n']).map(str::trim_start);
         words.into_iter().any(|part| part.starts_with("cd "))
     };
-    names.any(is_used) || goes() && is_elsewhere()
+    set_in(earlier).any(is_used) || goes() && is_elsewhere()
 }
 
 /// The hint for a `run-as` user that the image does not have.
@@ -612,7 +636,7 @@ mod tests {
                 version: Some(version),
                 ..HintSubject::default()
             };
-            lost_state(&failure).unwrap_or_default()
+            lost_definition(&failure).or_else(|| lost_environment(&failure)).unwrap_or_default()
         };
         let (old, new) = (SpecVersion::V0_1, SpecVersion::V0_2);
         for (version, earlier, text, output, wanted) in [
@@ -665,6 +689,8 @@ mod tests {
             (new, "cd sub", "cat file", "cat: file: No such file or directory"),
             (new, "of() { :; }", "f", "sh: 1: f: not found\n"),
             (new, ". venv/bin/activate", "nvm", "sh: 1: nvm: not found\n"),
+            (new, ". ./setup-node.sh", "node x", "sh: 1: node: not found\n"),
+            (old, "cd src", "mvn package", "sh: 1: mvn: not found\n"),
         ] {
             assert_eq!(told(version, earlier, text, output), "", "{earlier}");
         }

@@ -48,6 +48,8 @@ pub(in crate::cli) struct ServeRequest {
     /// Settings of projects and queue.
     pub(in crate::cli) settings: ServiceSettings,
     pub(in crate::cli) image_map: Vec<Swap>,
+    /// Certificates that builds trust, too, as PEM.
+    pub(in crate::cli) certificates: Option<String>,
     pub(in crate::cli) upload: bool,
     /// Whether sessions require that their output can be sent to AWS.
     pub(in crate::cli) requires_log: bool,
@@ -108,6 +110,7 @@ fn open_service(request: &ServeRequest, home: &Home) -> Result<Arc<Service>, Ser
         home: home.clone(),
         source_root: request.settings.source_root.clone(),
         image_map: request.image_map.clone(),
+        certificates: request.certificates.clone(),
         upload: request.upload,
         no_privileges: request.settings.no_privileges,
     });

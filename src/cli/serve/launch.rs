@@ -39,6 +39,8 @@ pub(super) struct BuildLauncher {
     pub(super) home: Home,
     pub(super) source_root: Option<PathBuf>,
     pub(super) image_map: Vec<Swap>,
+    /// Certificates that the builds trust, too, as PEM.
+    pub(super) certificates: Option<String>,
     /// Whether to upload what a project sends to AWS.
     pub(super) upload: bool,
     /// Why builds may not be privileged, if so.
@@ -161,6 +163,7 @@ impl BuildLauncher {
         let uuid = start.uuid.parse().map_err(|error| format!("{}: {error}", start.uuid))?;
         let initiator = start.order["initiator"].as_str().unwrap_or("unknown").to_owned();
         let mut request = asked.request;
+        request.certificates.clone_from(&self.certificates);
         if let Some(file) = buildspec {
             request.buildspec = file;
         }

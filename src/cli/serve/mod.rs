@@ -5,6 +5,7 @@ mod combine;
 mod endpoint;
 mod launch;
 
+use super::certificates;
 use super::error::{CliError, OURS};
 use clap::Args;
 use endpoint::{ServeError, ServeRequest};
@@ -50,6 +51,9 @@ pub(super) struct ServeArgs {
     /// Use image TO wherever FROM is named
     #[arg(long, value_name = "FROM=TO", value_parser = str::parse::<Swap>)]
     image_map: Vec<Swap>,
+    /// Also trust the certificates in this PEM file: for registries and AWS, and in the builds
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
     /// Send to AWS what projects send there: artifacts, caches and logs
     #[arg(long)]
     upload: bool,
@@ -103,6 +107,7 @@ pub(super) fn serve(args: &ServeArgs) -> Result<u8, CliError> {
         agent: super::home::agent(&home, args.agent_config.as_deref(), false)?,
         settings,
         image_map: args.image_map.clone(),
+        certificates: args.ca_file.as_deref().map(certificates::trust).transpose()?,
         upload: args.upload,
         requires_log: args.require_session_log,
         rebuilds: args.rebuild_index,

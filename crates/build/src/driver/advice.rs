@@ -82,20 +82,32 @@ fn for_failure(
             .layer()
             .is_ok_and(|layer| layer.users.is_some() && layer.stack.newest() > 0),
     };
-    hints::lost_state(&failure).or(known).or_else(|| hints::hint(&failure).map(Into::into))
+    let lost = hints::lost_definition(&failure);
+    let known = lost.or(known).or_else(|| hints::hint(&failure).map(Into::into));
+    known.or_else(|| hints::lost_environment(&failure))
 }
 
-/// The commands of the buildspec that come before this run.
+/// The commands of the buildspec that come before this run. Of the phase of a run that is not in
+/// the buildspec, because its text was edited or typed, it is not known which they are.
 fn earlier<'w>(world: &'w World, run: &CommandRun) -> Vec<&'w SpecCommand> {
     let phases = world.work().into_iter().flat_map(|work| &work.phases);
     let commands = phases.flat_map(|work| {
         let all = work.commands.iter().chain(&work.finally);
         all.map(|command| (Phase::from(work.phase), command))
     });
-    let is_run =
-        |(phase, command): &(Phase, &SpecCommand)| *phase == run.phase && command.text == run.text;
-    let before = commands.take_while(|found| found.0 <= run.phase && !is_run(found));
-    before.map(|(_, command)| command).collect()
+    let mut earlier = Vec::new();
+    let mut of_phase = Vec::new();
+    for (phase, command) in commands.take_while(|(phase, _)| *phase <= run.phase) {
+        if phase < run.phase {
+            earlier.push(command);
+        } else if command.text == run.text {
+            earlier.append(&mut of_phase);
+            break;
+        } else {
+            of_phase.push(command);
+        }
+    }
+    earlier
 }
 
 /// Whether the caller uses a proxy that the build does not know of.

@@ -204,16 +204,21 @@ pub(super) fn regular(path: &Path) -> io::Result<File> {
     }
 }
 
-/// How to name a tar, by what it holds.
-pub(super) fn recognized(path: &Path) -> Option<String> {
+/// How to name a tar, by what it holds. An archive of `docker save` may be the archive of an OCI
+/// layout, too.
+pub(super) fn recognized(path: &Path, is_docker: bool, is_oci: bool) -> Option<String> {
     let BlobFiles::Tar(_, places) = BlobFiles::of_tar(path).ok()? else { return None };
     let shown = path.display();
     let has = |name: &str| places.contains_key(Path::new(name));
     let has_below = |name: &str| places.keys().any(|file| file.starts_with(name));
-    if has("manifest.json") {
+    let (holds_docker, holds_oci) = (has("manifest.json"), has("oci-layout"));
+    if is_docker && holds_docker || is_oci && holds_oci {
+        return None;
+    }
+    if holds_docker {
         return Some(format!("it is an archive of `docker save`: docker-archive:{shown}"));
     }
-    if has("oci-layout") {
+    if holds_oci {
         return Some(format!("it is the archive of an OCI layout: oci-archive:{shown}"));
     }
     ["bin", "usr", "etc"].into_iter().any(has_below).then(|| {

@@ -53,10 +53,12 @@ pub struct Got {
 }
 
 /// How to name a file or directory that is another kind of image, as far as it can be recognized.
+/// Reads the whole of an archive.
 fn another_kind(image: &Image) -> Option<String> {
     match image {
-        Image::OciArchive(path) | Image::DockerArchive(path) => local::recognized(path),
-        Image::Layout(dir, _) if dir.is_file() => local::recognized(dir),
+        Image::OciArchive(path) => local::recognized(path, false, true),
+        Image::DockerArchive(path) => local::recognized(path, true, false),
+        Image::Layout(dir, _) if dir.is_file() => local::recognized(dir, false, false),
         Image::Layout(dir, _) => dir
             .join("bin")
             .symlink_metadata()
@@ -229,7 +231,14 @@ impl Getter {
             }
             Image::Host | Image::Rootfs(_) => Err("it is not made of layers".to_owned()),
         };
-        let mut local = local.map_err(|message| fail(message, another_kind(image)))?;
+        let mut local = match local {
+            Ok(local) => local,
+            Err(message) => {
+                let image = image.clone();
+                let hint = tokio::task::spawn_blocking(move || another_kind(&image)).await;
+                return Err(fail(message, hint.ok().flatten()));
+            }
+        };
         local.saved = saved;
         let layers = local.layers.iter().map(|layer| layer.descriptor.clone()).collect();
         let stored =

@@ -100,14 +100,19 @@ pub(super) fn choose<'a, B: BuildNames>(
         None => {
             let mut found = in_batches(builds, wanted);
             let is_live = found.iter().any(|build| build.is_live());
-            // The author of a buildspec chooses names in a batch; none hides another's project.
-            let of_project = builds.iter().filter(|build| is_of_project(*build, wanted));
-            let of_project: Vec<&B> = of_project.collect();
+            // The author of a buildspec chooses names in a batch; none hides another's project or
+            // the beginning of another's uuid.
             if is_live {
-                let others =
-                    of_project.into_iter().filter(|build| build.identifier() != Some(wanted));
-                found.extend(others);
-            } else if found.is_empty() || !of_project.is_empty() {
+                let is_another = |build: &&B| {
+                    build.identifier() != Some(wanted)
+                        && (is_of_project(*build, wanted)
+                            || build.is_live() && build.uuid().starts_with(wanted))
+                };
+                found.extend(builds.iter().filter(is_another));
+            } else if found.is_empty()
+                || !fitting(builds, wanted, true).is_empty()
+                || builds.iter().any(|build| project_of(build) == Some(wanted))
+            {
                 found = fitting(builds, wanted, need == BuildNeed::Live);
             }
             // Report that a build has ended rather than that it does not exist.
@@ -137,8 +142,11 @@ fn in_batches<'a, B: BuildNames>(builds: &'a [B], wanted: &str) -> Vec<&'a B> {
 
 /// Whether a build is a live one of the project with this name.
 fn is_of_project<B: BuildNames>(build: &B, wanted: &str) -> bool {
-    build.is_live()
-        && build.id().strip_suffix(build.uuid()).and_then(|id| id.strip_suffix(':')) == Some(wanted)
+    build.is_live() && project_of(build) == Some(wanted)
+}
+
+fn project_of<B: BuildNames>(build: &B) -> Option<&str> {
+    build.id().strip_suffix(build.uuid())?.strip_suffix(':')
 }
 
 /// Builds that match an incomplete name.
@@ -374,6 +382,7 @@ mod tests {
             Build("many:eeee-5 blog", true),
             Build("many:eeee-6 ffff", true),
             Build("many:eeee-7 older", false),
+            Build("many:eeee-8 abcd", false),
             Build("many:ffff-1 x", false),
             Build("more:ffff-2 twice", true),
             Build("more:ffff-3 twice", true),
@@ -399,15 +408,16 @@ mod tests {
             ("shop-", one("shop-front:abcd-1"), one("shop-front:abcd-1")),
             // A project's name, even if it is a prefix of another's.
             ("shop", one("shop:aaaa-2"), one("shop:aaaa-2")),
-            // Names in batches, even if they are another build's prefix; not its project.
+            // Names in batches; none hides a project, or a live build of which it is a prefix.
             ("unit", not("many:eeee-2 ended"), one("many:eeee-2")),
             ("lint", one("many:eeee-4"), one("many:eeee-4")),
             ("blog", not("3 of them"), not("3 of them")),
-            ("ffff", one("many:eeee-6"), one("many:eeee-6")),
+            ("abcd", one("shop-front:abcd-1"), one("shop-front:abcd-1")),
+            ("ffff", not("3 of them"), not("3 of them")),
             ("twice", not("2 of them"), not("2 of them")),
             ("uni", not("none"), not("none")),
             ("old", not("old:cccc-1, older:cccc-2 ended"), not("2 of them")),
-            ("older", not("many:eeee-7 ended"), one("many:eeee-7")),
+            ("older", not("older:cccc-2 ended"), one("older:cccc-2")),
             // A project's name that is also a prefix of uuids.
             ("c", one("c:dddd-1"), not("3 of them")),
             ("", not("none"), not("none")),

@@ -45,11 +45,12 @@ impl OperationInput for DescribeKey {
         let described = endpoint.deliveries.describe_key(&self.key_id, &origin.region).await;
         let described = described.map_err(|error| refusal(&error))?;
         // A key that is denied by its own ARN is denied by an alias, too.
-        if let Some(arn) = described["KeyMetadata"]["Arn"].as_str() {
-            let key = ResourceNames::named(name).known_as(arn.to_owned());
-            let judged = endpoint.judge(origin, "kms:DescribeKey", &RequestScope::of([key]));
-            judged.map_err(|why| RefusedCall::new("AccessDeniedException", why))?;
-        }
+        let arn = described["KeyMetadata"]["Arn"].as_str().ok_or_else(|| {
+            RefusedCall::new("KMSInternalException", "KMS describes the key without its ARN")
+        })?;
+        let key = ResourceNames::named(name).known_as(arn.to_owned());
+        let judged = endpoint.judge(origin, "kms:DescribeKey", &RequestScope::of([key]));
+        judged.map_err(|why| RefusedCall::new("AccessDeniedException", why))?;
         Ok(described)
     }
 }

@@ -331,7 +331,8 @@ fn unheeded(map: NodeSlot<'_>) -> Vec<Located<String>> {
     [
         (
             kind,
-            ["ARM", "LINUX_LAMBDA", "LINUX_GPU"].iter().any(|other| kind_text.starts_with(other)),
+            ["LINUX_LAMBDA", "LINUX_GPU"].iter().any(|other| kind_text.starts_with(other))
+                || kind_text.starts_with("ARM") && !cfg!(target_arch = "aarch64"),
             "environment.type (builds run in containers of this machine)",
         ),
         (
