@@ -102,6 +102,10 @@ fn way_back(bed: &Bed, docker: Option<&Docker>) -> ChoreResult {
     Ok(())
 }
 
+/// How often to look whether a build is as far as wanted. Times come from its events, and a loop
+/// without a pause would take one of its processors.
+const LOOK: std::time::Duration = std::time::Duration::from_millis(2);
+
 /// The time to take the checkpoint after the files, and to go back to it.
 fn back(bed: &Bed, option: &str, kind: &str) -> ChoreResult<(f64, f64)> {
     let failed = |error: std::io::Error| error.to_string();
@@ -114,13 +118,13 @@ fn back(bed: &Bed, option: &str, kind: &str) -> ChoreResult<(f64, f64)> {
     let dir = loop {
         match newest(bed).filter(is_new) {
             Some(dir) => break dir,
-            None => std::thread::yield_now(),
+            None => std::thread::sleep(LOOK),
         }
     };
     // `runner wait` also counts a pause that is over.
     let paused = |often: usize| {
         while times(&dir, "paused").map_or(0, |all| all.len()) < often {
-            std::thread::yield_now();
+            std::thread::sleep(LOOK);
         }
     };
     for often in 1..=TIMES {
@@ -142,7 +146,7 @@ fn by_docker(docker: &Docker) -> ChoreResult<(f64, f64)> {
     let args = ["run", "-d", "--network=none", IMAGE, "sh", "-c", &script];
     let id = text(docker.command().args(args))?.trim().to_owned();
     while text(docker.command().args(["logs", &id]))?.is_empty() {
-        std::thread::yield_now();
+        std::thread::sleep(LOOK);
     }
     let (mut commits, mut runs) = (Vec::new(), Vec::new());
     for _ in 0..TIMES / 2 {
@@ -187,7 +191,10 @@ fn told(bed: &Bed) -> ChoreResult {
 /// The folder of the newest build.
 fn newest(bed: &Bed) -> Option<PathBuf> {
     let entries = std::fs::read_dir(bed.dir.join("state/builds")).ok()?.flatten();
-    let begun = entries.filter_map(|entry| {
+    // A folder that is being made gets another name.
+    let is_made =
+        |entry: &std::fs::DirEntry| !entry.file_name().as_encoded_bytes().starts_with(b".");
+    let begun = entries.filter(is_made).filter_map(|entry| {
         let meta = entry.path().join("meta.json").metadata().ok()?;
         Some((meta.modified().ok()?, entry.path()))
     });
