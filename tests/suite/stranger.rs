@@ -200,7 +200,7 @@ fn what_a_build_lacks_is_named() {
     bed.build(&build(&["frobnicate now"]), &[]).code(1).says("--stub frobnicate");
     let lost = bed.build(&build(&["go_on() { echo on; }", "go_on"]), &[]).code(1);
     let lost = lost.says(
-        "hint: line 5 of the buildspec defines `go_on`, and every command has a shell of its own",
+        "hint: line 5 of the buildspec defines `go_on`, and each command runs in a separate shell",
     );
     assert!(!lost.stderr.contains("--stub"), "{}", lost.stderr);
     bed.build(&build(&["frobnicate now"]), &["--stub", "frobnicate"]).code(0).says("(1 stubbed)");

@@ -63,13 +63,13 @@ pub fn lost_definition(failure: &HintSubject<'_>) -> Option<String> {
         let line = command.span.line;
         if defines(&command.text, name) {
             return Some(format!(
-                "line {line} of the buildspec defines `{name}`, and every command has a shell of its own: \
+                "line {line} of the buildspec defines `{name}`, and each command runs in a separate shell: \
                  write both as one command, under `- |`"
             ));
         }
         if let Some(file) = sources(&command.text, name) {
             return Some(format!(
-                "line {line} of the buildspec reads {file}, and every command has a shell of its own, \
+                "line {line} of the buildspec reads {file}, and each command runs in a separate shell, \
                  without the functions of others: write both as one command, under `- |`"
             ));
         }
@@ -96,11 +96,14 @@ fn lost_by(failure: &HintSubject<'_>, command: &SpecCommand) -> Option<String> {
 
 /// Whether a command defines a function or alias with this name.
 fn defines(text: &str, name: &str) -> bool {
+    if !text.contains(name) {
+        return false;
+    }
     let name = regex_lite::escape(name);
     let definition = format!(
         r"(?:^|[;&|({{\n])\s*(?:function\s+{name}\b|{name}\s*\(\s*\)|alias\s+(?:\S+\s+)*{name}=)"
     );
-    text.contains(&*name) && Regex::new(&definition).is_ok_and(|it| it.is_match(text))
+    Regex::new(&definition).is_ok_and(|it| it.is_match(text))
 }
 
 static SOURCED: LazyLock<Option<Regex>> =
@@ -654,6 +657,7 @@ mod tests {
                 "bash: line 2: go_on: command not found",
                 "defines",
             ),
+            (new, "go-on() { :; }", "go-on", "bash: line 1: go-on: command not found", "defines"),
             (new, "alias k=kubectl", "k get pods", "sh: 1: k: not found\n", "one command"),
             (
                 new,

@@ -278,8 +278,8 @@ impl Checkpoints {
         Ok(TakenCheckpoint { kind, why, entries, bytes, ms: ms(), is_new })
     }
 
-    /// Merges sealed parts of the layer while the next command runs. Whoever needs the checkpoints
-    /// meanwhile waits.
+    /// Merges sealed parts of the layer while the next command runs. The next look, a
+    /// rewind and the end of the build wait for the merge.
     async fn merge(&self, due: Due) {
         let mut taken = Arc::clone(&self.taken).lock_owned().await;
         let Some((layer, merges)) = taken.due_merges(due.id) else { return };

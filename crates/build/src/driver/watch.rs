@@ -38,7 +38,7 @@ struct WatchShared {
     is_on: AtomicBool,
     state: Mutex<WatchState>,
     changed: Notify,
-    /// Whether the build was told that nothing measures its memory.
+    /// Whether the warning about unmeasured memory has been shown.
     is_told: Arc<AtomicBool>,
 }
 
@@ -64,7 +64,7 @@ enum Met {
 }
 
 impl RunWatch {
-    /// `is_told`: whether the build was told that nothing measures its memory.
+    /// `is_told`: whether the warning about unmeasured memory has been shown.
     pub(super) fn new(
         inbox: Inbox,
         log: LogWriter,

@@ -49,7 +49,7 @@ pub struct World {
     pub advises: bool,
     /// Hints already given.
     pub advised: Mutex<BTreeSet<String>>,
-    /// Whether the user was told that nothing measures the build's memory.
+    /// Whether the warning about unmeasured memory has been shown.
     pub is_told_uncounted: Arc<AtomicBool>,
     pub missing_program_hint: Advice,
 }
